@@ -1,8 +1,6 @@
 """Charts that several pages of the platform have: curves over ability, values by month or by rank, and one value
-against another. What is published is blue and dashed, what a month found is orange; what is marked has a shape of its
-own.
-
-What does not belong here: where the numbers come from, and drawing (see `irt_psychometrics.plots`).
+against another. Published values are blue and dashed, estimates of a month are orange, and marked points have their own
+shape.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +31,7 @@ CORRECT = "probability correct"
 
 
 def response_axis_label(*, scored: bool) -> str:
-    """What the curve of an item shows."""
+    """Label of the axis of an item's response curve."""
     return "score as a share of the maximum" if scored else CORRECT
 
 
@@ -66,7 +64,7 @@ def mark(
     joined: bool = False,
     **ends: Values,
 ) -> Chart:
-    """Points on the chart, each as its kind looks, which the legend names; `plain`: what it calls the kind "".
+    """Draw points on the chart in the style of their kind, which the legend names; `plain`: the name of the kind "".
 
     named: the place and name of each point whose name is shown, the first most surely. titles, joined, and the ends of
     intervals (low, high, left, right): as in `Chart.points`.
@@ -101,8 +99,8 @@ def by_month(
     height: int = 150,
     **how: Any,
 ) -> Chart:
-    """A value of each month with its interval; NaN where a month has none. `same`: the level of no change; how: as in
-    `mark`."""
+    """Draw a value of each month with its interval; NaN for a month without one. `same`: the level of no change;
+    `how`: as in `mark`."""
     low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
@@ -159,7 +157,7 @@ def robust_limits(*values: Floats) -> tuple[float, float]:
     if finite.size == 0:
         return -1.0, 1.0
     q1, q3 = np.quantile(finite, [0.25, 0.75])
-    reach = 3 * max(q3 - q1, 1.0)  # so that a negative discrimination is drawn where it is
+    reach = 3 * max(q3 - q1, 1.0)  # so that a negative discrimination is drawn at its place
     inside = finite[(finite >= q1 - reach) & (finite <= q3 + reach)]
     room = 0.12 * max(float(np.ptp(inside)), 0.5)
     return float(inside.min()) - room, float(inside.max()) + room

@@ -1,7 +1,6 @@
-"""The composition root: `build_defs` is the only place that knows everything.
+"""The composition root: the only module that imports all parts of the graph. `build_defs` puts them together.
 
-What does not belong here: implementations of anything. Importing this module builds the graph from the
-process's settings, and connects nowhere.
+Importing this module builds the graph from the process's settings, and connects nowhere.
 """
 
 import gc
@@ -120,7 +119,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Silence warnings about known uses, collect garbage again, though not among what was loaded, which stays. Safe to
+    """Silence warnings about known uses, and collect garbage again, except among loaded objects, which stay. Safe to
     repeat."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)

@@ -1,7 +1,7 @@
 """The demo: months of a company's life in minutes, with planted faults, and whether they were found.
 
-`simulated` plants faults, runs every month and holds what was found against the truth. `own_log` does the
-same with a user's log, as one window that becomes its own origin. What does not belong here: printing.
+`simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log as one
+window that becomes its own origin.
 """
 
 import json
@@ -86,7 +86,7 @@ SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 @dataclass(frozen=True)
 class Finding:
-    """A planted fault and what the platform found."""
+    """A planted fault and the platform's finding on it."""
 
     fault: str
     planted: str
@@ -95,7 +95,7 @@ class Finding:
 
 
 class Demonstrated(NamedTuple):
-    """What a demo leaves: the settings that it wrote, how its months stand, and what of the planted was found."""
+    """Result of a demo: the settings that it wrote, the states of its months, and the findings on planted faults."""
 
     settings: Settings
     states: list[MonthState]
@@ -131,7 +131,7 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
 
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
-    """Simulate (or take what an earlier demo simulated) and write the settings that fit it."""
+    """Simulate a log (or reuse the files of an earlier demo) and write settings that suit it."""
     names = ("questions.jsonl", "learners.jsonl", "attempts.parquet", "late_attempts.parquet", "truth.json")
     files = SimulatedFiles(*(folder / name for name in names))
     if not files.truth.exists():
@@ -181,7 +181,7 @@ def write_lake(database: Database, say: Say) -> None:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Runs jobs here and now. What an earlier demo made is kept, unless `again`."""
+    """Runs jobs in this process. Partitions that an earlier demo made are kept, unless `again`."""
 
     instance: DagsterInstance
     settings: Settings
@@ -189,7 +189,7 @@ class Jobs:
     again: bool
 
     def run(self, name: str, first: str = "", last: str = "") -> None:
-        """A job of one partition, of all from `first` to `last`, or of none."""
+        """Run a job for one partition, for all from `first` to `last`, or without a partition."""
         partition = f" {first} … {last}" if last else f" {first}" if first else ""
         tags = (
             dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {PARTITION_NAME_TAG: first} if first else {}
@@ -231,7 +231,7 @@ def _held(instance: DagsterInstance, month: str) -> bool:
 
 
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
-    """Make what the schedules would have made by now: features of all days, KPIs of two weeks, one night."""
+    """Run the jobs that schedules would have run by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
@@ -301,7 +301,7 @@ def _dropped_by(connection: psycopg.Connection, month: str) -> str:
 
 
 def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, ...]]:
-    """Those of each item in the month's fits."""
+    """Flags of each item in the month's fits."""
     found: dict[str, tuple[Flag, ...]] = {}
     for scale in read_scales(connection, Month(month).start).values():
         if fit := load_evidence(connection, month, scale).calibration:

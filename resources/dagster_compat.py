@@ -120,7 +120,7 @@ STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
-"""These four values are the defaults of `dagster-webserver`."""
+"""Defaults of `dagster-webserver`, as are the three values above."""
 
 
 def check_version() -> None:

@@ -1,8 +1,7 @@
 """SQL on Dagster's own tables, for the version of Dagster that `dagster_compat` names.
 
 It is for processes that do not import Dagster, which takes seconds, and for queries that Dagster does not offer.
-Functions that read raise psycopg's UndefinedTable if Dagster has never run. No other module names these tables; what
-does not belong here: the meaning of their rows.
+Functions that read raise psycopg's UndefinedTable if Dagster has never run. No other module names these tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
 
 
 def _execute(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any] = ()) -> psycopg.Cursor:
-    """Execute a query in which {dagster} stands for the schema of Dagster's tables."""
+    """Execute a query in which {dagster} is replaced by the schema of Dagster's tables."""
     schema = sql.Identifier(database_settings(connection).irt_dagster_schema)
     return connection.execute(sql.SQL(query).format(dagster=schema), values)
 

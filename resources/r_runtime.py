@@ -36,7 +36,7 @@ def r_runtime(packages: tuple[str, ...] = ()) -> RRuntime | None:
 
 
 def missing_r(runtime: RRuntime | None) -> str | None:
-    """The missing part if R cannot be called from Python, with the command that installs it; None if it can."""
+    """The missing part if R cannot be called from Python, with the command that installs it, or None if it can."""
     if runtime is None:
         return f"R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
     return None if installed_version(RPY2) else f"the package {RPY2}: {way_to_install('r')}"

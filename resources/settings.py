@@ -381,7 +381,7 @@ class Settings(BaseSettings):
 
     @property
     def dashboard_url(self) -> str | None:
-        """Address of the dashboard, without a slash at the end; None if it is not set."""
+        """Address of the dashboard, without a slash at the end, or None if it is not set."""
         return self.irt_dashboard_url and self.irt_dashboard_url.rstrip("/")
 
     @property

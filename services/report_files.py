@@ -55,7 +55,7 @@ NOT_HANDED_OUT = (
 
 
 def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
-    """The report of the row with the id `name`, or a sentence that says why there is none.
+    """The report of the row with the id `name`, or a sentence that says why it does not exist.
 
     no_learners: why learners' reports are not handed out; empty if they are. saved: whether an HTML report is
     downloaded instead of shown, as a PDF always is.

@@ -40,9 +40,9 @@ Scores = np.ndarray[Any, np.dtype[np.int8]]
 
 @dataclass(frozen=True)
 class Peer:
-    """A program: the name of its environment, none for the platform's command, and of its runner.
+    """A program: the name of its environment (empty for the platform's command) and of its runner.
 
-    `chooses_nodes`: whether the number of nodes is the caller's. `more`: further arguments of the runner.
+    `chooses_nodes`: whether the caller chooses the number of nodes. `more`: further arguments of the runner.
     """
 
     name: str

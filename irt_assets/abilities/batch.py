@@ -59,7 +59,7 @@ class ScaleAbilities:
     Attributes:
         theta, se: shape (learners,).
         why: reason why no learner was scored; empty if learners were scored.
-        testlet_sd: SD of the testlet effects that `se` accounts for; None if no testlets are in force.
+        testlet_sd: SD of the testlet effects that `se` accounts for, or None if no testlets are in force.
         absent: by item, the number of answers whose score its parameters in force lack, so that they counted as another
             score. Empty if Spark scored the answers.
     """
@@ -99,9 +99,9 @@ def measure_at(
 ) -> list[ScaleAbilities]:
     """Store EAP and SE of every learner who answered a published item between `facts.ability_start` and `end`.
 
-    θ is as of the learner's last answer. Scores are those of the verdicts (see `judge_until`), and the published set is
-    the one in force at `end`. If PostgreSQL has dropped answers that count, Spark executors score the lake's answers.
-    Replaces the abilities of this kind and time, in the caller's transaction.
+    θ is as of the learner's last answer. Scores come from the verdicts (see `judge_until`), and parameters from the
+    published set in force at `end`. If PostgreSQL has dropped answers that count, Spark executors score the lake's
+    answers. Replaces the abilities of this kind and time, in the caller's transaction.
     """
     import pandas as pd  # takes half a second, and the θ API measures without it
 

@@ -1,7 +1,4 @@
-"""One learner's θ on request: the θ that a month or a night would report for the same answers, stored as a row.
-
-What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`), and HTTP (see `services.theta_api`).
-"""
+"""One learner's θ on request: the θ that a month or a night would report for the same answers, stored as a row."""
 
 from __future__ import annotations
 
@@ -171,8 +168,8 @@ def update(
 ) -> dict[str, Theta]:
     """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
-    `lookback_days` limits the answers to those of the days before `now`. None stands for `USUAL_DAYS` if θ is constant,
-    and for all answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
+    `lookback_days` limits the answers to the days before `now`. None means `USUAL_DAYS` if θ is constant, and all
+    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
     of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
     The same answers scored with the same set give the same row. Another update of this learner waits until the
@@ -203,7 +200,7 @@ def update(
 def read_theta(
     connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
 ) -> Theta | None:
-    """θ from all answers of a learner on a scale that count at `end`, not stored. Returns None if there are none."""
+    """θ from all answers of a learner on a scale that count at `end`, not stored, or None."""
     measure = measures.scales[scale_id]
     start = ability_start(end, measure.scale)
     answers = learner_answers(connection, user_id, start, end, measures.judging)

@@ -1,7 +1,4 @@
-"""Update learners whose answers are newer than their θ on request, because the request was lost or failed.
-
-What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.sensors`).
-"""
+"""Update learners whose answers are newer than their θ on request, because the request was lost or failed."""
 
 from __future__ import annotations
 
@@ -41,7 +38,8 @@ def online_updates_are_on(database: Database) -> bool:
 
 @dataclass(frozen=True)
 class Mark:
-    """Where the next sweep continues: after answers recorded before `time`, and at `time` after learner `user_id`."""
+    """The point where the next sweep continues: after all answers recorded before `time` and, at `time`, after learner
+    `user_id`."""
 
     time: datetime
     user_id: str = ""

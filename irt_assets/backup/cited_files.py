@@ -27,7 +27,7 @@ class Cited:
     """A cited file.
 
     Attributes:
-        size: size in bytes; None if the file is missing.
+        size: size in bytes, or None if the file is missing.
         sha256: hash of the content; empty if no row contains it and the file has not been read yet.
     """
 

@@ -1,8 +1,7 @@
 """Creation of a backup: one state of the database, and a list of all files of the store that it cites.
 
 The files are listed under the lock of pruning, and a file is written before the row that cites it, so every cited file
-exists at that time. What does not belong here: the place of backups (see `places`), PostgreSQL's programs (see
-`programs`).
+exists at that time.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""The manifest of a backup, and the comparison of a restored database with it.
-
-What does not belong here: making and restoring backups (see `make`, `restore`).
-"""
+"""The manifest of a backup, and the comparison of a restored database with it."""
 
 import hashlib
 from datetime import datetime

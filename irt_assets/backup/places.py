@@ -1,7 +1,4 @@
-"""Places of backups: a folder or a bucket, with a folder for each backup, whose name appears once it is complete.
-
-What does not belong here: the content of a backup (see `make`).
-"""
+"""Places of backups: a folder or a bucket, with a folder for each backup, whose name appears once it is complete."""
 
 import re
 import shutil

@@ -1,6 +1,6 @@
 """Restoring a backup into an empty database, and checking that the copy equals the original.
 
-What does not belong here: the files of the object store, which must be restored first.
+The files of the object store must be restored first.
 """
 
 import time

@@ -345,7 +345,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
 
 
 def absent_scores(measured: ScaleAbilities) -> str:
-    """Which answers were counted with another score than their own, and what to do; "" if there are none."""
+    """The answers that counted as a score other than their own, and the remedy; "" if all counted as given."""
     if not measured.absent:
         return ""
     named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)

@@ -25,7 +25,7 @@ class LinkedMonth:
     """The linking of a month's fit by the scale's own engine.
 
     Attributes:
-        constants: linking constants; None if the month could not be linked.
+        constants: linking constants, or None if the month could not be linked.
         dropped: anchors that had enough answers and were not used.
         unseen: number of unused anchors with too few answers.
         error: why the month could not be linked; "" if it was.

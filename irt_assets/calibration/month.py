@@ -68,7 +68,7 @@ SCORED_ITEMS_DRAWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class FitOutcome:
-    """An engine's fit of a scale, or the reason why there is none.
+    """An engine's fit of a scale, or the reason why it does not exist.
 
     Attributes:
         own: whether the scale is published from this engine.

@@ -46,11 +46,11 @@ class NightOutcome:
     Attributes:
         loaded: number of attempts of the window on the scale.
         quiet: why there was nothing to fit, which is not a failure; else "".
-        error: why there is no fit on the bank's scale; None if there is one, and in a quiet night.
-        raw: the fit before linking; None without one.
-        placed: the linking; None without a fit.
+        error: why there is no fit on the bank's scale, or None if there is one, and in a quiet night.
+        raw: the fit before linking, or None without one.
+        placed: the linking, or None without a fit.
         provisional: fitted items that have no published parameters.
-        warning: comparison with the last month and the published values; None without a fit on the bank's scale.
+        warning: comparison with the last month and the published values, or None without a fit on the bank's scale.
     """
 
     scale_id: str
@@ -111,8 +111,8 @@ def window_of(day: str) -> tuple[datetime, datetime]:
 def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[str], Calibrator]) -> Night:
     """Fit and link every scale with its own engine, store the fits, and measure everyone with the published set.
 
-    Fits and θ are written in one transaction and replace those of an earlier run of the day. A scale that fails keeps
-    its earlier fit and does not hold the other scales. Raises PermanentFailure if the bank has no scale.
+    Fits and θ are written in one transaction and replace the results of an earlier run of the day. A scale that fails
+    keeps its earlier fit and does not hold the other scales. Raises PermanentFailure if the bank has no scale.
     """
     start, end = window_of(day)
     with database.connect() as connection:

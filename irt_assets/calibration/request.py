@@ -50,16 +50,16 @@ class FitRequest:
         responses: the scored answers.
         provisional: items with too few responses to be published.
         left_out: items with too few responses to be fitted → number of their responses.
-        days: shape (R,), days since the learner's first response of the window; None if unknown.
+        days: shape (R,), days since the learner's first response of the window, or None if unknown.
         earlier: the learners' answers in the look-back, with the persons of `responses`; on a linear scale only the
             answers of a sample of learners. None if there are no responses.
-        anchors: the scale's frozen anchors; None if it has no origin.
+        anchors: the scale's frozen anchors, or None if it has no origin.
         testlets: item → testlet, for the bank's items that belong to a testlet.
         drawn_from: number of all scored answers if `responses` are from a random sample of learners (the engine must
-            fit all of the answers, not only the sample's); None if `responses` are all of them.
+            fit all of the answers, not only the sample's), or None if `responses` are all of them.
         published: items whose published values are compared with this fit.
         in_bank: item → entries of the bank about its model, for items with such entries.
-        learners: user id of each person; None if a person is not one learner.
+        learners: user id of each person, or None if a person is not one learner.
     """
 
     scale: Scale
@@ -187,8 +187,8 @@ def build_fit_request(
         table: attempts of the window.
         scale: the scale.
         start: start of the window.
-        anchors: the scale's frozen anchors; None if it has no origin.
-        everybody: counts of all attempts if `table` contains a random sample of learners; None if it contains all.
+        anchors: the scale's frozen anchors, or None if it has no origin.
+        everybody: counts of all attempts if `table` contains a random sample of learners, or None if it contains all.
         published: as in `FitRequest`.
     """
     scored, days = timed_responses_of(table, scale.scale_id)
@@ -224,7 +224,7 @@ def build_fit_request(
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
-    """Why a window has nothing to fit on a scale, and what to do."""
+    """Why a window has nothing to fit on a scale, and the remedy."""
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
@@ -245,8 +245,8 @@ class Calibrated:
     """An engine's calibration.
 
     Attributes:
-        groups: group of each person; None if the fit has one population.
-        shape: distribution of θ that em used for one population; None for other engines and for groups.
+        groups: group of each person, or None if the fit has one population.
+        shape: distribution of θ that em used for one population, or None for other engines and for groups.
         everybody: sums over all learners if the request has a sample of them; else None.
         weeks: responses by learners' weeks if weeks were the persons; else None.
         growth: growth within the window if weeks were the persons; else None.
@@ -377,7 +377,7 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
 
 
 def why_no_weeks(scale: Scale) -> str:
-    """Why learners' weeks cannot be the persons of a scale's fits, and what to do; "" if they can."""
+    """Why learners' weeks cannot be the persons of a scale's fits, and the remedy; "" if they can."""
     fit = scale.rules.fit
     if scale.engine != "em":
         return f"scale {scale.scale_id} is published from {scale.engine}, and only em fits weeks of learners"
@@ -427,7 +427,7 @@ def require_scores_of(engine: str, request: FitRequest) -> None:
 
 
 def why_no_prior_on_b(scale_id: str) -> str:
-    """Why a scale whose items are assigned by level cannot have a prior on b, and what to do."""
+    """Why a scale whose items are assigned by level cannot have a prior on b, and the remedy."""
     return (
         f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
         f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"

@@ -17,12 +17,12 @@ class LinkResult:
     """A fit on the bank's scale, or the error because of which it could not be put there.
 
     Attributes:
-        anchors: the scale's frozen anchors; None if it has none, or if they cannot be used.
-        linking: the linking; None if there is an error.
+        anchors: the scale's frozen anchors, or None if it has none, or if they cannot be used.
+        linking: the linking, or None if there is an error.
         disagreement: the reason why the anchors cannot link the fit by the scale's rules; empty if they can.
         used_agree: whether the anchors used agree with each other, even if they are too few.
-        linked: the fit on the bank's scale; None if there is an error.
-        error: the error that prevented the linking; None if the fit is linked.
+        linked: the fit on the bank's scale, or None if there is an error.
+        error: the error that prevented the linking, or None if the fit is linked.
     """
 
     anchors: AnchorSet | None

@@ -351,7 +351,7 @@ def _named(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
 def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
-    """Print what the change makes stale and what is judged again, and ask. Then change the scale, judge gates again,
+    """Print the effects of the change on months and days, and ask. Then change the scale, judge gates again,
     and start the run that judges answers again."""
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)

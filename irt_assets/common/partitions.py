@@ -1,7 +1,4 @@
-"""Months, weeks and days: the partitions of the graph, and the times of their keys. All times are UTC.
-
-What does not belong here: the partitions that exist in the database, and their state.
-"""
+"""Months, weeks and days: the partitions of the graph, and the times of their keys. All times are UTC."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Probes of servers. Each returns None if the server is healthy, else the reason why it is not.
 
-They are fast and do not import Dagster or numerical code, because monitors call them often. What does not belong here:
-reactions to a failed probe (see `service_manager`), and wrong settings (see `resources.doctor`).
+They are fast and do not import Dagster or numerical code, because monitors call them often.
 """
 
 import time

@@ -1,7 +1,4 @@
-"""State of partitions in Dagster's instance: which are under way, and when they were materialised.
-
-What does not belong here: whether a partition is correct (see `month_status`), or should be made (see `jobs`).
-"""
+"""State of partitions in Dagster's instance: which are under way, and when they were materialised."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta

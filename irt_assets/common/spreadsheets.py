@@ -1,4 +1,4 @@
-"""Texts in a CSV file that people open in a spreadsheet. What does not belong here: CSV that programs read."""
+"""Texts in a CSV file that people open in a spreadsheet."""
 
 from typing import TypeVar
 

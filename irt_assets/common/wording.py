@@ -1,7 +1,4 @@
-"""Parts of sentences: counts, lists, capital letters and full stops.
-
-What does not belong here: sentences about a month or an item, and the format of numbers in reports.
-"""
+"""Parts of sentences: counts, lists, capital letters and full stops."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

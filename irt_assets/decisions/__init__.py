@@ -1,1 +1,1 @@
-"""What people decide: proposals, releases, withdrawals, anchors, models, origins; and what they decide from."""
+"""People's decisions on proposals, releases, withdrawals, anchors, models and origins, and the basis of each."""

@@ -57,8 +57,8 @@ class AnchorChange:
 
     Attributes:
         kept: the anchors after the change.
-        shown_on: the last linked month (fit `fit_id`), on which the effect is shown; empty if there is none.
-        before, after: linking of that month by the anchors before and after the change; None if it cannot be linked.
+        shown_on: the last linked month (fit `fit_id`), on which the effect is shown; "" without one.
+        before, after: linking of that month by the anchors before and after the change, or None if it cannot be linked.
         why_not: why the month cannot be linked after the change, or why its anchors disagree then; empty if neither.
         mean_shift, largest_shift: shift of the b of that month's items, in units of θ.
         stale: months that are linked to the previous version and would have to be materialised again.
@@ -84,7 +84,7 @@ class AnchorChange:
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         move, now, then, are = "out of", "with", "without", "remain"
         if self.what == "restore_anchor":
             move, now, then, are = "back among", "without", "with", "again, as they were frozen"

@@ -39,9 +39,9 @@ class BankItem:
 
     Attributes:
         max_score: score for full credit.
-        values, since: values in force and their first day; None if nothing is published.
-        to_come: values decided for a later day, with the day; "" if there are none.
-        n: number of answers in the newest linked month, or in the origin window; None if the item was in neither.
+        values, since: values in force and their first day, or None if nothing is published.
+        to_come: values decided for a later day, with the day; "" without any.
+        n: number of answers in the newest linked month or in the origin window, or None if it was in neither.
         drifted: the open drift alert.
         dif: attributes with large DIF in the newest tested month.
         problems: reasons why that window's estimate could not be published.

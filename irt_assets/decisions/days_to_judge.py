@@ -38,7 +38,7 @@ class DaysToJudge:
 
     @property
     def sentence(self) -> str:
-        """The days in words; empty if there are none."""
+        """The days in words; empty without days."""
         if not self.days:
             return ""
         said = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
@@ -48,7 +48,7 @@ class DaysToJudge:
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight that a change judges again. There are none if it changes only minima."""
+    """The days up to the last midnight that a change judges again. No days if it changes only minima."""
     if not {*change.rules} & {*JUDGING_RULES}:
         return DaysToJudge([], [])
     return _days(connection, change.after, now, judged_too=True)

@@ -1,12 +1,12 @@
-"""A scale's model, priors and occasions for the months to come: what a change does, and the change itself.
+"""A scale's model, priors and occasions for the months to come: a change and its effects.
 
 Months before the first one keep their model, and published values stay. Later months that were fitted otherwise are
 stale. A scale whose origin is a window has that window fitted again by the new model, and its anchors frozen again from
-it: a month of one model cannot be linked to anchors of another. Anchors of the bank are numbers that nothing here can
-make again, so a change from or to a 3PL is refused where they do not go with it.
+it: a month of one model cannot be linked to anchors of another. Anchors of the bank cannot be estimated again here, so
+a change from or to a 3PL is refused if they do not suit it.
 
-A preview is the change itself, rolled back. What does not belong here: which model holds for a window (see
-`responses.scale_decisions`) and what makes a month stale (see `month_status`).
+A preview is the change itself, rolled back. Does not belong here: the model of a window (see
+`responses.scale_decisions`) and the causes that make a month stale (see `month_status`).
 """
 
 from collections.abc import Callable, Mapping
@@ -55,8 +55,9 @@ class RefrozenAnchors:
 
     Attributes:
         window: the origin window in words.
-        kept: anchors in it; left_out: those of the version before that are not, each with the reason.
-        mean_shift, largest_shift: of b of those that are kept, in θ; `largest_item` moves most.
+        kept: number of anchors in it.
+        left_out: anchors of the previous version that are not in it, with the reason.
+        mean_shift, largest_shift: shift of the b of the kept anchors, in units of θ; `largest_item` moves most.
     """
 
     version: int
@@ -70,14 +71,14 @@ class RefrozenAnchors:
 
 @dataclass(frozen=True)
 class ModelChange:
-    """What deciding on a scale's model and priors from `first_month` on does.
+    """A decision on a scale's model and priors from `first_month` on, and its effects.
 
     Attributes:
-        values: what is decided, by subject; empty where everything is so already.
+        values: decided values by subject; empty if all are in force already.
         before, after: the scale in that month.
         stale: months that have to be calibrated again.
-        anchors: the new version of the anchor set; None where the anchors stay.
-        bank_anchors: the model changes, and the anchors are the bank's.
+        anchors: the new version of the anchor set, or None if the anchors stay.
+        bank_anchors: whether the model changes while the anchors are the bank's.
     """
 
     scale_id: str
@@ -95,7 +96,7 @@ class ModelChange:
 
     @property
     def lines(self) -> list[str]:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         before, after = _decided(self.before), _decided(self.after)
         changes = [f"{name} {before[name]} → {new}" for name, new in after.items() if before[name] != new]
         what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
@@ -142,13 +143,14 @@ def preview_model_change(
     calibrations_begin: str,
     build: Callable[[str], Calibrator],
 ) -> ModelChange:
-    """What deciding on `values` (subject → text) for months from `first_month` on would do; writes nothing.
+    """Effects of deciding on `values` (subject → text) for months from `first_month` on. Writes nothing.
 
-    first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`.
-    `build` makes an engine by its name. An origin window is fitted here, with no transaction open. Raises
-    PermanentFailure where the scale has no origin,
-    for what a fit or the anchors of a scale cannot have, and where its anchors change in a later month already;
-    PsychometricsError for a prior that cannot be read.
+    If `first_month` is None, it is the month after the last one that is done or, if no month is done,
+    `calibrations_begin`. `build` makes an engine by its name. An origin window is fitted here, with no transaction
+    open.
+
+    Raises PermanentFailure if the scale has no origin, if its fits or anchors do not support the values, or if its
+    anchors already change in a later month. Raises PsychometricsError for a prior that cannot be read.
     """
     with database.connect() as connection:
         change = _requested_change(connection, scale_id, values, first_month, calibrations_begin)
@@ -164,9 +166,9 @@ def preview_model_change(
 
 
 def decide_model_change(database: Database, change: ModelChange, *, by: str, reason: str) -> ModelChange:
-    """Record that `by` decides on what was previewed, and freeze the anchors that go with it, in one transaction.
+    """Record that `by` decides on the previewed change, and freeze its anchors, in one transaction.
 
-    Raises PermanentFailure where what the preview rests on has changed since.
+    Raises PermanentFailure if the state on which the preview is based has changed since.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     start = Month(change.first_month).start
@@ -199,8 +201,8 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
 def accept_misfit(
     database: Database, scale_id: str, first_month: str | None, calibrations_begin: str, *, by: str, reason: str
 ) -> None:
-    """Record that `by` accepts the misfit of the scale's origin, or from `first_month` on that of this month, which
-    later ones are then compared with.
+    """Record that `by` accepts the misfit of the scale's origin or, if `first_month` is given, the misfit of that
+    month. Later months are then compared with it.
 
     Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
     """
@@ -218,7 +220,7 @@ def accept_misfit(
 
 
 def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The month after the last one that was taken to the ledger; None where none was."""
+    """The month after the last one whose publication step is done. Returns None if no month is done."""
     last = last_done_month(connection, scale_id)
     return Month(last).next if last else None
 
@@ -232,7 +234,7 @@ def start_of(month: str) -> datetime:
 
 
 def newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
-    """The number of the newest decision on a scale, 0 where there is none."""
+    """The number of the newest decision on a scale, 0 without decisions."""
     return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
 
 
@@ -243,7 +245,7 @@ def _requested_change(
     first_month: str | None,
     calibrations_begin: str,
 ) -> ModelChange:
-    """The change without its effects; `values` only has what differs from what holds already."""
+    """The change without its effects. Its `values` contain only values that differ from the ones in force."""
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start = start_of(month)
     before = initialised_scale(connection, scale_id, start)
@@ -283,7 +285,7 @@ def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
 
 
 def _require_parameters(scale: Scale, month: str) -> None:
-    """Raises PermanentFailure where a prior is on what the model, the engine or the assignment does not have."""
+    """Raise PermanentFailure if a prior is on a parameter that the model, engine or assignment does not support."""
     priors, model = scale.priors or Priors(), item_model(scale.model).spoken
     if priors.a is not None and not item_model(scale.model).own_slopes:
         raise PermanentFailure(
@@ -356,7 +358,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
 
 
 def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
-    """Write the change, in the caller's transaction; the change with what it did."""
+    """Write the change in the caller's transaction. Returns the change with its effects."""
     start = Month(change.first_month).start
     record_decisions(connection, change.scale_id, change.values, start, by=by, reason=reason)
     for since in sorted({d.effective_from for d in read_decisions(connection, change.scale_id)}):

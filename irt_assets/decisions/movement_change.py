@@ -59,7 +59,7 @@ class MovementEffect(ThetaShift):
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
         added = f"; {self.added:,} more would be measured" if self.added else ""
@@ -77,7 +77,7 @@ class MovementChange:
         values: decided values by subject; empty if all are in force already.
         before: movement of abilities before the change.
         overtaken: decisions for later months that no longer apply.
-        effect: effect on learners; None if the movement stays the same.
+        effect: effect on learners, or None if the movement stays the same.
         stale: months whose abilities have to be measured again.
     """
 
@@ -93,7 +93,7 @@ class MovementChange:
 
     @property
     def lines(self) -> list[str]:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         if not self.values:
             return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
         what = ", ".join(
@@ -186,7 +186,7 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
 
 
 def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The last month whose publication step is done or, if there is none, the last month with abilities."""
+    """The last month whose publication step is done or, without one, the last month with abilities."""
     return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
 
 

@@ -50,7 +50,7 @@ class Origin:
         errors_assumed: number of anchors whose errors are assumed.
         left_out: items that cannot be anchors, with the reasons.
         with_guessing: number of anchors with c > 0 on a scale whose model has no guessing.
-        shape: reason for the choice of the distribution of θ in an origin window; None if there was no choice.
+        shape: reason for the choice of the distribution of θ in an origin window, or None if there was no choice.
         guessing: whether learners of the origin window guess although the scale's model has no guessing.
         misfit: sentences about statistics by which the answers of an origin window do not follow the model.
         misfit_holds: whether somebody has to accept the misfit before a month can be green.

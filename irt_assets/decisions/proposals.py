@@ -73,15 +73,15 @@ class Proposal:
         outdated: whether the published value comes from a later window, or from a window that ends with the proposal's
             month (unless the proposal is a recalibration). Also true if somebody has since decided on a proposal for
             the item from the same or a later month.
-        old: values of the item's last publication, which the proposal would replace; None if the item was never
+        old: values of the item's last publication, which the proposal would replace, or None if the item was never
             published.
         old_since, old_rule: start and rule of this publication.
         replaces: id of this publication.
-        wabc: area between the curves of `new` and `old`, 0 to 1; None without `old`.
+        wabc: area between the curves of `new` and `old`, 0 to 1, or None without `old`.
         window_end: end of the window.
         drift: severity, delta_b and change (kind, onset, …) in the window's last month; empty if drift was not tested.
             The onset is the earliest one since the item's open drift alert.
-        dif: a sentence for each DIF finding of medium or high size, or of ETS class C; None if DIF was not tested.
+        dif: a sentence for each DIF finding of medium or high size, or of ETS class C, or None if DIF was not tested.
         fit: infit, outfit, rmsd and flags, as stored with the fit.
         lineage: hashes of the answers and anchors, and the time of the proposal.
         superseded: whether the proposal is superseded, or would be if there were no decision on it.
@@ -90,7 +90,7 @@ class Proposal:
         decided: outcome, person, date and reason of the last decision on the proposal, which can be an undo; empty if
             there is none.
         settled: the reason why an open proposal does not need a decision; empty if it does. Either a later green month
-            agrees with the published value and not with the proposed one, or the proposed value is that of a leak that
+            agrees with the published value and not with the proposed one, or the proposed value comes from a leak that
             was rejected.
     """
 
@@ -145,7 +145,7 @@ class Proposal:
 
     @property
     def standing(self) -> str:
-        """The proposal's state in words: the decision on it, or why it needs none."""
+        """The proposal's state in words: the decision on it, or why no decision is needed."""
         return self.decided or self.settled or self.state
 
     @property
@@ -217,7 +217,7 @@ def waiting_proposals(
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """The latest proposal of each item among those that need a decision, by scale, largest change first."""
+    """The latest proposal of each item that needs a decision, by scale, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id

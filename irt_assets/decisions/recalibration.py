@@ -3,7 +3,7 @@
 Every learner-month is a person with its own ability, and each month has its own mean and SD of θ, so learning between
 two months does not make items look easier. If drift analysis found that an item changed, its answers from before the
 change are dropped, so its estimate describes the item as it is now. The other items determine θ for these answers. The
-fit is linked to the frozen anchors like that of a month, and its items pass the item gates of a month.
+fit is linked to the frozen anchors like the fit of a month, and its items pass the item gates of a month.
 
 `release` decides on the proposals.
 """

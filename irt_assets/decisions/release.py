@@ -61,7 +61,7 @@ def accept(
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish their values.
 
-    Either all proposals are accepted or none.
+    Accepts all proposals or, on any error, nothing.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
 def reject(
     database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
 ) -> list[Proposal]:
-    """Record that `by` rejected these proposals, either all or none. Published values do not change.
+    """Record that `by` rejected these proposals: all or, on any error, nothing. Published values do not change.
 
     Raises PermanentFailure, which names the proposals, if they are not open or differ from `seen` (see `accept`).
     """

@@ -37,7 +37,7 @@ class ThetaShift:
         mean, sd: mean and SD of Δθ, which is θ with the change minus θ without it.
         largest: the Δθ with the largest absolute value.
         large_share: share of `learners` with |Δθ| > 0.2.
-        pass_theta: the scale's pass mark; None if it has none.
+        pass_theta: the scale's pass mark, or None if it has none.
         newly_passed, newly_failed: numbers of learners who cross the pass mark.
     """
 
@@ -90,7 +90,7 @@ class Impact(ThetaShift):
     """Effect of a change of parameters on the learners of `month`.
 
     Attributes:
-        month: the last month whose publication step is done; empty if there is none.
+        month: the last month whose publication step is done; "" without one.
         items: number of items whose parameters change.
         why: the reason why there is no learner to compare; empty if there are some. If it is set, `learners` is 0.
         touched: number of `learners` with an answer to an item whose parameters change.

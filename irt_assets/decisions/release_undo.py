@@ -39,8 +39,8 @@ class Undo:
 
     Attributes:
         proposal: the proposal before the undo.
-        restored: the values that the accept had replaced; None if a reject is undone, which changed no value.
-        since: first day of the restored values; None if a reject is undone.
+        restored: the values that the accept had replaced, or None if a reject is undone, which changed no value.
+        since: first day of the restored values, or None if a reject is undone.
         never_in_force: whether the accepted values never come into force.
         restores: the publication with the restored values.
         replaces: the id of the item's last publication.
@@ -107,7 +107,7 @@ def undo(
 ) -> list[Undo]:
     """Record that `by` undoes the decisions on these proposals, and publish the values that accepts had replaced.
 
-    Either all decisions are undone or none.
+    Undoes all decisions or, on any error, nothing.
 
     Parameters
     ----------

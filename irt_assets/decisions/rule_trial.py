@@ -57,7 +57,7 @@ class TrialResult:
         verdicts: results of the set gates and of the advisory checks, by name.
         held: items that an item gate holds back, with the reasons.
         items: the linked parameters, by item; empty if the month is not linked.
-        constants: the linking constants; None if the month is not linked.
+        constants: the linking constants, or None if the month is not linked.
     """
 
     verdicts: dict[str, GateResult]

@@ -31,7 +31,7 @@ def next_day(now: datetime) -> datetime:
 def withdraw(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` withdraws the items from `since` (None: the next midnight UTC) on, all or none.
+    """Record that `by` withdraws the items from `since` on (None: next midnight UTC): all or, on any error, nothing.
 
     Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or if `since` is not
     in the future.
@@ -42,7 +42,7 @@ def withdraw(
 def restore(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` restores the items from `since` on, all or none.
+    """Record that `by` restores the items from `since` on: all or, on any error, nothing.
 
     `since`: None for the earliest time that changes no reported value; a withdrawal that has not begun by then never
     takes effect.

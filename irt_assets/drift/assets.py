@@ -1,6 +1,6 @@
 """The assets of drift: `item_drift`, a month's items against the published set; `dif_analysis`, between groups of
-learners; `test_information`, how precisely items and test measure θ, what they lost since publication, what retiring
-costs.
+learners; `test_information`, how precisely items and test measure θ, their loss since publication, and the cost of
+retiring items.
 
 Thin: the steps are in `month`, `dif_month` and `information`.
 """
@@ -70,10 +70,10 @@ def item_drift(
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
 ) -> list[dg.AssetsDefinition]:
-    """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups; None for all.
+    """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups, or None for all.
 
-    DIF and information do not depend on item_drift, whose verdict is made again from the same evidence: its rows may be
-    of an earlier fit.
+    DIF and information do not depend on item_drift, whose rows may be of an earlier fit: they compute its verdict again
+    from the same evidence.
     """
     in_common: dict[str, Any] = {
         "partitions_def": months,
@@ -162,7 +162,7 @@ def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
 
 
 def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[DriftRow]]) -> Iterator[Block]:
-    """Items in force that the month could not estimate, flagged ones first, then those that could not be tested."""
+    """Items in force that the month could not estimate, flagged ones first, then untested ones."""
     yield _of_scales(rows, lambda row: bool(not_estimated(row)))
     untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested.items()][:ITEMS_SHOWN]]
     yield table(("scale", "item", "why it was not tested either"), untested)
@@ -199,7 +199,7 @@ def _to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
-    """The items that moved most in any of the last months, flagged ones first; None if no month judged any."""
+    """The items that moved most in any of the last months, flagged ones first, or None if no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

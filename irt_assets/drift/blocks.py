@@ -1,9 +1,7 @@
-"""What drift, DIF and information found of items, as people read it: the same on Dagster's page, in drift reports and
-on the dashboard.
+"""Findings on the drift, DIF and information of items, for people to read: the same in the Dagster UI, in drift reports
+and on the dashboard.
 
-The first columns of a table say what each row is of, which its reader chooses: an item, a month, a scale and an item.
-What does not belong here: reading the rows (rows.py), a month in a sentence (assets.py, dif_page.py), and drawing
-(plots.py).
+The first columns of a table identify each row. The caller chooses them: an item, a month, or a scale and an item.
 """
 
 from collections import Counter
@@ -17,7 +15,7 @@ from irt_psychometrics.drift import ChangeKind
 
 Row = TypeVar("Row")
 Of: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
-"""Rows, each with the cells that say what it is of."""
+"""Rows, each with the cells that identify it."""
 NAMES = 12
 """How many items a sentence names."""
 TONES: Mapping[str, Tone] = {"medium": "warning", "high": "bad"}
@@ -46,7 +44,7 @@ def drift_said(rows: Sequence[DriftRow]) -> str:
 
 
 def too_varied(details: Iterable[Mapping[str, Any]]) -> str:
-    """That a month's items vary by more than drift allows for, to begin a sentence with; "" where they do not."""
+    """Beginning of a sentence if a month's items vary by more than drift allows for; otherwise ""."""
     of = next((one for one in details if "most_tau" in one), None)
     if of is None or (of["tau"] is not None and of["tau"] <= of["most_tau"]):
         return ""
@@ -59,7 +57,7 @@ def too_varied(details: Iterable[Mapping[str, Any]]) -> str:
 
 
 def drift_table(of: Sequence[str], rows: Of[DriftRow], **how: Any) -> Table:
-    """What the comparison with the published values came to; how: as of `table`."""
+    """Results of the comparison with the published values. `how`: as in `table`."""
     formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
     columns = (*of, "drift", *formats, "kind of change")
     return table(columns, [(*first, *_compared(row)) for first, row in rows], numbers=formats, **how)
@@ -79,7 +77,7 @@ def _compared(row: DriftRow) -> tuple[Cell, ...]:
 
 
 def not_estimated(row: DriftRow) -> str:
-    """Why the month has no estimate, and what its proportion correct says instead; "" where it has one."""
+    """Why the month has no estimate, and the test of its proportion correct; "" if it has an estimate."""
     share = row.details.get("proportion_correct")
     if not share:
         return ""
@@ -145,7 +143,7 @@ def _groups(row: DifRow) -> tuple[Cell, ...]:
 
 
 def _verdict(row: DifRow) -> Text:
-    """Whether the difference counts, and what to bear in mind."""
+    """Whether the difference is large, with a remark on the test."""
     low_power = ", low power" if row.details.get("low_power") else ""
     if row.large:
         return Badge("large", "bad"), low_power

@@ -170,8 +170,8 @@ def _models(
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[int]) -> tuple[list[str | None], int]:
-    """Each learner's current group by key, and the number of learners whose value names no group. A learner who was
-    erased has none."""
+    """Current group of each learner, by key, and the number of learners whose value names no group. An erased learner
+    has no group."""
     values: dict[int, Any] = dict(
         connection.execute(
             """SELECT learner_key, attributes->%s::text FROM learner

@@ -16,7 +16,7 @@ ITEMS_SHOWN, GROUPS_SHOWN = 30, 40
 
 
 def by_attribute(rows: Sequence[DifRow]) -> list[tuple[DifRow, list[DifRow]]]:
-    """Each attribute as a whole, and its items."""
+    """The row of each attribute as a whole, with the rows of its items."""
     ordered = sorted(rows, key=lambda row: (row.attribute, row.item_id != ""))
     return [(next(group), list(group)) for _, group in groupby(ordered, key=lambda row: row.attribute)]
 
@@ -51,7 +51,7 @@ def items_blocks(found: Mapping[str, Sequence[DifRow]]) -> Iterator[Block]:
 
 
 def groups_table(found: Mapping[str, Sequence[DifRow]]) -> Table:
-    """The groups of every attribute, what was tested and what was not."""
+    """The groups of every attribute, and whether each was tested."""
     formats = {"learners": ",", "mean θ": "+.2f", "SD": ".2f"}
     wholes = [(scale_id, whole) for scale_id, rows in found.items() for whole, _ in by_attribute(rows)]
     shown = [(scale_id, whole.attribute, *cells) for scale_id, whole in wholes for cells in _groups(whole)]

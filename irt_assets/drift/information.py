@@ -110,7 +110,7 @@ class MonthInformation:
         severity: severity of drift, by item.
         retiring: items that lost information or drifted with high severity, and might be retired.
         in_force, left: information of the set in force with and without `retiring`, by the latest parameters.
-        testlets: testlet effects in force at the month's end; None if there are none.
+        testlets: testlet effects in force at the month's end, or None without any.
     """
 
     scale: Scale

@@ -217,8 +217,8 @@ def across_models_in_words(published: Model, fitted: Model) -> str:
 
 
 def curves_described(drift: Drift, j: int) -> dict[str, Any]:
-    """What was tested of the j-th item: by how much more of the learners answer it right, and how much more their
-    answers go with ability, both as differences of the window from what was published."""
+    """Tests of the j-th item's response curve: the difference between the window and the published values in the share
+    of right answers (`right`), and in how strongly answers depend on ability (`with_ability`)."""
     curves = drift.curves
     assert curves is not None
     se = np.sqrt(np.diag(curves.cov[j]))

@@ -61,12 +61,12 @@ class DifRow:
 
     @property
     def wald(self) -> Mapping[str, Any]:
-        """Result of the Wald test. Returns an empty mapping if there is none."""
+        """Result of the Wald test, or an empty mapping."""
         return self.details.get("wald") or {}
 
     @property
     def within_forms(self) -> Mapping[str, Any]:
-        """Results of the tests within forms. Returns an empty mapping if there are none."""
+        """Results of the tests within forms, or an empty mapping."""
         return self.details.get("within_forms") or {}
 
     @property

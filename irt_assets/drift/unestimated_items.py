@@ -30,8 +30,8 @@ class Unestimated:
         why: item → reason why it has no estimate.
         gone: items that the bank no longer has on this scale.
         published: item → published (a, b, c).
-        drift: the month's drift with tests of the items that have enough answers; None if the month has no answers or
-            all items have an estimate.
+        drift: the month's drift with tests of the items that have enough answers, or None if the month has no
+            answers or all items have an estimate.
     """
 
     why: dict[str, str] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def look_at_unestimated(
 
 
 def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
-    """The items that the bank no longer has on this scale, each with a sentence on where it is now."""
+    """The items that the bank no longer has on this scale, each with a sentence on its present place."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
     )

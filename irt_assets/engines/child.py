@@ -80,7 +80,7 @@ def run(
         limits: limits of time and memory.
         environment: variables added to this process's environment.
 
-    Raises EngineTimeoutError, EngineMemoryError and EngineCrashedError, whose messages say what to do.
+    Raises EngineTimeoutError, EngineMemoryError and EngineCrashedError, whose messages contain the remedy.
     """
     with log.open("wb") as printed:
         process = subprocess.Popen(

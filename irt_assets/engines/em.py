@@ -22,7 +22,7 @@ class EmEngine:
     """The default engine.
 
     Attributes:
-        threads: number of threads; None for one per processor. Results do not depend on it.
+        threads: number of threads, or None for one per processor. Results do not depend on it.
         summed: for a fit on Spark, a sentence about the layout of the answers; otherwise empty.
     """
 

@@ -47,7 +47,7 @@ class Posterior:
         item_ids: the K items that were sampled. The calibration also has the other items, with NaN and a flag.
         quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
         model: the PyMC model. `draws` contains its variables, by name.
-        linking: the anchors that were used, and those that were dropped, with reasons; None without anchors.
+        linking: the used anchors, and the dropped ones with reasons, or None without anchors.
     """
 
     calibration: Calibration
@@ -112,7 +112,7 @@ class PymcEngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """As `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
+        """Do the same as `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
         engine = self if anchors is None else replace(self, anchors=anchors)
         only = one_model(ENGINE, RIGHT_AND_WRONG, model)
         return engine.sample(responses, model=only, data_hash=data_hash).calibration
@@ -178,7 +178,7 @@ class PymcEngine:
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
-        """Priors of the PyMC model of these J items. The anchors are those that `linking` used."""
+        """Priors of the PyMC model of these J items. The anchors are the ones that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
         stated, J = self._complete_priors(model), len(item_ids)
@@ -219,7 +219,7 @@ class PymcEngine:
 def _hold(
     priors: ModelPriors, at: npt.NDArray[np.intp], anchors: AnchorSet, rows: npt.NDArray[np.intp], *, slopes: bool
 ) -> None:
-    """Replace the priors of the items `at` by those of the anchors' `rows`, in place.
+    """Replace the priors of the items `at` by priors from the anchors' `rows`, in place.
 
     (log a, b) is bivariate normal with cov(log a, b) = cov(a, b)/a, written as a normal log a and a normal b given
     log a. Without `slopes`, only b is normal.

@@ -43,7 +43,7 @@ class ModelPriors:
         log_a_mean, log_a_sd: mean and SD of the normal prior of log a, shape (J,).
         b_mean, b_sd, b_by_log_a: shape (J,). b given a is N(b_mean + b_by_log_a·(log a − log_a_mean), b_sd²). The slope
             b_by_log_a is 0 if the two are independent.
-        c: prior of c for the items with a free c; None for models without guessing.
+        c: prior of c for the items with a free c, or None for models without guessing.
         c_given: fixed values of c, shape (J,), NaN for items with a free c.
         latent_mean, latent_log_sd: mean and SD of the normal priors of the latent mean and log SD. None if the mean is
             fixed at 0 or the SD at 1, respectively.

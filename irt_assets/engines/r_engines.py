@@ -68,7 +68,7 @@ class REngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """As `fit_mirt` and `fit_brms`. Also raises the errors of `call`."""
+        """Fit with `fit_mirt` or `fit_brms`. Also raises the errors of `call`."""
         from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
 
         if self.sampling is None:

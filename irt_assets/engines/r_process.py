@@ -1,4 +1,4 @@
-"""Call R in a child process, one per call. The value is JSON; errors say what to do.
+"""Call R in a child process, one per call. The value is JSON; errors contain the remedy.
 
 irt.R contains the called functions, `r_child` the child's program, and `child` its supervision.
 """

@@ -122,7 +122,7 @@ class Service:
 
 
 def _content(answer: requests.Response) -> dict[str, Any] | None:
-    """The JSON object in an answer. Returns None if there is none."""
+    """The JSON object in an answer, or None."""
     try:
         content = answer.json()
     except requests.exceptions.JSONDecodeError:

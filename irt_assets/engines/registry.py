@@ -38,7 +38,7 @@ def comparison_names() -> tuple[str, ...]:
 
 
 def spec_of(name: str) -> EngineSpec:
-    """The engine with this name. Raises PermanentFailure if there is none."""
+    """The engine with this name. Raises PermanentFailure if it does not exist."""
     for spec in ENGINES:
         if spec.name == name:
             return spec
@@ -88,7 +88,7 @@ def r_packages() -> dict[RPackage, list[str]]:
 
 
 def installed(name: str, settings: Settings) -> str | None:
-    """Why the engine cannot run here, and how to install what is missing. Returns None if it can run.
+    """Why the engine cannot run here, and how to install the missing part. Returns None if it can run.
 
     Raises PermanentFailure for a name that is not an engine's.
     """

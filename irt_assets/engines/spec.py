@@ -44,7 +44,7 @@ class PythonPackage:
 
 @dataclass(frozen=True)
 class RPackage:
-    """An R package. `debian`: the Debian package that contains it; None if it is installed from CRAN."""
+    """An R package. `debian`: the Debian package that contains it, or None if it is installed from CRAN."""
 
     name: str
     debian: str | None = None
@@ -100,7 +100,7 @@ class EngineSpec:
 
 
 def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
-    """As `EngineSpec.one_model`, for an engine that fits the models `fits`."""
+    """Do the same as `EngineSpec.one_model`, for an engine that fits the models `fits`."""
     named = {model} if isinstance(model, str) else set(model)
     if len(named) != 1 or not named.issubset(fits):
         got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))

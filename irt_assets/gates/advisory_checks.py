@@ -16,18 +16,18 @@ alone reaches 0.2."""
 SKEWED = 0.05
 """Significance level of the skewness of anchors."""
 MOST_UNLIKELY = 0.10
-"""Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
+"""Largest accepted share of learners below the 5 % point of lz*: twice the model's share."""
 
 
 def one_ability_explains_the_answers(evidence: Evidence) -> GateResult:
-    """Not repeated where the scale demands one dimension: then the gate reports it."""
+    """Evidence of a second dimension, unless the scale demands one dimension: then the gate reports it."""
     if evidence.scale.rules.publication.second_dimension != "warn":
         return GateResult(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 
 def misfit_is_as_before(evidence: Evidence) -> GateResult:
-    """Not repeated where the scale holds months for new misfit: then the gates report it."""
+    """New misfit, unless the scale holds months for it: then the gates report it."""
     if evidence.scale.rules.publication.new_misfit != "warn":
         return GateResult(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
     return new_misfit(evidence)
@@ -149,7 +149,7 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> GateResult:
 
 
 def growth_in_words(growth: WindowGrowth) -> str:
-    """What a window says of growth within it, a clause."""
+    """Growth within a window, as a clause."""
     order = "" if growth.r2 is None else f"the item explains {growth.r2:.0%} of the time since learners' first answers"
     if growth.estimate is None or growth.se is None:
         return f"{order}: growth cannot be distinguished from difficulty within the month"

@@ -105,7 +105,7 @@ class EarlyWarning:
     disagreement: str = ""
 
     def problems(self) -> list[str]:
-        """Sentences on what a psychometrician should check; empty on most nights."""
+        """Sentences on points that a psychometrician should check; empty on most nights."""
         found = [
             f"the {shift.name} of linking is {shift.night[0]:.2f}, and was {shift.month[0]:.2f} in {self.month}"
             for shift in self.shifts

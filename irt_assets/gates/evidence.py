@@ -72,7 +72,7 @@ class Evidence:
 
     @property
     def constants(self) -> LinkingConstants | None:
-        """Linking constants of the month's latest fit, linked or not. Returns None if none were computed."""
+        """Linking constants of the month's latest fit, linked or not, or None if they were not computed."""
         if self.staged is None:
             return None
         return self.on_the_scale.constants if self.on_the_scale else self.staged.spec.linking_constants
@@ -128,7 +128,7 @@ def as_the_scale_says(evidence: Evidence, found: GateResult) -> GateResult:
 
 
 def current_fit(evidence: Evidence) -> Calibration | GateResult:
-    """The fit of the month's current snapshot, or a failed verdict with the reason if there is none."""
+    """The fit of the month's current snapshot, or a failed verdict with the reason why it does not exist."""
     staged = evidence.staged
     if staged is None:
         return GateResult(False, "the month has not been fitted: materialise item_calibration")

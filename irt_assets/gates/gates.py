@@ -91,7 +91,7 @@ def connected(evidence: Evidence) -> GateResult:
 
 
 def demanded_engines_fitted(evidence: Evidence) -> GateResult:
-    """Each other engine that the scale demands has a converged fit of the current snapshot."""
+    """Whether each other engine that the scale demands has a converged fit of the current snapshot."""
     problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
     if problems:
         return GateResult(
@@ -123,7 +123,7 @@ def fit_problem(fit: StagedFit) -> str | None:
 
 @dataclass(frozen=True)
 class SetGate:
-    """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
+    """A set gate, the asset whose materialisation it judges, and the remedy if it fails.
 
     `rules`: names of the scale's rules whose change makes the gate judge all months again. `new_misfit` is not one of
     them, because a person uses it to let a single month pass.

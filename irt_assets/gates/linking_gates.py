@@ -26,7 +26,7 @@ def linked(evidence: Evidence) -> GateResult:
 
 
 def anchors_agree(evidence: Evidence) -> GateResult:
-    """Enough anchors lie on one line, vary little around it, and place both ends of the bank; those that moved are
+    """Enough anchors lie on one line, vary little around it, and place both ends of the bank; moved ones are
     named, the largest change first."""
     constants = evidence.constants
     if constants is None:

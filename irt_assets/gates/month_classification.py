@@ -20,7 +20,7 @@ MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameter
 class State(StrEnum):
     """State of a month of a scale, worst first.
 
-    A red month becomes stale when a person has decided what to change. `EMPTY` means that the month has no answers.
+    A red month becomes stale when a person has decided on a change. `EMPTY` means that the month has no answers.
     `ORIGIN` means that the month is part of the origin window and needs no fit of its own.
     """
 
@@ -68,7 +68,7 @@ class GateStatus:
     """The latest evaluation of a set gate.
 
     Attributes:
-        passed: the result; None if the gate was never evaluated, or if its run was killed.
+        passed: the result, or None if the gate was never evaluated, or if its run was killed.
         why: the reason.
         asset: the asset that the gate checks.
         asked: whether a run ever planned to evaluate the gate.
@@ -158,15 +158,15 @@ def classify_month(
     gates
         The set gates by name.
     step
-        The publication step; None if it has not run.
+        The publication step, or None if it has not run.
     changed
-        The first reason why the month is stale; None if it is not.
+        The first reason why the month is stale, or None if it is not.
     running
         Whether a run of the month is queued or has started.
     answers
         Whether the month has answers, and "scored" if it has a snapshot.
     failure
-        The reason why the month could not be fitted or linked; None if it could.
+        The reason why the month could not be fitted or linked, or None if it could.
     drift_begins
         The first month after the scale's origin window if the month is part of this window; otherwise None.
 

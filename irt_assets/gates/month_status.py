@@ -131,7 +131,7 @@ def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[st
 def latest_evaluations(
     instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], month: str
 ) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
-    """The latest evaluation of each check for a month; None if a check was never evaluated."""
+    """The latest evaluation of each check for a month, or None if a check was never evaluated."""
     keys = list(keys)
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         keys, partition_filter=PartitionKeyFilter(key=month)

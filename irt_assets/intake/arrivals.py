@@ -110,7 +110,7 @@ class SourceState:
 
 
 def source_states(connection: psycopg.Connection) -> list[SourceState]:
-    """Each source that has brought answers in the last 28 days, the latest arrival first."""
+    """The sources that have brought answers in the last 28 days, latest arrival first."""
     return records(
         connection,
         SourceState,

@@ -277,7 +277,7 @@ class AnswerSource:
         return cleaner.tally
 
     def _batches(self, items: Sequence[str]) -> Iterator[Batch]:
-        """The source's batches, split so that none has more than `MAX_ANSWERS`: a matrix has an answer per item."""
+        """The source's batches, split into batches of at most `MAX_ANSWERS`: a matrix has an answer per item."""
         for batch in self.source.batches():
             yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 

@@ -33,7 +33,7 @@ def import_attempts(
 
     Args:
         mapping: name of a preset, a mapping file, or "auto".
-        zone: IANA name of the zone of times that carry none.
+        zone: IANA name of the zone of times without a zone.
         at: day of a log that has no times.
         strict: refuse unknown items and learners instead of adding them.
         dry_run: do everything but commit.

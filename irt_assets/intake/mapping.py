@@ -141,7 +141,7 @@ class Binding:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name equals or matches the pattern. Brackets denote a class of characters or stand for themselves."""
+    """Whether a name equals or matches the pattern. Brackets denote a class of characters or themselves."""
     return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
 
 

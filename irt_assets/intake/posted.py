@@ -79,7 +79,7 @@ WHAT_TO_DO = REMEDIES | {
     "bad_mode": "Send live or sandbox.",
     "month_not_there": "The log has no such month yet: irt import attempts makes it.",
 }
-"""Reason → what the author of the program can do about it."""
+"""Reason → remedy for the author of the program."""
 VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
             RETURNING r.*, 'voided by an xAPI statement' AS reason"""
 KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)

@@ -53,7 +53,7 @@ class Maxima:
     def declared_of(self, item: str) -> int | None:
         """The maximum score that the import declares for an item, by its name or else by the first matching pattern.
 
-        Returns None if the import declares none.
+        Returns None if the import declares no maximum.
         """
         fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
@@ -90,7 +90,7 @@ class AsGiven:
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
     def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
-        """The entries to write into the item's `meta`, for this rule none."""
+        """The entries to write into the item's `meta`; empty for this rule."""
         return {}
 
 

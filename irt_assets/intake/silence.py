@@ -32,8 +32,8 @@ ARRIVALS = f"""
 
 @dataclass(frozen=True)
 class Silence:
-    """A source that has been silent for longer than `allowed`. `usual`: its usual pause; None if a setting determines
-    what is allowed."""
+    """A source that has been silent for longer than `allowed`. `usual`: its usual pause, or None if a setting
+    determines `allowed`."""
 
     source: str
     since: datetime

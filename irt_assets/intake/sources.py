@@ -61,7 +61,7 @@ class Source(ABC):
 
     kind: str
     encoding: str = "utf-8"
-    address: str = ""  # where it comes from, if `path` is a copy
+    address: str = ""  # its origin, if `path` is a copy
     columns: list[str]
     rows: int  # an estimate, for progress
 
@@ -185,7 +185,7 @@ def plain(cells: pa.Array | pa.Scalar) -> Any:
 
 
 def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Each row as {column: value}."""
+    """Rows as {column: value}."""
     columns = [plain(cells) for cells in rows.columns]
     return (dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
 
@@ -209,7 +209,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """The names, with the suffixes ` (2)`, ` (3)` … where they repeat."""
+    """The names, with the suffixes ` (2)`, ` (3)` … if they repeat."""
     unique: dict[str, None] = {}
     numbers: dict[str, int] = {}
     for name in names:

@@ -139,7 +139,7 @@ def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
 
 
 def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds in UTC from those of local clocks, and a mask of the times for which no zone is named."""
+    """Microseconds in UTC from microseconds of local clocks, and a mask of the times for which no zone is named."""
     result = np.full(len(naive), MISSING, dtype=np.int64)
     zones = pa.nulls(len(naive), pa.string()) if row_zones is None else row_zones
     zones = zones if zone is None else pc.fill_null(zones, zone)

@@ -92,7 +92,7 @@ def look_at_everything(
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:
-    """Store the verdicts, open new violations, close those that are gone, and alert about those without an alert."""
+    """Store the verdicts, open new violations, close violations that are gone, and send missing alerts."""
     advisory_lock(connection, "invariants")
     for verdict in report.verdicts:
         _store_verdict(connection, run, verdict)

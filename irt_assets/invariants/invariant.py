@@ -95,7 +95,7 @@ class Invariant:
         kind: kind of its subjects, such as items.
         protects: the purpose, in a sentence.
         fix: how to fix a violation, in a sentence.
-        note: what exactly is tested, if the statement does not make that clear.
+        note: the exact test, if the statement does not make it clear.
         alerted_by_checks: whether checks of the same partition alert about it, too. It then opens no alert of its own
             while theirs is open.
         reads_files: whether it reads the object store, which may take hours. No transaction is open meanwhile.

@@ -1,7 +1,6 @@
 """Data that monitors read often: the open violations and their severity, and the times of the last report and backup.
 
-Light to import, and without Dagster. What does not belong here: the invariants (see `registry`), and the results of a
-report (see `results`).
+Light to import, and without Dagster.
 """
 
 from collections.abc import Iterator, Mapping

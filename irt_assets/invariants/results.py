@@ -11,7 +11,7 @@ MAX_RUNS, MOST_VIOLATIONS = 60, 500
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
-    """The last report. Returns None if there is none."""
+    """The last report, or None."""
     runs = runs_of_invariants(connection, 1)
     if not runs:
         return None

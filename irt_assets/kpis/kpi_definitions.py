@@ -26,7 +26,7 @@ MEANINGS = {
     "P": "goal probability: probability that the learner's θ is above the target",
     "S": "churn risk: time without an answer, over eight weeks; 1 means that the learner has left",
 }
-"""Each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
+"""Description of each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 MIN_ANSWERS = 5
 """Least number of eligible answers in each of the two fortnights."""
 MIN_TIMED = 20

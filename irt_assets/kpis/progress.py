@@ -18,7 +18,7 @@ UNKNOWN = Movement(variance=0.05**2)
 
 
 def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
-    """Each learner's change of ability between two windows, shrunk by its error; shape (n_persons,), in [−1, 1].
+    """Change of each learner's ability between two windows, shrunk by its error; shape (n_persons,), in [−1, 1].
 
         I = Δ · 0.25 / (0.25 + v),   Δ = θ_recent − θ_previous,   v = 1/I_recent(θ) + 1/I_previous(θ)
 

@@ -24,7 +24,7 @@ class Week:
 
 @dataclass(frozen=True)
 class Quartiles:
-    """Quartiles of a KPI in a week, over the `n` of `of` learners who have a value; None if nobody has one."""
+    """Quartiles of a KPI in a week, over the `n` of `of` learners who have a value. They are None if `n` is 0."""
 
     week_start: date
     name: str

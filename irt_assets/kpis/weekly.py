@@ -2,8 +2,6 @@
 
 Both refer to the week's end, or to the last midnight while the week runs, so the days of a week may be computed in any
 order.
-
-What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
 """
 
 import json

@@ -131,7 +131,7 @@ def freeze_anchors(
     Args:
         assumed: items whose errors are assumed.
         effective_from: start of the first window that uses the version; None: the origin.
-        fit: the fit, on the bank's scale, from which all values come; None if they come from the bank.
+        fit: the fit, on the bank's scale, from which all values come, or None if they come from the bank.
     """
     digest = hash_of_anchors(anchors)
     together = {} if fit is None else _covariances(fit, sorted(anchors))

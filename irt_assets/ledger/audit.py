@@ -21,7 +21,7 @@ class SourceOfPublication:
     Attributes:
         fit_is_there: whether the fit is stored.
         converged: whether the fit converged.
-        slope: slope of the fit's linking; None if it is not linked.
+        slope: slope of the fit's linking, or None if it is not linked.
         fitted_hash: hash of the answers that were fitted.
     """
 
@@ -61,7 +61,7 @@ class Change:
     """A publication with the item's previous publication.
 
     Attributes:
-        earlier, earlier_since, earlier_rule: id, first day and rule of the previous publication; None if this is the
+        earlier, earlier_since, earlier_rule: id, first day and rule of the previous publication, or None if this is the
             first.
         decided: whether a decision of that date and kind is recorded.
         replaced: whether the publication that this one names in `replaces` exists.

@@ -174,7 +174,7 @@ class Testlets(Part):
 
 
 class LearnersUsed(Part):
-    """Numbers of learners used for the statistics of items, for those of the set, and in parallel analysis."""
+    """Numbers of learners used for the statistics of items, for the statistics of the set, and in parallel analysis."""
 
     items: int
     set: int
@@ -286,7 +286,7 @@ class Twins(Part):
 
 
 class SetStatistics(Part):
-    """Fit statistics of the set (see `itemfit.FitSummary`); None if a statistic could not be computed.
+    """Fit statistics of the set (see `itemfit.FitSummary`). A statistic is None if it could not be computed.
 
     Fits of earlier releases have `loadings` but neither `growth` nor `twins`, and are written back without them.
     """
@@ -322,7 +322,7 @@ class FitStatistics(Part):
 
 
 class Measures(Part):
-    """Measures of misfit, as in `itemfit.misfit.Misfit`; None if a measure could not be computed."""
+    """Measures of misfit, as in `itemfit.misfit.Misfit`. A measure is None if it could not be computed."""
 
     ratio: Measure | None = None
     rmsea: Measure | None = None
@@ -356,10 +356,10 @@ class ComparedMisfit(Part):
     """A month's misfit compared with the misfit of its reference window.
 
     Attributes:
-        reference: name of the reference; None if the month is itself a reference.
-        ratio: eigenvalue ratio of the reference's own fit; None if its dimensions could not be tested.
+        reference: name of the reference, or None if the month is itself a reference.
+        ratio: eigenvalue ratio of the reference's own fit, or None if its dimensions could not be tested.
         ratio_together: items that contribute most to `ratio`.
-        why: reason why the month could not be compared; None if it was.
+        why: reason why the month could not be compared, or None if it was.
         lost: whether the comparison should have been possible.
         items: number of common items that were compared.
         growth, now, before: growth of the measures, and the measures of the month and of the reference.
@@ -539,8 +539,8 @@ class MadeWith(Part):
     """Settings that a staged fit was made with.
 
     Attributes:
-        model, scale_priors, latent: the scale's model, its own priors, and its rule for the distribution of θ; None if
-            the fit was made without a scale.
+        model, scale_priors, latent: the scale's model, its own priors, and its rule for the distribution of θ, or None
+            if the fit was made without a scale.
         scored_items: item → model and block (see `scored_models.as_fitted`); not written if empty.
         occasions: the period that makes a learner one person; not written if it is "month".
     """
@@ -568,7 +568,7 @@ class FitSpec(Part):
         never_published: items of a nightly fit that have never been published.
         left_out: items with too few responses to be fitted, with the number of responses.
         priors: all priors that the engine used, in the engine's own form.
-        shape: distribution of θ assumed by em for a single population; None for other engines and for groups.
+        shape: distribution of θ assumed by em for a single population, or None for other engines and for groups.
         sample: the sample used for the statistics of a month that is too large to be read whole.
         misfit: comparison of the misfit, for fits by the scale's own engine.
         snapshot: address of the answers, if the window is not a month.

@@ -104,7 +104,7 @@ def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
 def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelInBank]) -> str | None:
     """List the scored items whose model or block in the fit is not the one that the bank names now.
 
-    Returns None if there are none. Fits of earlier releases do not record them and are not compared.
+    Returns None if all agree. Fits of earlier releases do not record them and are not compared.
     """
     now = as_fitted(scale.model, made.scored_items, in_bank)
     changed = [
@@ -176,7 +176,7 @@ class LinkedFit:
 
     @property
     def values(self) -> dict[str, ItemRow]:
-        """Parameters by item, without items that have none."""
+        """Parameters by item, for items with parameters."""
         return {item: one.values for item, one in self.items.items() if one.values}
 
 

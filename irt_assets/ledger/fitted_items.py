@@ -23,9 +23,9 @@ class FittedItem:
     """An item of a linked fit.
 
     Attributes:
-        values: parameters; None if the item has no a or no b.
+        values: parameters, or None if the item has no a or no b.
         n: number of answers.
-        statistics: by name; None if a statistic is unknown.
+        statistics: statistics by name. An unknown one is None.
     """
 
     values: ItemRow | None

@@ -63,7 +63,7 @@ class Linked:
 @dataclass(frozen=True)
 class PlacedMonth:
     """Mean and SD of a month's learners on the scale in the linked fit in use, with method and intercept of the
-    linking; None if the fit does not record them."""
+    linking. They are None if the fit does not record them."""
 
     scale_id: str
     month: str
@@ -74,7 +74,7 @@ class PlacedMonth:
 
 
 def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LinkingConstants | None:
-    """Linking constants of the month's latest fit, linked or not. Returns None if none were computed."""
+    """Linking constants of the month's latest fit, linked or not, or None if they were not computed."""
     row = connection.execute(
         f"""SELECT coalesce(m.model_spec->'linking_constants', s.spec->'linking_constants')
            FROM {LATEST_STAGED} s LEFT JOIN mirt_fit_meta m USING (fit_id)
@@ -187,8 +187,7 @@ def months_linked_otherwise(
 
 
 def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> datetime | None:
-    """Time when a linked fit of the month by the scale's engine was last made or superseded. Returns None if there is
-    none."""
+    """Time when a linked fit of the month by the scale's engine was last made or superseded, or None."""
     return one_value(
         connection,
         """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
@@ -208,7 +207,7 @@ def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | Non
 
 
 def newest_window(connection: psycopg.Connection, scale: Scale) -> str | None:
-    """Name of the last month linked by the scale's engine, or of the origin window if there is none."""
+    """Name of the last month linked by the scale's engine, or of the origin window if no month is linked."""
     asked = {"scale": scale.scale_id, "engine": scale.engine}
     return one_value(connection, f"SELECT month FROM {NEWEST_WINDOW} w", asked)
 

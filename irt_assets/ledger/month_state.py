@@ -61,8 +61,8 @@ def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine
 
 
 def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
-    """Error of the latest attempt of the scale's engine at this snapshot. Returns None if it was linked or there is
-    none."""
+    """Error of the latest attempt of the scale's engine at this snapshot. Returns None if it was linked, or
+    if the engine has made no attempt."""
     return one_value(
         connection,
         f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)

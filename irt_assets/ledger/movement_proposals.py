@@ -53,7 +53,7 @@ def keep_proposal(connection: psycopg.Connection, proposal: MovementProposal) ->
 
 
 def newest_proposal(connection: psycopg.Connection, scale_id: str) -> MovementProposal | None:
-    """The newest proposal of a scale. Returns None if there is none."""
+    """The newest proposal of a scale, or None."""
     return record(
         connection,
         MovementProposal,

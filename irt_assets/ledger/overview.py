@@ -84,7 +84,7 @@ def last_linkings(connection: psycopg.Connection) -> dict[str, tuple[float | Non
 
 
 def last_night(connection: psycopg.Connection) -> datetime | None:
-    """Time of the last result of a nightly calibration. Returns None if there is none.
+    """Time of the last result of a nightly calibration, or None.
 
     A night with too few answers for a fit still measures all learners.
     """

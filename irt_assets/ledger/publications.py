@@ -35,9 +35,9 @@ class PublishedSet:
     Attributes:
         items: parameters by item.
         withdrawn: the items and times for which answers do not count.
-        testlets: effects of testlets; None if no SD is in force.
-        fits: item → the fit from which its values come; None for the bank's values.
-        errors: errors of the items, in the same order (see `item_errors.set_with_errors`); None if not requested.
+        testlets: effects of testlets, or None if no SD is in force.
+        fits: item → the fit from which its values come, or None for the bank's values.
+        errors: errors of the items, in the same order (see `item_errors.set_with_errors`), or None if not requested.
     """
 
     items: dict[str, ItemRow]
@@ -118,7 +118,7 @@ def _last_published(
 
 
 def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
-    """All items of the bank on a scale: item_id, topic_id, the b in force at `at` (None if there is none), and
+    """All items of the bank on a scale: item_id, topic_id, the b in force at `at` (or None), and
     `was_anchor`, whether the item was ever an anchor."""
     return named_rows(
         connection,

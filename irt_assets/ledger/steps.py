@@ -35,7 +35,7 @@ def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:
 
 
 def step_of(connection: psycopg.Connection, scale_id: str, month: str) -> Step | None:
-    """The step of a month on a scale. Returns None if there is none."""
+    """The step of a month on a scale, or None."""
     found = _read_steps(connection, "scale_id = %s AND month = %s", (scale_id, month))
     return found[0] if found else None
 
@@ -104,7 +104,7 @@ def done_months(connection: psycopg.Connection) -> set[str]:
 
 
 def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The newest month of a scale whose publication step is done. Returns None if there is none."""
+    """The newest month of a scale whose publication step is done, or None."""
     return one_value(
         connection, "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
     )

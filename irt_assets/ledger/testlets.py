@@ -23,14 +23,14 @@ class InTestlets:
     of: Mapping[str, str]
 
     def effects(self, item_ids: Sequence[str]) -> Effects | None:
-        """Testlet effects of the items. Returns None if there are none."""
+        """Testlet effects of the items, or None."""
         return Effects.from_testlets(item_ids, self.of, self.sd)
 
 
 def effects_in_force(
     connection: psycopg.Connection, scale_id: str, at: datetime, items: Collection[str]
 ) -> InTestlets | None:
-    """The last publication with effective_from ≤ at, with the testlets of `items`. Returns None if there is none."""
+    """The last publication with effective_from ≤ at, with the testlets of `items`, or None."""
     row = connection.execute(
         """SELECT sd, testlets FROM testlet_sd_publication WHERE scale_id = %s AND effective_from <= %s
            ORDER BY effective_from DESC, publication_id DESC LIMIT 1""",

@@ -51,7 +51,7 @@ class InForce:
 def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> LinkedWindow | None:
     """The month's linked fit by the scale's own engine.
 
-    Returns None if there is none, if it did not converge or is no longer stored, or if it was linked by no anchors.
+    Returns None if it does not exist, did not converge or is no longer stored, or if it was linked by no anchors.
     """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
@@ -78,7 +78,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     """The published set in force at `at`, with the errors that its values share with the anchors.
 
     An anchor that is published with its frozen value has the error of the frozen value. Values from a stored fit share
-    the error of that fit's linking. All other errors are independent; if none are stored, the errors of a fit to 500
+    the error of that fit's linking. All other errors are independent. Without stored errors, the errors of a fit to 500
     learners are assumed.
     """
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}

@@ -26,7 +26,7 @@ class Artifact:
 
     Attributes:
         inputs_hash: hash of all inputs of the file, if the code that writes it compares the hash later; else None.
-        artifact_id: id of its row, which does not change when the report is written again; None without a row.
+        artifact_id: id of its row, which does not change when the report is written again, or None without a row.
     """
 
     url: str

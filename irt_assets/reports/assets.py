@@ -13,7 +13,7 @@ from resources.postgres.database import Database
 
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 REPORT_SOURCES = ("item_drift", "dif_analysis", "test_information")
-"""Assets that the report covers. It can be written without them, and then lists what is missing."""
+"""Assets that the report covers. It can be written without them, and then lists the missing ones."""
 LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
 
 

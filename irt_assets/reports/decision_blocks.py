@@ -40,7 +40,7 @@ DECIDED = {
 
 
 def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
-    """Yield why a proposal needs a decision or not, what to check before accepting it, and its evidence.
+    """Yield why a proposal needs a decision or not, the checks before accepting it, and its evidence.
 
     `superseded` is the reason shown for a proposal that is out of date.
     """
@@ -189,7 +189,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
 
 
 def remarks(proposal: Proposal) -> list[str]:
-    """Short remarks on what to check: anchor, flags of the fit, and DIF."""
+    """Short remarks on points to check: anchor, flags of the fit, and DIF."""
     return ["anchor"] * proposal.anchor + [*proposal.fit["flags"], *(proposal.dif or ())]
 
 

@@ -32,10 +32,10 @@ class Evidence:
 
     Attributes:
         severity: severity of the month's drift; "none" if the item was not compared.
-        kind: kind of change; None if it was not determined.
+        kind: kind of change, or None if it was not determined.
         onset: ISO date of a leak's first day.
         months_flagged: months in a row, up to this one, in which its drift was flagged; 0 if it is not flagged now.
-        trend: change of b per month and its q value; None if unknown.
+        trend: change of b per month and its q value, or None if unknown.
         is_anchor: whether the item is in the anchor set.
         moved_against: its move against the other anchors if the month's anchors disagree, e.g. "b +0.81".
         months_dropped: months in a row, up to this one, in which linking dropped it.
@@ -72,7 +72,7 @@ class Proposal:
 
 
 def propose(e: Evidence) -> Proposal | None:
-    """Propose what to do about the item. Returns None if it needs no review.
+    """Propose an action for the item. Returns None if it needs no review.
 
     For a withdrawn item with evidence the action is WITHDRAWN: nothing needs to be done.
     """
@@ -81,7 +81,7 @@ def propose(e: Evidence) -> Proposal | None:
 
 
 def _propose_in_use(e: Evidence) -> Proposal | None:
-    """Propose what to do about the item as if it were in use. The first case that applies decides:
+    """Propose an action for the item as if it were in use. The first case that applies decides:
 
     1. a wrong key (by its answers, or by negative discrimination), all answers scored alike, or a slope that hardly
        differs from 0 in an item that an item gate held: check the key;

@@ -376,7 +376,7 @@ def observed_of(
 def _why_not(
     connection: psycopg.Connection, scale: Scale, state: MonthState, fit: Linked | None, in_force: dict[str, Any]
 ) -> str:
-    """Why no item of the month was compared, and what to do."""
+    """Why no item of the month was compared, and the remedy."""
     month = state.month
     if state.state is State.ORIGIN:
         return f"it is {state.why}"

@@ -69,7 +69,7 @@ def make(
 ) -> Iterator[DriftReport]:
     """Yield the report on the month for every scale, or for the scale `scale_id`.
 
-    The report lists what does not exist yet (a fit, a month before, a test). Raises PermanentFailure if the scale does
+    The report lists missing parts (a fit, a month before, a test). Raises PermanentFailure if the scale does
     not exist.
     """
     states = {state.scale_id: state for state in month_states(database, instance, [month])}

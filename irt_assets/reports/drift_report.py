@@ -1,8 +1,4 @@
-"""The drift report on a month of a scale: its verdict, its first page, and the order of its sections.
-
-What does not belong here: reading tables (drift_facts.py), the rule for proposals (drift_actions.py), and the
-sections after the first page (drift_sections.py).
-"""
+"""The drift report on a month of a scale: its verdict, its first page, and the order of its sections."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +105,7 @@ def to_look_at(facts: Facts) -> list[Item]:
 def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) -> Document:
     """Return the report, with the verdict on the first page and the sources of its numbers at the end.
 
-    `dashboard_url` is the address of the dashboard; None for no link to it.
+    `dashboard_url` is the address of the dashboard, or None for no link to it.
     """
     items, found = to_look_at(facts), verdict(facts)
     sections = _of_origin(facts, facts.origin, items) if facts.origin else _of_month(facts, items, dashboard_url)

@@ -58,12 +58,12 @@ class ItemFacts:
         unpublished: why there is no publication; "" if there is one.
         months: months with a linked fit, oldest first.
         drift: comparisons with the published values by month, oldest first, without red months.
-        drifted: open drift alert; None without one.
+        drifted: open drift alert, or None without one.
         information: information by month, oldest first.
         dif: DIF tests of `dif_month`.
-        dif_month: newest month of the scale that was tested for DIF; None without one.
+        dif_month: newest month of the scale that was tested for DIF, or None without one.
         decisions: decisions on its values and its use, the latest first.
-        proposal: proposal that waits for a decision; None without one.
+        proposal: proposal that waits for a decision, or None without one.
         response_time: median in ms, and the number of answers.
         withdrawn: whether it is withdrawn at the requested time.
         status: the decision on its use that begins last, perhaps in the future.
@@ -94,11 +94,11 @@ class ItemFacts:
 
     @property
     def onset(self) -> str | None:
-        """First day of the leak (ISO) found by the newest comparison; None if it found no leak."""
+        """First day of the leak (ISO) found by the newest comparison, or None if it found no leak."""
         return self.onset_seen_by(self.drift[-1].month) if self.drift else None
 
     def onset_seen_by(self, month: str) -> str | None:
-        """First day of the leak (ISO) found by the month's comparison; None if it found no leak."""
+        """First day of the leak (ISO) found by the month's comparison, or None if it found no leak."""
         past = [row for row in self.drift if row.month <= month]
         if not past or past[-1].month != month or past[-1].kind != ChangeKind.LEAK:
             return None

@@ -62,7 +62,7 @@ def standing(
         thetas: measurements of θ, newest first.
         weeks: weekly KPIs, newest first.
         days: active days of the last year, oldest first.
-        last: time of the last live answer; None without one.
+        last: time of the last live answer, or None without one.
         now: the current time.
         zone: time zone of the times shown.
     """
@@ -114,7 +114,7 @@ def as_of(one: Theta) -> datetime:
 
 
 def identity(learner: Learner, last: datetime | None, now: datetime, zone: str) -> Pairs:
-    """Return the learner's id, goal and last live answer. `last` is the time of that answer; None without one."""
+    """Return the learner's id, goal and last live answer. `last` is the time of that answer, or None without one."""
     return pairs(
         {
             "id": learner.user_id,

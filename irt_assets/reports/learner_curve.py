@@ -41,7 +41,7 @@ def curve(
 
     Args:
         levels: measurements, at least one, oldest first.
-        target: the learner's goal, in θ; None for no line.
+        target: the learner's goal, in θ, or None for no line.
         mu: mean of the population.
         sigma: SD of the population; must be positive.
         axis: heading of the vertical axis.

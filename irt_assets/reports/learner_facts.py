@@ -208,7 +208,7 @@ def _levels(
 ) -> dict[tuple[str, str], list[Level]]:
     """Read the last measurement of each week in the year before `end`, oldest first, by learner and scale.
 
-    Measurements on request are left out, because they may use fewer days than those of nights and months. The last
+    Measurements on request are left out, because they may use fewer days than nights and months do. The last
     measurement uses all answers before `end`; the goal's probability was computed from it. If abilities move on the
     scale, a measurement has the date of its last answer, otherwise the date of its window's last day.
     """

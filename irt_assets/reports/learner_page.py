@@ -26,8 +26,8 @@ class Facts:
     """Facts about a learner and a completed week. They can be stored as JSON.
 
     Attributes:
-        name: the learner's name; None if unknown.
-        lang: the learner's language attribute; None if unknown.
+        name: the learner's name, or None if unknown.
+        lang: the learner's language attribute, or None if unknown.
         week: Monday of the week.
         end: end of the week, exclusive.
         zone: time zone of the bank, for times in the report.
@@ -35,10 +35,10 @@ class Facts:
         correct: number of correct answers in the week.
         days: number of days with answers in the week.
         last_answer: day (UTC) of the last answer before the end.
-        scale_id: scale of the learner's goal; None if unknown.
+        scale_id: scale of the learner's goal, or None if unknown.
         mu: mean of the scale's population.
         sigma: SD of the scale's population.
-        target: the goal, in θ of the scale; None without one.
+        target: the goal, in θ of the scale, or None without one.
         levels: measurements on the scale, oldest first.
         topics: topics of the last eight weeks.
         kpis: the record of `weekly_kpi`.

@@ -145,7 +145,7 @@ def _sections_of_origin(
 
 
 def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
-    """Yield the outcome of each set gate, and in a red month what to do about gates that failed by themselves."""
+    """Yield the outcome of each set gate, and in a red month the remedies for gates that failed by themselves."""
     passed = sum(status.passed is True for status in gates.values())
     yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
     rows: list[tuple[Text, Text]] = []
@@ -268,7 +268,7 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
-    """Yield what publication did with the month's items. `proposed`: reason → number of items that it only proposed."""
+    """Yield the outcome of publication for the month's items. `proposed`: reason → number of items only proposed."""
     if step is None:
         yield Paragraph("Nothing was published: the month has not come as far as publication.")
         return

@@ -36,7 +36,7 @@ def topic_differences(
         score: shape (R,), score of each response.
         theta: shape (R,), θ of the learner of each response.
         curves: response curves of the items.
-        categories: shape (J,), number of possible scores of each item; None if all are scored 0 and 1.
+        categories: shape (J,), number of possible scores of each item, or None if all are scored 0 and 1.
     """
     gradient, information = curves.items.score_function_of(
         item, score, theta, "a learner's ability by topic", categories=categories

@@ -1,7 +1,4 @@
-"""Relations of attempts: all attempts of a period, and the live answers. The same definition for every database engine.
-
-What does not belong here: the facts that eligibility needs (see `facts`).
-"""
+"""Relations of attempts: all attempts of a period, and the live answers, defined once for all database engines."""
 
 from datetime import datetime
 from typing import TypeAlias

@@ -1,7 +1,6 @@
 """Records of closed months: when and why they closed, with which file and rules, and which answers changed since.
 
-Imports neither pandas nor PyArrow, because the exporter uses this module, too. What does not belong here: closing and
-reopening (see `ledger.closings`), and the scales that apply to a closed month (see `closed_months`).
+Imports neither pandas nor PyArrow, because the exporter uses this module, too.
 """
 
 from collections.abc import Collection

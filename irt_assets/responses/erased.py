@@ -1,7 +1,6 @@
 """Records of erased learners. Only a salted hash of a learner's id is kept.
 
-The hash prevents an import of an old file from restoring the learner (see `intake`). What does not belong here: erasing
-(see `jobs.retention.erasure`).
+The hash prevents an import of an old file from restoring the learner (see `intake`).
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """Relations with the facts that eligibility needs about attempts, e.g. whether the learner met the item before.
 
-Nights, trials of rules and the θ API use this one definition. What does not belong here: judging attempts by their
-facts (see `eligibility`).
+Nights, trials of rules and the θ API use this one definition.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -3,8 +3,6 @@
 When a decision is made, the time at which it takes effect is in the future. The decision that took effect last is in
 force; if several took effect at the same time, the last recorded decision is. An answer that was given while its item
 was withdrawn never counts towards an ability, even after the item is restored. Earlier answers always count.
-
-What does not belong here: deciding (see `decisions.withdrawal`).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Usual response times of items: the medians of the previous month, by which the answers of a day are judged.
 
 They are stored once that month is over and again when it closes. Then they no longer change, so that an answer that is
-judged again is judged by the same times. What does not belong here: which answers are rapid (see `eligibility`).
+judged again is judged by the same times.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The asset of verdicts: the score of each attempt of a day, or the reason why it has no score.
 
 Each day is committed and reported on its own. If a run over a year is killed, the days that it judged are kept and
-shown in Dagster, and the next run judges the rest. What does not belong here: judging (see `verdicts`).
+shown in Dagster, and the next run judges the rest.
 """
 
 from collections.abc import Callable

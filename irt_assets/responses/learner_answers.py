@@ -1,7 +1,6 @@
 """One learner's answers that count now, by their verdicts. Attempts without a verdict are judged by the same function.
 
-Withdrawn and deleted answers are no longer in the log and do not count. What does not belong here: the answers of all
-learners (see `scored_answers`), and the parameters by which they are scored (see `abilities.online`).
+Withdrawn and deleted answers are no longer in the log and do not count.
 """
 
 from __future__ import annotations

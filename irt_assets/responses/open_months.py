@@ -1,7 +1,6 @@
 """Open months, and the open months whose verdicts have changed since their snapshot.
 
-Light to import, because the exporter uses it. What does not belong here: other causes that make a month stale (see
-`gates.month_status`).
+Light to import, because the exporter uses it.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,4 @@
-"""Judge the attempts of a window by proposed rules, without storing the verdicts.
-
-What does not belong here: judging a day (see `verdicts`), and windows by the rules in force (see `stored_window`).
-"""
+"""Judge the attempts of a window by proposed rules, without storing the verdicts."""
 
 from collections.abc import Mapping
 from datetime import datetime

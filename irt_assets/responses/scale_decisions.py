@@ -1,9 +1,8 @@
 """Decisions on a scale's model, its priors and the movement of its learners' abilities.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
-Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move.
-Rows are never changed. What does not belong here: the effects of a new model on months and anchors, and of a new
-movement on learners (see `decisions.model_change`, `decisions.movement_change`).
+Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move. Rows are never
+changed.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,4 @@
-"""The scales of the bank and their rules, read from the database.
-
-What does not belong here: anchors, and initialising a scale (see `decisions.origin`).
-"""
+"""The scales of the bank and their rules, read from the database."""
 
 import json
 import math
@@ -66,7 +63,7 @@ class Scale:
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
     """Read all scales of the bank and all initialised scales, by id.
 
-    Model, priors and anchors are those that apply to a window from `window_start` on (None: the newest).
+    Model, priors and anchors are the ones that apply to a window from `window_start` on (None: the newest).
     """
     decisions: dict[str, list[ScaleDecision]] = {}
     for decision in read_decisions(connection):

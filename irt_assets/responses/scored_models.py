@@ -1,7 +1,4 @@
-"""The models of scored items: the model that the bank names for an item, or else a model that matches its scale's.
-
-What does not belong here: the models themselves (see `irt_psychometrics.items`).
-"""
+"""The models of scored items: the model that the bank names for an item, or else a model that matches its scale's."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, get_args

@@ -234,7 +234,7 @@ def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
-    """The month's snapshot that has not been replaced. Returns None if there is none."""
+    """The month's snapshot that has not been replaced, or None."""
     return _snapshot(connection, month, "superseded_at IS NULL")
 
 
@@ -247,7 +247,7 @@ def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str
 
 
 def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:
-    """The month's snapshot with this hash, also if it has been replaced. Returns None if there is none."""
+    """The month's snapshot with this hash, also if it has been replaced, or None."""
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
 
 
@@ -345,7 +345,7 @@ def _learners_of(table: pa.Table, scale_id: str, item_id: str) -> pa.Table:
 
 @contextmanager
 def _explained(snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> Iterator[None]:
-    """Turn a SpoiltSnapshotError into a PermanentFailure that says what to do."""
+    """Turn a SpoiltSnapshotError into a PermanentFailure with the remedy."""
     try:
         yield
     except SpoiltSnapshotError as error:
@@ -407,7 +407,7 @@ def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
 
 
 def stored_rules(rules: Rules) -> dict[str, Any]:
-    """The settings that are stored with a snapshot or a fit: those that differ from the defaults.
+    """The settings that are stored with a snapshot or a fit: all that differ from the defaults.
 
     The distribution of θ is left out, because a fit stores its own.
     """

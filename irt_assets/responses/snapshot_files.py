@@ -1,7 +1,7 @@
 """The files of a snapshot: one Parquet file, or several parts and the manifest that lists them.
 
 One machine writes one file. A cluster writes parts, each named after its hash, and finally the manifest, whose hash is
-the snapshot's. What does not belong here: which snapshot a month has (see `snapshot`).
+the snapshot's.
 """
 
 from __future__ import annotations

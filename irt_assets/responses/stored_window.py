@@ -1,7 +1,4 @@
-"""Read the attempts of a window with their stored verdicts, and apply the minima of their scales.
-
-What does not belong here: judging (see `verdicts`), and reading a month of a lake (see `spark.window`).
-"""
+"""Read the attempts of a window with their stored verdicts, and apply the minima of their scales."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 A month's snapshot, a day's features and a week's KPIs are stored with the state of the verdicts from which they were
 made. They are stale if the present state differs. The state is read before the verdicts, so that verdicts that are
 committed in between make the state differ.
-
-What does not belong here: judging (see `verdicts`), and requesting runs because of a state (see `jobs`).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -1,7 +1,4 @@
-"""Convert the attempts of a month's file to responses, and judged attempts to the columns of that file.
-
-What does not belong here: which attempts a month has (see `stored_window`), and where its file is (see `snapshot`).
-"""
+"""Convert the attempts of a month's file to responses, and judged attempts to the columns of that file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Runs in the daemon's queue.
 
-This module does not load the graph, because that takes time and memory, and the dashboard does not need it. What does
-not belong here: runs of commands, which wait for their end (see `start`).
+This module does not load the graph, because that takes time and memory, and the dashboard does not need it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

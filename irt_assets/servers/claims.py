@@ -68,7 +68,7 @@ class Claims:
         return True
 
     def claim_next_port(self, first: int, variable: str) -> int:
-        """Claim the first free port from `first` on. Raises StackError, which names the setting, if there is none."""
+        """Claim the first free port from `first` on. Raises StackError, which names the setting, if no port is free."""
         for port in range(first, first + 100):
             if self.claim_port(port):
                 return port

@@ -12,7 +12,7 @@ from resources.settings import Settings, write_env_file
 
 
 def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
-    """The services of a demo, and settings with a token for the θ API. The token is created if none is set.
+    """The services of a demo, and settings with a token for the θ API. A missing token is created.
 
     Without a login anyone can decide in the dashboard, so the dashboard then runs only on the embedded database.
     """

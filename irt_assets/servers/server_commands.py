@@ -44,7 +44,7 @@ class Service:
 
     Attributes:
         port: port on which it listens, unless the environment variable `port_variable` is set.
-        url_variable: environment variable from which other servers read its address; empty if none do.
+        url_variable: environment variable from which other servers read its address; empty if no server does.
     """
 
     package: str

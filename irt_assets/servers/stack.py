@@ -1,8 +1,4 @@
-"""The stack: Dagster's code server, daemon and webserver, and our services, as children of one `irt` process.
-
-What belongs here: which servers there are, and when they are ready. What does not: how a child is started, watched and
-stopped (see `supervisor`), and a server on its own (see `standalone`).
-"""
+"""The stack: Dagster's code server, daemon and webserver, and our services, as children of one `irt` process."""
 
 import logging
 import os
@@ -37,7 +33,7 @@ class Stack:
     the stack.
 
     Attributes:
-        port: port of the UI; None for the set port or the next free one.
+        port: port of the UI, or None for the set port or the next free one.
         read_only: whether the UI refuses changes. Schedules run nevertheless.
         module: module whose `defs` are served.
         daemon: module that runs as Dagster's daemon.
@@ -101,7 +97,7 @@ class Stack:
             raise
 
     def wait(self) -> None:
-        """Supervise the servers until interrupted. Restart those that die, with growing pauses and a warning."""
+        """Supervise the servers until interrupted. Restart servers that die, with growing pauses and a warning."""
         notify("READY=1")
         while True:
             self.supervise()
@@ -114,7 +110,7 @@ class Stack:
         self.supervisor.supervise()
 
     def stop(self) -> None:
-        """Interrupt the servers and run workers, wait, and kill those that are left. Release the claims."""
+        """Interrupt the servers and run workers, wait, and kill the remaining ones. Release the claims."""
         self.supervisor.stop()
         self._claims.release()
 

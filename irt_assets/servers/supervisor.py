@@ -1,4 +1,4 @@
-"""Start servers as children of this process, restart those that die, and stop all of them with it."""
+"""Start servers as children of this process, restart servers that die, and stop all of them with it."""
 
 import logging
 import os
@@ -92,7 +92,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Interrupt the servers and run workers, wait, and kill those that are left."""
+        """Interrupt the servers and run workers, wait, and kill the remaining ones."""
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + STOP_TIMEOUT_S
             for process in self.started:

@@ -1,7 +1,5 @@
 """A simulated log, its learners, and the truth: true values, planted faults, and the category that eligibility should
 give each attempt.
-
-What does not belong here: random draws (see `response_log`), and any use of the code under test.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Choice of where a month's fit computes sums over learners: in this process, or on Spark's executors."""
+"""Choice of the place of a month's sums over learners: this process, or Spark's executors."""
 
 from __future__ import annotations
 

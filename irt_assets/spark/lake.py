@@ -1,9 +1,6 @@
 """The log in a lake: export of PostgreSQL's attempts and verdicts day by day, and comparison of the two.
 
 If a day's verdicts change, its hash changes, so the next export writes it again.
-
-What does not belong here: the format of a lake and how Spark reads it (see `resources.cluster.lake`), and faults of its
-files (see `lake_upkeep`).
 """
 
 import tempfile

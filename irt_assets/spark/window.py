@@ -273,7 +273,7 @@ def _sums(batches: Batches) -> Batches:
 
 
 def _responses(minima: _Minima, batches: Batches) -> Batches:
-    """Number of responses that remain for each item in a partition; also for items with none."""
+    """Number of responses that remain for each item in a partition, including 0."""
     table = _table(batches)
     if table is None:
         return

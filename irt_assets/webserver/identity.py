@@ -2,7 +2,7 @@
 
 Only a token that is verified here counts, because anyone logged in on this machine can send a header such as X-User.
 Each request that changes something is checked, so the role and the token must be valid at each click, and not only when
-the page is opened. What does not belong here: reading GraphQL documents (see `operations`).
+the page is opened.
 """
 
 import json

@@ -1,8 +1,7 @@
 """The mutations of a GraphQL request, and the role that they require.
 
 The document is read like in Dagster, with fragments, aliases and variables. All its operations count, whichever of them
-will run, and a mutation that this module does not name requires the highest role. What does not belong here: the caller
-(see `identity`).
+will run, and a mutation that this module does not name requires the highest role.
 """
 
 import json

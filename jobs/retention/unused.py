@@ -1,7 +1,7 @@
 """Deletion of rows and files that nothing references any more.
 
 Rows are deleted before files, each kind in one transaction, so that an interruption leaves only files without a row,
-which are found the next time. What does not belong here: Dagster's runs and their logs (see `run_retention`).
+which are found the next time.
 """
 
 import re

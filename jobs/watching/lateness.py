@@ -27,7 +27,7 @@ class PlanRecord:
         succeeded: end of the job's last successful run.
         is_running: whether a run of the job has not ended.
         is_on: whether the schedule is switched on.
-        switched_on: time at which somebody switched the schedule on; None if it has always been on.
+        switched_on: time at which somebody switched the schedule on, or None if it has always been on.
     """
 
     begun: datetime | None = None
@@ -44,7 +44,7 @@ class Lateness:
 
     Attributes:
         tick: time from which the result was due.
-        partition: the missing partition; empty if the job has none.
+        partition: the missing partition; empty if the job has no partitions.
         of_schedule: whether the job's schedule was on at that time and still is.
     """
 

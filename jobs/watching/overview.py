@@ -87,10 +87,10 @@ class OnSpark:
     """State of Spark and of the lake.
 
     Attributes:
-        master: address of Spark's master; None if Spark is not configured.
-        attempts: location of the answers for Spark; None if it is not configured.
+        master: address of Spark's master, or None if Spark is not configured.
+        attempts: location of the answers for Spark, or None if it is not configured.
         last_day: the last day in the lake; empty if the lake is empty, None without a lake.
-        equals_log: whether the last check found the lake equal to the log; None if it has never run.
+        equals_log: whether the last check found the lake equal to the log, or None if it has never run.
     """
 
     master: str | None
@@ -105,10 +105,10 @@ class Overview:
 
     Attributes:
         now: the time of the state.
-        daemon_seen: the oldest heartbeat of the daemon's parts; None if it never ran.
+        daemon_seen: the oldest heartbeat of the daemon's parts, or None if it never ran.
         waiting: proposals that need a decision.
         waiting_by_month: their number by month and scale; recalibrations count under their last month.
-        last_backup: the last backup; None if there has never been one.
+        last_backup: the last backup, or None if there has never been one.
         on_spark: None if neither Spark nor a lake is configured.
         intake: sources of answers.
         silent: sources that have been silent for too long.

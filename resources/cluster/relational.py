@@ -1,7 +1,7 @@
 """Backends of relational expressions: PostgreSQL, DuckDB over Parquet, or Spark over the lake.
 
 An expression is written once and means the same on every backend: it contains no rounding, no JSON, and no function
-that only one backend has. Days are UTC because every session's time zone is. What does not belong here: expressions.
+that only one backend has. Days are UTC because every session's time zone is.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Backend(Generic[C]):
         dialect: Ibis' name of the SQL dialect.
         read: returns the rows of a query.
         number: SQL for the integer that 15 hexadecimal `{digits}` represent; sums of 10⁸ of them must be exact.
-        prepare: sets the connection's time zone to UTC; None if it is UTC already.
-        rewrite: returns an equivalent expression that is cheaper on this backend; None if none is needed.
+        prepare: sets the connection's time zone to UTC. It is None if the time zone is UTC already.
+        rewrite: returns an equivalent expression that is cheaper on this backend, or None if none is needed.
         parts: yields the rows of a query in parts that fit in memory; rows with equal values in the given columns are
             in the same part. None if the backend returns all rows at once.
     """

@@ -38,7 +38,7 @@ class ExecutorPython:
 
     Attributes:
         python: path of the interpreter.
-        versions: versions of Python, of our code and of PACKAGES; None if a package is missing.
+        versions: versions of Python, of our code and of PACKAGES, or None if a package is missing.
         cpu: name of the processor.
     """
 

@@ -1,7 +1,6 @@
 """The meaning of Spark's errors: whether they are transient, and which setting or file to change.
 
-Spark passes most errors on as the text of a Java exception with its causes, so they are recognised by their text. What
-does not belong here: sessions and jobs (see `spark`).
+Spark passes most errors on as the text of a Java exception with its causes, so they are recognised by their text.
 """
 
 from __future__ import annotations

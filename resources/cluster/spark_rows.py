@@ -1,4 +1,4 @@
-"""Rows in and out of Spark as Arrow, with the types of PostgreSQL's rows. What does not belong here: queries.
+"""Rows in and out of Spark as Arrow, with the types of PostgreSQL's rows.
 
 Executors import this module, so it imports only Arrow.
 """

@@ -1,7 +1,7 @@
 """The claim of a database on the folder of its files: a second machine with another folder would not find them.
 
 The folder contains a file with its id, which the database also stores. The id stays if the folder moves or several
-machines share it. What does not belong here: reading and writing (see `object_store`).
+machines share it.
 """
 
 import socket

@@ -1,7 +1,7 @@
 """Typst, from a Python package, and the fonts for PDFs. Nothing has to be installed on the system.
 
 Korean is set in NanumGothic, other characters in DejaVu Sans, and characters that both lack as boxes of Last Resort;
-the fonts' licences are next to them. What does not belong here: templates and rendering (irt_assets/reports).
+the fonts' licences are next to them.
 """
 
 from pathlib import Path

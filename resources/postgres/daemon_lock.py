@@ -1,7 +1,7 @@
 """The lock that allows one daemon per database: two would launch every run twice, and fail each other's runs.
 
 It is a session lock of PostgreSQL, on a separate connection: the server releases it when the connection ends, and
-notices within 25 s that a host is gone. What does not belong here: the daemon's work (see `servers.daemon`).
+notices within 25 s that a host is gone.
 """
 
 import logging

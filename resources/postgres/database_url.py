@@ -1,7 +1,4 @@
-"""Parsing of DATABASE_URL, as libpq parses it. Messages name the fault and never contain a part of the value.
-
-What does not belong here: connecting (see `database`).
-"""
+"""Parsing of DATABASE_URL, as libpq parses it. Messages name the fault and never contain a part of the value."""
 
 import re
 from typing import Any

@@ -1,7 +1,4 @@
-"""Finds the schema that contains our tables, and ensures that connections see only this schema.
-
-What does not belong here: creating the schema (see `schemas`), and connecting (see `database`).
-"""
+"""Finds the schema that contains our tables, and ensures that connections see only this schema."""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Tables of relational expressions: Ibis relations from the registry, not bound to a database.
-
-What does not belong here: the backends that run expressions (see `relational`).
-"""
+"""Tables of relational expressions: Ibis relations from the registry, not bound to a database."""
 
 import ibis
 import ibis.expr.types as ir

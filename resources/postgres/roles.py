@@ -1,7 +1,4 @@
-"""The SQL with which a database's administrator creates our roles. It is only printed.
-
-What does not belong here: creating the schemas if our role may (see `schemas`).
-"""
+"""The SQL with which a database's administrator creates our roles. It is only printed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

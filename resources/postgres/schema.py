@@ -1,8 +1,4 @@
-"""Upgrades, downgrades and checks of the schema in a database.
-
-What does not belong here: the schema itself (see `tables`), its history (see `migrations`), and the partitions of the
-log (see `log_months`).
-"""
+"""Upgrades, downgrades and checks of the schema in a database."""
 
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Version of the schema in a database, and whether this code works with it.
-
-What does not belong here: changes of the schema (see `schema`, `migrations`).
-"""
+"""Version of the schema in a database, and whether this code works with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +19,7 @@ class SchemaVersion:
     """Version of a schema.
 
     Attributes:
-        revision: the newest migration that has run; None if there is no schema.
+        revision: the newest migration that has run, or None if there is no schema.
         oldest_code: the oldest revision whose code works with this schema.
     """
 

@@ -1,7 +1,4 @@
-"""Creation of the two schemas of an installation: ours, and Dagster's, which is marked as ours by a comment.
-
-What does not belong here: finding our schema (see `own_schema`), and its tables (see `schema`).
-"""
+"""Creation of the two schemas of an installation: ours, and Dagster's, which is marked as ours by a comment."""
 
 import psycopg
 from psycopg import sql

@@ -1,4 +1,4 @@
-"""The listening socket of a server. It survives a restart, so that connections wait meanwhile and none is refused.
+"""The listening socket of a server. It survives a restart, so that connections wait meanwhile and are not refused.
 
 systemd keeps it while it starts the server again; a server that restarts under its process id passes it on. The
 protocols are sd_pid_notify_with_fds(3), with FileDescriptorStoreMax= in the unit, and sd_listen_fds(3).

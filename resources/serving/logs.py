@@ -2,8 +2,7 @@
 
 Every process calls `configure` once; runs write through `jobs.launching.run_logs`. A JSON line has `timestamp` (UTC),
 `level`, `logger` and `message`; if there is an error, `exception`; in a run, `run_id`, `job`, `step` and `partition`;
-if work is traced, `trace_id` and `span_id`; and the caller's `extra`. What does not belong here: the output of `irt`
-commands (see `console`).
+if work is traced, `trace_id` and `span_id`; and the caller's `extra`.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Metrics about a server: its process, the version of its code, and its counters.
-
-What does not belong here: the state of the platform (see `services.exporter`).
-"""
+"""Metrics about a server: its process, the version of its code, and its counters."""
 
 import logging
 from collections.abc import Callable

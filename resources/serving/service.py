@@ -1,7 +1,4 @@
-"""Runs a service as a process: its start, its messages to systemd, and uvicorn with our options.
-
-What does not belong here: the requests that a service handles (see the packages of `services`).
-"""
+"""Runs a service as a process: its start, its messages to systemd, and uvicorn with our options."""
 
 import argparse
 import asyncio

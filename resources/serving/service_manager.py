@@ -1,7 +1,6 @@
 """Messages between a server and systemd: READY, the watchdog, and SIGHUP.
 
-Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: probes of other
-servers (see `irt_assets.common.probes`).
+Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Traces by OpenTelemetry, which is imported only if OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
 
-The rest of the program opens spans with these functions. What does not belong here: the attributes that may leave this
-process, and failures of the collector (see `otlp`).
+The rest of the program opens spans with these functions.
 """
 
 from __future__ import annotations

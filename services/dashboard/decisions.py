@@ -1,7 +1,6 @@
 """A person's decision, from the filled-in form to its outcome, in words.
 
-The decisions call the functions of `irt release`, with the name that the login verified. What belongs here: who may
-decide, the effect of a decision, and its outcome, without Shiny. What does not: the form (see `decision_form`).
+The decisions call the functions of `irt release`, with the name that the login verified.
 """
 
 import logging
@@ -76,7 +75,10 @@ def review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
 
 
 def decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
-    """Decide on all references or on none. seen: the proposals as reviewed; nothing is decided if they have changed."""
+    """Decide on all references or, on any error, on nothing.
+
+    `seen`: the proposals as reviewed. Nothing is decided if they have changed.
+    """
     return _in_words(lambda: _decide(asked, form, seen))
 
 

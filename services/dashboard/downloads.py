@@ -38,7 +38,7 @@ MAX_WAIT_S = 30
 
 
 def download(asked: ViewRequest) -> Response:
-    """The file, named after its table, scale and day, or a sentence that says why there is none."""
+    """The file, named after its table, scale and day, or a sentence that says why it does not exist."""
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)

@@ -15,7 +15,7 @@ BUTTON = "shiny.action"
 
 
 class InputMessage(BaseModel):
-    """The inputs of a page: all of them at first, then those that have changed.
+    """The inputs of a page: all of them at first, then the changed ones.
 
     Requests with `tag` and `args` are not accepted: no page uploads files or edits tables.
     """

@@ -12,7 +12,7 @@ from services.report_files import answer
 
 
 def report(asked: ViewRequest) -> Response:
-    """The report file with the id in the address, or a sentence that says why there is none."""
+    """The report file with the id in the address, or a sentence that says why it does not exist."""
     saved, no_learners = asked.field("save") not in ("", "0"), no_learner_reports(asked)
     return answer(asked.reader.connect, asked.reader.store, asked.field("id"), no_learners=no_learners, saved=saved)
 

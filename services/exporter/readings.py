@@ -1,6 +1,6 @@
 """Read each metric with one or two queries of stored data, so that a scrape never computes a month.
 
-The functions that `irt status` uses decide what is late, violated or silent.
+Lateness, violations and silence are decided by the functions that `irt status` uses.
 """
 
 from collections.abc import Callable, Iterator

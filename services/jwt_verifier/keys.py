@@ -148,7 +148,7 @@ class JwksKeys:
         return self._clock() - self._fetched_at
 
     def find(self, key_id: str | None, wait_s: float = MAX_WAIT_S) -> VerificationKey | None:
-        """The key with this id. Returns None if there is none. Raises KeysUnavailable if no key can be trusted."""
+        """The key with this id, or None. Raises KeysUnavailable if no key can be trusted."""
         with self._state:
             key = self._known(key_id)
             if key is None:
@@ -287,5 +287,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _safe_words(error: Exception) -> str:
-    """Our own message, or only the type of another error, whose message may quote what the issuer sent."""
+    """Our own message, or only the type of another error, whose message may quote the issuer's response."""
     return str(error) if type(error) is ValueError else type(error).__name__

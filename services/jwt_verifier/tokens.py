@@ -138,7 +138,7 @@ class Rules:
     Attributes:
         roles: our role for each of the issuer's roles; every other role grants nothing.
         roles_claim: name of the claim with the roles; dots lead into nested claims.
-        org_claim: name of the claim with the organisation; None if tokens name no organisation.
+        org_claim: name of the claim with the organisation, or None if tokens name no organisation.
     """
 
     issuer: str

@@ -1,4 +1,4 @@
-"""The API's errors: problem+json (RFC 9457), each with a sentence that says what to do."""
+"""The API's errors: problem+json (RFC 9457), each with a sentence on the remedy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ TITLES = {
 
 
 class Problem(Exception):
-    """An error that ends a request: a status, a kind for programs, and a sentence for people that says what to do."""
+    """An error that ends a request: a status, a kind for programs, and a sentence for people with the remedy."""
 
     def __init__(self, status: int, kind: str, detail: str, retry_after: int | None = None, **more: Any) -> None:
         super().__init__(detail)

@@ -14,7 +14,7 @@ A_SECOND = {"s": 1, "ms": 1000}
 
 @dataclass(frozen=True)
 class Clock:
-    """How a column writes times. `zone`: zone of times that carry none. `unit`: units per second if times are numbers
+    """How a column writes times. `zone`: zone of times without a zone. `unit`: units per second if times are numbers
     since 1970."""
 
     zone: tzinfo | None = None
@@ -36,7 +36,7 @@ class Clock:
         return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
 
     def not_after(self, at: datetime) -> Any:
-        """As `theirs`, but earlier by the change of the clocks if that local time occurs twice."""
+        """Do the same as `theirs`, but subtract the change of the clocks if that local time occurs twice."""
         theirs = self.theirs(at)
         if self.zone is None:
             return theirs

@@ -1,7 +1,7 @@
 """A pull: add the rows that a source has written since the last pull to the log.
 
 Each transaction stores rows together with the place of the last one. A pull first reads the rows after its place. Then
-it reads again from the place where it was ten minutes ago, because rows commit out of order, and counts only new ones.
+it reads again from its place of ten minutes ago, because rows commit out of order, and counts only new ones.
 The first pull reads day by day.
 """
 

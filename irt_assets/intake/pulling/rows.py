@@ -1,7 +1,7 @@
 """The rows of a source that is read with SQL, in batches: by cursor and key, or by day.
 
-What belongs here: the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells to
-Arrow. What does not: the state of a pull (see `pull_state`), and the import of the rows (see `pull`).
+This module contains the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells
+to Arrow. The state of a pull is in `pull_state`, and the import of the rows in `pull`.
 """
 
 import json
@@ -193,7 +193,7 @@ class SqlRows:
 
     @property
     def zone(self) -> str | None:
-        """The zone of times that carry none."""
+        """The zone of times without a zone."""
         return self.source.zone or self.binding.mapping.time.zone
 
     @property
@@ -244,7 +244,7 @@ class SqlRows:
 
     @property
     def cursor_clock(self) -> Clock | None:
-        """How the cursor is written; None if it does not contain times."""
+        """How the cursor is written, or None if it does not contain times."""
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
@@ -347,7 +347,7 @@ class SqlRows:
         return found
 
     def _as_written(self, name: str, ids: Sequence[str]) -> list[Any]:
-        """Ids in the type of a column, without those that the type cannot hold."""
+        """Ids in the type of a column, without ids that the type cannot hold."""
         if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
             return [int(one) for one in ids if one.isdigit()]
         return [*ids]

@@ -58,7 +58,7 @@ class PullSource(_Strict):
         address: URL of a database, `parquet:` and a folder, or `this` (the platform's own database).
         table, select: the rows of a database; exactly one of them is given.
         mapping: name of a preset, a mapping file, or the mapping itself.
-        zone: IANA name of the zone of times that carry none.
+        zone: IANA name of the zone of times without a zone.
         since: day before which answers are not pulled.
         revision: the cursor is the time of the last write, so a row that is written again replaces the answer.
         erase: DELETE that removes a learner there.
@@ -123,7 +123,7 @@ class PullSource(_Strict):
 
     @property
     def rules(self) -> Mapping | None:
-        """The mapping; None if it follows from the names of the columns."""
+        """The mapping, or None if it follows from the names of the columns."""
         if isinstance(self.mapping, str):
             rules = load_mapping(self.mapping)
         else:

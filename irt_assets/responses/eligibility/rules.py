@@ -37,7 +37,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     change: ClassVar[str]
-    """Sentence that says what becomes stale if one of these rules is changed."""
+    """Sentence on the results that become stale if one of these rules is changed."""
 
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the defaults."""

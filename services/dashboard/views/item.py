@@ -97,7 +97,7 @@ def _answered(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
 
 
 def _observed(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
-    """The observed proportions, or None and the reason why there are none."""
+    """The observed proportions, or None and the reason why they do not exist."""
 
     def read() -> Observed | None:
         with asked.reader.connect() as connection:

@@ -74,7 +74,7 @@ def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Sessi
 
 
 def _is_the_last_one_safe(asked: ViewRequest, overview: Overview) -> Box:
-    """A sentence for each scale about its last month with answers, or about the last month if none has answers."""
+    """A sentence for each scale about its last month with answers, or about the last month if no month has answers."""
     months, scales = months_of(overview), scales_of(overview)
     with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
     last = next((month for month in months if month in with_answers), months[0])
@@ -156,7 +156,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
 
 
 def _where_broken(overview: Overview) -> set[str]:
-    """Months and days of the violations; "" stands for violations without a month or day."""
+    """Months and days of the violations; "" for violations without a month or day."""
     return {p for one in overview.violations for p in one.partitions}
 
 

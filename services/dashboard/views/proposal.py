@@ -74,7 +74,7 @@ def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Sessi
 
 
 def references_in(asked: ViewRequest) -> list[Reference]:
-    """The proposals that the address names. Raises NotFound if it names none or more than `MOST`."""
+    """The proposals that the address names. Raises NotFound if it names 0 or more than `MOST`."""
     names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
         raise NotFound(
