@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import re
 import subprocess
@@ -10,8 +9,10 @@ import tokenize
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from itertools import chain
 from pathlib import Path
+
+from tests.unit.test_plain_words import docstrings
 
 ROOT = Path(__file__).parents[2]
 COUNTS = Path(__file__).with_name("prose.toml")
@@ -44,16 +45,6 @@ def tracked(*patterns: str) -> list[Path]:
     return [ROOT / name for name in listed.stdout.split()]
 
 
-@cache
-def docstrings(path: Path) -> list[str]:
-    """Every string that stands for itself: of modules, classes and functions, and after constants."""
-    return [
-        node.value.value
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    ]
-
-
 def comments(path: Path) -> Iterator[str]:
     text = path.read_text("utf-8")
     if "#" in text:
@@ -62,29 +53,23 @@ def comments(path: Path) -> Iterator[str]:
                 yield token.string
 
 
-def prose_of_code() -> Iterator[str]:
-    for path in tracked("*.py"):
-        yield from docstrings(path)
-        yield from comments(path)
-
-
 def prose_of_pages() -> Iterator[str]:
     for path in tracked("*.md"):
         yield re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text("utf-8"), flags=re.DOTALL)
 
 
 def measure() -> dict[str, int]:
+    documented = [text for path in tracked("*.py") for _, text in docstrings(path)]
+    code = chain(documented, *map(comments, tracked("*.py")))
     counts: dict[str, int] = {}
-    for of, texts in (("code", prose_of_code()), ("pages", prose_of_pages())):
+    for of, texts in (("code", code), ("pages", prose_of_pages())):
         found: Counter[str] = Counter()
         for text in texts:
             on_one_line = " ".join(text.split())
             for name, pattern in PHRASES.items():
                 found[name] += len(re.findall(pattern, on_one_line, re.IGNORECASE))
         counts |= {f"{of}: {name}": found[name] for name in PHRASES}
-    counts["docstrings without a subject"] = sum(
-        bool(NO_SUBJECT.match(text.strip())) for path in tracked("*.py") for text in docstrings(path)
-    )
+    counts["docstrings without a subject"] = sum(bool(NO_SUBJECT.match(text.strip())) for text in documented)
     return counts
 
 
