@@ -29,16 +29,16 @@ HEAD = f"""\
 # What happens with bad items
 
 Every case below is {PERSONS:,} simulated persons × {ITEMS} sound items (2PL, θ ~ N(0, 1), seed 1), spoiled in one way
-and given to `irt fit`. `docs/explanation/bad_items.py` makes the page, so the output shown is real.
-Exit code 0: converged; 1: there are estimates, but the fit as a whole is not a result; 2: no fit.
+and fitted by `irt fit`. `docs/explanation/bad_items.py` makes the page, so the output is real. Exit code 0: converged;
+1: there are estimates, but the fit as a whole is not valid; 2: no fit.
 
-The rule behind all of them: **an item that has no estimate gets none, a flag says why, and the others are fitted
-without it**. A slope that would run away stops at |a| = 10: that is a bound and not a maximum, so it has no standard
-error, no item gate lets it pass, and with fewer than 5 answers behind it there is no verdict on its key. The other
-items are estimated the same with or without it, so one such item does not hold the fit. Where a fault reaches the
+One rule applies to all cases: **an item that cannot be estimated gets no estimate but a flag with the reason, and the
+other items are fitted without it**. A diverging slope stops at |a| = 10. This is a bound and not a maximum, so the
+slope has no standard error and no item gate lets the item pass. With fewer than 5 answers its key is not tested. The
+estimates of the other items do not depend on such an item, so it does not invalidate the fit. If a fault affects the
 ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items that alone
-determine θ, answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope that
-is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
+determine θ, or answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope that
+is not positive, so a wrong key cannot spread: correct the key and fit again, or delete the row.
 
 | flag | meaning |
 |---|---|
@@ -122,21 +122,22 @@ def _noise(x: Matrix, rng: np.random.Generator) -> Matrix:
 CASES = (
     Case("Everybody right", "Item i01 was answered correctly by all.", _column(0, 1), ("i01", "i02")),
     Case("Everybody wrong", "Item i01 was answered correctly by nobody.", _column(0, 0), ("i01", "i02")),
-    Case("No responses", "Item i01 is in the file, and nobody saw it.", _column(0, np.nan), ("i01", "i02")),
+    Case("No responses", "Item i01 is in the file, but nobody saw it.", _column(0, np.nan), ("i01", "i02")),
     Case("One response", "One person answered item i01.", _one_response, ("i01", "i02")),
     Case("One wrong answer", "Only the best person answered item i01 wrongly.", _nearly_all_right, ("i01", "i02")),
     Case("Wrong key", "Item i01 was scored the wrong way round.", _reversed, ("i01", "i02")),
     Case("Answers that are noise", "Item i01 was answered by tossing a coin.", _coin, ("i01", "i02")),
     Case("Two identical items", "Item i02 has the answers of item i01.", _twins, ("i01", "i02", "i03")),
-    Case("Guessing without information", "A 3PL; of item i01 85 % of the answers were given away.",
+    Case("Guessing without information", "A 3PL; 85 % of the answers to item i01 were made right.",
          _too_easy_to_guess, ("i01", "i02"), "3pl"),
     Case("Disconnected forms", "One half saw items 1–5, the other half items 6–10.", _disconnected),
-    Case("A person with one answer", "One person more, who answered only item i01.", _one_answer, ("i01",)),
-    Case("Perfect patterns", "50 persons more with everything right, 50 with everything wrong.", _perfect, ("i01",)),
+    Case("A person with one answer", "One additional person, who answered only item i01.", _one_answer, ("i01",)),
+    Case("Perfect patterns", "50 additional persons with all answers right, and 50 with all answers wrong.",
+         _perfect, ("i01",)),
     Case("Constant data", "Everybody answered everything correctly.", _constant),
     Case("Nothing but noise", "All answers are coin tosses, so no ability is behind them.", _noise, ("i01", "i02")),
-    Case("Nothing but noise, Rasch", "The same as a Rasch model.", _noise, ("i01", "i02"), "rasch"),
-    Case("Three persons", "Only the first three persons.", _three),
+    Case("Nothing but noise, Rasch", "The same answers, fitted by a Rasch model.", _noise, ("i01", "i02"), "rasch"),
+    Case("Three persons", "The data of the first three persons only.", _three),
 )  # fmt: skip
 
 

@@ -38,13 +38,13 @@ HEAD = """\
 # Gallery
 
 Every figure of the library is a chart. A notebook shows it, `chart.save("figure.svg")` writes it, and
-`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. A figure of two panels is a picture,
-whose `charts` have the same methods. Bands and bars are 95 % intervals, and what a colour says is also in a dash or a
-shape.
+`plotly.graph_objects.Figure(chart.to_plotly())` makes an interactive figure of it. A figure of two panels is a picture;
+its `charts` have the same methods. Bands and bars are 95 % intervals. Differences shown by colour are also shown by a
+dash or a shape.
 
-The figures of this page are drawn from simulated answers of 2,000 persons to 24 items scored 0 and 1 and 4 items scored
-0 to 3. `docs/library/make_gallery.py` makes them again. There, `fit` is a calibration, `x` are the responses, and
-`scores` the abilities.
+The figures of this page use simulated answers of 2,000 persons to 24 items scored 0 and 1 and 4 items scored 0 to 3.
+`docs/library/make_gallery.py` makes them. In the code, `fit` is a calibration, `x` contains the responses, and `scores`
+the abilities.
 """
 
 
@@ -62,8 +62,8 @@ ENTRIES = (
     Entry(
         "item-curves",
         "Response curves",
-        "The probability of a right answer by ability. Points are proportions of persons of like ability, measured by "
-        "their other answers; a curve that misses them does not describe its item.",
+        "The probability of a right answer by ability. Points are observed proportions among persons of similar "
+        "ability, estimated from their other answers; a curve that misses them does not describe its item.",
         'plots.item_curves(fit, "i07", responses=x)',
     ),
     Entry(
@@ -81,7 +81,7 @@ ENTRIES = (
     Entry(
         "test-information",
         "Test information",
-        "Where the test measures well, and the standard error of θ that follows.",
+        "The range in which the test measures well, and the resulting standard error of θ.",
         "plots.test_information(fit)",
     ),
     Entry(
@@ -99,27 +99,27 @@ ENTRIES = (
     Entry(
         "scores",
         "Abilities",
-        "EAP estimates vary less than the population of the fit, because each is drawn towards its mean.",
+        "EAP estimates vary less than the population of the fit, because each is shrunk towards its mean.",
         "plots.score_distribution(scores, fit)",
     ),
     Entry(
         "item-fit",
         "Item fit",
-        "Infit and outfit are 1 if the model holds. Items whose RMSD is larger than that of one sound item in a "
-        "thousand are orange. Answers to i22 get worse above θ = 0.3.",
+        "Infit and outfit are 1 if the model holds. Items are orange if their RMSD exceeds the value that one sound "
+        "item in a thousand exceeds. Answers to i22 get worse above θ = 0.3.",
         "plots.item_fit(fit, item_fit(x, fit))",
     ),
     Entry(
         "linking",
         "Linking",
-        "A second sample, in which θ has another mean and SD, against the first. Two items have changed and i22 does "
-        "not follow its model: the linking leaves them out.",
+        "A second sample, in which θ has a different mean and SD, compared with the first. Two items have changed and "
+        "i22 does not follow its model: the linking leaves them out.",
         "plots.linking(second, anchors, constants)",
     ),
     Entry(
         "drift",
         "Drift",
-        "The change of each item since it was published. Bars hold what items vary by of themselves.",
+        "The change of each item since it was published. Bars include the normal variation of items.",
         "plots.drift(moved)",
     ),
     Entry(
