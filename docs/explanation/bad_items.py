@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from irt_psychometrics.core.models import Flag
 Matrix = npt.NDArray[np.float64]
 PAGE = Path(__file__).with_name("bad-items.md")
 PERSONS, ITEMS = 1000, 10
+COLUMNS = 84
 
 HEAD = f"""\
 # What happens with bad items
@@ -169,7 +171,8 @@ def _told(case: Case, matrix: Matrix, items: tuple[str, ...], path: Path) -> str
             f" reliability {_number(result['reliability'])}"
         )
     lines += said.replace(f"{path.parent}/", "").splitlines()
-    return f"## {case.title}\n{case.what}\n\n```\n" + "\n".join(lines) + f"\nexit code {code}\n```\n"
+    shown = "\n".join(textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines)
+    return f"## {case.title}\n{case.what}\n\n```\n{shown}\nexit code {code}\n```\n"
 
 
 def _irt(*words: str) -> tuple[int, str, str]:

@@ -169,8 +169,7 @@ def linking_scatter(
     agree
         Whether the used anchors agree with each other.
     disagreement
-        The reason why the anchors cannot link the fit; empty if they can. The title contains it if the used anchors
-        agree, which means that they are too few.
+        The reason why the anchors cannot link the fit; empty if they can. The title contains it.
 
     Returns
     -------
@@ -213,7 +212,7 @@ def linking_scatter(
         + (f", {unseen} without estimate" if unseen else "")
         + f"; those used {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
         f"p = {chance(linking.q_p)}, τ {linking.tau:.2f})\n"
-        + (f"{with_capital(disagreement)}\n" if agree and disagreement else "")
+        + (f"{with_capital(disagreement)}\n" if disagreement else "")
         + f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
         charts,

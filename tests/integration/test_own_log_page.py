@@ -50,7 +50,7 @@ def test_commands_of_the_own_log_page_lead_from_a_log_to_its_drift_as_printed(ho
     ours = dict(zip(OF_THE_PAGE, demo_scenario(datetime.now(UTC)).months[:-1], strict=True))
     text = re.sub("|".join(ours), lambda month: ours[month[0]], PAGE.read_text("utf-8"))
     months = ours.values()
-    steps, _ = text.split("## In one command")  # which the tests of the demo type
+    _, steps = text.split("## 1. A home of its own")  # the tests of the demo type the command before it
 
     printed = ""
     for language, block in fenced_blocks(steps):
@@ -61,6 +61,10 @@ def test_commands_of_the_own_log_page_lead_from_a_log_to_its_drift_as_printed(ho
             subprocess.run([sys.executable, "-c", block], check=True)
         elif language == "yaml":
             Path("log.yaml").write_text(block, "utf-8")
+        elif language == "csv":
+            Path("bad.csv").write_text(block, "utf-8")
+        elif block.startswith("file,"):
+            assert_shown(block, Path("rejected.csv").read_text("utf-8"), months)
         elif block.startswith("student,"):
             assert_shown(block, Path("log.csv").read_text("utf-8")[:2000], months)
         elif block.startswith("month "):

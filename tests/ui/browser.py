@@ -6,18 +6,21 @@ python -m tests.ui.browser http://127.0.0.1:3000 docs/images/asset-graph.png
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURE_WIDTH = 1800
-GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1850
+GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1950
 GRAPH_GROUPS = ("intake", "responses", "calibration")
 """Groups that are open in the picture. The whole graph fits a page of this size, which is then scaled down."""
+UNLOADED = re.compile("Loading|fetching statuses")
+"""Text of nodes and groups whose details are still being loaded."""
 
 
 @contextmanager
@@ -43,7 +46,8 @@ def open_graph(page: Page, address: str) -> None:
     page.mouse.dblclick(
         size["width"] / 2, size["height"] - 40
     )  # a double click on the background fits the graph to the page
-    page.wait_for_timeout(1500)  # animation of the zoom, and time for the nodes to load their details
+    page.wait_for_timeout(1500)  # animation of the zoom
+    expect(page.get_by_text(UNLOADED)).to_have_count(0, timeout=30_000)
 
 
 def photograph_graph(chromium: Browser, address: str, picture: Path) -> None:

@@ -307,6 +307,18 @@ def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_
     assert "Only" not in scatter(calibration, anchors, linking).title
 
 
+def test_linking_plot_gives_the_reason_if_the_few_used_anchors_disagree_too() -> None:
+    calibration = fit(30)
+    anchors = anchors_of(calibration, moved=10)
+    linking = replace(link(calibration, anchors), suspects={}, tau=0.3, tau_low=0.2)
+    constants = LinkingConstants.from_linking(linking)
+    why = constants.disagreement(PublicationRules())
+    agree = not constants.used_disagree(PublicationRules())
+    title = plots.linking_scatter(calibration, anchors, linking, agree=agree, disagreement=why).title
+    assert "those used DISAGREE" in title
+    assert "\nOnly 20 anchors agree with each other" in title
+
+
 def test_linking_plot_is_drawn_if_anchors_lack_estimates_or_moved() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)

@@ -24,6 +24,7 @@ STARTED_AS_FILE = re.compile(r"python\s+(?:tests|benchmarks)/\S+")
 STARTED_AS_MODULE = re.compile(r"python\s+-m\s+((?:tests|benchmarks)(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MAX_COLUMNS = 84
 # Units that are not ours: of the host, and of previous installations.
 OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
 
@@ -74,6 +75,18 @@ def test_programs_of_tests_are_started_as_modules_that_exist() -> None:
         for module, paths in files.items()
         if not any(path.with_suffix(".py").exists() or (path / "__main__.py").exists() for path in paths)
     ] == []
+
+
+def test_lines_in_blocks_of_pages_are_as_wide_as_a_page_shows() -> None:
+    """Longer lines are cut off on the site."""
+    wide = [
+        (page.name, line)
+        for page in PAGES
+        for _, block in fenced_blocks(page.read_text())
+        for line in block.splitlines()
+        if len(line) > MAX_COLUMNS
+    ]
+    assert wide == []
 
 
 def test_commands_are_found_on_pages() -> None:

@@ -54,8 +54,9 @@ def comments(path: Path) -> Iterator[str]:
 
 
 def prose_of_pages() -> Iterator[str]:
+    """The text of each page without code and without the addresses of links."""
     for path in tracked("*.md"):
-        yield re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text("utf-8"), flags=re.DOTALL)
+        yield re.sub(r"```.*?```|`[^`\n]*`|(?<=\])\([^)]*\)", "", path.read_text("utf-8"), flags=re.DOTALL)
 
 
 def measure() -> dict[str, int]:
