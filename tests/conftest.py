@@ -1,4 +1,4 @@
-"""What tests of the platform share: a clean environment, a database of their own.
+"""Fixtures for all tests of the platform: a clean environment and a separate database.
 
 No test reads the developer's environment or writes outside its temporary folder.
 """

@@ -318,7 +318,7 @@ def test_notes_count_unknown_codes_and_blanks(file, shared: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["matrix", "list"])
 def test_keys_without_any_choice_are_refused_with_the_chosen_options(file, layout: str) -> None:
-    """Without the check, the fit ended with "needs at least 3 items that were answered both correctly and wrongly,
+    """The fit used to end with "needs at least 3 items that were answered both correctly and wrongly,
     found 0"."""
     chosen = [f"{n % 4 + 1}.0" for n in range(60)]
     lines = [f"u{n},{one},{one}" for n, one in enumerate(chosen)]

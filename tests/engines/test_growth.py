@@ -167,8 +167,8 @@ def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_difficulties_are_corrected_for_growth() -> None:
-    """Over eight samples the mean trend of b's error from the first to the last item is within 3.5 errors of 0. Without
-    the correction the trend is due to growth. Errors of corrected b include the error of growth."""
+    """The mean trend of b's error from the first to the last item, over eight samples, is within 3.5 errors of 0.
+    Without the correction the trend is due to growth. Errors of corrected b include the error of growth."""
     trends = []
     for seed in range(8):
         of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
@@ -197,8 +197,8 @@ def test_difficulties_are_corrected_for_growth() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_errors_clustered_by_learner_match_the_sandwich() -> None:
-    """With one person per learner, errors equal the robust errors from compiled loops. With two equal persons per
-    learner, the sum of squares doubles, so errors are √2 times as large as if each person were a learner."""
+    """Errors equal the robust errors from compiled loops if each learner is one person. If each learner is two equal
+    persons, the sum of squares doubles, so errors are √2 times as large as if each person were a learner."""
     rng = np.random.default_rng(6)
     x = (rng.random((800, 10)) < expit(rng.normal(size=(800, 1)) - np.linspace(-1, 1, 10))).astype(float)
     once = Responses.from_wide(x)
@@ -333,7 +333,7 @@ def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(i
 
 @pytest.mark.parametrize("falls", [0.0, 0.3])
 def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
-    """With a constant θ, 83 % of intervals would contain θ at the last answer if θ fell by .3 in the gap."""
+    """A constant θ would give intervals of which 83 % contain θ at the last answer if θ fell by .3 in the gap."""
     weeks = np.arange(26)
     days = 7 * (weeks + 26 * (weeks >= 13))
     theta = walked(300, days, Movement(), np.random.default_rng(2))
@@ -349,7 +349,7 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
 
 
 def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
-    """With q = 0 and s² = 0, the probability of all answers is the integral of their likelihood on any days."""
+    """The probability of all answers is the integral of their likelihood on any days if q = 0 and s² = 0."""
     moving, found = made(Movement()), still()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)

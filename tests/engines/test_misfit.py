@@ -182,7 +182,7 @@ def test_month_is_not_held_if_the_origin_had_the_same_misfit(row: str) -> None:
     ],
 )
 def test_month_is_held_if_its_misfit_is_new(row: str, measure: str) -> None:
-    """Without new misfit, two of three months are held with probability 0.0003."""
+    """Two of three months without new misfit are held with probability 0.0003."""
     found = [held(ROWS[row], seed) for seed in range(3)]
     assert sum(measure in names for names in found) >= 2
 

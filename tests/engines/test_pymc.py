@@ -174,7 +174,7 @@ def test_difference_from_the_reference_2pl_is_explained_by_the_priors(shared):
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", pytest.param("1pl", marks=pytest.mark.long)])
 def test_models_with_a_common_slope_agree_with_em(model):
-    """With 1500 learners the priors have little effect: means are within half a standard error of the maximum."""
+    """The priors have little effect on 1500 learners: means are within half a standard error of the maximum."""
     rng = np.random.default_rng(8)
     b = np.linspace(-1.5, 1.5, 12)
     responses = Responses.from_wide(answers(rng, rng.normal(0, 1.3, 1500), np.ones(12), b))
@@ -436,7 +436,7 @@ def test_difference_from_the_reference_3pl_is_explained_by_the_priors(shared):
 
 @pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=pytest.mark.long)])
 def test_curves_of_five_published_items_match_mirt(shared, name):
-    """With five items, posteriors of a, d and c are skewed and hardly separable. P(θ) is determined in the middle of
+    """Posteriors of a, d and c from five items are skewed and hardly separable. P(θ) is determined in the middle of
     the learners and equals mirt's there, apart from the effect of the priors on a and b."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())[f"{name}_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], expit(row["logit(g)"])] for row in reference["slope_intercept"]])

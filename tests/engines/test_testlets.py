@@ -167,7 +167,7 @@ def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, of: di
 
 
 def test_sd_of_effects_is_missing_if_learners_see_single_items_of_testlets() -> None:
-    """Each learner sees one item of every testlet; ten learners see two or three."""
+    """Learners see one item of every testlet, except ten, who see two or three."""
     rng = np.random.default_rng(14)
     a, b = bank(SEED)
     x = (rng.random((1000, 40)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)

@@ -49,7 +49,7 @@ def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Ite
 def calibrated(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """As `world`, with both months published. The tests of a module share it and only read it."""
+    """The small world with both months published. The tests of a module share it and only read it."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path_factory.mktemp("calibrated"), **OF_MONTHS) as settings:
         yield settings
@@ -69,7 +69,7 @@ def months(calibrated: Settings) -> Database:
 
 @pytest.fixture
 def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
-    """As `calibrated`, in the test's own database."""
+    """A copy of `calibrated` that the test may change."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path, **OF_MONTHS) as settings:
         yield settings

@@ -1,6 +1,6 @@
-"""As much of a Kubernetes API server as a run launcher sees: Jobs and pods over HTTP, and all its ways of being away.
+"""A stub of the Kubernetes API server for run launchers: Jobs and pods over HTTP, and every kind of outage.
 
-What belongs here: keeping what it is sent, answering like the real one. What does not: what is expected of it.
+The stub stores requests and responds like the real server. Expectations belong to the tests.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed, a webhook, and a
-month that Dagster has made."""
+"""Fixtures of this folder in addition to `tests.helpers.worlds`: the command line, a webhook, and a month that
+Dagster has materialised."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def next_version(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def made_month(postgres: EmbeddedPostgres, small_truth: object, tmp_path: Path) -> Iterator[Settings]:
-    """As `world`, with its first month made by a run in this process, which Dagster's tables in the database know."""
+    """The small world whose first month a run in this process has made. Dagster's tables contain that run."""
     made_once(postgres, "template_made_month", "template_rooms", _make_first_month, **OF_MONTHS)
     with template_copy(postgres, "template_made_month", tmp_path, **OF_MONTHS) as settings:
         yield settings

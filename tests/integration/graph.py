@@ -57,12 +57,12 @@ class Graph:
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    """By name."""
+    """Evaluations of a run's checks by name."""
     return {e.check_name: e for e in result.get_asset_check_evaluations()}
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """Of the last partition's materialisation; a range has one for each."""
+    """Metadata of the asset's last materialisation. A run of a range materialises each of its partitions."""
     event = result.asset_materializations_for_node(asset)[-1]
     return {name: value.value for name, value in event.metadata.items()}
 

@@ -1,4 +1,4 @@
-"""What the sensors tell of runs, checks and schedules of a real Dagster instance: once each, and when it is over."""
+"""Alerts of the sensors for runs, checks and schedules of a real Dagster instance: one per problem, one at its end."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def world(settings: Settings) -> Iterator[World]:
 
 @pytest.fixture
 def real_world(settings: Settings) -> Iterator[World]:
-    """As `world`, with Dagster's storage in PostgreSQL as the servers have it: its runs take seconds."""
+    """A world whose Dagster instance is stored in PostgreSQL, as on the servers. Its runs take seconds."""
     with dagster_instance(settings, Database(settings)) as instance:
         yield World(settings, instance)
 

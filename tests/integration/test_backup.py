@@ -72,7 +72,7 @@ def calibrate(settings: Settings, month: str, engine: EmEngine | None = None) ->
 
 
 def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
-    """What a month's calibration left, without the names and times of its fits."""
+    """Rows of a month's calibration, without the ids and times of its fits."""
     database = Database(settings)
     return [
         rooms.rows(

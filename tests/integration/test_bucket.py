@@ -1,4 +1,4 @@
-"""What a bucket's service refuses, loses or spoils is told apart, and what it keeps is nobody else's."""
+"""Errors of a bucket's service are distinguished (refused, lost, corrupt), and its objects are private."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.testbed.stack_harness import wait_for
 
 T = TypeVar("T")
 ATTEMPTS = 3
-"""Of botocore's standard mode."""
+"""Number of attempts in botocore's standard mode."""
 
 Use = Callable[[BucketStore], object]
 USES: dict[str, Use] = {
@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
     ),
     "the bucket of somebody else": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
 }
-"""By title: who uses which bucket, their environment besides, and what they are told."""
+"""Title → user, bucket, additional environment variables, pattern of the error message."""
 
 
 @pytest.fixture
@@ -456,7 +456,7 @@ def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000
-"""As many keys as a service lists at once."""
+"""Number of keys in one page of a service's listing."""
 PARTS_AT_ONCE_MIB = 80
 """boto3 sends ten parts of 8 MiB at once."""
 
@@ -470,7 +470,7 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 
 def time_of_files(folder: Path) -> datetime:
-    """What the system gives to a file that is written now: a test's own clock may be ahead of it."""
+    """Modification time of a file that is written now. The test's own clock may be ahead of the file system's."""
     (folder / "now").touch()
     return datetime.fromtimestamp((folder / "now").stat().st_mtime, UTC)
 
@@ -575,7 +575,7 @@ def never(*_, **__):
     time.sleep(3600)
 os.fsync = CompleteMultipartUploadTask._main = never
 """
-"""What is begun, in a folder or in a bucket, does not end before its process does."""
+"""Code that makes writes hang until the process ends, in a folder and in a bucket."""
 
 
 def test_killed_write_keeps_the_old_object_and_its_unfinished_upload_is_deleted(

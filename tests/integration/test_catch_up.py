@@ -1,4 +1,4 @@
-"""What the schedules ask a real Dagster instance for: each missing partition once, and nothing that is there."""
+"""Requests of the schedules to a real Dagster instance: each missing partition once, and no existing one."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), p
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is away is looked for again at once."""
+    """Shorten the pause between two attempts to reach a server."""
     monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
 
 
@@ -317,7 +317,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def instance(
     settings: Settings, database: Database, no_pause: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """With a daemon that is alive; runs are queued as the page queues them, and end when they are followed."""
+    """An instance with a daemon that is alive. Runs are queued as the page queues them, and end when awaited."""
     monkeypatch.setattr(starting, "in_a_pod", lambda: True)
     monkeypatch.setattr(starting, "enqueue", enqueued)
     with dagster_instance(settings, database) as instance:

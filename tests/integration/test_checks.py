@@ -230,7 +230,7 @@ def test_items_without_estimates_are_named(calibrated: Settings, world: Settings
 
 
 def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckResult]:
-    """What the inventory of each asset says."""
+    """Results of the inventory checks by asset."""
     keys = INVENTORY_CHECKS.check_keys
     context: Any = type("Context", (), {"instance": instance, "selected_asset_check_keys": keys})()
     found = list(INVENTORY_CHECKS.op.compute_fn.decorated_fn(context, Database(settings)))
@@ -279,7 +279,7 @@ LEARNERS, ANCHORS, OTHERS = 1200, 12, 12
 ITEMS = [f"k{j:02d}" for j in range(ANCHORS)] + [f"o{j:02d}" for j in range(OTHERS)]
 RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
 EASIER = 0.5
-"""By so much all anchors are easier in the second month."""
+"""Decrease of all anchors' difficulties in the second month."""
 
 
 def three_months(settings: Settings) -> None:
@@ -324,7 +324,7 @@ def calibrate(settings: Settings, month: str) -> Step:
 
 
 def judged(settings: Settings, month: str, gate: Any) -> tuple[GateResult, set[str]]:
-    """What a gate says, and every gate that fails."""
+    """The gate's result, and the names of all gates that fail."""
     with Database(settings).connect() as connection:
         evidence = evidence_of(connection, folder_store(settings), month, read_scales(connection)[SCALE])
     return gate(evidence), set(failures(evidence))

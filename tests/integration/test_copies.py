@@ -52,7 +52,7 @@ class Copies:
         self.cursor: str | None = None
 
     def tick(self, *statements: str, after_s: float = 300) -> str:
-        """What the sensor says this long after its last tick, when the company has run some statements."""
+        """Run the company's statements, then the sensor `after_s` seconds after its last tick. Returns its message."""
         for statement in statements:
             run_sql(self.database, statement)
         if self.cursor is not None:

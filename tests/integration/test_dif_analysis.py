@@ -40,7 +40,7 @@ from tests.integration.graph import Graph, checks
 
 MONTH = MONTHS[0]
 LEARNERS = 1500
-"""Of each language 750, two thirds of whom meet an item: fewer than 500 answers by a group."""
+"""Number of learners: 750 of each language, two thirds of whom meet an item, so fewer than 500 answers by a group."""
 MARKUP = "<b>a|b</b>"
 BAD = {
     "markup": f"""CASE WHEN mod(n, 2) = 0 THEN '"{MARKUP}"' ELSE '"c\\n  d"' END""",

@@ -38,7 +38,7 @@ def text(value: Any) -> bool:
 
 
 def number(low: float, high: float) -> Callable[[Any], bool]:
-    """Of what `->>` gives too: a number as text."""
+    """Check that a value is a number in this range, or such a number as text, as `->>` returns it."""
     return lambda value: value is not None and low <= float(value) <= high
 
 

@@ -77,7 +77,7 @@ def pid_of(server: EmbeddedPostgres) -> int:
 
 
 def kill(server: EmbeddedPostgres) -> None:
-    """What a crash, the kernel short of memory or an impatient person does."""
+    """Kill the server, as a crash, the kernel's out-of-memory killer or a person does."""
     pid = pid_of(server)
     os.kill(pid, signal.SIGKILL)
     wait_for("its end", lambda: not lives(pid), pause=0.01)
@@ -149,7 +149,7 @@ STALE = {
     "garbage": "garbage\n",
     "torn": "12",
 }
-"""What a pid file may hold; `rest`: its lines after the first."""
+"""Contents of stale pid files by title; `rest` stands for the lines after the first."""
 
 
 @pytest.mark.parametrize("content", STALE.values(), ids=STALE)

@@ -59,7 +59,7 @@ from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.stack_harness import ROOT
 
 USER = "Zoë \"o'Neil:7%"
-"""What a company may call a learner."""
+"""A learner's id with every kind of character that a company may use."""
 MONTHS, NEXT = ("2026-06", "2026-07", "2026-08"), "2026-09"
 NOW = datetime(2026, 10, 2, 12, tzinfo=UTC)
 WEEK = "2026-08-24"
@@ -439,7 +439,7 @@ def test_delete_statement_of_a_source_runs_before_the_local_erasure(
 def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
-    """Without a delete statement, the erasure reports the number of rows at the source."""
+    """The erasure reports the number of rows at a source without a delete statement."""
     database = Database(world)
     settings = pulled(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")

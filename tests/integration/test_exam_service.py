@@ -163,7 +163,7 @@ def test_duplicate_ids_are_reduced_to_a_single_answer_by_the_next_day(exam_servi
 # An exam service goes on while API, daemon and PostgreSQL are killed, at the turn of a year.
 
 SETTING_UP_S = 60
-"""Until the world is made, on an idle machine; a turn of the year that comes sooner is an error."""
+"""Time for making the world on an idle machine. The year must not turn sooner."""
 
 
 @pytest.mark.long

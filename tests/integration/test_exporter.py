@@ -1,4 +1,4 @@
-"""What the exporter reads: of a calibrated world, and of Dagster, the same as `irt status` says."""
+"""Metrics of the exporter for a calibrated world and for Dagster, which agree with `irt status`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Read = dict[str, dict[tuple[str, ...], float]]
 
 
 def read(settings: Settings) -> Read:
-    """Of each metric the values by its labels."""
+    """Values of all metrics: metric → labels → value."""
     metrics = list(StateCollector(Database(settings), settings).collect())
     labels = {family.name: family.labels for family in FAMILIES}
     found: Read = {}

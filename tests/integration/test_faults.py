@@ -41,7 +41,7 @@ WRITES = {
 }
 """The last table that each step of the monthly job writes."""
 ONE = "published_item_parameters"
-"""What changes the ledger; the others in the long tier."""
+"""The table that changes the ledger. Tests of the other tables are in the long tier."""
 TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0
@@ -113,7 +113,7 @@ def someone_waits_at_the_gate(stack: Harness) -> bool:
 
 
 def as_by_earlier_code(stack: Harness) -> None:
-    """What is stored says so; else the same outcome of a month would not be written again."""
+    """Mark all stored results as written by earlier code; an unchanged outcome would not be written again."""
     with stack.database.connect() as connection:
         connection.execute("UPDATE fit_staging SET code_version = 'earlier'")
         connection.execute(

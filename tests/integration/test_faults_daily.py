@@ -101,7 +101,7 @@ class Daily:
         return rows(self.database, waiting, (GATE,)) != [(0,)]
 
     def restart_at_once(self) -> None:
-        """What `pg_ctl restart -m immediate` does: no connection is ended, the server recovers from its log."""
+        """Restart like `pg_ctl restart -m immediate`: no connection is ended, the server recovers from its log."""
         ((pid_file,),) = rows(self.database, "SELECT pg_read_file('postmaster.pid')")
         os.kill(int(pid_file.split()[0]), signal.SIGQUIT)
         wait_for("the server to be gone", lambda: self.server.status().state != "running", 30)

@@ -187,7 +187,7 @@ def formulas(path: Path, frame: pd.DataFrame) -> list[str]:
 
 
 class Looked(HTMLParser):
-    """What a browser would do with a page: its scripts, what it fetches, its handlers, and its text."""
+    """A page as a browser reads it: its scripts, fetched addresses, event handlers, and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Looked(HTMLParser):
 
 
 def look_at(page: str, paper: bytes, names: tuple[str, ...]) -> None:
-    """Each name is text on the page and on paper, and does nothing there."""
+    """Assert that each name is harmless text on the page and on paper."""
     looked = Looked(page)
     assert (looked.scripts <= 1, looked.strange) == (True, [])
     assert "\u202e" not in page

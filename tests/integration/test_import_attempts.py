@@ -82,7 +82,7 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
 
 
 def rejects(folder: Path) -> list[dict[str, str]]:
-    """What the import that `imported` did last refused."""
+    """Rejected rows of the last import by `imported`."""
     written = folder / "rejects.csv"
     assert written.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
     with written.open(encoding="utf-8", newline="") as file:
@@ -677,7 +677,7 @@ def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
 
 
 def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, imported: Import, tmp_path: Path) -> None:
-    """What the fuzzer of files lets through, the database takes."""
+    """The database stores every row that the fuzzer of files accepts."""
     odd = [
         "\u2028",
         "\x85",
@@ -754,7 +754,7 @@ def imported_log(database: Database) -> Import:
 
 
 def rows(path: Path, *, delimiter: str = ",", encoding: str = "utf-8") -> Iterator[dict[str, str]]:
-    """With the csv module; of a repeated name the first column counts."""
+    """Rows of a file, read by the csv module. If a column's name occurs twice, the first column counts."""
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         header = next(reader)
@@ -1149,7 +1149,7 @@ def test_invalid_learner_is_refused(database: Database, tmp_path: Path, row: str
 
 
 def test_learners_with_values_the_database_cannot_store_are_refused_by_row(database: Database, tmp_path: Path) -> None:
-    """Each of these ended the import in the database's own error, or in a traceback."""
+    """Imports of these rows used to end with the database's own error or with a traceback."""
     refused = {
         '{"user_id": "ann", "attributes": "{\\"x\\": NaN}"}': "bad_attributes",
         '{"user_id": "ann", "attributes": "{\\"x\\": 1e999}"}': "bad_attributes",

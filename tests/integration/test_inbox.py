@@ -58,7 +58,7 @@ class Desk:
         return str(path)
 
     def take(self, **options: Any) -> dict[str, FileOutcome]:
-        """By name, what became of each file."""
+        """Import all waiting files. Returns each file's outcome by name."""
         found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
 
@@ -256,7 +256,7 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
 
 
 def of_no_file(path: Path, kind: str, secret: Path) -> None:
-    """What is not a regular file of the inbox, at `path`."""
+    """Make something at `path` that is no regular file of the inbox."""
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
@@ -458,7 +458,7 @@ def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
 
 
 def settle(desk: Desk) -> None:
-    """What is there was seen a minute ago."""
+    """Set the time at which all waiting files were first seen to a minute ago."""
     with desk.database.connect() as connection:
         look(connection, FolderInbox(desk.root))
         connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' WHERE taken_at IS NULL")

@@ -192,7 +192,7 @@ def stored_statistics(path: str, value: str) -> Callable[[World], None]:
 
 
 def pairs_seen_by_many(world: World) -> None:
-    """None shares more than the ability, and one ability explains all: an eigenvalue as chance gives it."""
+    """Store statistics without local dependence and with one dimension: the eigenvalue is within chance."""
     stored_statistics("q3", '{"pairs": 9, "mean": -0.05, "flagged": 0, "largest": [], "clusters": []}')(world)
     stored_statistics("parallel", json.dumps(PARALLEL | {"eigenvalue": 1.5, "expected": 1.4, "p": 0.0011}))(world)
 

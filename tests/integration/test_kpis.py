@@ -54,7 +54,7 @@ TABLES = (
     (LEARNER, ["learner_key", "user_id", "is_test", "target_scale_id", "target_theta"]),
     (VERDICT, ["learner_key", "item_id", "completed_at", "reason", "score", "max_score"]),
 )
-"""What KPIs read besides attempts."""
+"""Tables that KPIs read besides attempts, with their columns."""
 
 
 @pytest.fixture(scope="module")

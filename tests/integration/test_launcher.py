@@ -67,7 +67,7 @@ def sleeping(stack: Harness, month: str) -> str:
 @pytest.mark.xdist_group("launcher")
 @pytest.mark.parametrize("victims", [pytest.param(("worker",), marks=pytest.mark.long), ("worker", "code server")])
 def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
-    """Without the health check, a run whose worker and code server die together stays "started" for a day."""
+    """A run whose worker and code server die together would stay "started" for a day without the health check."""
     run_id = sleeping(stack, "2026-01")
     waiting = stack.launch("toy_job", "2026-02")
     processes = [stack.worker(run_id) if name == "worker" else stack.server(name) for name in victims]
@@ -261,7 +261,7 @@ class Runs:
         return run.run_id
 
     def queued(self, **tags: str) -> str:
-        """As it is before the queue takes it, which wants to know the code server that is not there."""
+        """Create a run that is not queued yet, as the queue requires a code server, which is absent here."""
         return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
@@ -279,7 +279,7 @@ def runs(settings: Settings) -> Iterator[Runs]:
 
 
 def test_run_with_a_dead_process_is_failed_by_the_next_command(runs: Runs) -> None:
-    """Without a daemon, a killed `irt calibrate` blocked its month permanently."""
+    """A killed `irt calibrate` used to block its month permanently if no daemon ran."""
     lost, mine = runs.started(pid=ENDED), runs.started()
     reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
     assert runs.busy == {MONTH}

@@ -1,4 +1,4 @@
-"""Where a published number comes from."""
+"""Lineage of published numbers."""
 
 from __future__ import annotations
 

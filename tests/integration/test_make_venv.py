@@ -55,7 +55,7 @@ def test_declared_packages_are_in_the_lock_of_their_extra_or_in_the_base_lock() 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What `make_venv.py` reads, without an environment."""
+    """A folder with all files that `make_venv.py` reads, and without an environment."""
     shutil.copytree(FOLDER, tmp_path / "requirements")
     for name in ("pyproject.toml", LIBRARY, "resources/postgres/server_account.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

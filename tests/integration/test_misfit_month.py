@@ -107,7 +107,7 @@ def answered(postgres: EmbeddedPostgres, migrated_template: str) -> str:
 
 @pytest.fixture
 def begun(postgres: EmbeddedPostgres, answered: str) -> str:
-    """As `answered`, with the first month as the origin."""
+    """Template database: `answered` with the first month as the origin."""
     made_once(postgres, "template_misfit_origin", answered, begin_with_the_first, **OF_MONTHS)
     return "template_misfit_origin"
 
@@ -323,7 +323,7 @@ def are_of_one_ability(said: str) -> bool:
 
 
 def move_answers(database: Database, month: str, other: str) -> None:
-    """Of a month to the same days of another one."""
+    """Move the answers of a month to the same days of another month."""
     start, end = Month(month).bounds
     apart = start - Month(other).start
     run_sql(

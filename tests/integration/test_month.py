@@ -177,7 +177,7 @@ def test_failed_linking_holds_the_month_and_keeps_the_earlier_fit(made_month: Se
 
 
 def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(world: Settings) -> None:
-    """Each step waits for the other run's transaction, so that neither leaves a mixed state."""
+    """A step waits for the other run's transaction, so that neither leaves a mixed state."""
     with ThreadPoolExecutor(2) as pool:
         steps = [future.result()[SCALE] for future in [pool.submit(calibrate, world) for _ in range(2)]]
     database = Database(world)
@@ -440,7 +440,7 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
 # A month that is made again with the same answers, rules, code and engine leaves what people see as it was.
 
 OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")
-"""What belongs to a run and not to its result, besides times."""
+"""Columns that belong to a run and not to its result, besides times."""
 
 
 def stored(database: Database) -> dict[str, list[dict[str, Any]]]:

@@ -67,7 +67,7 @@ ANCHORS = Newer("anchors were dropped", "linked_item_parameters", Cause.DECISION
 ANSWERS = Newer("new answers", "scored_responses", Cause.ANSWERS)
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
 NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
-"""Of an asset none of whose gates was asked."""
+"""Status of an asset if no gate of it was evaluated."""
 
 
 # -- the judgement -----------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def decide(database: Database, first_month: str | None = None, **values: str) ->
 
 
 def movements(database: Database) -> list[Movement]:
-    """Of the abilities of both months."""
+    """Movement of the abilities in force at the end of both months."""
     return [call(database, read_scales, Month(month).end)[SCALE].movement for month in MONTHS]
 
 
@@ -361,7 +361,7 @@ def fitted(settings: Settings, month: str) -> LinkedFit:
 
 
 def trend(found: LinkedFit) -> float:
-    """Of the error of b from the first item to the last."""
+    """Trend of b's error from the first item to the last."""
     error = np.array([found.values[item].b for item in ITEMS_OF_LEVELS]) - DIFFICULTIES
     return float(np.polyfit(np.linspace(0, 1, len(ITEMS_OF_LEVELS)), error, 1)[0])
 

@@ -206,7 +206,7 @@ DIFFERENCES: dict[Event, int] = {
     end_before_midnight: 3,
     guess: 7,
 }
-"""What may differ from a learner's verdicts, and how many answers count then; 6 do before."""
+"""Event that changes the log after a learner's verdicts → number of answers that count then. It was 6 before."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a user installs is what we run: the wheels, not only the checkout."""
+"""Tests of the wheels, which users install instead of the checkout."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What fails, dies or leaves something behind is named by the run, and costs itself alone."""
+"""Tests that the run names a test that fails, crashes or leaves something behind, and still runs the others."""
 
 from __future__ import annotations
 

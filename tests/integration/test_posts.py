@@ -656,7 +656,7 @@ class TurningMonth:
             return self.server.start()
 
     def make_months(self) -> None:
-        """As the daemon does within minutes."""
+        """Make the months ahead, as the daemon does within minutes."""
         with self.database.connect() as connection:
             make_months_ahead(connection, self.clock.now())
 
@@ -666,7 +666,7 @@ class TurningMonth:
         return False
 
     def post(self, number: int, at: datetime | None = None) -> str:
-        """What became of one answer; an empty text where it was not acknowledged."""
+        """Send an answer and return its result, or an empty text if it was not acknowledged."""
         given = {"attempt_id": f"a{number}", "user_id": f"u{number % 7}", "item_id": f"i{number % 5}", "correct": True}
         given["completed_at"] = (at or self.clock.now()).isoformat()
         with suppress(requests.RequestException):
@@ -676,7 +676,7 @@ class TurningMonth:
         return ""
 
     def until_stored(self, number: int, at: datetime | None = None) -> str:
-        """What became of one answer that is sent until it is acknowledged."""
+        """Send an answer until it is acknowledged, and return its result."""
         return wait_for("the answer to be stored", lambda: self.post(number, at), 60)
 
     def kill_postgres(self) -> None:

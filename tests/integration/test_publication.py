@@ -65,7 +65,7 @@ def calibrate(ledger: Database, store: FolderStore, month: str, **others: Any) -
 
 
 def publications(ledger: Database) -> list[tuple[Any, ...]]:
-    """What stands in the ledger beside the origin: item, its month, b and the time from which it is in force."""
+    """Publications besides the origin: item, month, b and the time from which it is in force."""
     return rows(
         ledger,
         """SELECT item_id, month, b, effective_from FROM item_parameter_publication
@@ -83,7 +83,7 @@ def states(ledger: Database) -> dict[str, str]:
 
 
 def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
-    """What the daemon does until nothing is left to ask for; asks forever where the ledger never settles."""
+    """Publish pending months, like the daemon, until nothing is requested. Fails if the requests do not end."""
     for _ in range(10):
         wanted = asks(call(ledger, pending_steps), {}, unsettled)
         if not wanted:

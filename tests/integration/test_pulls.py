@@ -538,7 +538,7 @@ def test_folder_of_parquet_files_is_pulled_like_a_table(
 def test_zoned_times_in_nanoseconds_in_parquet_are_read(
     lake_company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
-    """As pandas writes them. The last one that fits is infinity to DuckDB."""
+    """Pandas writes such times. DuckDB reads the largest of them as infinity."""
     day_ago = round((datetime.now(UTC) - timedelta(days=1)).timestamp()) * 10**9
     answered, written = (pa.array(at, pa.timestamp("ns", "UTC")) for at in ([day_ago, 2**63 - 1], [day_ago] * 2))
     columns = {"id": [1, 2], "learner": ["u", "u"], "question": ["q", "q"], "score": [1, 1]}

@@ -131,7 +131,7 @@ def before(**ago: float) -> AbstractContextManager[None]:
 
 @pytest.fixture
 def a_minute_ago() -> Iterator[None]:
-    """What is recorded is a minute old, so that the daemon has had its turn."""
+    """Date all records a minute ago, so that the daemon has had its turn."""
     with before(minutes=1):
         yield
 
@@ -160,7 +160,7 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
     killed.instance.report_run_failed(runs[0], "it is gone")
 
     def daemons_turn(_seconds: float) -> None:
-        """Between two looks: a repetition, which is killed, too; the third one succeeds, or not."""
+        """Repeat the run between two polls. Repetitions are killed too, except the third one if `succeeds`."""
         assert len(runs) < 4
         tags = {PARENT_RUN_ID_TAG: runs[-1].run_id, ROOT_RUN_ID_TAG: runs[0].run_id, RETRY_NUMBER_TAG: str(len(runs))}
         if succeeds and len(runs) == 3:

@@ -57,7 +57,7 @@ def key_of(week: date, n: int) -> str:
 
 
 def write_reports(database: Database, store: ObjectStore) -> None:
-    """Of two weeks, one of each learner."""
+    """Write one report per learner for each of two weeks."""
     artifacts = []
     for week in (EARLIER, NEWEST):
         for n in range(LEARNERS):

@@ -1,4 +1,4 @@
-"""What is thrown away, and everything that is not: each kind planted with each of its exceptions."""
+"""Retention: each kind of expired data is deleted, and each exception is kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[
 
 
 def files_gone(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-    """What is pruned of the files, long after `now`."""
+    """Prune files long after `now`. Returns their names."""
     return prune_files(database, store, now + LATER, dry_run=dry_run).names
 
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("run_worker")]
 
 @dg.op
 def dream() -> None:
-    """Until a file appears."""
+    """Sleep until a file appears."""
     while not (Path(os.environ["IRT_HOME"]) / "wake").exists():
         time.sleep(0.05)
 

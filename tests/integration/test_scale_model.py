@@ -116,7 +116,7 @@ def fresh(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator
 
 @pytest.fixture
 def window(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator[Settings]:
-    """As `fresh`, with the first month as the origin of a 2PL, and published."""
+    """A world whose first month is the origin of a 2PL and is published."""
     made_once(postgres, "template_window", guessers, with_a_window, **OF_MONTHS)
     with template_copy(postgres, "template_window", tmp_path, **OF_MONTHS) as settings:
         yield settings

@@ -54,7 +54,7 @@ SCHEMA = (
     "resources/postgres/schema*.py",
     "resources/tables.py",
 )
-"""What may break a downgrade, or the release before: its code runs in the present environment."""
+"""Files that may break a downgrade or the previous release, whose code runs in the present environment."""
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -84,7 +84,7 @@ VALUES = {
     "double precision": ("0.5", "1"),
     "numeric": ("1", "2"),
 }
-"""Of each type a value of the first row, and one of the second."""
+"""Column type → value in the first row, value in the second row."""
 PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se": 0.5, "cov_ab": 0.5}'"""
 
 
@@ -97,7 +97,7 @@ def catalog(database: Database) -> set[tuple[object, ...]]:
 
 
 def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
-    """Without the comments, which a downgrade may leave: no code reads them."""
+    """The catalog without comments. A downgrade may leave comments, as no code reads them."""
     return {(*row[:-1], None) if row[0] in ("column", "relation") else row for row in known}
 
 
@@ -332,7 +332,7 @@ COMMANDS = (
 
 @pytest.fixture
 def typed(settings: Settings, irt: IrtOf) -> Callable[..., tuple[int, str]]:
-    """What `irt` answers to these words: the exit code, and what it printed."""
+    """Run `irt` with these arguments. Returns the exit code and the output."""
 
     def run(*words: str) -> tuple[int, str]:
         done = irt(settings)(*words)

@@ -130,7 +130,7 @@ def calibrated(database: Database, store: ObjectStore, month: str) -> Step:
 
 
 def answer(user: str, item: str, score: int, at: datetime):
-    """Of 0/1 items the log has what is correct, of scored items the score beside it."""
+    """An answer as the log stores it: correct or not, and for scored items also the score."""
     given = None if MOST[item] == 1 else score
     return attempt(user, item, at, correct=score == MOST[item], score=given)
 

@@ -1,4 +1,4 @@
-"""Each server started by itself, as systemd starts it: `irt run`, what it tells systemd, and `irt health`."""
+"""Servers started one by one, as systemd starts them: `irt run`, notifications to systemd, and `irt health`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Service:
         raise TimeoutError(f"{word} was not said\n{self.log.read_text()[-3000:]}")
 
     def forget(self) -> None:
-        """What was said until now: nothing for a second is its end."""
+        """Discard the notifications so far. They end if none arrives for a second."""
         while True:
             try:
                 self.manager.recv(4096)

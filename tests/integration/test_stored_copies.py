@@ -32,7 +32,7 @@ print(digest, len(file.read()), flush=True)
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """Of a process that has read nothing yet."""
+    """A store of a process that has not read anything yet."""
     while file_cache._copies:
         file_cache._copies.popitem()[1].file.close()
     if request.param == "bucket":

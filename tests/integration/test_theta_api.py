@@ -204,8 +204,8 @@ def test_theta_is_refused_if_no_parameters_are_published(database: Database, set
 
 @pytest.mark.xdist_group("theta api")
 def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world: Settings) -> None:
-    """With a single right answer the numbers are finite and shrunk to the mean; a target scale without answers has
-    no number."""
+    """Numbers from a single right answer are finite and shrunk to the mean. A target scale without answers has no
+    number."""
     database = Database(world)
     item = published_item(database)
     run_sql(database, "INSERT INTO question (item_id, scale_id, topic_id) VALUES ('other', 'other', 'topic')")
@@ -454,7 +454,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
 
 @pytest.fixture
 def answered(world: Settings, now: datetime) -> Database:
-    """Of ann, bob and eve each an answer of half an hour ago, recorded one minute apart; nothing else is so new."""
+    """A database with answers of ann, bob and eve half an hour ago, recorded one minute apart, after all others."""
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
     run_sql(database, "UPDATE response_log SET recorded_at = completed_at")

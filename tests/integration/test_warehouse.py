@@ -1,4 +1,4 @@
-"""What goes into PostgreSQL in bulk comes out as it was, and what does not fit is refused by name."""
+"""Bulk writes to PostgreSQL: values return unchanged, and unsuitable values are refused by column."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_rows_of_a_partition_with_a_null_value_are_replaced(connection: psycopg.
 
 
 def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> None:
-    """Without the lock both writers would find no rows to delete and then insert the same keys."""
+    """Both writers would find no rows to delete, and then insert the same keys, without the lock."""
     owned = {"week_start": dt.date(2026, 9, 7)}
 
     def second() -> None:

@@ -115,7 +115,7 @@ def test_operators_can_change_settings_and_viewers_can_only_read(
 def test_dagster_executes_the_query_of_the_body_and_not_of_the_address(
     instance: DagsterInstance, page: ASGIApp
 ) -> None:
-    """With a different spelling of the media type, Dagster itself reads the query from the address."""
+    """Dagster itself reads the query from the address if the media type is spelled differently."""
     harmless, given = json.dumps({"query": "{ version }"}).encode(), bearer("analyst")
     for spelled in ("Application/JSON", "APPLICATION/json; charset=utf-8", "application/json"):
         answer = ask(page, "POST", "/graphql", given | {"content-type": spelled}, f"query={GO}", harmless)

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 
 
 class Pages(Recorder):
-    """Each server behind nginx is an application of its own."""
+    """Applications by port: each server behind nginx has its own."""
 
     by_port: dict[int, ASGIApp]
 

@@ -37,7 +37,7 @@ NOBODY = "http://127.0.0.1:9"  # the port of the discard service: nothing listen
 
 @pytest.fixture(autouse=True)
 def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins like a new process, with the hook enabled and no server at the API's address.
+    """Begin each test like a new process, with the hook enabled and no server at the API's address.
 
     Updates have a long timeout, for busy machines.
     """

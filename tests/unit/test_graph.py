@@ -127,7 +127,7 @@ def test_every_pool_is_limited_to_a_single_run() -> None:
 
 
 def test_number_of_concurrent_runs_exceeds_the_number_of_pools() -> None:
-    """Each of the two pools admits a single long run, so that a place is free for daily jobs, which have no pool except
+    """Both pools admit a single long run each, so a run can always start for daily jobs, which have no pool except
     for the nightly calibration."""
     settings = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))
     defs = build_defs(Settings(irt_engines="pymc", _env_file=None))

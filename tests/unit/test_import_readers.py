@@ -251,8 +251,7 @@ def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> 
     ],
 )
 def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, why: str) -> None:
-    """Each line is followed by a valid line or by a blank line. Two objects in a line were once counted for a blank
-    line."""
+    """A valid line or a blank line follows each line. Two objects in a line were once counted for a blank line."""
     for other in ('{"u": "eve"}', ""):
         path = write(tmp_path / "log.jsonl", f"{line}\n{other}\n")
         assert [(row.line, row.value) for row in bad(path)] == [(1, why)]
@@ -391,7 +390,7 @@ def test_file_with_more_than_20000_columns_is_refused(tmp_path: Path, kind: str)
 
 
 def test_duplicate_json_key_is_detected_in_linear_time() -> None:
-    """Each key was once compared with all others: 20,000 keys took 5.7 s."""
+    """Keys were once compared with all others: 20,000 keys took 5.7 s."""
     keys = ", ".join(f'"k{n}": 1' for n in range(100_000))
     with linear_time(), pytest.raises(NotKept, match="the key 'k99999' occurs twice"):
         parse(f'{{{keys}, "k99999": 1}}')
@@ -399,7 +398,7 @@ def test_duplicate_json_key_is_detected_in_linear_time() -> None:
 
 @pytest.mark.parametrize("same_ends", [True, False])
 def test_json_lines_with_changing_keys_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
-    """Each line once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
+    """Lines once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
     ends = '{"k0": 1}\n' if same_ends else ""
     path = write(tmp_path / "log.jsonl", ends + "".join(f'{{"k{n}": 1}}\n' for n in range(10_000)) + ends)
     with linear_time():
@@ -431,7 +430,7 @@ def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
 
 
 def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> None:
-    """Each empty line was once a row of 20,000 cells."""
+    """An empty line was once a row of 20,000 cells."""
     path = write(tmp_path / "log.csv", ",".join(f"c{n}" for n in range(20_000)) + "\n" * 2_000)
     with pytest.raises(PermanentFailure, match="empty lines"):
         rows(path)

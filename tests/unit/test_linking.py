@@ -78,7 +78,7 @@ def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, 
 def test_symmetric_linkings_in_both_directions_are_inverse_although_anchors_have_errors(
     method: Method, assumed: bool
 ) -> None:
-    """With an asymmetric criterion the errors of the anchors make the two linkings differ, here by a per mille or
+    """The errors of the anchors make the two linkings differ if the criterion is asymmetric, here by a per mille or
     more."""
     new, anchors = month(np.random.default_rng(1), k=12)
     for symmetric in (True, False):
@@ -414,7 +414,7 @@ def test_linking_with_errors_per_item_equals_linking_with_their_joint_matrix(
 
 
 def test_linking_allocates_no_joint_matrix_if_errors_of_anchors_are_independent() -> None:
-    """With 1,200 anchors a joint matrix has 46 MB, and arrays of curves 1 MB each."""
+    """A joint matrix of 1,200 anchors has 46 MB, and arrays of curves 1 MB each."""
     new, anchors = month(np.random.default_rng(3), k=1200)
     tracemalloc.start()
     link(new, anchors)

@@ -95,7 +95,7 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
 
 
 def test_exporter_does_not_import_numerical_libraries() -> None:
-    """These libraries take 240 MB and three seconds, in a process that reads a dozen rows."""
+    """Numerical libraries take 240 MB and three seconds, in a process that reads a dozen rows."""
     program = "import sys, services.exporter.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"ibis", "numba", "numpy", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())

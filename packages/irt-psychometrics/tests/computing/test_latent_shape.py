@@ -144,9 +144,9 @@ def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
 def test_compared_fits_reach_the_maxima_of_separate_fits(shape_of_theta: str, guessing: float) -> None:
-    """Compared fits start from earlier fits and end if a step promises less than 1e-5. Because of the priors and the
-    roughness penalty, the log-likelihood itself is then within .05 of its value at the maximum, many times the root of
-    1e-5. A different maximum would be whole units away."""
+    """Fits of a comparison start from earlier fits and end if a step promises less than 1e-5. Because of the priors
+    and the roughness penalty, the log-likelihood itself is then within .05 of its value at the maximum, many times the
+    root of 1e-5. A different maximum would be whole units away."""
     rng = np.random.default_rng(12)
     theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
     responses = answers(theta, *bank(30, rng), rng, guessing)
