@@ -119,7 +119,7 @@ def refusal(machine: Machine, *command: str) -> str:
     return ran.stdout
 
 
-def test_faulty_env_files_are_refused_before_anything_is_installed(bare_machine: Machine) -> None:
+def test_faulty_env_files_are_refused_before_the_installation(bare_machine: Machine) -> None:
     machine = bare_machine
     assert "refused: /etc/irt/irt.env names no database" in refusal(
         machine, INSTALLER
@@ -135,7 +135,7 @@ def test_faulty_env_files_are_refused_before_anything_is_installed(bare_machine:
     assert not (machine.root / "opt/irt").exists()
 
 
-def test_a_wrong_database_address_is_refused_and_leaves_nothing_half_installed(bare_machine: Machine) -> None:
+def test_a_wrong_database_address_is_refused_and_leaves_no_partial_installation(bare_machine: Machine) -> None:
     machine = bare_machine
     for address, words in (
         (f"postgresql://irt:{PASSWORD}@127.0.0.1:5432/irt", "DATABASE_URL"),
@@ -190,7 +190,7 @@ def sql(machine: Machine, statement: str) -> str:
     return machine.must("su", "postgres", "-c", f'psql -tAqd irt -c "{statement}"').strip()
 
 
-def test_units_refuse_a_schema_of_another_version_and_name_the_remedy(machine: Machine) -> None:
+def test_units_refuse_a_schema_of_a_different_version_and_name_the_remedy(machine: Machine) -> None:
     table = "irt_alembic_version"
     known, oldest_code = sql(machine, f"SELECT version_num, oldest_code FROM {table}").split("|")
     machine.must("systemctl", "stop", *SERVERS)

@@ -111,7 +111,7 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
     assert "only 3 items" in warned.err
 
 
-def test_fit_exits_with_1_and_reason_and_item_without_convergence(irt, tmp_path: Path) -> None:
+def test_fit_without_convergence_exits_with_code_1_and_names_the_item(irt, tmp_path: Path) -> None:
     irt("simulate-responses", tmp_path, "--persons", 300, "--items", 6)
     lines = (tmp_path / "responses.csv").read_text().splitlines()
     twins = [lines[0] + ",twin", *(f"{line},{line.split(',')[1]}" for line in lines[1:])]
@@ -140,7 +140,7 @@ def test_fit_exits_with_1_and_reason_and_item_without_convergence(irt, tmp_path:
         ("item,a,b,c\nx,0,0,0\n", ("simulate-responses", "OUT", "--params", "FILE"), ("line 2", "a = 0")),
     ],
 )
-def test_wrong_input_exits_with_2_and_place_and_writes_nothing(
+def test_invalid_input_exits_with_code_2_names_the_location_and_writes_no_file(
     irt,
     data: Path,
     tmp_path: Path,

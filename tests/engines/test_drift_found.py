@@ -171,6 +171,6 @@ def test_items_without_known_errors_are_not_moved() -> None:
 
 
 @pytest.mark.parametrize("error", [0.0, np.nan])
-def test_nothing_is_drawn_if_no_item_has_errors(error: float) -> None:
+def test_moved_curves_are_empty_if_no_item_has_errors(error: float) -> None:
     known = items()
     assert [*moved_curves(replace(known, cov=np.full((2, 2, 2), error), further_cov=None), 3)] == []

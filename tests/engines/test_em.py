@@ -127,7 +127,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
 
 
 @WHERE_ENGINES_CHANGE
-def test_a_wide_population_gets_a_wider_grid():
+def test_a_wide_population_has_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
     d = np.linspace(-2, 2, 30)
@@ -140,7 +140,7 @@ def test_a_wide_population_gets_a_wider_grid():
 
 
 @WHERE_ENGINES_CHANGE
-def test_learners_with_many_answers_get_a_denser_grid():
+def test_learners_with_many_answers_have_a_denser_grid():
     """Their posteriors are narrower than the distance of 61 nodes, which would bias slopes by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
     found, dense = (fit_em(Responses.from_wide(x), nodes=nodes, threads=2) for nodes in (61, 301))

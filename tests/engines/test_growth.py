@@ -316,7 +316,7 @@ def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
-def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(in_gap: str) -> None:
+def test_movement_between_practice_days_is_estimated_for_any_movement_in_a_gap(in_gap: str) -> None:
     planted = Movement(0.15**2, 0.5 / YEAR)
     weeks = np.arange(26)
     weeks = weeks + 26 * (weeks >= 13)

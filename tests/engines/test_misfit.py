@@ -223,7 +223,7 @@ def test_windows_without_common_items_are_compared_by_measures_without_items() -
     assert isinstance(change.growth["random"], Measure)
 
 
-def test_items_of_two_windows_are_matched_by_name_whatever_their_order() -> None:
+def test_items_of_two_windows_are_matched_by_name_in_any_order() -> None:
     rng = np.random.default_rng(6)
     one = answers(rng, 600)
     back = 11 - one.item

@@ -213,7 +213,7 @@ def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
 
-def test_the_joint_covariance_has_all_parameters_at_their_places(world):
+def test_the_joint_covariance_has_all_parameters_at_their_positions(world):
     _, _, _, fit = world
     free = GPCM.free(CATEGORIES)
     places = fit.places_of_parameters

@@ -313,7 +313,7 @@ def test_identical_items_are_reported_and_the_fit_does_not_converge(model):
 @pytest.mark.parametrize(
     "matrix", [np.ones((50, 4)), np.full((9, 4), np.nan), np.eye(4)[:3], np.array([[1.0, 0, 1, 1]])]
 )
-def test_data_without_information_are_refused_before_anything_is_sampled(matrix, model):
+def test_data_without_information_are_refused_before_sampling(matrix, model):
     with pytest.raises(PsychometricsError):
         PymcEngine().sample(Responses.from_wide(matrix), model=model)
 

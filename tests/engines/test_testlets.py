@@ -373,7 +373,7 @@ def test_pairs_of_few_learners_are_not_flagged():
     assert np.isnan(found.mean)
 
 
-def test_items_without_parameters_keep_their_place():
+def test_items_without_parameters_keep_their_position():
     x = planned(np.random.default_rng(4), persons=600, length=4)
     wider = np.column_stack([np.ones(len(x)), x])
     fit = fit_em(Responses.from_wide(wider), model="rasch")

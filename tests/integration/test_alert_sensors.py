@@ -451,7 +451,7 @@ BEGUN = utc(2026, 1, 1)
         ("0 2 * * *", "America/New_York", utc(2026, 3, 8, 8, 1), utc(2026, 3, 7, 7), utc(2026, 3, 8, 7)),
     ],
 )
-def test_a_job_without_partitions_is_late_until_it_succeeds(
+def test_a_job_without_partitions_is_late_until_its_next_success(
     cron: str, zone: str, now: datetime, succeeded: datetime | None, due: datetime | None
 ) -> None:
     record = PlanRecord(BEGUN, succeeded=succeeded, is_on=True)
@@ -463,7 +463,7 @@ def test_a_job_without_partitions_is_late_until_it_succeeds(
     ("is_on", "switched_on", "of_schedule"),
     [(True, None, True), (True, utc(2026, 8, 2, 3), True), (True, utc(2026, 8, 2, 4), False), (False, None, False)],
 )
-def test_a_schedule_is_late_only_if_it_was_on_when_its_job_was_due(
+def test_a_schedule_is_late_only_if_on_at_the_due_time_of_its_job(
     is_on: bool, switched_on: datetime | None, of_schedule: bool
 ) -> None:
     record = PlanRecord(BEGUN, is_on=is_on, switched_on=switched_on)

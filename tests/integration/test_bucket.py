@@ -381,7 +381,7 @@ def status_of(url: str) -> int:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: SeaweedFS) -> None:
+def test_a_link_opens_the_report_without_credentials_until_its_expiry(s3: SeaweedFS) -> None:
     store = BucketStore(BUCKET)
     store.put("reports/ü b%20c.html", "<p>보고서".encode())
     link = store.link("reports/ü b%20c.html", timedelta(hours=1))
@@ -403,7 +403,7 @@ def doctor_says(bucket: str = BUCKET) -> Finding:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_doctor_tests_the_bucket_and_leaves_no_object_there(s3: SeaweedFS) -> None:
+def test_doctor_tests_the_bucket_and_leaves_no_object(s3: SeaweedFS) -> None:
     assert doctor_says() == Finding("object store", "ok", "s3://bank/ can be written and read")
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 

@@ -131,7 +131,7 @@ def test_every_column_of_an_answer_is_stored(database: Database, imported: Impor
     assert query(database, "SELECT topic_id FROM attempt") == [("algebra",)]
 
 
-def test_importing_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_importing_the_same_file_again_changes_no_rows(database: Database, imported: Import, tmp_path: Path) -> None:
     log = write(
         tmp_path / "log.csv", [answer(n) for n in range(50)] + [answer(1, correct="0"), answer(99, correct="x")]
     )
@@ -144,7 +144,7 @@ def test_importing_the_same_file_again_changes_nothing(database: Database, impor
     assert everything(database) == before
 
 
-def test_first_answer_with_an_id_is_kept_and_later_conflicting_ones_are_rejected(
+def test_first_answer_with_an_id_is_kept_and_later_conflicting_answers_are_rejected(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     """The first may be in the log, in another month, earlier in the file, or in an earlier file."""
@@ -227,7 +227,7 @@ def test_higher_revision_replaces_an_answer_and_records_the_former_version(
     assert everything(database) == before
 
 
-def test_answer_is_stored_in_its_highest_revision_whatever_the_order_of_revisions(
+def test_answer_is_stored_in_its_highest_revision_for_any_order_of_revisions(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     """A lower revision is a duplicate; an equal revision with different content is a conflict."""
@@ -475,7 +475,7 @@ def test_strict_import_rejects_unknown_items_and_learners(database: Database, im
     assert (report.accepted, report.duplicates, report.new_items, report.new_learners) == (3, 1, 1, 1)
 
 
-def test_dry_run_reports_the_same_as_an_import_and_stores_nothing(
+def test_dry_run_reports_the_same_as_an_import_and_stores_no_rows(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     log = write(tmp_path / "log.csv", [answer(n) for n in range(20)] + [answer(3), answer(4, correct="2")])
@@ -487,7 +487,7 @@ def test_dry_run_reports_the_same_as_an_import_and_stores_nothing(
     assert refused == rejects(tmp_path)
 
 
-def test_existing_and_new_month_partitions_are_filled_alike(
+def test_new_month_partitions_are_filled_like_existing_partitions(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     call(database, ensure_month_partitions, "2026-08", "2026-08")
@@ -715,7 +715,7 @@ import_attempts(
 
 
 @pytest.mark.parametrize("blocked", ["question", "learner", "response_log"])
-def test_killed_import_stores_nothing_and_can_be_repeated(
+def test_killed_import_stores_no_rows_and_can_be_repeated(
     database: Database, settings: Settings, imported: Import, tmp_path: Path, blocked: str
 ) -> None:
     """The import gets SIGKILL while it waits for a table that the test has locked."""
@@ -810,7 +810,7 @@ def test_the_mapping_file_of_the_docs_reads_the_cloze_log(
 
 
 @pytest.mark.ci
-def test_datashop_export_is_imported_except_rows_with_times_in_another_format(
+def test_datashop_export_is_imported_except_rows_with_times_in_a_different_format(
     database: Database, imported_log: Import, shared: Path
 ) -> None:
     path = shared / "data" / "synthetic_datashop_tx_export.txt"
@@ -956,7 +956,7 @@ def file(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def test_bank_parameters_are_stored_as_given_and_a_second_import_changes_nothing(
+def test_bank_parameters_are_stored_unchanged_and_a_second_import_changes_no_rows(
     database: Database, tmp_path: Path
 ) -> None:
     dry = import_bank_file(database, QUESTIONS, file(tmp_path, BANK), dry_run=True)

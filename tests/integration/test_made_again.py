@@ -84,7 +84,7 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) 
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
-def test_answer_of_the_button_links_to_the_runs_and_asks_for_a_reload(asked: ViewRequest) -> None:
+def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(asked: ViewRequest) -> None:
     said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
     assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 

@@ -438,7 +438,7 @@ release.accept(Database(get_settings()), [Reference("2026-02", "moved")], by="An
 """
 
 
-def test_killed_decision_stores_nothing_and_does_not_block_the_next(bank: Database) -> None:
+def test_killed_decision_stores_no_rows_and_does_not_block_the_next(bank: Database) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED],
         cwd=Path(__file__).parents[2],

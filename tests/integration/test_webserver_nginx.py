@@ -105,7 +105,7 @@ def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: D
     assert refused.value.response.status_code == 403
 
 
-def test_roles_are_enforced_in_each_place(door: Door) -> None:
+def test_roles_are_enforced_at_each_location_and_by_the_webserver(door: Door) -> None:
     assert door.ask("/dagster/", [cookie("viewer")]).status == 403
     assert post(door, "/dagster/", GO, bearer(Issuer().token(roles=["psychometrician"]))).status == 403
     assert b"errors" not in post(door, "/dagster/", GO, bearer(Issuer().token(roles=["operator"]))).body

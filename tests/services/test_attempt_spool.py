@@ -239,7 +239,7 @@ def test_rows_added_before_kill_9_are_sent_by_the_next_process(
     assert [path.name for path in tmp_path.iterdir()] == [spool.REFUSED]
 
 
-def test_files_of_a_running_process_are_left_alone_and_closed_files_are_sent(server: Server, tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_unchanged_and_closed_files_are_sent(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
     living = adding(tmp_path, "living", 50)
     assert living.stdout is not None

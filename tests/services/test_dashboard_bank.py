@@ -226,7 +226,7 @@ def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faul
     assert html.count("data-figure") == 3
 
 
-def test_item_page_says_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
+def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
     settings = faulty[0].model_copy(update={"irt_home": tmp_path})
     item = rooms.call(Database(settings), waiting_proposals)[0].item_id
     status, html = shown(settings, "item", item=item)
@@ -472,7 +472,7 @@ def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
     assert not unsaid(html, f"one rule</a>{said}", then)
 
 
-def test_a_red_month_links_to_its_page_which_alone_has_the_long_reason(world: World) -> None:
+def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:
     why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
     with world.judged(JULY, anchors_agree=why) as red:
         html = red.page(view="months")

@@ -209,7 +209,7 @@ def test_kpi_page_shows_the_quartiles_of_the_learners_records(settings: Settings
     assert ">1.00 … 1.00</td>" in page("kpis"), "what was written anew is read anew"
 
 
-def test_quartiles_are_empty_if_nobody_has_the_kpi(settings: Settings) -> None:
+def test_quartiles_are_empty_if_no_learner_has_the_kpi(settings: Settings) -> None:
     with Database(settings).connect() as connection:
         nothing = quartiles(connection, date(2020, 1, 6))
         assert [(one.of, one.n, one.median) for one in nothing] == [(0, 0, None)] * len(RANGES)

@@ -63,7 +63,7 @@ async def test_work_is_shed_at_once_if_the_queue_is_full_and_queued_work_is_done
 
 
 @in_loop
-async def test_work_that_waits_too_long_is_shed_before_it_begins() -> None:
+async def test_work_that_waits_too_long_is_shed_before_its_start() -> None:
     gate, held = admission(wait_s=0.01), Held()
     first = await begin(gate, held)
     with pytest.raises(Overloaded):
@@ -75,7 +75,7 @@ async def test_work_that_waits_too_long_is_shed_before_it_begins() -> None:
 
 
 @in_loop
-async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() -> None:
+async def test_a_waiting_second_request_of_a_learner_occupies_no_thread() -> None:
     gate, held = admission(workers=2), Held()
     first = await begin(gate, held)
     second = asyncio.create_task(gate.run("a", lambda: held.let_go.is_set()))
@@ -90,7 +90,7 @@ async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() ->
 
 
 @in_loop
-async def test_work_that_takes_too_long_is_abandoned_and_keeps_its_place_until_it_ends() -> None:
+async def test_work_over_the_time_limit_is_abandoned_and_occupies_its_slot_until_its_end() -> None:
     gate, held = admission(workers=1, queue=1, limit_s=0.01), Held()
     with pytest.raises(TooSlow):
         await gate.run("a", held)
@@ -102,7 +102,7 @@ async def test_work_that_takes_too_long_is_abandoned_and_keeps_its_place_until_i
 
 
 @in_loop
-async def test_work_whose_caller_has_given_up_ends_before_storing_anything() -> None:
+async def test_work_of_an_absent_caller_ends_before_storing_results() -> None:
     gate, held, stored = admission(limit_s=0.01), Held(), []
 
     def work() -> None:
@@ -121,7 +121,7 @@ async def test_work_whose_caller_has_given_up_ends_before_storing_anything() -> 
 
 
 @in_loop
-async def test_errors_of_the_work_reach_the_caller_and_free_the_place() -> None:
+async def test_errors_of_the_work_reach_the_caller_and_free_the_slot() -> None:
     gate = admission()
 
     def fails() -> None:

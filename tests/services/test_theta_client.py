@@ -110,7 +110,7 @@ def test_numbers_and_uuids_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("value", [None, "", "false", "0", "off", "maybe"])
-def test_hook_does_nothing_if_it_is_switched_off(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_starts_no_worker_if_switched_off(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENABLE_IRT_ONLINE_UPDATE")
     if value is not None:
         monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", value)
@@ -218,7 +218,9 @@ def test_token_is_never_sent_to_proxies_or_redirect_targets(monkeypatch: pytest.
         ("IRT_THETA_TOKEN", "s3cret-비밀"),
     ],
 )
-def test_invalid_settings_are_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_named_and_no_request_is_sent(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UpdateFailed, match=f"^{name} must be") as failure:
         update_theta("u1")
@@ -461,7 +463,7 @@ def test_process_ends_soon_even_if_the_api_misbehaves(behave: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_is_sent_after_the_exit_handler_has_run() -> None:
+def test_no_request_is_sent_after_the_exit_handler_has_run() -> None:
     program = """
 import atexit
 from services import theta_client

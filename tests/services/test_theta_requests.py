@@ -459,7 +459,7 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
         (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )
-def test_ledger_refuses_a_schema_of_another_version(
+def test_ledger_refuses_a_schema_of_a_different_version(
     revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.theta_api.parameter_cache.schema_version", lambda _: SchemaVersion(revision))

@@ -172,7 +172,7 @@ def test_computations_that_need_all_answers_in_a_process_are_refused(months: Mad
         fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
 
 
-def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_is_fitted_to_a_sample_and_measures_all_learners(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, *_ = months
     start, end = window_of("2026-07-31")
     with graph.database.connect() as connection:

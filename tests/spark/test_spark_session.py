@@ -136,7 +136,7 @@ def test_program_errors_are_raised_unchanged(spark: SparkSession) -> None:
     assert not is_transient(caught.value)
 
 
-def test_spark_of_another_major_version_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_of_a_different_major_version_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyspark.__version__", "3.5.1")
     with pytest.raises(
         PermanentFailure, match=r"^Spark is 4\.\S+, and this program works with Spark 3: unset SPARK_HOME"

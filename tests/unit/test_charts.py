@@ -76,7 +76,7 @@ def test_value_beyond_the_axis_is_drawn_as_an_arrow_at_the_edge() -> None:
 @pytest.mark.parametrize(
     "bad", ["<script>alert(1)</script>", "a\x01b", "x" * 500, "$x_1$", "😀 項目", "", "line\nbreak"]
 )
-def test_text_is_escaped_in_every_place_of_a_chart(bad: str) -> None:
+def test_text_is_escaped_in_every_part_of_a_chart(bad: str) -> None:
     drawn = chart(x_label=bad, described=f'"{bad}', x_names={1.0: bad}, y_names={0.5: bad}, heading=bad, notes=[bad])
     drawn.points([1], [0.5], name=bad, shape="triangle", titles=[bad]).names([1], [0.5], [bad])
     for made in (drawn.to_svg(bare=True), drawn.to_svg(), Picture(bad, [drawn]).to_svg()):

@@ -44,7 +44,7 @@ def test_wald_statistic_is_0_if_the_groups_parameters_are_equal() -> None:
     assert (found.wald, found.df.tolist()) == (pytest.approx(0.0, abs=1e-9), [2] * J)
 
 
-def test_wald_test_finds_an_item_that_is_harder_for_a_group_with_its_effect_size() -> None:
+def test_wald_test_detects_an_item_that_is_harder_for_a_group_with_its_effect_size() -> None:
     """wABC is compared with an integral over the normal with the mean and variance of both groups together; the Wald
     statistic with Lord's, from a, d and their covariance."""
     b = B + 0.6 * (np.arange(J) == 3)

@@ -253,9 +253,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
         ({"max_abs_b": 0.0}, "max_abs_b=0 would hold back every item"),
     ],
 )
-def test_rules_that_hold_back_everything_are_refused_when_set_and_accepted_when_read(
-    settings: dict[str, Any], why: str
-) -> None:
+def test_rules_without_effect_are_refused_when_set_and_accepted_when_read(settings: dict[str, Any], why: str) -> None:
     rules = Rules.from_settings(settings)
     with pytest.raises(PsychometricsError, match=why):
         rules.require_effect()

@@ -76,7 +76,7 @@ def test_warning_gives_the_command_that_installs_missing_packages_of_opentelemet
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 
 
-def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_says_grpc(
+def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_selects_grpc(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with grpc_collector() as received:

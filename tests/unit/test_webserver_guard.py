@@ -328,7 +328,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("query", HIDDEN, ids=range(len(HIDDEN)))
-def test_mutation_is_judged_by_its_name_at_any_place_in_a_query(verifier: Verifier, query: str) -> None:
+def test_mutation_is_judged_by_its_name_at_any_position_in_a_query(verifier: Verifier, query: str) -> None:
     refused = post(page(verifier), query, {"p": 1}, **bearer("analyst"))
     assert refused.status == 403
     assert json.loads(refused.text)["errors"][0]["message"] == (

@@ -279,7 +279,7 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
         ({"model": "4pl"}, "got model '4pl'"),
     ],
 )
-def test_invalid_requests_are_refused_with_the_value_that_was_given(options, said):
+def test_invalid_requests_are_refused_with_their_value(options, said):
     rng = np.random.default_rng(13)
     x = answers(rng, rng.normal(size=60), *bank(rng, 6))
     with pytest.raises(PsychometricsError, match=said):
@@ -313,7 +313,7 @@ def test_groups_by_earlier_level_remove_most_of_the_bias_of_a_single_prior():
     assert abs(bias[1]) < 0.15
 
 
-def test_rescaling_there_and_back_changes_nothing():
+def test_fit_is_unchanged_after_a_rescaling_and_its_inverse():
     rng = np.random.default_rng(16)
     x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)
     fit = fit_em(Responses.from_wide(x), model="3pl", groups=["a", "b"] * 200)
@@ -392,7 +392,7 @@ def test_value_and_gradient_match_a_plain_posterior_away_from_its_mode(priors, r
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("priors", [GUESSING_PRIOR, Priors(c=Beta(5, 17)), EVERY_PRIOR])
-def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
+def test_an_independent_optimiser_reaches_the_same_mode_and_errors(priors):
     x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
     fit = fit_em(Responses.from_wide(x), model="3pl", priors=priors, tolerance=1e-7)
     assert fit.convergence.converged, fit.convergence.reason
@@ -415,7 +415,7 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_known():
+def test_an_independent_optimiser_reaches_the_same_mode_and_errors_if_some_c_are_known():
     x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
     ids, known = [f"i{j}" for j in range(6)], {"i1": 0.1, "i4": 0.3, "not in the fit": 0.5}
     fit = fit_em(Responses.from_wide(x, ids), model="3pl", tolerance=1e-7, guessing=known)

@@ -87,7 +87,7 @@ def test_deayala_rasch_reaches_the_true_maximum(shared, mirt):
 
 
 @pytest.mark.parametrize("name", ["lsat6", "lsat7"])
-def test_published_2pl_estimates_are_found(shared, published, name):
+def test_2pl_estimates_match_the_published_estimates(shared, published, name):
     entry = published[f"{name}_2pl"]
     fit = fit_em(read(shared, name))
     np.testing.assert_allclose(fit.a, entry["a"], atol=entry["tolerance"])
@@ -96,14 +96,14 @@ def test_published_2pl_estimates_are_found(shared, published, name):
     )
 
 
-def test_published_lsat6_log_likelihood_is_found(shared, published):
+def test_log_likelihood_of_lsat6_matches_the_published_value(shared, published):
     assert fit_em(read(shared, "lsat6")).convergence.loglik == pytest.approx(
         published["lsat6_2pl"]["loglik"],
         abs=1e-3,  # printed with three digits
     )
 
 
-def test_published_rasch_and_common_slope_estimates_are_found(shared, published):
+def test_rasch_and_common_slope_estimates_match_the_published_estimates(shared, published):
     rasch, one = fit_em(read(shared, "lsat6"), model="rasch"), fit_em(read(shared, "lsat7"), model="1pl")
     np.testing.assert_allclose(rasch.d, published["lsat6_rasch"]["d"], atol=published["lsat6_rasch"]["tolerance"])
     assert rasch.latent_sd**2 == pytest.approx(published["lsat6_rasch"]["latent_variance"], abs=0.005)  # two digits
@@ -111,7 +111,7 @@ def test_published_rasch_and_common_slope_estimates_are_found(shared, published)
     assert one.a[0] == pytest.approx(published["lsat7_1pl"]["a"], abs=published["lsat7_1pl"]["tolerance"])
 
 
-def test_the_common_slope_of_lsat6_is_found(shared):
+def test_the_common_slope_of_lsat6_matches_the_published_value(shared):
     """DATASETS.md: a = .7551 and log-likelihood −2466.938, from an independent 61-point Gauss-Hermite fit."""
     fit = fit_em(read(shared, "lsat6"), model="1pl")
     np.testing.assert_allclose(fit.a, 0.7551, atol=1e-4)

@@ -109,7 +109,7 @@ def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_only_the_item_that_middling_learners_alone_get_right_is_flagged():
+def test_only_the_item_answered_correctly_by_middling_learners_is_flagged():
     x = planned(np.random.default_rng(3), persons=3000)
     middling = np.abs(np.nanmean(x, axis=1) - 0.55) < 0.12
     x[:, 11] = np.where(np.isnan(x[:, 11]), np.nan, middling)

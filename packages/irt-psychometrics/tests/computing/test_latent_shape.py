@@ -85,7 +85,7 @@ def test_guessing_is_detected_if_theta_is_normal_or_skewed(shape_of_theta: str) 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
-def test_3pl_gets_a_histogram_and_no_report_of_guessing_for_any_shape(shape_of_theta: str) -> None:
+def test_3pl_has_a_histogram_and_no_report_of_guessing_for_any_shape(shape_of_theta: str) -> None:
     rng = np.random.default_rng(4)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
     _, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "3pl", "auto")
