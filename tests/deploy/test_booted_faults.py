@@ -144,10 +144,10 @@ def test_a_wrong_database_address_is_refused_and_leaves_no_partial_installation(
         (URL.replace("5432/irt", "5432/another"), 'database "another" does not exist'),
     ):
         write(machine, settings().replace(URL, address))
-        said = refusal(machine, INSTALLER)
-        assert words in said
-        assert PASSWORD not in said
-        assert "Traceback" not in said
+        output = refusal(machine, INSTALLER)
+        assert words in output
+        assert PASSWORD not in output
+        assert "Traceback" not in output
     assert not (machine.root / "opt/irt/current").exists()
     assert not (machine.root / "etc/systemd/system/irt-daemon.service").exists()
 
@@ -316,8 +316,8 @@ def verified(machine: Machine, shown: str) -> str:
 
 
 def test_doctor_reports_a_clock_that_differs_from_the_databases(machine: Machine) -> None:
-    said = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
-    assert "ahead of the database's" in said
+    output = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
+    assert "ahead of the database's" in output
 
 
 def test_r_service_without_r_names_the_packages_to_install_and_is_not_restarted(machine: Machine) -> None:

@@ -221,8 +221,8 @@ def test_a_month_is_calibrated_by_the_timers_service_if_the_code_server_is_kille
     machine.must("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "irt-code-server")  # the worker survives
     machine.wait(lambda: machine.shows("irt-calibration.service", "ActiveState") != "activating", MONTH_S, "its end")
     assert machine.shows("irt-calibration.service", "Result") == "success"
-    said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
-    assert f"{ended()}done" in said
+    journal = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
+    assert f"{ended()}done" in journal
     assert int(machine.shows("irt-code-server", "NRestarts")) == 1
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
 
@@ -319,9 +319,9 @@ def test_hanging_servers_are_restarted_by_their_watchdog(machine: Machine) -> No
         "a new start of everything",
     )
     all_are_back(machine)
-    said = machine.says("journalctl", "--no-pager", "--output=cat", "_PID=1")
+    journal = machine.says("journalctl", "--no-pager", "--output=cat", "_PID=1")
     for name in SERVERS:
-        assert f"{name}.service: Failed with result 'watchdog'" in said
+        assert f"{name}.service: Failed with result 'watchdog'" in journal
 
 
 @pytest.mark.long

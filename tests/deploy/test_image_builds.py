@@ -152,9 +152,9 @@ def test_the_r_service_image_responds_and_lists_its_engines(podman: Podman) -> N
             )
             answer = asked.stdout
         print(f"the R service answers, its engines loaded, after {time.monotonic() - began:.1f} s: {answer}")
-        said = json.loads(answer)
-        there = [engine for engine in ("mirt", "brms") if said["versions"][engine]]
-        assert (said["engines"], said["not_loaded"]) == (there, {})
+        health = json.loads(answer)
+        there = [engine for engine in ("mirt", "brms") if health["versions"][engine]]
+        assert (health["engines"], health["not_loaded"]) == (there, {})
         assert "brms" in there
         podman.ends(container)
     finally:

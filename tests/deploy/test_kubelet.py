@@ -251,12 +251,12 @@ def test_servers_of_the_overlay_become_ready_and_run_confined(platform: Platform
     servers = {each["metadata"]["name"] for each in overlay if each["kind"] == "Deployment"}
     assert platform.ready_after.keys() == servers
     for server in servers:
-        said = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
-        assert re.search(r"^10001$", said, re.MULTILINE)
-        assert re.search(r"^CapEff:\s+0+$", said, re.MULTILINE)
-        assert re.search(r"^NoNewPrivs:\s+1$", said, re.MULTILINE)
-        assert re.search(r"^Seccomp:\s+2$", said, re.MULTILINE)
-        assert "Read-only file system" in said
+        output = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
+        assert re.search(r"^10001$", output, re.MULTILINE)
+        assert re.search(r"^CapEff:\s+0+$", output, re.MULTILINE)
+        assert re.search(r"^NoNewPrivs:\s+1$", output, re.MULTILINE)
+        assert re.search(r"^Seccomp:\s+2$", output, re.MULTILINE)
+        assert "Read-only file system" in output
 
 
 def test_a_month_is_calibrated_in_its_own_pod(platform: Platform, harness: Harness) -> None:
@@ -297,10 +297,10 @@ def test_a_run_beyond_its_memory_reports_the_reason_and_is_repeated(platform: Pl
     began = time.monotonic()
     assert harness.finished(run, timeout=RUN_S) == FAILURE
     print(f"out of memory: {time.monotonic() - began:.0f} s from its launch to its failure")
-    said = "\n".join(
+    messages = "\n".join(
         str(event.dagster_event and event.dagster_event.message) for event in harness.instance.all_logs(run)
     )
-    assert "OOMKilled" in said, said
+    assert "OOMKilled" in messages, messages
     pod = platform.pod_of(run)
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
     repeats = RunsFilter(tags={PARENT_RUN_ID_TAG: run})

@@ -241,13 +241,13 @@ def test_every_object_is_created_with_strict_validation(cluster: Cluster, tmp_pa
     for overlay, space in spaces.items():
         rendered = tmp_path / "all.yaml"
         cluster.must(f"kubectl kustomize {K8S / 'overlays' / overlay} > {rendered}")
-        said = cluster.must(f"kubectl apply --validate=strict -f {rendered}")
-        assert "Warning" not in said
+        output = cluster.must(f"kubectl apply --validate=strict -f {rendered}")
+        assert "Warning" not in output
         namespace = cluster.get(f"/api/v1/namespaces/{space}")["metadata"]["labels"]
         restricted = namespace.get("pod-security.kubernetes.io/enforce") == "restricted"
         assert restricted == (overlay != "seedtest"), "a namespace that may be shared keeps its labels"
         given = list(yaml.safe_load_all(rendered.read_text("utf-8")))
-        assert len(said.splitlines()) == len(given) > 10
+        assert len(output.splitlines()) == len(given) > 10
         missing = {each["metadata"]["name"] for each in given if each["kind"] == "Deployment"}
         began = time.monotonic()
         while missing and time.monotonic() - began < patient(POD_S):
@@ -279,9 +279,9 @@ def test_the_two_documented_steps_create_secrets_and_cronjobs(prepared: dict[str
 
 
 def test_documented_commands_suspend_resume_and_reschedule_a_cronjob(site: Platform, prepared: dict[str, str]) -> None:
-    said = site.type("Suspend, resume, reschedule").splitlines()
-    assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
-    assert said[-1] == "0 3 * * 0"
+    output = site.type("Suspend, resume, reschedule").splitlines()
+    assert [word for line in output for word in line.split() if word in ("True", "False")] == ["True", "False"]
+    assert output[-1] == "0 3 * * 0"
 
 
 def test_the_platform_starts_in_a_restricted_namespace(platform: Platform) -> None:
@@ -382,13 +382,13 @@ def test_a_backup_is_written_to_the_bucket_and_can_be_restored(platform: Platfor
     """
     platform.cluster.must("kubectl -n seedtest create job --from=cronjob/invariants invariants-now")
     platform.completes("invariants-now", NIGHT_S)
-    said = platform.type("A backup now")
-    (backup,) = re.findall(rf"^(s3://{BUCKET}/backups/irt-\w+): ", said, re.MULTILINE)
+    output = platform.type("A backup now")
+    (backup,) = re.findall(rf"^(s3://{BUCKET}/backups/irt-\w+): ", output, re.MULTILINE)
     with psycopg.connect(platform.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE restored")
     empty = platform.url.rpartition("/")[0] + "/restored"
-    said = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
-    assert "it is what was backed up" in said
+    output = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
+    assert "it is what was backed up" in output
     count = "SELECT count(*) FROM item_parameter_publication"
     with psycopg.connect(empty) as copy:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]

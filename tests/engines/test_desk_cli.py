@@ -186,9 +186,9 @@ def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None
 
 
 def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:
-    said = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
-    assert unsaid(said, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
-    assert "θ ~ N(" not in said
+    text = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
+    assert unsaid(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
+    assert "θ ~ N(" not in text
 
 
 def test_latent_auto_is_refused_with_anchors(irt, data: Path) -> None:
@@ -254,7 +254,7 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"items": 3, ' + LATENT + "}", "items is not a list"),
         ('{"items": [3], ' + LATENT + "}", r"items\[0\] is not an item"),
@@ -268,8 +268,8 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
         ('{"items": [{"item": "a"\n}], "latent": {"mean"', "not JSON"),
     ],
 )
-def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, said: str) -> None:
-    with pytest.raises(PsychometricsError, match=said):
+def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, message: str) -> None:
+    with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text, "fit.json"))
 
 
@@ -567,7 +567,7 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("item,a,b,c,d\nx,1.2,-0.5,0.2,0.9\n", r"item x: d = 0\.9 is an upper asymptote"),
         ("item,a1,d,g,u\nx,1.2,0.5,0.2,1\ny,1.2,0.5,0.2,0.85\n", r"line 3, item y: u = 0\.85 is an upper asymptote"),
@@ -582,9 +582,9 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
         ("item,a,b,c,a_se,b_se\nx,1,0,0,0.1,0\n", "b_se = 0"),
     ],
 )
-def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, said: str) -> None:
+def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, message: str) -> None:
     """Ignoring the columns is wrong: without an upper asymptote of .9, θ of a wrong pattern is -.98 instead of -.80."""
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text))
 
 

@@ -381,7 +381,7 @@ LEFT_OUT = r"found 0; left out: i1 \(all_"
 
 @pytest.mark.parametrize("model", ALL_MODELS)
 @pytest.mark.parametrize(
-    ("matrix", "said"),
+    ("matrix", "message"),
     [
         (np.full((3, 5), np.nan), "no responses"),
         (np.ones((50, 4)), LEFT_OUT),
@@ -394,8 +394,8 @@ LEFT_OUT = r"found 0; left out: i1 \(all_"
     ],
     ids=["no responses", "all right", "all wrong", "a single learner", "three learners"],
 )
-def test_answers_that_are_too_few_or_constant_are_refused(model, matrix, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_answers_that_are_too_few_or_constant_are_refused(model, matrix, message):
+    with pytest.raises(PsychometricsError, match=message):
         fit(matrix, model)
 
 

@@ -417,15 +417,15 @@ def test_anchored_items_keep_the_parameters_of_their_scores():
 
 
 @pytest.mark.parametrize(
-    ("scores", "categories", "said"),
+    ("scores", "categories", "message"),
     [
         ([[0, 3], [3, 1]], [4, 3], "item i2 has 3 categories, scored 0 … 2; found a score of 3"),
         ([[0, 1]], [2, 1], "categories must be 2 numbers of at least 2"),
         ([[0, 2]], None, "scores must be 0, 1 or NaN"),
     ],
 )
-def test_scores_beyond_an_items_categories_are_refused(scores, categories, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_scores_beyond_an_items_categories_are_refused(scores, categories, message):
+    with pytest.raises(PsychometricsError, match=message):
         Responses.from_wide(scores, categories=categories)
 
 

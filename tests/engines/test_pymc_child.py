@@ -127,7 +127,7 @@ def test_refusals_of_the_engine_raise_its_error_in_the_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "seconds", "error", "said"),
+    ("engine", "seconds", "error", "message"),
     [
         (Segfaulting(), patient(60), EngineCrashedError, "engine pymc crashed .SIGSEGV"),
         (Failing(), patient(60), EngineCrashedError, "RuntimeError: something nobody foresaw"),
@@ -140,8 +140,8 @@ def test_child_failures_raise_errors_with_a_reason(
     engine: PymcEngine,
     seconds: float,
     error: type[Exception],
-    said: str,
+    message: str,
     reads_this_module: None,
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         PymcInChild(engine, timeout_s=seconds).calibrate(responses, model="2pl", data_hash="")

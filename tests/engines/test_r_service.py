@@ -112,7 +112,7 @@ def refusal(response: requests.Response) -> tuple[int, str]:
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
 def test_health_needs_no_token_and_lists_installed_packages(service, path):
     answer = requests.get(service.url + path, timeout=patient(5))
-    said = answer.json()
+    health = answer.json()
     packages = ("mirt", "brms", "rstan", "eRm")
     code = "".join(
         f"cat(if (nzchar(system.file(package='{p}'))) format(packageVersion('{p}')) else 'none', '')" for p in packages
@@ -120,9 +120,11 @@ def test_health_needs_no_token_and_lists_installed_packages(service, path):
     found = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()
     versions = {p: None if v == "none" else v for p, v in zip(packages, found, strict=True)}
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json; charset=utf-8")
-    assert said["status"] == "ok"
-    assert {name: said["versions"][name] for name in packages} == versions
-    assert {*said["engines"], *said["loading"], *said["not_loaded"]} == {n for n in ("mirt", "brms") if versions[n]}
+    assert health["status"] == "ok"
+    assert {name: health["versions"][name] for name in packages} == versions
+    assert {*health["engines"], *health["loading"], *health["not_loaded"]} == {
+        n for n in ("mirt", "brms") if versions[n]
+    }
 
 
 def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
@@ -136,10 +138,10 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
     built = ["R", "CMD", "INSTALL", "--no-test-load", "--no-docs", f"--library={library}", tmp_path / "brms"]
     subprocess.run(built, capture_output=True, check=True)
     with running(tmp_path, R_LIBS=library) as service:
-        said = loaded(service)
-        assert said["versions"]["brms"] == "99.0"
-        assert "brms" not in said["engines"]
-        assert 'libx.so is "not" there' in said["not_loaded"]["brms"]
+        health = loaded(service)
+        assert health["versions"]["brms"] == "99.0"
+        assert "brms" not in health["engines"]
+        assert 'libx.so is "not" there' in health["not_loaded"]["brms"]
         assert "brms is installed and does not load" in service.log.read_text()
         named = Settings(
             irt_home=tmp_path,
@@ -155,10 +157,10 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
 def loaded(service: Running) -> dict[str, Any]:
     """The service's health after it has tried to load every engine."""
     end = time.monotonic() + patient(LOADED_WITHIN)
-    while (said := service.health())["loading"]:
-        assert time.monotonic() < end, said
+    while (health := service.health())["loading"]:
+        assert time.monotonic() < end, health
         time.sleep(0.1)
-    return said
+    return health
 
 
 @pytest.mark.parametrize(
@@ -308,10 +310,10 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
         return {one.subject: one for one in engine_findings(named)}
 
     there = loaded(service)["engines"]
-    said = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
-    assert said["R IRT service"].state == "ok"
+    findings = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
+    assert findings["R IRT service"].state == "ok"
     for engine in ("mirt", "brms"):
-        assert said[f"engine {engine}"].state == ("ok" if engine in there else "absent")
+        assert findings[f"engine {engine}"].state == ("ok" if engine in there else "absent")
     wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
     assert (wrong.state, "does not take" in wrong.detail) == ("error", True)
     none = found(r_irt_base_url=service.url)["R IRT service"]

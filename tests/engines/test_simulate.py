@@ -500,7 +500,7 @@ def test_log_is_simulated_for_a_single_learner_per_month():
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "said"),
+    ("change", "error", "message"),
     [
         ({"months": ("2026-07", "2026-09")}, ValueError, "consecutive"),
         ({"now": datetime(2026, 11, 20)}, ValueError, "time zone"),  # noqa: DTZ001 – the naive time is the point
@@ -508,8 +508,8 @@ def test_log_is_simulated_for_a_single_learner_per_month():
         ({"faults": (Fault("drift", n_items=40),)}, PsychometricsError, "fault drift wants 40 items"),
     ],
 )
-def test_impossible_scenarios_are_refused_with_the_reason(change, error, said):
-    with pytest.raises(error, match=said):
+def test_impossible_scenarios_are_refused_with_the_reason(change, error, message):
+    with pytest.raises(error, match=message):
         make_bank(replace(SMALL, **change))
 
 

@@ -74,8 +74,8 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[Non
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
     begun = [each.name for each in threading.enumerate() if each not in threads]
     left = [f"thread {name}" for name in begun if not name.startswith((*POOLS, FOREIGN))]
-    begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
-    return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
+    begun_here = {pid: command for pid in _children() - processes if (command := _command(pid)) not in of_fixtures}
+    return left + [f"process {pid} ({command})" for pid, command in begun_here.items() if command]
 
 
 def _open_connections() -> list[str]:
@@ -103,7 +103,7 @@ def _command(pid: int) -> str:
     """Command of a process, or "" if it has ended. The kernel sets a new program's arguments after its name."""
     try:
         process = psutil.Process(pid)
-        said = " ".join(process.cmdline()) or process.name()
-        return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in said else said[:200]
+        command = " ".join(process.cmdline()) or process.name()
+        return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in command else command[:200]
     except psutil.Error:
         return ""

@@ -140,8 +140,8 @@ def fault_of_irt(words: list[str]) -> str:
     except Exit:
         return ""
     except TyperException as error:
-        said = error.format_message()
-        return "" if said.endswith("does not exist.") else f"irt {shlex.join(words)}: {said or 'no command'}"
+        message = error.format_message()
+        return "" if message.endswith("does not exist.") else f"irt {shlex.join(words)}: {message or 'no command'}"
 
 
 def unit_exists(name: str) -> bool:

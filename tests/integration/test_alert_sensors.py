@@ -145,10 +145,10 @@ class World:
             resources={"database": Database(self.settings)},
         )
         with context:
-            said = self.sensors[name](context)
+            result = self.sensors[name](context)
             self.cursors[name] = context.cursor
-        assert isinstance(said, dg.SkipReason)
-        return said.skip_message or ""
+        assert isinstance(result, dg.SkipReason)
+        return result.skip_message or ""
 
     def watch(self) -> None:
         """Both sensors, twice, as they overlap."""

@@ -269,8 +269,8 @@ def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, 
         )
         assert begun <= next_attempt - timedelta(seconds=wait) <= clock(everywhere)
         wait_is_over(everywhere)
-    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
-    assert "503" in said
+    ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
+    assert "503" in error
 
 
 def test_hanging_channel_does_not_delay_further_channels(
@@ -285,8 +285,8 @@ def test_hanging_channel_does_not_delay_further_channels(
     assert time.monotonic() - begun < patient(3.0)
     assert arrived["email"] == 1
     assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
-    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
-    assert said == f"no answer within {limit_s:.0f} s"
+    ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
+    assert error == f"no answer within {limit_s:.0f} s"
     http.gate.set()
     wait_is_over(everywhere)
     deliver(Database(everywhere))
@@ -347,14 +347,14 @@ def test_no_secret_is_ever_logged_or_stored(
     stored = str(rows(Database(everywhere), "SELECT * FROM alert_delivery")) + str(
         rows(Database(everywhere), "SELECT * FROM alert")
     )
-    said = caplog.text + "".join(capfd.readouterr()) + stored + repr(everywhere)
-    assert "did not reach slack" in said
+    output = caplog.text + "".join(capfd.readouterr()) + stored + repr(everywhere)
+    assert "did not reach slack" in output
     for secret in (SLACK_TOKEN, DISCORD_TOKEN, PD_KEY, PASSWORD, "very-secret-path", "topsecret"):
-        assert secret not in said, secret
+        assert secret not in output, secret
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"slack_webhook_url": SecretStr("https://example.org/x")}, "SLACK_WEBHOOK_URL is not an address of a Slack"),
         ({"slack_webhook_url": SecretStr(DISCORD)}, "SLACK_WEBHOOK_URL is not an address of a Slack webhook"),
@@ -364,9 +364,11 @@ def test_no_secret_is_ever_logged_or_stored(
         ({"alert_webhook_url": SecretStr("ftp://example.org")}, "ALERT_WEBHOOK_URL must be an http://"),
     ],
 )
-def test_invalid_configuration_of_a_channel_is_explained(settings: Settings, values: dict[str, Any], said: str) -> None:
+def test_invalid_configuration_of_a_channel_is_explained(
+    settings: Settings, values: dict[str, Any], message: str
+) -> None:
     (problem,) = problems(configured(settings, **values))
-    assert said in problem
+    assert message in problem
 
 
 def test_valid_channels_have_no_problems(everywhere: Settings) -> None:
@@ -469,8 +471,8 @@ def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
 
 def test_sensor_tick_contains_the_announcements(months: Instance) -> None:
     with dg.build_sensor_context(instance=months.instance, resources={"database": months.database}) as context:
-        said = ready_months.ready_months(context)
-    assert said.skip_message == WAITS
+        result = ready_months.ready_months(context)
+    assert result.skip_message == WAITS
 
 
 # -- channels ----------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unc
     assert after[FIRST] == before[FIRST]
     used = set(before[LAST]["anchors_used"])
     assert (set(after[LAST]["anchors_used"]), after[LAST]["hash"]) == (used - {item}, hashes[1])
-    for said, stored in ((done.before, before), (done.after, after)):
-        assert (said.slope, said.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
+    for reported, stored in ((done.before, before), (done.after, after)):
+        assert (reported.slope, reported.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
     # The other fourteen say the same: a standard error of the intercept is about 0.07.
     assert abs(done.mean_shift) < 0.07
     assert call(bank, in_force, SCALE, LATER).set_hash == now_in_force
@@ -263,8 +263,8 @@ def test_trial_of_an_anchor_change_names_the_gate_that_would_hold_the_month(bank
         (half,),
     )
     back = call(bank, preview_change, "restore_anchor", SCALE, half, LAST)
-    (said,) = try_anchors(bank, folder_store_of(bank), back).values()
-    assert re.match("would be red: .*anchors_agree: ", said, re.DOTALL), said
+    (effect,) = try_anchors(bank, folder_store_of(bank), back).values()
+    assert re.match("would be red: .*anchors_agree: ", effect, re.DOTALL), effect
 
 
 def anchor_other_than(bank: Database, item: str) -> str:

@@ -239,7 +239,7 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
         ({"revision": "0039_learner_reports"}, "at 0039_.*git checkout.*irt db upgrade"),
@@ -248,11 +248,11 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
     ],
 )
 def test_backup_of_incompatible_code_is_refused(
-    damaged: Path, copy: Settings, change: dict[str, Any], said: str
+    damaged: Path, copy: Settings, change: dict[str, Any], message: str
 ) -> None:
     manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
     (damaged / MANIFEST).write_text(json.dumps(manifest | change), "utf-8")
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         restore(copy, damaged)
     assert is_empty(copy)
 
@@ -306,27 +306,27 @@ def test_missing_and_changed_files_are_named(made: BackupResult, calibrated: Set
 # -- a backup that cannot be made --------------------------------------------------------------------
 
 
-def refused(settings: Settings, folder: Path, failure: type[Exception], said: str) -> None:
+def refused(settings: Settings, folder: Path, failure: type[Exception], message: str) -> None:
     """No backup is made for this reason, and nothing is left."""
     rows = rooms.rows(Database(settings), "SELECT count(*) FROM backup")
-    with pytest.raises(failure, match=said):
+    with pytest.raises(failure, match=message):
         back_up(settings, folder)
     assert list(folder.iterdir()) == []
     assert rooms.rows(Database(settings), "SELECT count(*) FROM backup") == rows
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "message"),
     [
         ([], "there is no pg_dump here. Install it: apt install postgresql-client-16"),
         ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
     ],
 )
 def test_backup_without_a_fitting_program_names_the_package(
-    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], said: str
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], message: str
 ) -> None:
     monkeypatch.setattr(programs, "installed", lambda _name: there)
-    refused(world, tmp_path / "backups", PermanentFailure, said)
+    refused(world, tmp_path / "backups", PermanentFailure, message)
 
 
 def test_full_disk_leaves_no_backup(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,9 +571,9 @@ def test_files_of_a_bucket_missing_or_changed_in_the_copy_are_named(
     with empty_database(postgres.start(), tmp_path / "second copy") as copy:
         restored = irt(copy)("restore", "--verify", address, "--json")
         assert restored.code == 1
-        said = restored.json["differences"]
-        assert f"s3://{OTHER}/{report} is not there" in said
-        assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in said)
+        differences = restored.json["differences"]
+        assert f"s3://{OTHER}/{report} is not there" in differences
+        assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in differences)
 
 
 def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:

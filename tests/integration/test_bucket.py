@@ -105,23 +105,23 @@ def others(s3: SeaweedFS) -> Iterator[None]:
 @pytest.mark.xdist_group("s3")
 @pytest.mark.usefixtures("others")
 @every_use
-@pytest.mark.parametrize(("user", "bucket", "environment", "said"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("user", "bucket", "environment", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object(
     s3: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
     user: str,
     bucket: str,
     environment: dict[str, str],
-    said: str,
+    message: str,
     use: Use,
 ) -> None:
     """A HEAD request answers a missing bucket like a missing object: 404 without a body."""
     s3.log_in(monkeypatch, user)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(PermanentFailure, match=said) as told:
+    with pytest.raises(PermanentFailure, match=message) as failure:
         use(BucketStore(bucket))
-    assert not isinstance(told.value, NothingThere)
+    assert not isinstance(failure.value, NothingThere)
 
 
 @pytest.mark.ci
@@ -241,18 +241,18 @@ class Answers:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[Answers]:
-    said = Answers()
+    scripted = Answers()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            said.received.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(said.status)
-            for name, value in ({"Content-Length": str(len(said.body))} | said.headers).items():
+            scripted.received.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(scripted.status)
+            for name, value in ({"Content-Length": str(len(scripted.body))} | scripted.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(said.body[: len(said.body) - said.cut])
-            self.close_connection = bool(said.cut)
+            self.wfile.write(scripted.body[: len(scripted.body) - scripted.cut])
+            self.close_connection = bool(scripted.cut)
 
         do_GET = do_PUT = _answer  # noqa: N815
 
@@ -262,7 +262,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[Answers]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
     with serving(server):
-        yield said
+        yield scripted
 
 
 def error_body(code: str) -> bytes:

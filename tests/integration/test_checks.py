@@ -361,9 +361,9 @@ def test_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
     """Q does not detect this, as the anchors agree with each other; the remaining published items do."""
     begin(bank)
     first = calibrate(bank, FIRST)
-    said, _ = judged(bank, FIRST, anchors_move_with_the_others)
+    result, _ = judged(bank, FIRST, anchors_move_with_the_others)
     assert (first.state, first.n_published) == ("done", OTHERS)
-    assert said.why.endswith("besides them the month has estimated 0 well enough, and 5 are needed")
+    assert result.why.endswith("besides them the month has estimated 0 well enough, and 5 are needed")
 
     step = calibrate(bank, NEXT)
     verdict, failed = judged(bank, NEXT, anchors_move_with_the_others)
@@ -414,8 +414,8 @@ def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings)
            SELECT item_id, 'withdrawn', '2026-08-01', 'Ann', 'to see' FROM question WHERE item_id ~ '^o'""",
     )
     calibrate(bank, OTHERS_LEARN)
-    said = judged(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
-    assert (said.passed, said.why.startswith("the anchors cannot be compared with others")) == (True, True)
+    result = judged(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
+    assert (result.passed, result.why.startswith("the anchors cannot be compared with others")) == (True, True)
     calibrate(bank, FIRST)
     assert judged(bank, FIRST, anchors_move_with_the_others)[0].why.startswith(
         "the anchors cannot be compared with others"

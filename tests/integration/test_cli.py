@@ -163,14 +163,14 @@ def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: I
     typed = irt(world)
     done = typed("nightly", "--day", "2026-07-31")
     assert (done.code, done.out) == (0, "2026-07-31: done\n")
-    said = [line for line in map(json.loads, done.err.splitlines()) if line.get("job") == NIGHTLY_JOB]
-    assert [line["message"].split(" ")[0] for line in said if line["level"] == "INFO"] == [
+    logged = [line for line in map(json.loads, done.err.splitlines()) if line.get("job") == NIGHTLY_JOB]
+    assert [line["message"].split(" ")[0] for line in logged if line["level"] == "INFO"] == [
         "Loaded",
         "Loaded",
         "Linking",
         "IRT",
     ]
-    assert {line["partition"] for line in said} == {"2026-07-31"}
+    assert {line["partition"] for line in logged} == {"2026-07-31"}
     rooms.run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     failed = typed("nightly", "--day", "2026-07-31")
     assert failed.code == 1
@@ -196,7 +196,7 @@ NOT_OVER = "is not a day that is over: the days run from"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("calibrate", "--month", "2026-13"), "2026-13 is not a month that is over"),
         (("calibrate", "--month", "2099-01"), "2099-01 is not a month that is over"),
@@ -214,11 +214,11 @@ NOT_OVER = "is not a day that is over: the days run from"
     ],
 )
 def test_invalid_command_line_exits_with_code_2_and_states_the_error(
-    words: tuple[str, ...], said: str, world: Settings, irt: IrtOf
+    words: tuple[str, ...], message: str, world: Settings, irt: IrtOf
 ) -> None:
     answer = irt(world)(*words)
-    told = answer.err.replace("\n", " ")
-    assert (answer.code, said in told, "Traceback" in told) == (2, True, False), told
+    error = answer.err.replace("\n", " ")
+    assert (answer.code, message in error, "Traceback" in error) == (2, True, False), error
 
 
 def test_missing_schema_and_unreachable_database_have_different_messages(

@@ -346,8 +346,8 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     home.make()
     home.close()
     words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
-    said = irt(settings)(*words, "--dry-run").out
-    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in said
+    output = irt(settings)(*words, "--dry-run").out
+    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in output
     tried = irt(settings)(*words, "--reopen", "--dry-run").out
     assert home.closed
     done = irt(settings)(*words, "--reopen").out
@@ -617,7 +617,7 @@ def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
     monkeypatch.setattr(queue, "daemon_alive", lambda _: True)
     monkeypatch.setattr(queue, "queue_run", queued)
     for rule in ("hinted=wrong", "hinted=exclude"):
-        said = typed("scale", "set", rule, *SIGNED)
-        assert said.code == 0, said.err
-        assert not unsaid(said.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), said.out
+        done = typed("scale", "set", rule, *SIGNED)
+        assert done.code == 0, done.err
+        assert not unsaid(done.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), done.out
     assert len(asked_for) == 1

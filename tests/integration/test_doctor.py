@@ -96,7 +96,7 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "subject", "state", "said"),
+    ("change", "subject", "state", "message"),
     [
         (
             lambda url: url.replace("postgresql://irt:", "postgresql://irt:x"),
@@ -110,10 +110,10 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
     ids=["a wrong password", "another kind of database", "no schema"],
 )
 def test_unusable_database_is_reported_with_the_remedy(
-    settings: Settings, change: Callable[[str], str], subject: str, state: str, said: str
+    settings: Settings, change: Callable[[str], str], subject: str, state: str, message: str
 ) -> None:
     url = SecretStr(change(settings.database_url.get_secret_value()))
-    assert re.search(said, told(settings.model_copy(update={"database_url": url}), subject, state), re.DOTALL)
+    assert re.search(message, told(settings.model_copy(update={"database_url": url}), subject, state), re.DOTALL)
 
 
 def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
@@ -164,7 +164,7 @@ def test_low_disk_space_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "state", "said"),
+    ("name", "value", "state", "message"),
     [
         ("IRT_TREADS", "2", "warn", "; Did you mean IRT_THREADS?"),
         ("IRT_ENV_FILE", "/nowhere/none.env", "error", "none.env"),
@@ -172,10 +172,10 @@ def test_low_disk_space_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_environment_variables_without_the_intended_effect_are_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert said.replace("/dagster", f"{tmp_path}/dagster") in told(at_home(tmp_path), name, state)
+    assert message.replace("/dagster", f"{tmp_path}/dagster") in told(at_home(tmp_path), name, state)
 
 
 def test_a_misspelt_setting_of_a_file_is_named_with_the_right_spelling(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_r_and_its_packages_are_reported_with_the_install_command(tmp_path: Path
 def test_engine_is_absent_if_r_is_missing_or_does_not_respond(tmp_path: Path, programs: Path) -> None:
     for _ in range(2):
         for engine in ("mirt", "brms"):
-            said = told(at_home(tmp_path), f"engine {engine}", "absent")
-            assert "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in said
+            message = told(at_home(tmp_path), f"engine {engine}", "absent")
+            assert "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in message
         add_rscript(programs, "exit 1")
 
 
@@ -232,7 +232,7 @@ def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("enabled", "there", "state", "said"),
+    ("enabled", "there", "state", "message"),
     [
         ("", True, "ok", "installed, not enabled; To fit each month with it too, besides em: IRT_ENGINES=mirt."),
         ("pymc", True, "ok", "not enabled; To fit each month with it too, besides em: IRT_ENGINES=pymc,mirt."),
@@ -244,11 +244,11 @@ def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, mo
 )
 @pytest.mark.usefixtures("rpy2")
 def test_an_engine_without_an_asset_is_explained(
-    tmp_path: Path, programs: Path, enabled: str, there: bool, state: str, said: str
+    tmp_path: Path, programs: Path, enabled: str, there: bool, state: str, message: str
 ) -> None:
     if there:
         add_rscript(programs, WITH_MIRT_ALONE)
-    assert said in told(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
+    assert message in told(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
 
 
 def test_alert_channels_are_named_and_an_invalid_channel_is_an_error(tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ def test_report_command_refuses_unknown_months_and_scales_and_names_the_existing
     faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
-    for words, said in (
+    for words, message in (
         (["--month", "2031-01"], f"there are: {', '.join(MONTHS)}"),
         (["--month", MONTHS[0], "--scale", "nonsense"], f"there are: {SCALE}"),
         (["--month", MONTHS[0], "--last", "2"], "give one of them"),
     ):
         refused = irt(settings)("report", "drift", *words)
-        assert (refused.code, said in " ".join(refused.err.split())) == (2, True), refused.err
+        assert (refused.code, message in " ".join(refused.err.split())) == (2, True), refused.err
     (tmp_path / "file").write_text("", "utf-8")
     refused = irt(settings)("report", "drift", "--month", MONTHS[0], "--out", tmp_path / "file")
     assert (refused.code, "REPORT_OUTPUT_DIR" in refused.err) == (2, True), refused.err
@@ -131,13 +131,13 @@ def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_ro
         key = graph.store.key(url) or ""
         assert re.fullmatch(rf"reports/drift/{MONTHS[1]}/{SCALE}_\d{{8}}_\d{{6}}\.{extension}", key)
         assert sha256(graph.store.get(key)).hexdigest() == digest
-    said = metadata(result, "drift_report")
-    assert said["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
-    assert said["decide in"] == "the dashboard, or `irt release`"
+    reported = metadata(result, "drift_report")
+    assert reported["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
+    assert reported["decide in"] == "the dashboard, or `irt release`"
     ids = [
         artifact_id for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_file ORDER BY format")
     ]
-    links = [said["open the report"], said["download as PDF"]]
+    links = [reported["open the report"], reported["download as PDF"]]
     assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
 
 

@@ -101,9 +101,11 @@ def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Grap
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["em"]
     agreed = checks(result)["engines_agree"]
     assert (agreed.passed, agreed.description) == (True, f"{MONTH}: em and pymc agree on {N_ITEMS} items")
-    said = metadata(result, "engine_agreement")
-    assert "| default | em, pymc |" in said["pairs of engines"]
-    assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/svg+xml")
+    reported = metadata(result, "engine_agreement")
+    assert "| default | em, pymc |" in reported["pairs of engines"]
+    assert reported["plot: agreement (default, em and pymc)"].startswith(
+        "![parameters by em and pymc](data:image/svg+xml"
+    )
 
 
 @pytest.mark.usefixtures("pymc")

@@ -143,8 +143,11 @@ def mention(settings: Settings) -> None:
         ),
     )
     with dagster_instance(settings, database) as instance:
-        said = {"without a report": rows_shown(("learner", "why"), [(USER, "odd")]), "first": f"{USER} has no report"}
-        instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=said))
+        reported = {
+            "without a report": rows_shown(("learner", "why"), [(USER, "odd")]),
+            "first": f"{USER} has no report",
+        }
+        instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=reported))
     cursor = json.dumps({"cursor": Mark(NOW, USER).write()})
     run_sql(
         database,

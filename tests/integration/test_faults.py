@@ -228,9 +228,9 @@ def test_calibrate_command_is_refused_while_the_ui_calibrates_the_month(stack: H
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "scored_responses")
         with calibrate(stack) as refused:
-            said, _ = refused.communicate(timeout=patient(60))
+            output, _ = refused.communicate(timeout=patient(60))
     assert refused.returncode != 0
-    assert "queued or under way" in said
+    assert "queued or under way" in output
     stack.until(run_id, DagsterRunStatus.SUCCESS)
 
 

@@ -121,19 +121,21 @@ def init_by_hand(settings: Settings) -> str:
 
 
 @pytest.fixture
-def said(postgres: EmbeddedPostgres, migrated_template: str) -> str:
+def init_output(postgres: EmbeddedPostgres, migrated_template: str) -> str:
     return made_once(postgres, "template_guessed", migrated_template, begin_with_guessers, **OF_MONTHS)
 
 
 @pytest.fixture
-def guessers(postgres: EmbeddedPostgres, said: str, tmp_path: Path) -> Iterator[Settings]:
+def guessers(postgres: EmbeddedPostgres, init_output: str, tmp_path: Path) -> Iterator[Settings]:
     with template_copy(postgres, "template_guessed", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
-def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(said: str, guessers: Settings) -> None:
+def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(
+    init_output: str, guessers: Settings
+) -> None:
     assert not unsaid(
-        said,
+        init_output,
         "a normal θ is rejected under the 2PL (χ² = ",
         "learners guess: a 3PL raises 2 log L by ",
         f"`irt scale set model=3pl --scale {SCALE}` freezes the anchors again",
@@ -150,19 +152,19 @@ def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     result = graph.run(NEXT)
     gate = checks(result)[GATE]
     shape = staged_shape(graph.database, NEXT)
-    said = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
+    reason = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
     assert shape["guessing_gain"] > GUESSING_GAIN
     assert (gate.passed, gate.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert said in (gate.description or "")
+    assert reason in (gate.description or "")
     assert "irt scale accept guessing" in str(gate.metadata["how to fix it"].value)
     failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
     assert [name for name in failed if name in {gate.name for gate in gates.SET_GATES}] == [GATE]
     found = graph.state(NEXT)
-    assert (found.state, said in found.why, published(graph.database)) == (State.RED, True, [])
+    assert (found.state, reason in found.why, published(graph.database)) == (State.RED, True, [])
     assert rows(graph.database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("held",)]
     made = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events() if e.asset_key}
     shown = made["item_calibration"].step_materialization_data.materialization.metadata
-    assert said in str(shown[f"distribution of θ ({SCALE}, em)"].value)
+    assert reason in str(shown[f"distribution of θ ({SCALE}, em)"].value)
     assert "| 3PL | histogram |" in str(shown[f"models compared ({SCALE}, em)"].value)
 
     accept_guessing(graph.database, SCALE, NEXT, by="Ann", reason="short tests")

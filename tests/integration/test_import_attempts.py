@@ -402,7 +402,7 @@ def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reporte
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"zone": "Mars/Olympus"}, "--zone Mars/Olympus"),
         ({"at": date(2026, 10, 1)}, "leave --at out"),
@@ -410,9 +410,9 @@ def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reporte
     ],
 )
 def test_invalid_option_of_an_import_is_named(
-    imported: Import, tmp_path: Path, options: dict[str, Any], said: str
+    imported: Import, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         imported(write(tmp_path / "log.csv", [answer(0)]), **options)
 
 

@@ -220,8 +220,8 @@ def test_invalid_options_are_reported_without_their_content_and_block_their_fold
     desk.write("questions/bank.csv", "item_id\nq1\n")
     found = desk.take()
     assert whats(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
-    said = found["attempts/_import.yaml"].why
-    assert (why in said, "hunter2" in said) == (True, False)
+    reason = found["attempts/_import.yaml"].why
+    assert (why in reason, "hunter2" in reason) == (True, False)
     assert (desk.alerts(), desk.take()) == (["inbox attempts/_import.yaml"], {})
     desk.write("attempts/_import.yaml", "")
     assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
@@ -553,8 +553,8 @@ def test_inbox_in_a_bucket_is_imported_immediately_and_identifies_files_by_etag(
         s3.owner().put_object(Bucket=BUCKET, Key=f"in/{name}", Body=text.encode())
 
     def take() -> dict[str, str]:
-        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST}
-        bucket = settings.model_copy(update=said)
+        changed_settings = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST}
+        bucket = settings.model_copy(update=changed_settings)
         inbox = inbox_of(bucket)
         assert inbox is not None
         found = take_waiting(Database(bucket), inbox)

@@ -193,9 +193,12 @@ def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
         items.metadata["how to fix it"].value,
     ) == (False, dg.AssetCheckSeverity.WARN, True, OF_ITEMS)
     assert test.passed
-    said = metadata(result, "test_information")
-    assert f"plot: information ({SCALE})" in said
-    assert ("2 of 21 items lost information (q00 and q01)" in said["information"], said["dagster/row_count"]) == (
+    reported = metadata(result, "test_information")
+    assert f"plot: information ({SCALE})" in reported
+    assert (
+        "2 of 21 items lost information (q00 and q01)" in reported["information"],
+        reported["dagster/row_count"],
+    ) == (
         True,
         ITEMS + 2,
     )
@@ -214,11 +217,11 @@ def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
 ) -> None:
     """The month has no parameters in force at its start and no fit; a second scale was never declared."""
     database = Database(made_up)
-    said = {
+    reported = {
         one.scale_id: sentence_on_information(one)
         for one in information_of_month(database, folder_store(made_up), EARLIER)
     }
-    assert (set(said), all("has no converged fit that was linked" in text for text in said.values())) == (
+    assert (set(reported), all("has no converged fit that was linked" in text for text in reported.values())) == (
         {SCALE, "empty scale"},
         True,
     )

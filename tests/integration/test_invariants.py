@@ -1081,9 +1081,9 @@ def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None
     assert result.success
     judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
     assert judged == {one.name: True for one in INVARIANTS}
-    said = metadata(result, "invariant_report")
-    assert said["in a sentence"].startswith("incomplete (")
-    assert "nothing is published yet" in said["not tested"]
+    reported = metadata(result, "invariant_report")
+    assert reported["in a sentence"].startswith("incomplete (")
+    assert "nothing is published yet" in reported["not tested"]
 
 
 def test_crashed_invariant_fails_the_run_and_the_remaining_results_are_stored(

@@ -34,10 +34,10 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
     ):
         made, asked = kills.kill_while_backfilling(stack, months, KILLS, random.Random(3), (1.0, 4.0))
         kills.until_whole(stack, months, asked, WHOLE_WITHIN_S)
-        said = kills.said_by_status(stack)
+        shown_states = kills.said_by_status(stack)
         assert kills.left_behind(stack) == []
         assert kills.differences(kills.rows_of_months(stack.database), wanted) == {}
-        assert {month: said[month][0] for month in months} == dict.fromkeys(months, "green")
+        assert {month: shown_states[month][0] for month in months} == dict.fromkeys(months, "green")
 
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}

@@ -347,15 +347,15 @@ def test_year_of_days_is_a_single_run_with_the_counts_of_every_day(graph: LastYe
     assert graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily")) == set(days)
     query = "SELECT date::text, count(*), sum(attempts)::int FROM features_topic_daily GROUP BY 1"
     stored = {day: (n, answers) for day, n, answers in rows(graph.database, query)}
-    said = {
+    reported = {
         event.partition: {name: value.value for name, value in event.metadata.items()}
         for event in result.asset_materializations_for_node("features_topic_daily")
     }
-    assert list(said) == days
+    assert list(reported) == days
     assert 10 < len(stored) < DAYS
     for each in days:
         n, answers = stored.get(each, (0, 0))
-        assert said[each] == {"dagster/row_count": n, "answers": answers}, each
+        assert reported[each] == {"dagster/row_count": n, "answers": answers}, each
 
 
 @pytest.mark.ci
@@ -365,11 +365,11 @@ def test_running_week_is_computed_and_quiet_learners_are_detected_afterwards(gra
         True,
         {"kpis_are_present_and_in_range", "every_null_has_a_reason"},
     )
-    said = metadata(result, "weekly_kpi")
+    reported = metadata(result, "weekly_kpi")
     (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,))[0]
-    assert said["dagster/row_count"] == n > 10
-    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
-    assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
+    assert reported["dagster/row_count"] == n > 10
+    assert reported["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
+    assert "| I_t | fewer than 5 eligible answers" in reported["without a value"]
 
     found = metadata(graph.run(graph.yesterday, "detect_inactivity"), "inactivity")
     assert found["week"] == graph.week

@@ -100,15 +100,15 @@ def file_of(lake: Lake, day: str) -> Path:
 
 
 def test_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
-    said: list[str] = []
-    write_lake(logged, said.append)
-    assert said == []  # without Spark there is none
+    lines: list[str] = []
+    write_lake(logged, lines.append)
+    assert lines == []  # without Spark there is none
     at = logged.settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")})
-    write_lake(Database(at), said.append)
+    write_lake(Database(at), lines.append)
     written = Lake.at(at)
     assert read(written) == in_postgres(logged)
-    write_lake(Database(at), said.append)
-    first, second = said
+    write_lake(Database(at), lines.append)
+    first, second = lines
     assert first.startswith("  30 answers of ")
     assert second == f"  0 answers of 0 days written to the lake {written.name}"
 
@@ -248,8 +248,8 @@ def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake:
 
 @pytest.mark.parametrize("place", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
 def test_invalid_address_of_a_lake_is_refused(place: str, settings: Settings) -> None:
-    said = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
-    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{said}"):
+    message = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
+    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{message}"):
         Lake.at(settings.model_copy(update={"irt_attempts": place}))
 
 

@@ -154,8 +154,8 @@ def test_every_pdf_is_a_single_page_with_the_words_of_its_html(database: Databas
     for user in EXPECTED:
         document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
         assert len(document) == 1, user
-        said = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
-        assert not unsaid(said, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
+        text = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
+        assert not unsaid(text, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
         document.close()
 
 
@@ -359,7 +359,7 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (
             "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
@@ -377,10 +377,10 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
     ],
 )
 def test_week_that_is_not_ready_is_refused_with_the_remedy(
-    database: Database, store: FolderStore, damage: str, said: str
+    database: Database, store: FolderStore, damage: str, message: str
 ) -> None:
     run_sql(database, damage)
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         write(database, store)
     assert artifacts(database) == []
 
@@ -509,8 +509,8 @@ def test_killed_run_resumes_at_the_first_missing_learner(
     script = tmp_path / "killed.py"
     script.write_text(KILLED, "utf-8")
     url = settings.database_url.get_secret_value()
-    said, go_on = tmp_path / "said", tmp_path / "go on"
-    with said.open("wb") as printed:
+    output, go_on = tmp_path / "said", tmp_path / "go on"
+    with output.open("wb") as printed:
         process = subprocess.Popen(
             ["env", "--default-signal=INT,TERM", sys.executable, str(script), url, str(store.root), str(go_on)],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -518,7 +518,7 @@ def test_killed_run_resumes_at_the_first_missing_learner(
         )
     try:
         while len(artifacts(database)) < 6:
-            assert process.poll() is None, said.read_text("utf-8")
+            assert process.poll() is None, output.read_text("utf-8")
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
@@ -547,19 +547,23 @@ def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
         result = graph.run(WEEK, "generate_weekly_report")
         return metadata(result, "weekly_learner_report"), checks(result)
 
-    said, judged = run()
-    assert said["dagster/row_count"] == 2 * len(EXPECTED)
-    assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
-    linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
+    reported, evaluations = run()
+    assert reported["dagster/row_count"] == 2 * len(EXPECTED)
+    assert (reported["learners"], reported["made"], reported["learners without a report"]) == (
+        len(EXPECTED),
+        len(EXPECTED),
+        0,
+    )
+    linked = [int(reported[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
     firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
     having = "SELECT user_id, format FROM report_file WHERE artifact_id = ANY(%s) ORDER BY 1"
     assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
-    assert {name: check.passed for name, check in judged.items()} == {"every_learner_has_both_reports": True}
+    assert {name: check.passed for name, check in evaluations.items()} == {"every_learner_has_both_reports": True}
     broken = EXPECTED[0]
     run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
-    said, judged = run()
-    assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
-    check = judged["every_learner_has_both_reports"]
+    reported, evaluations = run()
+    assert [row["learner"] for row in rows_of(reported, "without a report")] == [broken]
+    check = evaluations["every_learner_has_both_reports"]
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
 
 

@@ -85,8 +85,8 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) 
 
 
 def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(asked: ViewRequest) -> None:
-    said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
-    assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
+    response = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
+    assert not unsaid(response, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
@@ -106,7 +106,7 @@ def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewReques
 
 
 @pytest.mark.parametrize(
-    ("months", "alive", "said"),
+    ("months", "alive", "message"),
     [
         (MONTHS, True, "Make 2026-08 … 2026-10 again"),
         (["2026-08", "2026-10"], True, "Make 2026-08 and 2026-10 again"),
@@ -114,9 +114,9 @@ def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewReques
         (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
     ],
 )
-def test_button_names_its_months_or_the_command(months: list[str], alive: bool, said: str) -> None:
+def test_button_names_its_months_or_the_command(months: list[str], alive: bool, message: str) -> None:
     shown = str(TagList(rematerialising._button(months, daemon_alive=alive)))
-    assert said in shown
+    assert message in shown
     assert ("<button" in shown) is alive
 
 

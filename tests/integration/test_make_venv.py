@@ -86,8 +86,8 @@ def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> No
 
 def test_spark_without_java_is_refused_with_the_install_command(checkout: Path, tmp_path: Path) -> None:
     (without_java := tmp_path / "bin").mkdir()
-    said = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
-    assert said.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
+    output = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
+    assert output.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
 
 
 def test_complete_environment_is_not_installed_again(checkout: Path) -> None:
@@ -111,6 +111,6 @@ def test_processes_started_by_make_can_write_bytecode() -> None:
     """Otherwise every server and worker compiles all its imports, which takes three times as long as loading."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = ["make", "--silent", "--eval=said: ; @env", "said"]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "IRT_HOME=" in said
-    assert "PYTHONDONTWRITEBYTECODE" not in said
+    output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "IRT_HOME=" in output
+    assert "PYTHONDONTWRITEBYTECODE" not in output

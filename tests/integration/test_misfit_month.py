@@ -182,9 +182,9 @@ def typed_init(irt: IrtOf, settings: Settings, *words: str) -> Any:
 def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: IrtOf) -> None:
     typed = typed_init(irt, log, "--origin", FIRST)
     assert typed.code == 0, typed.err
-    said = " ".join(typed.out.split())
+    output = " ".join(typed.out.split())
     assert not unsaid(
-        said,
+        output,
         "the largest eigenvalue of the residual correlations is ",
         " times what one ability gives",
         "RMSEA₂ of M₂ is 0.0",
@@ -192,7 +192,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
         f"of {LEARNERS:,} learners have an unlikely response pattern (lz* below the 2 % critical value)",
         "the two halves of the items that disagree most place a learner ",
     )
-    assert "irt scale accept misfit" not in said
+    assert "irt scale accept misfit" not in output
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by, month.misfit["reference"]) == ("done", {}, ORIGIN_IN_WORDS)
     assert month.misfit["ratio"] < MAX_RATIO
@@ -201,8 +201,8 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
 
 
 def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Settings, irt: IrtOf) -> None:
-    said = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
-    assert f"`irt scale accept misfit --scale {SCALE}`" in said
+    output = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
+    assert f"`irt scale accept misfit --scale {SCALE}`" in output
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
     assert month.misfit["ratio"] > MAX_RATIO
@@ -211,7 +211,7 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
         f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",
         "the origin window 2026-10-01 to 2026-11-01",
     )
-    for where in (said, month.held_by[ACCEPTED]):
+    for where in (output, month.held_by[ACCEPTED]):
         assert are_of_one_ability(where), where
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
@@ -315,9 +315,9 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
     assert reference_of(log, RANDOM) is None, "before the first one that is not held"
 
 
-def are_of_one_ability(said: str) -> bool:
+def are_of_one_ability(sentence: str) -> bool:
     """The items that are named, five at most: of one half of the items."""
-    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", said)
+    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", sentence)
     items = re.findall(r"i\d\d", named)
     return 3 <= len(items) <= 5 and len({int(item[1:]) // 10 for item in items}) == 1
 
@@ -455,10 +455,10 @@ def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
                  ELSE 20000 END""",
         )
     refused = typed_init(irt, log, "--origin", month, *rules)
-    said = " ".join(refused.err.split())
+    error = " ".join(refused.err.split())
     start, end = (f"{at:%Y-%m-%d}" for at in Month(month).bounds)
     why = f"the window {start} to {end} cannot be the origin of scale {SCALE}.*{why}"
-    assert (refused.code, re.search(why, said) is not None) == (2, True), said
+    assert (refused.code, re.search(why, error) is not None) == (2, True), error
     for table in ("calibration_scale", "anchor_set", "mirt_fit_meta", "item_parameter_publication"):
         assert rows(database, f"SELECT count(*) FROM {table}") == [(0,)], table
 

@@ -388,14 +388,14 @@ def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: 
     assert rooms.rows(graph.database, "SELECT 1 FROM item_parameter_publication WHERE month = %s", (LATER,)) == []
     (failed,) = (event for event in result.all_events if event.is_step_failure)
     assert failed.step_key == "published_item_parameters"
-    said = failed.step_failure_data.user_failure_data
+    failure = failed.step_failure_data.user_failure_data
     assert re.fullmatch(
         f"{LATER} is held: .* anchors agree with each other.*; decide: take the anchors that changed .*",
-        said.description or "",
+        failure.description or "",
     )
-    assert said.metadata["decide in"].value == "the dashboard, or `irt release`"
+    assert failure.metadata["decide in"].value == "the dashboard, or `irt release`"
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
-    assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, said.description)
+    assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, failure.description)
     assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}
     judged = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
     assert judged["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)

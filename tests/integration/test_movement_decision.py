@@ -138,9 +138,9 @@ def test_movement_cannot_be_set_as_a_rule_for_all_months(measured: Database, set
         ("calibrate", "--month", FIRST, "--set", "ability_variance=0.01", "--yes"),
     ):
         refused = typed(*command)
-        said = " ".join(refused.err.split())
+        error = " ".join(refused.err.split())
         assert refused.code == 2
-        assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in said, said
+        assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in error, error
 
 
 def test_command_prints_the_effects_of_a_movement_before_the_prompt(
@@ -435,6 +435,6 @@ def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) 
     )
     assert judged(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
-        (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
-    assert "not looked for" in str(said)
+        (problem,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
+    assert "not looked for" in str(problem)
     assert change(world, {"prior_a": "none"}).stale == ()

@@ -402,9 +402,9 @@ def test_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_call_is_log
     with answering(answer) as seen:
         night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert night.failed == {}
-    said = messages(caplog)
-    assert [message.partition(":")[0] for message in said] == [
-        said[0],
+    logged = messages(caplog)
+    assert [message.partition(":")[0] for message in logged] == [
+        logged[0],
         "Loaded 15 anchors/seeds from question.meta",
         "Calling R IRT service...",
         "Linking constants received",
@@ -431,9 +431,9 @@ def test_unavailable_service_is_logged_and_raises_a_transient_failure(
         night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert len(seen.paths) == 3
     assert isinstance(night.problem, TransientFailure)
-    said = messages(caplog)
-    assert "R IRT service call failed after 3 attempts" in said
-    assert COMPLETED not in said
+    logged = messages(caplog)
+    assert "R IRT service call failed after 3 attempts" in logged
+    assert COMPLETED not in logged
     assert fit_rows(remote_world) == []
     assert len(abilities(remote_world, "nightly")) > 100
 

@@ -426,10 +426,10 @@ def brought_back(database: Database, *items: str, **others: Any) -> list[Status]
 def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
     query = "SELECT * FROM item_status ORDER BY status_id"
     before = rows(database, query)
-    with pytest.raises(PermanentFailure) as told:
+    with pytest.raises(PermanentFailure) as failure:
         act(database, *items, **others)
     assert rows(database, query) == before
-    return str(told.value)
+    return str(failure.value)
 
 
 def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Database) -> None:
@@ -442,8 +442,8 @@ def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Data
         on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
         before = read_export(connection, "parameters", NOW).set_index("item_id")
     columns = ["status", "withdrawn_because", "withdrawn_from", "b"]
-    said = ["withdrawn", "it leaked", status.effective_from, before.b["moved"]]
-    assert on_the_day.loc["moved", columns].tolist() == said
+    row = ["withdrawn", "it leaked", status.effective_from, before.b["moved"]]
+    assert on_the_day.loc["moved", columns].tolist() == row
     assert (before.status["moved"], on_the_day.status["still"]) == ("in use", "in use")
     brought_back(bank)
     with bank.connect() as connection:

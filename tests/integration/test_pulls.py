@@ -248,8 +248,8 @@ def test_errors_in_the_file_of_sources_are_named(
     company: Company, settings: Settings, database: Database, keys: dict[str, Any], says: str
 ) -> None:
     wrong = company.write_file(settings, **({"table": "company.answers"} | keys))
-    said = refusal(pull, database, wrong)
-    assert (says in said, "hush" in said) == (True, False), said
+    error = refusal(pull, database, wrong)
+    assert (says in error, "hush" in error) == (True, False), error
 
 
 def test_file_of_sources_is_refused_if_readable_by_further_users(
@@ -333,7 +333,7 @@ def test_pull_sensor_alerts_on_a_stopped_source_and_on_a_waiting_day(
     monkeypatch.setattr(pulls, "datetime", SimpleNamespace(now=lambda _zone: later))
     _tick(database)
     company.run("ALTER TABLE company.answers ALTER learner TYPE text")
-    assert [said in _tick(database) for said in ("learner was varchar(40)", "stopped")] == [True, True]
+    assert [part in _tick(database) for part in ("learner was varchar(40)", "stopped")] == [True, True]
     open_alerts = rows(database, "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1")
     day = (NOW - timedelta(days=3)).date()
     assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
@@ -389,8 +389,8 @@ def test_status_marks_a_source_without_the_time_of_the_last_write(
     pull(database, lms)
     company.run(f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
     assert pull(database, lms).rejected == {"conflicting_duplicate": 1}
-    [said] = call(database, pulls_in_words)
-    assert said.endswith("regrading is not noticed (no `revision: cursor`)")
+    [line] = call(database, pulls_in_words)
+    assert line.endswith("regrading is not noticed (no `revision: cursor`)")
 
 
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
@@ -469,9 +469,9 @@ def test_source_with_a_missing_driver_is_named_and_the_remaining_sources_are_pul
         for name, address in (("oracle", "oracle+absent://host/db"), ("strange", "strange://host/db"))
     )
     company.file.write_text(others + text, "utf-8")
-    said = _tick(Database(lms))
+    result = _tick(Database(lms))
     absent = "oracle: no driver for oracle+absent is installed", "strange: no driver for strange is installed"
-    assert not unsaid(said, *absent, f"{NAME}: 3 rows, 3 new")
+    assert not unsaid(result, *absent, f"{NAME}: 3 rows, 3 new")
 
 
 def test_unexpected_exception_ends_only_the_pull_of_its_source(
@@ -486,8 +486,8 @@ def test_unexpected_exception_ends_only_the_pull_of_its_source(
         return usual(self, **how)
 
     monkeypatch.setattr(Pull, "run", run)
-    said = _tick(Database(lms))
-    assert not unsaid(said, "broken: the pull failed with ZeroDivisionError", f"{NAME}: 3 rows, 3 new")
+    result = _tick(Database(lms))
+    assert not unsaid(result, "broken: the pull failed with ZeroDivisionError", f"{NAME}: 3 rows, 3 new")
     assert rows(database, "SELECT key FROM alert") == [("pull broken",)]
 
 

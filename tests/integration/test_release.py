@@ -716,8 +716,8 @@ def test_refused_undo_states_the_reason_and_the_remedy(bank: Database, picture: 
 def test_first_publication_of_an_item_cannot_be_undone_only_withdrawn(bank: Database, store: FolderStore) -> None:
     calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
     accept(bank, Reference(JAN, "late"), MOVED)
-    said = not_undone(bank, MOVED, Reference(JAN, "late"))
-    assert not unsaid(said, "nothing was published for late before 2026-01/late", "irt items withdraw late")
+    reason = not_undone(bank, MOVED, Reference(JAN, "late"))
+    assert not unsaid(reason, "nothing was published for late before 2026-01/late", "irt items withdraw late")
     assert proposal_of(bank).state is State.ACCEPTED, "none of them where not all"
 
 
@@ -728,7 +728,7 @@ def test_reject_is_not_undone_if_its_month_has_proposed_the_item_again(bank: Dat
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "message"),
     [
         (
             """UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.4)
@@ -739,12 +739,12 @@ def test_reject_is_not_undone_if_its_month_has_proposed_the_item_again(bank: Dat
     ],
 )
 def test_undo_without_decision_or_with_wrong_values_violates_an_invariant(
-    bank: Database, store: FolderStore, plant: str, said: str
+    bank: Database, store: FolderStore, plant: str, message: str
 ) -> None:
     accept(bank)
     undone(bank)
     run_sql(bank, plant)
-    assert violations(bank, store) == [f"one_set_is_in_force_and_changes_are_decided: moved: {said}"]
+    assert violations(bank, store) == [f"one_set_is_in_force_and_changes_are_decided: moved: {message}"]
 
 
 # -- checks of later months --------------------------------------------------------------------------

@@ -422,8 +422,8 @@ def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
     with dagster_instance(world, database) as instance:
         assert run_job(instance, world, PRUNE_JOB)
         (run,) = instance.get_runs(dg.RunsFilter(job_name=PRUNE_JOB))
-        said = [entry.user_message for entry in instance.all_logs(run.run_id)]
-    assert "deleted 1 superseded fits" in said
+        messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert "deleted 1 superseded fits" in messages
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 

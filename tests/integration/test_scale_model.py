@@ -360,8 +360,8 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
 
 def test_origin_with_a_2pl_warns_if_the_banks_anchors_have_guessing(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
-    said = irt(settings)("scale", "init").out
-    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
+    output = irt(settings)("scale", "init").out
+    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in output
 
 
 def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
@@ -424,8 +424,8 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> No
     accept = ("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
     asked = typed(*accept)
     assert (asked.code, "confirmation needed" in asked.err) == (2, True)
-    said = typed(*accept, "--yes")
-    assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
+    done = typed(*accept, "--yes")
+    assert done.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
         accepted = ["guessing" in accepted_subjects(connection, SCALE, Month(m).start) for m in (FIRST, NEXT, AFTER)]
         assert not accepted_subjects(connection, "other", Month(NEXT).start)

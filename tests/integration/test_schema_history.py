@@ -482,7 +482,7 @@ def test_postgresql_15_accepts_the_same_schema(tmp_path: Path, require: Callable
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("DROP TABLE anchor_set", "table anchor_set is missing"),
         ("ALTER TABLE learner DROP COLUMN target_theta", "column learner.target_theta is missing"),
@@ -499,10 +499,10 @@ def test_postgresql_15_accepts_the_same_schema(tmp_path: Path, require: Callable
         ("CREATE OR REPLACE VIEW standing_decision AS SELECT * FROM release_decision", "view standing_decision is"),
     ],
 )
-def test_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
+def test_difference_from_the_registry_is_named(database: Database, damage: str, message: str) -> None:
     run_sql(database, damage)
     [difference] = schema.drift(database)
-    assert said in difference
+    assert message in difference
 
 
 def test_concurrent_requests_create_each_partition_once(database: Database) -> None:

@@ -201,11 +201,11 @@ def test_month_night_and_requests_give_equal_theta_on_the_same_answers(month: Wo
     assert np.corrcoef(mean, [stored[f"u{i:04d}"] for i in range(LEARNERS)])[0, 1] > 0.9
 
 
-def in_bank(database: Database, item: str, said: dict[str, object]) -> None:
+def in_bank(database: Database, item: str, values: dict[str, object]) -> None:
     run_sql(
         database,
         "UPDATE question SET meta = jsonb_set(coalesce(meta, '{}'), '{irt}', %s) WHERE item_id = %s",
-        (json.dumps(said), item),
+        (json.dumps(values), item),
     )
 
 
@@ -218,7 +218,7 @@ def test_changed_model_or_block_of_an_item_makes_months_with_the_item_stale(mont
         return found.why if found.state is State.STALE else None
 
     assert why_stale() is None
-    said: dict[str, dict[str, object]] = {
+    changes: dict[str, dict[str, object]] = {
         "S2": {"model": "pcm", "max_score": 2},
         "S3": {"model": "RSM", "block": "mood", "max_score": 3},
     }
@@ -226,14 +226,14 @@ def test_changed_model_or_block_of_an_item_makes_months_with_the_item_stale(mont
     for item, now in unchanged.items():
         in_bank(database, item, now)
     assert why_stale() is None
-    for item, now in said.items():
+    for item, now in changes.items():
         in_bank(database, item, now)
     why = why_stale()
     assert why is not None
     assert "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in why
     run_sql(database, "UPDATE fit_staging SET spec = spec - 'scored_items'")
     assert why_stale() is None
-    for item in said:
+    for item in changes:
         in_bank(database, item, {"max_score": MOST[item]})
 
 

@@ -248,9 +248,9 @@ def test_second_code_server_or_stack_of_a_home_is_refused(installation: Installa
 def test_health_starts_no_server_and_names_the_missing_parts(tmp_path: Path) -> None:
     environment = {**os.environ, "IRT_HOME": str(tmp_path / "new"), "IRT_UI_PORT": str(free_port())}
     done = subprocess.run([*IRT, "health"], env=environment, capture_output=True, text=True, timeout=patient(60))
-    said = done.stdout.splitlines()
-    assert (done.returncode, said[0], len(said)) == (1, "config: well", 5)
-    assert "embedded PostgreSQL is not running" in said[1]
+    output_lines = done.stdout.splitlines()
+    assert (done.returncode, output_lines[0], len(output_lines)) == (1, "config: well", 5)
+    assert "embedded PostgreSQL is not running" in output_lines[1]
     assert not (tmp_path / "new").exists()
 
 

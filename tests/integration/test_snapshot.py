@@ -210,11 +210,11 @@ def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
     return read_manifest(snapshot.uri, store.get(snapshot.uri))
 
 
-def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **said: Any) -> Snapshot:
+def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **changes: Any) -> Snapshot:
     """The snapshot with a manifest whose first part is `table`, of which the manifest says what it said before."""
     manifest = manifest_of(store, snapshot)
     key, digest, size = store_parquet(store, FOLDER, table)
-    first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **said})
+    first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **changes})
     changed = manifest.model_copy(update={"parts": (first, *manifest.parts[1:])})
     uri, snapshot_hash = store_manifest(store, FOLDER, changed)
     return Snapshot(**vars(snapshot) | {"uri": uri, "snapshot_hash": snapshot_hash})
@@ -297,15 +297,15 @@ def test_learners_in_two_parts_are_refused(world: Settings, store: FolderStore) 
 
 def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
-    said = json.loads(store.get(snapshot.uri))
+    manifest = json.loads(store.get(snapshot.uri))
     for change, why in (
         ({"rows": 1}, "do not add up"),
         ({"data_hash": "v2:other"}, "do not add up"),
-        ({"parts": said["parts"] * 2}, "names a part twice"),
+        ({"parts": manifest["parts"] * 2}, "names a part twice"),
         ({"format": 2}, "has format 2, and this code reads 1: install the newer irt-assets"),
         ({"parts": None}, "is not a manifest"),
     ):
-        content = json.dumps(said | change).encode()
+        content = json.dumps(manifest | change).encode()
         uri = f"snapshots/{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
         store.put(uri, content)
         spoilt = Snapshot(**vars(snapshot) | {"uri": uri})

@@ -144,8 +144,8 @@ type(store).stream = stream
 
 def test_two_processes_read_a_file_concurrently(store: ObjectStore) -> None:
     with another_process(store) as one, another_process(store) as other:
-        said = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
-    assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
+        outputs = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
+    assert outputs == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
 
 
 @pytest.mark.parametrize(("limit", "one_copy"), [("KEPT_BYTES", len(CONTENT)), ("KEPT_FILES", 1)])

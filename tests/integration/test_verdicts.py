@@ -519,7 +519,7 @@ def corrections(database: Database) -> list[tuple[object, ...]]:
 def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Database) -> None:
     before = right(database)
     words = ("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
-    said = {
+    output = {
         "answers": 5,
         "days": 2,
         "stale_months": [MONTH],
@@ -530,9 +530,9 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
         "right_before": 2,
         "right_after": 3,
     }
-    assert typed(*words, "--dry-run", "--json").json == said
+    assert typed(*words, "--dry-run", "--json").json == output
     assert (right(database), corrections(database)) == (before, [])
-    assert typed(*words, "--json").json == said
+    assert typed(*words, "--json").json == output
     assert right(database) == before | {f"a{n}": n > 1 for n in range(5)}
     assert corrections(database) == [
         (f"a{n}", n < 2, "rescore", "Ann", "the key was wrong", "2026-06-10") for n in range(5)
@@ -559,7 +559,7 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; chosen were: A and B"),
         (("rescore", "--item", "q3", "--key", "B"), "chosen were: none, as none is stored"),
@@ -569,11 +569,11 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
     ],
 )
 def test_correction_without_effect_is_refused(
-    typed: Irt, database: Database, words: tuple[str, ...], said: str
+    typed: Irt, database: Database, words: tuple[str, ...], message: str
 ) -> None:
     done = typed("attempts", *words, *BY)
-    told = (done.code, said in " ".join(done.err.split()), corrections(database))
-    assert told == (2, True, []), done.err
+    outcome = (done.code, message in " ".join(done.err.split()), corrections(database))
+    assert outcome == (2, True, []), done.err
 
 
 @pytest.mark.ci

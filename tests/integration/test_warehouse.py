@@ -258,7 +258,7 @@ def attempts(number: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("table", "frame", "said"),
+    ("table", "frame", "message"),
     [
         (tables.learner, learners(user_id=[1, 2]), "column user_id: holds int64, expected TEXT"),
         (tables.learner, learners(target_theta=["1", "2"]), "column target_theta: holds text, expected DOUBLE"),
@@ -270,9 +270,9 @@ def attempts(number: float) -> pd.DataFrame:
     ],
 )
 def test_values_outside_a_columns_range_are_refused_by_name(
-    connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame, said: str
+    connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame, message: str
 ) -> None:
-    assert re.search(said, refusal(append, connection, table, frame))
+    assert re.search(message, refusal(append, connection, table, frame))
 
 
 def test_times_in_any_zone_are_stored_as_the_same_moment(connection: psycopg.Connection) -> None:

@@ -441,7 +441,7 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
 
 
 @pytest.mark.parametrize(
-    ("severities", "partitions", "said"),
+    ("severities", "partitions", "sentence"),
     [
         (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
         (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
@@ -449,27 +449,27 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
     ],
 )
 def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
-    world: World, severities: list[str], partitions: list[str], said: str
+    world: World, severities: list[str], partitions: list[str], sentence: str
 ) -> None:
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
     html = world.seeing(violations=violations).page(view="months")
-    assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
+    assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{sentence}")
 
 
 @pytest.mark.parametrize(
-    ("year", "said", "then"),
+    ("year", "sentence", "then"),
     [
         (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been made again since: <code>irt invariants run</code>"),
         (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
 def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
-    world: World, year: int, said: str, then: str
+    world: World, year: int, sentence: str, then: str
 ) -> None:
     violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
     evaluated = datetime(year, 1, 1, tzinfo=UTC)
     html = world.seeing(violations=[violation], evaluated_at=evaluated).page(view="months")
-    assert not unsaid(html, f"one rule</a>{said}", then)
+    assert not unsaid(html, f"one rule</a>{sentence}", then)
 
 
 def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:
@@ -731,7 +731,7 @@ def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "why", "waiting", "said"),
+    ("state", "why", "waiting", "sentence"),
     [
         (State.GREEN, "2 items first published", 0, "is green and safe to release; nothing waits for a decision."),
         (State.GREEN, "2 items first published", 1, "is green and safe to release; one decision waits."),
@@ -748,9 +748,9 @@ def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
     ],
 )
 def test_verdict_of_a_month_is_a_sentence_that_depends_on_its_state(
-    state: State, why: str, waiting: int, said: str
+    state: State, why: str, waiting: int, sentence: str
 ) -> None:
-    assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
+    assert f"{JUNE} {sentence}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
 
 
 def test_every_page_based_on_the_overview_shows_the_overviews_age(world: World) -> None:

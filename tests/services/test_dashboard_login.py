@@ -134,7 +134,7 @@ def test_probes_need_no_token_and_work_with_any_host(app: ASGIApp, host: str) ->
 
 
 @pytest.mark.parametrize(
-    ("view", "status", "said"),
+    ("view", "status", "message"),
     [
         ("missing", 404, "There is no item &lt;A17&gt;: see the bank."),
         ("nonsense", 404, "There is no view"),
@@ -145,9 +145,9 @@ def test_probes_need_no_token_and_work_with_any_host(app: ASGIApp, host: str) ->
         ("fault", 500, "a fault of the dashboard"),
     ],
 )
-def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str, status: int, said: str) -> None:
+def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str, status: int, message: str) -> None:
     answer = ask(app, "GET", "/", bearer(), f"view={view}")
-    assert (answer.status, said in answer.text, PASSWORD in answer.text) == (status, True, False)
+    assert (answer.status, message in answer.text, PASSWORD in answer.text) == (status, True, False)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def test_message_that_no_page_sends_closes_its_own_connection_without_a_tracebac
                     while True:
                         connection.recv(timeout=WAIT_S)
                 assert connection.protocol.close_code == 1007, name
-            said = [record.exc_info for record in caplog.records if record.name == "services.dashboard"]
-            assert said == [None], name
+            tracebacks = [record.exc_info for record in caplog.records if record.name == "services.dashboard"]
+            assert tracebacks == [None], name
         assert page_of_another.ping().wait(WAIT_S)
     assert not {"Traceback", "SessionWarning"} & set(re.findall(r"\w+", "".join(capfd.readouterr())))

@@ -452,7 +452,7 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
 
 @pytest.mark.xdist_group("theta contract")
 @pytest.mark.parametrize(
-    ("revision", "said"),
+    ("revision", "message"),
     [
         (None, "run `irt db upgrade`"),
         (f"{first_known() - 1:04d}_before", "git checkout"),
@@ -460,9 +460,9 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
     ],
 )
 def test_ledger_refuses_a_schema_of_a_different_version(
-    revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
+    revision: str | None, message: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.theta_api.parameter_cache.schema_version", lambda _: SchemaVersion(revision))
     ledger = Ledger(database_of_it, 1)
-    assert said in refusal(ledger.refresh)
+    assert message in refusal(ledger.refresh)
     assert not ledger.ready

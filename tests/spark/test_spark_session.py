@@ -96,7 +96,7 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    ("provoke", "said"),
+    ("provoke", "message"),
     [
         (cut_short, r"cut\.parquet cannot be read, it is cut short, spoilt or no Parquet file"),
         (of_another_type, r"typed\.parquet: the column a has the type BINARY, where bigint is expected"),
@@ -122,9 +122,9 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
     ],
 )
 def test_an_error_of_spark_names_the_file_or_the_setting(
-    spark: SparkSession, tmp_path: Path, provoke: Callable[[SparkSession, Path], object], said: str
+    spark: SparkSession, tmp_path: Path, provoke: Callable[[SparkSession, Path], object], message: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=said), spark_jobs(spark, "fails"):
+    with pytest.raises(PermanentFailure, match=message), spark_jobs(spark, "fails"):
         provoke(spark, tmp_path)
 
 

@@ -259,7 +259,7 @@ def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, st
 
 def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
     """State and reason of each month from `irt status`, run in its own process."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "irt_assets.cli", "status", "--json"],
         cwd=ROOT,
         env={**os.environ, **instance_environment(stack.settings, stack.database)},
@@ -267,8 +267,8 @@ def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
         text=True,
         check=False,
     )
-    said = json.loads(told.stdout)
-    months = said if isinstance(said, list) else said["months"]
+    shown = json.loads(done.stdout)
+    months = shown if isinstance(shown, list) else shown["months"]
     return {state["month"]: (state["state"], state["why"]) for state in months}
 
 

@@ -244,8 +244,8 @@ async def load(
         answered.statuses[status] += 1
         answered.without_retry_after += status == 503 and "retry-after: " not in headers
         if status == 200:
-            ms, said = 1000 * (time.perf_counter() - due), json.loads(content)
-            answered.taken.append(Taken(user, ms, said.get("theta", np.nan), said.get("n_items", 0), at_least))
+            ms, answer = 1000 * (time.perf_counter() - due), json.loads(content)
+            answered.taken.append(Taken(user, ms, answer.get("theta", np.nan), answer.get("n_items", 0), at_least))
 
     async with asyncio.TaskGroup() as group:
         for k, (user, at) in enumerate(zip(users, arrivals, strict=True)):

@@ -52,7 +52,7 @@ def test_a_hanging_channel_delays_only_its_own_messages(told: Platform) -> None:
     assert stack.finished(stack.launch(MONTHLY_JOB, month, ["scored_responses"])) is DagsterRunStatus.FAILURE
     wait_for("the mail", lambda: len(told.mail.received) > mails)
     wait_for("the webhook to be tried", lambda: bodies(told, month))
-    wait_for("its failure to be noted", lambda: [said for _, said in undelivered(told)] not in ([], [None]))
+    wait_for("its failure to be noted", lambda: [error for _, error in undelivered(told)] not in ([], [None]))
     wait_for("the mail to be noted", lambda: [channel for channel, _ in undelivered(told)] == ["webhook"])
     told.web.gate.set()
     wait_for("all to arrive", lambda: not undelivered_and_due(told), pause=1)

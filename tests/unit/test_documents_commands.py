@@ -47,8 +47,8 @@ def sections() -> dict[str, list[tuple[list[str], str, str]]]:
         name, _, body = part.partition("\n")
         rows = [re.split(r"(?<!\\)\|", line.strip("|"))[:3] for line in body.splitlines() if line.startswith("| `")]
         found[name] = [
-            (SPAN.findall(written.replace("\\|", "|")), verdict.strip(), said.replace("\\|", "|").strip())
-            for written, verdict, said in rows
+            (SPAN.findall(written.replace("\\|", "|")), verdict.strip(), replacement.replace("\\|", "|").strip())
+            for written, verdict, replacement in rows
         ]
     return found
 
@@ -84,11 +84,11 @@ def test_commands_marked_as_written_are_accepted_by_our_programs(shared: Path) -
 def test_commands_that_replace_the_documents_commands_are_accepted_by_our_programs() -> None:
     wrong = []
     for rows in sections().values():
-        for spans, verdict, said in rows:
-            named = [one for one in SPAN.findall(said) if one.split()[0] in OURS and one not in OURS]
+        for spans, verdict, replacement in rows:
+            named = [one for one in SPAN.findall(replacement) if one.split()[0] in OURS and one not in OURS]
             assert verdict in VERDICTS, spans
-            assert said or verdict in ("as written", "not needed"), spans
-            assert verdict != "instead" or SPAN.search(said), spans
+            assert replacement or verdict in ("as written", "not needed"), spans
+            assert verdict != "instead" or SPAN.search(replacement), spans
             wrong += [found for one in named if "…" not in one for found in faults(one)]
     assert wrong == []
 

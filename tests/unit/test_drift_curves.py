@@ -88,8 +88,8 @@ def test_an_item_that_moved_is_flagged_if_its_published_model_differs() -> None:
     drift = Drift.from_comparison(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
-    said = curves_described(drift, 2)
-    assert said["right"] < -3 * said["right_se"], "harder: fewer are right"
+    description = curves_described(drift, 2)
+    assert description["right"] < -3 * description["right_se"], "harder: fewer are right"
 
 
 def test_linear_change_of_the_published_scale_is_removed_if_there_are_enough_items() -> None:

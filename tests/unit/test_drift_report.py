@@ -76,10 +76,10 @@ class Page(HTMLParser):
 
 def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() -> None:
     facts = made_up_facts(SOUND, ANCHOR, LEAKED)
-    said = verdict(facts)
-    assert said.mark == "yes"
+    sentence = verdict(facts)
+    assert sentence.mark == "yes"
     assert (
-        said.in_short == "2026-10 of scale default is safe to release. "
+        sentence.in_short == "2026-10 of scale default is safe to release. "
         "Look at two items: retire one and find out whether to drop one from the anchors."
     )
     assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
@@ -189,7 +189,7 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
 
 
 @pytest.mark.parametrize(
-    ("now", "said"),
+    ("now", "message"),
     [
         (linked("2026-10", 0.12), ""),
         (
@@ -203,12 +203,12 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )
-def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, said: str) -> None:
+def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, message: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
     found = jumped(facts)
-    assert bool(found) == bool(said)
-    assert said in found
+    assert bool(found) == bool(message)
+    assert message in found
     assert found in Page(html(facts, NOW)).text
     assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
 
@@ -287,8 +287,8 @@ def test_details_show_the_proportion_correct_if_an_item_was_not_estimated() -> N
     )
     item = replace(made_up_item("B3", row), values=None)
     facts = made_up_facts(SOUND, item)
-    said = dict(details(item, None).rows)["not estimated"]
-    assert said == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
+    explanation = dict(details(item, None).rows)["not estimated"]
+    assert explanation == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
@@ -302,17 +302,19 @@ def test_pdf_shows_the_pages_findings_and_the_provenance_of_its_numbers() -> Non
 
 
 def test_details_show_curves_instead_of_parameters_if_the_published_model_differs() -> None:
-    said = "compared by curves: published as 2PL, fitted as 3PL"
+    sentence = "compared by curves: published as 2PL, fitted as 3PL"
     curves = {"right": -0.081, "right_se": 0.012, "with_ability": 0.002, "with_ability_se": 0.01, "df": 2}
-    across = drift_row("K1", "2026-10", 0.0, "high", across_models=said, curves=curves, limits=None, delta_b_95=None)
+    across = drift_row(
+        "K1", "2026-10", 0.0, "high", across_models=sentence, curves=curves, limits=None, delta_b_95=None
+    )
     row = replace(across, delta_a=None, delta_b=None, wabc=0.09)
     facts = made_up_facts(made_up_item("K1", row))
-    told = dict(details(facts.items["K1"], None).rows)
-    assert told["models"] == said
-    assert told["right answers"] == "−0.081 ± 0.012 of the learners"
-    assert "Δb" not in told
+    rows = dict(details(facts.items["K1"], None).rows)
+    assert rows["models"] == sentence
+    assert rows["right answers"] == "−0.081 ± 0.012 of the learners"
+    assert "Δb" not in rows
     text = Page(html(facts, NOW)).text
-    assert f"One item was {said}." in text
+    assert f"One item was {sentence}." in text
     assert "joint test of its curves" in text
 
 
@@ -323,9 +325,11 @@ def test_details_show_curves_instead_of_parameters_if_the_published_model_differ
 @pytest.mark.parametrize(("tau", "found"), [(0.18, "τ = 0.18"), (None, "they have no line in common")])
 def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau: float | None, found: str) -> None:
     rows = [drift_row("i1", "2026-09", 0.6, "high", tau=tau), drift_row("i2", "2026-09", 0.1, "none", tau=tau)]
-    said = drift_said(rows)
-    assert said.startswith(f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)")
-    assert said.endswith("; 1 high, 0 medium of two items compared: i1")
+    sentence = drift_said(rows)
+    assert sentence.startswith(
+        f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)"
+    )
+    assert sentence.endswith("; 1 high, 0 medium of two items compared: i1")
 
 
 def test_sentence_on_drift_omits_item_variation_within_the_limit() -> None:

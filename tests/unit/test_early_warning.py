@@ -22,8 +22,8 @@ LIMITS = PublicationRules()
 def linked(
     items: dict[str, Value], slope: Value = (1.0, 0.02), intercept: Value = (0.0, 0.02), **constants: Any
 ) -> LinkedFit:
-    said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
-    found = LinkingConstants.from_json(CONSTANTS | said | constants, "fit")
+    linking = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
+    found = LinkingConstants.from_json(CONSTANTS | linking | constants, "fit")
     spec = LinkedSpec(linking_constants=found, latent=Spread(mean=0.0, sd=1.0))
     fitted = {
         item: FittedItem(None if b is None else ItemRow(1.0, b, b_se=se), 1, (), {}) for item, (b, se) in items.items()

@@ -100,7 +100,7 @@ def test_refusal_by_the_server_is_not_transient(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "sentence"),
     [
         (errors.DiskFull("could not extend file"), "full, and the transaction under way was undone: make room"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
@@ -115,10 +115,10 @@ def test_refusal_by_the_server_is_not_transient(words: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_kind_of_error_is_explained_by_a_different_sentence(error: Exception, said: str) -> None:
+def test_each_kind_of_error_is_explained_by_a_different_sentence(error: Exception, sentence: str) -> None:
     """A full disk and a deadlock were once explained by "the database does not answer"."""
-    assert said in str(explain(error))
-    assert ("does not answer" in str(explain(error))) == (said == "does not answer")
+    assert sentence in str(explain(error))
+    assert ("does not answer" in str(explain(error))) == (sentence == "does not answer")
     if isinstance(error, psycopg.Error):
         assert explain(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)) == explain(error)
 

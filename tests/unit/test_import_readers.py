@@ -289,7 +289,7 @@ def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"  \n ", "is empty"),
@@ -320,8 +320,8 @@ def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
         (b"u,q\nann," + b"x" * (19 * 2**20) + b"\n", "at most 8 MiB"),
     ],
 )
-def test_error_for_an_unreadable_file_gives_the_cause_or_a_remedy(tmp_path: Path, content: bytes, said: str) -> None:
-    with pytest.raises(PermanentFailure, match=said):
+def test_error_for_an_unreadable_file_gives_the_cause_or_a_remedy(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(PermanentFailure, match=message):
         rows(write(tmp_path / "log", content))
 
 
@@ -537,9 +537,9 @@ def outcome(read: Callable[[Path], Any], content: bytes) -> Any:
         try:
             return read(path)
         except (PermanentFailure, PsychometricsError) as error:
-            said = str(error)
-            assert len(said) > 10, said
-            assert not any(word in said for word in ("Traceback", "Counter(", "<class", "object at 0x")), said
+            message = str(error)
+            assert len(message) > 10, message
+            assert not any(word in message for word in ("Traceback", "Counter(", "<class", "object at 0x")), message
             return None
 
 

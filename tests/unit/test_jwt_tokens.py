@@ -129,8 +129,8 @@ def test_valid_token_identifies_the_user(verifier: Verifier) -> None:
     assert identity == Identity("ann", ORGANISATION, ("viewer", "psychometrician"), scope, exp)
     answer = asked(verifier, Issuer().token())
     assert answer.status == 200
-    told = {name: answer.headers[name] for name in ("x-user", "x-org-id", "x-roles", "cache-control")}
-    assert told == {
+    headers = {name: answer.headers[name] for name in ("x-user", "x-org-id", "x-roles", "cache-control")}
+    assert headers == {
         "x-user": "ann",
         "x-org-id": "acme",
         "x-roles": "viewer,psychometrician",
@@ -310,9 +310,9 @@ def test_tokens_are_never_logged_or_included_in_responses(verifier: Verifier, ca
     caplog.set_level(logging.DEBUG)
     app = build_app(verifier, COOKIE)
     tokens = [TOKEN, *(attack.make(Issuer()) for attack in ATTACKS)]
-    said = "".join(ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"}).text for token in tokens)
-    said += caplog.text + ask(app, "GET", "/metrics").text
-    assert not any(part in said for token in tokens for part in token.split(".") if len(part) > 12)
+    output = "".join(ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"}).text for token in tokens)
+    output += caplog.text + ask(app, "GET", "/metrics").text
+    assert not any(part in output for token in tokens for part in token.split(".") if len(part) > 12)
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,8 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
     """Require a kubectl whose kustomize supports components."""
     found = shutil.which("kubectl")
     require(found is not None, "kubectl 1.21 or newer")
-    said = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
-    require(int(json.loads(said.stdout)["clientVersion"]["minor"].rstrip("+")) >= 21, "kubectl 1.21 or newer")
+    done = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
+    require(int(json.loads(done.stdout)["clientVersion"]["minor"].rstrip("+")) >= 21, "kubectl 1.21 or newer")
 
 
 @pytest.mark.long

@@ -72,11 +72,11 @@ def test_dagster_dev_in_a_checkout_ends_with_an_error_that_recommends_irt_serve(
         text=True,
         timeout=patient(120),
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert "Traceback" not in said
-    assert "IRT_DAGSTER_DATABASE_URL is not set" in said.splitlines()[-1]
-    assert "`irt serve`" in said.splitlines()[-1]
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "Traceback" not in output
+    assert "IRT_DAGSTER_DATABASE_URL is not set" in output.splitlines()[-1]
+    assert "`irt serve`" in output.splitlines()[-1]
 
 
 def test_daemon_and_webserver_use_our_log_handler_once_their_instance_exists() -> None:

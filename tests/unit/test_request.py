@@ -136,8 +136,11 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     found = answers_counted_otherwise(responses, {"E": lacking, "D": full_credit, "A": full_credit})
     assert found == {"E": 2, "D": 1}
     nothing = np.array([])
-    said = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
-    assert unsaid(said, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate") == []
+    sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
+    assert (
+        unsaid(sentence, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate")
+        == []
+    )
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
     assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
     assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""

@@ -66,10 +66,10 @@ def heard(manager: socket.socket) -> list[str]:
 
 def answering(*faults: str | None) -> Probe:
     """Return a probe with these results, which then ends the calling thread."""
-    said = iter(faults)
+    answers = iter(faults)
 
     def probe() -> str | None:
-        for fault in said:
+        for fault in answers:
             return fault
         raise SystemExit
 

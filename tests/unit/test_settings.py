@@ -234,9 +234,9 @@ def test_error_for_an_invalid_alert_address_does_not_contain_its_value(url: str)
         slack_webhook_url=SecretStr(url.replace("smtp", "https")),
         _env_file=None,
     )
-    said = "\n".join(problems(settings))
-    assert all(name in said for name in ("SMTP_URL", "ALERT_WEBHOOK_URL", "SLACK_WEBHOOK_URL"))
-    assert SECRET not in said
+    message = "\n".join(problems(settings))
+    assert all(name in message for name in ("SMTP_URL", "ALERT_WEBHOOK_URL", "SLACK_WEBHOOK_URL"))
+    assert SECRET not in message
 
 
 def shown(caught: pytest.ExceptionInfo[BaseException]) -> str:
@@ -356,9 +356,9 @@ def test_libpq_variables_are_ignored_if_incomplete_or_if_the_url_is_set(
 
 
 def test_ports_of_two_servers_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    for port, said in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
+    for port, message in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
         monkeypatch.setenv("PROMETHEUS_METRICS_PORT", port)
-        with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{said} are both {port}"):
+        with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{message} are both {port}"):
             get_settings()
     monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9090")
     assert get_settings().irt_exporter_metrics_port == 9464
@@ -431,7 +431,7 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("IRT_DB_SCHEMA", "Exam", "IRT_DB_SCHEMA"),
         ("IRT_DB_SCHEMA", "dagster", "name one schema"),
@@ -439,10 +439,10 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
     ],
 )
 def test_invalid_or_duplicate_name_of_a_schema_is_refused(
-    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         get_settings()
 
 

@@ -189,10 +189,10 @@ def test_invariants_timer_fires_every_night_if_new_york_changes_its_clocks(
 ) -> None:
     """02:00 in New York does not exist in one night of the year, and systemd skips that day."""
     lines = re.findall(r"^OnCalendar=(.*)$", (UNITS / "irt-invariants.timer").read_text(), re.M)
-    said = analyzed(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
+    output = analyzed(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
     at = {
         datetime.strptime(found, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - UTC, as asked
-        for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", said.stdout)
+        for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", output.stdout)
     }
     nights = sorted(at)[: len(hours)]
     assert [night.hour for night in nights] == hours

@@ -133,8 +133,8 @@ def test_run_is_a_trace_with_a_span_for_each_step(
     assert sorted(span.name for span in received.below(run)) == ["broken", "calibrated"]
     assert b"ann-7" not in b"".join(received.bodies)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    (said,) = [line for line in lines if line["message"] == "7 answers"]
-    assert (said["trace_id"], said["span_id"]) == (run.trace_id, fit.span_id)
+    (logged,) = [line for line in lines if line["message"] == "7 answers"]
+    assert (logged["trace_id"], logged["span_id"]) == (run.trace_id, fit.span_id)
     (failure,) = [line for line in lines if line.get("event") == "STEP_FAILURE"]
     assert failure["span_id"] == failed.span_id
 

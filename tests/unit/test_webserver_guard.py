@@ -413,7 +413,7 @@ def test_request_is_dropped_silently_if_the_client_disconnects_before_its_end(
 SUBSCRIBE = {"type": "start", "id": "1", "payload": {"query": "subscription { capturedLogs { stdout } }"}}
 
 
-def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[list[Any], list[Message]]:
+def converse(app: ASGIApp, headers: dict[str, str], messages: list[Any]) -> tuple[list[Any], list[Message]]:
     """Send messages by WebSocket. Returns the messages that reach Dagster, and the messages sent to the client.
 
     A function among the messages is called in its turn.
@@ -422,7 +422,7 @@ def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[li
     heard: list[Message] = []
     waiting: list[Any] = [
         {"type": "websocket.connect"},
-        *(each if callable(each) else {"type": "websocket.receive", "text": _text(each)} for each in said),
+        *(each if callable(each) else {"type": "websocket.receive", "text": _text(each)} for each in messages),
         {"type": "websocket.disconnect", "code": 1000},
     ]
 
@@ -449,8 +449,8 @@ def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[li
     return reached, heard
 
 
-def _text(said: object) -> str:
-    return said if isinstance(said, str) else json.dumps(said)
+def _text(message: object) -> str:
+    return message if isinstance(message, str) else json.dumps(message)
 
 
 @pytest.mark.parametrize("kind", ["start", "subscribe", "anything"])

@@ -267,7 +267,7 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"weights": [1.0] * 59}, "weights must be 60 numbers"),
         ({"weights": [1.0] * 59 + [-2.0]}, r"the first is -2.0 of person 59"),
@@ -279,10 +279,10 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
         ({"model": "4pl"}, "got model '4pl'"),
     ],
 )
-def test_invalid_requests_are_refused_with_their_value(options, said):
+def test_invalid_requests_are_refused_with_their_value(options, message):
     rng = np.random.default_rng(13)
     x = answers(rng, rng.normal(size=60), *bank(rng, 6))
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         fit_em(Responses.from_wide(x), **options)
 
 
@@ -535,25 +535,25 @@ def test_wrong_key_gives_a_slope_near_zero_if_the_prior_forces_positive_slopes()
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
-    ("model", "priors", "said"),
+    ("model", "priors", "message"),
     [
         ("rasch", Priors(a=LogNormal(0, 1)), "no slope"),
         ("2pl", Priors(c=Beta(5, 17)), "no guessing"),
     ],
 )
-def test_priors_on_parameters_that_the_model_lacks_are_refused(model, priors, said):
+def test_priors_on_parameters_that_the_model_lacks_are_refused(model, priors, message):
     x, _, _ = simulated(np.random.default_rng(0), 50, 5)
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         fit_em(Responses.from_wide(x), model=model, priors=priors)
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
-    ("family", "numbers", "said"),
+    ("family", "numbers", "message"),
     [(Beta, (1, 17), "Beta prior: alpha must be above 1, got 1"), (Normal, (0, 0), "Normal prior: sd must be above 0")],
 )
-def test_priors_with_invalid_numbers_are_refused_with_the_name_of_the_number(family, numbers, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_priors_with_invalid_numbers_are_refused_with_the_name_of_the_number(family, numbers, message):
+    with pytest.raises(PsychometricsError, match=message):
         family(*numbers)
 
 
