@@ -129,11 +129,11 @@ class Machine:
         """Returns a property of a unit."""
         return self.says("systemctl", "show", "-P", name, unit)
 
-    def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+    def wait(self, condition: Callable[[], bool], within_s: float, subject: str) -> float:
         """Wait until the condition is true. Returns the seconds. `within_s` applies to an idle machine."""
         began, within_s = time.monotonic(), patient(within_s)
         while not condition():
-            assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
+            assert time.monotonic() - began < within_s, f"{subject} did not come within {within_s:.0f} s"
             time.sleep(PAUSE_S)
         return time.monotonic() - began
 

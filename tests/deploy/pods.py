@@ -100,10 +100,10 @@ class PodRunner:
                 if not self._seen[uid].thread.is_alive():
                     at_once = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
                     self.cluster.ask("DELETE", _path(pod), at_once)
-        there = {pod["metadata"]["uid"] for pod in pods}
-        for uid, gone in self._seen.items():
-            if uid not in there:
-                gone.kill()
+        uids = {pod["metadata"]["uid"] for pod in pods}
+        for uid, running in self._seen.items():
+            if uid not in uids:
+                running.kill()
 
 
 class _Running:

@@ -293,8 +293,8 @@ def test_units_of_other_engines_fit_or_name_the_missing_setting(machine: Machine
     assert fitted > 0
     for engine in ("mirt", "brms"):
         assert ABSENT.format(engine) in refuses(machine, f"irt-calibration-{engine}")
-    told = refuses(machine, "irt-calibration-all")
-    assert not unsaid(told, ABSENT.format("mirt"), f"{first_month()} default: green", ABSENT.format("brms"))
+    message = refuses(machine, "irt-calibration-all")
+    assert not unsaid(message, ABSENT.format("mirt"), f"{first_month()} default: green", ABSENT.format("brms"))
     assert fits_by_pymc(machine) == fitted, "the same outcome is the same fit"
 
 
@@ -540,6 +540,6 @@ def test_reinstalling_finds_the_data_and_purging_keeps_the_database(machine: Mac
     all_are_back(machine)
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
     machine.must("/opt/irt/current/install.sh", "--uninstall", "--purge")
-    left = ("opt/irt", "etc/irt", "var/lib/irt", "var/cache/irt", "var/log/irt", "usr/local/bin/irt")
-    assert [path for path in left if (machine.root / path).exists()] == []
+    paths = ("opt/irt", "etc/irt", "var/lib/irt", "var/cache/irt", "var/log/irt", "usr/local/bin/irt")
+    assert [path for path in paths if (machine.root / path).exists()] == []
     assert "mirt_ability" in machine.must("su", "postgres", "-c", "psql -d irt -c '\\dt'")

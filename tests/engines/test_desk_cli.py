@@ -88,12 +88,12 @@ def test_parameters_of_unanswered_items_are_refused_without_the_partial_flag(irt
     refused = irt("score", data / "responses.csv", "--params", bank)
     assert (refused.code, refused.out) == (2, "")
     assert "27 of its 35 items have no answers (other0, other1, other2, other3, other4 and 22 more)" in refused.err
-    asked = irt("score", data / "responses.csv", "--params", bank, "--partial", "--json")
-    assert asked.code == 0
-    assert "warning: 27 of the 35 items" in asked.err
+    partial = irt("score", data / "responses.csv", "--params", bank, "--partial", "--json")
+    assert partial.code == 0
+    assert "warning: 27 of the 35 items" in partial.err
     alone = irt("score", data / "responses.csv", "--params", data / "items.csv", "--json")
     assert (alone.code, alone.err) == (0, "")
-    assert json.loads(asked.out) == json.loads(alone.out)
+    assert json.loads(partial.out) == json.loads(alone.out)
 
 
 def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path, tmp_path: Path) -> None:
@@ -180,9 +180,9 @@ def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None
     without = irt("fit", tmp_path / "sim/responses.csv")
     assert "skewed to the right, or items are guessed. Parameters are biased" in " ".join(without.out.split())
     assert "not normal" not in irt("fit", tmp_path / "sim/responses.csv", "--model", "3pl").out
-    judged = " ".join(irt("fit", tmp_path / "sim/responses.csv", "--latent", "auto").out.split())
-    assert "learners guess: a 3PL raises 2 log L by" in judged
-    assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", judged))
+    text = " ".join(irt("fit", tmp_path / "sim/responses.csv", "--latent", "auto").out.split())
+    assert "learners guess: a 3PL raises 2 log L by" in text
+    assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", text))
 
 
 def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:

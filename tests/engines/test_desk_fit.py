@@ -111,9 +111,9 @@ def test_fit_of_a_3pl_file_matches_mirt_with_the_same_prior(shared: Path) -> Non
     reference = reference_fit(shared, "lsat7_3pl_normprior")
     result = fit(FILES.answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=1e-3)
-    for ours, theirs in zip(result["items"], reference["irt"], strict=True):
-        assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)
-        assert ours["c_se"] == pytest.approx(theirs["se_g"], rel=1e-2)
+    for item, mirt_item in zip(result["items"], reference["irt"], strict=True):
+        assert (item["a"], item["c"]) == pytest.approx((mirt_item["a"], mirt_item["g"]), abs=5e-3)
+        assert item["c_se"] == pytest.approx(mirt_item["se_g"], rel=1e-2)
 
 
 def test_anchors_keep_their_parameters_and_the_population_is_estimated(shared: Path, tmp_path: Path) -> None:
@@ -376,8 +376,8 @@ def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Metho
         return 1 / (1 + np.exp(-a * (nodes[:, None] - b)))
 
     def distance(intercept: float) -> float:
-        apart = curves(old.a, old.b) - curves(new.a / slope, slope * new.b + intercept)
-        return float(density @ (apart**2).sum(1) if method == "haebara" else density @ apart.sum(1) ** 2)
+        difference = curves(old.a, old.b) - curves(new.a / slope, slope * new.b + intercept)
+        return float(density @ (difference**2).sum(1) if method == "haebara" else density @ difference.sum(1) ** 2)
 
     return float(minimize_scalar(distance, bounds=(-1, 1), method="bounded", options={"xatol": 1e-10}).x)
 

@@ -90,14 +90,14 @@ def of_few_answers(seed: int) -> np.ndarray:
     anchors = with_errors_of(every, old)
     published = Published.of_anchors(anchors)
     provisional = tuple(np.array(IDS)[few].tolist())
-    asked = FitRequest(
+    request = FitRequest(
         scale=Scale("math"),
         responses=Responses.from_wide(answers, IDS),
         provisional=provisional,
         left_out={},
         published=frozenset(IDS),
     )
-    new = fit_em(asked.responses, priors=asked.priors(), threads=1)
+    new = fit_em(request.responses, priors=request.priors(), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
     linking = link(new, of_20)
     drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))

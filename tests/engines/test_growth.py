@@ -71,28 +71,31 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
 
 @WHERE_STATISTICS_CHANGE
 def test_residuals_of_time_are_orthogonal_to_items_and_learners() -> None:
-    of = world(1, learners=400, items=20)
-    whole = Fitted.from_responses(of.responses, fit_em(of.responses, threads=1))
+    simulated = world(1, learners=400, items=20)
+    whole = Fitted.from_responses(simulated.responses, fit_em(simulated.responses, threads=1))
     answers = _Answers.from_fit(whole, 1)
-    left = answers.beside_items_and_learners(of.days, of.responses) * answers.information
-    theta = answers.theta[of.responses.person]
-    for sums in (np.bincount(of.responses.item, left), np.bincount(of.responses.item, left * theta)):
-        assert np.abs(sums).max() < 1e-4 * np.abs(left).sum()
-    assert np.abs(np.bincount(of.responses.person, left)).max() < 1e-4 * np.abs(left).sum()
+    residuals = answers.beside_items_and_learners(simulated.days, simulated.responses) * answers.information
+    theta = answers.theta[simulated.responses.person]
+    for sums in (
+        np.bincount(simulated.responses.item, residuals),
+        np.bincount(simulated.responses.item, residuals * theta),
+    ):
+        assert np.abs(sums).max() < 1e-4 * np.abs(residuals).sum()
+    assert np.abs(np.bincount(simulated.responses.person, residuals)).max() < 1e-4 * np.abs(residuals).sum()
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("order", ["one", "own"])
 def test_planted_growth_is_detected_with_its_size(order: str) -> None:
     """The estimate is within 3.5 standard errors of the planted growth, which is 5 standard errors for 1500 × 40."""
-    of = world(2, growth=0.8, order=order)
-    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    simulated = world(2, growth=0.8, order=order)
+    growth = Growth.within(simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.outcome == "grows"
     assert abs(found.estimate - 0.8) < 3.5 * found.se
     z = (of_items.estimate - 0.8) / of_items.se
     assert abs(np.nanmean(z)) < 3.5 / np.sqrt(np.isfinite(z).sum()) + 0.8 * found.se  # all share the estimate's error
-    np.testing.assert_allclose(of_items.days, np.bincount(of.responses.item, of.days) / 1500)
+    np.testing.assert_allclose(of_items.days, np.bincount(simulated.responses.item, simulated.days) / 1500)
     assert found.ordered == (order == "one")
 
 
@@ -102,8 +105,10 @@ def test_differences_of_pace_and_ability_are_not_reported_as_growth(of_ability: 
     """Twelve z values with mean 0 and an SD of at most 1: a mean beyond .9 has p < .002."""
     z = []
     for seed in range(12):
-        of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
-        found = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
+        simulated = world(10 + seed, learners=600, items=20, of_ability=of_ability)
+        found = Growth.within(
+            simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1
+        ).of_window
         assert found.z is not None
         z.append(found.z)
     assert abs(np.mean(z)) < 0.9
@@ -112,8 +117,8 @@ def test_differences_of_pace_and_ability_are_not_reported_as_growth(of_ability: 
 
 @WHERE_STATISTICS_CHANGE
 def test_growth_is_not_separable_if_all_learners_have_the_same_order_and_pace() -> None:
-    of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
-    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    simulated = world(4, growth=0.5, learners=500, items=20, paces=1.0)
+    growth = Growth.within(simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.r2 == pytest.approx(1.0)
     assert (found.estimate, found.outcome, found.ordered) == (None, "not separable", True)
@@ -122,14 +127,19 @@ def test_growth_is_not_separable_if_all_learners_have_the_same_order_and_pace() 
 
 @WHERE_STATISTICS_CHANGE
 def test_answers_at_the_same_time_have_no_growth() -> None:
-    of = world(5, learners=300, items=10)
-    found = Growth.within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
+    simulated = world(5, learners=300, items=10)
+    found = Growth.within(
+        simulated.responses, np.zeros_like(simulated.days), fit_em(simulated.responses, threads=1), threads=1
+    ).of_window
     assert found == WindowGrowth(None)
-    of_a_file = np.arange(len(of.days)) / 86_400e6  # rows of a log without times are a microsecond apart
-    assert Growth.within(of.responses, of_a_file, fit_em(of.responses, threads=1), threads=1).of_window == found
+    of_a_file = np.arange(len(simulated.days)) / 86_400e6  # rows of a log without times are a microsecond apart
+    assert (
+        Growth.within(simulated.responses, of_a_file, fit_em(simulated.responses, threads=1), threads=1).of_window
+        == found
+    )
     assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
-        Growth.within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
+        Growth.within(simulated.responses, simulated.days[1:], fit_em(simulated.responses, threads=1))
 
 
 @WHERE_STATISTICS_CHANGE
@@ -162,7 +172,7 @@ def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
     assert found.se == pytest.approx(np.hypot(0.1, 0.05) / np.sqrt(time @ time))
     assert abs(found.estimate - 0.6) < 3.5 * found.se
     untold = (shift, error, np.zeros(30)), (shift[:4], error[:4], later[:4])
-    assert [growth_by_place(*of, 0.05) for of in untold] == [None, None]
+    assert [growth_by_place(*simulated, 0.05) for simulated in untold] == [None, None]
 
 
 @WHERE_STATISTICS_CHANGE
@@ -171,22 +181,22 @@ def test_difficulties_are_corrected_for_growth() -> None:
     Without the correction the trend is due to growth. Errors of corrected b include the error of growth."""
     trends = []
     for seed in range(8):
-        of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
-        weeks = LearnerWeeks.from_responses(of.responses, of.days)
+        simulated = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
+        weeks = LearnerWeeks.from_responses(simulated.responses, simulated.days)
         fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
         unit = fit.standardised(fit.latent_mean, fit.latent_sd)
-        found = Growth.within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
-        gone = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
-        back = without_growth(unit, found, gone)
-        own = unit.cov[:, 1, 1] - 2 * found.estimate * gone * unit.cov[:, 0, 1]
-        own += (found.estimate * gone) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * gone) ** 2
+        found = Growth.within(simulated.responses, simulated.days, replace(unit, populations=()), threads=1).of_window
+        absorbed = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
+        back = without_growth(unit, found, absorbed)
+        own = unit.cov[:, 1, 1] - 2 * found.estimate * absorbed * unit.cov[:, 0, 1]
+        own += (found.estimate * absorbed) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * absorbed) ** 2
         np.testing.assert_allclose(back.cov[:, 1, 1], own)
         places = back.places_of_parameters[:, 1]
         np.testing.assert_allclose(back.joint_cov[places, places], own)
         order = np.linspace(0, 1, 30)
-        line = np.polyfit(back.b, of.b, 1)[0]  # the unit of θ differs
-        of_b = [np.polyfit(order, line * one.b - of.b, 1)[0] for one in (unit, back)]
-        trends.append([*of_b, line * found.se * np.polyfit(order, gone, 1)[0]])
+        line = np.polyfit(back.b, simulated.b, 1)[0]  # the unit of θ differs
+        of_b = [np.polyfit(order, line * one.b - simulated.b, 1)[0] for one in (unit, back)]
+        trends.append([*of_b, line * found.se * np.polyfit(order, absorbed, 1)[0]])
     before, after, error = np.mean(trends, axis=0)
     assert abs(after) < 3.5 * abs(error) / np.sqrt(8)
     assert before < -0.4
@@ -203,8 +213,8 @@ def test_errors_clustered_by_learner_match_the_sandwich() -> None:
     x = (rng.random((800, 10)) < expit(rng.normal(size=(800, 1)) - np.linspace(-1, 1, 10))).astype(float)
     once = Responses.from_wide(x)
     robust = fit_em(once, threads=1, testlets={"i1": "t", "i2": "t"})
-    apart = fit_em(once, threads=1, learners=np.arange(800))
-    np.testing.assert_allclose(apart.joint_cov, robust.joint_cov, rtol=1e-5, atol=1e-9)
+    by_learner = fit_em(once, threads=1, learners=np.arange(800))
+    np.testing.assert_allclose(by_learner.joint_cov, robust.joint_cov, rtol=1e-5, atol=1e-9)
     twice = Responses.from_wide(np.concatenate([x, x]))
     alone = fit_em(twice, threads=1, learners=np.arange(1600))
     together = fit_em(twice, threads=1, learners=np.tile(np.arange(800), 2))
@@ -213,26 +223,26 @@ def test_errors_clustered_by_learner_match_the_sandwich() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_each_week_of_a_learner_is_a_person_of_the_fit() -> None:
-    of = world(7, learners=300, items=12, order="own")
-    weeks = LearnerWeeks.from_responses(of.responses, of.days)
-    assert weeks.responses.n_responses == of.responses.n_responses
+    simulated = world(7, learners=300, items=12, order="own")
+    weeks = LearnerWeeks.from_responses(simulated.responses, simulated.days)
+    assert weeks.responses.n_responses == simulated.responses.n_responses
     assert weeks.responses.n_persons == weeks.learner.size == len(weeks.groups)
     week = np.array([int(name.removeprefix("week ")) for name in weeks.groups])
     assert 4 <= week.max() < 7  # the slowest take 45 days, and few learners answer in the last weeks
     for i in (0, 150, 299):
-        rows = np.flatnonzero(of.responses.person == i)
-        own = np.minimum(of.days[rows] // 7, week.max() - 1) + 1
+        rows = np.flatnonzero(simulated.responses.person == i)
+        own = np.minimum(simulated.days[rows] // 7, week.max() - 1) + 1
         for w in np.unique(own):
             (person,) = np.flatnonzero((weeks.learner == i) & (week == w))
             found = weeks.responses.item[weeks.responses.person == person]
-            np.testing.assert_array_equal(found, np.sort(of.responses.item[rows[own == w]]))
+            np.testing.assert_array_equal(found, np.sort(simulated.responses.item[rows[own == w]]))
 
 
 @WHERE_STATISTICS_CHANGE
 def test_weeks_without_common_items_are_refused() -> None:
-    of = world(8, learners=200, items=12, paces=1.0)
+    simulated = world(8, learners=200, items=12, paces=1.0)
     with pytest.raises(PsychometricsError, match="week 2 since learners' first answers does not share 5 items"):
-        LearnerWeeks.from_responses(of.responses, of.days)
+        LearnerWeeks.from_responses(simulated.responses, simulated.days)
 
 
 # -- movement ----------------------------------------------------------------------------------------
@@ -255,8 +265,8 @@ def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0
     return answered(items(), walked(learners, days, movement, rng, start), days, 6, rng)
 
 
-def estimated(moving: Moving, **how) -> MovementEstimate:
-    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **how)
+def estimated(moving: Moving, **options) -> MovementEstimate:
+    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
 @pytest.mark.parametrize(
@@ -353,9 +363,13 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
     moving, found = made(Movement()), still()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)
-    of = moving.responses
+    simulated = moving.responses
     logs = np.zeros((300, 801))
-    np.add.at(logs, of.person, np.where(of.score[:, None] == 1, log_right[of.item], log_wrong[of.item]))
+    np.add.at(
+        logs,
+        simulated.person,
+        np.where(simulated.score[:, None] == 1, log_right[simulated.item], log_wrong[simulated.item]),
+    )
     weights = np.exp(-0.5 * ((nodes - found.start.mean) / found.start.sd) ** 2)
     expected = np.log(np.exp(logs) @ (weights / weights.sum())).sum()
     # at the maximum the parts are about 0: a likelihood ratio of three parameters
@@ -363,7 +377,7 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
 
 
 @pytest.mark.parametrize(
-    ("how", "options", "why"),
+    ("design", "options", "why"),
     [
         ({"learners": 299}, {}, "299 learners answered on 8 days or more; 300 are needed"),
         ({"weeks": 25}, {}, "span 25 weeks; 26 are needed"),
@@ -372,8 +386,8 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
         ({}, {"order": 0.5, "growth_in_windows": None}, "cannot be judged"),
     ],
 )
-def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(how, options, why):
-    moving = made(Movement(), **how)
+def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design, options, why):
+    moving = made(Movement(), **design)
     with pytest.raises(PsychometricsError, match=re.escape(why)):
         MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 

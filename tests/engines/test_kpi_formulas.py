@@ -24,16 +24,16 @@ def computed(world: World, end: datetime = END) -> dict[str, dict[str, Any]]:
     return dict(zip(frame["user_id"], frame["kpis"], strict=True))
 
 
-def assert_same(found: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
+def assert_same(found: dict[str, Any], wanted: dict[str, Any], location: str) -> None:
     for name, value in wanted.items():
         if name == "by_scale":
-            assert found[name].keys() == value.keys(), where
+            assert found[name].keys() == value.keys(), location
             for scale in value:
-                assert_same(found[name][scale], value[scale], f"{where} on {scale}")
+                assert_same(found[name][scale], value[scale], f"{location} on {scale}")
         elif isinstance(value, float | int):
-            assert found[name] == pytest.approx(value, abs=CLOSE), f"{where}: {name}"
+            assert found[name] == pytest.approx(value, abs=CLOSE), f"{location}: {name}"
         else:
-            assert found[name] == value, f"{where}: {name}"
+            assert found[name] == value, f"{location}: {name}"
 
 
 @pytest.mark.parametrize(

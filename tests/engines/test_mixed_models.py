@@ -257,8 +257,8 @@ def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
     comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
-    judged = Drift.from_comparison(comparison)
-    assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
+    drift = Drift.from_comparison(comparison)
+    assert (drift.flagged, drift.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
         at = np.arange(3 * EACH) // EACH == k
@@ -452,13 +452,13 @@ def test_drift_of_trial_items_compares_curves_and_flags_the_moved_item(fit: Cali
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
     comparison = Comparison.from_linked_fit(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
-    judged = Drift.from_comparison(comparison)
-    assert judged.flagged == (raw.item_ids[3],)
+    drift = Drift.from_comparison(comparison)
+    assert drift.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     weights = np.exp(Grid.spanning().log_weights())
-    apart = comparison.window.curve(NODES) - comparison.published.curve(NODES)
-    np.testing.assert_allclose(differences.t[:, 0], weights @ apart, atol=0.02)
-    np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(apart))
+    difference = comparison.window.curve(NODES) - comparison.published.curve(NODES)
+    np.testing.assert_allclose(differences.t[:, 0], weights @ difference, atol=0.02)
+    np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(difference))
     losses, people = losses_of_items(comparison, Abilities.normal()), Abilities.normal()
     of_published = people.weights @ item_information(people.theta, comparison.published.curves)
     np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)

@@ -88,14 +88,14 @@ def brute_force(responses, parameters):
     return float(total.sum()), np.exp(joint - total[:, None])
 
 
-def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **of):
+def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **options):
     data = ResponseLayout.from_responses(responses, by_category=True)
     layout = ParameterLayout.from_model(
         model_of(models),
         responses.n_items,
         categories=responses.n_categories,
         given_scores=data.counts.table > 0,
-        **of,
+        **options,
     )
     return Problem(data, layout, Grid.spanning(), run, priors or Priors())
 
@@ -459,7 +459,7 @@ def test_shape_of_theta_is_chosen_by_a_test_of_normality(skewed, latent):
     scores = (rng.random((8, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
     fit = partial(fit_em, threads=1)
     found, shape = Shape.fit(
-        lambda some, model, latent, **how: fit(some, model=model, latent=latent, **how),
+        lambda some, model, latent, **options: fit(some, model=model, latent=latent, **options),
         answers(scores, categories),
         "gpcm",
         "auto",

@@ -119,11 +119,11 @@ def test_child_returns_the_engines_calibration_and_draws(
 
 
 def test_refusals_of_the_engine_raise_its_error_in_the_parent() -> None:
-    apart = np.full((200, 6), np.nan)
+    disconnected = np.full((200, 6), np.nan)
     rng = np.random.default_rng(2)
-    apart[:100, :3], apart[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
+    disconnected[:100, :3], disconnected[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
     with pytest.raises(DisconnectedDesignError, match="2 groups"):
-        PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(apart), model="2pl", data_hash="")
+        PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(disconnected), model="2pl", data_hash="")
 
 
 @pytest.mark.parametrize(

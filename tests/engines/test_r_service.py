@@ -253,10 +253,10 @@ def test_scores_from_the_service_match_the_library(service, method):
     )
     ours = score(responses, a, d, c, method=method, mean=0.2, sd=1.1)
     finite = np.isfinite(ours.theta)
-    theirs, errors = (np.array([np.nan if v is None else v for v in answer[k]]) for k in ("theta", "se"))
+    estimates, errors = (np.array([np.nan if v is None else v for v in answer[k]]) for k in ("theta", "se"))
     tolerance = 1e-9 if method == "eap" else 2e-5
-    np.testing.assert_array_equal(np.isfinite(theirs), finite)
-    np.testing.assert_allclose(theirs[finite], ours.theta[finite], atol=tolerance)
+    np.testing.assert_array_equal(np.isfinite(estimates), finite)
+    np.testing.assert_allclose(estimates[finite], ours.theta[finite], atol=tolerance)
     np.testing.assert_allclose(errors[finite], ours.se[finite], atol=tolerance)
     assert answer["versions"]["R"]
 
@@ -309,11 +309,11 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
         return {one.subject: one for one in engine_findings(named)}
 
-    there = loaded(service)["engines"]
+    engines = loaded(service)["engines"]
     findings = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
     assert findings["R IRT service"].state == "ok"
     for engine in ("mirt", "brms"):
-        assert findings[f"engine {engine}"].state == ("ok" if engine in there else "absent")
+        assert findings[f"engine {engine}"].state == ("ok" if engine in engines else "absent")
     wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
     assert (wrong.state, "does not take" in wrong.detail) == ("error", True)
     none = found(r_irt_base_url=service.url)["R IRT service"]

@@ -436,7 +436,7 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
         median = np.array([np.median(time[timed & (log.item == j)]) for j in range(120)])
         rows = np.flatnonzero(log.arrived & (log.month == month))
         item = log.item[rows]
-        judged = judge(
+        verdict = judge(
             Attempts(
                 user=log.person[rows],
                 item=item,
@@ -456,9 +456,9 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
         )
         planned = truth.counts[str(month)]
         for name in ("sandbox", "test_account", "repeat", "not_reached"):
-            assert judged.counts[name] == planned[name]
+            assert verdict.counts[name] == planned[name]
         # An honest answer at under a tenth of the median is a 5 SD accident.
-        assert judged.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
+        assert verdict.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
 
 
 def test_a_fit_of_each_sound_month_recovers_the_items(demo):

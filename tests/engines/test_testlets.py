@@ -113,9 +113,11 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
     x = np.array([[1, 0, 1, 0, 1], [0, 0, 1, 1, np.nan], [1, 1, np.nan, 0, 0], [1, 1, 1, 1, 1]])
     items = [f"i{j}" for j in range(5)]
     fit = replace(fit_em(Responses.from_wide(rng.integers(0, 2, (300, 5)), items), threads=1), a=a, d=-a * b)
-    of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
+    testlet_of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
     some, abilities = testlets._drawn(Responses.from_wide(x, items), fit, np.arange(5), None)
-    likelihood = testlets._Likelihood.from_responses(some, fit, np.arange(5), number_testlets(items, of), abilities)
+    likelihood = testlets._Likelihood.from_responses(
+        some, fit, np.arange(5), number_testlets(items, testlet_of), abilities
+    )
     sd = 0.6
     with testlets.kernels.runner(1) as run:
         found = likelihood.value(run, sd, 1.0, 1.0)
@@ -151,7 +153,7 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "of", "why"),
+    ("row", "testlet_of", "why"),
     [
         (Row(0.7), dict.fromkeys(IDS, "all"), "1 testlets with at least 2 fitted items are too few"),
         (Row(0.7), {i: i for i in IDS}, "0 testlets"),
@@ -159,9 +161,9 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
         (Row(0.7, learners=200), Row(0.7).testlets, "200 learners are too few: 300 are needed"),
     ],
 )
-def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, of: dict[str, str], why: str) -> None:
+def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, testlet_of: dict[str, str], why: str) -> None:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(8))
-    found = estimate_effect_sd(responses, fit_em(responses, threads=1), of, threads=1)
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), testlet_of, threads=1)
     assert (np.isnan(found.sd), found.as_dict()["sd"]) == (True, None)
     assert why in found.why
 
@@ -244,11 +246,11 @@ def test_robust_errors_match_the_usual_errors_if_the_model_is_true(model: str, l
         threads=1,
         testlets={"i1": "t", "i2": "t"},
     )
-    apart = 0.35 if model == "3pl" else 0.1
+    tolerance = 0.35 if model == "3pl" else 0.1
     for found, usual in ((robust.d_se, plain.d_se), (robust.a_se, plain.a_se), (robust.c_se, plain.c_se)):
         ratio = found[usual > 0] / usual[usual > 0]
         if ratio.size:
-            assert np.abs(ratio - 1).max() < apart
+            assert np.abs(ratio - 1).max() < tolerance
             assert abs(np.median(ratio) - 1) < 0.05
 
 
@@ -268,9 +270,11 @@ def test_error_of_theta_matches_the_formula_over_pairs_of_answers() -> None:
     np.testing.assert_array_equal(found.theta, plain.theta)
     for i in range(responses.n_persons):
         items = responses.item[responses.person == i]
-        told = information(plain.theta[i : i + 1], a, -a * b, 0 * a)[0]
+        item_information = information(plain.theta[i : i + 1], a, -a * b, 0 * a)[0]
         pairs = sum(
-            told[j] * told[k] for j, k in product(items, items) if j != k and places[j] == places[k] and places[j] >= 0
+            item_information[j] * item_information[k]
+            for j, k in product(items, items)
+            if j != k and places[j] == places[k] and places[j] >= 0
         )
         expected = np.sqrt(plain.se[i] ** 2 + plain.se[i] ** 4 * 0.8**2 * pairs)
         assert found.se[i] == pytest.approx(expected, rel=5e-3)
@@ -323,9 +327,12 @@ def test_information_with_effects_matches_the_variance_of_simulated_estimates() 
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
-    together, apart = Information.from_parameters(items, 0.0, effects), Information.from_parameters(items, 0.0)
-    expected, alone = 1 / together.test[0], 1 / apart.test[0]
-    assert alone == pytest.approx(1 / apart.items.sum())
+    with_effects, without_effects = (
+        Information.from_parameters(items, 0.0, effects),
+        Information.from_parameters(items, 0.0),
+    )
+    expected, alone = 1 / with_effects.test[0], 1 / without_effects.test[0]
+    assert alone == pytest.approx(1 / without_effects.items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone
 

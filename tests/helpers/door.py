@@ -175,19 +175,19 @@ class Door:
         name: str = HOST,
     ) -> Reply:
         """Send a request over TLS, with the headers unchanged."""
-        asked = http.client.HTTPConnection("127.0.0.1", self.tls)
-        asked.sock = self.connect()
+        connection = http.client.HTTPConnection("127.0.0.1", self.tls)
+        connection.sock = self.connect()
         try:
-            asked.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for given, value in [("Host", f"{name}:{self.tls}"), *(headers or [])]:
-                asked.putheader(given, value.encode("utf-8"))
+                connection.putheader(given, value.encode("utf-8"))
             if body:
-                asked.putheader("Content-Length", str(len(body)))
-            asked.endheaders(body or None)
-            answer = asked.getresponse()
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body or None)
+            answer = connection.getresponse()
             return Reply(answer.status, answer.getheaders(), answer.read())
         finally:
-            asked.close()
+            connection.close()
 
     def let_in(self) -> list[tuple[str, Seen]]:
         """Returns the requests that passed since the last call, each with the name of its server."""
@@ -251,9 +251,9 @@ def _wait_until_open(child: subprocess.Popen[bytes], door: Door) -> None:
         try:
             socket.create_connection(("127.0.0.1", door.tls), timeout=1).close()
         except OSError:
-            told = (door.folder / "stderr").read_text("utf-8")
-            assert child.poll() is None, f"nginx did not start: {told}"
-            assert time.monotonic() < deadline, f"nginx does not listen: {told}"
+            errors = (door.folder / "stderr").read_text("utf-8")
+            assert child.poll() is None, f"nginx did not start: {errors}"
+            assert time.monotonic() < deadline, f"nginx does not listen: {errors}"
             time.sleep(0.02)
         else:
             return
@@ -263,6 +263,6 @@ def bearer(token: str) -> tuple[str, str]:
     return "Authorization", f"Bearer {token}"
 
 
-def told(seen: Seen) -> dict[str, Any]:
+def user_headers(seen: Seen) -> dict[str, Any]:
     """Headers with which nginx tells a server about the user."""
     return {name: seen.header(name) for name in ("x-user", "x-org-id", "x-roles", "x-required-role")}

@@ -57,7 +57,7 @@ def proposal_of(database: Database, reference: Reference = MOVED) -> Proposal:
     return call(database, find_proposals, [reference])[0]
 
 
-def asked(database: Database) -> list[str]:
+def waiting_references(database: Database) -> list[str]:
     """Proposals that need a decision: the latest of each item."""
     return [str(p.reference) for p in latest_waiting(call(database, proposals))]
 

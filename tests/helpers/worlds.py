@@ -56,7 +56,7 @@ def calibrated(
 
 
 @pytest.fixture
-def begun(world: Settings) -> Database:
+def world_database(world: Settings) -> Database:
     """The database of `world`, in which only the anchors are published."""
     return Database(world)
 
@@ -112,10 +112,10 @@ def not_before(seconds: float, *times: timedelta) -> datetime:
     while True:
         at = datetime.now(UTC)
         of_day = at - datetime.combine(at.date(), datetime.min.time(), UTC)
-        left = min((one - of_day) % day for one in times)
-        if left > timedelta(seconds=patient(seconds)):
+        remaining = min((one - of_day) % day for one in times)
+        if remaining > timedelta(seconds=patient(seconds)):
             return at
-        time.sleep(left.total_seconds())
+        time.sleep(remaining.total_seconds())
 
 
 @pytest.fixture(scope="session")

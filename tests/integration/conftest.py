@@ -27,7 +27,7 @@ from tests.integration.sinks import HttpSink, http_sink
 def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> IrtOf:
     """`irt(settings)` gives a command line in whose environment these settings are set."""
 
-    def of(settings: Settings) -> Irt:
+    def run_with(settings: Settings) -> Irt:
         monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
         if settings.irt_pull_sources is not None:
@@ -36,7 +36,7 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
         return command_line(monkeypatch, capsys)
 
-    return of
+    return run_with
 
 
 @pytest.fixture

@@ -121,9 +121,12 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     company.run("DROP SCHEMA irt, dagster CASCADE")
     company.with_roles("irt", *OWN)
     done(typed, "restore", backup)
-    there = Database(owner)
-    assert (rows(there, "SELECT count(*) FROM attempt"), rows(there, PUBLISHED)) == (answers, in_force)
+    owner_database = Database(owner)
+    assert (rows(owner_database, "SELECT count(*) FROM attempt"), rows(owner_database, PUBLISHED)) == (
+        answers,
+        in_force,
+    )
     assert stale(owner) == {*rooms.MONTHS}
     assert company.dump("irt", "dagster") == before
     done(typed, "pull", "exams")
-    assert rows(there, "SELECT count(*) FROM attempt") == answers, "rows of the erased learner are refused"
+    assert rows(owner_database, "SELECT count(*) FROM attempt") == answers, "rows of the erased learner are refused"

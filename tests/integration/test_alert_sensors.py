@@ -92,10 +92,10 @@ class World:
                 raise dg.Failure("the month has no answers", allow_retries=False)
             return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="of_the_last", passed=self.gate)])
 
-        judged = sorted({gate.asset for gate in SET_GATES})
-        monthly = [dg.asset(name=name, partitions_def=MONTHS)(lambda: None) for name in judged]
+        assets = sorted({gate.asset for gate in SET_GATES})
+        monthly = [dg.asset(name=name, partitions_def=MONTHS)(lambda: None) for name in assets]
 
-        @dg.asset(partitions_def=MONTHS, deps=judged)
+        @dg.asset(partitions_def=MONTHS, deps=assets)
         def published_item_parameters() -> None:
             if self.failed_gates:
                 raise dg.Failure("June is held", metadata={HELD: "June is held"}, allow_retries=False)
@@ -105,7 +105,7 @@ class World:
             assets=[first, second, third, fourth, *monthly, published_item_parameters],
             asset_checks=[gate, item_gate, *map(self._set_gate, SET_GATES)],
             jobs=[
-                dg.define_asset_job("calibration", selection=[*judged, "published_item_parameters"]),
+                dg.define_asset_job("calibration", selection=[*assets, "published_item_parameters"]),
                 dg.define_asset_job("month", selection=["first", "second"]),
                 dg.define_asset_job("mirt_calibrate", selection=["first"]),
                 dg.define_asset_job("calibrate_night", selection=["first"]),
@@ -192,10 +192,10 @@ def test_failed_run_is_a_single_alert_until_its_repetition_succeeds(real_world: 
     real_world.broken = True
     for _ in range(2):
         assert (real_world.run(), real_world.told()) == (False, [("run month 2026-06", "error", JUNE, True)])
-    ((what, kind, subjects, link),) = rows(
+    ((message, kind, subjects, link),) = rows(
         Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
     )
-    assert what == "the run of month failed: the month has no answers"
+    assert message == "the run of month failed: the month has no answers"
     assert (kind, subjects) == ("steps", ["first"])
     assert link.startswith("/runs/")
     real_world.broken = False
@@ -207,9 +207,9 @@ def test_runs_under_either_name_of_a_job_share_an_alert_with_the_former_key(worl
     for name in ("mirt_calibrate", "calibrate_night"):
         world.run(name)
         world.watch()
-    ((key, what),) = rows(Database(world.settings), "SELECT key, what FROM alert")
+    ((key, message),) = rows(Database(world.settings), "SELECT key, what FROM alert")
     assert key.startswith(f"run mirt_calibrate {JUNE}|")
-    assert what == "the run of calibrate_night failed: the month has no answers"
+    assert message == "the run of calibrate_night failed: the month has no answers"
     world.broken = False
     world.run("calibrate_night")
     world.watch()
@@ -270,8 +270,8 @@ def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None
     run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_failed(run, "the run worker died without a word")
     world.watch()
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what == "the run of month failed: the run worker died without a word"
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message == "the run of month failed: the run worker died without a word"
 
 
 def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
@@ -279,9 +279,9 @@ def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
     world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
-    assert what.endswith("ask for it again")
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
+    assert message.endswith("ask for it again")
 
 
 def test_cancelled_run_opens_no_alert(world: World) -> None:
@@ -302,15 +302,17 @@ def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_can
         tags={"dagster/partition": JUNE, dg.MAX_RUNTIME_SECONDS_TAG: "10"},
         status=dg.DagsterRunStatus.STARTED,
     )
-    begun = dg.RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
+    run_record = dg.RunRecord(
+        0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.instance), "run_launcher", SimpleNamespace(terminate=lambda run_id: True))
-        check_run_timeout(world.instance, begun, logging.getLogger(), 0.0)
+        check_run_timeout(world.instance, run_record, logging.getLogger(), 0.0)
     if last_word == "canceled":
         world.instance.report_run_canceled(run)
     assert world.told() == [("run month 2026-06", "error", JUNE, True)]
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what == "the run of month failed: it took longer than it may, so it was stopped"
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message == "the run of month failed: it took longer than it may, so it was stopped"
 
 
 # -- checks ------------------------------------------------------------------------------------------
@@ -320,8 +322,8 @@ def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: Wo
     """A held month is a failed run and any number of failed checks; only the checks report it, in a single alert."""
     world.failed_gates = {"linked", "anchors_agree"}
     assert (world.run("calibration"), world.told()) == (False, [("held 2026-06", "error", JUNE, True)])
-    ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
-    assert what == "2026-06 is held: of linked; of anchors_agree"
+    ((message, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
+    assert message == "2026-06 is held: of linked; of anchors_agree"
     way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
     assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
     with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
@@ -340,8 +342,8 @@ def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(wor
     """This happens if months and invariants ran before the daemon was started."""
     world.failed_gates = {"anchors_agree"}
     assert not world.run("calibration")
-    told = ("anchors_agree", "every_month_is_green")
-    violated = [one for one in INVARIANTS if one.name in (*told, "large_drift_is_decided_on")]
+    names = ("anchors_agree", "every_month_is_green")
+    violated = [one for one in INVARIANTS if one.name in (*names, "large_drift_is_decided_on")]
     red = Violation("default", "red: anchors moved", "green", JUNE)
     call(
         Database(world.settings),
@@ -371,8 +373,8 @@ def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world:
 def test_failed_check_is_a_single_alert_with_the_remedy(world: World) -> None:
     world.gate = False
     assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
-    ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
-    assert what == "the check gate of first failed: anchors disagree"
+    ((message, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
+    assert message == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
@@ -529,8 +531,8 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
     )
 
     def switch(status: InstigatorStatus) -> InstigatorState:
-        begun = (datetime.now(UTC) - timedelta(days=10)).timestamp()
-        state = InstigatorState(origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 3 * * *", begun))
+        since = (datetime.now(UTC) - timedelta(days=10)).timestamp()
+        state = InstigatorState(origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 3 * * *", since))
         known = real_world.instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
         (real_world.instance.update_instigator_state if known else real_world.instance.add_instigator_state)(state)
         return state
@@ -553,8 +555,8 @@ def test_schedule_without_ticks_is_a_single_alert_until_its_night_has_been_mater
         assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
     ((key, severity, night, is_open),) = real_world.alerts()
     assert (key, severity, is_open) == (f"schedule {NIGHTLY.name}", "error", True)
-    ((what, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
-    assert what.startswith(f"nights of {night} was due at ")
+    ((message, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
+    assert message.startswith(f"nights of {night} was due at ")
     assert "launch nightly" in fix
     real_world.instance.report_runless_asset_event(dg.AssetMaterialization("nights", partition=night))
     assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (

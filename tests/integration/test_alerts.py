@@ -239,7 +239,7 @@ def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
 ) -> None:
     smtp.refuse = True
     raise_alert(everywhere)
-    begun = clock(everywhere)
+    started = clock(everywhere)
     arrived = deliver(Database(everywhere))
     assert arrived == {"slack": 1, "discord": 1, "email": 0, "pagerduty": 1, "webhook": 1}
     assert (undelivered(everywhere), deliver(Database(everywhere))["email"]) == ({("email", "opened")}, 0)
@@ -247,7 +247,7 @@ def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
         Database(everywhere), "SELECT attempts, next_attempt_at FROM alert_delivery WHERE channel = 'email'"
     )
     assert attempts == 1  # the second round came before its time
-    assert begun <= next_attempt - timedelta(seconds=FIRST_WAIT_S) <= clock(everywhere)
+    assert started <= next_attempt - timedelta(seconds=FIRST_WAIT_S) <= clock(everywhere)
     resolve(everywhere)
     smtp.refuse = False
     wait_is_over(everywhere)
@@ -262,12 +262,12 @@ def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, 
     http.status = 503
     raise_alert(everywhere)
     for wait in (60, 120, 240, 480, 960, 1920, 3600, 3600):
-        begun = clock(everywhere)
+        started = clock(everywhere)
         deliver(Database(everywhere))
         ((next_attempt,),) = rows(
             Database(everywhere), "SELECT next_attempt_at FROM alert_delivery WHERE channel = 'webhook'"
         )
-        assert begun <= next_attempt - timedelta(seconds=wait) <= clock(everywhere)
+        assert started <= next_attempt - timedelta(seconds=wait) <= clock(everywhere)
         wait_is_over(everywhere)
     ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
     assert "503" in error
@@ -280,9 +280,9 @@ def test_hanging_channel_does_not_delay_further_channels(
     raise_alert(everywhere)
     http.gate.clear()  # Slack, Discord, PagerDuty and the webhook take the message and never answer
     limit_s = patient(1.0)
-    begun = time.monotonic()
+    started = time.monotonic()
     arrived = deliver(Database(everywhere), limit_s=limit_s)
-    assert time.monotonic() - begun < patient(3.0)
+    assert time.monotonic() - started < patient(3.0)
     assert arrived["email"] == 1
     assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
     ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
@@ -296,7 +296,7 @@ def test_hanging_channel_does_not_delay_further_channels(
 def test_message_sent_just_before_the_timeout_counts_as_delivered(settings: Settings, http: HttpSink) -> None:
     """The channel has reported its only message, and its thread is still running."""
     with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
-    asked, may_end = Due("a", "error", "something", "look", alert_id=1, channel="webhook"), threading.Event()
+    due, may_end = Due("a", "error", "something", "look", alert_id=1, channel="webhook"), threading.Event()
 
     class Messages(list[Due]):
         def __iter__(self) -> Iterator[Due]:
@@ -304,9 +304,7 @@ def test_message_sent_just_before_the_timeout_counts_as_delivered(settings: Sett
             may_end.wait()
 
     try:
-        assert _attempts(channels(with_hook), {"webhook": Messages([asked])}, with_hook, patient(1.0)) == [
-            (asked, None)
-        ]
+        assert _attempts(channels(with_hook), {"webhook": Messages([due])}, with_hook, patient(1.0)) == [(due, None)]
     finally:
         may_end.set()
 
@@ -457,12 +455,12 @@ def test_month_that_was_red_since_its_announcement_is_announced_again(months: In
 
 def test_month_is_announced_again_after_a_failed_calibration_but_not_a_failed_report(months: Instance) -> None:
     assert months.told() == [WAITS]
-    for job, told in (("drift_report", []), ("monthly_calibration", [WAITS])):
+    for job, announced in (("drift_report", []), ("monthly_calibration", [WAITS])):
         failed = Alert(f"run {job} {FEB}|abc", "error", "the run failed", "look", partition=FEB)
         with months.database.connect() as connection:
             open_alert(connection, failed)
             resolve_alert(connection, failed.key)
-        assert months.told() == told
+        assert months.told() == announced
 
 
 def test_months_published_long_ago_are_not_announced(months: Instance) -> None:

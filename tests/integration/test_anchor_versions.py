@@ -90,8 +90,8 @@ def test_drift_compares_with_fits_that_were_linked_by_a_dropped_anchor(bank: Dat
     drop(bank, [anchor(bank)], LAST)
     link_month(bank, LAST, "run again")
     measure_month(bank, LAST)
-    (judged,) = drift_of_month(bank, store, LAST)
-    assert judged.drift.item_ids == before.drift.item_ids
+    (drift,) = drift_of_month(bank, store, LAST)
+    assert drift.drift.item_ids == before.drift.item_ids
 
 
 def folder_store_of(bank: Database) -> FolderStore:

@@ -168,9 +168,9 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
 def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
     """The commands under "The drill" of docs/how-to/backup.md, in words, with these places and this month in them."""
     block = fenced_blocks((ROOT / "docs" / "how-to" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
-    for theirs, ours in instead.items():
-        assert theirs in block
-        block = block.replace(theirs, ours)
+    for page_value, own_value in instead.items():
+        assert page_value in block
+        block = block.replace(page_value, own_value)
     place, *lines = logical_lines(block)
     return [place.split(), *(words for line in lines for words in simple_commands(line))]
 
@@ -316,16 +316,16 @@ def refused(settings: Settings, folder: Path, failure: type[Exception], message:
 
 
 @pytest.mark.parametrize(
-    ("there", "message"),
+    ("installed", "message"),
     [
         ([], "there is no pg_dump here. Install it: apt install postgresql-client-16"),
         ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
     ],
 )
 def test_backup_without_a_fitting_program_names_the_package(
-    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], message: str
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: list[Program], message: str
 ) -> None:
-    monkeypatch.setattr(programs, "installed", lambda _name: there)
+    monkeypatch.setattr(programs, "installed", lambda _name: installed)
     refused(world, tmp_path / "backups", PermanentFailure, message)
 
 
@@ -379,14 +379,14 @@ def test_killed_backup_is_never_listed_as_complete(world: Settings, tmp_path: Pa
             process.kill()
             process.wait(patient(30))
     assert process.returncode == -signal.SIGKILL
-    (left,) = folder.iterdir()
-    assert left.name.startswith(PART)
+    (unfinished,) = folder.iterdir()
+    assert unfinished.name.startswith(PART)
     assert FolderPlace(folder).names() == []
     with pytest.raises(PermanentFailure, match="is not a backup"):
-        restore(copy, left)
+        restore(copy, unfinished)
     wait_for("pg_dump ended", lambda: rooms.rows(Database(world), OURS) == [(0,)])
     long_ago = datetime.now(UTC) - timedelta(days=2)
-    os.utime(left, (long_ago.timestamp(),) * 2)
+    os.utime(unfinished, (long_ago.timestamp(),) * 2)
     made = back_up(world, folder)
     assert [path.name for path in folder.iterdir()] == [Path(made.address).name]
 

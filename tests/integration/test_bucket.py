@@ -213,12 +213,12 @@ def test_write_to_a_killed_service_is_transient_and_succeeds_after_the_restart(
     assert store.size("reports/a") == 400 * 2**20
 
 
-def at_last(asked: Callable[[], T]) -> T:
+def at_last(request: Callable[[], T]) -> T:
     """The answer of a service that was started again: it answers before it has found its files, which is transient."""
     until = time.monotonic() + patient(60)
     while True:
         try:
-            return asked()
+            return request()
         except TransientFailure:
             assert time.monotonic() < until
             time.sleep(0.5)

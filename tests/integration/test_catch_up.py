@@ -117,7 +117,7 @@ def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "asked"),
+    ("status", "requested"),
     [
         (dg.DagsterRunStatus.FAILURE, True),
         (dg.DagsterRunStatus.CANCELED, True),
@@ -127,11 +127,11 @@ def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> N
     ],
 )
 def test_failed_partition_is_requested_again_and_a_running_partition_is_not(
-    graph: Graph, status: dg.DagsterRunStatus, asked: bool
+    graph: Graph, status: dg.DagsterRunStatus, requested: bool
 ) -> None:
     graph.made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
     graph.run("aggregate_features_daily", status, **{"dagster/partition": TWO_WEEKS[-1]})
-    assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if asked else [])
+    assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if requested else [])
 
 
 def test_days_of_a_running_range_are_not_requested(graph: Graph) -> None:
@@ -190,7 +190,7 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "inventory-again"})
 
-    def asked() -> list[bool]:
+    def decisions() -> list[bool]:
         scheduled = bool(graph.tick(plan.job, tick))
         jobs = [partitions_to_run(graph.instance, one, graph.database, plan, None) for one in (by_cron, by_hand)]
         with monkeypatch.context() as timer:
@@ -202,9 +202,9 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     graph.run("prune", dg.DagsterRunStatus.SUCCESS)
     with freeze_time(tick - timedelta(minutes=1)):
         graph.run(plan.job, dg.DagsterRunStatus.SUCCESS)
-    assert asked() == [True, True, True, True]
+    assert decisions() == [True, True, True, True]
     graph.run(plan.job, status)
-    assert asked() == [False, False, True, False]
+    assert decisions() == [False, False, True, False]
     assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
 
 
@@ -226,8 +226,8 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
         with monkeypatch.context() as process:
             for name, value in environment.items():
                 process.setenv(name, value)
-            asked = start(graph.instance, settings, graph.database, "aggregate_features_daily", if_missing=if_missing)
-            return [outcome.partition for outcome in asked]
+            started = start(graph.instance, settings, graph.database, "aggregate_features_daily", if_missing=if_missing)
+            return [outcome.partition for outcome in started]
 
     unit = {"IRT_UNIT": "irt-features"}
     assert made(**unit) == [days[-3], days[-1]]
@@ -361,9 +361,9 @@ def as_job(settings: Settings) -> Settings:
 
 
 def enqueued(
-    instance: dg.DagsterInstance, _: Settings, *asked: Any, instead: Callable[[], str | None] = lambda: None
+    instance: dg.DagsterInstance, _: Settings, *arguments: Any, instead: Callable[[], str | None] = lambda: None
 ) -> str:
-    run_id, other = queued(instance, *asked), instead()
+    run_id, other = queued(instance, *arguments), instead()
     if other is None:
         return run_id
     instance.delete_run(run_id)
@@ -396,7 +396,7 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
     now = datetime.now(UTC)
     state = switch_on(instance, BANK, now - timedelta(days=9))
     tick(instance, state, now, TickStatus.STARTED)
-    (begun,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+    (started_tick,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
 
     def decides(_seconds: float) -> None:
         if schedule_asks:
@@ -404,7 +404,7 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
         else:
             assert ran_since(instance, BANK, now), "the schedule sees the command's run"
         ended = TickStatus.SUCCESS if schedule_asks else TickStatus.SKIPPED
-        instance.update_tick(begun.with_status(ended))
+        instance.update_tick(started_tick.with_status(ended))
 
     monkeypatch.setattr(starting.time, "sleep", decides)
     assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]

@@ -155,8 +155,8 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     (published,) = traced.json["publications"]
     assert (published["rule"], published["month"], traced.json["decisions"]) == ("first", "2026-06", [])
     assert all(published[name] for name in ("run_id", "data_hash"))
-    told = typed("lineage", item).out
-    assert not unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
+    lineage = typed("lineage", item).out
+    assert not unsaid(lineage, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
 def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: IrtOf) -> None:
@@ -348,10 +348,10 @@ def test_commands_use_the_daemons_queue_unless_here_is_given(
         return RunOutcome(plan.job, partition, success=True)
 
     def queued(
-        _: object, __: object, ___: object, plan: Plan, asked: str | None, **____: object
+        _: object, __: object, ___: object, plan: Plan, partitions: str | None, **____: object
     ) -> Iterator[RunOutcome]:
         made.append((plan.job, False))
-        yield RunOutcome(plan.job, asked, success=True)
+        yield RunOutcome(plan.job, partitions, success=True)
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)

@@ -169,8 +169,8 @@ def test_month_stays_open_if_a_source_has_been_silent_since_before_the_months_en
     assert bool(home.close(DUE)) is closes
 
 
-def ids_of(home: Home, where: str) -> list[str]:
-    return [one for (one,) in rows(home.database, f"SELECT attempt_id FROM response_log WHERE {where}")]
+def ids_of(home: Home, condition: str) -> list[str]:
+    return [one for (one,) in rows(home.database, f"SELECT attempt_id FROM response_log WHERE {condition}")]
 
 
 def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home) -> None:
@@ -315,10 +315,10 @@ def test_snapshot_of_a_closed_month_is_never_pruned(home: Home) -> None:
     run_sql(home.database, "UPDATE scored_snapshot SET superseded_at = '2026-06-30'")
     found, _ = SUPERSEDED_SNAPSHOTS
     with home.database.connect() as connection:
-        asked = {"before": datetime.now(UTC)}
-        assert connection.execute(found.encode(), asked).fetchall() == []
+        options = {"before": datetime.now(UTC)}
+        assert connection.execute(found.encode(), options).fetchall() == []
         connection.execute("DELETE FROM month_state")
-        assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
+        assert connection.execute(found.encode(), options).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
 
 
 def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, settings: Settings, irt: IrtOf) -> None:
@@ -327,9 +327,9 @@ def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, 
     home.come([("new", "q1")])
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
-    asked = typed(*words)
-    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
-    assert "confirmation needed" in asked.err
+    unconfirmed = typed(*words)
+    assert (unconfirmed.code, "1 late (1.0% of its answers)" in unconfirmed.out) == (2, True)
+    assert "confirmation needed" in unconfirmed.err
     assert home.closed
     done = typed(*words, "--yes")
     assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
@@ -485,10 +485,10 @@ def test_late_answer_makes_its_open_month_stale_after_the_night(world: World) ->
     world.arrive(attempt("u1", "q1", day))
     assert world.asked_months() == [], "nights know"
     world.night()
-    asked = world.asked_months()
-    assert [month for month, _ in asked] == world.months[:2]
+    requested = world.asked_months()
+    assert [month for month, _ in requested] == world.months[:2]
     world.night()
-    assert world.asked_months() == asked, "with the same run keys, so that Dagster requests them once"
+    assert world.asked_months() == requested, "with the same run keys, so that Dagster requests them once"
     world.make()
     assert (world.asked_months(), world.changed(FEATURES), world.changed(KPI_JOB)) == ([], [], [])
 
@@ -542,7 +542,7 @@ OTHERS_DAY = TODAY - timedelta(days=5)
 
 
 @pytest.fixture
-def judged(database: Database) -> Database:
+def judged_log(database: Database) -> Database:
     """Judged answers to a scale on three days, in a closed month, and before the look-back; and to another scale."""
     with database.connect() as connection:
         ensure_month_partitions(connection, month_of(OLD), month_of(TODAY))
@@ -574,37 +574,39 @@ def differing(database: Database) -> list[date]:
 
 @pytest.mark.parametrize(("rules", "days"), [({"hinted": "exclude"}, DAYS), ({"min_responses": 7}, [])])
 def test_days_of_a_rule_change_equal_the_days_that_differ_after_the_change(
-    judged: Database, rules: dict[str, object], days: list[datetime]
+    judged_log: Database, rules: dict[str, object], days: list[datetime]
 ) -> None:
-    assert differing(judged) == []
-    with judged.connect() as connection:
+    assert differing(judged_log) == []
+    with judged_log.connect() as connection:
         found = days_of_change(connection, consider_rules(connection, SCALE, rules), datetime.now(UTC))
     assert found.days == dates(days)
-    change_rules(judged, SCALE, rules)
-    assert differing(judged) == found.days
+    change_rules(judged_log, SCALE, rules)
+    assert differing(judged_log) == found.days
 
 
 def test_days_of_a_new_scale_are_the_unjudged_days_unless_its_rules_differ_from_the_defaults(
-    judged: Database,
+    judged_log: Database,
 ) -> None:
-    run_sql(judged, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
+    run_sql(judged_log, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
     found = []
     for rules in ("{}", '{"min_responses": 7}', '{"hinted": "exclude"}'):
-        run_sql(judged, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
-        found.append(call(judged, days_of_new_scale, SCALE, datetime.now(UTC)).days)
+        run_sql(judged_log, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
+        found.append(call(judged_log, days_of_new_scale, SCALE, datetime.now(UTC)).days)
     unjudged = dates([DAYS[1], OTHERS_DAY])
     assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 
 
 def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
-    judged: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(settings)
     assert "to be judged" not in typed("scale", "set", "min_responses=7", *SIGNED).out
-    asked = typed("scale", "set", "hinted=exclude", *SIGNED)
+    unconfirmed = typed("scale", "set", "hinted=exclude", *SIGNED)
     days = f"to be judged: three days, {DAYS[0]:%Y-%m-%d} to {DAYS[-1]:%Y-%m-%d}"
     closed = f"; closed months keep their rules: {month_of(CLOSED)}"
-    assert not unsaid(asked.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"), asked.out
+    assert not unsaid(unconfirmed.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"), (
+        unconfirmed.out
+    )
     asked_for: list[str] = []
 
     def queued(

@@ -264,7 +264,7 @@ def test_unreadable_table_opens_an_alert_and_the_second_copy_continues(
 
 
 def test_locked_table_is_read_next_time(copies: Copies) -> None:
-    with copies.database.connect() as theirs:
-        theirs.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
+    with copies.database.connect() as connection:
+        connection.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
         assert "question: its table is locked" in copies.tick()
     assert ({*copies.tick().split("; ")}, copies.rows(ALERTS)) == ({"question: unchanged", "learner: unchanged"}, [])

@@ -322,13 +322,13 @@ def test_repeated_drift_comparison_changes_no_rows_or_alerts(
 def test_unlinked_month_states_the_reason_and_stores_no_drift(world: Settings) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM item_drift")
-    (judged,) = drift_of_month(database, folder_store(world), MONTHS[0])
-    assert "no converged fit" in judged.why
+    (drift,) = drift_of_month(database, folder_store(world), MONTHS[0])
+    assert "no converged fit" in drift.why
     assert rows(database, "SELECT count(*) FROM item_drift") == [(0,)]
 
 
 def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month() -> None:
-    judged = [
+    drifts = [
         ("a", "2026-01", "medium", {}),
         ("a", "2026-03", "high", {"change": {"kind": "leak"}}),
         ("a", "2026-04", "none", {}),
@@ -338,7 +338,7 @@ def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month
         ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # few answers as expected end no alert
         ("c", "2026-03", "medium", {"proportion_correct": {"n": 60}}),
     ]
-    found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(judged)]
+    found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(drifts)]
     assert found == [
         ("a", "2026-01", "2026-04", "high", "leak"),
         ("a", "2026-05", None, "medium", "drift"),
@@ -363,7 +363,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
                       WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < '2026-06-15')"""
     run_sql(database, model_before, ('"rasch"',))
     try:
-        (judged,) = drift_of_month(database, store, MONTHS[1])
+        (drift,) = drift_of_month(database, store, MONTHS[1])
         assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"
         with database.connect() as connection:
             information = judge_information(connection, store, MONTHS[1], read_scales(connection)[SCALE])
@@ -380,7 +380,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
             run_sql(database, "UPDATE question SET meta = %s::jsonb WHERE item_id = %s", (meta, item))
         run_sql(database, model_before, ('"2pl"',))
         drift_of_month(database, store, MONTHS[1])
-    across = judged.drift.across_models
+    across = drift.drift.across_models
     assert sorted(item for item, models in across.items() if models == ("3pl", "2pl")) == named
     assert ("rasch", "2pl") in across.values(), "first published by the first month"
     (delta_a, delta_b, delta_c, p), details = stored[named[0]]
@@ -390,7 +390,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
     assert 0 <= p <= 1
     assert "trend" not in details
     assert set(across).isdisjoint(information.found.loss.items.item_ids)
-    own = next(item for item in judged.drift.item_ids if item not in across)
+    own = next(item for item in drift.drift.item_ids if item not in across)
     assert "across_models" not in stored[own][1]
     assert stored[own][0][1] is not None
 
@@ -420,7 +420,7 @@ def test_covariance_of_a_published_c_is_read_from_its_fit(
         )
         of_window = frozen_anchors(connection, scale)
         connection.rollback()
-    by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
+    by_month = np.array([fitted is not None and fitted.mean is not None for fitted in in_force.fitted])
     assert set(by_month) == {True, False}
     assert (in_force.further_cov[by_month, 0] == known).all()
     assert not in_force.further_cov[~by_month].any()

@@ -133,12 +133,12 @@ def live(settings: Settings) -> tuple[Database, datetime]:
 
 def test_every_statement_of_the_documents_is_extracted(shared: Path) -> None:
     """The expected number is from a second count: lines at which a statement begins."""
-    begun = 0
+    n_beginnings = 0
     for document in (shared / "requirements").glob("*.md"):
         for line in document.read_text("utf-8").splitlines():
-            begun += line.startswith(("SELECT", "WITH ")) or 'c "SELECT' in line
+            n_beginnings += line.startswith(("SELECT", "WITH ")) or 'c "SELECT' in line
     unions = sum(statement.count("UNION ALL") for statement in statements(shared))
-    assert len(statements(shared)) == begun - unions > 10
+    assert len(statements(shared)) == n_beginnings - unions > 10
 
 
 def test_the_documents_sql_runs_unchanged_and_gives_sensible_rows(

@@ -151,8 +151,8 @@ def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
-    asked = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
-    assert (asked.code, unsaid(asked.out + asked.err, "no PDF: ", "pip install typst")) == (1, [])
+    command = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
+    assert (command.code, unsaid(command.out + command.err, "no PDF: ", "pip install typst")) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 

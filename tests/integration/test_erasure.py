@@ -244,8 +244,8 @@ def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[
     database = Database(settings)
     assert named_in(settings) == []
     assert snapshots(settings) == files
-    judged = "SELECT count(*), count(learner_key) FROM attempt_verdict LEFT JOIN learner USING (learner_key)"
-    [(n, of_learners)] = rows(database, judged)
+    verdicts = "SELECT count(*), count(learner_key) FROM attempt_verdict LEFT JOIN learner USING (learner_key)"
+    [(n, of_learners)] = rows(database, verdicts)
     assert 0 < n == of_learners
     with database.connect() as connection:
         changed = [changed_partitions(connection, asset, window_of) for asset, window_of in FROM_VERDICTS.items()]
@@ -370,8 +370,8 @@ def test_killed_erasure_is_completed_by_the_next_call(
     kill_erasure(world, name, calls)
     assert (rows(database, "SELECT count(*) FROM response_log WHERE user_id = %s", (USER,))[0][0] > 0) == rows_left
     typed = irt(world)
-    [begun] = typed("learner", "erasures", "--json").json
-    assert begun["finished_at"] is None
+    [erasure] = typed("learner", "erasures", "--json").json
+    assert erasure["finished_at"] is None
     assert "is erased: erasure 1" in erase(typed, "--yes")
     assert_erased(world, before, files)
 
@@ -446,20 +446,20 @@ def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
     database = Database(world)
     settings = pulled(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
-    [there] = rows(database, LEFT_THERE, (USER,))
+    [remaining] = rows(database, LEFT_THERE, (USER,))
     for clause, why in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
         text = settings.irt_pull_sources.read_text().replace(" AND correct", clause)  # type: ignore[union-attr]
         settings.irt_pull_sources.write_text(text)  # type: ignore[union-attr]
         refused = irt(settings)(*words)
         assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
-        assert rows(database, LEFT_THERE, (USER,)) == [there]
+        assert rows(database, LEFT_THERE, (USER,)) == [remaining]
         assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
     settings.irt_pull_sources.write_text(  # type: ignore[union-attr]
         re.sub(r"  erase: .*\n", "", text)
     )
     done = irt(settings)(*words)
     assert done.code == 0, done.err
-    assert f"lms still has {there[0]} rows of the learner" in " ".join(done.err.split())
+    assert f"lms still has {remaining[0]} rows of the learner" in " ".join(done.err.split())
 
 
 @pytest.mark.ci
@@ -553,8 +553,8 @@ def test_refused_rows_of_an_erased_learner_are_found_by_their_mapped_id(
     with database.connect() as connection:
         begin(connection, user, "Kim", "asked to")
         drop_refused(connection, partial(holds, user))
-    left = [row for row in refused(database) if row[0] != "ragged_row"]
-    assert [row[:2] for row in left] == [("bad_score", "x")]
+    remaining = [row for row in refused(database) if row[0] != "ragged_row"]
+    assert [row[:2] for row in remaining] == [("bad_score", "x")]
     if made not in ("integers", "spaces"):
         assert all(row[1:] == ("", "") for row in refused(database) if row[0] == "ragged_row")
     before = len(refused(database))

@@ -241,13 +241,13 @@ def test_exporter_counts_undelivered_messages_of_configured_channels(world: Sett
             open_alert(connection, Alert(name, "error", "something", "look"))
         queue(connection, ["slack", "webhook"])
         connection.execute("UPDATE alert_delivery SET delivered_at = now() WHERE channel = 'slack' AND alert_id = 1")
-    told = world.model_copy(
+    settings = world.model_copy(
         update={
             "slack_webhook_url": SecretStr("https://hooks.slack.com/services/T/B/x"),
             "alert_email": "a@example.org",
         }
     )
-    assert read(told)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
+    assert read(settings)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
 
 
 def test_exporter_has_open_violations_and_the_last_times_of_invariants_and_night(world: Settings) -> None:

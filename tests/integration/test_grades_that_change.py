@@ -56,14 +56,14 @@ def log(database: Database) -> Database:
 
 
 @pytest.fixture
-def beside() -> Iterator[Callable[..., Future[Any]]]:
+def run_concurrently() -> Iterator[Callable[..., Future[Any]]]:
     """`beside(database, function, *arguments)` runs it in another thread until it is done or waits for a lock."""
     with ThreadPoolExecutor(1) as pool:
 
         def start(database: Database, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            begun = pool.submit(function, *arguments)
-            wait_for("an end or a lock", lambda: begun.done() or bool(rows(database, WAITS)), pause=0.01)
-            return begun
+            future = pool.submit(function, *arguments)
+            wait_for("an end or a lock", lambda: future.done() or bool(rows(database, WAITS)), pause=0.01)
+            return future
 
         yield start
 
@@ -92,21 +92,21 @@ def grades(database: Database) -> dict[str, bool]:
     return dict(rows(database, "SELECT attempt_id, correct FROM response_log ORDER BY 1"))  # type: ignore[arg-type]
 
 
-def test_uncommitted_answers_of_a_post_are_scored_by_the_new_key(log: Database, beside: Any) -> None:
+def test_uncommitted_answers_of_a_post_are_scored_by_the_new_key(log: Database, run_concurrently: Any) -> None:
     with log.connect() as connection:
         assert take(connection, attempt(4, response="A", correct=None)) == ["accepted"]
-        changing = beside(log, to_key_b, log)
+        changing = run_concurrently(log, to_key_b, log)
     changing.result()
     assert grades(log) == {"a1": False, "a2": True, "a3": True, "a4": False}
 
 
 def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
-    log: Database, beside: Any, monkeypatch: pytest.MonkeyPatch
+    log: Database, run_concurrently: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, posts = corrections._correction, []
 
     def correction(*given: Any) -> Any:
-        posts.append(beside(log, post, log, attempt(4, response="A", correct=None)))
+        posts.append(run_concurrently(log, post, log, attempt(4, response="A", correct=None)))
         return usual(*given)
 
     monkeypatch.setattr(corrections, "_correction", correction)
@@ -116,19 +116,19 @@ def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
 
 
 def test_full_credit_of_an_uncommitted_post_follows_the_banks_new_maximum(
-    log: Database, beside: Any, tmp_path: Path
+    log: Database, run_concurrently: Any, tmp_path: Path
 ) -> None:
     bank = written(tmp_path, "item_id,max_score\ns,3\n")
     with log.connect() as connection:
         take(connection, attempt(4, item_id="s", score=2))
-        changing = beside(log, import_bank_file, log, QUESTIONS, bank)
+        changing = run_concurrently(log, import_bank_file, log, QUESTIONS, bank)
     changing.result()
     assert (grades(log)["a3"], grades(log)["a4"]) == (False, False)
 
 
 @pytest.mark.parametrize("accepted", [1, 0])
 def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
-    log: Database, beside: Any, tmp_path: Path, accepted: int
+    log: Database, run_concurrently: Any, tmp_path: Path, accepted: int
 ) -> None:
     post(log, attempt(4, item_id="new", correct=None, score=1))
     given = attempt(6, item_id="new", correct=None, score=3, completed_at="2026-06-04T00:00:00Z")
@@ -141,7 +141,7 @@ def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
 
     with log.connect() as connection:
         take(connection, attempt(5, item_id="new", correct=None, score=1))
-        importing_it = beside(log, importing)
+        importing_it = run_concurrently(log, importing)
     assert importing_it.result().accepted == accepted
     assert (grades(log)["a4"], grades(log)["a5"]) == (False, False)
 
@@ -182,7 +182,7 @@ def test_import_by_a_key_fails_if_the_key_changes_during_its_reading(
 
 
 def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
-    log: Database, settings: Settings, beside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Database, settings: Settings, run_concurrently: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = Company(log.url, tmp_path / "sources.yaml")
     company.run(
@@ -202,7 +202,7 @@ def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
     def recorded_rules(connection: Any) -> Any:
         found = usual(connection)
         if not changes:
-            changes.append(beside(log, to_key_b, log))
+            changes.append(run_concurrently(log, to_key_b, log))
         return found
 
     monkeypatch.setattr(pulling, "recorded_rules", recorded_rules)
@@ -211,9 +211,9 @@ def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
     assert grades(log)["4"] is False
 
 
-def test_uncommitted_correction_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
+def test_uncommitted_correction_is_withdrawn_with_its_answer(log: Database, run_concurrently: Any) -> None:
     with log.connect() as connection:
         take(connection, attempt(1, response="B", correct=None, revision=1))
-        withdrawing = beside(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))
+        withdrawing = run_concurrently(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))
     assert withdrawing.result().answers == 2
     assert grades(log).keys() == {"a3"}

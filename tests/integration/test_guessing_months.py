@@ -223,9 +223,9 @@ def origin_fit(database: Database) -> Calibration:
 
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        judged = proposed_window(connection, *Month(FIRST).bounds, {SCALE: scale})
-        request = build_fit_request(connection, judged.table, scale, Month(FIRST).start, None)
-    return fit(EmEngine(1), request, judged.data_hash).calibration
+        window = proposed_window(connection, *Month(FIRST).bounds, {SCALE: scale})
+        request = build_fit_request(connection, window.table, scale, Month(FIRST).start, None)
+    return fit(EmEngine(1), request, window.data_hash).calibration
 
 
 def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: Settings) -> None:
@@ -244,9 +244,9 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     dropped = anchors.item_ids[3]
     change_anchors(database, "drop_anchor", SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
     with database.connect() as connection:
-        left = read_anchors(connection, SCALE, 2)
+        remaining = read_anchors(connection, SCALE, 2)
     keep = np.repeat([item != dropped for item in anchors.item_ids], 2)
-    assert np.array_equal(left.joint_cov, joint[np.ix_(keep, keep)])
+    assert np.array_equal(remaining.joint_cov, joint[np.ix_(keep, keep)])
 
 
 def test_bank_anchors_have_no_joint_covariance(settings: Settings) -> None:

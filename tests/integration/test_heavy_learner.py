@@ -53,12 +53,12 @@ PRACTISE = """
 
 
 @contextmanager
-def in_time(what: str) -> Iterator[None]:
+def in_time(step: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds = time.perf_counter() - began
-    print(f"{what}: {seconds:.1f} s")
-    assert seconds < patient(LONGEST_STEP_S), what
+    print(f"{step}: {seconds:.1f} s")
+    assert seconds < patient(LONGEST_STEP_S), step
 
 
 @pytest.fixture(scope="module")

@@ -144,12 +144,12 @@ def test_learner_report_has_the_name_as_text(hostile: Settings, tmp_path: Path) 
         look_at(page.read_text("utf-8"), paper.read_bytes(), (user,))
 
 
-@pytest.mark.parametrize("what", ["parameters", "abilities", "flags"])
-def test_an_export_has_no_formula(hostile: Settings, what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["parameters", "abilities", "flags"])
+def test_an_export_has_no_formula(hostile: Settings, table: str, tmp_path: Path) -> None:
     with Database(hostile).connect() as connection:
-        frame = read_export(connection, what, END)  # type: ignore[arg-type]
-    named = frame["user_id" if what == "abilities" else "item_id"]
-    assert what == "flags" or len({*named} & {*NAMES}) > len(NAMES) / 2
+        frame = read_export(connection, table, END)  # type: ignore[arg-type]
+    named = frame["user_id" if table == "abilities" else "item_id"]
+    assert table == "flags" or len({*named} & {*NAMES}) > len(NAMES) / 2
     for kind in ("csv", "xlsx", "parquet"):
         write_export(frame, kind, tmp_path / f"x.{kind}")  # type: ignore[arg-type]
     assert formulas(tmp_path / "x.csv", frame) == []

@@ -256,9 +256,9 @@ def test_a_mapping_may_name_the_revision(database: Database, imported: Import, t
     imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
     mapping = tmp_path / "theirs.yaml"
     mapping.write_text("columns: {attempt_id: id, user_id: u, item_id: i, completed_at: t, correct: c, revision: v}")
-    theirs = tmp_path / "theirs.csv"
-    theirs.write_text("id,u,i,t,c,v\na0,u0,q0,2026-07-01T12:00:00Z,1,12\n")
-    assert imported(theirs, mapping=mapping).corrected == 1
+    log = tmp_path / "theirs.csv"
+    log.write_text("id,u,i,t,c,v\na0,u0,q0,2026-07-01T12:00:00Z,1,12\n")
+    assert imported(log, mapping=mapping).corrected == 1
     assert query(database, STORED)[0] == ("a0", 12, "u0", True, "2026-07-01")
 
 
@@ -428,8 +428,8 @@ def test_rows_refused_before_an_erasure_began_are_stored_without_their_text(data
     with database.connect() as connection:
         arrival = Arrival(connection, "file", "log.csv", unseen)
         arrival.refuse([Refused("log.csv", 2, "bad_time", "never", "ann,q1,never")])
-        with database.connect() as beside:
-            beside.execute(
+        with database.connect() as concurrent:
+            concurrent.execute(
                 "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES ('x', 'salt', 'me', 'asked')"
             )
         arrival.note()
@@ -509,11 +509,11 @@ def test_new_month_partitions_are_filled_like_existing_partitions(
 
 
 def test_progress_never_decreases_and_ends_at_its_total(imported: Import, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: told.append(args))
-    assert ([done for done, _ in told], told[-1][0], len({total for _, total in told})) == (
-        sorted(done for done, _ in told),
-        told[-1][1],
+    progress: list[tuple[int, int | None]] = []
+    imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: progress.append(args))
+    assert ([done for done, _ in progress], progress[-1][0], len({total for _, total in progress})) == (
+        sorted(done for done, _ in progress),
+        progress[-1][1],
         1,
     )
 

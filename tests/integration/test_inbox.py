@@ -350,12 +350,12 @@ def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, m
 
 
 def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
+    vanished, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
     real = os.open
 
     def as_another_account(path: Any, *options: Any, **more: Any) -> int:
         if path == "gone.csv":
-            Path(gone).unlink()
+            Path(vanished).unlink()
         if path == "shut.csv":
             raise PermissionError(13, "Permission denied", closed)
         return real(path, *options, **more)

@@ -164,16 +164,16 @@ def test_test_information_is_the_sum_of_its_items_and_its_se_the_inverse_root(fo
         np.testing.assert_allclose(test[side], np.sum([c[side] for c in compared], axis=0), rtol=1e-4)
     in_force = [row for row in items.values() if row["status"] != "new"]
     whole = np.sum([row["curve"]["now"] or row["curve"]["published"] for row in in_force], axis=0)
-    left = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
-    wanted = {"in_force": whole, "without_flagged": np.sum(left, axis=0), "se_now": 1 / np.sqrt(test["now"])}
+    curves = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
+    wanted = {"in_force": whole, "without_flagged": np.sum(curves, axis=0), "se_now": 1 / np.sqrt(test["now"])}
     np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
 
 
 def test_severity_of_an_item_equals_the_severity_in_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
     database, store = Database(made_up), folder_store(made_up)
     drift_of_month(database, store, MONTH)
-    judged = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
-    assert (judged, judged[FEW], {item for item, level in judged.items() if level == "high"}) == (
+    severities = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
+    assert (severities, severities[FEW], {item for item, level in severities.items() if level == "high"}) == (
         {item: row["severity"] for item, row in found.items() if item and row["severity"]},
         "none",  # by its proportion correct
         set(found[""]["drifted_items"]),
@@ -184,8 +184,8 @@ def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
     made_up: Settings, instance: dg.DagsterInstance
 ) -> None:
     result = Graph(made_up, instance).run(MONTH, DRIFT_JOB)
-    judged = checks(result)
-    items, test = judged["no_item_lost_information"], judged["the_test_kept_its_information"]
+    evaluations = checks(result)
+    items, test = evaluations["no_item_lost_information"], evaluations["the_test_kept_its_information"]
     assert (
         items.passed,
         items.severity,
@@ -278,8 +278,8 @@ def with_gaps(settings: Settings) -> Gaps:
     run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (unanswered,))
     run_sql(database, "DELETE FROM question WHERE item_id = %s", (vanished,))
     calibrate(settings, MONTHS[1])
-    (judged,) = drift_of_month(database, store, MONTHS[1])
-    return Gaps(easier, sound, vanished, unanswered, judged)
+    (drift,) = drift_of_month(database, store, MONTHS[1])
+    return Gaps(easier, sound, vanished, unanswered, drift)
 
 
 def _published_and_answered(database: Database) -> list[str]:
@@ -354,9 +354,9 @@ def test_easier_item_opens_an_alert_and_checks_name_the_easier_and_the_vanished_
         Database(world_with_gaps), "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (gaps.easier,)
     )
     assert opened == [(MONTHS[1], "high")]
-    judged = checks(Graph(world_with_gaps, instance).run(MONTHS[1], DRIFT_JOB))
-    assert gaps.easier in (judged["no_item_drifted_far"].description or "")
-    bank = judged["published_items_are_in_the_bank"]
+    evaluations = checks(Graph(world_with_gaps, instance).run(MONTHS[1], DRIFT_JOB))
+    assert gaps.easier in (evaluations["no_item_drifted_far"].description or "")
+    bank = evaluations["published_items_are_in_the_bank"]
     assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{gaps.vanished} (it is no longer in the bank)" in (bank.description or "")
 

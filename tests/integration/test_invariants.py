@@ -1058,11 +1058,11 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
 
 
 def test_red_month_reported_by_its_checks_opens_no_second_alert(days: History) -> None:
-    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
+    invariant = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
     call(days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
-    days.look("default", partition="2026-06", invariant=told)
+    days.look("default", partition="2026-06", invariant=invariant)
     assert len(days.alerts()) == 1
-    days.look("default", partition="2026-07", invariant=told)
+    days.look("default", partition="2026-07", invariant=invariant)
     assert len(days.alerts()) == 2
 
 
@@ -1079,8 +1079,8 @@ def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
 def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None:
     result = materialise(settings)
     assert result.success
-    judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
-    assert judged == {one.name: True for one in INVARIANTS}
+    passed = {name: evaluation.passed for name, evaluation in checks(result).items()}
+    assert passed == {one.name: True for one in INVARIANTS}
     reported = metadata(result, "invariant_report")
     assert reported["in a sentence"].startswith("incomplete (")
     assert "nothing is published yet" in reported["not tested"]

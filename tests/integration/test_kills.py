@@ -32,8 +32,8 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
         small_world(tmp_path / "killed", months) as settings,
         running_stack(settings, "irt_assets.definitions") as stack,
     ):
-        made, asked = kills.kill_while_backfilling(stack, months, KILLS, random.Random(3), (1.0, 4.0))
-        kills.until_whole(stack, months, asked, WHOLE_WITHIN_S)
+        made, requests = kills.kill_while_backfilling(stack, months, KILLS, random.Random(3), (1.0, 4.0))
+        kills.until_whole(stack, months, requests, WHOLE_WITHIN_S)
         shown_states = kills.said_by_status(stack)
         assert kills.left_behind(stack) == []
         assert kills.differences(kills.rows_of_months(stack.database), wanted) == {}
@@ -41,7 +41,7 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
 
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
-        assert asked.again <= killed_for_good  # nobody asks again for what the daemon repeats
-        assert asked.stale <= set(months[1:])  # fitted before the first, which was repeated
+        assert requests.again <= killed_for_good  # nobody asks again for what the daemon repeats
+        assert requests.stale <= set(months[1:])  # fitted before the first, which was repeated
         assert {partition for (partition,) in rows(stack.database, RUNS_TOLD)} <= killed_for_good
     print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

@@ -178,11 +178,11 @@ def test_pod_of_a_run_equals_the_daemons_pod_without_its_token(cluster: Cluster)
         "limits": {"memory": "64Gi"},
     }
     here = {"restartPolicy", "imagePullSecrets"}
-    there = {"containers", "initContainers"}
+    kinds = {"containers", "initContainers"}
     assert pod.pop("automountServiceAccountToken") is False, "a run asks the API server for nothing"
     assert daemon["automountServiceAccountToken"] is True
     assert ({name: pod[name] for name in pod.keys() - here}, pod["restartPolicy"], job["spec"]["backoffLimit"]) == (
-        {name: daemon[name] for name in daemon.keys() - there - {"automountServiceAccountToken"}},
+        {name: daemon[name] for name in daemon.keys() - kinds - {"automountServiceAccountToken"}},
         "Never",
         0,
     )

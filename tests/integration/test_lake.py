@@ -166,7 +166,7 @@ def test_day_is_exported_again_if_its_verdicts_are_newer(logged: Database, lake:
     assert (export(logged, lake).written, read(lake), list(faults(lake))) == ([DAYS[0]], in_postgres(logged), [])
     run_sql(logged, "TRUNCATE attempt_verdict")
     export(logged, lake)
-    hashes = [[of[day].data_hash for day in DAYS[1:]] for of in (before, lake.manifests())]
+    hashes = [[manifests[day].data_hash for day in DAYS[1:]] for manifests in (before, lake.manifests())]
     assert hashes[0] == hashes[1], "without verdicts, days have the hashes of earlier releases"
 
 
@@ -369,10 +369,10 @@ def test_night_exports_finished_days_to_the_lake_after_judging(
 def failing_once(error: Exception) -> Callable[..., exports.Exported]:
     failures = [error]
 
-    def export_days_or_fail(*asked: Any) -> exports.Exported:
+    def export_days_or_fail(*arguments: Any) -> exports.Exported:
         if failures:
             raise failures.pop()
-        return export_days(*asked)
+        return export_days(*arguments)
 
     return export_days_or_fail
 

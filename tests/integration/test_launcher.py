@@ -136,9 +136,9 @@ def test_second_stack_on_the_same_home_is_refused_with_the_address_of_the_first(
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
 def test_port_in_use_is_refused_with_its_setting(tmp_path: Path, stack: Harness) -> None:
-    asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
+    settings = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
     with pytest.raises(StackError, match="IRT_UI_PORT"):
-        Stack(asked, stack.database, module=TOY).start()
+        Stack(settings, stack.database, module=TOY).start()
 
 
 @pytest.mark.ci
@@ -280,18 +280,18 @@ def runs(settings: Settings) -> Iterator[Runs]:
 
 def test_run_with_a_dead_process_is_failed_by_the_next_command(runs: Runs) -> None:
     """A killed `irt calibrate` used to block its month permanently if no daemon ran."""
-    lost, mine = runs.started(pid=ENDED), runs.started()
+    lost, own_run = runs.started(pid=ENDED), runs.started()
     reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
     assert runs.busy == {MONTH}
     assert sorted(fail_lost_runs(runs.instance)) == sorted([lost, reused])
     assert runs.status(lost) is runs.status(reused) is dg.DagsterRunStatus.FAILURE
-    assert runs.status(mine) is dg.DagsterRunStatus.STARTED
-    assert [one.run_id for one in stuck_runs(runs.instance)] == [mine]
+    assert runs.status(own_run) is dg.DagsterRunStatus.STARTED
+    assert [one.run_id for one in stuck_runs(runs.instance)] == [own_run]
 
 
 def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None:
-    mine = json.loads(own_worker_tags()[WORKER_TAG])
-    record = {name: mine[name] for name in ("host", "boot")}
+    worker = json.loads(own_worker_tags()[WORKER_TAG])
+    record = {name: worker[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
     assert fail_lost_runs(runs.instance) == []
     with freeze_time(datetime.now(UTC) - timedelta(minutes=3)):  # it was last written to then

@@ -182,18 +182,18 @@ def test_lost_report_is_rewritten_and_report_of_an_excluded_learner_is_deleted(
     database: Database, store: FolderStore
 ) -> None:
     write(database, store)
-    lost, gone = EXPECTED[0], EXPECTED[1]
+    lost, excluded = EXPECTED[0], EXPECTED[1]
     store.delete(key(WEEK, lost, "pdf"))
     store.put("reports/2026-11-02/u01.pdf", b"of another week")
     run_sql(
         database,
         "INSERT INTO learner VALUES (%s, '{}', true) ON CONFLICT (user_id) DO UPDATE SET is_test = true",
-        (gone,),
+        (excluded,),
     )
-    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s", (gone,))
+    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s", (excluded,))
     written = write(database, store)
     assert (written.made, written.removed) == (1, 2)
-    assert gone not in {row[0] for row in artifacts(database)}
+    assert excluded not in {row[0] for row in artifacts(database)}
     assert (
         len(files(store)),
         all(store.exists(name) for name in (key(WEEK, lost, "pdf"), "reports/2026-11-02/u01.pdf")),
@@ -331,17 +331,17 @@ def test_topics_are_compared_by_eligible_answers_at_the_learners_level(database:
         if not facts.levels or facts.scale_id is None:
             assert not any(topic.judged for topic in facts.topics)
             continue
-        told: dict[str, list[tuple[float, float]]] = {}
+        answered: dict[str, list[tuple[float, float]]] = {}
         for at, item, score in eligible[facts.scale_id].get(facts.user_id, []):
             topic = WORLD.items[item][1]
             if at >= END - EIGHT_WEEKS and topic and item in WORLD.published[facts.scale_id]:
                 a, b, c = WORLD.published[facts.scale_id][item]
                 logistic = 1 / (1 + math.exp(-a * (facts.levels[-1].theta - b)))
                 p, slope = c + (1 - c) * logistic, a * (1 - c) * logistic * (1 - logistic)
-                told.setdefault(topic, []).append(((score - p) * slope / (p * (1 - p)), slope**2 / (p * (1 - p))))
+                answered.setdefault(topic, []).append(((score - p) * slope / (p * (1 - p)), slope**2 / (p * (1 - p))))
         for topic in facts.topics:
-            gradients, informations = zip(*told.get(topic.topic_id, [(0.0, 0.0)]), strict=True)
-            assert topic.judged == len(told.get(topic.topic_id, ()))
+            gradients, informations = zip(*answered.get(topic.topic_id, [(0.0, 0.0)]), strict=True)
+            assert topic.judged == len(answered.get(topic.topic_id, ()))
             if topic.judged:
                 checked += 1
                 total = sum(informations) + 4
@@ -501,10 +501,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
+    "signal_number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
 )
 def test_killed_run_resumes_at_the_first_missing_learner(
-    database: Database, settings: Settings, store: FolderStore, tmp_path: Path, how: signal.Signals
+    database: Database, settings: Settings, store: FolderStore, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED, "utf-8")
@@ -522,7 +522,7 @@ def test_killed_run_resumes_at_the_first_missing_learner(
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
-        process.send_signal(how)
+        process.send_signal(signal_number)
         go_on.touch()  # what is under way may end
         process.wait(patient(60))
     finally:
@@ -530,10 +530,10 @@ def test_killed_run_resumes_at_the_first_missing_learner(
         process.wait()
     _, alive = psutil.wait_procs(children, timeout=patient(30))
     assert alive == [], "processes that make pages outlived the run"
-    there = len(artifacts(database))
-    assert 6 <= there < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
+    n_written = len(artifacts(database))
+    assert 6 <= n_written < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
     written = write(database, store, pool=processes)
-    assert written.kept >= there / 2 - 1
+    assert written.kept >= n_written / 2 - 1
     assert written.made == len(EXPECTED) - written.kept
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 

@@ -106,7 +106,7 @@ def answered(postgres: EmbeddedPostgres, migrated_template: str) -> str:
 
 
 @pytest.fixture
-def begun(postgres: EmbeddedPostgres, answered: str) -> str:
+def origin_template(postgres: EmbeddedPostgres, answered: str) -> str:
     """Template database: `answered` with the first month as the origin."""
     made_once(postgres, "template_misfit_origin", answered, begin_with_the_first, **OF_MONTHS)
     return "template_misfit_origin"
@@ -119,8 +119,8 @@ def log(postgres: EmbeddedPostgres, answered: str, tmp_path: Path) -> Iterator[S
 
 
 @pytest.fixture
-def world(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> Iterator[Settings]:
-    with template_copy(postgres, begun, tmp_path, **OF_MONTHS) as settings:
+def world(postgres: EmbeddedPostgres, origin_template: str, tmp_path: Path) -> Iterator[Settings]:
+    with template_copy(postgres, origin_template, tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
@@ -211,8 +211,8 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
         f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",
         "the origin window 2026-10-01 to 2026-11-01",
     )
-    for where in (output, month.held_by[ACCEPTED]):
-        assert are_of_one_ability(where), where
+    for text in (output, month.held_by[ACCEPTED]):
+        assert are_of_one_ability(text), text
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
     assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
@@ -286,9 +286,9 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
 
 
 @pytest.fixture
-def values_of_anchors(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> dict[str, dict[str, float]]:
+def values_of_anchors(postgres: EmbeddedPostgres, origin_template: str, tmp_path: Path) -> dict[str, dict[str, float]]:
     names = ("a", "b", "a_se", "b_se", "cov_ab")
-    with template_copy(postgres, begun, tmp_path / "with values", **OF_MONTHS) as settings:
+    with template_copy(postgres, origin_template, tmp_path / "with values", **OF_MONTHS) as settings:
         found = rows(Database(settings), f"SELECT item_id, {', '.join(names)} FROM anchor_set")
     return {item: dict(zip(names, values, strict=True)) for item, *values in found}
 
@@ -325,11 +325,11 @@ def are_of_one_ability(sentence: str) -> bool:
 def move_answers(database: Database, month: str, other: str) -> None:
     """Move the answers of a month to the same days of another month."""
     start, end = Month(month).bounds
-    apart = start - Month(other).start
+    shift = start - Month(other).start
     run_sql(
         database,
         "UPDATE response_log SET completed_at = completed_at - %s WHERE completed_at >= %s AND completed_at < %s",
-        (apart, start, end),
+        (shift, start, end),
     )
 
 

@@ -431,9 +431,9 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
     store = folder_store(settings)
     for room, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
         monkeypatch.setattr(room, "compare_month", compared)
-        judged = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
-        assert judged[SCALE] == "nothing"
-        assert judged[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
+        reasons = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
+        assert reasons[SCALE] == "nothing"
+        assert reasons[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
 
 
 # -- once more ---------------------------------------------------------------------------------------

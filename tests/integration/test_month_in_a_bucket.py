@@ -47,7 +47,7 @@ def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: Sea
             assert run_job(instance, settings, job, JULY)
         states = month_states(database, instance, rooms.MONTHS)
         assert [state.state for state in states] == [State.GREEN, State.GREEN]
-        assert all(gone.names == () for gone in prune(database, store, instance, dry_run=True))
+        assert all(pruned.names == () for pruned in prune(database, store, instance, dry_run=True))
     keys = sorted(key for folder in ("snapshots", "reports") for key, _ in store.list(folder))
     assert [key.split("/")[:3] for key in keys] == [
         ["reports", "drift", JULY],

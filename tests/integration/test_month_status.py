@@ -193,8 +193,8 @@ def test_month_with_a_successful_run_is_green_and_a_month_without_a_run_is_missi
 def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def uninitialised(*asked: Any) -> dict[str, Scale]:
-        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*asked).items()}
+    def uninitialised(*arguments: Any) -> dict[str, Scale]:
+        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*arguments).items()}
 
     def unfitted(*_: Any) -> str:
         return "only 7 learners answered two or more items: widen the window or collect more answers"
@@ -221,18 +221,18 @@ def test_month_belongs_to_the_origin_window_only_if_the_window_contains_all_of_i
 
 
 def test_months_without_answers_are_determined_by_a_single_query(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    queries: list[str] = []
     execute = psycopg.Connection.execute
 
     def counted(connection: psycopg.Connection, query: Any, *others: Any, **options: Any) -> Any:
-        asked.append(str(query))
+        queries.append(str(query))
         return execute(connection, query, *others, **options)
 
     monkeypatch.setattr(psycopg.Connection, "execute", counted)
     years = list(months_between("2016-01", BEFORE))
     states = month_status.month_states(graph.database, graph.instance, [*years, LATER])
     assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.MISSING]
-    assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
+    assert sum("EXISTS (SELECT FROM attempt" in query for query in queries) == 1
 
 
 def judge(graph: Graph) -> None:
@@ -397,9 +397,9 @@ def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: 
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
     assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, failure.description)
     assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}
-    judged = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
-    assert judged["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)
-    assert {gate.name for gate in SET_GATES} <= judged.keys()
+    evaluations = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert evaluations["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)
+    assert {gate.name for gate in SET_GATES} <= evaluations.keys()
 
 
 # -- who asks for what -------------------------------------------------------------------------------

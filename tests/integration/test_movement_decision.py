@@ -147,10 +147,10 @@ def test_command_prints_the_effects_of_a_movement_before_the_prompt(
     measured: Database, settings: Settings, irt: IrtOf
 ) -> None:
     typed = irt(settings)
-    asked = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
-    assert (asked.code, "with --yes" in asked.err) == (2, True)
+    unconfirmed = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
+    assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
     assert not unsaid(
-        asked.out,
+        unconfirmed.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
         "auto: numbers are proposed, and those in force stay until somebody decides",
         f"1 of 1 learners of {NEXT} would get another θ",

@@ -151,17 +151,17 @@ def test_linking_constants_equal_the_known_mean_and_sd_of_the_learners(database:
 # -- what is written ---------------------------------------------------------------------------------
 
 
-def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(begun: Database) -> None:
+def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(world_database: Database) -> None:
     """Before the first month is published, only the anchors are."""
-    night = night_of(begun)
-    anchors = {item for (item,) in rows(begun, "SELECT item_id FROM anchor_set")}
-    params = {item: p for _, _, item, p in fit_rows(begun)}
+    night = night_of(world_database)
+    anchors = {item for (item,) in rows(world_database, "SELECT item_id FROM anchor_set")}
+    params = {item: p for _, _, item, p in fit_rows(world_database)}
     provisional = {item for item, p in params.items() if p.get("provisional")}
     assert provisional == set(params) - anchors != set()
     assert set(night.outcomes[0].provisional) == provisional
     assert str(night_metadata(night)["provisional items"].value).startswith(f"{SCALE}: {len(provisional)}: ")
-    assert rows(begun, "SELECT count(*) FROM item_parameter_publication WHERE rule <> 'origin'") == [(0,)]
-    assert rows(begun, "SELECT max(n_items) FROM mirt_ability WHERE kind = 'nightly'")[0][0] <= len(anchors)
+    assert rows(world_database, "SELECT count(*) FROM item_parameter_publication WHERE rule <> 'origin'") == [(0,)]
+    assert rows(world_database, "SELECT max(n_items) FROM mirt_ability WHERE kind = 'nightly'")[0][0] <= len(anchors)
 
 
 def test_a_published_item_is_not_provisional(months: Database) -> None:
@@ -236,12 +236,12 @@ def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     assert COMPLETED not in messages(caplog)
 
 
-def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(begun: Database) -> None:
-    night_of(begun)
-    assert fit_rows(begun)
-    change_rules(begun, SCALE, {"min_provisional_responses": 5000, "min_responses": 5000})
-    assert "few_item_responses" in night_of(begun).outcomes[0].quiet
-    assert fit_rows(begun) == []
+def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(world_database: Database) -> None:
+    night_of(world_database)
+    assert fit_rows(world_database)
+    change_rules(world_database, SCALE, {"min_provisional_responses": 5000, "min_responses": 5000})
+    assert "few_item_responses" in night_of(world_database).outcomes[0].quiet
+    assert fit_rows(world_database) == []
 
 
 def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
@@ -273,31 +273,31 @@ def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
     ]
 
 
-def test_failed_scale_does_not_stop_a_second_scale_and_fails_the_nights_check(begun: Database) -> None:
-    without_origin(begun, "other")
-    night = night_of(begun)
+def test_failed_scale_does_not_stop_a_second_scale_and_fails_the_nights_check(world_database: Database) -> None:
+    without_origin(world_database, "other")
+    night = night_of(world_database)
     assert night.problem is None
     assert {o.scale_id: o.warning is not None for o in night.outcomes} == {SCALE: True, "other": False}
     check = check_night(night)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "scale other has no origin" in str(check.description)
-    assert {scale for scale, *_ in fit_rows(begun)} == {SCALE}
+    assert {scale for scale, *_ in fit_rows(world_database)} == {SCALE}
 
 
-def test_failed_scale_keeps_its_earlier_fit(begun: Database) -> None:
-    night_of(begun)
-    before = fit_rows(begun)
-    run_sql(begun, "UPDATE calibration_scale SET engine = 'stan'")
-    assert "unknown engine 'stan'" in str(night_of(begun, run_id="again").problem)
-    assert fit_rows(begun) == before
+def test_failed_scale_keeps_its_earlier_fit(world_database: Database) -> None:
+    night_of(world_database)
+    before = fit_rows(world_database)
+    run_sql(world_database, "UPDATE calibration_scale SET engine = 'stan'")
+    assert "unknown engine 'stan'" in str(night_of(world_database, run_id="again").problem)
+    assert fit_rows(world_database) == before
 
 
-def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(begun: Database) -> None:
-    run_sql(begun, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    problem = night_of(begun).problem
+def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(world_database: Database) -> None:
+    run_sql(world_database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    problem = night_of(world_database).problem
     assert not unsaid(str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit.")
-    assert fit_rows(begun) == []
-    assert len(abilities(begun, "nightly")) > 100
+    assert fit_rows(world_database) == []
+    assert len(abilities(world_database, "nightly")) > 100
 
 
 def test_moved_item_is_named_in_the_warning_and_in_the_table(months: Database) -> None:
@@ -438,17 +438,19 @@ def test_unavailable_service_is_logged_and_raises_a_transient_failure(
     assert len(abilities(remote_world, "nightly")) > 100
 
 
-def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(begun: Database) -> None:
+def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(world_database: Database) -> None:
     """The results of the remaining scales are written before the step is retried."""
     items = {f"z{k}": {"a": 1.0, "b": (k - 3.5) / 3.5, "a_se": 0.05, "b_se": 0.05} for k in range(8)}
-    answered(begun, items, "other")
-    initialise(begun, "other", first_month="2026-07", engine="em")
-    run_sql(begun, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
+    answered(world_database, items, "other")
+    initialise(world_database, "other", first_month="2026-07", engine="em")
+    run_sql(world_database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
-        night = nightly.calibrate_night(begun, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM)
+        night = nightly.calibrate_night(
+            world_database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM
+        )
     assert isinstance(night.problem, TransientFailure)
     assert list(night.failed) == ["other"]
-    assert {scale for scale, *_ in fit_rows(begun)} == {SCALE}
+    assert {scale for scale, *_ in fit_rows(world_database)} == {SCALE}
 
 
 # -- as a run ----------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ SAME = 1e-12
 """Sums of some 60 terms in one order: rounding alone."""
 
 
-def asked(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:
+def request_theta(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:
     with database.connect() as connection:
         return update(connection, read_measures(connection, now), user_id, days, now)
 
@@ -99,9 +99,9 @@ def test_last_requested_theta_is_listed_first(world: Settings) -> None:
     items = published_items(database)
     add_attempts(database, [attempt(user, items[0], END - timedelta(days=20)), attempt(user, items[1], END)])
     now = END + timedelta(hours=1)
-    year = asked(database, user, 365, now)[SCALE]
-    days = asked(database, user, 10, now + timedelta(minutes=1))[SCALE]
-    again = asked(database, user, 365, now + timedelta(minutes=2))[SCALE]
+    year = request_theta(database, user, 365, now)[SCALE]
+    days = request_theta(database, user, 10, now + timedelta(minutes=1))[SCALE]
+    again = request_theta(database, user, 365, now + timedelta(minutes=2))[SCALE]
     assert (year.n_items, days.n_items) == (2, 1)
     assert (again.theta, again.fitted_at) == (year.theta, now + timedelta(minutes=2))
     with database.connect() as connection:
@@ -109,16 +109,16 @@ def test_last_requested_theta_is_listed_first(world: Settings) -> None:
     assert known == [again, days]
 
 
-def test_changed_parameters_store_a_new_online_theta(begun: Database) -> None:
+def test_changed_parameters_store_a_new_online_theta(world_database: Database) -> None:
     user, item = rows(
-        begun,
+        world_database,
         """SELECT user_id, item_id FROM attempt JOIN item_parameter_publication USING (item_id)
            WHERE completed_at > %s AND completed_at < %s AND mode = 'live' AND correct ORDER BY 1, 2 LIMIT 1""",
         (END - timedelta(days=20), END),
     )[0]
-    before = asked(begun, user)[SCALE]
+    before = request_theta(world_database, user)[SCALE]
     run_sql(
-        begun,
+        world_database,
         """INSERT INTO item_parameter_publication
              (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
            SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), %s, 'decision', 'a test',
@@ -126,10 +126,10 @@ def test_changed_parameters_store_a_new_online_theta(begun: Database) -> None:
            FROM item_parameter_publication WHERE item_id = %s ORDER BY publication_id DESC LIMIT 1""",
         (END - timedelta(days=1), item),
     )
-    after = asked(begun, user)[SCALE]
+    after = request_theta(world_database, user)[SCALE]
     assert after.set_hash != before.set_hash
     assert after.theta > before.theta
-    assert rows(begun, "SELECT count(*) FROM mirt_ability WHERE kind = 'online'") == [(2,)]
+    assert rows(world_database, "SELECT count(*) FROM mirt_ability WHERE kind = 'online'") == [(2,)]
 
 
 Event = Callable[[Database, str, Sequence[str]], None]
@@ -210,15 +210,15 @@ DIFFERENCES: dict[Event, int] = {
 
 
 @pytest.fixture
-def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
+def judged_learner(world_database: Database) -> tuple[Database, str, list[str]]:
     """A learner with an exam over midnight, a repeat, and an item without usual times; every day is judged."""
-    items, user = sorted(published_items(begun))[:9], "judged"
+    items, user = sorted(published_items(world_database))[:9], "judged"
     exam = {"session_id": f"exam {user}", "form_id": "f"}
-    run_sql(begun, "DELETE FROM response_log WHERE completed_at < %s", (Month(LATER).start,))
-    run_sql(begun, "UPDATE response_log SET response_time_ms = 20000 WHERE item_id = %s", (items[7],))
-    run_sql(begun, "UPDATE response_log SET response_time_ms = NULL WHERE item_id = %s", (items[8],))
+    run_sql(world_database, "DELETE FROM response_log WHERE completed_at < %s", (Month(LATER).start,))
+    run_sql(world_database, "UPDATE response_log SET response_time_ms = 20000 WHERE item_id = %s", (items[7],))
+    run_sql(world_database, "UPDATE response_log SET response_time_ms = NULL WHERE item_id = %s", (items[8],))
     add_attempts(
-        begun,
+        world_database,
         [
             attempt(user, items[0], END - timedelta(days=9)),
             attempt(user, items[1], END - timedelta(days=8), correct=False),
@@ -230,8 +230,8 @@ def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
             attempt(user, items[5], MIDNIGHT + timedelta(minutes=2), position=5, **exam),
         ],
     )
-    judge_until(begun, END)
-    return begun, user, items
+    judge_until(world_database, END)
+    return world_database, user, items
 
 
 @pytest.mark.parametrize("event", DIFFERENCES, ids=lambda event: event.__name__)
@@ -239,16 +239,16 @@ def test_theta_on_unjudged_answers_equals_the_theta_after_the_night(
     judged_learner: tuple[Database, str, list[str]], event: Event
 ) -> None:
     database, user, items = judged_learner
-    before = asked(database, user)[SCALE]
+    before = request_theta(database, user)[SCALE]
     assert before.n_items == 6
     event(database, user, items)
-    at_once = asked(database, user)[SCALE]
+    at_once = request_theta(database, user)[SCALE]
     judge_until(database, END)
     assert not differing(database, user)
-    judged = asked(database, user)[SCALE]
+    after_night = request_theta(database, user)[SCALE]
     assert at_once.theta != before.theta
-    assert judged.n_items == at_once.n_items == DIFFERENCES[event]
-    assert (judged.theta, judged.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
+    assert after_night.n_items == at_once.n_items == DIFFERENCES[event]
+    assert (after_night.theta, after_night.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
 
 
 def test_last_months_answer_counts_if_this_months_exam_leaves_the_item_blank(
@@ -269,11 +269,11 @@ def test_last_months_answer_counts_if_this_months_exam_leaves_the_item_blank(
     now = started + timedelta(days=1)
     judge_until(database, now)
     run_sql(database, "UPDATE response_log SET correct = false WHERE (user_id, item_id) = (%s, %s)", (user, items[6]))
-    at_once = asked(database, user, now=now)[SCALE]
+    at_once = request_theta(database, user, now=now)[SCALE]
     judge_until(database, now)
-    judged = asked(database, user, now=now)[SCALE]
-    assert judged.n_items == at_once.n_items
-    assert judged.theta == pytest.approx(at_once.theta, abs=SAME, rel=0)
+    after_night = request_theta(database, user, now=now)[SCALE]
+    assert after_night.n_items == at_once.n_items
+    assert after_night.theta == pytest.approx(at_once.theta, abs=SAME, rel=0)
 
 
 def differing(database: Database, user: str) -> list[tuple[Any, ...]]:
@@ -293,17 +293,17 @@ def test_learner_with_only_judged_answers_is_measured_without_reading_facts(
 ) -> None:
     database, user, items = judged_learner
     monkeypatch.setattr(learner_answers, "_judge", lambda *_: pytest.fail("facts were read"))
-    assert asked(database, user)[SCALE].n_items == 6
+    assert request_theta(database, user)[SCALE].n_items == 6
     correct(database, user, items)
     with pytest.raises(pytest.fail.Exception):
-        asked(database, user)
+        request_theta(database, user)
 
 
-def test_answer_of_this_minute_counts_and_future_answer_does_not(begun: Database) -> None:
-    item = published_items(begun)[0]
+def test_answer_of_this_minute_counts_and_future_answer_does_not(world_database: Database) -> None:
+    item = published_items(world_database)[0]
     now = datetime(2026, 8, 10, 12, tzinfo=UTC)
     add_attempts(
-        begun,
+        world_database,
         [
             attempt("now", item, now - timedelta(microseconds=1)),
             attempt("ahead", item, now + timedelta(seconds=1)),
@@ -311,7 +311,7 @@ def test_answer_of_this_minute_counts_and_future_answer_does_not(begun: Database
             attempt("old", item, now - timedelta(days=1, microseconds=1)),
         ],
     )
-    counted = {user for user in ("now", "ahead", "edge", "old") if asked(begun, user, 1, now)}
+    counted = {user for user in ("now", "ahead", "edge", "old") if request_theta(world_database, user, 1, now)}
     assert counted == {"now", "edge"}
 
 
@@ -342,72 +342,77 @@ def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, fl
     return {user: (theta, se, n) for user, theta, se, n in found}
 
 
-def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(begun: Database) -> None:
-    gone, kept = free_items(begun)
+def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(world_database: Database) -> None:
+    withdrawn, kept = free_items(world_database)
     add_attempts(
-        begun,
+        world_database,
         [
-            attempt("early", gone, SINCE - timedelta(microseconds=1)),
+            attempt("early", withdrawn, SINCE - timedelta(microseconds=1)),
             attempt("early", kept, SINCE - timedelta(days=1)),
-            attempt("late", gone, SINCE),
+            attempt("late", withdrawn, SINCE),
             attempt("late", kept, SINCE),
-            attempt("only", gone, SINCE + timedelta(hours=1)),
+            attempt("only", withdrawn, SINCE + timedelta(hours=1)),
         ],
     )
-    measure(begun, MONTH, "made before")
-    measure(begun, LATER, "in use")
-    in_use, made_before = monthly(begun), monthly(begun, MONTH)
+    measure(world_database, MONTH, "made before")
+    measure(world_database, LATER, "in use")
+    in_use, made_before = monthly(world_database), monthly(world_database, MONTH)
     assert [in_use[user][2] for user in ("early", "late", "only")] == [2, 2, 1]
-    with begun.connect() as connection:
+    with world_database.connect() as connection:
         hashed = in_force(connection, SCALE, END).set_hash
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    judge_until(begun, END)
-    with begun.connect() as connection:
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    judge_until(world_database, END)
+    with world_database.connect() as connection:
         assert stale_months(connection) == {}, "months that are made stay as they are"
         assert in_force(connection, SCALE, END).set_hash == hashed
         measure_at(connection, END, "nightly", "night")
         published = {SCALE: in_force(connection, SCALE, END)}
         answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
         kpi = abilities([answers], END, read_scales(connection), published).set_index("user_id")
-    measure(begun, LATER, "withdrawn")
-    measure(begun, MONTH, "made again")
-    out = monthly(begun)
-    assert monthly(begun, MONTH) == made_before
+    measure(world_database, LATER, "withdrawn")
+    measure(world_database, MONTH, "made again")
+    out = monthly(world_database)
+    assert monthly(world_database, MONTH) == made_before
     assert (out["early"], out["late"][2], out.get("only")) == (in_use["early"], 1, None)
-    assert [asked(begun, "only"), asked(begun, "late", now=SINCE - timedelta(hours=1))] == [{}, {}]
-    nightly = rows(begun, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1")
+    assert [
+        request_theta(world_database, "only"),
+        request_theta(world_database, "late", now=SINCE - timedelta(hours=1)),
+    ] == [{}, {}]
+    nightly = rows(
+        world_database, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1"
+    )
     assert {user: (theta, se, n) for user, theta, se, n in nightly} == out
     assert set(kpi.index) == set(out)
     changed = [user for user in in_use if user in out and out[user] != in_use[user]]
     for user in ["early", "late", *changed[:20], *list(out)[:20]]:
-        online = asked(begun, user)[SCALE]
+        online = request_theta(world_database, user)[SCALE]
         assert (online.theta, online.se, online.n_items) == pytest.approx(out[user], abs=SAME, rel=0)
     for user in ("early", "late"):
         assert (kpi.theta[user], kpi.se[user]) == pytest.approx(out[user][:2], abs=SAME, rel=0)
     assert "late" in changed
 
 
-def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(begun: Database) -> None:
-    gone = free_items(begun)[0]
+def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(world_database: Database) -> None:
+    withdrawn = free_items(world_database)[0]
     back = SINCE + timedelta(days=2)
-    add_attempts(begun, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    restore(begun, [gone], since=back, by="Ben", reason="reworded", now=BEFORE)
-    measure(begun, LATER, "run")
-    assert monthly(begun)["again"][2] == 1
-    assert "meanwhile" not in monthly(begun)
-    assert [asked(begun, user) == {} for user in ("meanwhile", "again")] == [True, False]
-    with begun.connect() as connection:
-        states = [item_status(connection, at).get(gone) for at in (BEFORE, SINCE, back)]
+    add_attempts(world_database, [attempt("meanwhile", withdrawn, SINCE), attempt("again", withdrawn, back)])
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    restore(world_database, [withdrawn], since=back, by="Ben", reason="reworded", now=BEFORE)
+    measure(world_database, LATER, "run")
+    assert monthly(world_database)["again"][2] == 1
+    assert "meanwhile" not in monthly(world_database)
+    assert [request_theta(world_database, user) == {} for user in ("meanwhile", "again")] == [True, False]
+    with world_database.connect() as connection:
+        states = [item_status(connection, at).get(withdrawn) for at in (BEFORE, SINCE, back)]
     assert [one and one.state for one in states] == [None, "withdrawn", "restored"]
 
 
-def test_parameters_cached_by_the_api_include_future_withdrawals(begun: Database) -> None:
+def test_parameters_cached_by_the_api_include_future_withdrawals(world_database: Database) -> None:
     """The cache was filled on the evening before the withdrawal."""
-    gone = free_items(begun)[0]
-    add_attempts(begun, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    with begun.connect() as connection:
+    withdrawn = free_items(world_database)[0]
+    add_attempts(world_database, [attempt("night owl", withdrawn, SINCE + timedelta(seconds=1))])
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    with world_database.connect() as connection:
         measures = read_measures(connection, SINCE - timedelta(seconds=20))
         assert update(connection, measures, "night owl", 30, SINCE + timedelta(seconds=5)) == {}
 

@@ -414,9 +414,9 @@ def test_trial_of_present_rules_equals_the_stored_window_and_writes_no_rows(logg
     found = proposed(logged, START, END)
     assert content(logged) == before
     assert found == judged_as_stored(logged, START, END)
-    judged = content(logged)
+    stored = content(logged)
     assert proposed(logged, START, END) == found
-    assert content(logged) == judged
+    assert content(logged) == stored
     counts = found[1][SCALE]
     reasons = ("scored", "rapid", "repeat", "not_reached", "few_learner_responses", "few_item_responses")
     assert min(counts[reason] for reason in reasons) > 0, str(counts)

@@ -335,8 +335,8 @@ def test_pooler_without_options_is_accepted_only_if_the_roles_search_path_is_rig
 
 
 def test_foreign_dagster_schema_is_refused_and_our_earlier_schema_is_accepted(company: Company) -> None:
-    theirs = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
-    company.run(theirs)
+    foreign = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
+    company.run(foreign)
     assert "a Dagster that is not ours. Set IRT_DAGSTER_SCHEMA" in refusal(schema.upgrade, Database(company.settings()))
     assert company.read("SELECT FROM pg_class WHERE relname = 'irt_alembic_version'") == []
     ours = company.settings(irt_dagster_schema="ours")
@@ -369,12 +369,12 @@ def test_backup_contains_exactly_both_schemas_and_their_names(company: Company, 
         other = copy.settings(ROLES["owner"], irt_db_schema="exam", irt_dagster_schema="exam_dagster")
         refused = "of the schemas irt and dagster, this installation's are exam and exam_dagster"
         assert re.search(refused, refusal(restore_backup, other, Database(other), place, name, verify=False))
-        there = copy.settings(ROLES["owner"])
-        assert restore_backup(there, Database(there), place, name, verify=False).differences == []
+        copy_settings = copy.settings(ROLES["owner"])
+        assert restore_backup(copy_settings, Database(copy_settings), place, name, verify=False).differences == []
         assert copy.read("SELECT count(*) FROM public.weekly_kpi") == [(12000,)]
-        with dagster_instance(there, Database(there)) as instance:
+        with dagster_instance(copy_settings, Database(copy_settings)) as instance:
             assert instance.get_dynamic_partitions("ours") == ["one"]
-        assert "not empty" in refusal(restore_backup, there, Database(there), place, name, verify=False)
+        assert "not empty" in refusal(restore_backup, copy_settings, Database(copy_settings), place, name, verify=False)
 
 
 def test_views_are_refused_if_their_names_exist_and_are_dropped_completely(company: Company, irt: IrtOf) -> None:

@@ -235,11 +235,11 @@ def test_same_id_posted_to_two_replicas_with_times_in_two_months_is_stored_once(
         sent = [attempt(100 * round_ + k) for k in range(20)]
         earlier = [one | {"completed_at": MONTH_AGO.isoformat()} for one in reversed(sent)]
         with ThreadPoolExecutor(4) as pool:
-            asked = [
+            requests_ = [
                 pool.submit(post, url, body)
                 for url, body in zip(replicas * 2, (sent, earlier, earlier, sent), strict=True)
             ]
-        answers = [one.result() for one in asked]
+        answers = [one.result() for one in requests_]
         assert sum(one.json()["accepted"] for one in answers if one.status_code == 200) == 20
     assert [*stored(database).values()] == [1] * 300
 
@@ -409,10 +409,10 @@ def test_post_waits_until_the_import_commits(replicas: list[str], database: Data
     with ThreadPoolExecutor(1) as pool:
         with database.connect() as connection:
             wait_for_posts(connection)
-            asked = pool.submit(post, replicas[0], [attempt(1)])
+            posting = pool.submit(post, replicas[0], [attempt(1)])
             wait_for("the post to wait", lambda: bool(rows(database, waits)))
-            assert not asked.done()
-        assert results(asked.result()) == ["accepted"]
+            assert not posting.done()
+        assert results(posting.result()) == ["accepted"]
 
 
 def test_refused_rows_of_a_post_are_written_in_the_imports_format(
@@ -462,10 +462,10 @@ def test_answers_acknowledged_before_kill_9_are_stored_once(settings: Settings, 
         try:
             wait_for("it to be ready", is_ready, 120)
             with ThreadPoolExecutor(2) as pool:
-                asked = [pool.submit(post, url + POSTS_PATH, [attempt(start + k)]) for k in range(2000)]
-                asked[60].result()
+                posts = [pool.submit(post, url + POSTS_PATH, [attempt(start + k)]) for k in range(2000)]
+                posts[60].result()
                 os.kill(server.pid, signal.SIGKILL)
-                for k, one in enumerate(asked):
+                for k, one in enumerate(posts):
                     if one.exception() is None and one.result().status_code == 200:
                         acknowledged.add(f"a{start + k}")
         finally:
@@ -540,8 +540,8 @@ def voiding(number: int) -> dict[str, Any]:
 
 def post_statements(xapi_url: str, body: Any, **params: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    asked = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
-    return unless_busy(lambda: requests.post(xapi_url, json=body, **asked))
+    options = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
+    return unless_busy(lambda: requests.post(xapi_url, json=body, **options))
 
 
 def statement_results(answer: requests.Response) -> list[str]:
@@ -610,8 +610,8 @@ def test_gzipped_lines_are_read_and_an_invalid_line_is_rejected_without_its_text
 ) -> None:
     lines = gzip.compress(f'{json.dumps(statement(1))}\n{{"actor": {{"mbox": "mailto:a@b.c"\n'.encode())
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
-    asked = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
-    answer = unless_busy(lambda: requests.post(xapi_url, lines, **asked))
+    options = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
+    answer = unless_busy(lambda: requests.post(xapi_url, lines, **options))
     assert statement_results(answer) == ["accepted", "bad_json"]
     assert rows(xapi_database, """SELECT reason, "row" FROM intake_reject""") == [("bad_json", "")]
 
@@ -619,8 +619,8 @@ def test_gzipped_lines_are_read_and_an_invalid_line_is_rejected_without_its_text
 def test_body_without_statements_is_refused(xapi_url: str, xapi_database: Database) -> None:
     assert {post_statements(xapi_url, body).status_code for body in ([], 7, "x")} == {400}
     assert post_statements(xapi_url, statement(1), **{"as": "caliper"}).status_code == 400
-    asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
-    assert unless_busy(lambda: requests.post(xapi_url, json=statement(1), **asked)).status_code == 400
+    options = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
+    assert unless_busy(lambda: requests.post(xapi_url, json=statement(1), **options)).status_code == 400
 
 
 # -- while a month ends and PostgreSQL is killed -----------------------------------------------------
@@ -711,14 +711,14 @@ def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(
     with ThreadPoolExecutor(2) as pool:
         for batch in range(2):
             numbers = range(10 + 1000 * batch, 10 + 1000 * batch + 120)
-            asked = {number: pool.submit(turning_month.post, number) for number in numbers}
-            asked[numbers[60]].result()
+            posts = {number: pool.submit(turning_month.post, number) for number in numbers}
+            posts[numbers[60]].result()
             if batch:
                 turning_month.kill_postgres()
                 wait_for("it to end", lambda: turning_month.server.status().state != "running", 60)
                 assert turning_month.post(4000) == ""
                 turning_month.start_postgres()
-            acknowledged |= {number for number, answer in asked.items() if answer.result() == "accepted"}
+            acknowledged |= {number for number, answer in posts.items() if answer.result() == "accepted"}
     assert turning_month.until_stored(5000) in ("accepted", "duplicate")
     assert turning_month.until_stored(3, early) == "duplicate"
     assert turning_month.clock.now() > TURN

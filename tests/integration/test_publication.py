@@ -183,11 +183,11 @@ def test_runs_at_the_same_time_leave_the_same_ledger(
         backfill = Backfill(ledger, store)
         moments = [month for month in sorted(backfill.unsettled) for _ in range(3)]
         random.Random(seed).shuffle(moments)
-        left: dict[str, list[Callable[[str], None]]] = {
+        remaining: dict[str, list[Callable[[str], None]]] = {
             month: [backfill.link, backfill.publish, backfill.end] for month in backfill.unsettled
         }
         for month in moments:
-            left[month].pop(0)(month)
+            remaining[month].pop(0)(month)
         assert backfill.outcome() == in_order, seed
 
 
@@ -423,13 +423,13 @@ def test_exported_parameters_equal_the_values_in_force(months: Database, month: 
 def test_parameters_exported_in_the_format_of_mirt_equal_our_parameters(months: Database) -> None:
     at = Month(rooms.MONTHS[-1]).end
     ours = call(months, exports.read_export, "parameters", at)
-    theirs = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
+    exported = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
     steps = call(months, exports.read_export, "parameters", at, "steps")
-    assert theirs.item_id.tolist() == ours.item_id.tolist()
-    assert theirs.columns.tolist() == ["item_id", "scale_id", "a1", "d", "a_se", "b_se", "D"]
-    assert (theirs.a1 * 1.7).tolist() == pytest.approx(ours.a.tolist())
-    assert (-theirs.d / theirs.a1).tolist() == pytest.approx(ours.b.tolist())
-    assert (theirs.a_se * 1.7).tolist() == pytest.approx(ours.a_se.tolist())
+    assert exported.item_id.tolist() == ours.item_id.tolist()
+    assert exported.columns.tolist() == ["item_id", "scale_id", "a1", "d", "a_se", "b_se", "D"]
+    assert (exported.a1 * 1.7).tolist() == pytest.approx(ours.a.tolist())
+    assert (-exported.d / exported.a1).tolist() == pytest.approx(ours.b.tolist())
+    assert (exported.a_se * 1.7).tolist() == pytest.approx(ours.a_se.tolist())
     assert steps.b1.tolist() == pytest.approx(ours.b.tolist())
 
 

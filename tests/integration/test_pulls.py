@@ -168,8 +168,8 @@ def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
     company: Company, lms: Settings, database: Database
 ) -> None:
     company.run(row(9, answered=at(days=40)))
-    told: list[str] = []
-    interrupted = Pull(database, source(lms), seconds=1, tell=told.append, clock=lambda: 2.0 * len(told))
+    messages: list[str] = []
+    interrupted = Pull(database, source(lms), seconds=1, tell=messages.append, clock=lambda: 2.0 * len(messages))
     assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
     company.run(row(4, answered=at(minutes=1)))
@@ -190,8 +190,8 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     company.run("DELETE FROM company.answers WHERE id = 102")
     [found] = _compared(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
-    gone = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
-    assert gone == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
+    corrections = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
+    assert corrections == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
     assert {("400",), ("101",)} <= set(rows(database, "SELECT attempt_id FROM response_log"))
     assert _compared(database, lms, later=3) == []
 
@@ -259,9 +259,9 @@ def test_file_of_sources_is_refused_if_readable_by_further_users(
     assert "chmod 600" in refusal(pull, database, lms)
 
 
-def _killed(settings: Settings, where: str, nth: int) -> None:
+def _killed(settings: Settings, step: str, nth: int) -> None:
     """In a process of its own: pull, or compare, and die by SIGKILL at the nth call of a function, which is done."""
-    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[where]
+    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[step]
     calls, real = 0, getattr(module, name)
 
     def dying(*given: Any, **named: Any) -> Any:
@@ -274,21 +274,21 @@ def _killed(settings: Settings, where: str, nth: int) -> None:
 
     setattr(module, name, dying)
     source_rows.BATCH = 2
-    if where == "withdraw":
+    if step == "withdraw":
         list(Comparison(Database(settings), source(settings)).run(NOW))
     else:
         Pull(Database(settings), source(settings)).run()
 
 
-def _kill(settings: Settings, where: str, nth: int) -> None:
-    process = multiprocessing.get_context("fork").Process(target=_killed, args=(settings, where, nth))
+def _kill(settings: Settings, step: str, nth: int) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(settings, step, nth))
     process.start()
     process.join(patient(60))
     assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
-    ("where", "nth"),
+    ("step", "nth"),
     [
         ("take", 1),
         ("store", 3),
@@ -297,16 +297,16 @@ def _kill(settings: Settings, where: str, nth: int) -> None:
     ],
 )
 def test_killed_pull_neither_loses_nor_duplicates_answers(
-    company: Company, lms: Settings, database: Database, where: str, nth: int
+    company: Company, lms: Settings, database: Database, step: str, nth: int
 ) -> None:
     """Killed before a commit and after a commit between batches, in the first pull and in a later pull."""
     company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(10, 20)))
-    _kill(lms, where, nth)
+    _kill(lms, step, nth)
     counted = rows(database, "SELECT coalesce(sum(accepted), 0)::int FROM intake WHERE kind = 'pull'")
     assert counted == rows(database, "SELECT count(*)::int FROM response_log")
     pull(database, lms)
     company.run(*(row(n, n % 2, answered=at(minutes=2)) for n in range(30, 40)))
-    _kill(lms, where, 1)
+    _kill(lms, step, 1)
     pull(database, lms)
     ids = [one[0] for one in rows(database, "SELECT attempt_id FROM response_log ORDER BY attempt_id::int")]
     assert ids == [str(n) for n in (1, 2, 3, *range(10, 20), *range(30, 40))]
@@ -480,10 +480,10 @@ def test_unexpected_exception_ends_only_the_pull_of_its_source(
     company.file.write_text(company.file.read_text("utf-8").replace(NAME, "broken") + company.file.read_text("utf-8"))
     usual = Pull.run
 
-    def run(self: Pull, **how: Any) -> Any:
+    def run(self: Pull, **options: Any) -> Any:
         if self.source.name == "broken":
             raise ZeroDivisionError
-        return usual(self, **how)
+        return usual(self, **options)
 
     monkeypatch.setattr(Pull, "run", run)
     result = _tick(Database(lms))

@@ -235,8 +235,8 @@ def test_row_whose_key_changes_during_a_pull_is_stored_under_its_new_key(
     changes = iter(["UPDATE answers SET id = 70 WHERE id = 1", "UPDATE answers SET id = 60 WHERE id = 7"])
     usual = Pull._take
 
-    def take(self: Pull, *rows: Any, **how: Any) -> None:
-        usual(self, *rows, **how)
+    def take(self: Pull, *rows: Any, **options: Any) -> None:
+        usual(self, *rows, **options)
         company.run(*[change for change in [next(changes, None)] if change])
 
     monkeypatch.setattr(Pull, "_take", take)

@@ -65,7 +65,9 @@ def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faul
     after = datetime(2026, 7, 1, tzinfo=UTC)
     assert (done.months, done.passed_over) == (MONTHS, {})
     assert (done.changed[drifted], done.changed[leaked]) == (after, after)
-    found, last = ({p.item_id: p for p in call(faulty.database, proposals, windows=[of])} for of in (BOTH, LAST))
+    found, last = (
+        {p.item_id: p for p in call(faulty.database, proposals, windows=[window])} for window in (BOTH, LAST)
+    )
     assert set(found) == set(done.proposed)
     estimate = found[drifted].new
     truth = faulty.truth.bank.b[1][faulty.truth.bank.item_ids.index(drifted)]
@@ -214,5 +216,5 @@ def test_pooling_excludes_earlier_answers_and_separates_the_months_of_a_learner(
         }
     )
     assert pooled(table, {})["learner_key"].to_pylist() == ["2026-01/1", "2026-02/1", "2026-02/2"]
-    left = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
-    assert left["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]
+    remaining = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert remaining["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]

@@ -76,7 +76,6 @@ from tests.helpers.waiting_decision import (
     NOW,
     accept,
     answers_as_fitted,
-    asked,
     bank,
     calibrate,
     decisions,
@@ -87,6 +86,7 @@ from tests.helpers.waiting_decision import (
     published,
     refused,
     violations,
+    waiting_references,
 )
 from tests.testbed.patience import patient
 
@@ -109,9 +109,9 @@ def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Datab
     )
     found = call(bank, waiting_proposals)
     assert [(p.fit_id, p.new) for p in found] == [(p.fit_id, p.new) for p in latest_waiting(call(bank, proposals))]
-    assert asked(bank) == [f"{MAR}/late", str(MOVED)]
+    assert waiting_references(bank) == [f"{MAR}/late", str(MOVED)]
     accept(bank)
-    assert asked(bank) == [f"{MAR}/late"]
+    assert waiting_references(bank) == [f"{MAR}/late"]
 
 
 def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank: Database, store: FolderStore) -> None:
@@ -198,7 +198,7 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
     bank: Database, store: FolderStore
 ) -> None:
     """Intervals are b ± 1.96 · 0.1; February proposes -0.3 and 0.5 is published. A red month changes nothing."""
-    asked = ("2026-02/moved: open", [str(MOVED)])
+    waiting = ("2026-02/moved: open", [str(MOVED)])
     contradicted = "2026-02/moved: contradicted by 2026-03", []
 
     def standing() -> tuple[str, list[str]]:
@@ -212,15 +212,15 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
         )
         publish(bank, store, month)
 
-    assert standing() == asked
+    assert standing() == waiting
     for b in (0.32, 0.68):
         calibrate(MAR, b)
         assert standing() == contradicted
     for b in (0.28, 0.72, -0.12, -0.3):  # neither value, or the proposed one
         calibrate(MAR, b)
-        assert standing() == asked
+        assert standing() == waiting
     calibrate(MAR, 0.72)
-    for severity, expected in (("none", contradicted), ("medium", asked)):
+    for severity, expected in (("none", contradicted), ("medium", waiting)):
         run_sql(
             bank,
             """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
@@ -230,9 +230,9 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
         assert standing()[0] == expected[0]
         run_sql(bank, "DELETE FROM item_drift WHERE month = %s", (MAR,))
     calibrate(MAR, 0.1, se=0.5)  # both
-    assert standing() == asked
+    assert standing() == waiting
     calibrate(MAR, 0.5, q_p=0.001)
-    assert standing() == asked
+    assert standing() == waiting
     calibrate(MAR, 0.5)
     assert standing() == contradicted
     accept(bank)
@@ -296,7 +296,7 @@ def test_accepted_value_is_in_force_from_its_date_with_the_name_and_the_reason(
         (-0.3, "decision", FEB, "Ann", "it became easier", APRIL),
     ]
     assert [b_at(bank, at) for at in (APRIL - timedelta(microseconds=1), APRIL)] == [0.5, -0.3]
-    assert (proposal_of(bank).state, asked(bank), violations(bank, store)) == (State.ACCEPTED, [], [])
+    assert (proposal_of(bank).state, waiting_references(bank), violations(bank, store)) == (State.ACCEPTED, [], [])
 
 
 def test_accepted_value_leaves_earlier_abilities_bit_identical_and_makes_later_months_stale(
@@ -346,9 +346,9 @@ def test_decision_on_a_month_closes_the_proposals_of_earlier_months(bank: Databa
         "q_value, wabc, severity, details, computed_at FROM item_drift",
     )
     calibrate(bank, store, MAR, {"moved": (1.0, -0.35)})
-    assert asked(bank) == ["2026-03/moved"], "the latest evidence on an item"
+    assert waiting_references(bank) == ["2026-03/moved"], "the latest evidence on an item"
     release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")
-    assert asked(bank) == []
+    assert waiting_references(bank) == []
 
 
 # -- refused -----------------------------------------------------------------------------------------
@@ -555,13 +555,13 @@ def test_decision_commands_print_their_own_effect_before_the_prompt(
 
 def test_show_accept_and_reject_warn_if_answers_have_changed_since_the_fit(typed: Irt, bank: Database) -> None:
     signed = ("2026-02/moved", "--by", "Ann", "--reason", "easier")
-    told = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
+    warning = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
     answers_as_fitted(bank)
     assert "have changed since" not in typed("show", "2026-02/moved").out
     late_answer(bank)
     for words in (("show", "2026-02/moved"), ("accept", *signed), ("reject", *signed)):
-        assert told in " ".join(typed(*words).out.split())
-    assert typed("show", "2026-02/moved", "--json").json["changed_since"] == [told.removeprefix("look at ")]
+        assert warning in " ".join(typed(*words).out.split())
+    assert typed("show", "2026-02/moved", "--json").json["changed_since"] == [warning.removeprefix("look at ")]
     assert typed("accept", *signed, "--yes").code == 0, "who decides is told, and decides"
 
 
@@ -640,7 +640,7 @@ def test_undone_value_never_comes_into_force_if_its_date_is_in_the_future(bank: 
         (0.5, "undo", JAN),
     ], "nothing is changed or deleted"
     assert decisions(bank)[-1] == (FEB, "moved", "undo", "Ben", "the text was not simplified", APRIL)
-    assert asked(bank) == ["2026-02/moved"]
+    assert waiting_references(bank) == ["2026-02/moved"]
     assert violations(bank, store) == []
 
 
@@ -671,9 +671,9 @@ def test_undone_proposal_can_be_accepted_for_the_same_day_and_undone_again(bank:
 
 def test_rejected_proposal_waits_again_after_an_undo(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="within error")
-    assert asked(bank) == []
+    assert waiting_references(bank) == []
     (done,) = undone(bank)
-    assert (done.restored, done.since, asked(bank)) == (None, None, ["2026-02/moved"])
+    assert (done.restored, done.since, waiting_references(bank)) == (None, None, ["2026-02/moved"])
     assert (len(published(bank)), violations(bank, store)) == (1, [])
 
 
@@ -682,7 +682,7 @@ def test_rerun_month_proposes_the_undone_value_again(bank: Database, store: Fold
     accept(bank)
     undone(bank)
     calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
-    assert (asked(bank), proposal_of(bank).state) == (["2026-02/moved"], State.OPEN)
+    assert (waiting_references(bank), proposal_of(bank).state) == (["2026-02/moved"], State.OPEN)
 
 
 def test_later_of_two_accepts_has_to_be_undone_first(bank: Database, store: FolderStore) -> None:

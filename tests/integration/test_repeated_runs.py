@@ -278,8 +278,8 @@ def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(k
     assert killed.told() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     killed.run(**own_worker_tags(), other="run")
-    (told,) = killed.told()
-    assert told != run.run_id
+    (alert,) = killed.told()
+    assert alert != run.run_id
 
 
 # -- clocks ------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)
 
 
 def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
-    return {gone.kind: gone.names for gone in prune_rows(database, now, dry_run=dry_run) if gone.names}
+    return {deletion.kind: deletion.names for deletion in prune_rows(database, now, dry_run=dry_run) if deletion.names}
 
 
 def files_gone(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
@@ -127,8 +127,8 @@ def test_proposal_of_a_superseded_fit_is_deleted_unless_a_decision_cites_the_fit
     assert pruned(database, now + LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
     assert pruned(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
-    left = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
-    assert left == fits_of(database)["mirt_fit_meta"] == {new}
+    remaining = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
+    assert remaining == fits_of(database)["mirt_fit_meta"] == {new}
 
 
 def test_proposal_of_a_recalibration_is_deleted_only_if_a_newer_proposal_replaced_the_item(
@@ -173,9 +173,9 @@ def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     nights(database, store, now, 40)
-    gone = pruned(database, now + timedelta(hours=1))
-    assert set(gone["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
-    assert len(gone["abilities of nights"]) == 10
+    deleted = pruned(database, now + timedelta(hours=1))
+    assert set(deleted["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
+    assert len(deleted["abilities of nights"]) == 10
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
     fits = fits_of(database)
     assert (fits["mirt_fit_meta"], len(fits["mirt_fit_meta"])) == (fits["mirt_item_params"], 31)
@@ -287,9 +287,9 @@ def test_unfinished_file_of_a_killed_process_is_deleted_after_a_day(store: Folde
     part.write_bytes(b"half")
     os.utime(part, times=(now.timestamp(), now.timestamp()))
     assert prune_unfinished(store, now, dry_run=False).names == ()
-    left = (f"reports/2026-05-04/{PART}x1",)
+    unfinished = (f"reports/2026-05-04/{PART}x1",)
     for dry_run in (True, False):
-        assert prune_unfinished(store, now + LATER, dry_run=dry_run).names == left
+        assert prune_unfinished(store, now + LATER, dry_run=dry_run).names == unfinished
         assert part.exists() is dry_run
 
 
@@ -402,13 +402,13 @@ def test_months_keep_their_state_and_evidence_after_a_prune(
         monkeypatch.setattr("jobs.retention.prune.datetime", Later)
         would = [g for g in prune(database, store, instance, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
-        gone = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
+        deleted = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, dry_run=False) if g.names]
-    assert {g.kind for g in would} <= set(gone)
+    assert {g.kind for g in would} <= set(deleted)
     once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")
-    assert [len(gone[kind]) for kind in once] == [1, 1, 1], gone
+    assert [len(deleted[kind]) for kind in once] == [1, 1, 1], deleted
     assert report.verdicts[0].passed
     assert [g for g in again if g.kind != "output of old runs that stay"] == []
 
@@ -532,7 +532,7 @@ def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(grap
 
 
 @pytest.mark.parametrize(
-    ("runs", "gone"),
+    ("runs", "deleted"),
     [
         ([("make", {"fails": "yes"}), ("make", {})], [[], [0]]),
         ([("judge", {}), ("make", {}), ("judge", {})], [[], [], [0, 1]]),
@@ -541,18 +541,18 @@ def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(grap
     ids=["a failed run until its partition was made", "the latest evaluation of a check", "the latest observation"],
 )
 def test_run_is_kept_until_a_later_run_replaces_its_results(
-    graph: Graph, runs: list[tuple[str, dict[str, str]]], gone: list[list[int]]
+    graph: Graph, runs: list[tuple[str, dict[str, str]]], deleted: list[list[int]]
 ) -> None:
     """`gone` names the runs that a prune would delete after each run."""
     made: list[str] = []
-    for (job, tags), expected in zip(runs, gone, strict=True):
+    for (job, tags), expected in zip(runs, deleted, strict=True):
         made.append(graph.run(job, None if job == "observe" else "2026-01", **tags))
         assert set(graph.pruned(dry_run=True)) == {made[k] for k in expected}
 
 
 def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
-    told, cited, last = (graph.run("make", "2026-01") for _ in range(3))
-    key = f"run make 2026-01|{told}"
+    alerted, cited, last = (graph.run("make", "2026-01") for _ in range(3))
+    key = f"run make 2026-01|{alerted}"
     with graph.database.connect() as connection:
         open_alert(connection, Alert(key, "error", "it failed", "look"))
         connection.execute(
@@ -562,7 +562,7 @@ def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
         )
     assert graph.pruned() == ()
     rooms.call(graph.database, resolve_alert, key)
-    assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
+    assert (graph.pruned(), graph.runs()) == ((alerted,), {cited, last})
 
 
 def test_running_run_is_not_deleted(graph: Graph) -> None:

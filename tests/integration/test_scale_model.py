@@ -422,8 +422,8 @@ def test_night_uses_the_model_of_its_day(world: Settings) -> None:
 def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     accept = ("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
-    asked = typed(*accept)
-    assert (asked.code, "confirmation needed" in asked.err) == (2, True)
+    unconfirmed = typed(*accept)
+    assert (unconfirmed.code, "confirmation needed" in unconfirmed.err) == (2, True)
     done = typed(*accept, "--yes")
     assert done.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
@@ -439,10 +439,10 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> No
 def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     signed = ("--by", "Ann", "--reason", "equal slopes")
-    asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
-    assert (asked.code, "with --yes" in asked.err) == (2, True)
+    unconfirmed = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
+    assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
     assert not unsaid(
-        asked.out,
+        unconfirmed.out,
         f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on",
         "no month becomes stale; published values stay",
     )

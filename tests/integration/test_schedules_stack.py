@@ -57,8 +57,8 @@ def late(
 ) -> Iterator[LateStack]:
     now = datetime.now(UTC)
     days = DAYS.back(now, 14)
-    asked = {"irt_first_month": month_of(now - timedelta(days=100)), "irt_schedules": "running"}
-    with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("stack"), **asked) as settings:
+    options = {"irt_first_month": month_of(now - timedelta(days=100)), "irt_schedules": "running"}
+    with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("stack"), **options) as settings:
         database = Database(settings)
         add_items(database, {"q1": None, "q2": None})
         add_attempts(database, [attempt("u1", "q1", day_bounds(day)[0] + timedelta(hours=12)) for day in days])

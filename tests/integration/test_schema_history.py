@@ -188,8 +188,8 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         going_down[name] = structure(catalog(database))
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
-            left = counted(connection)
-        lost = {table for table in schema.KEPT if table in left and left[table] < before[table]}
+            remaining = counted(connection)
+        lost = {table for table in schema.KEPT if table in remaining and remaining[table] < before[table]}
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
         before = filled(database)
     assert schema_version(database).revision == first
@@ -511,8 +511,8 @@ def test_concurrent_requests_create_each_partition_once(database: Database) -> N
 
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(ask, ["2026-02", "2026-02", "2026-01", "2026-03"]))
-    there = ["2025-11", "2025-12", "2026-01", "2026-02", "2026-03"]
-    assert (sorted(month for months in made for month in months), ask("2026-03")) == (there, [])
+    existing = ["2025-11", "2025-12", "2026-01", "2026-02", "2026-03"]
+    assert (sorted(month for months in made for month in months), ask("2026-03")) == (existing, [])
     assert schema.drift(database) == []
 
 

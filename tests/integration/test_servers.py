@@ -202,8 +202,8 @@ def test_prometheus_scrapes_every_server_with_our_configuration(
         wanted = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
         assert len(wanted) == len(ports)
         answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == wanted)
-        asked = {"user_id": "ann"}  # so that it has something to count
-        requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=asked, headers=HEADERS, timeout=30)
+        body = {"user_id": "ann"}  # so that it has something to count
+        requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=body, headers=HEADERS, timeout=30)
         found = set(answer(f"{api}/label/__name__/values", lambda data: set(OF_SERVERS) <= set(data)))
         ours = {name for name in found if name.startswith("irt_")} - set(OF_EXPORTER) - set(OF_SERVERS)
         assert {name for name in ours if not re.search("_(created|bucket|count|sum)$", name)} == set()

@@ -255,18 +255,20 @@ def test_fit_of_parts_equals_the_fit_of_the_file(database: Database, store: Fold
 
 @pytest.mark.parametrize("parts", [False, True], ids=["one file", "in parts"])
 @pytest.mark.parametrize(
-    ("spoil", "what"), [(FolderStore.delete, "is missing"), (partial(FolderStore.put, data=b"x"), "has sha256")]
+    ("spoil", "problem"), [(FolderStore.delete, "is missing"), (partial(FolderStore.put, data=b"x"), "has sha256")]
 )
 def test_missing_or_changed_file_or_part_is_named(
-    world: Settings, store: FolderStore, spoil: Callable[[FolderStore, str], object], what: str, parts: bool
+    world: Settings, store: FolderStore, spoil: Callable[[FolderStore, str], object], problem: str, parts: bool
 ) -> None:
     whole, in_pieces = in_parts(Database(world), store)
     snapshot = in_pieces if parts else whole
     key = manifest_of(store, snapshot).parts[1].key if parts else whole.uri
     spoil(store, key)
-    assert not unsaid(snapshot_problem(store, snapshot) or "", key, what)
-    for read in (read_snapshot, lambda *of: read_learners_of(*of, rooms.SCALE, "i")):
-        assert not unsaid(refusal(read, store, snapshot), key, what, f"materialise scored_responses of {MONTH} again")
+    assert not unsaid(snapshot_problem(store, snapshot) or "", key, problem)
+    for read in (read_snapshot, lambda *arguments: read_learners_of(*arguments, rooms.SCALE, "i")):
+        assert not unsaid(
+            refusal(read, store, snapshot), key, problem, f"materialise scored_responses of {MONTH} again"
+        )
 
 
 def test_part_with_unexpected_columns_rows_or_format_is_refused(world: Settings, store: FolderStore) -> None:
@@ -315,9 +317,9 @@ def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: S
 def test_prune_keeps_only_the_parts_of_cited_manifests(database: Database, store: FolderStore) -> None:
     whole, snapshot = in_parts(database, store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
-    left = store_parquet(store, FOLDER, table.slice(1))[0]
+    remaining = store_parquet(store, FOLDER, table.slice(1))[0]
     later = datetime.now(UTC) + timedelta(days=2)
-    assert set(prune_files(database, store, later, dry_run=False).names) == {whole.uri, left}
+    assert set(prune_files(database, store, later, dry_run=False).names) == {whole.uri, remaining}
     assert snapshot_problem(store, snapshot) is None
     store.delete(snapshot.uri)
     assert prune_files(database, store, later, dry_run=False).names == (), "a manifest that is gone may come back"

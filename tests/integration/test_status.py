@@ -141,17 +141,17 @@ def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: I
         "without answers",
     )
     assert (shown.code, missing) == (1, [])
-    told = typed("status", "--json").json
-    assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
-    assert told["alerts"][0]["partition"] == "2026-06"
-    empty = [month["month"] for month in told["months"] if month["state"] == "empty"]
+    status = typed("status", "--json").json
+    assert {m["month"]: m["state"] for m in status["months"]}["2026-07"] == "running"
+    assert status["alerts"][0]["partition"] == "2026-06"
+    empty = [month["month"] for month in status["months"] if month["state"] == "empty"]
     lines = shown.out.splitlines()
     assert (sum(any(month in line for month in empty) for line in lines), len(lines) <= 30) == (1, True)
 
 
 def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path: Path, now: datetime) -> None:
     lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
-    there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
+    configured = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
     database = Database(world)
     with dagster_instance(world, database) as instance:
 
@@ -159,7 +159,7 @@ def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path
             return collect_overview(database, instance, settings).on_spark
 
         assert seen_with(world) is None
-        assert seen_with(there) == OnSpark("local[2]", lake.name, "", None)
+        assert seen_with(configured) == OnSpark("local[2]", lake.name, "", None)
         lake.commit("2026-10-31", [], "", 0)
-        run_job(instance, there, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
-        assert seen_with(there) == OnSpark("local[2]", lake.name, "2026-10-31", False)
+        run_job(instance, configured, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
+        assert seen_with(configured) == OnSpark("local[2]", lake.name, "2026-10-31", False)

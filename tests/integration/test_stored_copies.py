@@ -45,15 +45,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys whose content was asked for, in order."""
-    asked: list[str] = []
+    keys: list[str] = []
     stream = type(store).stream
 
     def counted(store: ObjectStore, key: str) -> Iterator[bytes]:
-        asked.append(key)
+        keys.append(key)
         return stream(store, key)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(store), "stream", counted)
-    return asked
+    return keys
 
 
 def content(store: ObjectStore, key: str = KEY) -> bytes:

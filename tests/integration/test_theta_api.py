@@ -235,9 +235,11 @@ def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world
 
 
 @pytest.mark.xdist_group("theta api")
-def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(world: Settings, begun: Database) -> None:
+def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(
+    world: Settings, world_database: Database
+) -> None:
     user = "ann"
-    add_attempts(begun, [attempt(user, published_item(begun), END - timedelta(days=1))])
+    add_attempts(world_database, [attempt(user, published_item(world_database), END - timedelta(days=1))])
     with running(world) as api:
         before = api.update(user).json()
         with altered(world, "RESET work_mem", "RESET work_mem"):
@@ -256,9 +258,9 @@ def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(worl
 
 @pytest.mark.xdist_group("theta api")
 def test_read_only_database_returns_503_with_the_reason_for_updates_and_serves_reads(
-    world: Settings, begun: Database
+    world: Settings, world_database: Database
 ) -> None:
-    add_attempts(begun, [attempt("ann", published_item(begun), END - timedelta(days=1))])
+    add_attempts(world_database, [attempt("ann", published_item(world_database), END - timedelta(days=1))])
     with running(world) as api:
         with altered(world, *READ_ONLY):
             answer = api.update_unless_shed("ann")
@@ -345,16 +347,18 @@ main()
 
 @pytest.mark.xdist_group("theta api")
 @pytest.mark.ci
-def test_process_answers_pending_requests_before_its_end(begun: Database, tmp_path: Path) -> None:
+def test_process_answers_pending_requests_before_its_end(world_database: Database, tmp_path: Path) -> None:
     """A request waits for a lock, TERM arrives, and the lock is released. The limit of two seconds is raised for
     this test."""
-    add_attempts(begun, [attempt("ann", published_item(begun), datetime.now(UTC) - timedelta(hours=1))])
+    add_attempts(
+        world_database, [attempt("ann", published_item(world_database), datetime.now(UTC) - timedelta(hours=1))]
+    )
     port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "IRT_HOME": str(tmp_path / "irt"),
-        "DATABASE_URL": begun.url,
+        "DATABASE_URL": world_database.url,
         "IRT_THETA_TOKEN": TOKEN,
         "IRT_THETA_PORT": str(port),
         "PROMETHEUS_METRICS_PORT": str(metrics),
@@ -371,7 +375,7 @@ def test_process_answers_pending_requests_before_its_end(begun: Database, tmp_pa
         child = subprocess.Popen([sys.executable, "-c", PATIENT], env=environment, stderr=log, stdout=log)
         try:
             wait_for("it to be ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
-            with ThreadPoolExecutor(1) as threads, psycopg.connect(begun.url) as other:
+            with ThreadPoolExecutor(1) as threads, psycopg.connect(world_database.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
                 asking = threads.submit(
                     unless_shed,
@@ -423,10 +427,10 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
         with served(theta_app(settings), [listening]):
             url = f"http://127.0.0.1:{port_of(listening)}"
             wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=30).status_code == 200, pause=0.02)
-            asked = unless_busy(
+            response = unless_busy(
                 lambda: requests.post(url + PATH, json={"user_id": ANN}, headers=HEADERS, timeout=patient(30))
             )
-            assert asked.status_code == 200, asked.text
+            assert response.status_code == 200, response.text
             theta = "/api/seedtest/analysis/irt/theta"
             shown = unless_busy(
                 lambda: requests.get(url + theta, {"user_id": ANN}, headers=HEADERS, timeout=patient(30))

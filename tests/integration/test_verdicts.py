@@ -170,7 +170,7 @@ EVERY = {one["attempt_id"] for one in LOG}
 
 
 @pytest.fixture
-def judged(database: Database) -> Database:
+def judged_log(database: Database) -> Database:
     """Two judged days of two learners; `again` is a repeat."""
     begin(database)
     add_attempts(database, LOG)
@@ -201,14 +201,14 @@ def judged_at(database: Database) -> dict[str, datetime]:
     ],
 )  # fmt: skip
 def test_change_of_the_log_is_detected_and_only_affected_rows_are_judged_again(
-    judged: Database, change: str, judged_again: set[str]
+    judged_log: Database, change: str, judged_again: set[str]
 ) -> None:
-    before = judged_at(judged)
-    run_sql(judged, change)
-    assert DAYS[2] in call(judged, days_that_differ, DAYS[0], DAYS[-1])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == []
-    assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
+    before = judged_at(judged_log)
+    run_sql(judged_log, change)
+    assert DAYS[2] in call(judged_log, days_that_differ, DAYS[0], DAYS[-1])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert call(judged_log, days_that_differ, DAYS[0], DAYS[-1]) == []
+    assert {name for name, at in judged_at(judged_log).items() if before.get(name) != at} == judged_again
 
 
 def test_unjudged_days_are_judged_once_each_and_newest_first(database: Database) -> None:
@@ -239,36 +239,38 @@ def test_minimum_counts_do_not_affect_stored_verdicts() -> None:
     assert rules_hash(Rules.from_settings({"hinted": "exclude"})) != rules_hash(Rules())
 
 
-def test_answer_is_a_repeat_only_while_the_log_contains_an_earlier_answer(judged: Database) -> None:
-    assert reasons(judged)["again"] == "repeat"
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
-    found = judge_differing(judged, DAYS[0], DAYS[-1])
+def test_answer_is_a_repeat_only_while_the_log_contains_an_earlier_answer(judged_log: Database) -> None:
+    assert reasons(judged_log)["again"] == "repeat"
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    found = judge_differing(judged_log, DAYS[0], DAYS[-1])
     assert [(one.day, one.written) for one in found] == [(DAYS[2], 1), (DAYS[3], 1)]
-    assert reasons(judged)["again"] is None
-    add_attempts(judged, [attempt("ann", "i0", NOON - DAY, attempt_id="late")])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
+    assert reasons(judged_log)["again"] is None
+    add_attempts(judged_log, [attempt("ann", "i0", NOON - DAY, attempt_id="late")])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
 
 
-def test_exam_that_continues_after_midnight_scores_items_omitted_before_midnight(judged: Database) -> None:
+def test_exam_that_continues_after_midnight_scores_items_omitted_before_midnight(judged_log: Database) -> None:
     exam = {"session_id": "exam", "form_id": "F"}
     left_out = attempt("cid", "i2", NOON + timedelta(hours=11), attempt_id="left out", correct=None, **exam)
-    add_attempts(judged, [left_out])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["left out"] == "not_reached"
-    add_attempts(judged, [attempt("cid", "i1", NOON + timedelta(hours=13), attempt_id="after", **exam)])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["left out"] is None
+    add_attempts(judged_log, [left_out])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["left out"] == "not_reached"
+    add_attempts(judged_log, [attempt("cid", "i1", NOON + timedelta(hours=13), attempt_id="after", **exam)])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["left out"] is None
 
 
 def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The change writes verdicts of two days, in the transaction of the first."""
     execute, lock = psycopg.Cursor.execute, verdicts._lock
 
     def state() -> tuple[Any, ...]:
-        return stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1")
+        return stored(judged_log, DAYS[0], DAYS[-1]), rows(
+            judged_log, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1"
+        )
 
     def killed(nth: int) -> bool:
         """Whether judging is stopped, before it has ended, at its nth statement after it has the lock."""
@@ -287,28 +289,28 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
 
             patched.setattr(verdicts, "_lock", begins)
             try:
-                judge_differing(judged, DAYS[0], DAYS[-1])
+                judge_differing(judged_log, DAYS[0], DAYS[-1])
             except KeyboardInterrupt:
                 return True
         return False
 
     old = state()
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
     seen = []
     for nth in count():
         if not killed(nth):
             break
         seen.append(state())
     new = state()
-    assert new[0] == from_scratch(judged)
+    assert new[0] == from_scratch(judged_log)
     assert {*map(repr, seen)} == {repr(old), repr(new)}
 
 
 def test_second_concurrent_night_waits_and_judges_no_day_again(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two days differ, with a verdict each."""
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
     usual, judging, let_go, calls = verdicts._judge, Event(), Event(), count()
 
     def slowly(*arguments: Any) -> Any:
@@ -321,34 +323,34 @@ def test_second_concurrent_night_waits_and_judges_no_day_again(
                WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
     monkeypatch.setattr(verdicts, "_judge", slowly)
     with ThreadPoolExecutor(2) as nights:
-        first = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        first = nights.submit(judge_differing, judged_log, DAYS[0], DAYS[-1])
         assert judging.wait(patient(60))
-        second = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        second = nights.submit(judge_differing, judged_log, DAYS[0], DAYS[-1])
         try:
-            wait_for("the second to wait", lambda: rows(judged, waits))
+            wait_for("the second to wait", lambda: rows(judged_log, waits))
         finally:
             let_go.set()
         found = [*first.result(), *second.result()]
     assert (next(calls), sum(one.written for one in found)) == (2, 2)
-    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+    assert stored(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'other'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'other'")
     usual = verdicts._whom
 
     def meanwhile(*arguments: Any) -> Any:
-        add_attempts(judged, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
+        add_attempts(judged_log, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
         return usual(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(verdicts, "_whom", meanwhile)
-        judge_differing(judged, DAYS[0], DAYS[-1])
-    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert "meanwhile" in reasons(judged)
+        judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert call(judged_log, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert "meanwhile" in reasons(judged_log)
 
 
 # -- times of items ------------------------------------------------------------------------------------
@@ -374,25 +376,25 @@ def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Databas
     ]
 
 
-def test_recomputed_item_times_make_later_days_differ(judged: Database) -> None:
+def test_recomputed_item_times_make_later_days_differ(judged_log: Database) -> None:
     late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
-    add_attempts(judged, late)
-    call(judged, take_item_times, "2026-06")
-    assert call(judged, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
-    run_sql(judged, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["first"] == "rapid"
+    add_attempts(judged_log, late)
+    call(judged_log, take_item_times, "2026-06")
+    assert call(judged_log, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
+    run_sql(judged_log, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["first"] == "rapid"
 
 
-def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged: Database) -> None:
+def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged_log: Database) -> None:
     new = [timed(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
-    add_attempts(judged, new)
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged).items() if reason}
-    add_attempts(judged, [timed(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert {reasons(judged)[one["attempt_id"]] for one in new} == {"rapid"}
-    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+    add_attempts(judged_log, new)
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged_log).items() if reason}
+    add_attempts(judged_log, [timed(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert {reasons(judged_log)[one["attempt_id"]] for one in new} == {"rapid"}
+    assert stored(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: Database) -> None:
@@ -406,17 +408,17 @@ def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: D
         return reasons(database)
 
     night(*(timed(f"j{n}", "i0", at(0), 100) for n in range(3)), timed("ann", "i2", at(1, 60), 40))
-    asked = timed("ann", "i0", at(2), 80)
+    answer = timed("ann", "i0", at(2), 80)
     new = [timed(f"k{n}", "i1", at(2, n), 100) for n in range(3)]
-    assert night(asked, *new)[asked["attempt_id"]] == "rapid"
+    assert night(answer, *new)[answer["attempt_id"]] == "rapid"
     again = timed("ann", "i2", at(3), 40)
     assert night(again, timed("bob", "i1", at(3), 80))[again["attempt_id"]] == "repeat"
     night(*(timed(f"l{n}", "i0", at(1), 50) for n in range(5)), *(timed(f"m{n}", "i1", at(2), 50) for n in range(5)))
     run_sql(database, "DELETE FROM response_log WHERE attempt_id = %s", (new[0]["attempt_id"],))
-    assert night()[asked["attempt_id"]] == "rapid"
+    assert night()[answer["attempt_id"]] == "rapid"
     for month in ("2026-06", "2026-07"):
         call(database, take_item_times, month)
-    assert night()[asked["attempt_id"]] is None
+    assert night()[answer["attempt_id"]] is None
     by_night = stored(database, june, august)
     for table in ("attempt_verdict", "judged_day"):
         run_sql(database, f"DELETE FROM {table}")

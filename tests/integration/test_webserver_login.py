@@ -43,8 +43,8 @@ def location(instance: DagsterInstance) -> Iterator[str]:
     """A code server, as the workspace names it."""
     with tempfile.TemporaryDirectory(prefix="irt-") as folder:
         socket = f"{folder}/code.sock"
-        asked = ["-m", "tests.integration.location_with_months", "--socket", socket]
-        with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *asked]) as server:
+        arguments = ["-m", "tests.integration.location_with_months", "--socket", socket]
+        with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *arguments]) as server:
             client = DagsterGrpcClient(socket=socket, host="localhost")
             wait_for("the code server", lambda: is_up(client))
             yield f"[{{grpc_server: {{host: localhost, socket: {socket}, location_name: here}}}}]"
@@ -70,7 +70,7 @@ def page(settings: Settings, login: dict[str, Any], location: str) -> Iterator[A
         yield app
 
 
-def asked(app: ASGIApp, query: str, params: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
+def query_graphql(app: ASGIApp, query: str, params: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
     body = json.dumps({"query": query, "variables": {"p": params}}).encode()
     answer = ask(app, "POST", "/graphql", JSON | headers, body=body)
     return answer.status, json.loads(answer.text)
@@ -82,19 +82,19 @@ def of_job(job: str, **tags: str) -> dict[str, Any]:
 
 
 def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> DagsterRun:
-    status, told = answer
-    ((_, result),) = told["data"].items()
-    assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), told
+    status, body = answer
+    ((_, result),) = body["data"].items()
+    assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), body
     return instance.get_run_by_id(result["run"]["runId"])
 
 
 def test_run_has_the_verified_name_and_ignores_a_typed_name(instance: DagsterInstance, page: ASGIApp) -> None:
     forged = {"irt-caller": '"zoe"', "x-user": "zoe"}
     params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
-    run = launched(instance, asked(page, RUN, params, **bearer("analyst"), **forged))
+    run = launched(instance, query_graphql(page, RUN, params, **bearer("analyst"), **forged))
     assert (run.status.value, run.tags[LAUNCHED_BY]) == ("QUEUED", "ann")
     again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
-    assert launched(instance, asked(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
+    assert launched(instance, query_graphql(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
 
 
 def test_operators_can_change_settings_and_viewers_can_only_read(
@@ -125,7 +125,7 @@ def test_dagster_executes_the_query_of_the_body_and_not_of_the_address(
 def test_typed_name_is_ignored_without_a_login(instance: DagsterInstance, settings: Settings, location: str) -> None:
     with served(settings, locations=location) as app:
         params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
-        run = launched(instance, asked(app, RUN, params, **{"irt-caller": '"zoe"'}))
+        run = launched(instance, query_graphql(app, RUN, params, **{"irt-caller": '"zoe"'}))
         assert run.tags[LAUNCHED_BY] == ""
 
 

@@ -68,10 +68,10 @@ class Handler(BaseHTTPRequestHandler):
         assert self.path == "/behind/api/seedtest/attempts"
         rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         stored = [{"result": "accepted", "attempt_id": row["attempt_id"]} for row in rows]
-        judged = self.server.judge(rows)
-        if judged is None or judged[0] == 200:
+        result = self.server.judge(rows)
+        if result is None or result[0] == 200:
             self.server.received.append(rows)
-        status, headers, content = judged or (200, {}, {"attempts": stored})
+        status, headers, content = result or (200, {}, {"attempts": stored})
         body = json.dumps(content).encode()
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -310,10 +310,10 @@ def test_pause_follows_retry_after_and_grows_if_the_header_is_missing(
         return usual(self, probe, 0.01)
 
     monkeypatch.setattr(threading.Condition, "wait_for", wait_for_it)
-    asked: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
+    responses: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
 
     def judge(_rows: list[dict[str, Any]]) -> Answer | None:
-        headers = next(asked, None)
+        headers = next(responses, None)
         return None if headers is None else (503, headers, {"detail": "busy"})
 
     server.judge = judge
@@ -326,17 +326,17 @@ def test_pause_follows_retry_after_and_grows_if_the_header_is_missing(
 def test_rows_stay_if_a_setting_is_wrong_and_the_reason_is_logged_once(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    asked = []
+    requests = []
 
     def judge(rows: list[dict[str, Any]]) -> Answer:
-        asked.append(rows)
+        requests.append(rows)
         return status, {}, {"detail": "mend it"}
 
     server.judge = judge
     sending = filled(tmp_path, 1)
     wait_for("it to be refused", lambda: caplog.records)
     assert not sending.close(0.3)
-    assert len(asked) == 1
+    assert len(requests) == 1
     assert [record.getMessage().endswith(f"answered {status}: mend it") for record in caplog.records] == [True]
     [file] = tmp_path.iterdir()
     assert (file.suffix, json.loads(file.read_text())) == (".jsonl", answer(1))

@@ -148,13 +148,13 @@ def test_observed_proportions_of_an_item_equal_proportions_of_the_whole_snapshot
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
-        wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
+        wanted = observed_of(responses, {name: ItemRow.if_known(values) for name, values in rows}, latent, [item])[item]
     assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
     np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # sums differ in their order
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
 
 
-def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
+def view_request(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
     with DagsterInstance.ephemeral() as instance:
         reader = Reader(settings, instance)
     reader.now = lambda: NOW  # type: ignore[method-assign]
@@ -163,7 +163,7 @@ def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -
 
 def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
     """Status and text of a page."""
-    status, page = make_page(asked(settings, view, **fields))
+    status, page = make_page(view_request(settings, view, **fields))
     return int(status), f"{page.title}\n{TagList(page.body)}"
 
 
@@ -235,7 +235,7 @@ def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty:
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
 def test_downloaded_file_contains_the_items_of_the_page(faulty: Faulty, kind: str) -> None:
-    response = download(asked(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
+    response = download(view_request(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
     content = body_of(response)
     items = rows_of(shown(faulty[0], "bank", flag="drift", sort="-b")[1])
     assert int(response.headers["content-length"]) == len(content)
@@ -250,13 +250,13 @@ def test_downloaded_file_contains_the_items_of_the_page(faulty: Faulty, kind: st
 
 
 def test_learner_downloads_require_analyst_role_and_files_have_safe_names(faulty: Faulty) -> None:
-    refused = download(asked(faulty[0], "", what="abilities"))
+    refused = download(view_request(faulty[0], "", what="abilities"))
     assert (refused.status_code, b"the role analyst" in bytes(refused.body)) == (403, True)
-    given = download(asked(faulty[0], "", role="analyst", what="abilities", to="parquet"))
+    given = download(view_request(faulty[0], "", role="analyst", what="abilities", to="parquet"))
     assert (given.status_code, "theta" in pd.read_parquet(io.BytesIO(body_of(given)))) == (200, True)
     unknown = {"what": "users"}, {"what": "bank", "to": "exe"}, {"what": "flags", "scale": 'x"\r\nSet-Cookie: a'}
-    assert [download(asked(faulty[0], "", **fields)).status_code for fields in unknown] == [404] * 3
-    named = download(asked(faulty[0], "", what="parameters", scale=rooms.SCALE))
+    assert [download(view_request(faulty[0], "", **fields)).status_code for fields in unknown] == [404] * 3
+    named = download(view_request(faulty[0], "", what="parameters", scale=rooms.SCALE))
     assert len(pd.read_csv(io.BytesIO(body_of(named)))) > 0
     assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
 
@@ -266,14 +266,14 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
     anchor = next(i.item_id for i in items if i.anchor)
     name = next(i.item_id for i in items if i.since and not i.anchor)
     form = DecisionForm("withdraw", (Reference("", name),), "it is on the web", "2027-01-01")
-    pat = asked(faulty[0], "item", role="psychometrician", item=name)
+    pat = view_request(faulty[0], "item", role="psychometrician", item=name)
 
     def told(form: DecisionForm, by: ViewRequest = pat) -> tuple[bool, str]:
         outcome = review(by, form)
         assert decide(by, form).ok is outcome.ok
         return outcome.ok, " ".join(outcome.sentences)
 
-    assert told(form, asked(faulty[0], "item", role="analyst"))[0] is False
+    assert told(form, view_request(faulty[0], "item", role="analyst"))[0] is False
     assert "expired" in told(form, replace(pat, identity=replace(pat.identity, exp=0.0)))[1]
     for unfit, why in (
         (replace(form, reason=" "), "reason"),
@@ -310,7 +310,7 @@ def test_item_ids_with_markup_or_formulas_are_escaped_on_pages_and_in_files(faul
     assert (status, "is not in use: nothing was ever published for it of" in body) == (200, True)
     assert "<script>" not in body
     assert "y" * 100 not in re.sub(r"<[^>]*>", "", body)
-    content = body_of(download(asked(faulty[0], "", what="bank", to="csv", search=name)))
+    content = body_of(download(view_request(faulty[0], "", what="bank", to="csv", search=name)))
     assert pd.read_csv(io.BytesIO(content)).item_id.tolist() == [f"'{name}" if name[0] in "=@" else name]
 
 
@@ -630,11 +630,11 @@ def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> Non
 
 
 def test_month_page_links_every_item_that_drifted(world: World) -> None:
-    (judged,) = world.drift[JULY]
-    drifted = [*judged.items("high"), *judged.items("medium")]
+    (drift,) = world.drift[JULY]
+    drifted = [*drift.items("high"), *drift.items("medium")]
     assert drifted
     links = [f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" for item in drifted]
-    how_many = f"{len(drifted)} drifted ({len(judged.items('high'))} of them high"
+    how_many = f"{len(drifted)} drifted ({len(drift.items('high'))} of them high"
     assert not unsaid(world.page(view="month", month=JULY), how_many, *links)
 
 
@@ -694,8 +694,8 @@ def test_compare_page_shows_two_months_with_the_changes_of_their_items(world: Wo
     }
     both = fits[JUNE].keys() & fits[JULY].keys()
     assert f"{len(both):,} items were put on the scale by both months" in html
-    (judged,) = world.drift[JULY]
-    high = judged.items("high")[0]
+    (drift,) = world.drift[JULY]
+    high = drift.items("high")[0]
     change = number(fits[JULY][high].b - fits[JUNE][high].b)
     error = np.hypot(*(fits[month][high].b_se for month in rooms.MONTHS))
     assert f"{change} ± {number(error)}" in html

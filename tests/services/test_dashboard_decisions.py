@@ -124,19 +124,19 @@ def leaked(bank: Database) -> None:
 
 def refusal(outcome: DecisionOutcome) -> str:
     assert not outcome.ok
-    return said(outcome)
+    return outcome_text(outcome)
 
 
-def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
+def refusals(request: ViewRequest, *forms: DecisionForm) -> list[str]:
     """Reasons why both a review and a decision refuse these forms."""
-    return [refusal(attempt(asked, form)) for attempt in (review, decide) for form in forms]
+    return [refusal(attempt(request, form)) for attempt in (review, decide) for form in forms]
 
 
 def headline_of(name: str, ask: Ask) -> str:
     return plain(item_blocks.in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
-def said(outcome: DecisionOutcome) -> str:
+def outcome_text(outcome: DecisionOutcome) -> str:
     return " ".join(outcome.sentences)
 
 
@@ -144,21 +144,25 @@ def said(outcome: DecisionOutcome) -> str:
 
 
 def test_accept_is_previewed_and_then_recorded_in_the_name_of_the_logged_in_user(bank: Database, ask: Ask) -> None:
-    told = review(ask(), ACCEPT)
-    assert (told.ok, decisions(bank)) == (True, [])
-    assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in said(told)
-    done = decide(ask(), ACCEPT, told.seen)
-    assert (done.ok, said(done)) == (True, "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on.")
+    outcome = review(ask(), ACCEPT)
+    assert (outcome.ok, decisions(bank)) == (True, [])
+    assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in outcome_text(
+        outcome
+    )
+    done = decide(ask(), ACCEPT, outcome.seen)
+    assert (done.ok, outcome_text(done)) == (True, "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on.")
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", datetime(2026, 5, 1, tzinfo=UTC))]
     assert published(bank)[-1][:2] == (-0.3, "decision")
 
 
 def test_review_warns_if_answers_have_changed_since_the_fit(bank: Database, ask: Ask) -> None:
     answers_as_fitted(bank)
-    assert "have changed since" not in said(review(ask(), ACCEPT)) + said(review(ask(), REJECT))
+    assert "have changed since" not in outcome_text(review(ask(), ACCEPT)) + outcome_text(review(ask(), REJECT))
     late_answer(bank)
     for form in (ACCEPT, REJECT):
-        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in said(review(ask(), form))
+        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in outcome_text(
+            review(ask(), form)
+        )
 
 
 def test_accept_without_a_day_takes_effect_on_the_first_of_the_next_month(bank: Database, ask: Ask) -> None:
@@ -169,8 +173,8 @@ def test_accept_without_a_day_takes_effect_on_the_first_of_the_next_month(bank: 
 def test_decisions_are_refused_if_the_role_is_too_low(bank: Database, ask: Ask) -> None:
     drop = DecisionForm("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
     for identity in (person("viewer"), person("analyst"), person()):
-        told = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
-        assert all("needs the role psychometrician" in why for why in told)
+        errors = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
+        assert all("needs the role psychometrician" in why for why in errors)
     assert decisions(bank) == []
     assert decide(ask(identity=person("operator")), REJECT).ok, "the role is above"
 
@@ -183,8 +187,8 @@ def test_decisions_are_refused_if_the_login_has_expired(bank: Database, ask: Ask
 
 def test_decisions_are_refused_without_a_meaningful_reason(bank: Database, ask: Ask) -> None:
     for reason in ("", "  \n", "…", "x" * 2_001, "a\x00b"):
-        told = refusals(ask(), replace(ACCEPT, reason=reason), replace(REJECT, reason=reason))
-        assert all("reason" in why for why in told)
+        errors = refusals(ask(), replace(ACCEPT, reason=reason), replace(REJECT, reason=reason))
+        assert all("reason" in why for why in errors)
     assert decisions(bank) == []
 
 
@@ -193,15 +197,15 @@ def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: As
         "is not in the future": ("2026-03-10", "1999-01-01"),
         "a day like": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
     }.items():
-        told = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
-        assert all(why in one for one in told)
+        errors = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
+        assert all(why in one for one in errors)
     assert decisions(bank) == []
 
 
 def test_leaked_items_are_accepted_only_if_the_box_is_ticked(bank: Database, ask: Ask) -> None:
     leaked(bank)
     why = "2026-02/moved leaked: the new value says who knows the answer"
-    assert [why in said(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
+    assert [why in outcome_text(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
     assert decisions(bank) == []
     assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
 
@@ -217,12 +221,12 @@ def test_only_the_first_of_two_simultaneous_decisions_is_recorded(bank: Database
 
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(click, (ANN, BEN), (ACCEPT, REJECT)))
-    ((_, _, what, by, reason, _),) = decisions(bank)
+    ((_, _, decision, by, reason, _),) = decisions(bank)
     (first,) = [outcome for outcome in outcomes if outcome.ok]
     (second,) = [outcome for outcome in outcomes if not outcome.ok]
     assert first is outcomes[0 if by == "Ann" else 1]
-    assert not unsaid(said(second), f"2026-02/moved was {what}ed by {by} on", reason)
-    assert len(published(bank)) == (2 if what == "accept" else 1)
+    assert not unsaid(outcome_text(second), f"2026-02/moved was {decision}ed by {by} on", reason)
+    assert len(published(bank)) == (2 if decision == "accept" else 1)
 
 
 def test_the_same_click_twice_decides_once(bank: Database, ask: Ask) -> None:
@@ -242,18 +246,18 @@ def test_accept_is_refused_if_the_month_was_fitted_again_since_the_review(
 ) -> None:
     seen = review(ask(), ACCEPT).seen
     calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
-    assert "other values than those that were shown" in said(decide(ask(), ACCEPT, seen))
+    assert "other values than those that were shown" in outcome_text(decide(ask(), ACCEPT, seen))
     assert decisions(bank) == []
 
 
 def test_undo_is_previewed_and_reopens_the_proposal(bank: Database, ask: Ask) -> None:
-    assert "2026-02/moved has not been decided on yet" in said(review(ask(), UNDO))
+    assert "2026-02/moved has not been decided on yet" in outcome_text(review(ask(), UNDO))
     assert decide(ask(), ACCEPT).ok
-    told = review(ask(), UNDO)
+    outcome = review(ask(), UNDO)
     never = "from 2026-05-01 on, a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force"
-    assert (told.ok, never in said(told)) == (True, True)
+    assert (outcome.ok, never in outcome_text(outcome)) == (True, True)
     assert decide(ask(identity=BEN), UNDO).ok
-    assert [(what, by) for _, _, what, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
+    assert [(decision, by) for _, _, decision, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
     assert proposal_of(bank).state is State.OPEN
     assert not decide(ask(), UNDO).ok
 
@@ -262,9 +266,9 @@ def test_unreachable_database_is_reported_with_a_remedy(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    asked = ViewRequest("proposal", {}, ANN, At(away, instance))
-    told = [unsaid(why, "try again", "What you typed is still there") for why in refusals(asked, ACCEPT)]
-    assert told == [[], []]
+    request = ViewRequest("proposal", {}, ANN, At(away, instance))
+    missing = [unsaid(why, "try again", "What you typed is still there") for why in refusals(request, ACCEPT)]
+    assert missing == [[], []]
 
 
 def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, settings: Settings) -> None:
@@ -293,10 +297,10 @@ def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
 
 def test_alerts_of_a_proposal_are_found_by_an_index(bank: Database) -> None:
     """After three years, thousands of alerts are open and a thousand proposals wait."""
-    asked = {"windows": None, "items": None, "scale": None, "may_ask": True}
+    parameters = {"windows": None, "items": None, "scale": None, "may_ask": True}
     with bank.connect() as connection:
         connection.execute("SET LOCAL enable_seqscan = off")
-        plan = connection.execute(f"EXPLAIN {proposals._PROPOSALS}".encode(), asked).fetchall()
+        plan = connection.execute(f"EXPLAIN {proposals._PROPOSALS}".encode(), parameters).fetchall()
     assert any("drift_alerts_item" in line for (line,) in plan)
 
 
@@ -351,7 +355,7 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     missing = unsaid(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
     assert missing == [offered], "the day of the form there is that of the undoing"
     form = DecisionForm("withdraw", (MOVED,), "leaked")
-    assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
+    assert "moved is out of use from 2026-03-11 00:00 UTC on" in outcome_text(review(ask(), form))
     assert decide(ask(), form).ok
     assert elsewhere not in page("proposal", {"proposal": str(MOVED)})
     text = page("decisions", {})
@@ -428,8 +432,8 @@ def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
 
 def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, ask: Ask) -> None:
     (wanted,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
-    (told,) = proposal.impact_sentences(ask(), [MOVED])
-    assert wanted.sentence.lower() in told.lower()
+    (outcome,) = proposal.impact_sentences(ask(), [MOVED])
+    assert wanted.sentence.lower() in outcome.lower()
     assert decide(ask(), REJECT).ok
     assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
@@ -467,11 +471,11 @@ def test_moved_anchors_wait_for_a_decision_until_they_are_dropped(
     look("decisions", "moved_anchor")
     look("anchors", "anchor", month=FEB, scale=SCALE, item="K2")
     form = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
-    told = review(ask(), form)
-    assert (told.ok, told.stale, rows(red, "SELECT 1 FROM release_decision")) == (True, (FEB,), [])
+    outcome = review(ask(), form)
+    assert (outcome.ok, outcome.stale, rows(red, "SELECT 1 FROM release_decision")) == (True, (FEB,), [])
     done = decide(ask(), form)
     assert (done.ok, done.stale) == (True, (FEB,))
-    assert "3 anchors are in the set from 2026-02 on" in said(done)
+    assert "3 anchors are in the set from 2026-02 on" in outcome_text(done)
     assert not decide(ask(), form).ok
     assert rows(red, "SELECT decision, decided_by FROM release_decision") == [("drop_anchor", "Ann")]
     assert "that moved in 2026-02" not in page("decisions", {})
@@ -485,7 +489,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     back = replace(drop, what="put_back", reason="the old text is back")
     assert (
         "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "
-        in (said(review(ask(), drop)))
+        in (outcome_text(review(ask(), drop)))
     )
     assert "no dropped anchors" in refusal(review(ask(), back))
     assert decide(ask(), drop).ok
@@ -493,8 +497,8 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     # the text above "Dropped" once the decision is recorded
     assert page("anchors", address).startswith("Out of the anchors in 2026-02: K2")
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
-    assert "4 again, as they were frozen" in said(review(ask(), back))
-    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in said(decide(ask(), back))
+    assert "4 again, as they were frozen" in outcome_text(review(ask(), back))
+    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in outcome_text(decide(ask(), back))
     assert unsaid(page("decisions", {}), "restored to the anchors", "Restore …") == ["Restore …"]
     assert page("anchors", address).startswith("Among the anchors in 2026-02: K2")
     run_sql(red, "UPDATE publication_step SET state = 'done' WHERE month = %s", (FEB,))

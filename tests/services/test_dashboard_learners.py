@@ -271,8 +271,8 @@ def test_a_report_is_shown_without_scripts_and_downloaded_under_its_name(
     assert saved.headers["content-disposition"].startswith("attachment")
     pdf = fetch(reader, settings, id=reported["pdf"])
     assert (pdf.headers["content-type"], pdf.text) == ("application/pdf", "%PDF")
-    gone = fetch(reader, settings, id=reported["gone"])
-    assert (gone.status, "no longer in the object store" in gone.text) == (404, True)
+    missing = fetch(reader, settings, id=reported["gone"])
+    assert (missing.status, "no longer in the object store" in missing.text) == (404, True)
     assert {fetch(reader, settings, id=name).status for name in ("", "0", "x", "1;2", "../../irt.env")} == {404}
 
 

@@ -94,11 +94,11 @@ def page(port: int) -> str:
 def test_a_confirmed_decision_is_recorded_once_if_the_connection_is_lost(
     port: int, bank: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, lost, done = threading.Event(), threading.Event(), threading.Event()
+    started, lost, done = threading.Event(), threading.Event(), threading.Event()
     reject = decision_pages.release.reject
 
     def slow(*args: Any, **options: Any) -> Any:
-        begun.set()
+        started.set()
         assert lost.wait(WAIT_S)
         try:
             return reject(*args, **options)
@@ -110,7 +110,7 @@ def test_a_confirmed_decision_is_recorded_once_if_the_connection_is_lost(
         click(connection, "reject")
         wait_for(connection, "This will happen")
         click(connection, "confirm")
-        assert begun.wait(WAIT_S)
+        assert started.wait(WAIT_S)
         connection.socket.shutdown(socket.SHUT_RDWR)
     assert decisions(bank) == []
     lost.set()

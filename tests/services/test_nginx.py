@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, listening, opened, port_of, served, told
+from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, listening, opened, port_of, served, user_headers
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -72,7 +72,12 @@ def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, place: 
     ((server, seen),) = door.let_in()
     assert server == PLACES[place][0]
     assert (seen.path, seen.query) == ("/page" if place == "/admin/" else f"{place}page", "a=b")
-    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert user_headers(seen) == {
+        "x-user": ["ann"],
+        "x-org-id": ["acme"],
+        "x-roles": ["operator"],
+        "x-required-role": [],
+    }
     assert (seen.header("authorization"), seen.header("cookie")) == ([f"Bearer {given}"], ["theme=dark"])
     assert seen.header("host") == seen.header("x-forwarded-host") == [f"{HOST}:{door.tls}"]
     assert seen.header("x-forwarded-proto") == ["https"]
@@ -94,7 +99,12 @@ def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, plac
     lies += [("Forwarded", "for=10.0.0.1"), ("X-Real-IP", "10.0.0.1"), ("X-Forwarded-Host", "evil.example")]
     assert door.ask(place, [bearer(token()), *lies]).status == 200
     ((_, seen),) = door.let_in()
-    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert user_headers(seen) == {
+        "x-user": ["ann"],
+        "x-org-id": ["acme"],
+        "x-roles": ["operator"],
+        "x-required-role": [],
+    }
     assert seen.header("x-forwarded-for") == seen.header("x-real-ip") == ["127.0.0.1"]
     assert seen.header("x-forwarded-proto") == ["https"]
     assert not seen.header("forwarded")
@@ -155,9 +165,9 @@ def test_request_body_reaches_the_server_behind_nginx_and_not_the_verifier(door:
     assert door.ask("/dagster/graphql", [bearer(token()), *more], "POST", body).status == 200
     ((_, seen),) = door.let_in()
     assert seen.body == body
-    (asked,) = door.asked.seen
-    assert asked.body == b""
-    assert {name for name, _ in asked.headers} == {"host", "authorization", "x-required-role"}
+    (request,) = door.asked.seen
+    assert request.body == b""
+    assert {name for name, _ in request.headers} == {"host", "authorization", "x-required-role"}
 
 
 def test_browsers_may_send_their_token_in_a_cookie(door: Door) -> None:
@@ -192,7 +202,7 @@ def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: 
     assert open_one("operator") == "안녕"
     ((server, seen),) = door.let_in()
     assert server == PLACES[place][0]
-    assert told(seen)["x-user"] == ["ann"]
+    assert user_headers(seen)["x-user"] == ["ann"]
     for role in ("", "viewer") if place == "/dagster/" else ("",):
         with pytest.raises(InvalidStatus) as refused:
             open_one(role)

@@ -279,7 +279,7 @@ def test_theta_api_does_not_start_without_valid_access_settings(
     assert "JWT_AUDIENCE" in refusal(build_access, Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
 
 
-def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple[int, Any, str]:
+def at_the_door(path: str, *coming: Any, headers: Any = (), **options: Any) -> tuple[int, Any, str]:
     """Returns status, headers and problem type with which `Door` refuses a request."""
     sent: list[Any] = []
     messages = iter(coming)
@@ -293,7 +293,7 @@ def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), **how)  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), **options)  # type: ignore[arg-type]
     asyncio.run(door({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send))
     start, body = sent
     return start["status"], start["headers"], json.loads(body["body"])["type"]
@@ -416,8 +416,8 @@ def test_responses_to_malformed_bodies_match_the_description(name: str, contract
 @pytest.mark.parametrize(("user_id", "status"), [(ANSWERED, 200), (SILENT, 422), (CHECKER, 422), ("nobody", 404)])
 def test_responses_of_every_status_match_the_description(user_id: str, status: int, contract_url: str) -> None:
     for days in (1, 365):
-        asked = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
-        assert asked.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
+        case = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
+        assert case.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
     shown = SCHEMA[HISTORY]["GET"].Case(query={"user_id": user_id})
     stored = {200: 200, 404: 404}.get(status, 422)
     assert shown.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == stored
@@ -426,8 +426,8 @@ def test_responses_of_every_status_match_the_description(user_id: str, status: i
 @pytest.mark.xdist_group("theta contract")
 def test_lookback_days_may_be_written_as_an_integer_or_as_a_whole_float(contract_url: str) -> None:
     """JSON has one kind of number, and JSON Schema calls both an integer."""
-    asked = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
-    answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in asked]
+    bodies = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
+    answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in bodies]
     assert [one.status_code for one in answers] == [200] * 3
     assert answers[0].json() == answers[1].json() == answers[2].json()
     assert answers[0].json()["n_items"] == 3

@@ -102,8 +102,8 @@ def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Databas
     """Returns a function for a database whose months are read on Spark, from its own lake."""
 
     def with_lake(database: Database) -> Database:
-        there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
-        return Database(database.settings.model_copy(update=there))
+        settings = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
+        return Database(database.settings.model_copy(update=settings))
 
     return with_lake
 

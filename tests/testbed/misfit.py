@@ -171,8 +171,8 @@ class Month:
 
 
 def fitted(responses: Responses) -> tuple[Calibration, bool]:
-    def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        return fit_em(some, model=model, latent=latent, threads=1, **how)
+    def one(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **options)
 
     scored = responses.categories is not None
     calibration, shape = Shape.fit(one, responses, "gpcm" if scored else "2pl", "auto")

@@ -93,10 +93,10 @@ class Cluster:
         kill(self.master.pid)
         self.master.wait(STARTS_WITHIN_S)
 
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+    def wait_for(self, subject: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + patient(STARTS_WITHIN_S)
         while not condition():
-            assert time.monotonic() < deadline, f"{what}: it took too long\n{self._log('master')[-2000:]}"
+            assert time.monotonic() < deadline, f"{subject}: it took too long\n{self._log('master')[-2000:]}"
             time.sleep(0.1)
 
     def _worker(self, number: int) -> list[str]:

@@ -38,7 +38,7 @@ QUEUE_IS_LOOKED_AT = b"Priority sorting"
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
+def wait_for(subject: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
     """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `what`.
 
     `timeout` applies to an idle machine, in seconds.
@@ -50,7 +50,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pa
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout:.0f} s")
+            raise TimeoutError(f"{subject}: not within {timeout:.0f} s")
         time.sleep(pause)
 
 

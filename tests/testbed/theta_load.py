@@ -277,11 +277,11 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     for one in taken:
         assert one.n_items >= one.at_least, f"{one} leaves out answers"
         place = int(np.searchsorted(found, one.user))
-        mine = np.arange(start[place], start[place + 1])
-        mine = mine[~np.isin(ids[batch.item[mine]], log.items_after(one.user, one.n_items))]
-        assert len(mine) == one.n_items, f"{one} rests on other answers than the batch's {len(mine)}"
-        rows.append(mine)
-    person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(mine) for mine in rows])
+        answer_rows = np.arange(start[place], start[place + 1])
+        answer_rows = answer_rows[~np.isin(ids[batch.item[answer_rows]], log.items_after(one.user, one.n_items))]
+        assert len(answer_rows) == one.n_items, f"{one} rests on other answers than the batch's {len(answer_rows)}"
+        rows.append(answer_rows)
+    person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(answer_rows) for answer_rows in rows])
     seen = np.concatenate(rows)
     assert batch.at is not None
     at = batch.at[seen]

@@ -31,8 +31,8 @@ def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     """The page receives events through a WebSocket, which our middleware allows it to open."""
-    told: list[str] = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
+    frames: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
     opened = ",".join(f"global@global:{group}" for group in GROUPS)
     page.goto(f"{platform.address}/asset-groups?expanded={opened}")
     for assets in GROUPS.values():
@@ -50,7 +50,7 @@ def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
     expect(page.get_by_text("Launched run")).to_be_visible()
     page.get_by_text("View", exact=True).click()
     page.wait_for_url("**/runs/*")
-    wait_for("the page to be told", lambda: told_of_events(page, told))
+    wait_for("the page to be told", lambda: told_of_events(page, frames))
     shown = page.url
     page.goto("about:blank")  # an open page that shows progress takes more CPU than the run
     platform.stack.finished(shown.rpartition("/")[2])

@@ -287,8 +287,8 @@ def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
     anchors = anchors_of(calibration)
     linking = link(calibration, anchors)
     one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
-    told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
-    before, after = (scatter(calibration, anchors, k) for k in (linking, told))
+    changed = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
+    before, after = (scatter(calibration, anchors, k) for k in (linking, changed))
     assert [marked(chart) for chart in before.charts] == [{"used": 30}] * 2
     assert [marked(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
     assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
@@ -326,8 +326,8 @@ def test_pictures_are_drawn_if_item_ids_contain_markup_or_unusual_characters() -
     assert "項目" in drawn(plots.item_curves(odd, ids))
     anchors = anchors_of(fit(40), moved=len(ids))
     sound = replace(fit(40), item_ids=odd.item_ids)
-    told = replace(anchors, item_ids=odd.item_ids)
-    drawn(scatter(sound, told, link(sound, told)))
+    renamed = replace(anchors, item_ids=odd.item_ids)
+    drawn(scatter(sound, renamed, link(sound, renamed)))
 
 
 def test_markdown_contains_the_picture_and_an_escaped_alternative_text() -> None:

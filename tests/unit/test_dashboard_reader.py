@@ -59,9 +59,9 @@ def reader(looks: Looks) -> Iterator[Reader]:
 
 
 def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(reader: Reader, looks: Looks) -> None:
-    asked = ViewRequest("months", {}, DEMO, reader)
+    request = ViewRequest("months", {}, DEMO, reader)
     for _ in range(3):
-        status, page = make_page(asked)
+        status, page = make_page(request)
         assert int(status) == 503
         assert "The months are being read" in page.title
         assert 'data-again="2000"' in str(page.body)
@@ -71,7 +71,7 @@ def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(re
     assert looks.begun.empty()
     reading.result(LONG_S)
     assert reader.is_ready
-    assert int(make_page(asked)[0]) == 200
+    assert int(make_page(request)[0]) == 200
 
 
 def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: Looks) -> None:

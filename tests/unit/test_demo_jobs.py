@@ -54,7 +54,7 @@ def test_other_jobs_and_ranges_of_partitions_run_although_a_partition_succeeded(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *asked: ran.append(asked) or True)
+    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *arguments: ran.append(arguments) or True)
     jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lambda _line: None, again=False)
     jobs.run("other", "made")
     jobs.run("work", "made", "new")

@@ -200,8 +200,12 @@ def test_item_variation_is_the_default_for_two_items_and_infinite_without_a_comm
     two = Drift.from_comparison(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
     assert (two.tau, two.at_the_limit) == (0.1, False)
     assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
-    apart = Drift.from_comparison(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
-    assert (apart.tau, apart.at_the_limit, apart.severity) == (np.inf, True, ("high", "none", "high", "high"))
+    scattered = Drift.from_comparison(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+    assert (scattered.tau, scattered.at_the_limit, scattered.severity) == (
+        np.inf,
+        True,
+        ("high", "none", "high", "high"),
+    )
 
 
 def test_items_are_tested_on_b_alone_if_the_model_has_no_slopes() -> None:

@@ -130,9 +130,9 @@ def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few
     assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
     assert "DISAGREE" not in text
-    apart, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
-    assert "Those used DISAGREE" in apart
-    assert "too few" not in apart
+    scattered, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
+    assert "Those used DISAGREE" in scattered
+    assert "too few" not in scattered
 
 
 def test_change_of_a_moved_anchor_has_the_same_size_everywhere_on_the_page() -> None:
@@ -218,7 +218,7 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     difference of scores if groups have no difficulty. A leaked item is never offered for publication."""
     new = made_up_item("B7", drift_row("B7", "2026-09", 0.0, "none"), drift_row("B7", "2026-10", 0.9, "high"))
     lasting = made_up_item("B8", drift_row("B8", "2026-09", 0.9, "high"), drift_row("B8", "2026-10", 0.9, "high"))
-    gone = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
+    vanished = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
     waiting = Change(
         "2026-10", "default", "B2", "fit-1", ItemRow(1, 0.5, 0, 0.1, 0.1), 900, "it is published already",
         State_.OPEN, False, False, False, ItemRow(1, 0, 0, 0.1, 0.1), NOW, None, 0.12, NOW,
@@ -234,7 +234,7 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     tested = {"large": True, "why_not": "", "low_power": False, "n": {"focal": 496, "reference": 495}, "wald": wald}
     not_tested = {"large": False, "why_not": "186 learners, 200 are needed", "n": {"focal": 9, "reference": 8}}
     facts = made_up_facts(
-        SOUND, ANCHOR, LEAKED, new, lasting, gone,
+        SOUND, ANCHOR, LEAKED, new, lasting, vanished,
         linkings=(linked("2026-09", 0.1), FIT),
         open_decisions=(waiting, leaked),
         effect=Impact("default", "2026-10", 2, learners=7, touched=5),

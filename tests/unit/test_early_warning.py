@@ -57,10 +57,10 @@ def test_night_reports_changes_that_are_large_and_beyond_their_errors(picture: P
     assert len(warnings["a sound night"].difficulties.item_ids) == 10
 
 
-@pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
-def test_item_is_not_compared_without_an_estimate_an_error_and_a_published_value(gone: dict[str, Any]) -> None:
+@pytest.mark.parametrize("missing", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
+def test_item_is_not_compared_without_an_estimate_an_error_and_a_published_value(missing: dict[str, Any]) -> None:
     published = {"i0": (0.0, 0.1), "i1": (0.0, float("nan"))}
-    warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, LIMITS)
+    warning = compare(linked(missing | {"i1": (2.0, 0.1)}), None, published, LIMITS)
     assert warning.difficulties.item_ids == ()
     assert warning.problems() == []
 

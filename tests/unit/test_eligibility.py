@@ -163,20 +163,20 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
     """Learners are in three parts, any of which may be empty; only the parts' responses per item are summed."""
     parts = [[n for n, row in enumerate(rows) if row["user"] % 3 == part] for part in range(3)]
     attempts = [attempts_of([rows[n] for n in part]) for part in parts]
-    judged = [JudgedLearners.from_attempts(one, rules) for one in attempts]
+    judged_parts = [JudgedLearners.from_attempts(one, rules) for one in attempts]
     items, few_items = {row["item"] for row in rows}, dict[int, int]()
 
     def responses() -> dict[int, int]:
-        of_part = [part.responses() for part in judged]
+        of_part = [part.responses() for part in judged_parts]
         return {item: sum(int(n[item]) for n in of_part if item < n.size) for item in items}
 
     while few := items_with_few(responses().items(), rules.eligibility.min_fitted_responses, few_items):
         few_items |= few
-        for part in judged:
+        for part in judged_parts:
             part.drop_items([*few])
     whole = judge(attempts_of(rows), rules)
     assert few_items == whole.few_items
-    outcomes = [part.outcome() for part in judged]
+    outcomes = [part.outcome() for part in judged_parts]
     for place, (code, score) in zip(parts, outcomes, strict=True):
         assert (code.tolist(), score.tolist()) == (whole.code[place].tolist(), whole.score[place].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
@@ -205,8 +205,8 @@ def test_removing_an_item_removes_learners_and_further_items_below_their_minimum
     pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
     verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)
-    left = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
-    assert (left, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
+    remaining = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
+    assert (remaining, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
 
 
 def test_minima_of_learners_and_items_are_skipped_if_abilities_need_all_answers() -> None:

@@ -96,8 +96,8 @@ def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, 
     """Yield copies of a stored object with a key removed or misspelt at any depth, each with the path of that key."""
     if isinstance(stored, list):
         for k, one in enumerate(stored):
-            for where, changed in damaged(one, (*at, k)):
-                yield where, [*stored[:k], changed, *stored[k + 1 :]]
+            for path, changed in damaged(one, (*at, k)):
+                yield path, [*stored[:k], changed, *stored[k + 1 :]]
     if not isinstance(stored, dict):
         return
     for key, value in stored.items():
@@ -105,8 +105,8 @@ def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, 
             rest = {name: of for name, of in stored.items() if name != key}
             yield ".".join(map(str, (*at, key))), rest
             yield ".".join(map(str, (*at, f"{key} misspelt"))), rest | {f"{key}x": value}
-        for where, changed in damaged(value, (*at, key)):
-            yield where, stored | {key: changed}
+        for path, changed in damaged(value, (*at, key)):
+            yield path, stored | {key: changed}
 
 
 def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, GateResult]:
@@ -125,10 +125,10 @@ def test_undamaged_fit_passes_all_gates_and_all_checks_except_independence() -> 
     assert "one pair of items shares more than the ability" in found["items_are_independent"].why
 
 
-@pytest.mark.parametrize("of", ["staged", "linked"])
-def test_damaged_spec_raises_an_error_or_changes_a_verdict(of: str) -> None:
+@pytest.mark.parametrize("kind", ["staged", "linked"])
+def test_damaged_spec_raises_an_error_or_changes_a_verdict(kind: str) -> None:
     whole = {"staged": staged_json(), "linked": linked_json()}
-    cases = {where: tuple((whole | {of: spec}).values()) for where, spec in damaged(whole[of])}
+    cases = {path: tuple((whole | {kind: spec}).values()) for path, spec in damaged(whole[kind])}
     assert len(cases) > 200
     assert unnoticed(cases) == set()
 
@@ -137,13 +137,13 @@ def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[st
     """Return the cases that can be read and have the same verdicts as the undamaged fit."""
     whole = passed(verdicts(staged_json(), linked_json()))
     found = set()
-    for where, (staged_as, linked_as) in cases.items():
+    for path, (staged_as, linked_as) in cases.items():
         try:
             if passed(verdicts(staged_as, linked_as)) == whole:
-                found.add(where)
+                found.add(path)
         except PermanentFailure as failure:
             if FIT not in str(failure):
-                found.add(where)
+                found.add(path)
     return found
 
 

@@ -308,7 +308,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def said(verdict: GateResult) -> str:
+def outcome_text(verdict: GateResult) -> str:
     return f"{'passes' if verdict.passed else 'fails'}: {verdict.why}"
 
 
@@ -328,7 +328,7 @@ def test_gate_holds_a_month_with_its_reason_if_the_evidence_exceeds_the_limits(
     picture: Picture, judge: Callable[..., GateResult], cases: dict[str, dict[str, Any]], name: str
 ) -> None:
     """The cases are in `linking_jumps`, `anchors_move` and `guessing`."""
-    picture({title: said(judge(**case)) for title, case in cases.items()}, name)
+    picture({title: outcome_text(judge(**case)) for title, case in cases.items()}, name)
 
 
 def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_items(picture: Picture) -> None:
@@ -342,7 +342,7 @@ def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_it
         published_items_are_fitted(left_out),
         published_items_are_fitted(evidence()),
     ]
-    picture("\n".join(f"{said(verdict)} {verdict.details}" for verdict in verdicts), "warnings")
+    picture("\n".join(f"{outcome_text(verdict)} {verdict.details}" for verdict in verdicts), "warnings")
 
 
 # -- engines that a scale demands --------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_gate_fails_if_a_demanded_engine_has_no_result(picture: Picture, monkeyp
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
     monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
     verdicts = {title: demanded_engines_fitted(evidence(demanded={"pymc": fit})) for title, fit in DEMANDED.items()}
-    picture({title: said(verdict) for title, verdict in verdicts.items()}, "demanded")
+    picture({title: outcome_text(verdict) for title, verdict in verdicts.items()}, "demanded")
 
 
 # -- misfit ------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_items_that_answer_alike_are_named_once_if_their_dependence_grew(picture
     """The items are in the gate's reason and in the table of the same comparison."""
     found = {str(low): compared_misfit(BOTH, **low) for low in GROWN}
     pages = {
-        low: f"{said(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
+        low: f"{outcome_text(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
         for low, one in found.items()
     }
     picture(pages, "misfit")
@@ -408,5 +408,7 @@ def test_reason_of_held_misfit_names_its_items_if_the_comparison_stores_them(pic
     spec = {"new": StagedSpec(misfit=compared_misfit(BOTH)), "old": StagedSpec(misfit=compared_misfit(dependence=0.3))}
     months = {age: evidence(staged=staged(spec=one), scale=ruled(new_misfit="hold")) for age, one in spec.items()}
     judges = (misfit_has_not_grown, misfit_was_accepted)
-    verdicts = {f"{age}, {judge.__name__}": said(judge(month)) for age, month in months.items() for judge in judges}
+    verdicts = {
+        f"{age}, {judge.__name__}": outcome_text(judge(month)) for age, month in months.items() for judge in judges
+    }
     picture(verdicts, "misfit_accepted")

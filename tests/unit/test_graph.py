@@ -77,7 +77,7 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
 
 
 @pytest.mark.parametrize(
-    ("enabled", "there", "found"),
+    ("enabled", "packages", "found"),
     [
         ("", (), ()),
         ("", ("pymc", "mirt"), ()),
@@ -88,9 +88,9 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
     ],
 )
 def test_only_enabled_and_installed_engines_have_an_asset(
-    tmp_path: Path, installed: set[str], enabled: str, there: tuple[str, ...], found: tuple[str, ...]
+    tmp_path: Path, installed: set[str], enabled: str, packages: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
-    installed.update(there)
+    installed.update(packages)
     graph = build_defs(Settings(irt_home=tmp_path, irt_engines=enabled))
     assets = {f"item_calibration_{engine}" for engine in found}
     made = {key.to_user_string() for key in graph.resolve_asset_graph().materializable_asset_keys}

@@ -119,15 +119,15 @@ def test_base_image_can_be_changed_and_no_package_index_is_hard_coded(file: str)
 
 def test_image_sets_the_same_environment_as_the_systemd_units() -> None:
     unit = (ROOT / "deploy/systemd/units/irt-.service.d/20-installation.conf").read_text()
-    there = {
+    image_variables = {
         word
         for line in unit.splitlines()
         if re.match("Environment=[A-Z]", line)
         for word in line.partition("=")[2].split()
     }
     image = {word for name, rest in instructions("Dockerfile") if name == "ENV" for word in rest.split()}
-    assert there
-    assert there <= image
+    assert image_variables
+    assert image_variables <= image
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_file_is_refused_as_a_whole_with_the_remedies(tmp_path: Path, picture: P
     with gaps as 2.0, so that no answer of 1,080 matched the key, without a message."""
     mapping = mapping_file(tmp_path, "columns: {user_id: user_id, item_id: item_id, correct: correct}")
     places = {text: mapping if text is CHOICES else "auto" for text, _ in REFUSED.values()}
-    found = {title: refusal(read, tmp_path, text, how, places[text]) for title, (text, how) in REFUSED.items()}
+    found = {title: refusal(read, tmp_path, text, options, places[text]) for title, (text, options) in REFUSED.items()}
     picture(found, "files", folder=re.escape(str(tmp_path)))
 
 

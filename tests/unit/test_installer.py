@@ -163,8 +163,8 @@ def test_installer_calls_systemd_in_the_right_order_and_explains_each_step(
         machine.env(settings)
     if "JWT_ISSUER" in settings:
         machine.env("JWT_ISSUER=y\n", "jwt-verifier")
-    titles = {call: ", ".join([" ".join(["install.sh", *call]), *how.values()]) for call, how in calls.items()}
-    picture({titles[call]: machine.shown(*call, **how) for call, how in calls.items()}, scene, **CHANGING)
+    titles = {call: ", ".join([" ".join(["install.sh", *call]), *options.values()]) for call, options in calls.items()}
+    picture({titles[call]: machine.shown(*call, **options) for call, options in calls.items()}, scene, **CHANGING)
 
 
 def test_dry_run_changes_no_file_and_lists_old_cron_lines(machine: Machine, picture: Picture) -> None:

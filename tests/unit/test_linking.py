@@ -408,7 +408,8 @@ def test_linking_with_errors_per_item_equals_linking_with_their_joint_matrix(
     assert items.suspects
     for item in items.suspects:
         one, other_one = (
-            [suspects[item][of] for of in ("delta_a", "delta_b", "z")] for suspects in (items.suspects, whole.suspects)
+            [suspects[item][key] for key in ("delta_a", "delta_b", "z")]
+            for suspects in (items.suspects, whole.suspects)
         )
         assert one == pytest.approx(other_one, rel=1e-8)
 

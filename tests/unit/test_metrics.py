@@ -82,14 +82,14 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
     now = [0.0]
     database = Away()
     collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
-    for seconds, asked in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
+    for seconds, n_reads in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
         now[0] = seconds
         found = {name: samples for name, samples in scraped(collector).items() if name.startswith("irt_") and samples}
         assert found == {
             "irt_exporter_up": [({}, 0.0)],
             "irt_build_info": [({"version": code_version()}, 1.0)],
         }
-        assert database.asked == asked
+        assert database.asked == n_reads
     assert [record.levelname for record in caplog.records] == ["ERROR"], "the same fault is logged once"
     assert ask(build_app(collector), "GET", "/health").status == 200
 

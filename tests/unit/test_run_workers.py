@@ -101,8 +101,8 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_worker_inherits_loaded_modules_but_no_files_or_signal_handlers(messages: list[str]) -> None:
-    told = json.loads(messages[-1])
-    assert (told["loaded"], told["open"], told["hangs up"]) == (["the graph"], [], True)
+    state = json.loads(messages[-1])
+    assert (state["loaded"], state["open"], state["hangs up"]) == (["the graph"], [], True)
 
 
 def test_worker_inherits_imported_numba(messages: list[str]) -> None:
@@ -115,12 +115,12 @@ def test_worker_is_the_preferred_victim_if_memory_runs_out(messages: list[str]) 
 
 
 def test_running_worker_is_found_and_calls_exit_handlers_at_its_end(messages: list[str]) -> None:
-    told = json.loads(messages[-1])
-    assert (told["found"], told["ended"]) == (True, 0)
+    state = json.loads(messages[-1])
+    assert (state["found"], state["ended"]) == (True, 0)
     assert messages[0] == "spans are sent"
 
 
 def test_worker_ends_if_its_parent_is_killed_and_later_workers_are_forked_again(messages: list[str]) -> None:
     """The code server considers the worker dead then, and Dagster repeats its run."""
-    told = json.loads(messages[-1])
-    assert (told["found afterwards"], told["ended afterwards"]) == ([], 0)
+    state = json.loads(messages[-1])
+    assert (state["found afterwards"], state["ended afterwards"]) == ([], 0)

@@ -41,7 +41,7 @@ def listed() -> set[tuple[str, str]]:
 
 
 def test_every_cited_publication_is_listed():
-    missing = {key: where for key, where in cited().items() if key not in listed()}
+    missing = {key: location for key, location in cited().items() if key not in listed()}
     assert not missing, f"add them to {PAGE.name}, or the word to NO_AUTHORS: {missing}"
 
 

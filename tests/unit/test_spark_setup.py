@@ -107,11 +107,11 @@ def test_unreachable_spark_master_is_a_transient_failure_with_its_address(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound and not listening
-        for master, what in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
-            with pytest.raises(TransientFailure, match=rf"no Spark {what} answers at 127\.0\.0\.1:{port}: See"):
+        for master, name in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
+            with pytest.raises(TransientFailure, match=rf"no Spark {name} answers at 127\.0\.0\.1:{port}: See"):
                 spark.spark_session(Settings(irt_spark=master, _env_file=None))
             found = finding(irt_spark=master, irt_attempts="lake")
-            assert (found.state, found.detail) == ("error", f"no Spark {what} answers at 127.0.0.1:{port}")
+            assert (found.state, found.detail) == ("error", f"no Spark {name} answers at 127.0.0.1:{port}")
         taken.listen()
         assert finding(irt_spark=f"sc://127.0.0.1:{port}", irt_attempts="lake").state == "ok"
 

@@ -157,10 +157,10 @@ def test_unreachable_collector_is_warned_of_once_and_retried_rarely(caplog: pyte
     now = [0.0]
     silent = Silent()
     sending = Collector(silent, "http://collector:4317", clock=lambda: now[0])  # type: ignore[arg-type]
-    for seconds, asked in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
+    for seconds, n_calls in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
         now[0] = seconds
         sending.export([])
-        assert silent.asked == asked
+        assert silent.asked == n_calls
     (record,) = caplog.records
     assert (record.levelname, "4318" in record.message) == ("WARNING", True)
     silent.away, now[0] = False, 2 * REST_S

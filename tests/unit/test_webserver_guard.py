@@ -460,8 +460,8 @@ def test_operations_by_websocket_except_subscriptions_are_refused(verifier: Veri
     begin = {"type": "connection_init", "payload": {}}
     reached, heard = converse(page(verifier), bearer("operator"), [begin, SUBSCRIBE, other, SUBSCRIBE])
     assert reached == [begin, SUBSCRIBE, SUBSCRIBE]
-    (told,) = [json.loads(m["text"]) for m in heard if m.get("text") not in (None, "data")]
-    assert (told["type"], told["id"]) == ("error", "2")
+    (message,) = [json.loads(m["text"]) for m in heard if m.get("text") not in (None, "data")]
+    assert (message["type"], message["id"]) == ("error", "2")
 
 
 @pytest.mark.parametrize("login", [True, False])

@@ -317,14 +317,14 @@ def test_fit_is_unchanged_after_a_rescaling_and_its_inverse():
     rng = np.random.default_rng(16)
     x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)
     fit = fit_em(Responses.from_wide(x), model="3pl", groups=["a", "b"] * 200)
-    there = fit.rescaled(1.7, -0.4)
+    rescaled = fit.rescaled(1.7, -0.4)
     theta = np.linspace(-2, 2, 5)[:, None]
-    np.testing.assert_allclose(there.a * (1.7 * theta - 0.4) + there.d, fit.a * theta + fit.d, atol=1e-12)
-    back = there.rescaled(1 / 1.7, 0.4 / 1.7)
+    np.testing.assert_allclose(rescaled.a * (1.7 * theta - 0.4) + rescaled.d, fit.a * theta + fit.d, atol=1e-12)
+    back = rescaled.rescaled(1 / 1.7, 0.4 / 1.7)
     for name in ("a", "d", "c", "cov", "joint_cov"):
         np.testing.assert_allclose(getattr(back, name), getattr(fit, name), atol=1e-12)
     assert back.populations[1].mean == pytest.approx(fit.populations[1].mean, abs=1e-12)
-    np.testing.assert_array_equal(there.c_se, fit.c_se)
+    np.testing.assert_array_equal(rescaled.c_se, fit.c_se)
 
 
 # -- priors ------------------------------------------------------------------------------------------
@@ -399,11 +399,11 @@ def test_an_independent_optimiser_reaches_the_same_mode_and_errors(priors):
     plain = plain_objective(x, priors)
     start = np.concatenate([a, d, np.full(6, -1.4)])
     found = minimize(lambda p: -plain(p)[1], start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
-    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
-    assert plain(mine)[1] >= plain(found)[1] - 1e-6
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
-    assert fit.convergence.loglik == pytest.approx(plain(mine)[0], abs=1e-8)
-    hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), mine, 1e-4)
+    estimates = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    assert plain(estimates)[1] >= plain(found)[1] - 1e-6
+    np.testing.assert_allclose(estimates, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
+    assert fit.convergence.loglik == pytest.approx(plain(estimates)[0], abs=1e-8)
+    hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), estimates, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
     # second differences of step 1e-4 keep about four digits here: logit c is hardly determined
     for j in range(6):
@@ -430,9 +430,9 @@ def test_an_independent_optimiser_reaches_the_same_mode_and_errors_if_some_c_are
 
     start = np.concatenate([a, d, np.full(6, -1.4)])
     found = minimize(lambda p: -objective(p), start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
-    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # as above
-    hessian = differences(lambda p: differences(objective, p, 1e-4), mine, 1e-4)
+    estimates = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    np.testing.assert_allclose(estimates, found, atol=2e-3)  # as above
+    hessian = differences(lambda p: differences(objective, p, 1e-4), estimates, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
     for j in range(6):
         np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)

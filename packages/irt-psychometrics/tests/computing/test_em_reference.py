@@ -72,9 +72,9 @@ def test_estimates_errors_likelihood_and_scores_match_mirt(shared, mirt, name, m
     assert (fit.aic, fit.bic) == pytest.approx((reference["AIC"], reference["BIC"]), abs=2e-3)
     assert fit.latent_sd**2 == pytest.approx(reference["group"]["var"], abs=1e-4)
     scores = eap(responses, fit.a, fit.d, fit.c, sd=fit.latent_sd)
-    where = np.array([row["row"] - 1 for row in reference["scores"]])
-    np.testing.assert_allclose(scores.theta[where], column(reference["scores"], "eap"), atol=1e-3)
-    np.testing.assert_allclose(scores.se[where], column(reference["scores"], "se_eap"), atol=1e-3)
+    row_numbers = np.array([row["row"] - 1 for row in reference["scores"]])
+    np.testing.assert_allclose(scores.theta[row_numbers], column(reference["scores"], "eap"), atol=1e-3)
+    np.testing.assert_allclose(scores.se[row_numbers], column(reference["scores"], "se_eap"), atol=1e-3)
 
 
 def test_deayala_rasch_reaches_the_true_maximum(shared, mirt):
@@ -138,8 +138,8 @@ def test_3pl_estimates_errors_and_likelihood_match_mirt(shared, mirt, name):
     np.testing.assert_allclose(fit.c_se, column(reference["irt"], "se_g"), rtol=1e-2)
     assert_likelihood(fit, reference)
     scores = eap(responses, fit.a, fit.d, fit.c)
-    where = np.array([row["row"] - 1 for row in reference["scores"]])
-    np.testing.assert_allclose(scores.theta[where], column(reference["scores"], "eap"), atol=1e-3)
+    row_numbers = np.array([row["row"] - 1 for row in reference["scores"]])
+    np.testing.assert_allclose(scores.theta[row_numbers], column(reference["scores"], "eap"), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -349,15 +349,15 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
     """A perfect pattern has full credit for all items, but 0 for the item with a negative slope."""
     ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
     ends[ends < 0] = np.nan
-    of = {
+    scores = {
         m: score(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
         for m in ("ml", "wle", "eap")
     }
-    assert of["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
-    assert np.isnan(of["ml"].theta[3])
-    assert of["wle"].theta[0] > 2 > -2 > of["wle"].theta[1]
-    assert (of["eap"].theta[3], of["eap"].se[3]) == (MEAN, SD)
-    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, of["wle"].theta)
+    assert scores["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
+    assert np.isnan(scores["ml"].theta[3])
+    assert scores["wle"].theta[0] > 2 > -2 > scores["wle"].theta[1]
+    assert (scores["eap"].theta[3], scores["eap"].se[3]) == (MEAN, SD)
+    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, scores["wle"].theta)
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():

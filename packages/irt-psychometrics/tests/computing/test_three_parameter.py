@@ -95,8 +95,8 @@ def rates(months: list[Drift]) -> tuple[float, float]:
     moved = IDS[-MOVED:]
     sound = np.concatenate([drift.p[~np.isin(drift.item_ids, moved)] for drift in months])
     found = sum(item in drift.flagged for drift in months for item in moved)
-    there = sum(item in drift.item_ids for drift in months for item in moved)
-    return float(np.mean(sound < 0.05)), found / there
+    compared = sum(item in drift.item_ids for drift in months for item in moved)
+    return float(np.mean(sound < 0.05)), found / compared
 
 
 def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dropped() -> None:

@@ -126,9 +126,9 @@ def test_errors_that_several_fits_share_count_once():
     halves = np.arange(40) % 2
     one = ParameterErrors(items, np.zeros(40, dtype=np.int64), [gamma], NOTHING).total_se(scores, responses, 1.0)
     same = ParameterErrors(items, halves, [gamma, gamma], gamma).total_se(scores, responses, 1.0)
-    apart = ParameterErrors(items, halves, [gamma, gamma], NOTHING).total_se(scores, responses, 1.0)
+    separate = ParameterErrors(items, halves, [gamma, gamma], NOTHING).total_se(scores, responses, 1.0)
     np.testing.assert_allclose(same, one, rtol=1e-12)
-    assert (apart < one).all()
+    assert (separate < one).all()
     assert (one > scores.se).all()
 
 
@@ -142,8 +142,8 @@ def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
     )
     responses = Responses.from_wide(np.array([[1, 0, np.nan, 1], [1, 0, 1, np.nan], [np.nan, np.nan, np.nan, 1.0]]))
     scores = eap(responses, unknown.a, unknown.d, unknown.c)
-    of = ParameterErrors(unknown, np.full(4, -1), [], NOTHING)
-    total = of.total_se(scores, responses, 1.0)
+    errors_ = ParameterErrors(unknown, np.full(4, -1), [], NOTHING)
+    total = errors_.total_se(scores, responses, 1.0)
     assert total[0] > scores.se[0]
     assert np.isnan(total[1])
     assert total[2] == scores.se[2] == 1.0
@@ -151,7 +151,7 @@ def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
     order = np.lexsort((turned.item, turned.person))
     turned = replace(turned, item=turned.item[order], score=turned.score[order])
     names = tuple(unknown.item_ids[int(k)] for k in (3, 2, 1, 0))
-    np.testing.assert_allclose(of.among(names).total_se(scores, turned, 1.0), total, rtol=1e-12)
+    np.testing.assert_allclose(errors_.among(names).total_se(scores, turned, 1.0), total, rtol=1e-12)
 
 
 def test_rasch_fits_have_common_errors_of_the_origin_but_not_of_the_unit():
@@ -184,9 +184,9 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
             person = np.repeat(np.arange(300, dtype=np.int32), item.size)
             responses = Responses(person, np.tile(item, 300), x.ravel(), 300, fit.item_ids)
             scores = eap(responses, fit.a, fit.d, fit.c)
-            of = ParameterErrors(fit.items, np.zeros(200, dtype=np.int64), [gamma], NOTHING)
+            errors_ = ParameterErrors(fit.items, np.zeros(200, dtype=np.int64), [gamma], NOTHING)
             off = np.abs(scores.theta - theta)
-            total = of.total_se(scores, responses, 1.0)
+            total = errors_.total_se(scores, responses, 1.0)
             held[n].append((float(np.mean(off < 1.96 * scores.se)), float(np.mean(off < 1.96 * total))))
     return {n: tuple(np.mean(shares, axis=0).tolist()) for n, shares in held.items()}
 
