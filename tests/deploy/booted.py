@@ -199,10 +199,10 @@ def import_log(machine: Machine) -> None:
 
 
 def now(machine: Machine) -> str:
-    """Returns the machine's time, for `said`."""
+    """Returns the machine's time, for `log_of_unit`."""
     return machine.must("date", "+%s.%N").strip()
 
 
-def said(machine: Machine, unit: str, since: str) -> str:
+def log_of_unit(machine: Machine, unit: str, since: str) -> str:
     """Returns the log of a unit since a time."""
     return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)

@@ -21,7 +21,7 @@ from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
 from resources.failures import PermanentFailure
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, command_line
 
 
@@ -158,7 +158,7 @@ def test_invalid_input_exits_with_code_2_names_the_location_and_writes_no_file(
         given += ["--out", str(tmp_path / "out")]
     done = irt(*given)
     assert done.code == 2
-    assert unsaid(done.err, *named) == []
+    assert missing_sentences(done.err, *named) == []
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in done.err
 
@@ -187,7 +187,7 @@ def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None
 
 def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:
     text = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
-    assert unsaid(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
+    assert missing_sentences(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
     assert "θ ~ N(" not in text
 
 
@@ -379,7 +379,7 @@ def test_invalid_answers_are_refused_with_file_line_and_item(file, text: str, na
     path = file(text)
     with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
         FILES.answers(path)
-    assert unsaid(str(caught.value), str(path), *named) == []
+    assert missing_sentences(str(caught.value), str(path), *named) == []
 
 
 def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
@@ -464,7 +464,7 @@ def test_impossible_parameters_are_refused_with_line_and_item(file, row: str, na
     path = file(f"item,a,b,c\ngood,1,0,0\n{row}\n")
     with pytest.raises(PsychometricsError) as caught:
         FILES.parameters(path)
-    assert unsaid(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
+    assert missing_sentences(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
 
 
 def test_items_without_parameters_are_listed_separately(file) -> None:

@@ -244,7 +244,7 @@ def test_m_step_maximises_the_expected_posterior_of_every_item():
 ITEMS_SUMMED = 12
 
 
-def drawn(n_persons: int, seed: int = 3) -> Responses:
+def draw_responses(n_persons: int, seed: int = 3) -> Responses:
     rng = np.random.default_rng(seed)
     x = (rng.random((n_persons, ITEMS_SUMMED)) < rng.random((n_persons, 1))).astype(float)
     x[rng.random(x.shape) < 0.3] = np.nan
@@ -280,7 +280,7 @@ def test_bundles_are_consecutive_shards(shards):
 
 @WHERE_STATISTICS_CHANGE
 def test_shards_contain_every_person_once_by_key():
-    responses = drawn(500)
+    responses = draw_responses(500)
     data = ResponseLayout.from_responses(responses, shards=5)
     seen = np.bincount(reductions.shard_of(responses.key, 500, 5), minlength=5)
     assert [len(people.set_of) for people in data.shards] == seen.tolist()
@@ -290,7 +290,7 @@ def test_shards_contain_every_person_once_by_key():
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 3, 70])
 def test_e_step_in_shards_matches_the_e_step_without_shards_for_any_threads(shards):
-    responses, structure, found = drawn(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
+    responses, structure, found = draw_responses(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
     x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
     for threads in (1, 3):
         with kernels.runner(threads) as run:
@@ -324,7 +324,7 @@ def test_fits_are_bitwise_equal_with_compiled_and_with_loaded_kernels(tmp_path: 
         "    fit = fit_em(answers, model=model, threads=1)\n"
         "    print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
     )
-    (tmp_path / "answers").write_bytes(pickle.dumps(drawn(600)))
+    (tmp_path / "answers").write_bytes(pickle.dumps(draw_responses(600)))
     environment = {
         **os.environ,
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
@@ -340,7 +340,7 @@ def test_fits_are_bitwise_equal_with_compiled_and_with_loaded_kernels(tmp_path: 
 
 @WHERE_STATISTICS_CHANGE
 def test_fit_in_shards_matches_the_fit_without_shards(monkeypatch):
-    responses = drawn(3000)
+    responses = draw_responses(3000)
     whole = fit_em(responses)
     monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 2000)
     found = fit_em(responses)

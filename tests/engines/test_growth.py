@@ -259,13 +259,15 @@ def items() -> ItemCurves:
     return ItemCurves(a, -a * b, np.zeros(ITEMS))
 
 
-def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2) -> Moving:
+def simulate_moving(
+    movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2
+) -> Moving:
     rng = np.random.default_rng(seed)
     days = np.arange(weeks) * 7
     return answered(items(), walked(learners, days, movement, rng, start), days, 6, rng)
 
 
-def estimated(moving: Moving, **options) -> MovementEstimate:
+def estimate_movement(moving: Moving, **options) -> MovementEstimate:
     return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
@@ -278,7 +280,7 @@ def estimated(moving: Moving, **options) -> MovementEstimate:
     ],
 )
 def test_planted_movement_is_estimated_and_proposed(movement, start):
-    found = estimated(made(movement, start=start))
+    found = estimate_movement(simulate_moving(movement, start=start))
     for part in PARTS:
         true, error = getattr(movement, part), found.errors[part]
         # four standard errors, plus half the step at which the likelihood's slope is computed
@@ -291,12 +293,12 @@ def test_planted_movement_is_estimated_and_proposed(movement, start):
 
 
 @functools.cache
-def still() -> MovementEstimate:
-    return estimated(made(Movement()))
+def constant_estimate() -> MovementEstimate:
+    return estimate_movement(simulate_moving(Movement()))
 
 
 def test_movement_is_not_proposed_if_abilities_are_constant():
-    found = still()
+    found = constant_estimate()
     assert found.proposed == Movement()
     assert min(found.p.values()) > 0.01
 
@@ -307,7 +309,7 @@ def test_errors_of_items_are_not_reported_as_movement_of_learners() -> None:
     seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
     known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
-    moving, curves = made(Movement(), seed=1), Curves.from_items(known.curves)
+    moving, curves = simulate_moving(Movement(), seed=1), Curves.from_items(known.curves)
     as_known = MovementEstimate.from_answers(moving.responses, moving.day, curves)
     found = MovementEstimate.from_answers(moving.responses, moving.day, curves, known)
     assert isinstance(as_known, MovementEstimate)
@@ -319,10 +321,13 @@ def test_errors_of_items_are_not_reported_as_movement_of_learners() -> None:
 
 
 def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
-    moving = made(Movement())
+    moving = simulate_moving(Movement())
     known = items()
     exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
-    assert MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(known), exact) == still()
+    assert (
+        MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(known), exact)
+        == constant_estimate()
+    )
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
@@ -333,7 +338,7 @@ def test_movement_between_practice_days_is_estimated_for_any_movement_in_a_gap(i
     theta = walked(300, 7 * weeks, planted, np.random.default_rng(2))
     if in_gap != "walks on":
         theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
-    found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
+    found = estimate_movement(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
     # three standard errors; through the gap q is .006 if θ is constant and .007 if it falls, and g is then below 0
     assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
     assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
@@ -349,7 +354,7 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
     theta = walked(300, days, Movement(), np.random.default_rng(2))
     theta[:, 13:] -= falls
     moving = answered(items(), theta, days, 6, np.random.default_rng(3))
-    proposed = estimated(moving).proposed
+    proposed = estimate_movement(moving).proposed
     assert replace(proposed, variance=0.0) == Movement()
     assert (proposed.variance > 0) == (falls > 0)
     scores = moving_eap(moving.responses, moving.day, Curves.from_items(items()), proposed, threads=1)
@@ -360,7 +365,7 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
 
 def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
     """The probability of all answers is the integral of their likelihood on any days if q = 0 and s² = 0."""
-    moving, found = made(Movement()), still()
+    moving, found = simulate_moving(Movement()), constant_estimate()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)
     simulated = moving.responses
@@ -387,7 +392,7 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
     ],
 )
 def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design, options, why):
-    moving = made(Movement(), **design)
+    moving = simulate_moving(Movement(), **design)
     with pytest.raises(PsychometricsError, match=re.escape(why)):
         MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
@@ -400,7 +405,7 @@ def test_growth_is_unbiased_if_weak_learners_leave_early(growth):
     theta = walked(n, days, Movement(growth=growth / YEAR), rng)
     stay = 8 + (weeks - 8) / (1 + np.exp(-2.5 * theta[:, 0] - rng.normal(0, 0.3, n)))
     everybody = answered(items(), theta, days, 1, rng)
-    found = estimated(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
+    found = estimate_movement(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
     assert abs(found.estimate.growth - growth / YEAR) < 3 * found.errors["growth"] < 0.5 / YEAR
     assert (found.proposed.growth != 0) == (growth != 0)
 
@@ -410,7 +415,7 @@ def test_theta_at_the_last_answer_is_unbiased_if_growth_levels_off():
     rng, days = np.random.default_rng(5), 7 * np.arange(52)
     theta = walked(300, days, Movement(), rng) + 0.8 * (1 - np.exp(-days / 120))
     moving = answered(items(), theta, days, 4, rng)
-    found = estimated(moving)
+    found = estimate_movement(moving)
     halves = found.growth_by_half
     assert halves.differs
     assert (halves.first, halves.second) == pytest.approx((0.625 / 26, 0.137 / 26), abs=0.006)
@@ -436,7 +441,7 @@ def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, diff
 
 
 def test_movement_is_refused_if_all_answers_are_right():
-    moving = made(Movement())
+    moving = simulate_moving(Movement())
     right = replace(moving.responses, score=np.ones_like(moving.responses.score))
     with pytest.raises(PsychometricsError, match="mean at the start"):
         MovementEstimate.from_answers(right, moving.day, Curves.from_items(items()))
@@ -445,8 +450,11 @@ def test_movement_is_refused_if_all_answers_are_right():
 def test_learners_are_sampled_by_their_keys_if_they_are_many(monkeypatch):
     for limit in ("MAX_LEARNERS", "MIN_LEARNERS"):
         monkeypatch.setattr(f"irt_psychometrics.estimation.ability_growth.{limit}", 30)
-    moving = made(Movement(0.05**2), learners=40)
+    moving = simulate_moving(Movement(0.05**2), learners=40)
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))
     alone = moving.chosen((key < 30)[moving.responses.person])
-    assert (estimated(keyed).estimate, estimated(keyed).learners) == (estimated(alone).estimate, 30)
+    assert (estimate_movement(keyed).estimate, estimate_movement(keyed).learners) == (
+        estimate_movement(alone).estimate,
+        30,
+    )

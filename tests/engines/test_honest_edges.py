@@ -74,7 +74,7 @@ def calibrate(engine, x, model="2pl"):
 
 
 @cache
-def spoiled():
+def spoil_items():
     """Eight sound items, then items with all answers right, all wrong, no answer, a single answer, and a wrong key. Ten
     learners have all answers right, ten have all wrong, and learner 21 (counted from 0) has a single answer."""
     x = answers(400, SOUND + 5)
@@ -87,7 +87,7 @@ def spoiled():
 
 @pytest.fixture(scope="module")
 def spoiled_fit(engine):
-    return calibrate(engine, spoiled())
+    return calibrate(engine, spoil_items())
 
 
 @pytest.mark.parametrize(

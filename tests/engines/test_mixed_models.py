@@ -81,7 +81,7 @@ def of_one_model(name: str) -> Calibration:
     )  # fmt: skip
 
 
-def together(*parts: Calibration) -> Calibration:
+def join_fits(*parts: Calibration) -> Calibration:
     """The same items as one fit."""
     J = sum(part.n_items for part in parts)
     cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
@@ -106,7 +106,7 @@ def parts() -> list[Calibration]:
 
 @pytest.fixture
 def mixed(parts: list[Calibration]) -> Calibration:
-    return together(*parts)
+    return join_fits(*parts)
 
 
 def places(part: int) -> slice:
@@ -345,7 +345,7 @@ def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[
 
 
 def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
-    fit = together(*map(of_one_model, MODELS))
+    fit = join_fits(*map(of_one_model, MODELS))
     shape = Shape("normal", "", compared=(ComparedFit.from_fit(fit, "normal"), ComparedFit.from_fit(fit, "histogram")))
     stored = StagedSpec(shape=shape).as_json()
     assert [one["model"] for one in stored["shape"]["compared"]] == ["2pl+3pl+2plu"] * 2

@@ -29,7 +29,7 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.scoring.abilities import Curves, eap_by
 from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -447,7 +447,7 @@ def test_fit_of_unrelated_scores_reports_that_they_are_unrelated():
     categories = np.array([2, 3, 4] * 3)
     scores = np.random.default_rng(1).integers(0, categories, (400, 9))
     fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
-    assert unsaid(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
+    assert missing_sentences(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
 
 
 @pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])

@@ -157,7 +157,7 @@ def test_calibration_matches_the_stored_draws(posterior):
 @WHERE_ENGINES_CHANGE
 def test_difference_from_the_reference_2pl_is_explained_by_the_priors(shared):
     """mirt's estimates have no priors. To first order a prior moves an estimate by covariance · its log-density's
-    slope. What remains is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
+    slope. The rest is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_2pl"]
     mirt = np.array([[row["a1"], row["d"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))

@@ -138,7 +138,7 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
     built = ["R", "CMD", "INSTALL", "--no-test-load", "--no-docs", f"--library={library}", tmp_path / "brms"]
     subprocess.run(built, capture_output=True, check=True)
     with running(tmp_path, R_LIBS=library) as service:
-        health = loaded(service)
+        health = wait_until_loaded(service)
         assert health["versions"]["brms"] == "99.0"
         assert "brms" not in health["engines"]
         assert 'libx.so is "not" there' in health["not_loaded"]["brms"]
@@ -154,7 +154,7 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
         assert (finding.state, "does not load" in finding.detail) == ("error", True)
 
 
-def loaded(service: Running) -> dict[str, Any]:
+def wait_until_loaded(service: Running) -> dict[str, Any]:
     """The service's health after it has tried to load every engine."""
     end = time.monotonic() + patient(LOADED_WITHIN)
     while (health := service.health())["loading"]:
@@ -309,7 +309,7 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
         return {one.subject: one for one in engine_findings(named)}
 
-    engines = loaded(service)["engines"]
+    engines = wait_until_loaded(service)["engines"]
     findings = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
     assert findings["R IRT service"].state == "ok"
     for engine in ("mirt", "brms"):

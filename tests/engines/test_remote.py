@@ -117,18 +117,18 @@ def test_hanging_service_is_given_up_after_the_time_limit():
             given_up.set()
 
 
-def cut(handler: BaseHTTPRequestHandler) -> None:
+def cut_connection(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def half(handler: BaseHTTPRequestHandler) -> None:
+def send_half(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     handler.wfile.write(b'{"theta": [')
 
 
-@pytest.mark.parametrize("first", [cut, half])
+@pytest.mark.parametrize("first", [cut_connection, send_half])
 def test_calls_are_repeated_if_the_connection_breaks_before_or_within_an_answer(first):
     with answering(first, FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]

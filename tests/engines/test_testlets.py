@@ -35,7 +35,7 @@ pytestmark = WHERE_STATISTICS_CHANGE
 SEED = 1
 
 
-def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
+def fit_month(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(seed))
     fit = fit_em(responses, threads=1)
     return responses, fit, estimate_effect_sd(responses, fit, row.testlets, threads=1)
@@ -48,7 +48,7 @@ def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
 def test_the_sd_of_effects_is_recovered(row: Row) -> None:
     """Limits are four standard errors, plus 5 % because an average of logistic curves is only nearly logistic (see
     docs/explanation/testlets.md for 200 months)."""
-    _, _, found = fitted(row)
+    _, _, found = fit_month(row)
     assert (found.why, found.n_testlets, found.n_items, found.learners) == ("", row.inside // 5, row.inside, 2000)
     assert 0.01 < found.se < 0.06
     assert abs(found.sd - row.sd) < 4 * found.se + 0.05 * row.sd
@@ -56,7 +56,7 @@ def test_the_sd_of_effects_is_recovered(row: Row) -> None:
 
 def test_sd_of_effects_is_small_if_answers_are_independent() -> None:
     """σ of .15 would widen errors of θ by 1 %; an estimate this large has a chance of a few per thousand."""
-    _, _, found = fitted(Row(0.0))
+    _, _, found = fit_month(Row(0.0))
     assert found.sd < 0.15
     assert 0.02 < found.se < 0.12
 
@@ -100,7 +100,7 @@ def test_sd_of_effects_is_recovered_if_groups_differ_in_ability() -> None:
 def test_effects_are_in_units_of_theta() -> None:
     """On a scale with twice the unit the SD doubles, up to the precision of the optimiser."""
     row = Row(0.7)
-    responses, fit, found = fitted(row)
+    responses, fit, found = fit_month(row)
     doubled = estimate_effect_sd(responses, fit.rescaled(2.0, 1.0), row.testlets, threads=1)
     assert doubled.sd == pytest.approx(2 * found.sd, rel=1e-2)
 
@@ -307,7 +307,7 @@ def test_intervals_of_theta_and_of_items_contain_the_truth_at_the_stated_rate(ro
 
 
 def test_pairs_within_a_testlet_are_not_flagged_as_dependent() -> None:
-    responses, fit, _ = fitted(Row(1.0))
+    responses, fit, _ = fit_month(Row(1.0))
     without, found = (
         FitSummary.from_fit(responses, fit),
         FitSummary.from_fit(responses, fit, testlets=Row(1.0).testlets),

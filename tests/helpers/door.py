@@ -106,7 +106,7 @@ class Recorder:
 
 
 @contextmanager
-def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
+def serve_in_thread(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
     """Serve `app` on these sockets, in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
@@ -197,7 +197,9 @@ class Door:
 
 
 @contextmanager
-def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s", **patience: str) -> Iterator[Door]:
+def open_door(
+    folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s", **patience: str
+) -> Iterator[Door]:
     """Yields nginx in front of three servers, for all of which `behind` responds.
 
     `limit`: requests per second. `patience`: other timeouts.
@@ -206,7 +208,7 @@ def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s
     ports = {name: port_of(made) for name, made in sockets.items()}
     door = Door(free_port(), free_port(), folder, behind, ports)
     configure(folder, door, verifier, limit, patience)
-    with served(behind, [*sockets.values()]), (folder / "stderr").open("wb") as told_by_nginx:
+    with serve_in_thread(behind, [*sockets.values()]), (folder / "stderr").open("wb") as told_by_nginx:
         child = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"], stderr=told_by_nginx)
         try:
             _wait_until_open(child, door)

@@ -113,7 +113,7 @@ def decisions(database: Database) -> list[tuple[Any, ...]]:
     )
 
 
-def published(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
+def published_rows(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
     return rows(
         database,
         """SELECT b, rule, month, decided_by, reason, effective_from FROM item_parameter_publication
@@ -135,7 +135,7 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 
 def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
     """Returns the message of a decision that must fail, and checks that it changes nothing."""
-    before = decisions(bank), published(bank)
+    before = decisions(bank), published_rows(bank)
     why = refusal(decide, bank, *references, **others)
-    assert (decisions(bank), published(bank)) == before
+    assert (decisions(bank), published_rows(bank)) == before
     return why

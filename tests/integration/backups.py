@@ -44,7 +44,7 @@ def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[s
     return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
 
 
-def started(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
+def start_irt(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
     """`irt` in a process of its own."""
     environment = {
         "PATH": os.environ["PATH"],

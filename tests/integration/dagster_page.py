@@ -42,7 +42,9 @@ def instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 
 @contextmanager
-def served(settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any) -> Iterator[ASGIApp]:
+def serve_page(
+    settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any
+) -> Iterator[ASGIApp]:
     """The application of the webserver's process, with these code locations."""
     settings = settings.model_copy(update=changes)
     workspace = settings.irt_home / "workspace.yaml"

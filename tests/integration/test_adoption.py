@@ -72,7 +72,7 @@ def stale(settings: Settings) -> set[str]:
     return {month for month in rooms.MONTHS if rooms.is_stale(Database(settings), month)}
 
 
-def done(typed: Irt, *words: object) -> str:
+def run_successfully(typed: Irt, *words: object) -> str:
     ran = typed(*words)
     assert ran.code == 0, (words, ran.out, ran.err)
     return ran.out
@@ -88,12 +88,12 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     database, typed = Database(owner), irt(owner)
     before = company.dump("irt", "dagster")
     for _ in range(2):
-        done(typed, "db", "upgrade")
+        run_successfully(typed, "db", "upgrade")
     refused = typed("pull", "theirs", "--check")
     assert (refused.code, "irt db roles --own-table" in " ".join(refused.err.split())) == (2, True), refused.err
     assert typed("pull", "exams", "--check").code == 0
     for name in ("exams", "bank", "students"):
-        done(typed, "pull", name)
+        run_successfully(typed, "pull", name)
     initialise(database, rooms.SCALE, first_month=JUNE, thresholds=rooms.LOWERED)
     steps = [rooms.calibrate(owner, month) for month in rooms.MONTHS]
     assert [(step.state, step.n_published > 0) for step in steps] == [("done", True), ("done", False)]
@@ -102,7 +102,7 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
 
     published = rows(database, PUBLISHED)
     company.run(REGRADED)
-    done(typed, "pull", "exams")
+    run_successfully(typed, "pull", "exams")
     assert JUNE in stale(owner)
     for month in rooms.MONTHS:
         assert rooms.calibrate(owner, month).n_published == 0
@@ -115,12 +115,12 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     assert stale(owner) == {*rooms.MONTHS}, "open months have a learner fewer"
 
     before = company.dump("irt", "dagster")
-    done(typed, "backup", "--out", tmp_path / "backups")
+    run_successfully(typed, "backup", "--out", tmp_path / "backups")
     [backup] = (tmp_path / "backups").glob("irt-*")
     answers, in_force = rows(database, "SELECT count(*) FROM attempt"), rows(database, PUBLISHED)
     company.run("DROP SCHEMA irt, dagster CASCADE")
     company.with_roles("irt", *OWN)
-    done(typed, "restore", backup)
+    run_successfully(typed, "restore", backup)
     owner_database = Database(owner)
     assert (rows(owner_database, "SELECT count(*) FROM attempt"), rows(owner_database, PUBLISHED)) == (
         answers,
@@ -128,5 +128,5 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     )
     assert stale(owner) == {*rooms.MONTHS}
     assert company.dump("irt", "dagster") == before
-    done(typed, "pull", "exams")
+    run_successfully(typed, "pull", "exams")
     assert rows(owner_database, "SELECT count(*) FROM attempt") == answers, "rows of the erased learner are refused"

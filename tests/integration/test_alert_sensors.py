@@ -155,7 +155,7 @@ class World:
         for name in ("alerts_of_runs", "alerts_of_checks") * 2:
             self.tick(name)
 
-    def told(self) -> list[tuple[Any, ...]]:
+    def alerts_after_sensors(self) -> list[tuple[Any, ...]]:
         """The alerts after both sensors have looked."""
         self.watch()
         return self.alerts()
@@ -185,13 +185,16 @@ def real_world(settings: Settings) -> Iterator[World]:
 
 
 def test_successful_run_opens_no_alert(world: World) -> None:
-    assert (world.run(), world.told()) == (True, [])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [])
 
 
 def test_failed_run_is_a_single_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):
-        assert (real_world.run(), real_world.told()) == (False, [("run month 2026-06", "error", JUNE, True)])
+        assert (real_world.run(), real_world.alerts_after_sensors()) == (
+            False,
+            [("run month 2026-06", "error", JUNE, True)],
+        )
     ((message, kind, subjects, link),) = rows(
         Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
     )
@@ -199,7 +202,10 @@ def test_failed_run_is_a_single_alert_until_its_repetition_succeeds(real_world: 
     assert (kind, subjects) == ("steps", ["first"])
     assert link.startswith("/runs/")
     real_world.broken = False
-    assert (real_world.run(), real_world.told()) == (True, [("run month 2026-06", "error", JUNE, False)])
+    assert (real_world.run(), real_world.alerts_after_sensors()) == (
+        True,
+        [("run month 2026-06", "error", JUNE, False)],
+    )
 
 
 def test_runs_under_either_name_of_a_job_share_an_alert_with_the_former_key(world: World) -> None:
@@ -222,9 +228,9 @@ def test_alert_of_a_failed_run_ends_when_other_runs_have_materialised_its_assets
     world.watch()
     world.broken = False
     world.run(assets=["first"])
-    assert world.told()[0][3]
+    assert world.alerts_after_sensors()[0][3]
     world.run("rest")
-    assert world.told() == [("run month 2026-06", "error", JUNE, False)]
+    assert world.alerts_after_sensors() == [("run month 2026-06", "error", JUNE, False)]
 
 
 def test_alert_of_a_failed_run_ends_if_its_asset_has_an_unpartitioned_check(real_world: World) -> None:
@@ -234,24 +240,24 @@ def test_alert_of_a_failed_run_ends_if_its_asset_has_an_unpartitioned_check(real
     real_world.watch()
     real_world.broken = False
     real_world.run("fourth_by_hand")
-    assert real_world.told() == [("run only_fourth 2026-06", "error", JUNE, False)]
+    assert real_world.alerts_after_sensors() == [("run only_fourth 2026-06", "error", JUNE, False)]
 
 
 def test_check_without_partitions_is_a_single_alert_if_several_partitions_fail(world: World) -> None:
     world.gate = False
     world.run("only_fourth")
     world.run("only_fourth", partition="2026-07")
-    assert world.told() == [("check fourth of_the_last", "error", "", True)]
+    assert world.alerts_after_sensors() == [("check fourth of_the_last", "error", "", True)]
     world.gate = True
     world.run("only_fourth", partition="2026-07")
-    assert world.told() == [("check fourth of_the_last", "error", "", False)]
+    assert world.alerts_after_sensors() == [("check fourth of_the_last", "error", "", False)]
 
 
 def test_failed_runs_of_two_months_are_two_alerts(world: World) -> None:
     world.broken = True
     world.run()
     world.run(partition="2026-07")
-    assert [(key, partition) for key, _, partition, _ in world.told()] == [
+    assert [(key, partition) for key, _, partition, _ in world.alerts_after_sensors()] == [
         ("run month 2026-06", JUNE),
         ("run month 2026-07", "2026-07"),
     ]
@@ -262,7 +268,7 @@ def test_failure_that_was_fixed_before_the_sensor_ran_opens_no_alert(world: Worl
     world.run()
     world.broken = False
     world.run()
-    assert world.told() == []
+    assert world.alerts_after_sensors() == []
 
 
 def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None:
@@ -289,7 +295,7 @@ def test_cancelled_run_opens_no_alert(world: World) -> None:
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_canceling(run)
     world.instance.report_run_canceled(run)
-    assert world.told() == []
+    assert world.alerts_after_sensors() == []
 
 
 @pytest.mark.parametrize("last_word", ["canceled", "failed"])
@@ -310,7 +316,7 @@ def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_can
         check_run_timeout(world.instance, run_record, logging.getLogger(), 0.0)
     if last_word == "canceled":
         world.instance.report_run_canceled(run)
-    assert world.told() == [("run month 2026-06", "error", JUNE, True)]
+    assert world.alerts_after_sensors() == [("run month 2026-06", "error", JUNE, True)]
     ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
     assert message == "the run of month failed: it took longer than it may, so it was stopped"
 
@@ -321,7 +327,7 @@ def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_can
 def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: World) -> None:
     """A held month is a failed run and any number of failed checks; only the checks report it, in a single alert."""
     world.failed_gates = {"linked", "anchors_agree"}
-    assert (world.run("calibration"), world.told()) == (False, [("held 2026-06", "error", JUNE, True)])
+    assert (world.run("calibration"), world.alerts_after_sensors()) == (False, [("held 2026-06", "error", JUNE, True)])
     ((message, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert message == "2026-06 is held: of linked; of anchors_agree"
     way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
@@ -333,9 +339,9 @@ def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: Wo
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
-    assert (world.run("calibration"), [open_ for *_, open_ in world.told()]) == (False, [True])
+    assert (world.run("calibration"), [open_ for *_, open_ in world.alerts_after_sensors()]) == (False, [True])
     world.failed_gates = set()
-    assert (world.run("calibration"), world.told()) == (True, [("held 2026-06", "error", JUNE, False)])
+    assert (world.run("calibration"), world.alerts_after_sensors()) == (True, [("held 2026-06", "error", JUNE, False)])
 
 
 def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(world: World) -> None:
@@ -357,14 +363,17 @@ def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(wor
     held = ("held 2026-06", "error", JUNE, True)
     assert [alert for alert in world.alerts() if alert[-1]] == [another, held]
     world.failed_gates = set()
-    assert (world.run("calibration"), [alert for alert in world.told() if alert[-1]]) == (True, [another])
+    assert (world.run("calibration"), [alert for alert in world.alerts_after_sensors() if alert[-1]]) == (
+        True,
+        [another],
+    )
 
 
 def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world: World) -> None:
     """This happens if the publication runs alone and the database no longer agrees with the gates' results."""
     assert world.run("calibration")
     world.failed_gates = {"linked"}
-    assert (world.run("calibration", assets=["published_item_parameters"]), world.told()) == (
+    assert (world.run("calibration", assets=["published_item_parameters"]), world.alerts_after_sensors()) == (
         False,
         [("run calibration 2026-06", "error", JUNE, True)],
     )
@@ -372,18 +381,22 @@ def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world:
 
 def test_failed_check_is_a_single_alert_with_the_remedy(world: World) -> None:
     world.gate = False
-    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
     ((message, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
     assert message == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
-    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
 
 
 def test_alert_of_items_held_back_is_a_warning_with_their_names(world: World) -> None:
     world.items = ["q2", "q1"]
-    assert (world.run(), world.told(), rows(Database(world.settings), "SELECT kind, subjects FROM alert")) == (
+    assert (
+        world.run(),
+        world.alerts_after_sensors(),
+        rows(Database(world.settings), "SELECT kind, subjects FROM alert"),
+    ) == (
         True,
         [("check second item_gate 2026-06", "warning", JUNE, True)],
         [("items", ["q2", "q1"])],
@@ -396,17 +409,20 @@ def test_planned_check_that_was_never_evaluated_is_an_alert_until_the_check_pass
     world.instance.report_dagster_event(
         dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "only_third"), run_id=run.run_id
     )
-    assert world.told() == [("check third maybe 2026-06", "error", JUNE, True)]
+    assert world.alerts_after_sensors() == [("check third maybe 2026-06", "error", JUNE, True)]
     world.run("only_third")
-    assert world.told() == [("check third maybe 2026-06", "error", JUNE, False)]
+    assert world.alerts_after_sensors() == [("check third maybe 2026-06", "error", JUNE, False)]
 
 
 def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: World) -> None:
     world.evaluate = False  # Dagster fails a step that yields less than it declared
-    assert (world.run("only_third"), world.told()) == (False, [("run only_third 2026-06", "error", JUNE, True)])
+    assert (world.run("only_third"), world.alerts_after_sensors()) == (
+        False,
+        [("run only_third 2026-06", "error", JUNE, True)],
+    )
     world.evaluate = True
     world.run("only_third")
-    assert [open_ for *_, open_ in world.told()] == [False]
+    assert [open_ for *_, open_ in world.alerts_after_sensors()] == [False]
 
 
 def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:

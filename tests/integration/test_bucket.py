@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
 
 
 @pytest.fixture
-def others(s3: SeaweedFS) -> Iterator[None]:
+def private_bucket(s3: SeaweedFS) -> Iterator[None]:
     """A bucket in which only its owner has rights."""
     s3.owner().create_bucket(Bucket="others")
     yield
@@ -103,7 +103,7 @@ def others(s3: SeaweedFS) -> Iterator[None]:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-@pytest.mark.usefixtures("others")
+@pytest.mark.usefixtures("private_bucket")
 @every_use
 @pytest.mark.parametrize(("user", "bucket", "environment", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object(

@@ -322,7 +322,7 @@ def instance(
     monkeypatch.setattr(starting, "enqueue", enqueued)
     with dagster_instance(settings, database) as instance:
         daemon_lives(instance)
-        monkeypatch.setattr(starting, "await_run", ends(instance))
+        monkeypatch.setattr(starting, "await_run", end_when_followed(instance))
         yield instance
 
 
@@ -338,7 +338,7 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
     return run.run_id
 
 
-def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
+def end_when_followed(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
     """Following a run ends it."""
 
     def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> RunOutcome:
@@ -381,7 +381,7 @@ def failing_once(fault: BaseException, then: Callable[..., Any]) -> Callable[...
     return fails_first
 
 
-def asked(
+def request_partitions(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan = FEATURES, partition: str | None = DAY
 ) -> list[RunOutcome]:
     partitions = None if partition is None else [partition]
@@ -407,7 +407,7 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
         instance.update_tick(started_tick.with_status(ended))
 
     monkeypatch.setattr(starting.time, "sleep", decides)
-    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
+    assert request_partitions(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     (run,) = instance.get_runs()
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
 
@@ -431,25 +431,27 @@ def test_run_is_not_queued_if_an_equivalent_run_exists(tmp_path: Path) -> None:
 def test_restarted_pod_reports_the_run_that_the_first_pod_requested(
     well: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "await_run", failing_once(KeyboardInterrupt(), ends(instance, well=well)))
+    monkeypatch.setattr(
+        starting, "await_run", failing_once(KeyboardInterrupt(), end_when_followed(instance, well=well))
+    )
     with pytest.raises(KeyboardInterrupt):
-        asked(instance, as_job)
+        request_partitions(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[starting.RUN_KEY_TAG] == "features-29384720"
     for _ in range(2):  # while the run goes on, and when it has ended
-        assert asked(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
+        assert request_partitions(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
-    asked(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
+    request_partitions(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 
 def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterInstance, as_job: Settings) -> None:
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
-    assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
+    assert [one.name for one in request_partitions(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
     assert len(instance.get_runs()) == 2
     queued(instance, BANK, None, {})
-    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
+    assert request_partitions(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     assert len(instance.get_runs()) == 3
 
 
@@ -459,7 +461,7 @@ def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstan
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
-        assert asked(instance, as_job, night, day)[0] == RunOutcome("calibrate_night", day, success=True)
+        assert request_partitions(instance, as_job, night, day)[0] == RunOutcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2
 
 
@@ -472,7 +474,7 @@ def test_job_requests_missing_partitions_and_waits_for_running_partitions(
         instance.report_runless_asset_event(dg.AssetMaterialization("features_topic_daily", partition=day))
     queued(instance, FEATURES, under_way, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
-    names = [one.name for one in asked(instance, as_job, partition=None)]
+    names = [one.name for one in request_partitions(instance, as_job, partition=None)]
     assert names == [f"aggregate_features_daily {day}" for day in (under_way, missing)]
     assert len(instance.get_runs()) == 3
 
@@ -489,7 +491,7 @@ def test_job_waits_for_a_restarting_code_server(
 ) -> None:
     away = TransientFailure("the code server of irt_assets does not answer")
     monkeypatch.setattr(starting, "enqueue", failing_once(away, enqueued))
-    assert asked(instance, settings)[0].success
+    assert request_partitions(instance, settings)[0].success
 
 
 def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Settings, database: Database) -> None:
@@ -531,11 +533,13 @@ def test_pod_without_a_daemon_fails_after_the_timeout_and_runs_no_job(
 
 
 def test_month_requested_in_a_pod_runs_in_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
-    assert asked(instance, settings, MONTH, "2026-02") == [RunOutcome(MONTHLY_JOB, "2026-02", success=True)]
+    assert request_partitions(instance, settings, MONTH, "2026-02") == [
+        RunOutcome(MONTHLY_JOB, "2026-02", success=True)
+    ]
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG]) == (MONTHLY_JOB, "2026-02")
     with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
-        asked(instance, settings, MONTH, "2199-01")
+        request_partitions(instance, settings, MONTH, "2199-01")
 
 
 def test_engine_option_is_refused_in_a_pod(settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,4 +566,4 @@ def test_run_that_is_retried_between_two_polls_is_followed(
 
 def test_unfinished_partition_is_refused_immediately(instance: dg.DagsterInstance, settings: Settings) -> None:
     with pytest.raises(PermanentFailure, match="is not a day that is over"):
-        asked(instance, settings, partition="2199-01-01")
+        request_partitions(instance, settings, partition="2199-01-01")

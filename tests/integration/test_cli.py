@@ -34,7 +34,7 @@ from tests.helpers.dagster_private import (
     freeze_time,
 )
 from tests.helpers.rooms import call
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.sinks import HttpSink
 from tests.testbed.scenario import AnyScenario
@@ -49,13 +49,13 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
     before = rooms.rows(database, rules)
     refused = typed("calibrate", "--month", "2026-06", "--set", "min_responses=110")
     assert (refused.code, "with --yes" in refused.err) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         refused.out,
         "scale default: min_responses 120 → 110",
         "it holds for every month from now on; stale until calibrated again: 2026-07",
         "  snapshots that other rules made: 2026-06, 2026-07",
     )
-    assert not unsaid(
+    assert not missing_sentences(
         typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see").out,
         "no other month becomes stale",
         "items are held back by it when a month is next taken to the ledger",
@@ -77,7 +77,7 @@ def test_import_that_rejects_most_rows_exits_with_code_1_and_names_the_setting(
         ended = typed("import", "attempts", log, *words)
         assert (
             ended.code,
-            unsaid(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH"),
+            missing_sentences(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH"),
             "Counter" in ended.out + ended.err,
         ) == (1, [], False)
     log.write_text("person,i1,i2\nann,0,4\nbob,1,2\n")
@@ -130,7 +130,7 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     tried = typed("calibrate", "--month", "2026-06", "--try", "min_anchors=1000", "--try", "max_abs_b=0.5")
     assert (
         tried.code,
-        unsaid(
+        missing_sentences(
             tried.out,
             "max_abs_b 6.0 → 0.5, min_anchors 5 → 1000",
             "its stored fit was judged again in ",
@@ -156,7 +156,7 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     assert (published["rule"], published["month"], traced.json["decisions"]) == ("first", "2026-06", [])
     assert all(published[name] for name in ("run_id", "data_hash"))
     lineage = typed("lineage", item).out
-    assert not unsaid(lineage, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
+    assert not missing_sentences(lineage, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
 def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: IrtOf) -> None:
@@ -174,7 +174,9 @@ def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: I
     rooms.run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     failed = typed("nightly", "--day", "2026-07-31")
     assert failed.code == 1
-    assert not unsaid(failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1")
+    assert not missing_sentences(
+        failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1"
+    )
 
 
 def test_nightly_command_refuses_an_unfinished_day_and_defaults_to_yesterday(

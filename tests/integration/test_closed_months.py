@@ -55,7 +55,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
 from tests.testbed.partitions import ensure_month_partitions
@@ -353,7 +353,7 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     done = irt(settings)(*words, "--reopen").out
     assert tried == done
     assert (
-        unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
+        missing_sentences(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
         "closed:" in done,
     ) == ([], False)
     reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
@@ -373,7 +373,7 @@ def test_months_page_shows_the_state_of_the_month_and_items_with_many_changed_an
     home.come([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert not unsaid(shown, "3 late (3.0% of its answers)", "more than 5 % of the answers", "q1")
+    assert not missing_sentences(shown, "3 late (3.0% of its answers)", "more than 5 % of the answers", "q1")
     reopen_months(home.database, MONTH, **BY)
     assert f"by Ann: {BY['reason']}" in opening(home)
 
@@ -390,7 +390,7 @@ def test_exporter_counts_changed_answers_of_closed_months(home: Home) -> None:
 
 
 # -- late answers ------------------------------------------------------------------------------------
-# Late answers in a real database and a real instance: the night judges them, and what they concern is made once.
+# Late answers in a real database and a real instance: the night judges them, and their partitions are recomputed once.
 
 NOON = timedelta(hours=12)
 FEATURES = "aggregate_features_daily"
@@ -604,9 +604,9 @@ def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
     unconfirmed = typed("scale", "set", "hinted=exclude", *SIGNED)
     days = f"to be judged: three days, {DAYS[0]:%Y-%m-%d} to {DAYS[-1]:%Y-%m-%d}"
     closed = f"; closed months keep their rules: {month_of(CLOSED)}"
-    assert not unsaid(unconfirmed.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"), (
-        unconfirmed.out
-    )
+    assert not missing_sentences(
+        unconfirmed.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"
+    ), unconfirmed.out
     asked_for: list[str] = []
 
     def queued(
@@ -621,5 +621,5 @@ def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
     for rule in ("hinted=wrong", "hinted=exclude"):
         done = typed("scale", "set", rule, *SIGNED)
         assert done.code == 0, done.err
-        assert not unsaid(done.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), done.out
+        assert not missing_sentences(done.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), done.out
     assert len(asked_for) == 1

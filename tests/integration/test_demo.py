@@ -21,7 +21,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_items, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.patience import patient
 
 DEMO_S = 900
@@ -164,7 +164,7 @@ def test_demo_with_a_real_log_uses_the_log_as_origin(shared: Path, tmp_path: Pat
     """The cloze log has 146 first answers per item and two groups of learners without common items."""
     done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz", "--model", "rasch")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not unsaid(
+    assert not missing_sentences(
         done.stdout,
         "58,316 answers imported",
         "irt calibrate --month MONTH --scale default-1 --set min_responses=125",

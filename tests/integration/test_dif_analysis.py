@@ -55,7 +55,7 @@ BAD = {
 Made = tuple[Truth, list[Row]]
 
 
-def analysed(settings: Settings) -> Made:
+def analyse_month(settings: Settings) -> Made:
     """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
     scale asks about if nobody says otherwise."""
     database, store = Database(settings), folder_store(settings)
@@ -66,24 +66,24 @@ def analysed(settings: Settings) -> Made:
 
 
 @pytest.fixture(scope="module")
-def made(postgres: EmbeddedPostgres, migrated_template: str) -> Made:
-    return made_once(postgres, "template_dif", migrated_template, analysed, **OF_MONTHS)
+def analysed_template(postgres: EmbeddedPostgres, migrated_template: str) -> Made:
+    return made_once(postgres, "template_dif", migrated_template, analyse_month, **OF_MONTHS)
 
 
 @pytest.fixture(scope="module")
 def planted(
-    postgres: EmbeddedPostgres, made: Made, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, analysed_template: Made, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth]]:
     with template_copy(postgres, "template_dif", tmp_path_factory.mktemp("dif"), **OF_MONTHS) as settings:
-        yield settings, made[0]
+        yield settings, analysed_template[0]
 
 
 @pytest.fixture
-def found(made: Made) -> list[Row]:
-    return made[1]
+def found(analysed_template: Made) -> list[Row]:
+    return analysed_template[1]
 
 
-def whole(rows_: list[Row], attribute: str) -> dict[str, object]:
+def whole_details(rows_: list[Row], attribute: str) -> dict[str, object]:
     (row,) = [r for r in rows_ if r["attribute"] == attribute and r["item_id"] == ""]
     return row["details"]
 
@@ -121,13 +121,13 @@ def test_every_item_has_a_row_for_every_group_with_the_reason_if_untested(
     (lang,) = [counts for (attribute, _), counts in by_group.items() if attribute == "lang"]
     assert lang == [n_items, n_items, 0]
     for attribute in ("lang", "country", "tier"):
-        details = whole(found, attribute)
+        details = whole_details(found, attribute)
         for group in details["groups"]:
             if (attribute, group["name"]) in by_group:
                 assert by_group[attribute, group["name"]][0] == n_items
         tested = sum(by_group[key][1] for key in by_group if key[0] == attribute)
         assert details["items"]["tested"] == tested
-    small = [g for g in whole(found, "tier")["groups"] if g["n_learners"] < 200]
+    small = [g for g in whole_details(found, "tier")["groups"] if g["n_learners"] < 200]
     assert small, "a tenth has the third tier"
     assert by_group["tier", small[0]["name"]] == [n_items, 0, n_items]
     (why,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
@@ -203,12 +203,12 @@ def analysed_as_bad(settings: Settings) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
+def bad(postgres: EmbeddedPostgres, analysed_template: Made) -> list[Row]:
     return made_once(postgres, "template_dif_bad", "template_dif", analysed_as_bad, **OF_MONTHS)
 
 
 def test_markup_in_a_groups_name_is_stored_unchanged_and_shown_as_text(bad: list[Row]) -> None:
-    assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
+    assert {g["name"] for g in whole_details(bad, "markup")["groups"]} == {MARKUP, "c d"}
     typed = [*map(DifRow.from_row, bad)]
     shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
     assert "<b>" not in shown
@@ -218,7 +218,7 @@ def test_markup_in_a_groups_name_is_stored_unchanged_and_shown_as_text(bad: list
 def test_attribute_with_a_value_per_learner_is_limited_to_20_groups(
     planted: tuple[Settings, Truth], bad: list[Row]
 ) -> None:
-    details = whole(bad, "own")
+    details = whole_details(bad, "own")
     assert len(details["groups"]) == 20
     assert details["smaller_groups"]["groups"] == details["smaller_groups"]["learners"] > 1000
     assert len([r for r in bad if r["attribute"] == "own"]) == 1 + 19 * len(planted[1].bank.item_ids)

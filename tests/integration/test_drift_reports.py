@@ -24,7 +24,7 @@ from irt_psychometrics.core.curves import probability
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph, metadata
 
@@ -152,7 +152,7 @@ def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
     command = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
-    assert (command.code, unsaid(command.out + command.err, "no PDF: ", "pip install typst")) == (1, [])
+    assert (command.code, missing_sentences(command.out + command.err, "no PDF: ", "pip install typst")) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 

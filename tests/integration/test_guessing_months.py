@@ -41,7 +41,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, answer_matrix, calibrate, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks
@@ -84,7 +84,7 @@ def staged_shape(database: Database, month: str) -> Any:
     return staged.spec.as_json()["shape"]
 
 
-def published(database: Database) -> list[Any]:
+def published_guessing(database: Database) -> list[Any]:
     """Items that a month has published, with c."""
     return rows(database, "SELECT item_id, c FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
 
@@ -134,7 +134,7 @@ def guessers(postgres: EmbeddedPostgres, init_output: str, tmp_path: Path) -> It
 def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(
     init_output: str, guessers: Settings
 ) -> None:
-    assert not unsaid(
+    assert not missing_sentences(
         init_output,
         "a normal θ is rejected under the 2PL (χ² = ",
         "learners guess: a 3PL raises 2 log L by ",
@@ -160,7 +160,7 @@ def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
     assert [name for name in failed if name in {gate.name for gate in gates.SET_GATES}] == [GATE]
     found = graph.state(NEXT)
-    assert (found.state, reason in found.why, published(graph.database)) == (State.RED, True, [])
+    assert (found.state, reason in found.why, published_guessing(graph.database)) == (State.RED, True, [])
     assert rows(graph.database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("held",)]
     made = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events() if e.asset_key}
     shown = made["item_calibration"].step_materialization_data.materialization.metadata
@@ -173,7 +173,7 @@ def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     again = graph.run(NEXT)
     assert (checks(again)[GATE].description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
-    assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]
+    assert [item for item, _ in published_guessing(graph.database)] == ITEMS[OLD:]
 
 
 def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None:
@@ -208,7 +208,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
     of_origin = "SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta WHERE kind = 'origin' AND model = '3pl'"
     assert rows(database, of_origin) == [("histogram",)], "of the origin that was fitted again"
     assert shape["latent"] == "histogram"
-    done = dict(published(database))
+    done = dict(published_guessing(database))
     assert done
     assert set(done) <= set(ITEMS[OLD:])
     # c of one item from 2000 answers has a standard error of some 0.05 beside its prior around 0.2.

@@ -215,11 +215,11 @@ def look_at(page: str, paper: bytes, names: tuple[str, ...]) -> None:
         printed = "".join(document[k].get_textpage().get_text_range() for k in range(len(document)))
         assert all(document[k].get_size() == pytest.approx((595, 842), abs=1) for k in range(len(document)))
     for name in names:
-        assert squeezed(name) in squeezed(looked.text), name
-        assert squeezed(name) in squeezed(printed), name
+        assert without_spaces(name) in without_spaces(looked.text), name
+        assert without_spaces(name) in without_spaces(printed), name
     assert "two lines and a tab" in printed or not any("\n" in name for name in names)
     assert "\u202e" not in printed
 
 
-def squeezed(text: str) -> str:
+def without_spaces(text: str) -> str:
     return re.sub(r"[\s\u200b\u202e\ufffe\x02]", "", text)

@@ -81,7 +81,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
     return Desk(database, tmp_path / "inbox")
 
 
-def whats(found: dict[str, FileOutcome]) -> dict[str, str]:
+def outcomes(found: dict[str, FileOutcome]) -> dict[str, str]:
     return {name: one.what for name, one in found.items()}
 
 
@@ -92,7 +92,7 @@ def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_nam
     desk.write("questions/bank.csv", "item_id\n" + "".join(f"q{k}\n" for k in range(5)))
     desk.write("learners/all.csv", "user_id\n" + "".join(f"u{k}\n" for k in range(7)))
     found = desk.take()
-    assert (list(found), set(whats(found).values()), [one.report.accepted for one in found.values()]) == (
+    assert (list(found), set(outcomes(found).values()), [one.report.accepted for one in found.values()]) == (
         ["questions/bank.csv", "learners/all.csv", "attempts/2026/07/a.csv", "attempts/b.csv.gz"],
         {"taken"},
         [5, 7, 10, 10],
@@ -115,7 +115,7 @@ def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk
     report = desk.take()["attempts/day.csv"].report
     assert (report.accepted, report.duplicates) == (5, 10)
     os.utime(path)
-    assert (whats(desk.take()), desk.query("SELECT count(*) FROM intake")) == (
+    assert (outcomes(desk.take()), desk.query("SELECT count(*) FROM intake")) == (
         {"attempts/day.csv": "unchanged"},
         [(2,)],
     )
@@ -144,7 +144,7 @@ def test_file_is_imported_even_if_the_clock_was_set_back(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
-    assert whats(desk.take(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
+    assert outcomes(desk.take(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
 
 
 BAD = {
@@ -163,7 +163,7 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
     path = desk.write(f"attempts/{name}", content)
     desk.write("attempts/z.csv", HEADER + answers(100, 103))
     found = desk.take()
-    assert (whats(found), why in found[f"attempts/{name}"].why) == (
+    assert (outcomes(found), why in found[f"attempts/{name}"].why) == (
         {f"attempts/{name}": "set aside", "attempts/z.csv": "taken"},
         True,
     )
@@ -176,19 +176,19 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
         [aside] = set_aside(connection)
         assert (aside["path"], why in aside["problem"]) == (path, True)
         assert take_again(connection, []) == [path]
-    assert whats(desk.take()) == {f"attempts/{name}": "set aside"}
+    assert outcomes(desk.take()) == {f"attempts/{name}": "set aside"}
     desk.write(f"attempts/{name}", HEADER + answers(200, 202))
-    assert (whats(desk.take()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
+    assert (outcomes(desk.take()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
 
 
 def test_file_set_aside_is_imported_after_its_folders_options_are_corrected(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 4, "01.07.2026 21:00").replace(",1\n", ",4\n"))
-    assert whats(desk.take()) == {"attempts/a.csv": "set aside"}
+    assert outcomes(desk.take()) == {"attempts/a.csv": "set aside"}
     columns = "".join(f"  {name}: {name}\n" for name in HEADER.strip().split(","))
     desk.write("attempts/_map.yaml", f"name: ours\ncolumns:\n{columns}time: {{format: '%d.%m.%Y %H:%M'}}\n")
     desk.write("attempts/_import.yaml", "mapping: _map.yaml\nzone: Asia/Seoul\ndichotomise: at=2\n")
     assert (
-        whats(desk.take()),
+        outcomes(desk.take()),
         desk.query("SELECT DISTINCT completed_at FROM response_log"),
         desk.query("SELECT count(*) FROM response_log WHERE correct"),
         desk.alerts(),
@@ -219,12 +219,12 @@ def test_invalid_options_are_reported_without_their_content_and_block_their_fold
     desk.write("attempts/a.csv", HEADER + answers(0, 4))
     desk.write("questions/bank.csv", "item_id\nq1\n")
     found = desk.take()
-    assert whats(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
+    assert outcomes(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
     reason = found["attempts/_import.yaml"].why
     assert (why in reason, "hunter2" in reason) == (True, False)
     assert (desk.alerts(), desk.take()) == (["inbox attempts/_import.yaml"], {})
     desk.write("attempts/_import.yaml", "")
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
@@ -232,7 +232,10 @@ def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
     desk.write("attempts/_key.csv", "item,key\ni1,B\ni2,C\n")
     desk.write("attempts/_map.yaml", "name: ours\ncolumns: {user_id: person, completed_at: at}\nwide: {items: 'i*'}\n")
     desk.write("attempts/m.csv", "person,at,i1,i2\nann,2026-07-01T12:00:00Z,B,B\nbob,2026-07-01T12:00:00Z,A,C\n")
-    assert (whats(desk.take()), desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1")) == (
+    assert (
+        outcomes(desk.take()),
+        desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1"),
+    ) == (
         {"attempts/m.csv": "taken"},
         [
             ("ann", "i1"),
@@ -248,7 +251,7 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
         place.chmod(0o500)
     try:
         before = [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places]
-        assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+        assert outcomes(desk.take()) == {"attempts/a.csv": "taken"}
         assert [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places] == before
     finally:
         for place in places:
@@ -276,7 +279,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     of_no_file(path, kind, secret)
     desk.write("attempts/z.csv", HEADER + answers(0, 3))
     found = desk.take()
-    assert (whats(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
+    assert (outcomes(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         True,
     )
@@ -284,7 +287,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
     path.unlink()
     desk.write("attempts/a.csv", HEADER + answers(5, 6))
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: Path) -> None:
@@ -308,11 +311,11 @@ def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", scandir)
         found = desk.take()
-    assert (whats(found), "a folder that cannot be read" in found["attempts/shut"].why) == (
+    assert (outcomes(found), "a folder that cannot be read" in found["attempts/shut"].why) == (
         {"attempts/shut": "set aside", "attempts/z.csv": "taken"},
         True,
     )
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
+    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
 
 
 @pytest.mark.parametrize("option", ["mapping", "key"])
@@ -325,7 +328,7 @@ def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, opt
     desk.write("attempts/_import.yaml", f"{option}: {name}\n")
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     found = desk.take()
-    assert whats(found) == {"attempts/_import.yaml": "set aside"}
+    assert outcomes(found) == {"attempts/_import.yaml": "set aside"}
     why = found["attempts/_import.yaml"].why
     assert "only regular files" in why or "not a name of a file in the inbox" in why
     assert "hunter2" not in why
@@ -343,7 +346,7 @@ def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, m
 
     monkeypatch.setattr(room, "open_source", opened)
     found = desk.take()
-    assert (whats(found), found["attempts/a.csv"].why) == (
+    assert (outcomes(found), found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         "it cannot be read (OverflowError)",
     )
@@ -363,12 +366,12 @@ def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", as_another_account)
         found = desk.take()
-    assert (whats(found), "Permission denied" in found["attempts/shut.csv"].why) == (
+    assert (outcomes(found), "Permission denied" in found["attempts/shut.csv"].why) == (
         {"attempts/gone.csv": "vanished", "attempts/shut.csv": "set aside"},
         True,
     )
     Path(closed).chmod(0o640)
-    assert (whats(desk.take()), desk.query("SELECT path FROM inbox_file")) == (
+    assert (outcomes(desk.take()), desk.query("SELECT path FROM inbox_file")) == (
         {"attempts/shut.csv": "taken"},
         [(closed,)],
     )
@@ -388,7 +391,7 @@ def test_second_process_waits_while_the_first_imports_the_inbox(desk: Desk) -> N
             other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
             taking = pool.submit(desk.take)
             wait_for("it to wait", lambda: desk.query(waits) == [(True,)])
-        assert whats(taking.result()) == {"attempts/a.csv": "taken"}
+        assert outcomes(taking.result()) == {"attempts/a.csv": "taken"}
 
 
 KILLED = """

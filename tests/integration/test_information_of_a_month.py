@@ -55,7 +55,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks, metadata
 
@@ -338,7 +338,7 @@ def test_items_that_can_be_neither_compared_nor_tested_are_named_with_the_reason
     with Database(world_with_gaps).connect() as connection:
         judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
     untested = "two published items could be neither compared nor tested"
-    assert not unsaid(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
+    assert not missing_sentences(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
     table = markdown(*unestimated_items([gaps.judged], {SCALE: judged_rows}))
     assert table.index(gaps.easier) < table.index(gaps.vanished)
     with_rows = rows(Database(world_with_gaps), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
@@ -441,7 +441,7 @@ def test_scale_without_a_comparison_fails_the_check(bank: Database, store: Folde
 # -- what the anchors cover ----------------------------------------------------------------------------
 
 
-def covered(bank: Database, store: FolderStore) -> GateResult:
+def evaluate_coverage(bank: Database, store: FolderStore) -> GateResult:
     with bank.connect() as connection:
         return anchors_cover_the_bank(evidence_of(connection, store, FEBRUARY, read_scales(connection)[SCALE]))
 
@@ -474,9 +474,11 @@ def change_constants(bank: Database, **values: object) -> None:
 def test_bank_is_covered_if_the_linking_error_is_small_at_both_ends(bank: Database, store: FolderStore) -> None:
     publish(bank, {f"N{k:02d}": float(b) for k, b in enumerate(np.linspace(-4, 4, 17))}, "topic")
     change_constants(bank, slope_se=0.03, intercept_se=0.03, slope_intercept_cov=0.0)
-    assert covered(bank, store).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
+    assert evaluate_coverage(
+        bank, store
+    ).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
     change_constants(bank, slope_intercept_cov=0.0003)
-    assert covered(bank, store).why == (
+    assert evaluate_coverage(bank, store).why == (
         "the anchors used place b = 3.05, the 90th percentile of the published b, with a standard error of 0.11, "
         "limit 0.10"
     )
@@ -484,7 +486,7 @@ def test_bank_is_covered_if_the_linking_error_is_small_at_both_ends(bank: Databa
 
 def test_a_topic_of_the_bank_needs_two_anchors(bank: Database, store: FolderStore) -> None:
     publish(bank, {f"N{k}": 0.0 for k in range(9)}, "sets")
-    assert covered(bank, store).why == (
+    assert evaluate_coverage(bank, store).why == (
         "fewer than 2 anchors used from these topics, each a tenth of the bank or more: sets (0)"
     )
 
@@ -495,13 +497,13 @@ def test_coverage_is_evaluated_only_if_more_items_than_the_anchors_are_published
     """The ledger in force at the month's start counts, whatever further items the bank contains."""
     change_constants(bank, slope_se=0.5, intercept_se=0.5)
     publish(bank, {"N1": 0.0}, "sets", effective_from="2026-03-01Z")
-    early = covered(bank, store)
+    early = evaluate_coverage(bank, store)
     assert (early.passed, early.why) == (
         True,
         "3 anchors used; how they cover the bank is judged once it has published more than its anchors",
     )
     publish(bank, {"N2": 0.0}, "sets")
-    assert not covered(bank, store).passed
+    assert not evaluate_coverage(bank, store).passed
 
 
 def test_few_kept_anchors_fail_the_check_and_assumed_errors_are_only_reported(
@@ -509,6 +511,6 @@ def test_few_kept_anchors_fail_the_check_and_assumed_errors_are_only_reported(
 ) -> None:
     assumed = "3 anchors have no errors in the bank"
     change_constants(bank, warnings=[assumed])
-    assert (covered(bank, store).passed, covered(bank, store).why) == (True, assumed)
+    assert (evaluate_coverage(bank, store).passed, evaluate_coverage(bank, store).why) == (True, assumed)
     change_constants(bank, share_kept=0.8)
-    assert not covered(bank, store).passed
+    assert not evaluate_coverage(bank, store).passed

@@ -49,7 +49,7 @@ from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import MONTHS, SCALE, call, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, IrtOf
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
@@ -1130,7 +1130,10 @@ def test_run_names_and_stores_violations_and_exits_with_code_1(invariants: Irt, 
                VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
         )
     done = invariants("run")
-    assert (done.code, unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")) == (1, [])
+    assert (done.code, missing_sentences(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")) == (
+        1,
+        [],
+    )
     (stored,) = rows(
         Database(settings),
         """SELECT subject, observed FROM invariant_result
@@ -1143,6 +1146,6 @@ def test_list_command_explains_every_invariant(invariants: Irt) -> None:
     done = invariants("list")
     assert (
         done.code,
-        unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix))),
+        missing_sentences(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix))),
     ) == (0, [])
     assert len(invariants("list", "--json").json) == len(INVARIANTS)

@@ -34,7 +34,7 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
     ):
         made, requests = kills.kill_while_backfilling(stack, months, KILLS, random.Random(3), (1.0, 4.0))
         kills.until_whole(stack, months, requests, WHOLE_WITHIN_S)
-        shown_states = kills.said_by_status(stack)
+        shown_states = kills.states_by_status(stack)
         assert kills.left_behind(stack) == []
         assert kills.differences(kills.rows_of_months(stack.database), wanted) == {}
         assert {month: shown_states[month][0] for month in months} == dict.fromkeys(months, "green")

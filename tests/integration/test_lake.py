@@ -35,7 +35,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
@@ -184,7 +184,7 @@ def test_day_with_more_answers_than_postgresql_is_kept_without_replace(
     check = ("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1])
     checked = typed(*check)
     assert (checked.code, f"{DAYS[0]}: 10 attempts in the lake, 1 in PostgreSQL" in checked.out) == (1, True)
-    assert not unsaid(typed(*words, "--replace").out, "days written: 1 (answers: 1,", "has them: 3")
+    assert not missing_sentences(typed(*words, "--replace").out, "days written: 1 (answers: 1,", "has them: 3")
     assert typed(*check).code == 0
 
 
@@ -385,6 +385,8 @@ def test_erasure_covers_the_lake_including_days_that_postgresql_no_longer_has(
     monkeypatch.setenv("IRT_ATTEMPTS", lake.name)
     words = ("learner", "erase", "z", "--by", "Kim", "--reason", "asked to", "--yes")
     done = irt(settings)(*words)
-    assert not unsaid(done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake")
+    assert not missing_sentences(
+        done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake"
+    )
     assert {one["user_id"] for one in read(lake)} == {*DIRTY} - {"z"}
     assert "erased already" in irt(settings)(*words).out

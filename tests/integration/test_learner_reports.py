@@ -47,7 +47,7 @@ from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
@@ -155,7 +155,7 @@ def test_every_pdf_is_a_single_page_with_the_words_of_its_html(database: Databas
         document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
         assert len(document) == 1, user
         text = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
-        assert not unsaid(text, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
+        assert not missing_sentences(text, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
         document.close()
 
 

@@ -27,7 +27,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
 from services.dashboard.release_status import next_step
 from tests.helpers.dagster_private import DaemonHeartbeat, create_run_for_test
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 MONTHS = ["2026-08", "2026-09", "2026-10"]
 STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x") for month in MONTHS]
@@ -86,7 +86,9 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(request_page: ViewRe
 
 def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(request_page: ViewRequest) -> None:
     response = str(rematerialising._answer(request_page, decisions.make_again(request_page, MONTHS[:1])))
-    assert not unsaid(response, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
+    assert not missing_sentences(
+        response, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again"
+    )
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])

@@ -63,7 +63,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def made(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_make_venv(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "requirements/make_venv.py", *extras]
     return subprocess.run(
         command, cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False
@@ -71,7 +71,7 @@ def made(checkout: Path, *extras: str, **environment: str) -> subprocess.Complet
 
 
 def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> None:
-    ran = made(checkout, **NOWHERE)
+    ran = run_make_venv(checkout, **NOWHERE)
     assert ran.returncode == 1
     started, sentence = ran.stderr.splitlines()
     assert started == "fetching the installer …"
@@ -81,12 +81,12 @@ def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> Non
 
 def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> None:
     there_are = "bayes, dev, docs, k8s, otel, r, spark"
-    assert made(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
+    assert run_make_venv(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
 
 
 def test_spark_without_java_is_refused_with_the_install_command(checkout: Path, tmp_path: Path) -> None:
     (without_java := tmp_path / "bin").mkdir()
-    output = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
+    output = run_make_venv(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
     assert output.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
 
 
@@ -100,11 +100,11 @@ def test_complete_environment_is_not_installed_again(checkout: Path) -> None:
     ).replace("NAMES", "['requirements.lock', 'requirements-k8s.lock']")
     subprocess.run([sys.executable, "-c", ready], cwd=checkout, check=True)
     for extras in ((), ("k8s",)):
-        ran = made(checkout, *extras, **NOWHERE)
+        ran = run_make_venv(checkout, *extras, **NOWHERE)
         assert (ran.returncode, ran.stderr) == (0, "")
-    assert made(checkout, "bayes", **NOWHERE).returncode == 1
+    assert run_make_venv(checkout, "bayes", **NOWHERE).returncode == 1
     (checkout / ".venv" / "bin" / "python").unlink()
-    assert made(checkout, **NOWHERE).returncode == 1
+    assert run_make_venv(checkout, **NOWHERE).returncode == 1
 
 
 def test_processes_started_by_make_can_write_bytecode() -> None:

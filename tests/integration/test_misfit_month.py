@@ -39,7 +39,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_attempts, answer_matrix, evidence_of, folder_store, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -147,7 +147,7 @@ class Calibrated:
 
 def calibrate(settings: Settings, month: str) -> Calibrated:
     step = rooms.calibrate(settings, month)
-    evidence = judged(settings, month)
+    evidence = read_evidence(settings, month)
     return Calibrated(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
 
 
@@ -160,7 +160,7 @@ def change_model(settings: Settings, model: str, month: str) -> None:
     decide_model_change(database, change, by="Ann", reason="multiple choice")
 
 
-def judged(settings: Settings, month: str) -> Evidence:
+def read_evidence(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
         return evidence_of(connection, folder_store(settings), month, scale)
@@ -183,7 +183,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
     typed = typed_init(irt, log, "--origin", FIRST)
     assert typed.code == 0, typed.err
     output = " ".join(typed.out.split())
-    assert not unsaid(
+    assert not missing_sentences(
         output,
         "the largest eigenvalue of the residual correlations is ",
         " times what one ability gives",
@@ -206,7 +206,7 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
     assert month.misfit["ratio"] > MAX_RATIO
-    assert not unsaid(
+    assert not missing_sentences(
         month.held_by[ACCEPTED],
         f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",
         "the origin window 2026-10-01 to 2026-11-01",
@@ -250,7 +250,7 @@ def test_month_with_new_misfit_passes_with_a_failed_caution_if_the_scale_only_wa
     caution = misfit_is_as_before(month.evidence)
     assert (caution.passed, caution.why.startswith(grown)) == (False, True)
     change_rules(Database(world), SCALE, {"new_misfit": "hold"})
-    held = judged(world, RANDOM)
+    held = read_evidence(world, RANDOM)
     assert misfit_is_as_before(held).passed, "the gate says it"
     assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
 
@@ -261,7 +261,7 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
     refused = typed("scale", "accept", "misfit", "--yes", "--from", SOUND, *SIGNED)
     unfitted = f"{SOUND} of scale {SCALE} has not been fitted"
     assert (refused.code, unfitted in " ".join(refused.err.split())) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         typed("scale", "accept", "misfit", "--yes", "--from", RANDOM, *SIGNED).out,
         f"{RANDOM} is accepted as it is, and later months are compared with it",
         f"to be calibrated again: {RANDOM}",
@@ -343,10 +343,10 @@ def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
     why = month.held_by[GROWN]
     assert why.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
-    assert not unsaid(why, f"{lost} is missing from the object store", "from a backup")
+    assert not missing_sentences(why, f"{lost} is missing from the object store", "from a backup")
     assert "materialise scored_responses of the origin" not in why, "nothing materialises an origin"
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
-    evidence = judged(world, SOUND)
+    evidence = read_evidence(world, SOUND)
     assert gates.failures(evidence) == {}
     assert not misfit_is_as_before(evidence).passed
 
@@ -356,7 +356,7 @@ def test_fit_from_before_misfit_was_compared_passes_after_the_upgrade(world: Set
     then = ComparedMisfit(reference="earlier months", why="misfit was not judged when it was fitted")
     stored = json.dumps({"misfit": then.as_json()})
     run_sql(Database(world), "UPDATE fit_staging SET spec = spec || %s", (stored,))
-    evidence = judged(world, SOUND)
+    evidence = read_evidence(world, SOUND)
     assert gates.failures(evidence) == {}
     assert model_gates.misfit_has_not_grown(evidence).why == (
         "not compared with earlier months: misfit was not judged when it was fitted"

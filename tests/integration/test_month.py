@@ -48,7 +48,7 @@ from tests.helpers.rooms import (
     run_sql,
     stage_made_up,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 MONTH = MONTHS[0]
 ENGINE = EmEngine(1)
@@ -207,7 +207,7 @@ def test_scale_without_origin_does_not_hold_a_second_scale(world: Settings) -> N
     second_scale(Database(world), scores, anchors=False)
     steps = calibrate(world)
     assert (steps[SCALE].state, steps[SCALE].n_published, steps["other"].state) == ("done", 21, "held")
-    assert not unsaid(
+    assert not missing_sentences(
         steps["other"].why, "irt scale init --scale other", f"irt scale init --scale other --origin {MONTH}"
     )
 
@@ -279,7 +279,7 @@ def prepare(
     add_attempts(database, answer_matrix(MONTH, scores, names))
 
 
-def refused(settings: Settings) -> str:
+def failure_of_month(settings: Settings) -> str:
     """The sentence with which the month fails; nothing of it may be in the ledger."""
     with pytest.raises(PermanentFailure) as failed:
         calibrate(settings)
@@ -304,7 +304,7 @@ def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
 )
 def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, why: str) -> None:
     prepare(settings, scores, NAMES[: scores.shape[1]])
-    assert why in refused(settings)
+    assert why in failure_of_month(settings)
 
 
 # -- the history of the linking ----------------------------------------------------------------------
@@ -443,7 +443,7 @@ OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "up
 """Columns that belong to a run and not to its result, besides times."""
 
 
-def stored(database: Database) -> dict[str, list[dict[str, Any]]]:
+def stored_rows(database: Database) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, without what belongs to the making."""
     found = {}
     with database.connect() as connection:
@@ -462,9 +462,9 @@ def test_recomputed_month_leaves_stored_results_unchanged(made_month: Settings) 
     database = Database(made_month)
     with dagster_instance(made_month, database) as instance:
         assert all(outcome.success for outcome in follow_up(instance, made_month))
-        before = stored(database)
+        before = stored_rows(database)
         assert run_month(instance, made_month, MONTH).success
         assert all(outcome.success for outcome in follow_up(instance, made_month))
-        after = stored(database)
+        after = stored_rows(database)
     assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
     assert [name for name, rows in before.items() if after[name] != rows] == []

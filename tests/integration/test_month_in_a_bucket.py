@@ -22,7 +22,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
@@ -78,4 +78,4 @@ def test_month_with_a_missing_bucket_fails_with_the_setting(s3: SeaweedFS, world
     with dagster_instance(settings, Database(settings)) as instance:
         outcome = run_month(instance, settings, JUNE)
     assert not outcome.success
-    assert not unsaid(outcome.why, "s3://none/snapshots/scored_responses/2026-06", "S3_BUCKET")
+    assert not missing_sentences(outcome.why, "s3://none/snapshots/scored_responses/2026-06", "S3_BUCKET")

@@ -57,7 +57,7 @@ from tests.helpers.dagster_private import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.integration.graph import Graph, graph_after_first_month
 
 BEFORE = "2026-05"
@@ -174,7 +174,7 @@ def scale_rules(graph: Graph) -> Rules:
 
 
 @contextmanager
-def ruled(graph: Graph, rules: dict[str, Any]) -> Iterator[None]:
+def with_rules(graph: Graph, rules: dict[str, Any]) -> Iterator[None]:
     """Context in which the scale has other rules."""
     before = scale_rules(graph).settings()
     change_rules(graph.database, rooms.SCALE, rules)
@@ -204,7 +204,7 @@ def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed
     monkeypatch.setattr(month_status, "gate_statuses", lambda *_: {"converged": {"": UNKNOWN}})
     found = graph.state(MONTH)
     assert found.state is State.RED
-    assert not unsaid(
+    assert not missing_sentences(
         found.why, f"scale {rooms.SCALE} has no origin", f"`irt scale init --scale {rooms.SCALE} --origin {MONTH}`"
     )
     assert "collect more answers" not in found.why
@@ -255,9 +255,9 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
     assert MONTH in {one.month for one in close_months(graph.database, datetime.now(UTC))}
     rooms.add_attempts(graph.database, [late])
     judge(graph)
-    with ruled(graph, {"rapid_share": 0.2}):
+    with with_rules(graph, {"rapid_share": 0.2}):
         assert graph.state(MONTH).state is State.GREEN
-    with ruled(graph, {"latent": "histogram"}):
+    with with_rules(graph, {"latent": "histogram"}):
         assert graph.state(MONTH).asset == "item_calibration"
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     rooms.run_sql(graph.database, "DELETE FROM month_state")
@@ -278,7 +278,7 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
 def test_changed_rule_makes_a_month_stale_from_the_step_that_uses_the_rule(
     graph: Graph, rule: str, value: Any, asset: str, why: str
 ) -> None:
-    with ruled(graph, {rule: value}):
+    with with_rules(graph, {rule: value}):
         found = graph.state(MONTH)
     assert (found.state, found.asset) == (State.STALE, asset)
     assert found.why.startswith(f"decided, to be made again: {why}")
@@ -296,7 +296,7 @@ LIMITS: dict[str, Any] = {
 
 def test_changed_limits_of_gates_and_warnings_leave_a_month_green(graph: Graph) -> None:
     assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
-    with ruled(graph, LIMITS):
+    with with_rules(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN
 
 
@@ -308,7 +308,7 @@ def test_gate_limits_stored_with_a_month_do_not_make_the_month_stale(graph: Grap
         "UPDATE mirt_fit_meta SET model_spec = model_spec || jsonb_build_object('eligibility', %s::jsonb)",
     ):
         rooms.run_sql(graph.database, statement, (json.dumps(used),))
-    with ruled(graph, LIMITS):
+    with with_rules(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN
     assert graph.state(MONTH).state is State.GREEN
 
@@ -341,7 +341,7 @@ def test_month_fitted_before_its_reference_month_is_stale(graph: Graph) -> None:
 
 def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_run(graph: Graph) -> None:
     """Any step can be materialised alone in the UI, so that the month's numbers come from two different times."""
-    with ruled(graph, {"hinted": "exclude"}):
+    with with_rules(graph, {"hinted": "exclude"}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = [graph.state(MONTH)]
         fit_month(graph.database, graph.store, MONTH, EmEngine(1), None)
@@ -359,7 +359,7 @@ def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_r
 
 def test_new_snapshot_does_not_hide_a_fit_with_outdated_rules(graph: Graph) -> None:
     """No item has times so long that the rule changes the snapshot: the file is the same, with new rules."""
-    with ruled(graph, {"rapid_cap_ms": 9_999}):
+    with with_rules(graph, {"rapid_cap_ms": 9_999}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = graph.state(MONTH)
     take_snapshot(graph.database, graph.store, MONTH, None)
@@ -380,7 +380,7 @@ def test_month_is_running_during_a_run_and_red_after_a_killed_run(graph: Graph) 
 
 def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: Graph) -> None:
     graph = own_graph
-    with ruled(graph, {"min_anchors": 1000}):
+    with with_rules(graph, {"min_anchors": 1000}):
         result = graph.run(LATER)
         found = graph.state(LATER)
     assert (result.success, found.state) == (False, State.RED)
@@ -572,7 +572,7 @@ def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
             fit_month(own_graph.database, own_graph.store, MONTH, EmEngine(1), None)
         link_month(own_graph.database, MONTH, None)
         measure_month(own_graph.database, MONTH)
-    now = as_it_is(own_graph)
+    now = month_before_trial(own_graph)
     assert now.held == trial.after.held
     assert {name: of.passed for name, of in now.verdicts.items()} == {
         name: of.passed for name, of in trial.after.verdicts.items()
@@ -582,7 +582,7 @@ def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
         assert now.items[item].abc == pytest.approx(values.abc, abs=1e-6)
 
 
-def as_it_is(own_graph: Graph) -> TrialResult:
+def month_before_trial(own_graph: Graph) -> TrialResult:
     """The month as a trial of the rules that it has finds it before it begins."""
     make = partial(build, settings=own_graph.settings)
     return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before

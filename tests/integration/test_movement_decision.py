@@ -42,7 +42,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -149,7 +149,7 @@ def test_command_prints_the_effects_of_a_movement_before_the_prompt(
     typed = irt(settings)
     unconfirmed = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
     assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         unconfirmed.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
         "auto: numbers are proposed, and those in force stay until somebody decides",
@@ -280,7 +280,7 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     assert (found.details["learners"], found.details["occasions"]) == (320, 320 * WEEKS)
     typed = irt(settings)
     shown = typed("scale", "movement").out
-    assert not unsaid(
+    assert not missing_sentences(
         shown, "proposals are made (auto)", "from 320 learners", "to take it over: irt scale set ability_variance="
     )
     assert call(half_a_year, read_scales)[SCALE].movement == STILL, "nothing takes effect before the decision"
@@ -314,7 +314,7 @@ DIFFICULTIES = np.resize([-0.8, 0.6, 0.0, -0.3, 0.9], len(ITEMS_OF_LEVELS))
 RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
 
 
-def answered(settings: Settings) -> None:
+def add_growing_answers(settings: Settings) -> None:
     """In the first month in any order within an hour; in the second one after the other, at paces of 1/2 to 2."""
     rng, database = np.random.default_rng(21), Database(settings)
     add_items(database, dict.fromkeys(ITEMS_OF_LEVELS))
@@ -342,19 +342,19 @@ def answered(settings: Settings) -> None:
 
 @pytest.fixture
 def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
-    made_once(postgres, "template_growth", migrated_template, answered, **OF_MONTHS)
+    made_once(postgres, "template_growth", migrated_template, add_growing_answers, **OF_MONTHS)
     with template_copy(postgres, "template_growth", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
-def judged(settings: Settings, month: str) -> GateResult:
+def evaluate_growth_gate(settings: Settings, month: str) -> GateResult:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
         evidence = load_evidence(connection, month, scale)
     return ability_stands_still_within_the_month(evidence)
 
 
-def fitted(settings: Settings, month: str) -> LinkedFit:
+def read_linked_fit(settings: Settings, month: str) -> LinkedFit:
     found = call(Database(settings), linked_fit, SCALE, "monthly", Month(month).start, "em")
     assert found is not None
     return found
@@ -382,13 +382,13 @@ def change(settings: Settings, values: dict[Any, str]) -> Any:
 def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(world: Settings) -> None:
     """Growth is 1.5 in 30 days, which is 0.7 from the first item to the last; the fit of weeks leaves less than
     three of its standard errors, 0.3."""
-    sound, warned = judged(world, FIRST), judged(world, NEXT)
+    sound, warned = evaluate_growth_gate(world, FIRST), evaluate_growth_gate(world, NEXT)
     assert sound.passed
     assert sound.why == "no learner's answers are known to lie a day apart"
     assert not warned.passed
     assert "ability grows by +" in warned.why
     assert "so that later items look easier than they are" in warned.why
-    before = fitted(world, NEXT)
+    before = read_linked_fit(world, NEXT)
     assert trend(before) < -0.5
 
     with Database(world).connect() as connection:
@@ -410,11 +410,11 @@ def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(worl
     assert wanted.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
     decide_model_change(Database(world), wanted, by="Ann", reason="a curriculum")
     calibrate(world, NEXT)
-    after = fitted(world, NEXT)
+    after = read_linked_fit(world, NEXT)
     assert abs(trend(after)) < 0.3
-    assert judged(world, NEXT).passed
-    assert "learners' weeks were fitted" in judged(world, NEXT).why
-    assert fitted(world, FIRST).fit_id != after.fit_id
+    assert evaluate_growth_gate(world, NEXT).passed
+    assert "learners' weeks were fitted" in evaluate_growth_gate(world, NEXT).why
+    assert read_linked_fit(world, FIRST).fit_id != after.fit_id
     assert not change(world, {"occasions": "week"}).values
 
 
@@ -433,7 +433,7 @@ def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) 
         """UPDATE fit_staging SET spec = jsonb_set(spec #- '{fit_statistics,set,growth}', '{fit_statistics,items}',
              (spec->'fit_statistics'->'items') - 'growth' - 'growth_se' - 'growth_days')""",
     )
-    assert judged(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
+    assert evaluate_growth_gate(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
         (problem,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
     assert "not looked for" in str(problem)

@@ -41,7 +41,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
 from tests.helpers.scripted_server import answering
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.integration.graph import Graph, metadata
 
 pytestmark = pytest.mark.ci
@@ -103,7 +103,7 @@ def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(cali
         assert violation.subject == f"{SCALE}: {of_night.index[3]}"
         connection.rollback()
 
-        # Month and night are wrong alike: what the API computes tells. Who has more answers since is not compared.
+        # Month and night may share an error, which the API would reveal. Learners with later answers are not compared.
         first = "(SELECT user_id FROM mirt_ability ORDER BY md5(user_id) LIMIT 1)"
         connection.execute(f"UPDATE mirt_ability SET theta = theta + 1e-8 WHERE user_id = {first}")
         of_month_and_night = list(runs_agree_on_abilities.find(look))
@@ -244,7 +244,7 @@ def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(world_database: 
     assert fit_rows(world_database) == []
 
 
-def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
+def add_scale_answers(database: Database, items: dict[str, Any], scale_id: str) -> None:
     """600 learners' answers to 8 items of a scale that was never initialised."""
     rng = np.random.default_rng(5)
     add_items(database, items, scale_id=scale_id)
@@ -253,7 +253,7 @@ def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
 
 
 def without_origin(database: Database, scale_id: str) -> None:
-    answered(database, {f"z{k}": None for k in range(8)}, scale_id)
+    add_scale_answers(database, {f"z{k}": None for k in range(8)}, scale_id)
 
 
 def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
@@ -261,7 +261,7 @@ def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
 ) -> None:
     caplog.set_level(logging.INFO)
     without_origin(database, SCALE)
-    assert not unsaid(
+    assert not missing_sentences(
         str(night_of(database).problem),
         "has no origin, so 2026-07-02:2026-08-01 cannot be placed on it",
         "run `irt scale init --scale default`, or declare a window its origin",
@@ -295,7 +295,9 @@ def test_failed_scale_keeps_its_earlier_fit(world_database: Database) -> None:
 def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(world_database: Database) -> None:
     run_sql(world_database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     problem = night_of(world_database).problem
-    assert not unsaid(str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit.")
+    assert not missing_sentences(
+        str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit."
+    )
     assert fit_rows(world_database) == []
     assert len(abilities(world_database, "nightly")) > 100
 
@@ -349,7 +351,7 @@ def test_log_of_a_night_contains_the_documents_messages(months: Database, caplog
     ]
 
 
-def as_mirt(request: dict[str, Any]) -> dict[str, Any]:
+def fit_like_mirt(request: dict[str, Any]) -> dict[str, Any]:
     """The answer of the R IRT service, worked out by em: both maximise the same likelihood."""
     responses = Responses(
         np.array(request["person"], dtype=np.int32),
@@ -397,7 +399,7 @@ def test_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_call_is_log
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
-        handler.wfile.write(json.dumps(as_mirt(seen.bodies[-1])).encode())
+        handler.wfile.write(json.dumps(fit_like_mirt(seen.bodies[-1])).encode())
 
     with answering(answer) as seen:
         night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
@@ -441,7 +443,7 @@ def test_unavailable_service_is_logged_and_raises_a_transient_failure(
 def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(world_database: Database) -> None:
     """The results of the remaining scales are written before the step is retried."""
     items = {f"z{k}": {"a": 1.0, "b": (k - 3.5) / 3.5, "a_se": 0.05, "b_se": 0.05} for k in range(8)}
-    answered(world_database, items, "other")
+    add_scale_answers(world_database, items, "other")
     initialise(world_database, "other", first_month="2026-07", engine="em")
     run_sql(world_database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:

@@ -420,15 +420,15 @@ def test_parameters_cached_by_the_api_include_future_withdrawals(world_database:
 # -- deciding ----------------------------------------------------------------------------------------
 
 
-def taken(database: Database, *items: str, **others: Any) -> list[Status]:
+def withdraw_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return withdraw(database, items or ("moved",), **{"by": "Ann", "reason": "it leaked", "now": NOW} | others)
 
 
-def brought_back(database: Database, *items: str, **others: Any) -> list[Status]:
+def restore_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return restore(database, items or ("moved",), **{"by": "Ben", "reason": "reworded", "now": NOW} | others)
 
 
-def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
+def refusal_of(act: Any, database: Database, *items: str, **others: Any) -> str:
     query = "SELECT * FROM item_status ORDER BY status_id"
     before = rows(database, query)
     with pytest.raises(PermanentFailure) as failure:
@@ -438,7 +438,7 @@ def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
 
 
 def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Database) -> None:
-    (status,) = taken(bank)
+    (status,) = withdraw_items(bank)
     assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
     with bank.connect() as connection:
         assert latest_waiting(proposals(connection)) == []
@@ -450,35 +450,35 @@ def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Data
     row = ["withdrawn", "it leaked", status.effective_from, before.b["moved"]]
     assert on_the_day.loc["moved", columns].tolist() == row
     assert (before.status["moved"], on_the_day.status["still"]) == ("in use", "in use")
-    brought_back(bank)
+    restore_items(bank)
     with bank.connect() as connection:
         assert [str(p.reference) for p in latest_waiting(proposals(connection))] == [str(MOVED)]
 
 
 def test_restoration_before_the_date_cancels_the_withdrawal(bank: Database) -> None:
     day = datetime(2026, 12, 1, tzinfo=UTC)
-    taken(bank, since=day)
-    (status,) = brought_back(bank)
+    withdraw_items(bank, since=day)
+    (status,) = restore_items(bank)
     assert (status.state, status.effective_from) == ("restored", day)
     with bank.connect() as connection:
         assert read_withdrawals(connection).stretches == {}
-    taken(bank, since=day)
+    withdraw_items(bank, since=day)
     with bank.connect() as connection:
         assert read_withdrawals(connection).stretches == {"moved": ((day, None),)}
 
 
 def test_invalid_withdrawal_is_refused_with_the_reason(bank: Database) -> None:
-    assert "is not in the future" in refused(taken, bank, since=NOW)
-    assert "is not in the future" in refused(taken, bank, since=NOW + timedelta(seconds=30)), (
+    assert "is not in the future" in refusal_of(withdraw_items, bank, since=NOW)
+    assert "is not in the future" in refusal_of(withdraw_items, bank, since=NOW + timedelta(seconds=30)), (
         "servers read it in a minute"
     )
-    assert "the bank has no item 'Moved' (ids are case-sensitive)" in refused(taken, bank, "Moved", "still")
-    assert "irt release drop-anchors K1" in refused(taken, bank, "moved", "K1")
-    assert "a decision needs a reason" in refused(taken, bank, reason="  ")
-    assert "moved is not withdrawn" in refused(brought_back, bank)
-    taken(bank, since=datetime(2026, 12, 1, tzinfo=UTC))
-    assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refused(taken, bank)
-    early = refused(brought_back, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
+    assert "the bank has no item 'Moved' (ids are case-sensitive)" in refusal_of(withdraw_items, bank, "Moved", "still")
+    assert "irt release drop-anchors K1" in refusal_of(withdraw_items, bank, "moved", "K1")
+    assert "a decision needs a reason" in refusal_of(withdraw_items, bank, reason="  ")
+    assert "moved is not withdrawn" in refusal_of(restore_items, bank)
+    withdraw_items(bank, since=datetime(2026, 12, 1, tzinfo=UTC))
+    assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refusal_of(withdraw_items, bank)
+    early = refusal_of(restore_items, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
     assert "moved is withdrawn from 2026-12-01 on: name that day or a later one" in early
 
 

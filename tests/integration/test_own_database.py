@@ -40,8 +40,8 @@ from services.theta_api.parameter_cache import Ledger
 from tests.helpers import rooms
 from tests.helpers.asgi import ask
 from tests.helpers.databases import WORKER
-from tests.helpers.door import served
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.door import serve_in_thread
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.integration import test_documents_sql as documents
 from tests.integration.conftest import IrtOf
 from tests.integration.test_theta_api import TOKEN, Api
@@ -171,7 +171,7 @@ def test_role_without_the_right_to_create_schemas_is_refused_with_the_command(co
     for permission in ("for database", "for schema irt"):
         refused = typed("db", "upgrade")
         assert (refused.code, refused.out) == (2, "")
-        assert not unsaid(refused.err, f"permission denied {permission}", "irt db roles")
+        assert not missing_sentences(refused.err, f"permission denied {permission}", "irt db roles")
         company.run("CREATE SCHEMA IF NOT EXISTS irt; CREATE SCHEMA IF NOT EXISTS dagster")
     assert tables_in(company, "irt") == set()
 
@@ -187,7 +187,7 @@ def test_each_role_has_exactly_the_rights_for_its_purpose(company: Company, shar
 
     ledger = Ledger(Database(service), 1, clock=lambda: now)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_api(Access(TOKEN, None), ledger, 1), [listening]):
+    with serve_in_thread(build_api(Access(TOKEN, None), ledger, 1), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(service))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         ((someone,),) = rooms.rows(database, "SELECT min(user_id) FROM mirt_ability WHERE kind = 'monthly'")
@@ -226,7 +226,7 @@ def test_erasure_deletes_in_the_companys_table_only_if_the_owner_has_the_right(
     file.chmod(0o600)
     database = Database(company.settings(ROLES["owner"], irt_pull_sources=file))
     schema.upgrade(database)
-    assert not unsaid(refusal(erase_at_sources, database, "ann"), "permission denied", "Nothing was deleted")
+    assert not missing_sentences(refusal(erase_at_sources, database, "ann"), "permission denied", "Nothing was deleted")
     assert company.read("SELECT count(*) FROM exam_results") == [(1,)]
     company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
     erase_at_sources(database, "ann")
@@ -241,7 +241,7 @@ def test_printed_address_and_roles_can_be_used_in_psql(company: Company, irt: Ir
         assert connection.execute("SHOW search_path").fetchone() == ("irt",)
     printed = typed("db", "roles", "--own-table", "public.question")
     path = f"IN DATABASE {company.name} SET search_path = irt"
-    assert not unsaid(printed.out.replace('"', ""), path, "public.question")
+    assert not missing_sentences(printed.out.replace('"', ""), path, "public.question")
     assert "SCHEMA.TABLE" in typed("db", "roles", "--own-table", "question").err
     assert company.read("SELECT FROM pg_roles WHERE rolname LIKE 'irt\\_%'") == []
 
@@ -280,7 +280,7 @@ def test_two_installations_in_the_same_database_are_separate(company: Company, o
         assert instance.get_dynamic_partitions("theirs") == []
     with pytest.raises(PermanentFailure, match=f"{', '.join(sorted((own, 'other')))}.*IRT_DB_SCHEMA"):
         _ = Database(company.settings()).own
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(schema.upgrade, Database(company.settings(irt_db_schema="third"))),
         "dagster",
         "in the schema",
@@ -343,7 +343,7 @@ def test_foreign_dagster_schema_is_refused_and_our_earlier_schema_is_accepted(co
     schema.upgrade(Database(ours))
     with dagster_instance(ours, Database(ours)):
         pass
-    assert not unsaid(refusal(make_schemas, Database(company.settings())), "not ours", "it was ours")
+    assert not missing_sentences(refusal(make_schemas, Database(company.settings())), "not ours", "it was ours")
     company.run("COMMENT ON SCHEMA ours IS NULL")  # as an earlier version left it
     with dagster_instance(ours, Database(ours)):
         pass

@@ -91,7 +91,7 @@ def typed(irt: Irt, words: list[str]) -> str:
 def assert_shown(block: str, printed: str, months: Collection[str]) -> None:
     """Assert that all lines of the block are printed in this order. Numbers and line breaks may differ."""
     squeezed, at = " ".join(printed.split()), 0
-    block = re.sub(r"(Look at \w+ items: ).*?\.", r"\1", block, flags=re.DOTALL)  # a smaller log finds less
+    block = re.sub(r"(Look at \w+ items: ).*?\.", r"\1", block, flags=re.DOTALL)  # fewer items in a smaller log
     for line in filter(None, map(str.strip, block.splitlines())):
         found = re.compile(pattern(line, months)).search(squeezed, at)
         assert found, f"{line}\nis not in\n{printed}"

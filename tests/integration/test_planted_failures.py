@@ -8,7 +8,7 @@ import pytest
 
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.planted import pytest_of
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 PLANTED = """
 import os, subprocess, threading
@@ -81,7 +81,7 @@ def test_tests_that_fail_die_or_leave_resources_behind_are_named_and_affect_no_f
         assert any(f"::{test} " in line and message in line for line in failed), (test, ran.stdout)
     assert not any("test_is_sound" in line for line in failed)
     by_the_worker = (tmp_path / "build/failed.tsv").read_text()
-    assert not unsaid(
+    assert not missing_sentences(
         by_the_worker, "::test_fails\tcall\tAssertionError", "::test_fails_at_its_report\tcall\tUnspeakable"
     )
     rows = [line.split("\t") for line in (tmp_path / "build/durations.tsv").read_text().splitlines()]

@@ -51,7 +51,7 @@ from services.theta_api.app import build_app
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.asking import kind, unless_busy
-from tests.helpers.door import ROOT, served
+from tests.helpers.door import ROOT, serve_in_thread
 from tests.helpers.new_year import Clock
 from tests.helpers.rooms import call, copied, folder_store, rows, run_sql
 from tests.testbed.machine import free_port
@@ -84,7 +84,7 @@ def replica(database: Database) -> Iterator[str]:
     """The address to which answers are posted."""
     ledger = Ledger(database, 1)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(Access(TOKEN, None), ledger, 1), [listening]):
+    with serve_in_thread(build_app(Access(TOKEN, None), ledger, 1), [listening]):
         wait_for("it to be ready", lambda: ledger.ready, pause=0.02)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}{POSTS_PATH}"
 
@@ -104,7 +104,7 @@ def results(answer: requests.Response) -> list[str]:
     return [one["result"] for one in answer.json()["attempts"]]
 
 
-def stored(database: Database) -> Counter[str]:
+def count_stored(database: Database) -> Counter[str]:
     return Counter(row[0] for row in rows(database, "SELECT attempt_id FROM response_log"))
 
 
@@ -142,7 +142,7 @@ def test_results_of_a_post_are_in_the_order_of_its_rows_and_counted(replicas: li
         "corrected": 1,
         "rejected": 11,
     }
-    assert stored(database) == {"a1": 1, "a2": 1, "a3": 1}
+    assert count_stored(database) == {"a1": 1, "a2": 1, "a3": 1}
     assert rows(database, "SELECT correct, revision FROM response_log WHERE attempt_id = 'a2'") == [(False, 1)]
     with database.connect() as connection:
         [one] = source_states(connection)
@@ -173,7 +173,7 @@ def test_dry_run_stores_no_answers(replicas: list[str], database: Database) -> N
     assert results(answer) == ["accepted"]
     assert answer.json()["dry_run"] is True
     assert kind(post(replicas[0], [attempt(1)], params={"dryrun": "true"})) == (400, "bad_request")
-    assert not stored(database)
+    assert not count_stored(database)
     assert rows(database, "SELECT count(*) FROM intake") == [(0,)]
 
 
@@ -200,7 +200,7 @@ def test_unreadable_post_is_refused_and_stores_no_answers(replicas: list[str], d
     assert {body[:20]: sent(body) for body in garbage} == {body[:20]: (400, "bad_request") for body in garbage}
     floods = b"\n" * 2**21, b"x\n" * 2**20, whole + b"\nx" * 1_000
     assert [sent(body, **{"Content-Type": "application/x-ndjson"}) for body in floods] == [(413, "too_many")] * 3
-    assert not stored(database)
+    assert not count_stored(database)
 
 
 def test_faulty_row_is_rejected_and_remaining_rows_are_stored(replicas: list[str], database: Database) -> None:
@@ -224,7 +224,7 @@ def test_faulty_row_is_rejected_and_remaining_rows_are_stored(replicas: list[str
         *["bad_time"] * 5,
         *("accepted", "missing_field", "bad_json", "bad_json", "bad_json", "accepted"),
     ]
-    assert stored(database) == {"a5": 1, "a10": 1}
+    assert count_stored(database) == {"a5": 1, "a10": 1}
     assert rows(database, "SELECT item_id, correct FROM response_log WHERE attempt_id = 'a5'") == [("keyed", True)]
 
 
@@ -241,7 +241,7 @@ def test_same_id_posted_to_two_replicas_with_times_in_two_months_is_stored_once(
             ]
         answers = [one.result() for one in requests_]
         assert sum(one.json()["accepted"] for one in answers if one.status_code == 200) == 20
-    assert [*stored(database).values()] == [1] * 300
+    assert [*count_stored(database).values()] == [1] * 300
 
 
 def test_answer_with_a_time_ahead_is_stored_as_of_now_and_a_repetition_is_a_duplicate(
@@ -368,7 +368,7 @@ def test_posts_continue_during_an_import_and_a_common_answer_is_stored_once(
         *(1, 1, 2),
         {"conflicting_duplicate": 1},
     )
-    assert stored(database) == {f"a{k}": 1 for k in range(1, 7)}
+    assert count_stored(database) == {f"a{k}": 1 for k in range(1, 7)}
     assert rows(database, "SELECT revision, correct FROM response_log WHERE attempt_id = 'a3'") == [(5, True)]
 
 
@@ -472,7 +472,7 @@ def test_answers_acknowledged_before_kill_9_are_stored_once(settings: Settings, 
             server.kill()
             server.wait()
     assert 80 < len(acknowledged) < 4000
-    found = stored(database)
+    found = count_stored(database)
     assert acknowledged <= set(found)
     assert set(found.values()) == {1}
 

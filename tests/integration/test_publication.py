@@ -26,7 +26,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_items, call, link_made_up, made_up_calibration, rows, run_sql, stage_made_up
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
 JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
@@ -477,8 +477,10 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
     if kind == "xlsx":
         with zipfile.ZipFile(path) as book:
             texts, sheet = (book.read(f"xl/{part}.xml").decode() for part in ("sharedStrings", "worksheets/sheet1"))
-        assert not unsaid(texts, *(f">{text}<" for text in ("effective_from (UTC)", *filter(None, frame.item_id))))
-        assert unsaid(sheet, f">{EXCEL_DAY}<", "<f>", "hyperlink") == ["<f>", "hyperlink"]
+        assert not missing_sentences(
+            texts, *(f">{text}<" for text in ("effective_from (UTC)", *filter(None, frame.item_id)))
+        )
+        assert missing_sentences(sheet, f">{EXCEL_DAY}<", "<f>", "hyperlink") == ["<f>", "hyperlink"]
     else:
         as_text = {"dtype": {"item_id": str}, "keep_default_na": False, "na_values": {"a": [""]}}
         back = READERS[kind](path, **(as_text if kind == "csv" else {}))

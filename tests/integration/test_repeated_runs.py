@@ -97,7 +97,7 @@ class Killed:
             sensor(context)
             self.cursor = context.cursor
 
-    def told(self) -> list[str]:
+    def alerts_after_tick(self) -> list[str]:
         self.tick()
         return [key.rpartition("|")[2] for (key,) in rows(self.database, "SELECT key FROM alert ORDER BY alert_id")]
 
@@ -210,7 +210,7 @@ def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_agai
     with before(minutes=1):
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
-    assert (killed.under_way, killed.told()) == (set(), [run.run_id])
+    assert (killed.under_way, killed.alerts_after_tick()) == (set(), [run.run_id])
 
 
 @pytest.mark.usefixtures("a_minute_ago")
@@ -240,7 +240,7 @@ def test_killed_run_is_repeated_even_if_automation_requested_different_assets(ki
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
     assert report_again(killed.instance) == [run.run_id]
 
 
@@ -250,7 +250,7 @@ def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: Killed) -> Non
     killed.instance.create_run_for_job(
         JOB, tags={PARTITION_TAG: MONTH, **repetition}, root_run_id=run.run_id, parent_run_id=run.run_id
     )
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
 
 
 @pytest.mark.usefixtures("a_minute_ago")
@@ -259,7 +259,7 @@ def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
     assert report_again(killed.instance) == []
-    assert len(killed.told()) == 1
+    assert len(killed.alerts_after_tick()) == 1
 
 
 def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
@@ -275,10 +275,10 @@ def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
 
 def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: Killed) -> None:
     run = killed.run()
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     killed.run(**own_worker_tags(), other="run")
-    (alert,) = killed.told()
+    (alert,) = killed.alerts_after_tick()
     assert alert != run.run_id
 
 
@@ -290,6 +290,6 @@ def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: Kill
     killed.tick()
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
         first = killed.run(**own_worker_tags())
-        assert killed.told() == [first.run_id]
+        assert killed.alerts_after_tick() == [first.run_id]
     second = killed.run(**own_worker_tags(), **{PARTITION_TAG: "2026-07"})
-    assert killed.told() == [first.run_id, second.run_id]
+    assert killed.alerts_after_tick() == [first.run_id, second.run_id]

@@ -43,7 +43,7 @@ LATER, MUCH_LATER = timedelta(days=101), timedelta(days=366)
 ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)}
 
 
-def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
+def prune_by_kind(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
     return {deletion.kind: deletion.names for deletion in prune_rows(database, now, dry_run=dry_run) if deletion.names}
 
 
@@ -52,7 +52,7 @@ def files_gone(database: Database, store: ObjectStore, now: datetime, *, dry_run
     return prune_files(database, store, now + LATER, dry_run=dry_run).names
 
 
-def refitted(database: Database, store: ObjectStore) -> tuple[str, str]:
+def refit_month(database: Database, store: ObjectStore) -> tuple[str, str]:
     """A month that was fitted, linked and snapshotted twice; the ids of the superseded fit and of the present one."""
     old = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     uri = f"snapshots/scored_responses/{MONTH}/old.parquet"
@@ -70,12 +70,12 @@ def fits_of(database: Database) -> dict[str, set[str]]:
 def test_superseded_fit_is_deleted_with_its_parameters_attempt_and_snapshot(
     database: Database, store: FolderStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
-    assert pruned(database, now) == {}
-    would = pruned(database, now + LATER, dry_run=True)
+    old, new = refit_month(database, store)
+    assert prune_by_kind(database, now) == {}
+    would = prune_by_kind(database, now + LATER, dry_run=True)
     assert set(fits_of(database)["mirt_fit_meta"]) == {old, new}, "a dry run deleted something"
     assert (
-        pruned(database, now + LATER)
+        prune_by_kind(database, now + LATER)
         == would
         == {
             "superseded fits": (old,),
@@ -90,7 +90,7 @@ def test_superseded_fit_is_deleted_with_its_parameters_attempt_and_snapshot(
     for dry_run in (True, False):
         assert files_gone(database, store, now, dry_run=dry_run) == (old_file,)
         assert store.exists(old_file) is dry_run
-    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
+    assert (prune_by_kind(database, now + LATER), files_gone(database, store, now)) == ({}, ())
 
 
 SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
@@ -111,22 +111,22 @@ CITATIONS = {
 def test_cited_fit_stays_with_its_attempt_and_snapshot(
     table: str, database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(database, CITATIONS[table], (old,))
-    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
+    assert (prune_by_kind(database, now + LATER), files_gone(database, store, now)) == ({}, ())
     assert fits_of(database) == {table: {old, new} for table in FITTED}
 
 
 def test_proposal_of_a_superseded_fit_is_deleted_unless_a_decision_cites_the_fit(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     for fit in (old, new):
         rooms.run_sql(database, PROPOSAL, (fit,))
     rooms.run_sql(database, CITATIONS["release_decision"], (old,))
-    assert pruned(database, now + LATER) == {}
+    assert prune_by_kind(database, now + LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
-    assert pruned(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
+    assert prune_by_kind(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
     remaining = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
     assert remaining == fits_of(database)["mirt_fit_meta"] == {new}
 
@@ -135,18 +135,18 @@ def test_proposal_of_a_recalibration_is_deleted_only_if_a_newer_proposal_replace
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """The later recalibration of the window proposes only I1 and supersedes the whole fit."""
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(database, "UPDATE mirt_fit_meta SET kind = 'pooled'")
     for fit, item in ((old, "I1"), (old, "I2"), (new, "I1")):
         rooms.run_sql(database, PROPOSAL.replace("'2026-06'", "'2026-06:2026-07'").replace("I1", item), (fit,))
-    assert pruned(database, now + LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
+    assert prune_by_kind(database, now + LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
     assert fits_of(database)["mirt_fit_meta"] == {old, new}, "the open proposal rests on the superseded fit"
 
 
 def test_last_attempt_at_a_fit_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
     """The last attempt records why a month is red."""
     first, last = (rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS)) for _ in range(2))
-    assert pruned(database, now + LATER) == {"attempts at fits": (first,)}
+    assert prune_by_kind(database, now + LATER) == {"attempts at fits": (first,)}
     assert fits_of(database)["fit_staging"] == {last}
 
 
@@ -173,7 +173,7 @@ def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     nights(database, store, now, 40)
-    deleted = pruned(database, now + timedelta(hours=1))
+    deleted = prune_by_kind(database, now + timedelta(hours=1))
     assert set(deleted["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
     assert len(deleted["abilities of nights"]) == 10
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
@@ -183,7 +183,7 @@ def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
 
 def test_last_night_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
     nights(database, store, now, 3)
-    pruned(database, now + MUCH_LATER)
+    prune_by_kind(database, now + MUCH_LATER)
     kept = "SELECT fit_id, update_id FROM mirt_fit_meta m, mirt_ability WHERE m.kind = 'nightly'"
     assert rooms.rows(database, kept) == [("night 0", "night 0")]
 
@@ -198,9 +198,9 @@ def test_online_theta_is_deleted_after_ninety_days_unless_newest_of_learner_and_
         rooms.run_sql(database, ABILITY, (f"month {k}", "busy", "s", "monthly", now - when))
     for user, scale, when in (("idle", "s", ago[1]), ("idle", "s", ago[0]), ("busy", "another", ago[0])):
         rooms.run_sql(database, ABILITY, (f"{user} {scale} {when.days}", user, scale, "online", now - when))
-    would = pruned(database, now, dry_run=True)
+    would = prune_by_kind(database, now, dry_run=True)
     assert would == {"abilities on request": ("busy 0", "busy 1", "idle s 400")}
-    assert pruned(database, now) == would
+    assert prune_by_kind(database, now) == would
     kept = rooms.rows(database, "SELECT update_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")
     assert kept == [("busy 2",), ("busy 3",), ("busy another 400",), ("idle s 200",)]
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability WHERE kind = 'monthly'") == [(4,)]
@@ -212,7 +212,7 @@ def test_online_theta_that_is_updated_during_a_prune_is_kept(database: Database,
         rooms.run_sql(database, ABILITY, (name, "u", "s", "online", now - timedelta(days=days)))
     with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
         updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (now,))
-        pruning = thread.submit(pruned, database, now)
+        pruning = thread.submit(prune_by_kind, database, now)
         while not rooms.rows(
             database,
             "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -244,8 +244,8 @@ def test_alerts_and_violations_are_deleted_a_year_after_their_end_and_never_whil
                    VALUES (%s, 'truth', '', %s, %s, %s, now() + %s)""",
                 (run, subject, passed, resolved, timedelta(minutes=run == "r2")),
             )
-    assert pruned(database, now + timedelta(days=364)) == {}
-    assert pruned(database, now + MUCH_LATER) == {
+    assert prune_by_kind(database, now + timedelta(days=364)) == {}
+    assert prune_by_kind(database, now + MUCH_LATER) == {
         "alerts that are over": ("1",),
         "violations that are gone": ("r1|truth",),
         "verdicts of invariants": ("r1|truth",),
@@ -265,7 +265,7 @@ def test_arrivals_are_deleted_after_a_school_year(database: Database, now: datet
             (source, now - timedelta(days=age)),
         )
     for dry_run in (True, False):
-        assert pruned(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
+        assert prune_by_kind(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
     assert rooms.rows(database, "SELECT source FROM intake") == [("both.csv",)]
 
 
@@ -303,8 +303,8 @@ def test_learner_reports_are_deleted_after_a_school_year_and_bank_reports_are_ke
         )
     store_report(database, store, "reports/drift/2025-09/math-1.pdf", b"x", format="pdf", window="2025-09/math")
     after = datetime(2025, 9, 1, tzinfo=UTC)
-    assert pruned(database, after + timedelta(days=399)) == {}
-    assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
+    assert prune_by_kind(database, after + timedelta(days=399)) == {}
+    assert len(prune_by_kind(database, after + timedelta(days=401))["reports of learners"]) == 2
     assert files_gone(database, store, now) == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
@@ -415,7 +415,7 @@ def test_months_keep_their_state_and_evidence_after_a_prune(
 
 def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
     database, store = Database(world), rooms.folder_store(world)
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(
         database, "UPDATE mirt_fit_meta SET superseded_at = now() - interval '101 days' WHERE fit_id = %s", (old,)
     )

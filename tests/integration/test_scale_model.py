@@ -38,7 +38,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -441,7 +441,7 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
     signed = ("--by", "Ann", "--reason", "equal slopes")
     unconfirmed = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
     assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         unconfirmed.out,
         f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on",
         "no month becomes stale; published values stay",

@@ -38,7 +38,7 @@ from resources.postgres.schema_version import (
 )
 from resources.settings import Settings
 from tests.helpers.rooms import call, rows, run_sql
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -101,7 +101,7 @@ def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
     return {(*row[:-1], None) if row[0] in ("column", "relation") else row for row in known}
 
 
-def counted(connection: psycopg.Connection) -> dict[str, int]:
+def count_rows(connection: psycopg.Connection) -> dict[str, int]:
     names = connection.execute(
         """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
            AND NOT relispartition AND relname <> %s ORDER BY 1""",
@@ -110,14 +110,14 @@ def counted(connection: psycopg.Connection) -> dict[str, int]:
     return {name: connection.execute(f"SELECT count(*) FROM {name}".encode()).fetchall()[0][0] for (name,) in names}
 
 
-def filled(database: Database) -> dict[str, int]:
+def fill_tables(database: Database) -> dict[str, int]:
     """Two rows, with a value in every column, in each table that had none; how many rows each has."""
     with database.connect() as connection:
         if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
             ensure_month_partitions(connection, "2026-06", "2026-06")
         if connection.execute("SELECT to_regclass('attempt_verdict') IS NOT NULL").fetchone() == (True,):
             make_verdict_month(connection, "2026-06")
-        for table in (name for name, n in counted(connection).items() if not n):
+        for table in (name for name, n in count_rows(connection).items() if not n):
             columns = connection.execute(
                 """SELECT column_name, data_type FROM information_schema.columns
                    WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO'
@@ -130,10 +130,10 @@ def filled(database: Database) -> dict[str, int]:
                     PARAMETERS if name == "parameters" else VALUES[type_][row] for name, type_ in columns
                 )
                 connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})".encode())
-        return counted(connection)
+        return count_rows(connection)
 
 
-def emptied(database: Database) -> Config:
+def drop_tables(database: Database) -> Config:
     """Drop all tables. Returns what Alembic needs to make them again."""
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     config = schema._alembic()
@@ -145,7 +145,7 @@ def emptied(database: Database) -> Config:
 def test_registry_as_sql_creates_the_same_schema_as_the_migrations(database: Database) -> None:
     """The comparison includes catalog objects that Alembic ignores, such as triggers and partial indexes."""
     migrated = catalog(database)
-    emptied(database)
+    drop_tables(database)
     with database.connect() as connection:
         connection.execute(schema_as_sql().replace("{schema}", "public").encode())
     assert catalog(database) == migrated
@@ -180,7 +180,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
     config.attributes["database"] = database
     *later, first = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()]
     schema.upgrade(database)
-    before = filled(database)
+    before = fill_tables(database)
     newest = catalog(database)
     going_down = {}
     for name in later:
@@ -188,15 +188,15 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         going_down[name] = structure(catalog(database))
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
-            remaining = counted(connection)
+            remaining = count_rows(connection)
         lost = {table for table in schema.KEPT if table in remaining and remaining[table] < before[table]}
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
-        before = filled(database)
+        before = fill_tables(database)
     assert schema_version(database).revision == first
     for name in reversed(later):
         alembic.command.upgrade(config, "+1")
         assert structure(catalog(database)) == going_down[name], name
-        filled(database)
+        fill_tables(database)
     assert catalog(database) == newest
 
 
@@ -254,9 +254,9 @@ def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
 def test_home_of_the_former_history_is_upgraded_to_the_same_schema_as_a_new_home(
     database: Database, settings: Settings, earlier: Callable[[Settings], Callable[..., str]]
 ) -> None:
-    alembic.command.upgrade(emptied(database), SCHEMA_FILE.stem)
+    alembic.command.upgrade(drop_tables(database), SCHEMA_FILE.stem)
     first = catalog(database)
-    emptied(database)
+    drop_tables(database)
     assert f"schema is at {SCHEMA_FILE.stem}" in earlier(settings)("db", "upgrade")
     assert catalog(database) == first
     schema.upgrade(database)
@@ -341,7 +341,7 @@ def typed(settings: Settings, irt: IrtOf) -> Callable[..., tuple[int, str]]:
     return run
 
 
-def became(database: Database, revision: str, oldest_code: str | None) -> None:
+def set_revision(database: Database, revision: str, oldest_code: str | None) -> None:
     """The schema as if a migration that this code does not have had run."""
     run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
 
@@ -362,7 +362,7 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
     had_oldest_code: bool, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
     """The message names the commit that can upgrade to the first schema, as this code cannot."""
-    became(database, BEFORE_THE_FIRST, None)
+    set_revision(database, BEFORE_THE_FIRST, None)
     if not had_oldest_code:
         run_sql(database, "ALTER TABLE irt_alembic_version DROP COLUMN oldest_code")
     before = catalog(database)
@@ -375,7 +375,9 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
         ("run", "webserver"),
     ):
         code, printed = typed(*words)
-        missing = unsaid(printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade")
+        missing = missing_sentences(
+            printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade"
+        )
         assert (code, missing) == (2, []), (words, printed)
     [finding] = [each for each in diagnose(settings) if each.subject == "schema"]
     assert (finding.state, finding.fix) == ("error", REMEDY)
@@ -383,7 +385,7 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
 
 
 def test_newer_schema_that_supports_this_code_is_used_unchanged(database: Database, settings: Settings) -> None:
-    became(database, "0999_from_tomorrow", schema_version(database).revision)
+    set_revision(database, "0999_from_tomorrow", schema_version(database).revision)
     assert open_database(settings).url == database.url
     schema.upgrade(database)
     assert schema_version(database).revision == "0999_from_tomorrow"
@@ -393,7 +395,7 @@ def test_newer_schema_that_supports_this_code_is_used_unchanged(database: Databa
 def test_newer_schema_that_does_not_support_this_code_is_refused(
     oldest_code: str | None, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    became(database, "0999_from_tomorrow", oldest_code)
+    set_revision(database, "0999_from_tomorrow", oldest_code)
     for words in (("release", "list"), ("db", "upgrade")):
         code, printed = typed(*words)
         assert (code, "install the newer irt-assets" in printed) == (2, True), words

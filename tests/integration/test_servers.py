@@ -39,7 +39,7 @@ from services.theta_api.app import build_app as theta_api
 from services.theta_api.parameter_cache import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import ROOT, listening, port_of, served
+from tests.helpers.door import ROOT, listening, port_of, serve_in_thread
 from tests.helpers.prometheus import answer, child
 from tests.integration.test_theta_api import HEADERS, TOKEN
 from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
@@ -111,7 +111,7 @@ def installation(
         services = dict[str, Service]()
         try:
             for name in SERVERS:
-                services[name] = started(name, environment, home)
+                services[name] = start_service(name, environment, home)
             for service in services.values():
                 service.wait_until_it_says("READY=1")
             yield Installation(settings, environment, services)
@@ -123,7 +123,7 @@ def installation(
                 service.manager.close()
 
 
-def started(name: str, environment: dict[str, str], home: Path) -> Service:
+def start_service(name: str, environment: dict[str, str], home: Path) -> Service:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     address = home / f"{name}.notify"
     manager.bind(str(address))
@@ -188,7 +188,7 @@ def test_prometheus_scrapes_every_server_with_our_configuration(
         }.items():
             made = listening()
             ports[port] = port_of(made)
-            stack.enter_context(served(app, [made]))
+            stack.enter_context(serve_in_thread(app, [made]))
         text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8")
         text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
         configuration = yaml.safe_load(text) | {"rule_files": []}
@@ -265,7 +265,7 @@ def test_verifier_starts_without_a_database_and_reports_its_readiness(tmp_path: 
         "JWT_PUBLIC_KEY_PATH": str(tmp_path / "public.pem"),
         "PORT": str(free_port()),
     }
-    service = started("jwt-verifier", environment, tmp_path)
+    service = start_service("jwt-verifier", environment, tmp_path)
     try:
         service.wait_until_it_says("READY=1")
         done = subprocess.run(

@@ -44,7 +44,7 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 MONTH = rooms.MONTHS[0]
 
@@ -138,7 +138,7 @@ def test_snapshot_by_changed_rules_supersedes_and_snapshot_by_former_rules_is_re
 def test_snapshot_of_a_month_without_attempts_fails_permanently_with_the_reason(
     world: Settings, database: Database
 ) -> None:
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(take_snapshot, database, rooms.folder_store(world), "2026-05", None),
         "2026-05 has no attempts",
         "irt import attempts",
@@ -264,9 +264,9 @@ def test_missing_or_changed_file_or_part_is_named(
     snapshot = in_pieces if parts else whole
     key = manifest_of(store, snapshot).parts[1].key if parts else whole.uri
     spoil(store, key)
-    assert not unsaid(snapshot_problem(store, snapshot) or "", key, problem)
+    assert not missing_sentences(snapshot_problem(store, snapshot) or "", key, problem)
     for read in (read_snapshot, lambda *arguments: read_learners_of(*arguments, rooms.SCALE, "i")):
-        assert not unsaid(
+        assert not missing_sentences(
             refusal(read, store, snapshot), key, problem, f"materialise scored_responses of {MONTH} again"
         )
 

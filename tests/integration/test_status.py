@@ -25,7 +25,7 @@ from tests.helpers.dagster_private import (
     DaemonHeartbeat,
     InstigatorStatus,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.schedule_states import switch_on, tick
 
@@ -131,7 +131,7 @@ def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: I
     assert [(r.name, r.partition, r.status) for r in overview.runs] == [("monthly_calibration", "2026-07", "started")]
     typed = irt(seen_month.settings)
     shown = typed("status")
-    missing = unsaid(
+    missing = missing_sentences(
         shown.out,
         "not running and never was",
         "aggregate_features_daily",

@@ -58,7 +58,7 @@ def test_stored_window_has_the_attempts_of_its_verdicts_and_applies_the_minima(j
     assert found.totals.n_attempts == sum(n for _, n in stored)
 
 
-def written(name: str, value: object) -> str:
+def value_text(name: str, value: object) -> str:
     """A value as `row_hash` describes it."""
     if name in LATER_COLUMNS:
         return "" if value is None else f"{name}={value}|"
@@ -72,8 +72,10 @@ def written(name: str, value: object) -> str:
     return "=" + str(value).replace("\\", "\\\\").replace("|", "\\p") + "|"
 
 
-def by_hand(table: list[dict[str, Any]]) -> str:
-    hashes = [hashlib.md5("".join(written(name, row[name]) for name in HASHED).encode()).hexdigest() for row in table]
+def hash_by_hand(table: list[dict[str, Any]]) -> str:
+    hashes = [
+        hashlib.md5("".join(value_text(name, row[name]) for name in HASHED).encode()).hexdigest() for row in table
+    ]
     sums = [sum(int(h[start : start + 15], 16) for h in hashes) for start in (0, 16)]
     return "v3:" + hashlib.sha256(f"{len(hashes)} {sums[0]} {sums[1]}".encode()).hexdigest()
 
@@ -85,7 +87,7 @@ def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(jud
         on_server = verdict_hash(on_postgres(connection), START, END)
         table = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
         assert on_server == stored_window(connection, START, END, read_scales(connection)).data_hash
-        assert on_server == verdict_hash(on_duckdb(copies), START, END) == by_hand(table)
+        assert on_server == verdict_hash(on_duckdb(copies), START, END) == hash_by_hand(table)
 
 
 def test_month_is_stale_after_changed_answers_are_judged_only_if_a_verdict_differs(

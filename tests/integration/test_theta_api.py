@@ -46,7 +46,7 @@ from services.theta_client.api import PATH
 from tests.helpers.asking import kind, unless_busy, unless_shed
 from tests.helpers.collector import collector
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.door import ROOT, port_of, served
+from tests.helpers.door import ROOT, port_of, serve_in_thread
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -87,7 +87,7 @@ class Api:
 def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
     ledger = Ledger(Database(settings), connections, clock=lambda: END)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(Access(TOKEN, None), ledger, connections), [listening]):
+    with serve_in_thread(build_app(Access(TOKEN, None), ledger, connections), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         yield api
@@ -424,7 +424,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
         )
         assert traces.start("theta-api", settings)
         listening = socket.create_server(("127.0.0.1", 0))
-        with served(theta_app(settings), [listening]):
+        with serve_in_thread(theta_app(settings), [listening]):
             url = f"http://127.0.0.1:{port_of(listening)}"
             wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=30).status_code == 200, pause=0.02)
             response = unless_busy(

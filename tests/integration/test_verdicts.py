@@ -43,7 +43,7 @@ VERDICTS = """SELECT attempt_id, completed_at, user_id, item_id, scale_id, reaso
               ORDER BY 1, 2"""
 
 
-def stored(database: Database, day: date, until: date | None = None) -> list[tuple[Any, ...]]:
+def stored_verdicts(database: Database, day: date, until: date | None = None) -> list[tuple[Any, ...]]:
     return rows(database, VERDICTS, (day, (until or day) + DAY))
 
 
@@ -57,11 +57,11 @@ CHOSEN = """(SELECT attempt_id FROM response_log WHERE completed_at > '2026-06-0
              ORDER BY md5(attempt_id || %s) LIMIT 1)"""
 
 
-def at(day: int, second: int = 0) -> datetime:
+def time_of_day(day: int, second: int = 0) -> datetime:
     return day_bounds(DAYS[day].isoformat())[0] + timedelta(seconds=second)
 
 
-moments = st.builds(at, st.integers(1, 3), st.sampled_from([0, 60, 86_399]))
+moments = st.builds(time_of_day, st.integers(1, 3), st.sampled_from([0, 60, 86_399]))
 new_attempts = st.builds(
     lambda user, item, when, exam, correct, place, ms, hints, mode: attempt(
         user, item, when, session_id=f"{user} {exam}", form_id="F" if exam else None, correct=correct, position=place,
@@ -136,12 +136,19 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
     st.lists(new_attempts, min_size=6, max_size=12), st.lists(st.lists(changes, min_size=1, max_size=3), max_size=2)
 )
 @hypothesis.example(
-    [attempt("ann", "i0", at(1, 86_399)), attempt("ann", "i0", at(2)), attempt("ann", "i0", at(3))],
-    [[("INSERT", [attempt("ann", "i0", at(0))])], [(f"DELETE FROM response_log WHERE attempt_id = {CHOSEN}", "a")]],
+    [
+        attempt("ann", "i0", time_of_day(1, 86_399)),
+        attempt("ann", "i0", time_of_day(2)),
+        attempt("ann", "i0", time_of_day(3)),
+    ],
+    [
+        [("INSERT", [attempt("ann", "i0", time_of_day(0))])],
+        [(f"DELETE FROM response_log WHERE attempt_id = {CHOSEN}", "a")],
+    ],
 )
 @hypothesis.example(
-    [attempt("ann", "i0", at(1, 86_399), session_id="exam", form_id="F", correct=None)],
-    [[("INSERT", [attempt("ann", "i1", at(2), session_id="exam", form_id="F")])]],
+    [attempt("ann", "i0", time_of_day(1, 86_399), session_id="exam", form_id="F", correct=None)],
+    [[("INSERT", [attempt("ann", "i1", time_of_day(2), session_id="exam", form_id="F")])]],
 )
 def test_repeated_judging_equals_judging_from_scratch(
     database: Database, first: list[dict[str, Any]], nights: list[list[tuple[str, Any]]]
@@ -155,7 +162,7 @@ def test_repeated_judging_equals_judging_from_scratch(
             else:
                 run_sql(database, statement, () if value is None else (value,))
         judge_differing(database, DAYS[0], DAYS[-1] + 2 * DAY)
-    assert stored(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
+    assert stored_verdicts(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
     assert call(database, days_that_differ, DAYS[0], DAYS[-1] + 2 * DAY) == []
 
 
@@ -217,7 +224,7 @@ def test_unjudged_days_are_judged_once_each_and_newest_first(database: Database)
     reported: list[JudgedDay] = []
     judge_differing(database, DAYS[0], DAYS[-1], reported.append, newest_first=True)
     assert [one.day for one in reported] == [DAYS[3], DAYS[2]]
-    assert stored(database, DAYS[0], DAYS[-1]) == from_scratch(database)
+    assert stored_verdicts(database, DAYS[0], DAYS[-1]) == from_scratch(database)
 
 
 def test_answer_that_arrives_during_judging_counts_for_newer_days(database: Database) -> None:
@@ -268,7 +275,7 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
     execute, lock = psycopg.Cursor.execute, verdicts._lock
 
     def state() -> tuple[Any, ...]:
-        return stored(judged_log, DAYS[0], DAYS[-1]), rows(
+        return stored_verdicts(judged_log, DAYS[0], DAYS[-1]), rows(
             judged_log, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1"
         )
 
@@ -332,7 +339,7 @@ def test_second_concurrent_night_waits_and_judges_no_day_again(
             let_go.set()
         found = [*first.result(), *second.result()]
     assert (next(calls), sum(one.written for one in found)) == (2, 2)
-    assert stored(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
+    assert stored_verdicts(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
@@ -356,15 +363,15 @@ def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
 # -- times of items ------------------------------------------------------------------------------------
 
 
-def timed(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
+def timed_attempt(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
     return attempt(user, item, at, response_time_ms=ms)
 
 
 def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Database) -> None:
     begin(database)
-    june = [timed(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
-    june += [timed("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
-    july = [timed(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
+    june = [timed_attempt(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
+    june += [timed_attempt("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
+    july = [timed_attempt(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
     add_attempts(database, june + july)
     rules = call(database, rules_of_month, "2026-07")
     times = call(database, times_of_day, date(2026, 7, 3), ["i0", "i1", "i2"], rules)
@@ -377,7 +384,7 @@ def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Databas
 
 
 def test_recomputed_item_times_make_later_days_differ(judged_log: Database) -> None:
-    late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
+    late = [timed_attempt(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
     add_attempts(judged_log, late)
     call(judged_log, take_item_times, "2026-06")
     assert call(judged_log, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
@@ -387,14 +394,16 @@ def test_recomputed_item_times_make_later_days_differ(judged_log: Database) -> N
 
 
 def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged_log: Database) -> None:
-    new = [timed(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
+    new = [timed_attempt(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
     add_attempts(judged_log, new)
     judge_differing(judged_log, DAYS[0], DAYS[-1])
     assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged_log).items() if reason}
-    add_attempts(judged_log, [timed(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)])
+    add_attempts(
+        judged_log, [timed_attempt(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)]
+    )
     judge_differing(judged_log, DAYS[0], DAYS[-1])
     assert {reasons(judged_log)[one["attempt_id"]] for one in new} == {"rapid"}
-    assert stored(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
+    assert stored_verdicts(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: Database) -> None:
@@ -407,23 +416,29 @@ def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: D
         judge_differing(database, june, august)
         return reasons(database)
 
-    night(*(timed(f"j{n}", "i0", at(0), 100) for n in range(3)), timed("ann", "i2", at(1, 60), 40))
-    answer = timed("ann", "i0", at(2), 80)
-    new = [timed(f"k{n}", "i1", at(2, n), 100) for n in range(3)]
+    night(
+        *(timed_attempt(f"j{n}", "i0", time_of_day(0), 100) for n in range(3)),
+        timed_attempt("ann", "i2", time_of_day(1, 60), 40),
+    )
+    answer = timed_attempt("ann", "i0", time_of_day(2), 80)
+    new = [timed_attempt(f"k{n}", "i1", time_of_day(2, n), 100) for n in range(3)]
     assert night(answer, *new)[answer["attempt_id"]] == "rapid"
-    again = timed("ann", "i2", at(3), 40)
-    assert night(again, timed("bob", "i1", at(3), 80))[again["attempt_id"]] == "repeat"
-    night(*(timed(f"l{n}", "i0", at(1), 50) for n in range(5)), *(timed(f"m{n}", "i1", at(2), 50) for n in range(5)))
+    again = timed_attempt("ann", "i2", time_of_day(3), 40)
+    assert night(again, timed_attempt("bob", "i1", time_of_day(3), 80))[again["attempt_id"]] == "repeat"
+    night(
+        *(timed_attempt(f"l{n}", "i0", time_of_day(1), 50) for n in range(5)),
+        *(timed_attempt(f"m{n}", "i1", time_of_day(2), 50) for n in range(5)),
+    )
     run_sql(database, "DELETE FROM response_log WHERE attempt_id = %s", (new[0]["attempt_id"],))
     assert night()[answer["attempt_id"]] == "rapid"
     for month in ("2026-06", "2026-07"):
         call(database, take_item_times, month)
     assert night()[answer["attempt_id"]] is None
-    by_night = stored(database, june, august)
+    by_night = stored_verdicts(database, june, august)
     for table in ("attempt_verdict", "judged_day"):
         run_sql(database, f"DELETE FROM {table}")
     judge_differing(database, june, august)
-    assert stored(database, june, august) == by_night
+    assert stored_verdicts(database, june, august) == by_night
 
 
 # -- verdicts of whole worlds ------------------------------------------------------------------------
@@ -505,7 +520,7 @@ def typed(settings: Settings, database: Database, irt: IrtOf) -> Irt:
     return irt(settings)
 
 
-def right(database: Database) -> dict[str, bool]:
+def correctness(database: Database) -> dict[str, bool]:
     return dict(rows(database, "SELECT id, correct FROM attempt ORDER BY 1"))  # type: ignore[arg-type]
 
 
@@ -519,7 +534,7 @@ def corrections(database: Database) -> list[tuple[object, ...]]:
 
 @pytest.mark.ci
 def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Database) -> None:
-    before = right(database)
+    before = correctness(database)
     words = ("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
     output = {
         "answers": 5,
@@ -533,9 +548,9 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
         "right_after": 3,
     }
     assert typed(*words, "--dry-run", "--json").json == output
-    assert (right(database), corrections(database)) == (before, [])
+    assert (correctness(database), corrections(database)) == (before, [])
     assert typed(*words, "--json").json == output
-    assert right(database) == before | {f"a{n}": n > 1 for n in range(5)}
+    assert correctness(database) == before | {f"a{n}": n > 1 for n in range(5)}
     assert corrections(database) == [
         (f"a{n}", n < 2, "rescore", "Ann", "the key was wrong", "2026-06-10") for n in range(5)
     ]
@@ -594,7 +609,7 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
         f"stale, and made again by the daemon or irt calibrate: {MONTH}",
     ]
     assert [one[:3] for one in corrections(database)] == [("a0", True, "withdraw"), ("a1", True, "withdraw")]
-    assert [*right(database)] == ["a2", "a3", "a4", "a5", "other"]
+    assert [*correctness(database)] == ["a2", "a3", "a4", "a5", "other"]
 
     def imported(revision: int) -> ImportReport:
         log = tmp_path / "log.csv"
@@ -607,16 +622,16 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
     assert (imported(0).rejected, imported(0).duplicates) == ({"withdrawn_attempt": 1}, 1)
     back = imported(1)
     assert (back.accepted, back.corrected, back.rejected) == (1, 1, {})
-    assert [*right(database)] == ["a0", "a2", "a3", "a4", "a5", "other"]
+    assert [*correctness(database)] == ["a0", "a2", "a3", "a4", "a5", "other"]
     assert imported(0).duplicates == imported(1).duplicates == 2
 
 
 @pytest.mark.ci
 def test_an_items_answers_are_withdrawn(typed: Irt, database: Database) -> None:
     assert typed("attempts", "withdraw", "--item", "q1", "--dry-run", *BY, "--json").json["answers"] == 6
-    assert len(right(database)) == 7
+    assert len(correctness(database)) == 7
     typed("attempts", "withdraw", "--item", "q1", "--from", f"{START + timedelta(days=1):%Y-%m-%d}", *BY)
-    assert [*right(database)] == ["a0", "a2", "a4", "other"]
+    assert [*correctness(database)] == ["a0", "a2", "a4", "other"]
 
 
 @pytest.mark.ci
@@ -626,7 +641,7 @@ def test_import_of_a_rescored_answer_is_a_duplicate(typed: Irt, database: Databa
     log = tmp_path / "log.csv"
     log.write_text("attempt_id,user_id,item_id,completed_at,correct\na0,u0,q1,2026-06-03T00:00:00Z,1\n")
     report = import_attempts(database, [log], first_month=MONTH)
-    assert (report.duplicates, right(database)["a0"]) == (1, False)
+    assert (report.duplicates, correctness(database)["a0"]) == (1, False)
 
 
 @pytest.mark.ci

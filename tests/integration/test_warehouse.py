@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.warehouse import append, frame_schema, read_arrow, read_frame, replace
 from tests.helpers.rooms import call
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 NASTY = [
     "",
@@ -238,7 +238,7 @@ def test_all_problems_of_a_frame_are_reported_together_and_no_rows_are_written(c
     )
     with pytest.raises(PermanentFailure) as refused:
         append(connection, tables.features_topic_daily, frame)
-    assert not unsaid(
+    assert not missing_sentences(
         str(refused.value),
         "3 rows do not fit table features_topic_daily",
         "column topic_id is missing",

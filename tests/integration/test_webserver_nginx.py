@@ -19,9 +19,20 @@ from websockets.typing import Origin, Subprotocol
 from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, Reply, bearer, listening, opened, port_of, served
+from tests.helpers.door import (
+    HOST,
+    NGINX,
+    Door,
+    Recorder,
+    Reply,
+    bearer,
+    listening,
+    open_door,
+    port_of,
+    serve_in_thread,
+)
 from tests.integration.dagster_page import GO, PAUSED, instance, settings
-from tests.integration.dagster_page import served as page
+from tests.integration.dagster_page import serve_page as page
 from tests.testbed.issuer import ORGANISATION, Issuer
 
 __all__ = ["instance", "settings"]  # fixtures
@@ -55,8 +66,8 @@ def door(
     with (
         page(settings, irt_ui_url=f"https://{HOST}/dagster", **login) as full,
         page(settings, irt_ui_url=f"https://{HOST}/dagster-view", read_only=True, **login) as view,
-        served(verifier, [own]),
-        opened(folder, port_of(own), pages, limit="9999r/s") as made,
+        serve_in_thread(verifier, [own]),
+        open_door(folder, port_of(own), pages, limit="9999r/s") as made,
     ):
         pages.by_port = {made.ports["dagster"]: full, made.ports["dagster-view"]: view}
         yield made

@@ -41,7 +41,7 @@ from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.pictures import Picture
 from tests.helpers.rooms import SCALE, call, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.waiting_decision import (
     FEB,
     JAN,
@@ -54,7 +54,7 @@ from tests.helpers.waiting_decision import (
     decisions,
     late_answer,
     proposal_of,
-    published,
+    published_rows,
 )
 
 __all__ = ["bank"]  # a fixture
@@ -152,7 +152,7 @@ def test_accept_is_previewed_and_then_recorded_in_the_name_of_the_logged_in_user
     done = decide(ask(), ACCEPT, outcome.seen)
     assert (done.ok, outcome_text(done)) == (True, "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on.")
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", datetime(2026, 5, 1, tzinfo=UTC))]
-    assert published(bank)[-1][:2] == (-0.3, "decision")
+    assert published_rows(bank)[-1][:2] == (-0.3, "decision")
 
 
 def test_review_warns_if_answers_have_changed_since_the_fit(bank: Database, ask: Ask) -> None:
@@ -167,7 +167,7 @@ def test_review_warns_if_answers_have_changed_since_the_fit(bank: Database, ask:
 
 def test_accept_without_a_day_takes_effect_on_the_first_of_the_next_month(bank: Database, ask: Ask) -> None:
     assert decide(ask(), replace(ACCEPT, since="")).ok
-    assert published(bank)[-1][-1] == next_month(NOW)
+    assert published_rows(bank)[-1][-1] == next_month(NOW)
 
 
 def test_decisions_are_refused_if_the_role_is_too_low(bank: Database, ask: Ask) -> None:
@@ -225,8 +225,8 @@ def test_only_the_first_of_two_simultaneous_decisions_is_recorded(bank: Database
     (first,) = [outcome for outcome in outcomes if outcome.ok]
     (second,) = [outcome for outcome in outcomes if not outcome.ok]
     assert first is outcomes[0 if by == "Ann" else 1]
-    assert not unsaid(outcome_text(second), f"2026-02/moved was {decision}ed by {by} on", reason)
-    assert len(published(bank)) == (2 if decision == "accept" else 1)
+    assert not missing_sentences(outcome_text(second), f"2026-02/moved was {decision}ed by {by} on", reason)
+    assert len(published_rows(bank)) == (2 if decision == "accept" else 1)
 
 
 def test_the_same_click_twice_decides_once(bank: Database, ask: Ask) -> None:
@@ -267,7 +267,9 @@ def test_unreachable_database_is_reported_with_a_remedy(
 ) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
     request = ViewRequest("proposal", {}, ANN, At(away, instance))
-    missing = [unsaid(why, "try again", "What you typed is still there") for why in refusals(request, ACCEPT)]
+    missing = [
+        missing_sentences(why, "try again", "What you typed is still there") for why in refusals(request, ACCEPT)
+    ]
     assert missing == [[], []]
 
 
@@ -280,7 +282,7 @@ def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, s
 
 def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
     ask().reader.now = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    assert unsaid(refusal(decide(ask(), REJECT)), "fault of the dashboard", "zero") == ["zero"]
+    assert missing_sentences(refusal(decide(ask(), REJECT)), "fault of the dashboard", "zero") == ["zero"]
 
 
 def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
@@ -324,14 +326,14 @@ def test_proposals_of_a_month_are_listed_in_pages(bank: Database, page: Page) ->
     for first in ("-1", "x", "99", "1e9", "٣"):
         page("decisions", {"month": FEB, "all": "1", "first": first}, status=404)
     text = page("decisions", {"month": FEB, "all": "1", "first": "1"})
-    assert not unsaid(text, f"2 to {n} of {n}", str(STILL))
+    assert not missing_sentences(text, f"2 to {n} of {n}", str(STILL))
     assert f'chosen:{MOVED}"' not in text, "it is first, as it changes most"
 
 
 def test_proposal_page_shows_the_question_the_evidence_and_both_curves(bank: Database, page: Page, look: Look) -> None:
     look("proposal", "proposal", proposal=str(MOVED))
     text = page("proposal", {"proposal": str(MOVED)})
-    assert not unsaid(text, '"name":"published"', '"name":"estimate of 2026-02"', proposal_of(bank).fit_id)
+    assert not missing_sentences(text, '"name":"published"', '"name":"estimate of 2026-02"', proposal_of(bank).fit_id)
     leaked(bank)
     look("proposal", "leaked", proposal=str(MOVED))
 
@@ -352,7 +354,7 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     leaked(bank)
     assert offered in page("proposal", {"proposal": str(MOVED)})
     assert decide(ask(), REJECT).ok
-    missing = unsaid(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
+    missing = missing_sentences(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
     assert missing == [offered], "the day of the form there is that of the undoing"
     form = DecisionForm("withdraw", (MOVED,), "leaked")
     assert "moved is out of use from 2026-03-11 00:00 UTC on" in outcome_text(review(ask(), form))
@@ -412,13 +414,13 @@ def test_first_day_of_a_leak_is_the_same_on_every_page(
 def test_users_who_may_not_decide_see_the_evidence_and_the_required_role(bank: Database, page: Page) -> None:
     for view, fields in (("proposal", {"proposal": str(MOVED)}), ("decisions", {})):
         text = page(view, fields, person("analyst"))
-        shown = unsaid(text, "wABC", "eeds the role psychometrician", "Accept", "chosen:")
+        shown = missing_sentences(text, "wABC", "eeds the role psychometrician", "Accept", "chosen:")
         assert shown == ["Accept", "chosen:"]
 
 
 def test_several_chosen_proposals_are_shown_together(bank: Database, page: Page) -> None:
     text = page("proposal", {f"chosen:{MOVED}": "on", f"chosen:{STILL}": "on"})
-    assert not unsaid(text, "Publish the new values of two items?", "Reject …")
+    assert not missing_sentences(text, "Publish the new values of two items?", "Reject …")
     page("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)}, status=404)
 
 
@@ -499,7 +501,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
     assert "4 again, as they were frozen" in outcome_text(review(ask(), back))
     assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in outcome_text(decide(ask(), back))
-    assert unsaid(page("decisions", {}), "restored to the anchors", "Restore …") == ["Restore …"]
+    assert missing_sentences(page("decisions", {}), "restored to the anchors", "Restore …") == ["Restore …"]
     assert page("anchors", address).startswith("Among the anchors in 2026-02: K2")
     run_sql(red, "UPDATE publication_step SET state = 'done' WHERE month = %s", (FEB,))
     assert "Moved in 2026-02" not in page("anchors", address)
@@ -516,4 +518,4 @@ def test_items_that_are_not_anchors_cannot_be_dropped(bank: Database, page: Page
     for fields in nowhere:
         page("anchors", fields, status=404)
     text = page("anchors", {"item": "moved", "month": FEB, "scale": SCALE})
-    assert unsaid(text, "no anchors of scale", "Drop from") == ["Drop from"]
+    assert missing_sentences(text, "no anchors of scale", "Drop from") == ["Drop from"]

@@ -17,7 +17,18 @@ from websockets.sync.client import connect
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, listening, opened, port_of, served, user_headers
+from tests.helpers.door import (
+    HOST,
+    NGINX,
+    Door,
+    Recorder,
+    bearer,
+    listening,
+    open_door,
+    port_of,
+    serve_in_thread,
+    user_headers,
+)
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -50,7 +61,7 @@ def door(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door
     (folder / "public.pem").write_bytes(Issuer().pem)
     verifier = Verifier(PemKey(folder / "public.pem"), Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S))
     asked, own = Recorder(build_app(verifier, "__Host-irt")), listening()
-    with served(asked, [own]), opened(folder, port_of(own), Recorder(), limit="9999r/s") as made:
+    with serve_in_thread(asked, [own]), open_door(folder, port_of(own), Recorder(), limit="9999r/s") as made:
         made.asked = asked
         yield made
 
@@ -277,7 +288,7 @@ def says(status: str) -> bytes:
 @pytest.fixture(scope="module")
 def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Faulty, Door]]:
     verifier, folder = Faulty(), tmp_path_factory.mktemp("faulty")
-    with opened(
+    with open_door(
         folder, port_of(verifier.own), Recorder(), limit="9999r/s", proxy_read_timeout=f"{1000 * patient(1):.0f}ms"
     ) as made:
         yield verifier, made
@@ -317,14 +328,14 @@ def test_requests_are_admitted_if_the_faulty_verifier_returns_200(faulty: tuple[
 
 
 def test_no_request_is_admitted_if_the_verifier_is_unreachable(nginx: None, tmp_path: Path) -> None:
-    with opened(tmp_path, free_port(), Recorder()) as made:
+    with open_door(tmp_path, free_port(), Recorder()) as made:
         assert made.ask("/admin/", [bearer(token())]).status == 500
         assert not made.let_in()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /admin/ HTTP/1.1\r\nHost: "], ids=["nothing", "half a header"])
 def test_connections_without_a_complete_header_are_closed(nginx: None, tmp_path: Path, sent: bytes) -> None:
-    with opened(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
+    with open_door(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
         channel.settimeout(patient(5))  # nginx waits for a minute by default
         channel.sendall(sent)
         assert channel.recv(65536) == b""
@@ -334,7 +345,7 @@ def test_too_frequent_requests_receive_429(nginx: None, tmp_path: Path) -> None:
     """Three hundred requests at once are allowed, then fifty per second."""
     verifier = Faulty()
     verifier.answer = says("401 No")
-    with opened(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:
+    with open_door(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:
         with made.connect() as channel:
             one = f"GET /admin/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
             channel.sendall(one.encode() * 400 + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())

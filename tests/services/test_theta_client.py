@@ -26,7 +26,7 @@ from services import theta_client
 from services.theta_client import api, counters, on_session_complete, updates
 from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MAX_WAITING, Updates
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
 
@@ -542,7 +542,7 @@ def test_the_wheel_has_no_dependencies_and_runs_the_documented_module(tmp_path: 
     files = ("__init__.py", "api.py", "attempts.py", "spool.py", "updates.py", "py.typed")
     modules = {f"irt_theta_client/{name}" for name in files}
     assert {name for name in names if ".dist-info/" not in name} == modules
-    assert unsaid(metadata, "Requires-Python: >=3.9", "Requires-Dist") == ["Requires-Dist"]
+    assert missing_sentences(metadata, "Requires-Python: >=3.9", "Requires-Dist") == ["Requires-Dist"]
 
     module = tmp_path / "exam" / "apps" / "seedtest_api" / "services" / "session_hooks.py"
     module.parent.mkdir(parents=True)

@@ -92,7 +92,7 @@ def served(
             yield Served(database, log, pid, ports)
 
 
-def best(tries: Callable[[int], list[str]]) -> list[str]:
+def best_try(tries: Callable[[int], list[str]]) -> list[str]:
     """Returns the faults of the best try. No try follows a try without faults."""
     found: list[list[str]] = []
     for k in range(TRIES):
@@ -127,7 +127,7 @@ def test_theta_api_responds_in_time_and_correctly_at_the_usual_rate(served: Serv
         few = [] if api.statuses[200] >= 0.9 * USUAL * SECONDS else [f"answers {dict(api.statuses)}"]
         return few + too_slow(api, work)
 
-    assert best(one) == []
+    assert best_try(one) == []
     assert compare(served.database, served.log, some(taken, 100)) < 1e-12
 
 
@@ -152,4 +152,4 @@ def test_theta_api_sheds_without_growth_or_wrong_thetas_at_ten_times_the_rate(se
         api, _ = served.asked(USUAL, 1, 20 + k)
         return [] if api.statuses[200] == USUAL else [f"still sheds: {dict(api.statuses)}"]
 
-    assert best(after) == []
+    assert best_try(after) == []

@@ -41,7 +41,7 @@ from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import served
+from tests.helpers.door import serve_in_thread
 from tests.helpers.sentences import refusal
 from tests.testbed.issuer import ATTACKS, Issuer
 
@@ -110,7 +110,7 @@ def ledger(untouched: Untouched) -> Untouched:
 def url(issuer_settings: dict[str, Any], untouched: Untouched) -> Iterator[str]:
     access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
     listening = socket.create_server(("127.0.0.1", 0))
-    with unhurried(), served(app.build_app(access, untouched, 2), [listening]):  # type: ignore[arg-type]
+    with unhurried(), serve_in_thread(app.build_app(access, untouched, 2), [listening]):  # type: ignore[arg-type]
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -279,7 +279,7 @@ def test_theta_api_does_not_start_without_valid_access_settings(
     assert "JWT_AUDIENCE" in refusal(build_access, Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
 
 
-def at_the_door(path: str, *coming: Any, headers: Any = (), **options: Any) -> tuple[int, Any, str]:
+def refuse_at_door(path: str, *coming: Any, headers: Any = (), **options: Any) -> tuple[int, Any, str]:
     """Returns status, headers and problem type with which `Door` refuses a request."""
     sent: list[Any] = []
     messages = iter(coming)
@@ -305,7 +305,7 @@ def test_requests_are_shed_before_authentication_if_the_queue_is_full() -> None:
     counted: list[None] = []
     full = {"refusal": lambda _path: app._too_much().response(), "shed": lambda: counted.append(None)}
     for path in (PATH, HISTORY, "/invariants/latest"):
-        status, headers, kind = at_the_door(path, **full)
+        status, headers, kind = refuse_at_door(path, **full)
         assert (status, kind, (b"retry-after", b"1") in headers) == (503, "urn:irt:problem:shed", True)
     assert len(counted) == 3
 
@@ -316,7 +316,7 @@ def test_truncated_requests_are_refused_as_a_whole() -> None:
     first_lines = {"type": "http.request", "body": b'{"user_id": "u"}\n', "more_body": True}
     known = {"headers": [(b"authorization", f"Bearer {TOKEN}".encode())]}
     open_door = {"refusal": lambda _path: None, "shed": lambda: None}
-    status, _, kind = at_the_door(POSTS_PATH, first_lines, {"type": "http.disconnect"}, **known, **open_door)
+    status, _, kind = refuse_at_door(POSTS_PATH, first_lines, {"type": "http.disconnect"}, **known, **open_door)
     assert (status, kind) == (400, "urn:irt:problem:cut_off")
 
 
@@ -386,7 +386,7 @@ def database_of_it(
 def contract_url(database_of_it: Database) -> Iterator[str]:
     ledger = Ledger(database_of_it, 2, clock=lambda: END)
     listening = socket.create_server(("127.0.0.1", 0))
-    with unhurried(), served(build_app(Access(TOKEN, None), ledger, 2), [listening]):
+    with unhurried(), serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
         while not ledger.ready:
             assert "starting" in ledger.why_away, ledger.why_away
             time.sleep(0.01)

@@ -39,7 +39,7 @@ QUERIES = (
 """Queries for the rows of months in the ledger, which must be equal bit for bit."""
 
 
-def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
+def run_months(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
     """Run both months. Returns their rows in the ledger and the verdict of each of their checks."""
     verdicts = {}
     for month in rooms.MONTHS:
@@ -103,13 +103,13 @@ def test_months_on_spark_equal_months_on_one_machine(
 ) -> None:
     server = postgres.start()
     with graph_of_small_world(server, f"here_{location}", tmp_path_factory) as graph:
-        ledger, verdicts = made(graph, fits_on_spark=False)
+        ledger, verdicts = run_months(graph, fits_on_spark=False)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     if location == "executors":
         monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
     with graph_of_small_world(server, f"there_{location}", tmp_path_factory) as graph:
-        ledger_there, verdicts_there = made(graph, fits_on_spark=location == "executors")
+        ledger_there, verdicts_there = run_months(graph, fits_on_spark=location == "executors")
         _assert_abilities_are_of_the_whole_log(graph)
         with graph.database.connect() as connection:
             snapshot = current_snapshot(connection, rooms.MONTHS[0])

@@ -257,7 +257,7 @@ def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, st
     }
 
 
-def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
+def states_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
     """State and reason of each month from `irt status`, run in its own process."""
     done = subprocess.run(
         [sys.executable, "-m", "irt_assets.cli", "status", "--json"],

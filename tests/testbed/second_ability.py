@@ -18,7 +18,7 @@ from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.made_anchors import with_errors_of
 from tests.testbed.aligned import disagree
-from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
+from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
 
 MOVED, BY = 5, 0.5
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
@@ -74,5 +74,5 @@ def simulate(row: Row, seed: list[int]) -> Judged:
         row.world.answers(one, of_month, row.learners, SLOPE, INTERCEPT, row.forms, rng)
         for one in (bank, bank, replace(bank, b=harder))
     ]
-    origin, *fits = (fitted(window)[0] for window in (before, *months))
+    origin, *fits = (fit_shape(window)[0] for window in (before, *months))
     return Judged.of(origin, fits, [bank.ids[j] for j in moved])

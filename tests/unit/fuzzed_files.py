@@ -56,7 +56,7 @@ def is_blank(row: Row) -> bool:
     return all(cell in (None, "") for cell in row.values())
 
 
-def written(kind: str, rows: list[Row]) -> bytes:
+def write_rows(kind: str, rows: list[Row]) -> bytes:
     """Write rows, which have the same columns, as a file of this kind."""
     packed = kind.endswith(".gz")
     kind = kind.removesuffix(".gz")
@@ -109,7 +109,7 @@ damage = st.tuples(
 )
 
 
-def damaged(content: bytes, damages: list[tuple[str, float, int, bytes]]) -> bytes:
+def damage_bytes(content: bytes, damages: list[tuple[str, float, int, bytes]]) -> bytes:
     for kind, position, length, piece in damages:
         at = int(position * len(content))
         end = at + length
@@ -134,21 +134,21 @@ def tables(draw: st.DrawFn, columns: dict[str, st.SearchStrategy[str | None]], m
     kind = draw(st.sampled_from(KINDS))
     rows = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=most))
     damages = draw(st.just([]) | st.lists(damage, min_size=1, max_size=3))
-    return harmed(File(kind, written(kind, rows), sum(not is_blank(row) for row in rows)), damages)
+    return damage_file(File(kind, write_rows(kind, rows), sum(not is_blank(row) for row in rows)), damages)
 
 
-def harmed(file: File, damages: list[tuple[str, float, int, bytes]]) -> File:
+def damage_file(file: File, damages: list[tuple[str, float, int, bytes]]) -> File:
     """Damage a file. If it is packed, half of the time the unpacked content is damaged and packed again."""
     if not damages:
         return file
     if file.kind.endswith(".gz") and damages[0][2] % 2:
-        content = gzip.compress(damaged(gzip.decompress(file.content), damages), mtime=0)
+        content = gzip.compress(damage_bytes(gzip.decompress(file.content), damages), mtime=0)
     else:
-        content = damaged(file.content, damages)
-    return File(file.kind, content, _counted(file.kind, content))
+        content = damage_bytes(file.content, damages)
+    return File(file.kind, content, _count_rows(file.kind, content))
 
 
-def _counted(kind: str, content: bytes) -> int | None:
+def _count_rows(kind: str, content: bytes) -> int | None:
     """Count the rows of a text with Python's own parsers. Returns None if they cannot parse it either."""
     try:
         if kind.endswith(".gz"):

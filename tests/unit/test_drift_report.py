@@ -49,7 +49,7 @@ from tests.helpers.drift_facts import (
 )
 from tests.helpers.fit_specs import CONSTANTS
 from tests.helpers.pictures import Picture
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 
 class Page(HTMLParser):
@@ -183,7 +183,7 @@ def test_every_link_in_the_page_has_a_target(items: tuple[Item, ...]) -> None:
         assert f'id="{address[1:]}"' in written, address
 
 
-def linked(month: str, intercept: float, **changes: Any) -> Linked:
+def linked_month(month: str, intercept: float, **changes: Any) -> Linked:
     constants = FIT.constants.model_copy(update={"intercept": intercept} | changes)
     return replace(FIT, month=month, spec=FIT.spec.model_copy(update={"linking_constants": constants}))
 
@@ -191,21 +191,24 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
 @pytest.mark.parametrize(
     ("now", "message"),
     [
-        (linked("2026-10", 0.12), ""),
+        (linked_month("2026-10", 0.12), ""),
         (
-            linked("2026-10", 0.4),
+            linked_month("2026-10", 0.4),
             "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
         (
-            linked("2026-10", 0.4, share_kept=0.6),
+            linked_month("2026-10", 0.4, share_kept=0.6),
             "Anchors that moved against the others may be the cause: decide on them first.",
         ),
-        (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
+        (
+            linked_month("2026-10", 0.1, slope=1.5),
+            "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors.",
+        ),
     ],
 )
 def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, message: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
-    facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
+    facts = made_up_facts(SOUND, fit=now, linkings=(linked_month("2026-09", 0.1), now))
     found = jumped(facts)
     assert bool(found) == bool(message)
     assert message in found
@@ -235,7 +238,7 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     not_tested = {"large": False, "why_not": "186 learners, 200 are needed", "n": {"focal": 9, "reference": 8}}
     facts = made_up_facts(
         SOUND, ANCHOR, LEAKED, new, lasting, vanished,
-        linkings=(linked("2026-09", 0.1), FIT),
+        linkings=(linked_month("2026-09", 0.1), FIT),
         open_decisions=(waiting, leaked),
         effect=Impact("default", "2026-10", 2, learners=7, touched=5),
         decisions=(decided,),
@@ -296,8 +299,11 @@ def test_pdf_shows_the_pages_findings_and_the_provenance_of_its_numbers() -> Non
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
     made = pypdfium2.PdfDocument(typeset(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
-    assert unsaid(pages[0], "Safe to release: yes.", "문항-1", "drop from anchors") == []
-    assert unsaid(pages[-1], "fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl") == []
+    assert missing_sentences(pages[0], "Safe to release: yes.", "문항-1", "drop from anchors") == []
+    assert (
+        missing_sentences(pages[-1], "fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl")
+        == []
+    )
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
 
 

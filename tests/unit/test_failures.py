@@ -19,7 +19,7 @@ import irt_assets
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 
-def refused() -> psycopg.Error:
+def connection_error() -> psycopg.Error:
     """Return psycopg's error for an address without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
@@ -30,7 +30,7 @@ def refused() -> psycopg.Error:
 
 
 def test_refused_connection_is_transient() -> None:
-    assert is_transient(refused())
+    assert is_transient(connection_error())
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from irt_assets.intake.staging import copy_rows
 from irt_psychometrics import commands
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
-from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
+from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damage_bytes, odd, tables, typed_parquet, write_rows
 
 
 def rows(path: Path) -> list[tuple[int, dict]]:
@@ -600,7 +600,7 @@ def test_every_row_of_an_undamaged_log_is_counted() -> None:
     sound = {"user_id": "a", "completed_at": TIMES[0]}
     rows = [sound | {"item_id": f"q{n}", "correct": text} for n, text in enumerate(scores)]
     for kind in KINDS:
-        report, accepted = outcome(read_fuzzed_log, written(kind, rows))
+        report, accepted = outcome(read_fuzzed_log, write_rows(kind, rows))
         assert (report.read, accepted) == (len(scores), 6), kind  # "", " ", "0", "1", "1.0", "true"
 
 
@@ -669,7 +669,7 @@ def test_damaged_mapping_file_is_applied_or_refused(how: list[tuple[str, float, 
         log.write_bytes(MAPPED)
         return read_fuzzed_log(log, path)
 
-    found = outcome(read, damaged(MAPPING, how))
+    found = outcome(read, damage_bytes(MAPPING, how))
     if found is not None:
         check_counts(found[0], File("csv", MAPPED, 2), found[1])
 
@@ -695,7 +695,7 @@ TABLE = {
     "b_se": st.sampled_from(["0.1", ""]) | odd,
 }
 fitted = st.builds(
-    lambda how: File("json", damaged(json.dumps(FITTED).encode(), how)), st.lists(damage, min_size=0, max_size=2)
+    lambda how: File("json", damage_bytes(json.dumps(FITTED).encode(), how)), st.lists(damage, min_size=0, max_size=2)
 )
 given_answers = tables(PERSONS) | tables(ANSWERS) | tables(SCORED, most=30)
 given_parameters = fitted | tables(TABLE, most=4)

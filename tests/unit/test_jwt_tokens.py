@@ -666,7 +666,7 @@ def test_jwks_document_that_arrives_too_slowly_is_refused(
         fetch_jwks(web("200", Issuer().jwks, {}))
 
 
-def written(path: Path, data: bytes) -> Path:
+def replace_file(path: Path, data: bytes) -> Path:
     """Write a file by replacing it, as an editor does."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(data)
@@ -674,11 +674,11 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def test_key_file_is_read_again_after_a_change(tmp_path: Path) -> None:
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
     assert source.find(None) is before
-    written(path, Issuer(key=OTHER).pem)
+    replace_file(path, Issuer(key=OTHER).pem)
     assert source.find("any").public.public_numbers() == OTHER.public_key().public_numbers()  # type: ignore[union-attr]
 
 
@@ -687,14 +687,14 @@ def test_previous_key_is_kept_if_the_key_file_becomes_invalid(
     tmp_path: Path, data: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
-    path.unlink() if data is None else written(path, data)
+    path.unlink() if data is None else replace_file(path, data)
     assert source.find("any") is before
     assert source.find("any") is before
     assert caplog.text.count("the previous key stays in force") == 1
-    written(path, Issuer(key=OTHER).pem)
+    replace_file(path, Issuer(key=OTHER).pem)
     assert source.find("any") is not before
 
 
@@ -726,7 +726,7 @@ def test_unusable_key_file_is_refused_with_the_reason(tmp_path: Path, data: byte
 
 
 def test_settings_must_name_a_single_source_of_keys(tmp_path: Path) -> None:
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     assert isinstance(key_source(Settings(jwt_public_key_path=path, _env_file=None)), PemKey)
     assert isinstance(key_source(Settings(jwt_jwks_url=URL, _env_file=None)), JwksKeys)
     for given in ({}, {"jwt_public_key_path": path, "jwt_jwks_url": URL}):

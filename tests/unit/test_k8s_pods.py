@@ -33,13 +33,13 @@ def command(pod: Pod) -> list[str]:
     return list(pod.spec["containers"][0]["args"])
 
 
-def asks_for(job: str) -> list[str]:
+def cron_jobs_of(job: str) -> list[str]:
     return [name for name in CRON_JOBS if command(PODS[name])[:3] == ["irt", "job", job]]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
 def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
-    found = asks_for(plan.documents_name)
+    found = cron_jobs_of(plan.documents_name)
     (active,) = [name for name in found if not CRON_JOBS[name]["spec"]["suspend"]]
     assert set(found) - {active} == ({"mirt-calibrate"} if plan.job == NIGHTLY_JOB else set())
     for name in found:
@@ -50,7 +50,7 @@ def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
 
 
 def test_cron_jobs_exist_only_for_schedules_and_the_backup() -> None:
-    planned = {name for plan in PLANS for name in asks_for(plan.documents_name)}
+    planned = {name for plan in PLANS for name in cron_jobs_of(plan.documents_name)}
     assert set(CRON_JOBS) - planned == {"irt-backup"}
     assert CRON_JOBS["irt-backup"]["spec"]["suspend"]
 

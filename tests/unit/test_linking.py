@@ -302,7 +302,7 @@ COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
 and 1.65."""
 
 
-def published(low: float, high: float) -> dict[str, float]:
+def published_difficulties(low: float, high: float) -> dict[str, float]:
     """Return difficulties whose 10th and 90th percentiles are `low` and `high`."""
     return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
 
@@ -316,12 +316,12 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
         return gaps_in_coverage(slope, intercept, COV, ["algebra"] * 2, b, ["algebra"], 0.10)
 
     assert error_of_linking(slope, intercept, COV, [low, high]) == pytest.approx([0.1, 0.1], abs=1e-3)
-    assert gaps(published(low + 0.01, high - 0.01)) == []
+    assert gaps(published_difficulties(low + 0.01, high - 0.01)) == []
     error = error_of_linking(slope, intercept, COV, [low - 0.5])[0]
-    (gap,) = gaps(published(low - 0.5, high - 0.01))
+    (gap,) = gaps(published_difficulties(low - 0.5, high - 0.01))
     assert gap.startswith(f"the anchors used place b = {low - 0.5:.2f}, the 10th percentile of the published b, with")
     assert gap.endswith(f"standard error of {error:.2f}, limit 0.10")
-    assert [gap.partition(", the ")[2][:15] for gap in gaps(published(low - 1, high + 1))] == [
+    assert [gap.partition(", the ")[2][:15] for gap in gaps(published_difficulties(low - 1, high + 1))] == [
         "10th percentile",
         "90th percentile",
     ]
@@ -329,7 +329,7 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
 
 def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
     def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
-        return gaps_in_coverage(1.0, 0.0, COV, kept, published(-1, 1), bank, 0.10)
+        return gaps_in_coverage(1.0, 0.0, COV, kept, published_difficulties(-1, 1), bank, 0.10)
 
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
     assert gaps(["algebra", "algebra"], ["algebra"] * 18 + ["sets", "sets", "logic"]) == []
@@ -339,7 +339,7 @@ def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
 
 
 def test_published_difficulties_that_are_not_finite_are_listed_and_ignored() -> None:
-    b = published(-1, 1) | {"lost": np.nan, "far": np.inf}
+    b = published_difficulties(-1, 1) | {"lost": np.nan, "far": np.inf}
     named = "2 items are published with a b that is not a number: far, lost"
     assert gaps_in_coverage(1.0, 0.0, COV, [], b, [], 0.10) == [named]
     assert len(gaps_in_coverage(1.0, 0.0, 9 * COV, [], b, [], 0.10)) == 3

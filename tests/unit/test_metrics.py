@@ -69,7 +69,7 @@ class Away(Database):
         return super().connect()
 
 
-def scraped(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], float]]]:
+def scrape(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], float]]]:
     answer = ask(build_app(collector), "GET", "/metrics")
     assert answer.status == 200
     found = text_string_to_metric_families(answer.text)
@@ -84,7 +84,7 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
     collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
     for seconds, n_reads in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
         now[0] = seconds
-        found = {name: samples for name, samples in scraped(collector).items() if name.startswith("irt_") and samples}
+        found = {name: samples for name, samples in scrape(collector).items() if name.startswith("irt_") and samples}
         assert found == {
             "irt_exporter_up": [({}, 0.0)],
             "irt_build_info": [({"version": code_version()}, 1.0)],

@@ -56,13 +56,13 @@ def by_position(source: str) -> Iterator[str]:
             yield f"{cls}.{node.name}" if cls else node.name
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().removeprefix("packages/irt-psychometrics/")
 
 
 def test_functions_that_return_three_values_or_more_name_these_values() -> None:
     found = {
-        f"{shown(path)} {function}"
+        f"{path_text(path)} {function}"
         for room in PRODUCT
         for path in (ROOT / room).rglob("*.py")
         if not path.name.endswith("kernels.py")  # compiled code cannot return records
@@ -92,7 +92,7 @@ class Of:
 def test_functions_do_not_return_either_a_result_or_a_text() -> None:
     """A function without a result raises, or returns `Refused`, so callers cannot mistake a reason for a result."""
     found = {
-        f"{shown(path)} {node.name}: {ast.unparse(node.returns)}"
+        f"{path_text(path)} {node.name}: {ast.unparse(node.returns)}"
         for room in PRODUCT
         for path in (ROOT / room).rglob("*.py")
         if re.search(r"->[^:]*\|", text := path.read_text())

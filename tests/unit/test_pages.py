@@ -91,7 +91,7 @@ def without_blocks(page: Path) -> str:
     return FENCED.sub("", page.read_text())
 
 
-def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
+def is_broken(page: Path, path: str, anchor: str) -> bool:
     target = (page.parent / path).resolve() if path else page
     return not target.exists() or bool(anchor and target.suffix == ".md" and anchor not in anchors(target))
 
@@ -99,7 +99,7 @@ def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
 def test_links_on_pages_have_targets() -> None:
     links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
     assert len(links) > 300
-    assert [(page.name, path, anchor) for page, path, anchor in links if leads_nowhere(page, path, anchor)] == []
+    assert [(page.name, path, anchor) for page, path, anchor in links if is_broken(page, path, anchor)] == []
 
 
 def test_modules_in_the_table_of_questions_exist() -> None:

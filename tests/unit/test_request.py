@@ -32,7 +32,7 @@ from irt_psychometrics.core.priors import (
 )
 from irt_psychometrics.core.responses import Responses
 from psychometrics_testbed.made_anchors import anchor_set_of
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)
@@ -138,7 +138,9 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     nothing = np.array([])
     sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
     assert (
-        unsaid(sentence, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate")
+        missing_sentences(
+            sentence, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate"
+        )
         == []
     )
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])

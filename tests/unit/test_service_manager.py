@@ -60,7 +60,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         yield listening
 
 
-def heard(manager: socket.socket) -> list[str]:
+def receive_lines(manager: socket.socket) -> list[str]:
     return manager.recv(4096).decode().split("\n")
 
 
@@ -78,7 +78,7 @@ def answering(*faults: str | None) -> Probe:
 
 def test_lines_of_a_state_are_sent_in_a_single_message(manager: socket.socket) -> None:
     notify("READY=1", "STATUS=well")
-    assert heard(manager) == ["READY=1", "STATUS=well"]
+    assert receive_lines(manager) == ["READY=1", "STATUS=well"]
 
 
 def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_healthy(
@@ -86,10 +86,10 @@ def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_hea
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering("it starts", "it starts", None, None, *["it hangs"] * 3))
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
-    assert heard(manager) == ["WATCHDOG=1", "STATUS=well"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["WATCHDOG=1", "STATUS=well"]
     for _ in range(3):
-        assert heard(manager) == ["STATUS=it hangs"]
+        assert receive_lines(manager) == ["STATUS=it hangs"]
 
 
 def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
@@ -97,8 +97,8 @@ def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering(None), ready=answering("it warms up", None))
-    assert heard(manager) == ["WATCHDOG=1"]
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["WATCHDOG=1"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
 
 
 def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
@@ -106,7 +106,7 @@ def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering("it hangs"), ready=answering("it waits", None))
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
 
 
 def test_service_that_responds_with_503_counts_as_alive() -> None:

@@ -74,7 +74,7 @@ def test_socket_path_is_short_enough_if_the_home_is_deep(tmp_path: Path) -> None
         second.parent.rmdir()
 
 
-def configured(home: Path, **settings: str) -> dict[str, Any]:
+def dagster_configuration(home: Path, **settings: str) -> dict[str, Any]:
     chosen = Settings.model_validate({"irt_home": home, "database_url": "postgresql://db.example/assess", **settings})
     instance_environment(chosen, Database(chosen))
     return yaml.safe_load((home / "dagster" / "dagster.yaml").read_bytes())
@@ -83,7 +83,7 @@ def configured(home: Path, **settings: str) -> dict[str, Any]:
 def test_kubernetes_launcher_changes_only_launcher_and_monitoring_in_the_configuration(tmp_path: Path) -> None:
     usual = yaml.safe_load(CONFIGURATION.read_bytes())
     chosen = {"irt_run_launcher_config": "service_account_name: irt-runs", "irt_run_resources": "other=1/3Gi"}
-    made = configured(tmp_path, irt_run_launcher="kubernetes", **chosen)
+    made = dagster_configuration(tmp_path, irt_run_launcher="kubernetes", **chosen)
     assert f"{made['run_launcher']['module']}.{made['run_launcher']['class']}" == (
         f"{KubernetesRunLauncher.__module__}.{KubernetesRunLauncher.__name__}"
     )
@@ -98,11 +98,11 @@ def test_kubernetes_launcher_changes_only_launcher_and_monitoring_in_the_configu
 
 def test_launcher_configuration_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML"):
-        configured(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
+        dagster_configuration(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
 
 
 def test_output_of_runs_is_stored_in_the_bucket_if_a_bucket_is_set(tmp_path: Path) -> None:
-    made = configured(tmp_path, s3_bucket="bank")
+    made = dagster_configuration(tmp_path, s3_bucket="bank")
     assert made["compute_logs"]["class"] == "S3ComputeLogManager"
     config = made["compute_logs"]["config"]
     assert (config["bucket"], config["prefix"]) == ("bank", "run-logs")

@@ -46,7 +46,7 @@ class World:
         return Comparison.from_linked_fit(self.fit, self.linking, self.anchors, self.published)
 
 
-def frozen(origin: Calibration) -> AnchorSet:
+def freeze_anchors(origin: Calibration) -> AnchorSet:
     sound = [j for j in range(ANCHORS) if not origin.flags[j]]
     fit = origin.select(sound)
     k = fit.n_items
@@ -78,7 +78,7 @@ def world(seed: int) -> World:
     moved = np.where(np.arange(ITEMS) >= ITEMS - MOVED, 0.5 * rng.choice([-1, 1], ITEMS), 0.0)
     second = answers(b + moved, INTERCEPT, SLOPE)
     origin = fit_em(first, model="3pl", threads=1)
-    anchors = with_errors_of(frozen(origin), origin)
+    anchors = with_errors_of(freeze_anchors(origin), origin)
     fit = fit_em(second, model="3pl", threads=1, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
     return World(first, second, fit, link(fit, anchors), anchors, of_origin(origin, anchors))
 

@@ -33,7 +33,7 @@ def answers(seed: int, persons: int = PERSONS, items: int = ITEMS, seen: float =
     return x
 
 
-def scored(seed: int) -> Floats:
+def scored_answers(seed: int) -> Floats:
     """Scores 0, 1 and 2: sums of two answers each."""
     x = answers(seed, items=2 * ITEMS)
     return x[:, ::2] + x[:, 1::2]
@@ -94,7 +94,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_fit_with_counts_equals_the_fit_of_repeated_rows(request_: dict[str, Any], groups: bool) -> None:
     polytomous = request_.get("model") in ("gpcm", "pcm", "rsm")
-    x, sizes = (scored(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
+    x, sizes = (scored_answers(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
     counts = np.random.default_rng(2).integers(0, 4, PERSONS)
     labels = np.where(np.arange(PERSONS) % 3 > 0, "north", "south")
     options = {**request_, "tolerance": 1e-9}
@@ -206,7 +206,7 @@ def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> Non
 
 
 def test_errors_of_scored_items_with_sampling_weights_match_the_sandwich_by_brute_force() -> None:
-    x = scored(7)[:, :4]
+    x = scored_answers(7)[:, :4]
     weights = np.random.default_rng(8).choice([1.0, 4.0], PERSONS)
     responses = Responses.from_wide(x, None, np.full(4, 3))
     fit = fit_em(responses, model="gpcm", sampling_weights=weights, tolerance=1e-9)
