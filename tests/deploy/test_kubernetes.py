@@ -223,7 +223,7 @@ def harness(platform: Platform) -> Iterator[Harness]:
         yield Harness(platform.settings, platform.database, page, instance)  # type: ignore[arg-type]
 
 
-# -- what is applied ---------------------------------------------------------------------------------
+# -- objects -----------------------------------------------------------------------------------------
 
 
 def test_every_object_is_created_with_strict_validation(cluster: Cluster, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_every_cronjob_can_be_applied_alone(cluster: Cluster) -> None:
     cluster.must("kubectl delete namespace alone --timeout=120s")
 
 
-# -- what the documents type -------------------------------------------------------------------------
+# -- commands of the documents -----------------------------------------------------------------------
 
 
 def test_the_two_documented_steps_create_secrets_and_cronjobs(prepared: dict[str, str]) -> None:
@@ -346,7 +346,7 @@ def test_a_job_waits_for_a_missing_secret_and_names_a_wrong_database(platform: P
     type_("kubectl -n seedtest delete job calibrate-irt-wrong")
 
 
-# -- what happens to runs ----------------------------------------------------------------------------
+# -- runs --------------------------------------------------------------------------------------------
 
 
 def test_a_backfill_is_completed_if_a_pod_is_killed(platform: Platform, harness: Harness) -> None:

@@ -73,7 +73,7 @@ def features(world: World, start: datetime, end: datetime) -> dict[tuple[str, st
     return found
 
 
-# -- what may score a learner ------------------------------------------------------------------------------------------
+# -- answers that may score a learner ----------------------------------------------------------------------------------
 
 
 def verdicts(world: World) -> list[tuple[Attempt, int]]:

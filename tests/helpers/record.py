@@ -149,7 +149,7 @@ def append(file: Path, *columns: str) -> None:
         lines.write("\t".join(column.replace("\t", " ") for column in columns) + "\n")
 
 
-# -- what is printed at the end ----------------------------------------------------------------------
+# -- summary at the end ------------------------------------------------------------------------------
 
 
 def summary() -> str:

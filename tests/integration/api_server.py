@@ -28,8 +28,8 @@ class ApiServer:
     """Its objects outlive an outage, as they lie in etcd.
 
     Attributes:
-        answers: a status that it gives to whatever it is asked; loses_answers: it does what it is asked, and the
-            connection breaks before the answer.
+        answers: status of the response to every request, if not 0.
+        loses_answers: whether the server executes a request and closes the connection before responding.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class ApiServer:
         )
         return path
 
-    # -- what controllers and kubelets do ----------------------------------------------------------
+    # -- actions of controllers and kubelets -------------------------------------------------------
     def run_pod(self, job: str, phase: str = "Running", **status: Any) -> None:
         """The Job has a pod in a phase; a finished one has not been noticed by the Job's controller yet."""
         self.pods[f"{job}-x7k2p"] = {

@@ -24,7 +24,7 @@ from tests.helpers.worlds import OF_MONTHS
 
 
 class Graph:
-    """The real graph over a database and a Dagster instance; its definitions are those of when it was made."""
+    """The real graph over a database and a Dagster instance; its definitions were built when the object was created."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)

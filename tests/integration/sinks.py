@@ -1,7 +1,4 @@
-"""Servers that take what is sent to them: one speaks HTTP, one SMTP. Both on a free port of this machine.
-
-What does not belong here: what should have been sent.
-"""
+"""An HTTP server and an SMTP server that accept and record every message, on free ports of this machine."""
 
 from __future__ import annotations
 

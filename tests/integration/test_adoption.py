@@ -1,7 +1,7 @@
-"""A company adopts the platform beside its own database: from the roles to the restored backup, in the pages' order.
+"""A company adopts the platform next to its own database: from the roles to the restored backup, in the pages' order.
 
-What each step does otherwise is tested where it belongs; here they follow each other in one database, typed by the
-owner that `irt db roles` makes, with exams as JSON for answers.
+Other tests cover the steps one by one. Here the steps follow each other in one database, typed by the owner that
+`irt db roles` makes, with exams in JSON as answers.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def test_alert_of_a_failed_run_ends_when_other_runs_have_materialised_its_assets
 
 
 def test_alert_of_a_failed_run_ends_if_its_asset_has_an_unpartitioned_check(real_world: World) -> None:
-    """The sensor looked for such a check under the run's partition, so the alert stayed open."""
+    """The sensor used to search for such a check under the run's partition, so the alert stayed open."""
     real_world.broken = True
     real_world.run("only_fourth")
     real_world.watch()
@@ -501,7 +501,7 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 3)}, None),
         (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 0)}, None),  # it was there: nothing to ask
-        # the running week is made again by every tick
+        # every tick recomputes the running week
         (
             WEEKLY,
             utc(2026, 8, 5, 3, 11),
@@ -616,7 +616,7 @@ def test_late_backup_is_a_single_alert_until_the_next_backup(real_world: World) 
     database = Database(real_world.settings)
     in_time = "every schedule that is switched on is in time"
     backed_up = "INSERT INTO backup (address, made_at, size, seconds) VALUES (%s, now() - %s * interval '1 hour', 1, 1)"
-    assert real_world.tick("alerts_of_schedules") == in_time  # nobody ever asked for backups
+    assert real_world.tick("alerts_of_schedules") == in_time  # no backup was ever requested
     run_sql(database, backed_up, ["/backups/1", 26])
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == "late: backup"

@@ -1,4 +1,4 @@
-"""Alerts as they arrive at real servers: what they say, once each, and what happens where a channel does not answer."""
+"""Alerts as they arrive at real servers: their texts, once each, also if a channel does not answer."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def undelivered(settings: Settings) -> set[tuple[Any, ...]]:
     )
 
 
-# -- what arrives ------------------------------------------------------------------------------------
+# -- delivered messages ------------------------------------------------------------------------------
 
 
 def test_every_channel_receives_the_alert_in_its_own_format(
@@ -418,7 +418,7 @@ def test_green_month_is_announced_once_with_its_waiting_decisions(months: Instan
     assert ([months.announce(), months.announce()], alerts(months.database), months.looked_at) == (
         [[WAITS], []],
         [(WAITS, "info", False)],  # nothing that anybody must close
-        [JAN],  # only what may be news is looked at
+        [JAN],  # only months that may be news are examined
     )
     months.published_again()
     assert months.announce() == [], "it was announced when it first turned green"

@@ -1,4 +1,4 @@
-"""Anchors that are dropped by decision: later windows do without them, and the scale stays where it is."""
+"""Anchors that are dropped by decision: later windows do not use them, and the scale stays the same."""
 
 from __future__ import annotations
 

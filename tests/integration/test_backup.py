@@ -393,7 +393,7 @@ def test_killed_backup_is_never_listed_as_complete(world: Settings, tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == [Path(made.address).name]
 
 
-# -- what it holds, and who may read it --------------------------------------------------------------
+# -- contents and permissions ------------------------------------------------------------------------
 
 
 def test_backup_is_readable_only_by_its_owner_and_contains_no_password(

@@ -224,7 +224,7 @@ def at_last(request: Callable[[], T]) -> T:
             time.sleep(0.5)
 
 
-# -- a service that answers what a test wants ----------------------------------------------------------
+# -- a service with scripted responses -----------------------------------------------------------------
 
 
 @dataclass
@@ -235,7 +235,7 @@ class Answers:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int = 0
-    """So many bytes of the body are not sent."""
+    """Number of bytes of the body that are not sent."""
     received: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -452,7 +452,7 @@ def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
 
 
 # -- object stores -----------------------------------------------------------------------------------
-# A folder and a bucket keep the same promises. The bucket is that of a real server, SeaweedFS, over HTTP.
+# A folder and a bucket keep the same promises. The bucket belongs to a real server, SeaweedFS, over HTTP.
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000
@@ -556,7 +556,7 @@ def test_empty_folder_lists_no_keys(either: ObjectStore) -> None:
 
 def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
     keys = {f"reports/{n:05d}" for n in range(PAGE + 50)}
-    either.put("reports/first", b"")  # makes what the threads share
+    either.put("reports/first", b"")  # creates the objects that the threads share
     either.delete("reports/first")
     with ThreadPoolExecutor(8) as several:
         list(several.map(lambda key: either.put(key, b"x"), keys))

@@ -301,7 +301,7 @@ def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph:
 
 
 # -- jobs in pods ------------------------------------------------------------------------------------
-# `irt job` in a CronJob's pod: whatever becomes of the pod, a partition is asked for once, and nothing runs in it.
+# `irt job` in a CronJob's pod: a partition is requested once, even if the pod dies, and never runs in the pod.
 
 DAY = "2026-03-05"
 FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), plan_of(MONTHLY_JOB)

@@ -271,7 +271,7 @@ def test_inventories_fail_if_the_bank_is_empty(settings: Settings, instance: dg.
 
 
 # -- gates of a month --------------------------------------------------------------------------------
-# Months that are held by what was published before them: constants that jump, and anchors that moved as a group.
+# Months that are held because of earlier publications: constants that jump, and anchors that moved as a group.
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))
@@ -331,7 +331,7 @@ def evaluate_gate(settings: Settings, month: str, gate: Any) -> tuple[GateResult
 
 
 def with_history(settings: Settings, intercepts: tuple[float, ...]) -> None:
-    """Earlier months that were taken to the ledger, with linking constants of their own."""
+    """Store earlier months whose publication step is done, with these linking constants."""
     database = Database(settings)
     made_up = made_up_calibration(dict.fromkeys(ITEMS[:ANCHORS], (1.0, 0.0)))
     for month, intercept in zip(EARLIER, intercepts, strict=True):

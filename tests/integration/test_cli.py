@@ -1,4 +1,4 @@
-"""The `irt` command as it is typed: what it prints, where, and the exit code."""
+"""The `irt` command as it is typed: its output, its errors, and its exit code."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_calibrate_is_refused_if_a_run_of_the_month_is_under_way(
 
 
 # -- timers ------------------------------------------------------------------------------------------
-# What timers, CronJobs and monitors call, as it is typed: `irt job`, `irt alerts test`, `irt invariants fresh`.
+# Commands of timers, CronJobs and monitors, as they are typed: `irt job`, `irt alerts test`, `irt invariants fresh`.
 
 MONTH = rooms.MONTHS[0]
 

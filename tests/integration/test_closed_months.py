@@ -447,7 +447,7 @@ class World:
         return [(one.partition_key, one.run_key) for one in found.run_requests or ()]
 
     def changed(self, job: str) -> list[str]:
-        """The partitions that the schedule of a job requests, other than those that were never made."""
+        """The partitions that the schedule of a job requests, except partitions that were never made."""
         plan = next(plan for plan in PLANS if plan.job == job)
         tick = day_bounds(day_of(self.now))[0] + timedelta(hours=3)
         with dg.build_schedule_context(

@@ -45,7 +45,7 @@ ALERTS = "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1"
 
 
 class Copies:
-    """A database whose `question` and `learner` are copies, and what the sensor does there tick by tick."""
+    """A database whose `question` and `learner` are copies, with the sensor that copies them, tick by tick."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -91,7 +91,7 @@ def test_status_shows_the_months_if_a_full_disk_prevents_failing_a_lost_run(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster's own retries and those of steps without their pauses."""
+    """Shorten the pauses of Dagster's own retries and of retried steps."""
     monkeypatch.setattr(dagster_postgres.utils, "calculate_delay", lambda **_options: 0.01)
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.1)
 

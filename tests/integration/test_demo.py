@@ -25,7 +25,7 @@ from tests.helpers.sentences import missing_sentences
 from tests.testbed.patience import patient
 
 DEMO_S = 900
-"""Several times what it takes on an idle machine."""
+"""Several times its duration on an idle machine."""
 pytestmark = [pytest.mark.timeout(patient(DEMO_S + 60)), pytest.mark.xdist_group("demo")]
 
 

@@ -1,4 +1,4 @@
-"""The doctor names what is wrong and the way out, changes nothing, and keeps secrets."""
+"""The doctor names each problem and its remedy, changes nothing, and keeps secrets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def find(settings: Settings, subject: str) -> doctor.Finding:
 
 
 def explanation(settings: Settings, subject: str, state: str) -> str:
-    """The detail and the way out of a finding of this state."""
+    """Detail and remedy of the finding on a subject, which must have this state."""
     finding = find(settings, subject)
     assert finding.state == state
     return f"{finding.detail}; {finding.fix}"

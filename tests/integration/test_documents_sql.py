@@ -1,7 +1,7 @@
 """The verification SQL of the requirement documents, word for word, on a database that lives today.
 
-The statements are read from the documents; what every column may hold is said here, so that a statement with a column
-that nobody thought of fails.
+The statements are read from the documents. The allowed values of every column are listed here, so that a statement
+with an unknown column fails.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def result(now: datetime) -> Callable[[Any], bool]:
 
 def columns(now: datetime) -> dict[str, Callable[[Any], bool]]:
     return {
-        "?column?": lambda value: value == 1 or constants(value),  # SELECT 1, and what has no name of its own
+        "?column?": lambda value: value == 1 or constants(value),  # SELECT 1, and expressions without a name
         "user_id": text,
         "item_id": text,
         "topic_id": text,
@@ -105,7 +105,7 @@ def lived(settings: Settings) -> tuple[Database, datetime]:
 
 
 def live(settings: Settings) -> tuple[Database, datetime]:
-    """Two months that are over and the running one, what the platform makes of them until now, and when that is."""
+    """Two complete months and the running month, with the platform's results until now, and the present time."""
     now = not_before_midnight(120.0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     before = last_complete_month(now)

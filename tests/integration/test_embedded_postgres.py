@@ -149,7 +149,7 @@ STALE = {
     "garbage": "garbage\n",
     "torn": "12",
 }
-"""Contents of stale pid files by title; `rest` stands for the lines after the first."""
+"""Contents of stale pid files by title; `rest` is replaced by the lines after the first."""
 
 
 @pytest.mark.parametrize("content", STALE.values(), ids=STALE)

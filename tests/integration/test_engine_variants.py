@@ -1,4 +1,4 @@
-"""A month with more engines than one, through the real job: order, what is kept, and what a failing engine does."""
+"""A month with several engines, through the real job: their order, stored fits, and the effect of a failing engine."""
 
 from __future__ import annotations
 

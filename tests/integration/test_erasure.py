@@ -240,7 +240,7 @@ def snapshots(settings: Settings) -> dict[str, bytes]:
 
 
 def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[str, bytes]) -> None:
-    """Nothing is left, and the files of months, features and invariants are what they were."""
+    """Assert that no trace is left, and that the files of months, features and invariants are unchanged."""
     database = Database(settings)
     assert named_in(settings) == []
     assert snapshots(settings) == files
@@ -389,7 +389,7 @@ def test_erasure_is_refused_during_runs_that_may_have_read_the_learner(world: Se
 
 
 def move_to_bucket(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The world with its files in a bucket, and none in the folder."""
+    """Move the world's files from the folder to a bucket."""
     folder = rooms.folder_store(world)
     settings = world.model_copy(update={"s3_bucket": bucket})
     store, database = object_store(settings), Database(settings)

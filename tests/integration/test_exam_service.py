@@ -1,4 +1,4 @@
-"""docs/how-to/exam-service.md: a role that may only insert does so as the page says, and one answer stays one."""
+"""docs/how-to/exam-service.md: a role that can only insert follows the page, and every answer is stored once."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
         "irt_linking_slope": {(rooms.SCALE,): slope},
         "irt_linking_intercept": {(rooms.SCALE,): intercept},
         "irt_invariant_violations": {(one.name, one.severity): 0.0 for one in INVARIANTS},
-        # Dagster never ran here, and nobody looked at the invariants.
+        # Dagster never ran here, and the invariants were never checked.
         "irt_daemon_heartbeat_age_seconds": {(): float("inf")},
         "irt_job_overdue": of_plans,
     }

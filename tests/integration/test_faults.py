@@ -1,7 +1,7 @@
-"""The real graph while things are killed: a month holds its old rows or its new ones, never a part of them.
+"""The real graph while processes are killed: a month has all its old rows or all its new rows.
 
 A gate makes the moment certain: a trigger on the table that a step writes waits for an advisory lock
-that the test holds, so the step stands in the middle of its writing transaction.
+that the test holds, so the step stops in the middle of its writing transaction.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def as_by_earlier_code(stack: Harness) -> None:
 
 
 def stopped_while_writing(stack: Harness, step: str) -> str:
-    """A run of one step of a month that stands in the middle of its write; its id."""
+    """Start a run of one step of a month and stop it in the middle of its write. Returns the run's id."""
     run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [step])
     stack.step_started(run_id, step)
     wait_for(f"{step} to write", lambda: someone_waits_at_the_gate(stack))

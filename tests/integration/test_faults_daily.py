@@ -132,7 +132,7 @@ def daily(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daily]:
 
 @pytest.fixture(scope="module")
 def every_job_ran(daily: Daily) -> None:
-    """The others read published months, and what one another made."""
+    """The other jobs read published months and each other's results."""
     for month in MONTHS:
         assert run_month(daily.instance, daily.settings, month).success
     for job in JOBS:
@@ -167,7 +167,7 @@ def restarts_while_writing(daily: Daily, job: str) -> None:
         retried = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY]
         assert len(retried) == 1, [event.step_key for event in retried]
     assert result.success
-    if job == "invariants":  # each report is kept, those of an attempt that failed are not
+    if job == "invariants":  # each report is kept, except reports of an attempt that failed
         made = rows(
             daily.database, "SELECT DISTINCT run FROM invariant_result WHERE run LIKE %s", (f"{result.run_id}%",)
         )

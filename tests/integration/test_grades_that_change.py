@@ -1,7 +1,7 @@
-"""A key or a maximum score changes beside a post, a pull or an import: no answer keeps the grade of the former one.
+"""A key or a maximum score changes during a post, a pull or an import: no answer keeps the grade by the former one.
 
-Each test stops one of the two where it has read or written and has not committed, and lets the other go on until it is
-done or waits for a lock.
+Each test stops one of the two transactions after it has read or written and before it commits, and lets the other
+continue until it ends or waits for a lock.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def log(database: Database) -> Database:
 
 @pytest.fixture
 def run_concurrently() -> Iterator[Callable[..., Future[Any]]]:
-    """`beside(database, function, *arguments)` runs it in another thread until it is done or waits for a lock."""
+    """Run a function with these arguments in another thread until it ends or waits for a lock in the database."""
     with ThreadPoolExecutor(1) as pool:
 
         def start(database: Database, function: Callable[..., Any], *arguments: Any) -> Future[Any]:

@@ -1,7 +1,7 @@
 """Months of learners who guess, or whose ability is skewed.
 
-Of guessing: what is said and held, what a 3PL publishes, which errors the anchors share. Of skewed learners: the
-histogram that takes the place of a normal θ.
+Guessing: reports, held months, publications of a 3PL, and common errors of the anchors. Skewed learners: the
+histogram that replaces a normal θ.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def begin_with_guessers(settings: Settings) -> str:
-    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL. What
-    `irt scale init` said."""
+    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL.
+
+    Returns the output of `irt scale init`.
+    """
     database, rng = Database(settings), np.random.default_rng(5)
     a, b = truth(rng)
     add_items(database, dict.fromkeys(ITEMS))
@@ -216,7 +218,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
 
 
 def origin_fit(database: Database) -> Calibration:
-    """The fit of the origin window, made again from its stored answers."""
+    """The fit of the origin window, recomputed from its stored answers."""
     from irt_assets.calibration.request import build_fit_request
     from irt_assets.calibration.request import calibrate as fit
     from irt_assets.responses.proposed_window import proposed_window
@@ -259,7 +261,7 @@ def test_bank_anchors_have_no_joint_covariance(settings: Settings) -> None:
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
-# Months of learners whose ability is not normal: what is taken for θ, what stays green, which rules are refused.
+# Months of learners whose ability is not normal: the distribution of θ, green months, and refused rules.
 
 
 def from_window(settings: Settings) -> Any:
@@ -344,7 +346,7 @@ def test_skewed_month_has_drift_information_and_report(skewed_month: Skewed) -> 
     assert graph.run(NEXT, DRIFT_REPORT_JOB).success
     levels = rows(graph.database, "SELECT item_id, severity FROM item_drift ORDER BY 1")
     assert [item for item, _ in levels] == ITEMS[:OLD]
-    # No item has changed. Of 26 some differ by chance, none by so much that it matters.
+    # No item has changed. Some of the 26 items differ by chance, but not enough to matter.
     assert "high" not in {level for _, level in levels}
     assert rows(graph.database, "SELECT count(*) > 0 FROM test_information") == [(True,)]
     assert rows(graph.database, "SELECT format FROM report_file ORDER BY 1") == [("html",), ("pdf",)]

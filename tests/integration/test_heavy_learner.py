@@ -1,6 +1,6 @@
-"""A learner with 100,000 attempts in one month: everything counts them right, and nobody waits for it.
+"""A learner with 100,000 attempts in one month: all counts are right, and no step is slow.
 
-The limit of each step is generous for a busy machine and far below what anything quadratic needs: 10¹⁰ pairs of one
+The limit of each step is generous for a busy machine and far below the time of any quadratic step: 10¹⁰ pairs of one
 learner's attempts take PostgreSQL a quarter of an hour.
 """
 
@@ -34,7 +34,7 @@ from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]
-"""A step of a month finds what the one before it made."""
+"""One group, as each step of a month reads the results of the step before."""
 
 ATTEMPTS = 100_000
 JULY = MONTHS[1]

@@ -162,7 +162,7 @@ def test_an_export_has_no_formula(hostile: Settings, table: str, tmp_path: Path)
 
 
 def test_the_file_of_refused_rows_has_no_formula(hostile: Settings, tmp_path: Path) -> None:
-    """It holds what somebody sent, and people open it."""
+    """The file contains text from strangers, and people open it."""
     log = tmp_path / "log.csv"
     with log.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(

@@ -1,4 +1,4 @@
-"""An import is all or nothing, says what it did, and done twice is done once."""
+"""An import is all or nothing, reports its effect, and has no effect if repeated."""
 
 from __future__ import annotations
 
@@ -929,7 +929,7 @@ def test_matrix_of_scores_is_imported_if_its_maximum_score_is_given(
 
 
 # -- banks -------------------------------------------------------------------------------------------
-# The bank and the learners: what a file says is stored as given, what it does not say stays.
+# The bank and the learners: values in a file are stored unchanged, and values missing in the file stay as they were.
 
 BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
 q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B

@@ -1,4 +1,4 @@
-"""The inbox: what is taken from a folder or a bucket, what is left, and what is set aside."""
+"""The inbox: files of a folder or a bucket that are imported, left, or set aside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answers(first: int, last: int, time_of: str = "2026-07-01T12:00:00Z") -> str
 
 
 class Desk:
-    """An inbox in a folder, and a database that takes what is in it."""
+    """An inbox in a folder, and a database that imports its files."""
 
     def __init__(self, database: Database, root: Path) -> None:
         self.database, self.root = database, root
@@ -448,7 +448,7 @@ def with_inbox(desk: Desk, settings: Settings) -> Settings:
 
 @pytest.fixture
 def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
-    """A function that ticks the sensor and gives the file of each run that it asked for, in order; all succeed."""
+    """A function that ticks the sensor and returns the file of each requested run, in order. All runs succeed."""
     with dagster_instance(with_inbox, Database(with_inbox)) as instance:
 
         def tick() -> list[str]:

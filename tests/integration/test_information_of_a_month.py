@@ -1,4 +1,4 @@
-"""Information of a month: what it lost, what retiring costs, and everything that can be missing on either side.
+"""Information of a month: its loss, the cost of retiring items, and all parts that can be missing.
 
 A made-up bank, so that the truth is known: 24 anchors, of which one was flattened, one got a wrong key, one lost most
 of its answers, one all of them, and one its place in the bank; and an item that is new.
@@ -237,7 +237,7 @@ FEW_ANSWERS = 80
 
 
 class Gaps(NamedTuple):
-    """Items published by the first month, what becomes of them in the second, and its drift."""
+    """Items that the first month publishes, their changes in the second month, and its drift."""
 
     easier: str
     sound: str
@@ -362,7 +362,7 @@ def test_easier_item_opens_an_alert_and_checks_name_the_easier_and_the_vanished_
 
 
 # -- items that could not be judged ------------------------------------------------------------------
-# A red month is not compared with what is published; and how far its anchors cover the bank.
+# A red month is not compared with published values; coverage of the bank by its anchors.
 
 FEBRUARY = "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
@@ -438,7 +438,7 @@ def test_scale_without_a_comparison_fails_the_check(bank: Database, store: Folde
     assert items_result([], "no item", "do this", silent={}).passed
 
 
-# -- what the anchors cover ----------------------------------------------------------------------------
+# -- coverage by the anchors ---------------------------------------------------------------------------
 
 
 def evaluate_coverage(bank: Database, store: FolderStore) -> GateResult:
@@ -447,7 +447,7 @@ def evaluate_coverage(bank: Database, store: FolderStore) -> GateResult:
 
 
 def publish(bank: Database, b: dict[str, float], topic: str, effective_from: str = "2026-01-01Z") -> None:
-    """Items of one topic, with what the bank says of them in another unit."""
+    """Items of one topic, with the bank's values in another unit."""
     with bank.connect() as connection:
         for item, value in b.items():
             connection.execute(

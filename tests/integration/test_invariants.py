@@ -1,6 +1,6 @@
-"""Every invariant sees its violation planted in a sound world, names it, and passes where it was not planted.
+"""Every invariant detects and names a violation planted in a sound world, and passes without the violation.
 
-Plants live in a transaction that is rolled back, so that all share one calibrated world.
+Violations are planted in a transaction that is rolled back, so that all tests share one calibrated world.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def measured(calibrated: Settings) -> Settings:
 
 @dataclass
 class World:
-    """The sound world, in a transaction; `look` sees what was changed."""
+    """The sound world, in a transaction; `look` reads the changes of the transaction."""
 
     connection: psycopg.Connection
     store: ObjectStore
@@ -114,7 +114,7 @@ def world(measured: Settings) -> Iterator[World]:  # type: ignore[override]
         connection.rollback()
 
 
-# -- what makes testable -----------------------------------------------------------------------------
+# -- conditions of a test ----------------------------------------------------------------------------
 
 
 def nothing(_world: World) -> None:
@@ -222,7 +222,7 @@ kpis_of_a_week = sql(
        ('u2', '2026-07-06', '{"I_t": null, "E_t": null, "R_t": null, "A_t": null, "P": null, "S": null, "why":
          {"I_t": "so", "E_t": "so", "R_t": "so", "A_t": "so", "P": "so", "S": "so"}}')"""
 )
-"""u1 has all six, u2 has none and says why."""
+"""u1 has all six; u2 has the reason instead of values."""
 JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 
 
@@ -942,8 +942,8 @@ def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invar
     assert second.passed
 
 
-# -- what becomes of violations ----------------------------------------------------------------------
-# What becomes of violations: one row from opening to end, one alert each, the report, the commands.
+# -- stored violations -------------------------------------------------------------------------------
+# Stored violations: one row from opening to end, one alert each, the report, the commands.
 
 TODAY = datetime(2026, 8, 20, tzinfo=UTC)
 
@@ -956,7 +956,7 @@ FINE = Invariant(items_are_fine, "error", "items", "Items are fine.", "mend them
 
 
 class History:
-    """Looks that follow one another, each with what it found."""
+    """Consecutive checks, each with its violations."""
 
     def __init__(self, database: Database) -> None:
         self.database, self.n = database, 0

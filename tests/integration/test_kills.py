@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("kills")]
 KILLS = 3
 RUNS_TOLD = "SELECT partition FROM alert WHERE starts_with(key, 'run ')"
 WHOLE_WITHIN_S = 600.0
-"""A minute on an idle machine; what runs beside the tests may take most of it."""
+"""A minute on an idle machine; other processes may take most of it."""
 
 
 @pytest.mark.timeout(patient(2 * WHOLE_WITHIN_S))
@@ -41,7 +41,7 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
 
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
-        assert requests.again <= killed_for_good  # nobody asks again for what the daemon repeats
+        assert requests.again <= killed_for_good  # runs that the daemon repeats are not requested again
         assert requests.stale <= set(months[1:])  # fitted before the first, which was repeated
         assert {partition for (partition,) in rows(stack.database, RUNS_TOLD)} <= killed_for_good
     print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

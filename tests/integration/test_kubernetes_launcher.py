@@ -1,6 +1,6 @@
-"""Runs as Jobs of a cluster: their pods, what becomes of them, and an API server that comes and goes.
+"""Runs as Jobs of a cluster: their pods, their outcomes, and an API server with outages.
 
-The client, Dagster's queue and its monitor are the real ones; the API server is one that keeps what it is sent.
+The client, Dagster's queue and its monitor are the real ones; the API server is a stub that stores requests.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RESOURCES = {"container_config": {"resources": {"requests": {"cpu": "4"}, "limit
 
 @dg.job
 def monthly_calibration() -> None:
-    """Stands for ours: no pod of it is run."""
+    """A stub of our job, of which no pod runs."""
 
 
 @dataclass
@@ -263,7 +263,7 @@ def test_run_fails_and_is_repeated_if_the_response_to_its_job_was_lost(
     assert (cluster.dequeued(run_id), cluster.repeated()) == (dg.DagsterRunStatus.FAILURE, [run_id])
 
 
-# -- what has become of runs --------------------------------------------------------------------------
+# -- outcomes of runs ---------------------------------------------------------------------------------
 def test_run_whose_job_was_deleted_fails_immediately(cluster: Cluster) -> None:
     run_id = cluster.started()
     del cluster.api.jobs[cluster.job(run_id)]

@@ -1,4 +1,4 @@
-"""The log in a lake: what is exported is what PostgreSQL has, whatever happens meanwhile; what is wrong is found."""
+"""The log in a lake: it equals the log in PostgreSQL, also after interruptions, and damage is detected."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def file_of(lake: Lake, day: str) -> Path:
 def test_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
     lines: list[str] = []
     write_lake(logged, lines.append)
-    assert lines == []  # without Spark there is none
+    assert lines == []  # no lake without Spark
     at = logged.settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")})
     write_lake(Database(at), lines.append)
     written = Lake.at(at)

@@ -395,11 +395,11 @@ with dagster_instance(settings, Database(settings)) as instance:
 
 
 # -- repeated runs -----------------------------------------------------------------------------------
-# What a step does with a failure: tries again later, or stops and says what to do.
+# Failures of a step: the step is retried later, or fails with the remedy.
 
 
 def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
-    """How often a step that always fails with `error` was tried, and the pauses that it asked for."""
+    """Number of tries of a step that always fails with `error`, and the pauses between them."""
     tried, pauses = [], []
     requested = dg.RetryRequested
 

@@ -1,4 +1,4 @@
-"""A week's learner reports: who gets one, what a repeated, killed, refused or half-broken run leaves behind."""
+"""A week's learner reports: their learners, and the files after a repeated, killed, refused or partly failed run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 
 
 class Quick(ThreadPoolExecutor):
-    """For what is not about pages: made in this process, and their PDFs are no PDFs."""
+    """Write reports in this process and with fake PDFs, for tests that read no pages."""
 
     def submit(self, _: object, facts: Any) -> Future[Pages]:  # type: ignore[override]
         return super().submit(self.made, facts)
@@ -255,8 +255,8 @@ def test_reports_of_unusual_learners_describe_the_missing_parts(database: Databa
 def test_levels_equal_the_stored_abilities_and_the_ability_at_the_end_of_the_week(
     database: Database, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
-    """The night of the week's end is stored here: what is computed again on the same answers is the same. Where ability
-    moves, each is as of its last answer, and of those of one week the last stands."""
+    """The night of the week's end is stored here, and equals a computation on the same answers. If ability moves, each
+    level is as of its last answer, and a week has its last level."""
     if moves:
         still = scales._scale
         monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=Movement(variance=0.1**2)))
@@ -400,7 +400,7 @@ def test_html_is_written_and_the_old_pdf_is_deleted_if_the_pdf_fails(database: D
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
     assert ([row[:2] for row in artifacts(database)][:3], write(database, store).made) == (
         [(user, "html") for user in EXPECTED[:3]],
-        2,  # what is missing is made by the next run
+        2,  # the next run writes missing reports
     )
 
 
@@ -523,7 +523,7 @@ def test_killed_run_resumes_at_the_first_missing_learner(
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.send_signal(signal_number)
-        go_on.touch()  # what is under way may end
+        go_on.touch()  # reports in progress may end
         process.wait(patient(60))
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""A month whose items follow what was known before, and one with items that few have answered, through the database."""
+"""A month with items assigned by earlier ability, and a month with rarely answered items, through the database."""
 
 from __future__ import annotations
 

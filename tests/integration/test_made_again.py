@@ -1,4 +1,4 @@
-"""Stale months made again by one button: once however often it is pressed, in the name of who pressed it."""
+"""A button that recomputes stale months: once for any number of clicks, in the name of the user."""
 
 from __future__ import annotations
 

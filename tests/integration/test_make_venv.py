@@ -1,4 +1,4 @@
-"""The environment is made from lock files alone, and where it cannot be made a sentence says why."""
+"""The environment is made from lock files alone, and failures are explained in a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month is compared with the window its scale was made from: what it is told, what is held, and what lets it pass."""
+"""A month's misfit is compared with the origin window of its scale: reports, held months, and ways to accept them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ RULES = {
     "max_item_variation": 1.0,
     "max_linking_error": 100.0,
 }
-"""The gate `anchors_agree`, which sees what random answers do to slopes, holds nothing here."""
+"""Rules without the gate `anchors_agree`, which would hold months because random answers change slopes."""
 ACCEPTED, GROWN = "misfit_was_accepted", "misfit_has_not_grown"
 ORIGIN_IN_WORDS = "the origin window 2026-06-01 to 2026-07-01"
 SIGNED = ("--by", "Ann", "--reason", "short tests")
@@ -137,7 +137,7 @@ def from_window(settings: Settings, month: str, model: Any = "2pl", **rules: Any
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A month that was calibrated: its step, what its fit says of misfit, and its failed gates."""
+    """A calibrated month: its step, the misfit of its fit, and its failed gates."""
 
     state: str
     misfit: dict[str, Any]
@@ -236,7 +236,7 @@ def test_month_with_random_answers_is_held_with_the_reason(world: Settings) -> N
     assert re.match(rf"misfit that {ORIGIN_IN_WORDS} did not have: .*share answering at random \+0\.", why), why
     found = month.misfit["growth"]["random"]
     assert found["low"] > LIMITS["random"]
-    # Of so few answers each, some who answer at random look as if they had not: 20 items tell most of them.
+    # With few answers per learner, some random answers look plausible: 20 items detect most of them.
     assert 0.07 < found["value"] < AT_RANDOM + 0.06
 
 
@@ -299,7 +299,7 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
     for item, values in values_of_anchors.items():
         meta = json.dumps({"tags": ["anchor"], "irt": values})
         run_sql(Database(log), "UPDATE question SET meta = %s WHERE item_id = %s", (meta, item))
-    # A second ability from the first month on, as its answers are those of another one here.
+    # A second ability from the first month on, as its answers are replaced by another month's here.
     run_sql(Database(log), "DELETE FROM response_log WHERE completed_at < '2026-07-01'")
     move_answers(Database(log), TWO, FIRST)
     initialise(Database(log), SCALE, first_month=FIRST, thresholds=RULES)
@@ -333,7 +333,7 @@ def move_answers(database: Database, month: str, other: str) -> None:
     )
 
 
-# -- what is lost, and what was before ---------------------------------------------------------------
+# -- lost answers, and earlier fits ------------------------------------------------------------------
 
 
 def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_answers(world: Settings) -> None:
@@ -463,7 +463,7 @@ def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
         assert rows(database, f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
-# -- what is kept ------------------------------------------------------------------------------------
+# -- retention ---------------------------------------------------------------------------------------
 
 
 def test_months_are_compared_with_the_origin_after_the_erasure_of_a_learner(

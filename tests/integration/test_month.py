@@ -1,4 +1,4 @@
-"""A month from snapshot to ledger, scale by scale: good logs, bad logs, and what the documents' SQL reads."""
+"""A month from snapshot to ledger, scale by scale: good logs, bad logs, and rows for the documents' SQL."""
 
 from __future__ import annotations
 
@@ -437,14 +437,14 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
 
 
 # -- once more ---------------------------------------------------------------------------------------
-# A month that is made again with the same answers, rules, code and engine leaves what people see as it was.
+# A month that is recomputed with the same answers, rules, code and engine changes no visible result.
 
 OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")
 """Columns that belong to a run and not to its result, besides times."""
 
 
 def stored_rows(database: Database) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, without what belongs to the making."""
+    """Every row of every table, without the columns that belong to a run."""
     found = {}
     with database.connect() as connection:
         for table in METADATA.sorted_tables:

@@ -402,7 +402,7 @@ def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: 
     assert {gate.name for gate in SET_GATES} <= evaluations.keys()
 
 
-# -- who asks for what -------------------------------------------------------------------------------
+# -- requests of the sensor --------------------------------------------------------------------------
 
 
 def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
@@ -430,7 +430,7 @@ def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
     assert under_way == []
 
 
-# -- what is under way -------------------------------------------------------------------------------
+# -- runs in progress --------------------------------------------------------------------------------
 
 REPOSITORY = RemoteRepositoryOrigin(
     code_location_origin=RegisteredCodeLocationOrigin("irt"), repository_name="__repository__"
@@ -529,7 +529,7 @@ def test_cancelled_backfill_leaves_months_settled(instance: dg.DagsterInstance) 
 
 
 # -- rules on trial ----------------------------------------------------------------------------------
-# What other rules would make of a month: a trial leaves nothing behind, and says what the change then does.
+# Trials of other rules for a month: a trial leaves nothing behind, and predicts the effect of the change.
 
 
 def everything(own_graph: Graph) -> tuple[object, ...]:

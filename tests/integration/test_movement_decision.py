@@ -197,7 +197,7 @@ def test_previewed_effect_on_learners_equals_the_stored_change(published: Settin
 
 
 # -- proposed ----------------------------------------------------------------------------------------
-# How abilities move is proposed where a scale asks for it and answers can tell, and nothing else changes.
+# A movement is proposed only if the scale requests it and the answers determine it. Nothing else changes.
 
 MONTH = MONTHS[-1]
 END = Month(MONTH).end
@@ -292,8 +292,8 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
 
 
 def test_movement_is_not_proposed_if_items_have_an_order_within_months(half_a_year: Database) -> None:
-    """Everybody answers the items of a month in one order; no fit of a month says that ability stands still in it, as
-    none was made: the last month with answers stands for the last that was taken to the ledger."""
+    """All learners answer the items of a month in the same order. No month has a fit that could show that ability stays
+    constant, so the last month with answers replaces the last published month."""
     run_sql(half_a_year, "DELETE FROM publication_step")
     run_sql(
         half_a_year,
@@ -306,7 +306,7 @@ def test_movement_is_not_proposed_if_items_have_an_order_within_months(half_a_ye
 
 
 # -- a month of learners who grow --------------------------------------------------------------------
-# A month in which learners grow while they follow a curriculum: what says so, and what a decision does about it.
+# A month in which learners grow while they follow a curriculum: its detection, and the effect of a decision.
 
 LEARNERS, DAYS, GROWTH = 1200, 14.0, 1.5
 ITEMS_OF_LEVELS = [f"i{j:02d}" for j in range(20)]

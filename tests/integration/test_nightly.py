@@ -1,4 +1,4 @@
-"""A night on real rows: what it writes, what it leaves alone, what it says, and what becomes of it as a run."""
+"""A night on real rows: its results, unchanged rows, its messages, and its run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name.startswith("irt_assets")]
 
 
-# -- against what is known ---------------------------------------------------------------------------
+# -- comparison with the truth -----------------------------------------------------------------------
 
 
 def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(calibrated: Settings) -> None:
@@ -148,7 +148,7 @@ def test_linking_constants_equal_the_known_mean_and_sd_of_the_learners(database:
     assert (stored[0]["slope"], stored[0]["intercept"]) == (linking.slope, linking.intercept)
 
 
-# -- what is written ---------------------------------------------------------------------------------
+# -- stored rows -------------------------------------------------------------------------------------
 
 
 def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(world_database: Database) -> None:

@@ -1,4 +1,4 @@
-"""θ on request against the month's and the night's on the same answers, and what becomes of its rows."""
+"""θ on request against the month's and the night's on the same answers, and its stored rows."""
 
 from __future__ import annotations
 

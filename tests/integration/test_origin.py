@@ -1,4 +1,4 @@
-"""The origin of a scale: what is frozen and published, once, and what cannot serve as one."""
+"""The origin of a scale: anchors frozen and items published once, and windows that cannot be an origin."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Company:
         return re.sub(rb"\\(un)?restrict .*", b"", made.stdout)
 
     def with_roles(self, own_schema: str = "irt", *own_tables: str) -> None:
-        """The administrator runs what `irt db roles` prints."""
+        """Run the output of `irt db roles` as the administrator."""
         names = {"database": self.name, "schema": own_schema, "dagster": "dagster"}
         self.run(
             *role_statements(own_tables, **ROLES, **names),

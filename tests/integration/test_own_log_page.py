@@ -1,6 +1,6 @@
-"""docs/tutorial/own-log.md, typed from its first command to its last: what the page shows is printed.
+"""docs/tutorial/own-log.md, typed from its first command to its last: the commands print the page's output.
 
-The months are the last ones, the log is smaller than the page's, and the scale's minimum lower; so numbers are others.
+The months are the last ones, the log is smaller than the page's, and the scale's minimum lower, so numbers differ.
 """
 
 from __future__ import annotations

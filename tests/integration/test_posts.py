@@ -1,4 +1,4 @@
-"""Answers by HTTP: each is stored once and before it is acknowledged, and the answer says by row what became of it.
+"""Answers by HTTP: each is stored once and before it is acknowledged, and the response has a result for each row.
 
 They come as rows, as xAPI statements, and while a month ends and PostgreSQL is killed.
 """
@@ -630,7 +630,7 @@ TURN = datetime(2031, 2, 1, tzinfo=UTC)
 
 
 class TurningMonth:
-    """PostgreSQL, with fsync, and the API, in the last hours of a month: so long its start may take."""
+    """PostgreSQL, with fsync, and the API, in the last two hours of a month, which leaves time for their start."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock(folder, TURN - timedelta(hours=2))

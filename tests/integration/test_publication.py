@@ -59,7 +59,7 @@ def publish(ledger: Database, store: FolderStore, month: str, unsettled: Sequenc
 
 
 def calibrate(ledger: Database, store: FolderStore, month: str, **others: Any) -> Step:
-    """The month's step after its linked fit was taken to the ledger."""
+    """Link a month and publish it. Returns the publication step."""
     link(ledger, store, month, **others)
     return publish(ledger, store, month)[month]
 
@@ -403,7 +403,7 @@ def test_published_values_are_in_force_from_the_end_of_the_window(ledger: Databa
 
 
 # -- exports -----------------------------------------------------------------------------------------
-# `irt export`: what was in force on a day, in each kind of file.
+# `irt export`: values in force on a day, in each kind of file.
 
 EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
 """Days are counted from there in Excel."""

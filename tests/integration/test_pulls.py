@@ -1,4 +1,4 @@
-"""`irt pull` from PostgreSQL: what was written since, once; what stops a source; what a night finds."""
+"""`irt pull` from PostgreSQL: new rows are pulled once, faults stop a source, and nights detect differences."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_each_answer_is_stored_once_and_a_regraded_answer_replaces_the_former(
         f"UPDATE company.answers SET score = 1, written = {time_ago()} WHERE id = 2",
     )
     later = [pull(database, lms) for _ in range(2)]
-    # nothing comes of what is read once more because rows commit out of order
+    # rows read twice, as rows commit out of order, have no effect
     assert [(one.read, one.accepted, one.corrected) for one in later] == [(2, 1, 1), (0, 0, 0)]
     assert rows(database, LOG) == [(f"{n}", f"u{n}", "q1", True) for n in (1, 2, 3, 4)]
     assert rows(database, "SELECT source, kind, sum(accepted)::int FROM intake GROUP BY 1, 2") == [(NAME, "pull", 4)]

@@ -1,4 +1,4 @@
-"""`irt pull` from MariaDB: Moodle's quiz tables as the page has them, and what its types do."""
+"""`irt pull` from MariaDB: Moodle's quiz tables by the page's mapping, and MariaDB's column types."""
 
 from __future__ import annotations
 

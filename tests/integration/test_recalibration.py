@@ -1,4 +1,4 @@
-"""Recalibration on a world with drift and a leak: pooled months, answers after the change, and what follows."""
+"""Recalibration on a world with drift and a leak: pooled months, answers after the change, and the consequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Release decisions: recorded whole, from a date on, with what came before left as it was."""
+"""Release decisions: recorded completely, in force from a date on, without changes of earlier results."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ from tests.testbed.patience import patient
 __all__ = ["bank"]  # a fixture
 
 
-# -- what asks ---------------------------------------------------------------------------------------
+# -- waiting proposals -------------------------------------------------------------------------------
 
 
 def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Database, store: FolderStore) -> None:

@@ -125,7 +125,7 @@ def test_watchdog_is_requested_once_per_successful_night(settings: Settings, mon
 
 
 def before(**ago: float) -> AbstractContextManager[None]:
-    """Dagster records what is done here as done this long ago."""
+    """Let Dagster record events of this context as this long ago."""
     return freeze_time(datetime.now(UTC) - timedelta(**ago))
 
 
@@ -209,7 +209,7 @@ def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_agai
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     with before(minutes=1):
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
-    assert report_again(killed.instance) == []  # something is wrong that time does not mend
+    assert report_again(killed.instance) == []  # a retry could not help
     assert (killed.under_way, killed.alerts_after_tick()) == (set(), [run.run_id])
 
 

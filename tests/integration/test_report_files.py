@@ -1,4 +1,4 @@
-"""The invariant on report files reads what it must, in a folder and in a bucket, and forgets what was mended."""
+"""The invariant on report files: files read per night, in a folder and in a bucket, and repaired files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEARNERS = 40
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def kept(request: pytest.FixtureRequest, store: FolderStore) -> ObjectStore:
-    """A store of either kind that counts what was read."""
+    """A store of either kind that counts its reads."""
     if request.param == "folder":
         return CountingFolder(store.root)
     request.getfixturevalue("s3")
@@ -35,7 +35,7 @@ def kept(request: pytest.FixtureRequest, store: FolderStore) -> ObjectStore:
 
 
 class Counting:
-    """Keeps the keys of what was read, which several threads do."""
+    """Part of a store that records the keys of files that threads read."""
 
     read: list[str]
 

@@ -465,7 +465,7 @@ DEFINITIONS = dg.Definitions(
 
 
 class Graph:
-    """Runs of the little graph, and what is pruned of them."""
+    """Runs of the little graph, and their pruning."""
 
     def __init__(self, database: Database, instance: dg.DagsterInstance) -> None:
         self.database, self.instance = database, instance

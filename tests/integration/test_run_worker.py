@@ -1,4 +1,4 @@
-"""The command of a run's pod: it becomes Dagster's command, and what interrupts it is no cancellation."""
+"""The command of a run's pod: it becomes Dagster's command, and an interruption is no cancellation."""
 
 from __future__ import annotations
 

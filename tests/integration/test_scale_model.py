@@ -181,7 +181,7 @@ def test_changed_model_freezes_the_anchors_again_from_the_origin_window(window: 
     assert np.abs(anchors.b - B[1:]).mean() < 0.2
     since = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
     assert (since, violations(window)) == ([(Month(NEXT).start,)], [])
-    # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
+    # A month of the new model is then on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 13 anchors have standard errors of about 0.05.
     assert calibrate(window, NEXT).state == "done"
     (constants,) = rows(
@@ -416,7 +416,7 @@ def test_night_uses_the_model_of_its_day(world: Settings) -> None:
     ]
 
 
-# -- what is accepted, and the command line ----------------------------------------------------------
+# -- accepted guessing, and the command line ---------------------------------------------------------
 
 
 def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> None:

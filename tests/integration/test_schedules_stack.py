@@ -46,7 +46,7 @@ class LateStack:
 
 
 def runs(stack: Harness, origin: str, name: str, job: str) -> list[tuple[str, str]]:
-    """Partition and status of the runs of a job that a schedule or a sensor asked for, oldest first."""
+    """Partition and status of the runs of a job that a schedule or a sensor requested, oldest first."""
     found = stack.instance.get_runs(dg.RunsFilter(job_name=job, tags={f"dagster/{origin}_name": name}))
     return [(run.tags.get(PARTITION_TAG, "a range"), run.status.value) for run in reversed(found)]
 

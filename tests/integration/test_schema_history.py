@@ -1,4 +1,4 @@
-"""The first schema is what the history before it made, every later step can be taken back, the release before works."""
+"""The first schema equals the former history's, every later step has a downgrade, and the previous release works."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def count_rows(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def fill_tables(database: Database) -> dict[str, int]:
-    """Two rows, with a value in every column, in each table that had none; how many rows each has."""
+    """Insert two rows, with a value in every column, into each empty table. Returns the number of rows per table."""
     with database.connect() as connection:
         if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
             ensure_month_partitions(connection, "2026-06", "2026-06")
@@ -134,7 +134,7 @@ def fill_tables(database: Database) -> dict[str, int]:
 
 
 def drop_tables(database: Database) -> Config:
-    """Drop all tables. Returns what Alembic needs to make them again."""
+    """Drop all tables. Returns Alembic's configuration for creating them."""
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     config = schema._alembic()
     config.attributes["database"] = database
@@ -312,7 +312,7 @@ def test_previous_release_runs_on_the_newest_schema(
 
 
 # -- the version of the schema -----------------------------------------------------------------------
-# Code and schema of different ages: what runs, what is refused with which sentence, and the way back.
+# Code and schema of different ages: commands that run, commands that are refused with their sentence, and downgrades.
 
 FIRST, BEFORE_THE_FIRST = "0057_verdict_state", "0039_learner_reports"
 COMMANDS = (
@@ -448,7 +448,7 @@ def test_downgrade_without_confirmation_names_the_backup_command(
 
 
 def test_first_command_creates_the_embedded_database_with_its_schema(tmp_path: Path) -> None:
-    """`irt doctor` promises a database at first use, but the first import asked for `irt db upgrade`."""
+    """`irt doctor` promises a database at first use, but the first import used to demand `irt db upgrade`."""
     settings = Settings(irt_home=tmp_path / "home", _env_file=None)
     try:
         database = open_database(settings)

@@ -55,7 +55,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class World:
-    """The month's step, the scores (learners × items, in the order of MOST), and what measured them."""
+    """The month's step, the scores (learners × items, in the order of MOST), and the month's abilities."""
 
     database: Database
     store: FolderStore

@@ -55,7 +55,7 @@ METRICS_PORTS = {"daemon": 9465, "code-server": 9466, "webserver": 9467}
 """The port of each server in our configuration of Prometheus, if the exporter's is 9464."""
 IRT = [sys.executable, "-m", "irt_assets.cli"]
 STARTS_WITHIN_S = 120.0
-"""Ten times what it takes on an idle machine."""
+"""Ten times the duration on an idle machine."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Service:
         raise TimeoutError(f"{word} was not said\n{self.log.read_text()[-3000:]}")
 
     def forget(self) -> None:
-        """Discard the notifications so far. They end if none arrives for a second."""
+        """Discard the notifications so far. Ends if no notification arrives for a second."""
         while True:
             try:
                 self.manager.recv(4096)

@@ -1,4 +1,4 @@
-"""A month's snapshot: what is in it, and what happens when it is taken again, spoilt or cannot be written."""
+"""A month's snapshot: its contents, and snapshots that are repeated, damaged or cannot be written."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ MONTH = rooms.MONTHS[0]
 
 @pytest.fixture
 def settings(world: Settings) -> Settings:
-    """Database and store of a test are those of `world`."""
+    """Let a test use the database and the store of `world`."""
     return world
 
 
@@ -67,8 +67,8 @@ def state(database: Database) -> list[tuple[str, bool]]:
 def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
     database: Database, store: FolderStore, small_truth: Truth
 ) -> None:
-    """Rapid guesses may differ: planted ones above the rule's limit, honest ones below it; hence the sum. All answers
-    are read, also those that came weeks late."""
+    """The count of rapid guesses may differ, as some planted guesses are slower than the limit and some honest answers
+    faster; hence the sum. All answers are read, even if they arrived weeks late."""
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
@@ -211,7 +211,7 @@ def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
 
 
 def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **changes: Any) -> Snapshot:
-    """The snapshot with a manifest whose first part is `table`, of which the manifest says what it said before."""
+    """The snapshot with a manifest whose first part is `table`; the manifest's entry for this part is unchanged."""
     manifest = manifest_of(store, snapshot)
     key, digest, size = store_parquet(store, FOLDER, table)
     first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **changes})

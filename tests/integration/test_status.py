@@ -31,7 +31,7 @@ from tests.integration.schedule_states import switch_on, tick
 
 
 class Seen:
-    """A world, its instance, and what is said of both."""
+    """A world, its instance, and the status of both."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)

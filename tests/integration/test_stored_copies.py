@@ -1,4 +1,4 @@
-"""A process reads a stored file once, and still notices whatever happens to it. The bucket is that of a real server."""
+"""A process reads a stored file once, and still detects every change of it. The bucket belongs to a real server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 @pytest.fixture
 def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys whose content was asked for, in order."""
+    """Keys whose content was requested, in order."""
     keys: list[str] = []
     stream = type(store).stream
 

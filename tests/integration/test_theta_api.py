@@ -1,6 +1,6 @@
-"""The θ API over HTTP and on a real database: the document's request, what has no θ, a database that goes and comes.
+"""The θ API over HTTP and on a real database: the document's request, learners without θ, a database with outages.
 
-Its clock stands at the end of the small world's last month.
+Its clock shows the end of the small world's last month.
 """
 
 from __future__ import annotations
@@ -368,7 +368,7 @@ def test_process_answers_pending_requests_before_its_end(world_database: Databas
     def is_ready() -> bool:
         try:
             return requests.get(f"{url}/ready", timeout=5).status_code == 200
-        except (requests.ConnectionError, requests.Timeout):  # while it loads what it computes with
+        except (requests.ConnectionError, requests.Timeout):  # while it loads its parameters
             return False
 
     with (tmp_path / "log").open("wb") as log:
@@ -453,7 +453,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
 
 
 # -- the sweep ---------------------------------------------------------------------------------------
-# The sweep finds whose answers are newer than their θ, measures each once, and goes on where it stopped.
+# The sweep finds learners with answers newer than their θ, measures each once, and resumes after a stop.
 
 
 @pytest.fixture

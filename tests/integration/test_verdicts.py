@@ -1,4 +1,4 @@
-"""Verdicts of a day: judged again if the log says otherwise, and all old or all new whenever judging ends."""
+"""Verdicts of a day: judged again if the log has changed, and all old or all new whenever judging ends."""
 
 from __future__ import annotations
 
@@ -442,7 +442,7 @@ def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: D
 
 
 # -- verdicts of whole worlds ------------------------------------------------------------------------
-# Stored verdicts are those of plain loops over the whole log, in small worlds with every edge of the rules.
+# Stored verdicts equal verdicts of plain loops over the whole log, in small worlds with every edge of the rules.
 
 BY_NAME = {world.name: world for world in WORLDS}
 QUICK = {"slower month", "exam over midnight", "change of clocks", "leap day"}
@@ -497,7 +497,7 @@ def test_comparison_with_plain_loops_detects_a_wrong_verdict(database: Database)
 
 
 # -- corrections -------------------------------------------------------------------------------------
-# Answers that are scored again or withdrawn: what they were is kept, what rests on them is stale, θ follows.
+# Answers that are scored again or withdrawn: former values are kept, dependent results are stale, θ follows.
 
 MONTH = rooms.MONTHS[0]
 START = datetime(2026, 6, 3, tzinfo=UTC)

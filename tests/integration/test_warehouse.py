@@ -330,7 +330,7 @@ def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> No
         assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (5,)
 
 
-# -- what the registry gives to others ---------------------------------------------------------------
+# -- schemas from the registry -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", tables.METADATA.sorted_tables, ids=lambda table: table.name)

@@ -75,7 +75,7 @@ class Held:
         assert self.go_on.wait(patient(60))
 
 
-# --- what is sent
+# --- requests
 
 
 def test_hook_sends_the_learner_of_a_finished_session_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ def test_failures_are_logged_once_a_minute(request: pytest.FixtureRequest) -> No
     assert warnings.empty()
 
 
-# --- what the exam notices
+# --- effects on the exam
 
 
 class Hostile:
@@ -517,7 +517,7 @@ print('parent', counters())
     assert server.learners() == ["parent", "child", "waits", "again"]
 
 
-# --- what the exam service installs
+# --- the installed package
 
 
 @pytest.mark.ci

@@ -25,7 +25,7 @@ def fingerprint(*made_from: Path | str) -> str:
 
 
 def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """Returns the kept folder of `what` for the sources in `key`. If it is missing, `make` fills it.
+    """Returns the kept folder of `name` for the sources in `key`. If it is missing, `make` fills it.
 
     `make` gets an empty folder. If it raises, nothing is kept. One process builds, other processes wait.
     """

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def wait_for(subject: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
-    """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `what`.
+    """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `subject`.
 
     `timeout` applies to an idle machine, in seconds.
     """

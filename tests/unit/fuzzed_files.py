@@ -45,7 +45,7 @@ odd = st.sampled_from(ODD) | st.text(st.characters(codec="utf-8", exclude_charac
 
 @dataclass(frozen=True)
 class File:
-    """A file's content. `rows`: number of rows that are not blank; None if the damage makes the number ambiguous."""
+    """A file's content. `rows`: number of rows that are not blank, or None if the damage makes the number ambiguous."""
 
     kind: str
     content: bytes

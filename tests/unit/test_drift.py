@@ -230,7 +230,7 @@ def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
 
 
 def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
-    """The recomputed errors equal those of `link` up to rounding: both use the same first-order expansion."""
+    """The recomputed errors equal the errors of `link` up to rounding: both use the same first-order expansion."""
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):

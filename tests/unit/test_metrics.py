@@ -46,7 +46,7 @@ OF_SERVERS: dict[str, set[str]] = {
     "irt_theta_set_age_seconds": set(),
     "jwt_keys_age_seconds": set(),
 }
-"""Metrics of servers, except those of any process. In tests/integration/test_servers.py a Prometheus scrapes them."""
+"""Metrics of servers, except metrics of any process. In tests/integration/test_servers.py a Prometheus scrapes them."""
 OF_EXPORTER = {family.name: set(family.labels) for family in FAMILIES}
 LABELS = {
     **OF_EXPORTER,

@@ -1,4 +1,4 @@
-"""DIF analysis of fitted answers finds planted items, and does not report differences of ability as DIF.
+"""DIF analysis of fits detects planted items, and does not report differences of ability as DIF.
 
 A cheap part of benchmarks/bench_dif.py, whose tables are in docs/explanation/dif.md.
 """
