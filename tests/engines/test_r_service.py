@@ -33,7 +33,7 @@ from tests.engines.r_service import (
     ROOT,
     STARTED_WITHIN,
     TOKEN,
-    Running,
+    RunningService,
     environment,
     missing_packages,
     running,
@@ -154,7 +154,7 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
         assert (finding.state, "does not load" in finding.detail) == ("error", True)
 
 
-def wait_until_loaded(service: Running) -> dict[str, Any]:
+def wait_until_loaded(service: RunningService) -> dict[str, Any]:
     """The service's health after it has tried to load every engine."""
     end = time.monotonic() + patient(LOADED_WITHIN)
     while (health := service.health())["loading"]:
@@ -322,7 +322,7 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
     assert (nobody.state, "does not answer" in nobody.detail) == ("error", True)
 
 
-def fail(service: Running, fault: str) -> Any:
+def fail(service: RunningService, fault: str) -> Any:
     return service.client.call("irt_calibrate", request(options={"fault": fault}))
 
 

@@ -23,7 +23,7 @@ class World:
     table: pa.Table
 
     @classmethod
-    def of(cls, n_persons: int, seen: int, seed: int = 5, most: int = 1) -> World:
+    def simulate(cls, n_persons: int, seen: int, seed: int = 5, most: int = 1) -> World:
         """Simulate answers. `most`: the maximum score of every second item."""
         rng = np.random.default_rng(seed)
         a, b, theta = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS), rng.normal(0, 1, n_persons)

@@ -52,7 +52,7 @@ http {
 
 
 @dataclass
-class Seen:
+class ReceivedRequest:
     """A request as received by a server behind nginx."""
 
     port: int
@@ -70,7 +70,7 @@ class Recorder:
 
     def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,7 +78,7 @@ class Recorder:
             return
         headers = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
         query = scope["query_string"].decode()
-        seen = Seen(scope["server"][1], scope["raw_path"].decode(), query, headers, b"")
+        seen = ReceivedRequest(scope["server"][1], scope["raw_path"].decode(), query, headers, b"")
         self.seen.append(seen)
         if scope["type"] == "websocket":
             await receive()
@@ -189,7 +189,7 @@ class Door:
         finally:
             connection.close()
 
-    def let_in(self) -> list[tuple[str, Seen]]:
+    def passed_requests(self) -> list[tuple[str, ReceivedRequest]]:
         """Returns the requests that passed since the last call, each with the name of its server."""
         names = {port: name for name, port in self.ports.items()}
         passed, self.behind.seen = self.behind.seen, []
@@ -265,6 +265,6 @@ def bearer(token: str) -> tuple[str, str]:
     return "Authorization", f"Bearer {token}"
 
 
-def user_headers(seen: Seen) -> dict[str, Any]:
+def user_headers(seen: ReceivedRequest) -> dict[str, Any]:
     """Headers with which nginx tells a server about the user."""
     return {name: seen.header(name) for name in ("x-user", "x-org-id", "x-roles", "x-required-role")}

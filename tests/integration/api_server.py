@@ -54,7 +54,7 @@ class ApiServer:
             self._server = None
 
     @contextmanager
-    def away(self) -> Iterator[None]:
+    def outage(self) -> Iterator[None]:
         self.stop()
         yield
         self.start()

@@ -103,7 +103,7 @@ def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
 
 
 @dataclass
-class Waiting(EmEngine):
+class WaitingEngine(EmEngine):
     """Fits when it may."""
 
     began: threading.Event = field(default_factory=threading.Event)
@@ -121,7 +121,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
 ) -> None:
     """The backup is made during a month's calibration."""
     calibrate(world, JUNE)
-    engine = Waiting(1)
+    engine = WaitingEngine(1)
     july = threading.Thread(target=calibrate, args=(world, JULY, engine))
     july.start()
     try:

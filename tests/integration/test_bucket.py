@@ -228,7 +228,7 @@ def at_last(request: Callable[[], T]) -> T:
 
 
 @dataclass
-class Answers:
+class ScriptedAnswer:
     """Gives each request the same answer, and keeps the headers it came with."""
 
     status: int = 200
@@ -240,8 +240,8 @@ class Answers:
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[Answers]:
-    scripted = Answers()
+def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[ScriptedAnswer]:
+    scripted = ScriptedAnswer()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -275,7 +275,7 @@ def error_body(code: str) -> bytes:
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "Throttling"), (400, "RequestTimeout")]
 )
 def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
-    answers: Answers, status: int, code: str
+    answers: ScriptedAnswer, status: int, code: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
     with pytest.raises(TransientFailure, match=code):
@@ -297,7 +297,7 @@ def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
     ],
 )
 def test_unsupported_request_is_a_permanent_failure_that_names_the_remedy(
-    answers: Answers, status: int, code: str, way_out: str
+    answers: ScriptedAnswer, status: int, code: str, way_out: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
     with pytest.raises(PermanentFailure, match=rf"{code}.*{way_out}"):
@@ -307,7 +307,7 @@ def test_unsupported_request_is_a_permanent_failure_that_names_the_remedy(
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", [USES["get"], USES["sha256"]], ids=["get", "sha256"])
-def test_truncated_response_is_transient(answers: Answers, use: Use) -> None:
+def test_truncated_response_is_transient(answers: ScriptedAnswer, use: Use) -> None:
     answers.body, answers.cut = b"x" * 1000, 1
     with pytest.raises(TransientFailure, match="s3://bank/reports/a"):
         use(BucketStore(BUCKET))
@@ -315,7 +315,7 @@ def test_truncated_response_is_transient(answers: Answers, use: Use) -> None:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_write_requests_contain_no_acl(answers: Answers) -> None:
+def test_write_requests_contain_no_acl(answers: ScriptedAnswer) -> None:
     BucketStore(BUCKET).put("a", b"x")
     (request,) = answers.received
     assert not any("acl" in name for name in request)

@@ -83,7 +83,7 @@ class Graph:
         assert [request.run_key for request in requests] == [request.partition_key for request in requests]
         return [request.partition_key or "" for request in requests]
 
-    def made(self, asset: str, *partitions: str, at: datetime) -> None:
+    def report_made(self, asset: str, *partitions: str, at: datetime) -> None:
         with freeze_time(at):
             for key in partitions:
                 self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
@@ -109,9 +109,9 @@ def test_new_platform_requests_all_partitions_of_the_look_back(graph: Graph) -> 
 
 def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> None:
     """The days up to Monday exist; Dagster itself gives a single tick for all missed ticks."""
-    graph.made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
+    graph.report_made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
     assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-14", "2026-07-15", "2026-07-16"]
-    graph.made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
+    graph.report_made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
     assert graph.tick("aggregate_features_daily", FRIDAY) == []
     assert graph.tick("aggregate_features_daily", FRIDAY + timedelta(days=1)) == ["2026-07-17"]
 
@@ -129,7 +129,7 @@ def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> N
 def test_failed_partition_is_requested_again_and_a_running_partition_is_not(
     graph: Graph, status: dg.DagsterRunStatus, requested: bool
 ) -> None:
-    graph.made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
+    graph.report_made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
     graph.run("aggregate_features_daily", status, **{"dagster/partition": TWO_WEEKS[-1]})
     assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if requested else [])
 
@@ -149,21 +149,21 @@ def test_running_week_is_requested_daily_and_once_more_after_its_end(graph: Grap
     """The daemon stops after Thursday, so Thursday's numbers are not the final numbers of the week."""
     thursday = datetime(2026, 7, 16, 2, 10, tzinfo=UTC)
     running, earlier = "2026-07-13", WEEKS.back(thursday, 8)
-    graph.made("weekly_kpi", *earlier, at=thursday)
+    graph.report_made("weekly_kpi", *earlier, at=thursday)
     for day in range(2):
         tick = thursday - timedelta(days=1 - day)
         assert graph.tick(KPI_JOB, tick) == [running]
-        graph.made("weekly_kpi", running, at=tick)
+        graph.report_made("weekly_kpi", running, at=tick)
     tuesday = datetime(2026, 7, 21, 2, 10, tzinfo=UTC)
     assert graph.tick(KPI_JOB, tuesday) == [running, "2026-07-20"]
-    graph.made("weekly_kpi", running, at=tuesday)
+    graph.report_made("weekly_kpi", running, at=tuesday)
     assert graph.tick(KPI_JOB, tuesday + timedelta(days=1)) == ["2026-07-20"]
 
 
 def test_fitted_month_waits_for_a_person_and_an_unfitted_month_is_requested(graph: Graph) -> None:
     first = datetime(2026, 7, 1, 2, tzinfo=UTC)
-    graph.made("item_calibration", "2026-04", at=first - timedelta(days=60))
-    graph.made("scored_responses", "2026-05", at=first - timedelta(days=30))
+    graph.report_made("item_calibration", "2026-04", at=first - timedelta(days=60))
+    graph.report_made("scored_responses", "2026-05", at=first - timedelta(days=30))
     graph.run("monthly_calibration", dg.DagsterRunStatus.FAILURE, **{"dagster/partition": "2026-05"})
     assert graph.tick("monthly_calibration", first) == ["2026-05", "2026-06"]
 
@@ -213,7 +213,7 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
 ) -> None:
     """TRIGGER_UNIT is set as by systemd 252: by the timer, also after a kill, and not by `systemctl start`."""
     days = DAYS.back(now, 14)
-    graph.made("features_topic_daily", *days[:-3], *days[-2:], at=now)
+    graph.report_made("features_topic_daily", *days[:-3], *days[-2:], at=now)
     daemon_lives(graph.instance)
     monkeypatch.setattr(
         starting,

@@ -247,7 +247,7 @@ def test_ui_run_waits_for_the_command_line_and_continues_after_a_kill(stack: Har
                 of_the_month = RunsFilter(job_name=MONTHLY_JOB, statuses=[DagsterRunStatus.STARTED])
                 (own,) = stack.instance.get_runs(of_the_month)
                 waiting = stack.launch(MONTHLY_JOB, MONTH)
-                stack.looked_at_its_queue()
+                stack.wait_for_queue_polls()
                 assert stack.status(waiting) is DagsterRunStatus.QUEUED
             finally:
                 killed.kill()

@@ -186,7 +186,7 @@ def formulas(path: Path, frame: pd.DataFrame) -> list[str]:
     return [row[k] for row in rows for k in texts if row[k].startswith(FORMULA)]
 
 
-class Looked(HTMLParser):
+class ParsedPage(HTMLParser):
     """A page as a browser reads it: its scripts, fetched addresses, event handlers, and text."""
 
     def __init__(self, page: str) -> None:
@@ -208,7 +208,7 @@ class Looked(HTMLParser):
 
 def look_at(page: str, paper: bytes, names: tuple[str, ...]) -> None:
     """Assert that each name is harmless text on the page and on paper."""
-    looked = Looked(page)
+    looked = ParsedPage(page)
     assert (looked.scripts <= 1, looked.strange) == (True, [])
     assert "\u202e" not in page
     with closing(pypdfium2.PdfDocument(paper)) as document:

@@ -57,7 +57,7 @@ class Desk:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    def take(self, **options: Any) -> dict[str, FileOutcome]:
+    def import_waiting(self, **options: Any) -> dict[str, FileOutcome]:
         """Import all waiting files. Returns each file's outcome by name."""
         found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
@@ -91,7 +91,7 @@ def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_nam
     desk.write("attempts/2026/07/a.csv", HEADER + answers(0, 10))
     desk.write("questions/bank.csv", "item_id\n" + "".join(f"q{k}\n" for k in range(5)))
     desk.write("learners/all.csv", "user_id\n" + "".join(f"u{k}\n" for k in range(7)))
-    found = desk.take()
+    found = desk.import_waiting()
     assert (list(found), set(outcomes(found).values()), [one.report.accepted for one in found.values()]) == (
         ["questions/bank.csv", "learners/all.csv", "attempts/2026/07/a.csv", "attempts/b.csv.gz"],
         {"taken"},
@@ -105,17 +105,17 @@ def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_nam
     ]
     [source] = call(desk.database, source_states)
     assert (source.source, source.stored) == ("inbox", 20)
-    assert desk.take() == {}
+    assert desk.import_waiting() == {}
 
 
 def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk: Desk) -> None:
     path = desk.write("attempts/day.csv", HEADER + answers(0, 10))
-    desk.take()
+    desk.import_waiting()
     desk.write("attempts/day.csv", HEADER + answers(0, 15))
-    report = desk.take()["attempts/day.csv"].report
+    report = desk.import_waiting()["attempts/day.csv"].report
     assert (report.accepted, report.duplicates) == (5, 10)
     os.utime(path)
-    assert (outcomes(desk.take()), desk.query("SELECT count(*) FROM intake")) == (
+    assert (outcomes(desk.import_waiting()), desk.query("SELECT count(*) FROM intake")) == (
         {"attempts/day.csv": "unchanged"},
         [(2,)],
     )
@@ -127,24 +127,24 @@ def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk
 def test_files_with_temporary_names_are_ignored(desk: Desk, name: str) -> None:
     desk.write(f"attempts/{name}", HEADER + answers(0, 3))
     desk.write("notes.csv", "nobody looks here")
-    assert desk.take() == {}
+    assert desk.import_waiting() == {}
 
 
 def test_file_is_imported_after_a_minute_without_changes(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
     desk.write("attempts/a.csv", HEADER + answers(0, 5))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
-    assert desk.take(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
+    assert desk.import_waiting(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
 
 
 def test_file_is_imported_even_if_the_clock_was_set_back(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
-    assert outcomes(desk.take(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
+    assert outcomes(desk.import_waiting(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
 
 
 BAD = {
@@ -162,12 +162,12 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
     content, why = BAD[name]
     path = desk.write(f"attempts/{name}", content)
     desk.write("attempts/z.csv", HEADER + answers(100, 103))
-    found = desk.take()
+    found = desk.import_waiting()
     assert (outcomes(found), why in found[f"attempts/{name}"].why) == (
         {f"attempts/{name}": "set aside", "attempts/z.csv": "taken"},
         True,
     )
-    assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.take()) == (
+    assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.import_waiting()) == (
         [f"inbox attempts/{name}"],
         [(3,)],
         {},  # it is not tried again as it is
@@ -176,19 +176,19 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
         [aside] = set_aside(connection)
         assert (aside["path"], why in aside["problem"]) == (path, True)
         assert take_again(connection, []) == [path]
-    assert outcomes(desk.take()) == {f"attempts/{name}": "set aside"}
+    assert outcomes(desk.import_waiting()) == {f"attempts/{name}": "set aside"}
     desk.write(f"attempts/{name}", HEADER + answers(200, 202))
-    assert (outcomes(desk.take()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
 
 
 def test_file_set_aside_is_imported_after_its_folders_options_are_corrected(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 4, "01.07.2026 21:00").replace(",1\n", ",4\n"))
-    assert outcomes(desk.take()) == {"attempts/a.csv": "set aside"}
+    assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "set aside"}
     columns = "".join(f"  {name}: {name}\n" for name in HEADER.strip().split(","))
     desk.write("attempts/_map.yaml", f"name: ours\ncolumns:\n{columns}time: {{format: '%d.%m.%Y %H:%M'}}\n")
     desk.write("attempts/_import.yaml", "mapping: _map.yaml\nzone: Asia/Seoul\ndichotomise: at=2\n")
     assert (
-        outcomes(desk.take()),
+        outcomes(desk.import_waiting()),
         desk.query("SELECT DISTINCT completed_at FROM response_log"),
         desk.query("SELECT count(*) FROM response_log WHERE correct"),
         desk.alerts(),
@@ -218,13 +218,13 @@ def test_invalid_options_are_reported_without_their_content_and_block_their_fold
     desk.write("attempts/_import.yaml", text)
     desk.write("attempts/a.csv", HEADER + answers(0, 4))
     desk.write("questions/bank.csv", "item_id\nq1\n")
-    found = desk.take()
+    found = desk.import_waiting()
     assert outcomes(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
     reason = found["attempts/_import.yaml"].why
     assert (why in reason, "hunter2" in reason) == (True, False)
-    assert (desk.alerts(), desk.take()) == (["inbox attempts/_import.yaml"], {})
+    assert (desk.alerts(), desk.import_waiting()) == (["inbox attempts/_import.yaml"], {})
     desk.write("attempts/_import.yaml", "")
-    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
@@ -233,7 +233,7 @@ def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
     desk.write("attempts/_map.yaml", "name: ours\ncolumns: {user_id: person, completed_at: at}\nwide: {items: 'i*'}\n")
     desk.write("attempts/m.csv", "person,at,i1,i2\nann,2026-07-01T12:00:00Z,B,B\nbob,2026-07-01T12:00:00Z,A,C\n")
     assert (
-        outcomes(desk.take()),
+        outcomes(desk.import_waiting()),
         desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1"),
     ) == (
         {"attempts/m.csv": "taken"},
@@ -251,7 +251,7 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
         place.chmod(0o500)
     try:
         before = [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places]
-        assert outcomes(desk.take()) == {"attempts/a.csv": "taken"}
+        assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "taken"}
         assert [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places] == before
     finally:
         for place in places:
@@ -278,7 +278,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     path = desk.root / "attempts/a.csv"
     of_no_file(path, kind, secret)
     desk.write("attempts/z.csv", HEADER + answers(0, 3))
-    found = desk.take()
+    found = desk.import_waiting()
     assert (outcomes(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         True,
@@ -287,7 +287,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
     path.unlink()
     desk.write("attempts/a.csv", HEADER + answers(5, 6))
-    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     (desk.root / "attempts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermanentFailure, match="attempts has to be a folder, and not a link"):
-        desk.take()
+        desk.import_waiting()
 
 
 def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,12 +310,12 @@ def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", scandir)
-        found = desk.take()
+        found = desk.import_waiting()
     assert (outcomes(found), "a folder that cannot be read" in found["attempts/shut"].why) == (
         {"attempts/shut": "set aside", "attempts/z.csv": "taken"},
         True,
     )
-    assert (outcomes(desk.take()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
 
 
 @pytest.mark.parametrize("option", ["mapping", "key"])
@@ -327,7 +327,7 @@ def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, opt
     name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[way]
     desk.write("attempts/_import.yaml", f"{option}: {name}\n")
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    found = desk.take()
+    found = desk.import_waiting()
     assert outcomes(found) == {"attempts/_import.yaml": "set aside"}
     why = found["attempts/_import.yaml"].why
     assert "only regular files" in why or "not a name of a file in the inbox" in why
@@ -345,7 +345,7 @@ def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, m
         return real(path, *options)
 
     monkeypatch.setattr(room, "open_source", opened)
-    found = desk.take()
+    found = desk.import_waiting()
     assert (outcomes(found), found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         "it cannot be read (OverflowError)",
@@ -365,13 +365,13 @@ def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", as_another_account)
-        found = desk.take()
+        found = desk.import_waiting()
     assert (outcomes(found), "Permission denied" in found["attempts/shut.csv"].why) == (
         {"attempts/gone.csv": "vanished", "attempts/shut.csv": "set aside"},
         True,
     )
     Path(closed).chmod(0o640)
-    assert (outcomes(desk.take()), desk.query("SELECT path FROM inbox_file")) == (
+    assert (outcomes(desk.import_waiting()), desk.query("SELECT path FROM inbox_file")) == (
         {"attempts/shut.csv": "taken"},
         [(closed,)],
     )
@@ -389,7 +389,7 @@ def test_second_process_waits_while_the_first_imports_the_inbox(desk: Desk) -> N
     with ThreadPoolExecutor(1) as pool:
         with desk.database.open(autocommit=True) as other:
             other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
-            taking = pool.submit(desk.take)
+            taking = pool.submit(desk.import_waiting)
             wait_for("it to wait", lambda: desk.query(waits) == [(True,)])
         assert outcomes(taking.result()) == {"attempts/a.csv": "taken"}
 
@@ -418,7 +418,7 @@ def test_file_of_a_killed_import_is_imported_completely_by_the_next_run(desk: De
     killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
-    report = desk.take()["attempts/a.csv"].report
+    report = desk.import_waiting()["attempts/a.csv"].report
     assert (report.accepted, report.duplicates) == (300, 0)
 
 
@@ -434,8 +434,11 @@ def test_file_that_changes_during_its_import_is_not_stored(desk: Desk, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(room, "take", beside_a_look)
         with pytest.raises(TransientFailure, match="was written again"):
-            desk.take()
-    assert (desk.query("SELECT count(*) FROM response_log"), desk.take()["attempts/a.csv"].report.accepted) == (
+            desk.import_waiting()
+    assert (
+        desk.query("SELECT count(*) FROM response_log"),
+        desk.import_waiting()["attempts/a.csv"].report.accepted,
+    ) == (
         [(0,)],
         5,
     )
@@ -537,7 +540,7 @@ def test_file_whose_run_failed_is_requested_again_after_ten_minutes(
 
 def test_command_lists_files_set_aside_and_requeues_a_named_file(desk: Desk, settings: Settings, irt: IrtOf) -> None:
     bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "2026-05-31T12:00:00Z"))
-    desk.take()
+    desk.import_waiting()
     typed = irt(settings.model_copy(update={"irt_inbox": str(desk.root)}))
     listed = typed("intake", "list").out
     assert "set aside" in listed

@@ -80,7 +80,7 @@ class World:
     def sql(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
 
-    def one(self, query: str, *values: object) -> str:
+    def scalar(self, query: str, *values: object) -> str:
         return self.connection.execute(query.encode(), values).fetchone()[0]
 
     def look(self) -> InvariantContext:
@@ -459,7 +459,7 @@ CASES = [
     Case(
         "snapshots_match_their_hash",
         sql("UPDATE scored_snapshot SET snapshot_hash = 'another' WHERE month = '2026-06'"),
-        lambda world: {world.one("SELECT uri FROM scored_snapshot WHERE month = '2026-06'")},
+        lambda world: {world.scalar("SELECT uri FROM scored_snapshot WHERE month = '2026-06'")},
         partition=JUNE,
     ),
     Case(
@@ -708,7 +708,7 @@ LOGGED = ", ".join(column.name for column in response_log.columns)
 
 
 def decided_change(world: World) -> None:
-    first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
+    first = world.scalar("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
     world.sql(
         """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
            SELECT month, scale_id, item_id, fit_id, 'accept', 'somebody', 'it drifted', '2026-08-15Z'

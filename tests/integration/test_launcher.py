@@ -107,7 +107,7 @@ def test_runs_of_a_pool_are_sequential_and_the_urgent_run_is_first(stack: Harnes
     first = sleeping(stack, "2026-01")
     month = stack.launch("toy_job", "2026-02", seconds="1")
     night = stack.launch("toy_job", "2026-04", **{"seconds": "1", "dagster/priority": "10"})
-    stack.looked_at_its_queue()
+    stack.wait_for_queue_polls()
     assert {stack.status(run_id) for run_id in (month, night)} == {DagsterRunStatus.QUEUED}
     stack.terminate(first)
     for run_id in (night, month):
@@ -249,7 +249,7 @@ class Runs:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
 
-    def started(self, **worker: object) -> str:
+    def start_elsewhere(self, **worker: object) -> str:
         """A run that an `irt` in another terminal executes; `worker` says where."""
         record = json.loads(own_worker_tags()[WORKER_TAG]) | worker
         run = self.instance.create_run_for_job(
@@ -260,7 +260,7 @@ class Runs:
         )
         return run.run_id
 
-    def queued(self, **tags: str) -> str:
+    def create_unqueued(self, **tags: str) -> str:
         """Create a run that is not queued yet, as the queue requires a code server, which is absent here."""
         return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
 
@@ -280,8 +280,8 @@ def runs(settings: Settings) -> Iterator[Runs]:
 
 def test_run_with_a_dead_process_is_failed_by_the_next_command(runs: Runs) -> None:
     """A killed `irt calibrate` used to block its month permanently if no daemon ran."""
-    lost, own_run = runs.started(pid=ENDED), runs.started()
-    reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
+    lost, own_run = runs.start_elsewhere(pid=ENDED), runs.start_elsewhere()
+    reused = runs.start_elsewhere(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
     assert runs.busy == {MONTH}
     assert sorted(fail_lost_runs(runs.instance)) == sorted([lost, reused])
     assert runs.status(lost) is runs.status(reused) is dg.DagsterRunStatus.FAILURE
@@ -300,7 +300,7 @@ def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None
 
 
 def test_queued_run_without_a_daemon_states_the_reason_and_can_be_cancelled(runs: Runs, settings: Settings) -> None:
-    queued = runs.queued()
+    queued = runs.create_unqueued()
     (one,) = stuck_runs(runs.instance)
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
     assert "no daemon is there to start it" in one.why
@@ -312,7 +312,7 @@ def test_refused_command_names_the_run_to_cancel(
     runs: Runs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.common.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
-    queued, other = runs.queued(), runs.queued(**{PARTITION_TAG: "2026-07"})
+    queued, other = runs.create_unqueued(), runs.create_unqueued(**{PARTITION_TAG: "2026-07"})
     settings = settings.model_copy(update={"irt_first_month": MONTH})
     with pytest.raises(PermanentFailure, match=f"irt runs cancel {queued[:8]}") as refused:
         run_month(runs.instance, settings, MONTH)
@@ -320,7 +320,7 @@ def test_refused_command_names_the_run_to_cancel(
 
 
 def test_killed_run_that_awaits_a_retry_can_be_cancelled(runs: Runs) -> None:
-    run_id = runs.started(pid=ENDED)
+    run_id = runs.start_elsewhere(pid=ENDED)
     runs.instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "3"})
     fail_lost_runs(runs.instance)
     assert runs.busy == {MONTH}
@@ -340,7 +340,7 @@ def test_cancelled_backfill_cancels_its_queued_runs(runs: Runs) -> None:
         partition_names=[MONTH],
     )
     runs.instance.add_backfill(backfill)
-    queued = runs.queued(**{BACKFILL_TAG: "abcdefgh"})
+    queued = runs.create_unqueued(**{BACKFILL_TAG: "abcdefgh"})
     assert {one.status for one in stuck_runs(runs.instance)} == {"backfill", "not_started"}
     assert cancel_run(runs.instance, "abcdefgh") == "cancelled"
     assert runs.status(queued) is dg.DagsterRunStatus.CANCELED
@@ -348,7 +348,7 @@ def test_cancelled_backfill_cancels_its_queued_runs(runs: Runs) -> None:
 
 
 def test_run_on_another_host_is_cancelled_only_with_unseen(runs: Runs) -> None:
-    run_id = runs.started(host="elsewhere")
+    run_id = runs.start_elsewhere(host="elsewhere")
     assert fail_lost_runs(runs.instance) == []
     with pytest.raises(PermanentFailure, match="is on elsewhere"):
         cancel_run(runs.instance, run_id)
@@ -359,8 +359,8 @@ def test_run_on_another_host_is_cancelled_only_with_unseen(runs: Runs) -> None:
 def test_unknown_or_ambiguous_run_id_is_refused(runs: Runs) -> None:
     with pytest.raises(PermanentFailure, match="no run or backfill under way begins with 'abc'"):
         cancel_run(runs.instance, "abc")
-    runs.queued()
-    runs.queued()
+    runs.create_unqueued()
+    runs.create_unqueued()
     with pytest.raises(PermanentFailure, match="more than one"):
         cancel_run(runs.instance, "")
 

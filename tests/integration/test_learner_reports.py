@@ -90,7 +90,7 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
         yield own
 
 
-class Quick(ThreadPoolExecutor):
+class InlineExecutor(ThreadPoolExecutor):
     """Write reports in this process and with fake PDFs, for tests that read no pages."""
 
     def submit(self, _: object, facts: Any) -> Future[Pages]:  # type: ignore[override]
@@ -104,13 +104,19 @@ class Quick(ThreadPoolExecutor):
         return Pages(page, b"%PDF " + page)
 
 
-class WithoutPdf(Quick):
+class WithoutPdf(InlineExecutor):
     def made(self, facts: Any) -> Pages:
         return replace(super().made(facts), pdf=None, problem="PDFs cannot be made: pip install typst")
 
 
 def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
-    usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info, "pool": Quick}
+    usual = {
+        "zone": "UTC",
+        "now": END + timedelta(hours=4),
+        "n_processes": 2,
+        "say": logging.info,
+        "pool": InlineExecutor,
+    }
     return write_week(database, store, week, **(usual | others))
 
 
@@ -404,7 +410,7 @@ def test_html_is_written_and_the_old_pdf_is_deleted_if_the_pdf_fails(database: D
     )
 
 
-class Away(FolderStore):
+class LostStore(FolderStore):
     """A store that stops answering after `n` files."""
 
     def __init__(self, root: Path, n: int, error: Exception) -> None:
@@ -424,7 +430,7 @@ def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
     monkeypatch.setattr(learner_week, "AT_ONCE", 2)
-    away = Away(store.root, 6, error)
+    away = LostStore(store.root, 6, error)
     with pytest.raises(type(error), match=str(error)):
         write(database, away)
     assert away.asked <= 12, "those that were under way alone"

@@ -37,7 +37,7 @@ BOTH = f"{FIRST}:{LAST}"
 
 
 @dataclass(frozen=True)
-class Faulty:
+class FaultyBank:
     """Both months calibrated, published and judged; `items`: the drifted item and the leaked one."""
 
     database: Database
@@ -53,13 +53,13 @@ class Faulty:
 @pytest.fixture
 def faulty(
     postgres: EmbeddedPostgres, faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path: Path
-) -> Iterator[Faulty]:
+) -> Iterator[FaultyBank]:
     """A copy of the test's own."""
     with template_copy(postgres, "template_faulty", tmp_path) as settings:
-        yield Faulty(Database(settings), folder_store(settings), faulty[1])
+        yield FaultyBank(Database(settings), folder_store(settings), faulty[1])
 
 
-def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faulty) -> None:
+def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: FaultyBank) -> None:
     drifted, leaked = faulty.items
     done = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     after = datetime(2026, 7, 1, tzinfo=UTC)
@@ -81,14 +81,14 @@ def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faul
     assert np.median(narrower) < 0.9, "twice the answers: 0.71, and the linking's error on top"
 
 
-def test_anchors_are_proposed_only_if_named(faulty: Faulty) -> None:
+def test_anchors_are_proposed_only_if_named(faulty: FaultyBank) -> None:
     anchor = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")[0][0]
     assert anchor not in recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1).proposed
     named = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [anchor], threads=1)
     assert named.proposed == (anchor,)
 
 
-def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(faulty: Faulty) -> None:
+def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(faulty: FaultyBank) -> None:
     drifted, _ = faulty.items
     for _ in range(2):
         recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -98,7 +98,7 @@ def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(fa
     assert [one.month for one in history] == [FIRST, LAST], "of months: the months together are not one"
 
 
-def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty: Faulty) -> None:
+def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty: FaultyBank) -> None:
     drifted, _ = faulty.items
     everything = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -109,7 +109,7 @@ def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty
 
 
 def test_recalibration_is_refused_if_the_anchors_change_during_the_fit(
-    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction is open during the fit. The dropped anchor changes the linking, so no item may be proposed."""
     drifted, _ = faulty.items
@@ -130,7 +130,7 @@ def test_recalibration_is_refused_if_the_anchors_change_during_the_fit(
     assert rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal") == before
 
 
-def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(faulty: Faulty) -> None:
+def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(faulty: FaultyBank) -> None:
     """The item counts as published in May and decided on in June: July flags the leak but not the drift."""
     drifted, leaked = faulty.items
     query = "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'"
@@ -171,7 +171,7 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
     ],
 )
 def test_recalibration_of_an_invalid_window_is_refused(
-    faulty: Faulty, first: str, last: str, items: tuple[str, ...], why: str
+    faulty: FaultyBank, first: str, last: str, items: tuple[str, ...], why: str
 ) -> None:
     assert re.search(why, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
 

@@ -57,7 +57,7 @@ JOB = job_of(rows_of_month)
 BOTH = job_of(rows_of_month, abilities_of_month)
 
 
-class Killed:
+class KilledRuns:
     """A run that the monitor failed because its worker was gone, on an instance as the servers have it."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
@@ -106,7 +106,7 @@ def test_watchdog_is_requested_once_per_successful_night(settings: Settings, mon
     requested: list[Settings] = []
     monkeypatch.setattr(alert_sensors, "request_watchdog", requested.append)
     with dagster_instance(settings, Database(settings)) as instance:
-        daily = Killed(settings, instance)
+        daily = KilledRuns(settings, instance)
         for job, succeeds, expected in (
             ("calibrate_night", True, 1),
             ("calibrate_night", False, 1),
@@ -137,12 +137,12 @@ def a_minute_ago() -> Iterator[None]:
 
 
 @pytest.fixture
-def killed(settings: Settings) -> Iterator[Killed]:
+def killed(settings: Settings) -> Iterator[KilledRuns]:
     with dagster_instance(settings, Database(settings)) as instance:
-        yield Killed(settings, instance)
+        yield KilledRuns(settings, instance)
 
 
-def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_run(killed: Killed) -> None:
+def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_run(killed: KilledRuns) -> None:
     """Otherwise a later month's publication would pass the killed month, which would then only propose."""
     run = killed.run()
     assert (run.tags[WILL_RETRY_TAG], killed.under_way) == ("true", {MONTH})
@@ -152,7 +152,7 @@ def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_ru
 
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_followed_run_has_the_outcome_of_its_last_retry(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
+    killed: KilledRuns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
 ) -> None:
     runs = [killed.run()]
     without_words = dg.DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, "monthly")
@@ -180,13 +180,13 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
 
 
-def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: Killed) -> None:
+def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: KilledRuns) -> None:
     run = killed.run()
     outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
 
-def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Killed) -> None:
+def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: KilledRuns) -> None:
     """This happens at the limit of tasks, where no step can begin."""
     run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
     error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
@@ -196,7 +196,7 @@ def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Kil
     assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 
-def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: Killed) -> None:
+def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: KilledRuns) -> None:
     """The daemon gives up on a run if the code server has died together with the worker."""
     run = killed.run()
     assert report_again(killed.instance) == []  # it is the daemon's turn
@@ -215,7 +215,7 @@ def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_agai
 
 @pytest.mark.usefixtures("a_minute_ago")
 @pytest.mark.parametrize("source", ErrorSource)
-def test_run_with_an_unrecorded_step_is_repeated_once(killed: Killed, source: ErrorSource) -> None:
+def test_run_with_an_unrecorded_step_is_repeated_once(killed: KilledRuns, source: ErrorSource) -> None:
     run = killed.failed_step(source)
     broke_off = source is ErrorSource.UNEXPECTED_ERROR
     assert killed.under_way == ({MONTH} if broke_off else set())
@@ -228,14 +228,14 @@ def test_run_with_an_unrecorded_step_is_repeated_once(killed: Killed, source: Er
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_killed_month_is_not_repeated_if_a_person_has_requested_the_month_again(killed: Killed) -> None:
+def test_killed_month_is_not_repeated_if_a_person_has_requested_the_month_again(killed: KilledRuns) -> None:
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_killed_run_is_repeated_even_if_automation_requested_different_assets(killed: Killed) -> None:
+def test_killed_run_is_repeated_even_if_automation_requested_different_assets(killed: KilledRuns) -> None:
     """Runs of selected assets share a job name, so that a later run replaces an earlier run only by its assets."""
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
@@ -244,7 +244,7 @@ def test_killed_run_is_repeated_even_if_automation_requested_different_assets(ki
     assert report_again(killed.instance) == [run.run_id]
 
 
-def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: Killed) -> None:
+def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: KilledRuns) -> None:
     run = killed.run()
     repetition = {PARENT_RUN_ID_TAG: run.run_id, ROOT_RUN_ID_TAG: run.run_id, RETRY_NUMBER_TAG: "1"}
     killed.instance.create_run_for_job(
@@ -254,7 +254,7 @@ def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: Killed) -> Non
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed) -> None:
+def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: KilledRuns) -> None:
     first = killed.run()
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
@@ -262,7 +262,7 @@ def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed
     assert len(killed.alerts_after_tick()) == 1
 
 
-def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
+def test_month_without_a_retry_is_not_under_way(killed: KilledRuns) -> None:
     killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
     assert killed.under_way == set()
     with before(hours=5):
@@ -273,7 +273,7 @@ def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
     assert killed.under_way == set()
 
 
-def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: Killed) -> None:
+def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: KilledRuns) -> None:
     run = killed.run()
     assert killed.alerts_after_tick() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
@@ -285,7 +285,7 @@ def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(k
 # -- clocks ------------------------------------------------------------------------------------------
 
 
-def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: Killed) -> None:
+def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: KilledRuns) -> None:
     """Such a failure is dated before the cursor."""
     killed.tick()
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):

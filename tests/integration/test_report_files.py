@@ -34,7 +34,7 @@ def kept(request: pytest.FixtureRequest, store: FolderStore) -> ObjectStore:
     return CountingBucket(BUCKET)
 
 
-class Counting:
+class CountingStore:
     """Part of a store that records the keys of files that threads read."""
 
     read: list[str]
@@ -44,11 +44,11 @@ class Counting:
         return super().sha256(key)  # type: ignore[misc]
 
 
-class CountingFolder(Counting, FolderStore):
+class CountingFolder(CountingStore, FolderStore):
     pass
 
 
-class CountingBucket(Counting, BucketStore):
+class CountingBucket(CountingStore, BucketStore):
     pass
 
 

@@ -477,12 +477,12 @@ class Graph:
             .run_id
         )
 
-    def gone(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
+    def prune_runs_by_kind(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
         at = datetime.now(UTC) + later
         return {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
 
-    def pruned(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> tuple[str, ...]:
-        return self.gone(later, dry_run=dry_run)[SUPERSEDED]
+    def prune_superseded(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> tuple[str, ...]:
+        return self.prune_runs_by_kind(later, dry_run=dry_run)[SUPERSEDED]
 
     def runs(self) -> set[str]:
         return {run.run_id for run in self.instance.get_runs()}
@@ -514,19 +514,22 @@ def graph(home: tuple[Database, dg.DagsterInstance]) -> Iterator[Graph]:
 def test_superseded_run_is_deleted_with_its_events_and_output(graph: Graph) -> None:
     old, other, new = graph.run("make", "2026-01"), graph.run("make", "2026-02"), graph.run("make", "2026-01")
     output = graph.instance.compute_log_manager.get_log_keys_for_log_key_prefix
-    assert (graph.pruned(LATER_RUNS - timedelta(days=2)), graph.pruned(dry_run=True)) == ((), (old,))
-    assert (graph.runs(), graph.pruned(), graph.runs()) == ({old, other, new}, (old,), {other, new})
+    assert (graph.prune_superseded(LATER_RUNS - timedelta(days=2)), graph.prune_superseded(dry_run=True)) == (
+        (),
+        (old,),
+    )
+    assert (graph.runs(), graph.prune_superseded(), graph.runs()) == ({old, other, new}, (old,), {other, new})
     assert graph.instance.get_materialized_partitions(month.key) == {"2026-01", "2026-02"}
     assert not graph.instance.all_logs(old)
     with pytest.raises(FileNotFoundError):
         output([old, "compute_logs"], ComputeIOType.STDERR)
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
 
 
 def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(graph: Graph) -> None:
     """This is why such runs are kept; the test detects a newer Dagster that behaves differently."""
     only = graph.run("make", "2026-01")
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
     graph.instance.delete_run(only)
     assert graph.instance.get_materialized_partitions(month.key) == set()
 
@@ -547,7 +550,7 @@ def test_run_is_kept_until_a_later_run_replaces_its_results(
     made: list[str] = []
     for (job, tags), expected in zip(runs, deleted, strict=True):
         made.append(graph.run(job, None if job == "observe" else "2026-01", **tags))
-        assert set(graph.pruned(dry_run=True)) == {made[k] for k in expected}
+        assert set(graph.prune_superseded(dry_run=True)) == {made[k] for k in expected}
 
 
 def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
@@ -560,16 +563,16 @@ def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
                VALUES ('2026-01', 's', 'done', 'w', %s)""",
             (cited,),
         )
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
     rooms.call(graph.database, resolve_alert, key)
-    assert (graph.pruned(), graph.runs()) == ((alerted,), {cited, last})
+    assert (graph.prune_superseded(), graph.runs()) == ((alerted,), {cited, last})
 
 
 def test_running_run_is_not_deleted(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
     running = graph.instance.get_run_by_id(old)._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
-    assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
+    assert (graph.prune_superseded(), graph.runs()) == ((old,), {new, running.run_id})
 
 
 def test_prune_killed_between_events_and_run_is_completed_by_the_next_prune(
@@ -579,8 +582,8 @@ def test_prune_killed_between_events_and_run_is_completed_by_the_next_prune(
     with monkeypatch.context() as killed:
         killed.setattr(graph.instance, "delete_run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            graph.pruned()
-    assert (graph.runs(), graph.pruned()) == ({old, new}, (old,))
+            graph.prune_superseded()
+    assert (graph.runs(), graph.prune_superseded()) == ({old, new}, (old,))
     orphans = "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)"
     assert rooms.rows(graph.database, orphans) == [(0,)]
 
@@ -590,6 +593,6 @@ def test_output_of_an_old_run_is_deleted_even_if_the_run_is_kept(graph: Graph) -
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
         stream.write("a line")
-    assert graph.gone() == {SUPERSEDED: (), STAY: (run,)}
+    assert graph.prune_runs_by_kind() == {SUPERSEDED: (), STAY: (run,)}
     assert graph.runs() == {run}
-    assert graph.gone() == {SUPERSEDED: (), STAY: ()}
+    assert graph.prune_runs_by_kind() == {SUPERSEDED: (), STAY: ()}

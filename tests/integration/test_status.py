@@ -30,7 +30,7 @@ from tests.helpers.typed import IrtOf
 from tests.integration.schedule_states import switch_on, tick
 
 
-class Seen:
+class StatusView:
     """A world, its instance, and the status of both."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
@@ -41,13 +41,13 @@ class Seen:
 
 
 @pytest.fixture
-def seen(world: Settings) -> Iterator[Seen]:
+def seen(world: Settings) -> Iterator[StatusView]:
     rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
     with dagster_instance(world, Database(world)) as instance:
-        yield Seen(world, instance)
+        yield StatusView(world, instance)
 
 
-def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: Seen) -> None:
+def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: StatusView) -> None:
     overview = seen.look()
     assert (overview.daemon_alive, overview.daemon_seen) == (False, None)
     assert [s.job for s in overview.schedules] == [plan.job for plan in PLANS]
@@ -58,7 +58,7 @@ def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: S
     assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
 
 
-def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: Seen) -> None:
+def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: StatusView) -> None:
     required = list(seen.instance.get_required_daemon_types())
 
     def beat(*silent: str) -> Overview:
@@ -75,7 +75,7 @@ def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: Seen) 
     assert daemon(seen.database) == "SCHEDULER of the daemon sent no heartbeat in the last three minutes"
 
 
-def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: Seen, now: datetime) -> None:
+def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: StatusView, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
     ahead = now + timedelta(days=300)
@@ -89,7 +89,7 @@ def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: Seen, now: da
     assert "the clock, which was set back" in (daemon(seen.database) or "")
 
 
-def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: Seen, now: datetime) -> None:
+def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: StatusView, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
 
@@ -108,12 +108,12 @@ def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: Seen, now
 
 
 @pytest.fixture
-def seen_month(made_month: Settings) -> Iterator[Seen]:
+def seen_month(made_month: Settings) -> Iterator[StatusView]:
     with dagster_instance(made_month, Database(made_month)) as instance:
-        yield Seen(made_month, instance)
+        yield StatusView(made_month, instance)
 
 
-def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: IrtOf) -> None:
+def test_status_shows_months_violations_alerts_and_runs(seen_month: StatusView, irt: IrtOf) -> None:
     done = seen_month.instance.get_runs()[0]
     seen_month.instance.add_run(
         done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})

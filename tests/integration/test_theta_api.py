@@ -441,7 +441,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
     (root,) = [span for span in posts if span.attributes["http.status_code"] != 503]
     assert (root.service, root.parent) == ("irt-theta-api", "")
     assert (root.attributes["http.route"], root.attributes["http.status_code"]) == (PATH, 200)
-    (transaction,) = received.below(root)
+    (transaction,) = received.children_of(root)
     assert (transaction.name, transaction.trace_id) == ("transaction", root.trace_id)
     assert {span.name for span in received.spans if not span.parent} == {f"POST {PATH}", f"GET {theta}"}
     sent = b"".join(received.bodies)

@@ -329,7 +329,7 @@ JUNE, JULY = rooms.MONTHS
 IN_AUGUST = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 
 
-class Seen(Reader):
+class FixedReader(Reader):
     """A reader with a fixed overview of the small world's two months."""
 
     seen: Overview
@@ -343,7 +343,7 @@ class Seen(Reader):
 
 @dataclass
 class World:
-    reader: Seen
+    reader: FixedReader
     database: Database
     instance: dg.DagsterInstance
     drift: dict[str, list[ScaleDrift]]
@@ -360,7 +360,7 @@ class World:
 
     def seeing(self, **changes: Any) -> World:
         """Returns the same world with these values in the overview."""
-        other = World(Seen(self.reader.settings, self.instance), self.database, self.instance, self.drift)
+        other = World(FixedReader(self.reader.settings, self.instance), self.database, self.instance, self.drift)
         other.reader.seen = replace(self.reader.seen, **changes)
         return other
 
@@ -384,10 +384,10 @@ class World:
         )
 
     @contextmanager
-    def judged(self, month: str, **failing: str) -> Iterator[World]:
+    def with_failed_gates(self, month: str, **failing: str) -> Iterator[World]:
         """Yields the same world with these gates failed in this month; `failing`: reason by gate."""
         with dg.DagsterInstance.ephemeral() as instance:
-            other = World(Seen(self.reader.settings, instance), self.database, instance, self.drift)
+            other = World(FixedReader(self.reader.settings, instance), self.database, instance, self.drift)
             other.evaluate(month, failing)
             yield other
 
@@ -419,7 +419,7 @@ def world(
     settings, _, drift = faulty
     with dg.DagsterInstance.ephemeral() as instance:
         database = Database(settings)
-        found = World(Seen(settings, instance), database, instance, drift)
+        found = World(FixedReader(settings, instance), database, instance, drift)
         for month in rooms.MONTHS:
             measure(database, month, f"run of {month}")
             found.evaluate(month, {})
@@ -476,7 +476,7 @@ def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
 
 def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:
     why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
-    with world.judged(JULY, anchors_agree=why) as red:
+    with world.with_failed_gates(JULY, anchors_agree=why) as red:
         html = red.page(view="months")
         assert not missing_sentences(
             html,
@@ -494,7 +494,7 @@ def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(worl
     """A run of the backfill holds locks on the tables it writes; pages read the rows from before it."""
     owned = {"month": JULY, "scale_id": rooms.SCALE}
     tags = {"dagster/partition": JULY, "dagster/backfill": "abcdefgh", LAUNCHED_BY: "ann"}
-    with world.judged(JULY) as busy, world.database.connect() as writing:
+    with world.with_failed_gates(JULY) as busy, world.database.connect() as writing:
         create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
         busy.look()
         advisory_lock(writing, "ledger", rooms.SCALE)
@@ -644,7 +644,7 @@ def test_month_page_links_every_item_that_drifted(world: World) -> None:
 
 def test_gates_that_no_run_evaluated_are_shown_as_not_evaluated(world: World) -> None:
     with dg.DagsterInstance.ephemeral() as nothing_ran:
-        reader = Seen(world.reader.settings, nothing_ran)
+        reader = FixedReader(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
         _, page = make_page(ViewRequest("month", {"month": JULY}, DEMO, reader))
     html, n = TagList(page.body).get_html_string(), len(gates.SET_GATES)

@@ -69,7 +69,7 @@ Page = Callable[..., str]
 Look = Callable[..., None]
 
 
-class At(Reader):
+class ReaderAtTime(Reader):
     """A reader with a fixed current time."""
 
     def now(self) -> datetime:
@@ -79,7 +79,7 @@ class At(Reader):
 @pytest.fixture
 def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield At(settings, instance)
+        yield ReaderAtTime(settings, instance)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_unreachable_database_is_reported_with_a_remedy(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    request = ViewRequest("proposal", {}, ANN, At(away, instance))
+    request = ViewRequest("proposal", {}, ANN, ReaderAtTime(away, instance))
     missing = [
         missing_sentences(why, "try again", "What you typed is still there") for why in refusals(request, ACCEPT)
     ]

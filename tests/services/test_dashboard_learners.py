@@ -53,7 +53,7 @@ SOMEBODY = max(
 Page = Callable[..., str]
 
 
-class At(Reader):
+class ReaderAtTime(Reader):
     """A reader with a fixed current time."""
 
     def now(self) -> datetime:
@@ -91,7 +91,7 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(scope="module")
 def reader(settings: Settings, instance: dg.DagsterInstance) -> Reader:
-    return At(settings, instance)
+    return ReaderAtTime(settings, instance)
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_learner_reports_are_for_analysts_if_the_settings_allow_them(
 ) -> None:
     def asked(role: Role, view: str, **changes: Any) -> ViewRequest:
         fields = {"user": SOMEBODY, "id": str(reported["learner"])}
-        return ViewRequest(view, fields, person(role), At(settings.model_copy(update=changes), instance))
+        return ViewRequest(view, fields, person(role), ReaderAtTime(settings.model_copy(update=changes), instance))
 
     assert f'report?id={reported["learner"]}"' in unescape(str(make_page(asked("analyst", "learner"))[1].body))
     hidden = {"irt_ui_learner_reports": False}

@@ -26,7 +26,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.server import build_app
 from tests.helpers.door import listening, port_of, serve_in_thread
 from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions
-from tests.services.test_dashboard_decisions import At
+from tests.services.test_dashboard_decisions import ReaderAtTime
 
 __all__ = ["bank"]  # a fixture
 PAGE = address("proposal", proposal=str(MOVED))
@@ -61,7 +61,7 @@ def port(settings: Settings, bank: Database, store: FolderStore) -> Iterator[int
     own = listening()
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        serve_in_thread(build_app(At(settings, instance), None, settings), [own]),
+        serve_in_thread(build_app(ReaderAtTime(settings, instance), None, settings), [own]),
     ):
         yield port_of(own)
 

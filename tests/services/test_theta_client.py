@@ -61,7 +61,7 @@ def wait_for(updates: Updates, **wanted: int) -> None:
         assert updates._changed.wait_for(reached, timeout=patient(60)), updates.counters()
 
 
-class Held:
+class HeldUpdate:
     """An update that waits until it is released, as if the API were slow."""
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ def test_invalid_settings_are_named_and_no_request_is_sent(
 
 
 def test_waiting_learners_are_sent_once_and_a_learner_being_sent_is_sent_again() -> None:
-    update = Held()
+    update = HeldUpdate()
     queue = Updates(update)
     queue.add("u1")
     update.begun.acquire(timeout=patient(60))
@@ -243,7 +243,7 @@ def test_waiting_learners_are_sent_once_and_a_learner_being_sent_is_sent_again()
 
 
 def test_a_full_queue_drops_new_learners() -> None:
-    update = Held()
+    update = HeldUpdate()
     queue = Updates(update)
     queue.add("first")
     update.begun.acquire(timeout=patient(60))
@@ -347,7 +347,7 @@ ANYTHING = st.one_of(
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=20))
 def test_hook_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[Any, Any]]) -> None:
-    queue = Updates(Held())
+    queue = Updates(HeldUpdate())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theta_client, "_updates", queue)
         patch.setattr(updates._thread, "start_new_thread", lambda *_: None)

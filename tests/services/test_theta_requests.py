@@ -49,7 +49,7 @@ TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"
 
 
-class Untouched:
+class UnusedLedger:
     """A ledger whose database refuses every connection; `asked` counts the attempts."""
 
     ready, age_s, why_away = False, 1.0, "it is a test"
@@ -95,19 +95,19 @@ def issuer_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def untouched() -> Untouched:
-    return Untouched()
+def untouched() -> UnusedLedger:
+    return UnusedLedger()
 
 
 @pytest.fixture
-def ledger(untouched: Untouched) -> Untouched:
+def ledger(untouched: UnusedLedger) -> UnusedLedger:
     """The ledger behind `url`, with its count of attempts reset."""
     untouched.asked = 0
     return untouched
 
 
 @pytest.fixture(scope="module")
-def url(issuer_settings: dict[str, Any], untouched: Untouched) -> Iterator[str]:
+def url(issuer_settings: dict[str, Any], untouched: UnusedLedger) -> Iterator[str]:
     access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
     listening = socket.create_server(("127.0.0.1", 0))
     with unhurried(), serve_in_thread(app.build_app(access, untouched, 2), [listening]):  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ UNFIT = {
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("name", UNFIT)
 def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
-    name: str, url: str, ledger: Untouched
+    name: str, url: str, ledger: UnusedLedger
 ) -> None:
     answer = post(url, UNFIT[name])
     is_problem(answer, 400, "bad_request")
@@ -167,14 +167,14 @@ def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
+def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: UnusedLedger) -> None:
     body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
     is_problem(post(url, body), 503, "database_away")
     assert ledger.asked == 1
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_too_large_bodies_are_refused_with_413(url: str, ledger: Untouched) -> None:
+def test_too_large_bodies_are_refused_with_413(url: str, ledger: UnusedLedger) -> None:
     is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
     chunked = requests.post(
         url + PATH, data=iter([b"x" * 9_000] * 3), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
@@ -187,7 +187,7 @@ def test_too_large_bodies_are_refused_with_413(url: str, ledger: Untouched) -> N
 @pytest.mark.parametrize(
     "user_id", ["u1", "🦊", "o'; DROP TABLE learner; --", "../../etc/passwd", "%s%(user)s", "x" * 600]
 )
-def test_every_text_is_accepted_as_a_learner_id(user_id: str, url: str, ledger: Untouched) -> None:
+def test_every_text_is_accepted_as_a_learner_id(user_id: str, url: str, ledger: UnusedLedger) -> None:
     answer = post(url, {"user_id": user_id, "lookback_days": 365})
     is_problem(answer, 503, "database_away")
     assert int(answer.headers["Retry-After"]) > 0
@@ -205,7 +205,7 @@ def test_requests_without_a_token_are_refused_before_the_body_is_parsed(url: str
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
-def test_attacks_on_tokens_are_refused_without_a_database_query(attack: Any, url: str, ledger: Untouched) -> None:
+def test_attacks_on_tokens_are_refused_without_a_database_query(attack: Any, url: str, ledger: UnusedLedger) -> None:
     assert post(url, {"user_id": "ann"}, attack.make(Issuer())).status_code in (400, 401, 403), attack
     assert ledger.asked == 0
 
@@ -241,7 +241,7 @@ POSTERS = {
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", POSTERS)
-def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledger: Untouched) -> None:
+def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledger: UnusedLedger) -> None:
     """A 503 means that the caller was admitted, as the database is unreachable in this test."""
     claims, status = POSTERS[who]
     headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}

@@ -38,13 +38,13 @@ pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change(imports=True)]
 
 @pytest.fixture(scope="module")
 def small() -> World:
-    return World.of(1500, 20)
+    return World.simulate(1500, 20)
 
 
 @pytest.fixture(scope="module")
 def large() -> World:
     """More than one shard."""
-    return World.of(10_000, ITEMS)
+    return World.simulate(10_000, ITEMS)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_fit_of_groups_in_several_shards_equals_the_fit_in_memory(spark, frame
 
 
 def test_a_fit_of_scored_items_equals_the_fit_in_memory(spark, frame):
-    world = World.of(1500, 20, most=3)
+    world = World.simulate(1500, 20, most=3)
     models = tuple("gpcm" if n > 2 else "2pl" for n in world.responses.n_categories)
     most = dict(zip(world.responses.item_ids, (world.responses.n_categories - 1).tolist(), strict=True))
     found = fit_on_spark(spark, frame(world), SETTINGS, model=models, max_scores=most)
@@ -173,7 +173,7 @@ def test_items_with_identical_answers_are_left_out(spark, frame, small):
 
 @pytest.mark.long
 def test_unrelated_answers_are_flagged_as_in_memory(spark, frame):
-    world = World.of(400, 10)
+    world = World.simulate(400, 10)
     score = np.random.default_rng(8).integers(0, 2, world.responses.n_responses).astype(np.int8)
     users = sorted(set(world.table["learner_key"].to_pylist()))
     ids = world.responses.item_ids

@@ -29,7 +29,7 @@ ENDS_WITHIN_S = 10.0
 """Limit for a cancelled job that would sleep for a minute. Spark kills its Python after two seconds."""
 
 
-class Interrupted(BaseException):
+class FakeInterrupt(BaseException):
     """Replaces Dagster's exception for an interrupt."""
 
 
@@ -59,12 +59,12 @@ def interrupt_at_work(spark: SparkSession) -> None:
 @pytest.mark.parametrize("fetch", ["toArrow", "collect", "count"])
 def test_an_interrupt_cancels_the_job_and_is_raised(spark: SparkSession, fetch: str) -> None:
     def interrupt(*_: object) -> None:
-        raise Interrupted
+        raise FakeInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         Thread(target=interrupt_at_work, args=(spark,)).start()
-        with pytest.raises(Interrupted), spark_jobs(spark, "sleeping"):
+        with pytest.raises(FakeInterrupt), spark_jobs(spark, "sleeping"):
             getattr(spark.range(2).mapInArrow(sleeps, "id long"), fetch)()
         assert signal.getsignal(signal.SIGINT) is interrupt
     finally:

@@ -41,7 +41,7 @@ from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from services.theta_client import AttemptsNotSent, AttemptSpool, send_attempts
 from tests.testbed.stack_harness import ROOT, Harness, running_stack, wait_for
-from tests.testbed.theta_load import PATH, TOKEN, Log, Taken, compare, load_log
+from tests.testbed.theta_load import PATH, TOKEN, Log, ReturnedTheta, compare, load_log
 
 PORT = 18_431
 RATE = 200
@@ -104,7 +104,7 @@ class Exams:
                 assert {one["result"] for one in results} <= {"accepted", "duplicate"}, results
                 return
 
-    def theta(self, user: str) -> Taken | None:
+    def theta(self, user: str) -> ReturnedTheta | None:
         at_least = self.log.n_answers(user) + self.by_learner[user]
         began = time.perf_counter()
         try:
@@ -123,7 +123,7 @@ class Exams:
             return None
         self.theta_s.append(time.perf_counter() - began)
         content = answer.json()
-        taken = Taken(user, 1000 * self.theta_s[-1], content["theta"], content["n_items"], at_least)
+        taken = ReturnedTheta(user, 1000 * self.theta_s[-1], content["theta"], content["n_items"], at_least)
         assert taken.n_items >= at_least, f"{taken} leaves out answers"
         self.counts["θ answered"] += 1
         return taken

@@ -81,7 +81,7 @@ class Kill:
 
 
 @dataclass
-class Asked:
+class BackfillRequests:
     """Backfills that the analyst requested.
 
     Attributes:
@@ -102,14 +102,14 @@ class Asked:
 
 def kill_while_backfilling(
     stack: Harness, months: Sequence[str], kills: int, rng: random.Random, pause: tuple[float, float]
-) -> tuple[list[Kill], Asked]:
+) -> tuple[list[Kill], BackfillRequests]:
     """Request a backfill and kill processes `kills` times.
 
     After a backfill, the analyst requests months that are not green, or all months if it ends before the last kill.
     Pauses between kills are uniform in `pause`, in seconds. Returns after the last kill; runs may still be in progress.
     """
     made: list[Kill] = []
-    requests = Asked()
+    requests = BackfillRequests()
     backfill = ask(stack, requests, months)
     while len(made) < kills:
         time.sleep(rng.uniform(*pause))
@@ -126,7 +126,7 @@ def kill_while_backfilling(
     return made, requests
 
 
-def until_whole(stack: Harness, months: Sequence[str], requests: Asked, timeout: float) -> None:
+def until_whole(stack: Harness, months: Sequence[str], requests: BackfillRequests, timeout: float) -> None:
     """Wait for the backfill, and request months that `irt status` does not show as green, until all are green."""
     deadline = time.monotonic() + timeout
     while True:
@@ -138,7 +138,7 @@ def until_whole(stack: Harness, months: Sequence[str], requests: Asked, timeout:
         ask(stack, requests, remaining)
 
 
-def ask(stack: Harness, requests: Asked, months: Sequence[str]) -> str:
+def ask(stack: Harness, requests: BackfillRequests, months: Sequence[str]) -> str:
     """Request a backfill of these months as soon as the webserver has loaded the assets again. Returns its id."""
 
     def attempt() -> str | None:
@@ -163,7 +163,7 @@ def status(stack: Harness, backfill: str) -> str:
     return str(found.status.value)
 
 
-def unfinished(stack: Harness, months: Sequence[str], requests: Asked) -> list[str]:
+def unfinished(stack: Harness, months: Sequence[str], requests: BackfillRequests) -> list[str]:
     """Months that are not green once no run is in progress and the sensors have requested all follow-up runs.
 
     They are added to `asked`.

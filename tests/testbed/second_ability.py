@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MonthResults:
     """Results of the three months.
 
     Attributes:
@@ -48,7 +48,7 @@ class Judged:
     found: float
 
     @classmethod
-    def of(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> Judged:
+    def from_months(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> MonthResults:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
         linkings = [link(month, anchors, limits=LOOSE) for month in months]
         frozen = with_errors_of(anchors, origin)
@@ -62,7 +62,7 @@ class Judged:
         return cls(tuple(map(disagree, linkings)), flagged, float(np.isin(moved, third.flagged).mean()))
 
 
-def simulate(row: Row, seed: list[int]) -> Judged:
+def simulate(row: Row, seed: list[int]) -> MonthResults:
     rng = np.random.default_rng(seed)
     bank = Bank.draw(rng)
     moved = rng.choice(ANCHORS, MOVED, replace=False)
@@ -75,4 +75,4 @@ def simulate(row: Row, seed: list[int]) -> Judged:
         for one in (bank, bank, replace(bank, b=harder))
     ]
     origin, *fits = (fit_shape(window)[0] for window in (before, *months))
-    return Judged.of(origin, fits, [bank.ids[j] for j in moved])
+    return MonthResults.from_months(origin, fits, [bank.ids[j] for j in moved])

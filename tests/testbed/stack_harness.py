@@ -123,7 +123,7 @@ class Harness:
             "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", {"id": run_id}
         )["terminateRun"]["__typename"]
 
-    def looked_at_its_queue(self, times: int = 2) -> None:
+    def wait_for_queue_polls(self, times: int = 2) -> None:
         """Wait until the daemon has gone through its non-empty queue `times` times."""
         log = self.stack.logs / "daemon.log"
 

@@ -59,7 +59,7 @@ def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> I
     platform.make(*platform.months)
     stack = platform.stack
     for month in (first, last):
-        assert platform.beside_the_browser(run_job, DRIFT_JOB, month)
+        assert platform.run_in_thread(run_job, DRIFT_JOB, month)
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
     with stack.database.connect() as connection:
         waiting = next(p for p in waiting_proposals(connection) if p.window == last)

@@ -129,7 +129,7 @@ def test_errors_of_the_program_have_no_explanation() -> None:
     assert explain(FileNotFoundError(2, "No such file")) is None
 
 
-class OfAnotherDriver(psycopg2.OperationalError):
+class ForeignDriverError(psycopg2.OperationalError):
     """An error of psycopg2, whose `pgcode` is None if the connection is lost."""
 
     pgcode: str | None = None
@@ -138,7 +138,7 @@ class OfAnotherDriver(psycopg2.OperationalError):
 def test_errors_of_dagsters_storage_are_classified_like_errors_of_our_database() -> None:
     """Dagster uses psycopg2, whose lost connections were once not retried."""
     lost, refused_it, deadlock = (
-        OfAnotherDriver(words)
+        ForeignDriverError(words)
         for words in ("server closed the connection unexpectedly", 'database "bank" does not exist', "deadlock")
     )
     deadlock.pgcode = "40P01"

@@ -59,7 +59,7 @@ class Machine:
         return ran.returncode, ran.stdout
 
     @property
-    def asked(self) -> list[str]:
+    def logged_calls(self) -> list[str]:
         return self.log.read_text().splitlines()
 
     @property
@@ -70,7 +70,7 @@ class Machine:
         """Install, and return status, output and calls as text, with a unit per line and without this run's paths."""
         status, output = self.install(*arguments, release=release, fails=fails)
         current = self.current if (self.root / "opt/irt/current").exists() else "none"
-        lines = [f"exit status {status}, current release: {current}", output, "asked:", *self.asked]
+        lines = [f"exit status {status}, current release: {current}", output, "asked:", *self.logged_calls]
         text = "\n".join(lines).replace(str(self.houses[release]), "HOUSE").replace(str(self.root), "ROOT")
         return re.sub(r" (?=[\w@.-]+\.(?:service|timer|target)\b)", "\n  ", text)
 
@@ -198,7 +198,7 @@ def test_repeated_installation_unpacks_no_wheel_and_keeps_settings_and_drop_ins(
     before = machine.files()
     status, _ = machine.install()
     assert status == 0
-    assert not any(line.startswith("uv ") for line in machine.asked)
+    assert not any(line.startswith("uv ") for line in machine.logged_calls)
     assert machine.files() == before
     assert "IRT_THREADS=7" in file.read_text()
 
@@ -233,7 +233,7 @@ def test_upgrade_keeps_the_old_release_and_rollback_returns_to_that_release(mach
     assert (status, machine.current) == (0, RELEASES[1]), output
     assert (units / "irt-of-1.1.service").is_file()
     assert not (units / "irt-of-1.2.service").exists()
-    assert not any("db " in line for line in machine.asked)
+    assert not any("db " in line for line in machine.logged_calls)
 
 
 def test_uninstalling_keeps_settings_and_data_unless_purge_is_given(machine: Machine) -> None:

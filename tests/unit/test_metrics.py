@@ -57,7 +57,7 @@ LABELS = {
 METRIC = re.compile(r"\b(?:irt_\w+|jwt_\w+|up|process_\w+)\b")
 
 
-class Away(Database):
+class LostDatabase(Database):
     """A database that does not respond, and counts connections."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]
-    database = Away()
+    database = LostDatabase()
     collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
     for seconds, n_reads in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
         now[0] = seconds

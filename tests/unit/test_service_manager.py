@@ -41,7 +41,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_manager, "TIMEOUT_S", patient(GIVEN_UP_S))
 
 
-class Ending(threading.Thread):
+class EndingThread(threading.Thread):
     """A thread that runs until its probe raises SystemExit."""
 
     def run(self) -> None:
@@ -55,7 +55,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         path = str(tmp_path / "notify")
         listening.bind(path if request.param == "a file" else f"\0{path}")
         listening.settimeout(patient(GIVEN_UP_S))
-        monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=Ending))
+        monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=EndingThread))
         monkeypatch.setenv("NOTIFY_SOCKET", path if request.param == "a file" else f"@{path}")
         yield listening
 
@@ -183,7 +183,7 @@ def test_process_whose_main_thread_hangs_is_restarted_by_a_second_thread() -> No
     assert int(printed) == process.pid
 
 
-class Well(BaseHTTPRequestHandler):
+class HealthyHandler(BaseHTTPRequestHandler):
     """A handler that responds with 200 to every request."""
 
     def do_GET(self) -> None:
@@ -202,7 +202,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
         address_family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
 
     try:
-        server = Server((request.param, 0), Well)
+        server = Server((request.param, 0), HealthyHandler)
     except OSError as error:
         pytest.skip(f"this machine has no {request.param} ({error})")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -225,7 +225,7 @@ def test_service_is_probed_at_its_given_address(
 
 
 def test_probe_of_the_loopback_address_fails_if_a_service_listens_elsewhere() -> None:
-    with HTTPServer(("127.0.0.2", free_port()), Well) as server:
+    with HTTPServer(("127.0.0.2", free_port()), HealthyHandler) as server:
         settings = Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
 

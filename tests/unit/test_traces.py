@@ -125,12 +125,12 @@ def test_run_is_a_trace_with_a_span_for_each_step(
         ).resolve_job_def("nightly")
         result = job.execute_in_process(partition_key="2026-09-01", instance=instance, raise_on_error=False)
     traces.stop()
-    run, fit, failed = (received.named(name) for name in ("run nightly", "calibrated", "broken"))
+    run, fit, failed = (received.span_named(name) for name in ("run nightly", "calibrated", "broken"))
     assert {span.service for span in received.spans} == {"irt-run"}
     assert run.attributes == {"run_id": result.run_id, "job": "nightly", "partition": "2026-09-01"}
     assert (fit.attributes, fit.failed) == ({"step": "calibrated", "asset": "fit, quality"}, False)
     assert (failed.attributes, failed.failed, run.failed) == ({"step": "broken"}, True, True)
-    assert sorted(span.name for span in received.below(run)) == ["broken", "calibrated"]
+    assert sorted(span.name for span in received.children_of(run)) == ["broken", "calibrated"]
     assert b"ann-7" not in b"".join(received.bodies)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (logged,) = [line for line in lines if line["message"] == "7 answers"]
@@ -139,7 +139,7 @@ def test_run_is_a_trace_with_a_span_for_each_step(
     assert failure["span_id"] == failed.span_id
 
 
-class Silent:
+class SilentExporter:
     """An exporter whose collector is unreachable while `away` is true."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Silent:
 def test_unreachable_collector_is_warned_of_once_and_retried_rarely(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = [0.0]
-    silent = Silent()
+    silent = SilentExporter()
     sending = Collector(silent, "http://collector:4317", clock=lambda: now[0])  # type: ignore[arg-type]
     for seconds, n_calls in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
         now[0] = seconds
