@@ -38,7 +38,7 @@ class ApiServer:
     answers: int = 0
     loses_answers: bool = False
     port: int = field(default_factory=free_port)
-    """Nobody else takes it during an outage."""
+    """Reserved during an outage."""
     _server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class ApiServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
-        """From now on nobody listens."""
+        """Stop listening."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -22,13 +22,13 @@ from tests.testbed.stack_harness import ROOT
 numbers = count(1)
 OURS = """SELECT count(*) FROM pg_stat_activity
           WHERE application_name = 'irt backup' AND datname = current_database()"""
-"""The sessions of pg_dump and pg_restore in the database that is asked: other tests have theirs on the same server."""
+"""The sessions of pg_dump and pg_restore in the current database. Other tests run theirs on the same server."""
 OURS_WAIT = f"{OURS} AND wait_event_type = 'Lock'"
 
 
 @contextmanager
 def empty_database(server: str, home: Path) -> Iterator[Settings]:
-    """Settings of an installation without anything in it."""
+    """Settings of an empty installation."""
     with rooms.copied(server, "template0", f"restored_{next(numbers)}", home) as settings:
         yield settings
 
@@ -45,7 +45,7 @@ def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[s
 
 
 def start_irt(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
-    """`irt` in a process of its own."""
+    """Start `irt` in a child process."""
     environment = {
         "PATH": os.environ["PATH"],
         "IRT_HOME": str(settings.irt_home),

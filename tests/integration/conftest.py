@@ -25,7 +25,7 @@ from tests.integration.sinks import HttpSink, http_sink
 
 @pytest.fixture
 def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> IrtOf:
-    """`irt(settings)` gives a command line in whose environment these settings are set."""
+    """`irt(settings)` returns a command line whose environment contains these settings."""
 
     def run_with(settings: Settings) -> Irt:
         monkeypatch.setenv("IRT_HOME", str(settings.irt_home))

@@ -1,4 +1,4 @@
-"""Dagster's page as it is served, behind our layer, and questions to it."""
+"""The Dagster UI as it is served, behind our layer, and requests to it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def http_sink() -> Iterator[HttpSink]:
 
 @dataclass
 class SmtpSink:
-    """Takes every mail, or refuses it where `refuse` is set."""
+    """Accepts every mail, or refuses it if `refuse` is set."""
 
     refuse: bool = False
     received: list[EmailMessage] = field(default_factory=list)

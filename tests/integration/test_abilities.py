@@ -83,7 +83,7 @@ def bank(database: Database) -> Database:
 
 
 def learners(database: Database, month: str = LATER) -> dict[str, int]:
-    """How many answers each learner's ability rests on."""
+    """Number of answers on which each learner's ability is based."""
     measure(database, month, f"run of {month}")
     return dict(stored_abilities(database, Month(month).end)["n_items"])
 

@@ -51,7 +51,7 @@ SOMEBODY = "SELECT min(user_id) FROM exam.exam_results WHERE created_at < '2026-
 
 @pytest.fixture
 def adopting(company: Company) -> Company:
-    """The documents' tables, and exams, items and learners in a schema of the company's; nothing of ours."""
+    """The documents' tables, and exams, items and learners in a schema of the company, without any of our tables."""
     made = company.settings(irt_db_schema="made", irt_dagster_schema="made_too")
     schema.upgrade(Database(made))
     rooms.load_small_world(Database(made))

@@ -50,7 +50,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class World:
-    """Two assets that break and checks that fail when they are told to, and the sensors that watch them."""
+    """Two assets that break and checks that fail on request, and the sensors that watch them."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance = settings, instance

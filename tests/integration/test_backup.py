@@ -1,4 +1,4 @@
-"""Backups: the drill, and every way in which a backup or a copy may be less than whole."""
+"""Backups: the drill, and every kind of incomplete backup or copy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ JUNE, JULY = rooms.MONTHS
 
 @pytest.fixture
 def copy(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of an installation without anything in it."""
+    """Settings of an empty installation."""
     with empty_database(postgres.start(), tmp_path / "copy") as settings:
         yield settings
 
@@ -307,7 +307,7 @@ def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: S
 
 
 def assert_refused(settings: Settings, folder: Path, failure: type[Exception], message: str) -> None:
-    """No backup is made for this reason, and nothing is left."""
+    """Assert that no backup is made, with this message, and that no file or row is left."""
     rows = rooms.rows(Database(settings), "SELECT count(*) FROM backup")
     with pytest.raises(failure, match=message):
         back_up(settings, folder)
@@ -342,7 +342,7 @@ def test_backup_into_an_unwritable_folder_names_the_folder(world: Settings, tmp_
 
 @contextmanager
 def held_table(settings: Settings) -> Iterator[None]:
-    """A migration is under way: pg_dump waits for its table."""
+    """A migration is in progress: pg_dump waits for its table."""
     with Database(settings).connect() as connection:
         connection.execute("LOCK TABLE learner")
         yield

@@ -55,7 +55,7 @@ WRITES = [USES["put"], USES["delete"]]
 
 
 def sparse(path: Path, mebibytes: int) -> Path:
-    """A file of zeros that takes no room."""
+    """A file of zeros that occupies no disk space."""
     with path.open("wb") as file:
         file.truncate(mebibytes * 2**20)
     return path
@@ -229,7 +229,7 @@ def at_last(request: Callable[[], T]) -> T:
 
 @dataclass
 class ScriptedAnswer:
-    """Gives each request the same answer, and keeps the headers it came with."""
+    """A server that sends the same response to each request, and records the request's headers."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -326,7 +326,7 @@ def test_write_requests_contain_no_acl(answers: ScriptedAnswer) -> None:
 
 @contextmanager
 def a_line_that_spoils(endpoint: str, sent: bytes, arrives: bytes) -> Iterator[str]:
-    """Passes everything on to `endpoint` and back, but `arrives` where `sent` was sent."""
+    """A proxy of `endpoint` that replaces the bytes `sent` by `arrives`."""
     port = int(endpoint.rpartition(":")[2])
 
     class Handler(socketserver.BaseRequestHandler):
@@ -477,7 +477,7 @@ def time_of_files(folder: Path) -> datetime:
 
 @contextmanager
 def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
+    """Run `code` with the variable `store`, the same store, in a child process, which is killed at the end."""
     made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
     begin = f"""from pathlib import Path
 from resources.files.object_store import BucketStore, FolderStore

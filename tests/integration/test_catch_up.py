@@ -60,7 +60,7 @@ BY_JOB = {plan.job: plan for plan in PLANS}
 
 
 class Graph:
-    """The real schedules over an instance; nothing of the graph is run."""
+    """The real schedules over an instance; no asset is computed."""
 
     settings = Settings(irt_first_month="2026-01", _env_file=None)
 
@@ -68,7 +68,7 @@ class Graph:
         self.defs, self.instance, self.database = defs, instance, database
 
     def tick(self, job: str, at: datetime) -> list[str]:
-        """The partitions that a tick asks for."""
+        """The partitions that a tick requests."""
         schedule = self.defs.resolve_schedule_def(BY_JOB[job].name)
         with (
             freeze_time(at),
@@ -108,7 +108,7 @@ def test_new_platform_requests_all_partitions_of_the_look_back(graph: Graph) -> 
 
 
 def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> None:
-    """The days up to Monday exist; Dagster itself gives a single tick for all missed ticks."""
+    """The days up to Monday exist; Dagster itself evaluates a single tick for all missed ticks."""
     graph.report_made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
     assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-14", "2026-07-15", "2026-07-16"]
     graph.report_made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
@@ -456,7 +456,8 @@ def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterIn
 
 
 def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
-    """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
+    """The run is in progress, as a user started it in the UI, or over, as this Job's first pod requested it before an
+    upgrade."""
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})

@@ -283,7 +283,7 @@ EASIER = 0.5
 
 
 def three_months(settings: Settings) -> None:
-    """A sound one, one whose anchors are all easier, and one of learners who are 1 SD better."""
+    """Add a sound month, a month whose anchors are all easier, and a month of learners who are 1 SD better."""
     database, rng = Database(settings), np.random.default_rng(11)
     a, b = np.exp(rng.normal(0.2, 0.2, ANCHORS + OTHERS)), rng.normal(0.2, 0.9, ANCHORS + OTHERS)
     easier = b - np.where(np.arange(b.size) < ANCHORS, EASIER, 0.0)

@@ -79,7 +79,7 @@ class Copies:
 
 @pytest.fixture
 def now() -> datetime:
-    """The time; while the test lasts the next day stays the soonest on which an item is retired."""
+    """Current time. Items are retired on the next day at the earliest, also if the test runs over midnight."""
     return not_before(30.0, timedelta(days=1) - MIN_LEAD_TIME, timedelta(0))
 
 

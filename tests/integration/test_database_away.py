@@ -1,4 +1,4 @@
-"""A database that can only be read, as after a failover, and one that goes away for a while."""
+"""A database that can only be read, as after a failover, and a database with an outage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_reading_commands_work_on_a_read_only_database_and_writing_commands_are_
 
 @pytest.fixture
 def lost_run(made_month: Settings) -> Database:
-    """A database with a run that is under way and whose worker is gone."""
+    """A database with a run in progress whose worker has died."""
     database = Database(made_month)
     rooms.run_sql(
         database, "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"

@@ -1,6 +1,6 @@
-"""`irt demo` as a newcomer runs it: a process of its own, an empty home, the embedded server.
+"""`irt demo` as a newcomer runs it: a separate process, an empty home, the embedded server.
 
-In CI a bare machine runs the whole demo (tests/bare); here the long tier looks at everything that it leaves.
+In CI a bare machine runs the whole demo (tests/bare); here the long tier checks all results.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""DIF of a month: the planted item is found between its groups and nowhere else, and attributes as bad as people keep
-them stop nothing."""
+"""DIF of a month: the planted item is detected between its groups only, and bad attributes cause no error."""
 
 from __future__ import annotations
 
@@ -56,8 +55,8 @@ Made = tuple[Truth, list[Row]]
 
 
 def analyse_month(settings: Settings) -> Made:
-    """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
-    scale asks about if nobody says otherwise."""
+    """One month of a world with an item that is harder for one language, calibrated. Returns the truth and the
+    rows of a scale's default attributes."""
     database, store = Database(settings), folder_store(settings)
     truth = load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
     initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
@@ -188,7 +187,7 @@ def test_dif_check_warns_of_the_item_and_does_not_block(
 
 
 def analysed_as_bad(settings: Settings) -> list[Row]:
-    """The rows of attributes as bad as people keep them, and of one that nobody has."""
+    """The rows of attributes of bad quality, and of an attribute without values."""
     database = Database(settings)
     for name, value in BAD.items():
         run_sql(
@@ -294,7 +293,7 @@ def test_drift_check_and_its_alert_name_the_drifted_items(
 def test_first_month_compares_only_the_anchors(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
-    """Everything else is first published at its end."""
+    """All other items are first published at its end."""
     settings, truth, _ = faulty
     compared = {
         item for (item,) in rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[:1])

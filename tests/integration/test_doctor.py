@@ -22,8 +22,7 @@ from tests.helpers.rooms import run_sql
 
 @pytest.fixture
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The only folder of programs that the doctor finds, without R if nothing is put into it: starting R takes
-    seconds."""
+    """The only folder in which the doctor finds programs. It is empty at first: R is absent, as it starts slowly."""
     return tmp_path_factory.mktemp("programs")
 
 

@@ -1,4 +1,4 @@
-"""The verification SQL of the requirement documents, word for word, on a database that lives today.
+"""The verification SQL of the requirement documents, word for word, on a database with data until today.
 
 The statements are read from the documents. The allowed values of every column are listed here, so that a statement
 with an unknown column fails.

@@ -1,4 +1,4 @@
-"""The embedded server starts wherever it can, is found by whoever asks, and lets nobody else in."""
+"""The embedded server starts on any machine, its processes find its address, and other users are refused."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def fresh(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def server(made: Path, fresh: EmbeddedPostgres) -> EmbeddedPostgres:
-    """A server that was made before: initdb takes seconds where the disk is busy."""
+    """A copy of a server that was made before, as initdb takes seconds on a busy disk."""
     subprocess.run(["cp", "-a", made, fresh.folder], check=True)
     return fresh
 
 
 def start_in_child(folder: Path, *through: str) -> str:
-    """The URL that another process got who started a server there."""
+    """Start a server in a child process. Returns the URL."""
     command = [*through, sys.executable, "-c", START, str(folder)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Erasing a learner: nothing of them is left anywhere, nothing else is lost, whenever it is interrupted."""
+"""Erasing a learner: no trace is left, and no other data is lost, also after interruptions."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def example(name: str) -> str:
 
 @pytest.fixture
 def exam_service(database: Database) -> Iterator[Database]:
-    """The database with the role of the page, which may insert into the log and nothing else."""
+    """The database with the role of the page, which may only insert into the log."""
     run_sql(database, f"DROP ROLE IF EXISTS {ROLE}")
     rights = example("rights")
     assert "exam_service" in rights

@@ -96,7 +96,7 @@ def contents(stack: Harness) -> dict[str, str]:
 
 @contextmanager
 def closed_gate(stack: Harness) -> Iterator[None]:
-    """Steps that write wait until the end of the block, or until the database is gone."""
+    """Steps that write wait until the end of the block, or until the database stops."""
     with psycopg.connect(stack.database.url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (GATE,))
         yield
@@ -213,7 +213,7 @@ def _answers(stack: Harness) -> bool:
 
 
 def calibrate(stack: Harness) -> subprocess.Popen[str]:
-    """`irt calibrate --here` of the month, in a process of its own."""
+    """Start `irt calibrate --here` of the month in a child process."""
     return subprocess.Popen(
         [sys.executable, "-m", "irt_assets.cli", "calibrate", "--here", "--month", MONTH],
         cwd=ROOT,
@@ -235,8 +235,8 @@ def test_calibrate_command_is_refused_while_the_ui_calibrates_the_month(stack: H
 
 
 def test_ui_run_waits_for_the_command_line_and_continues_after_a_kill(stack: Harness) -> None:
-    """The queue knows of runs that it did not start, and the daemon sees such a run's process die. Nothing that was
-    killed in the tests before is in the month's way either."""
+    """The queue counts runs that it did not start, and the daemon detects the death of such a run's process. Processes
+    killed by earlier tests do not block the month."""
     with closed_gate(stack):
         with calibrate(stack) as killed:
             try:

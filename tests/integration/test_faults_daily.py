@@ -1,4 +1,4 @@
-"""The jobs of every day while the database restarts in the middle of their writes: retried, one result, nothing half.
+"""The jobs of every day while the database restarts in the middle of their writes: retried, with one complete result.
 
 A gate makes the moment certain, as in `test_faults`: a trigger on the table that a job writes waits for an advisory
 lock that the test holds. Dagster's own tables are in the same server, so it loses its connections too.
@@ -51,7 +51,7 @@ JOBS = {
 }
 """The table that a job writes, and a partition of it."""
 CHEAPEST = "aggregate_features_daily"
-"""The one in CI, as all are retried by the same code; the others in the long tier."""
+"""The job that CI tests, as the same code retries all jobs. The other jobs are in the long tier."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 OF_THE_ATTEMPT = [
     "computed_at",

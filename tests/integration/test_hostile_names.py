@@ -1,4 +1,4 @@
-"""Items, learners, topics and a scale named by somebody who means harm: every file that is made of them is opened."""
+"""Items, learners, topics and a scale with malicious names, in every file that contains them."""
 
 from __future__ import annotations
 

@@ -657,7 +657,7 @@ def test_choices_of_a_matrix_are_stored_with_the_key(database: Database, importe
 def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """`irt fit`, posts and pulls could; a file was told to leave the key out, or that it needs the column correct."""
+    """`irt fit`, posts and pulls could do this, but an import used to demand a column correct or no key."""
     key, log = tmp_path / "key.csv", tmp_path / "log.csv"
     key.write_text("item,key\nq1,a\n")
     at = "2026-07-01T12:00:00Z"

@@ -233,7 +233,7 @@ def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
 # Published items that a month could not estimate: tested by proportion correct, or named with the reason.
 
 FEW_ANSWERS = 80
-"""Answers that are left of an item; a fit of the small world wants 120."""
+"""Number of answers to an item. A fit of the small world requires 120."""
 
 
 class Gaps(NamedTuple):

@@ -179,7 +179,7 @@ many_casual_learners = sql(
               (array_agg(item_id ORDER BY item_id))[1 + n %% count(*)], true
        FROM generate_series(1, 3000) n CROSS JOIN question GROUP BY n"""
 )
-"""3000 of them with one answer each, spread over the bank: nobody then sees a third of it."""
+"""Plant 3000 learners with one answer each, spread over the bank, so that no item is seen by a third of learners."""
 
 
 def stored_statistics(path: str, value: str) -> Callable[[World], None]:
@@ -227,7 +227,8 @@ JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 
 
 def judged_months(world: World) -> None:
-    """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which nobody decided on yet."""
+    """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which
+    awaits a decision."""
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
     world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in FOLLOWING}
     world.sql(

@@ -76,7 +76,7 @@ def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def parquet(log: Settings) -> Run:
-    """DuckDB over the Parquet snapshots of every month, with the bank and the learners beside them."""
+    """DuckDB over the Parquet snapshots of every month, with the bank and the learners."""
     database, store = Database(log), folder_store(log)
     months = sorted({a["completed_at"].strftime("%Y-%m") for a in WORLD.attempts})
     files = [str(store.root / take_snapshot(database, store, month, "run")[0].uri) for month in months]

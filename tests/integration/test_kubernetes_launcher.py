@@ -53,7 +53,7 @@ def monthly_calibration() -> None:
 
 @dataclass
 class Cluster:
-    """A daemon's queue and monitor, on an instance of their own, and the API server."""
+    """A daemon's queue and monitor on a separate instance, and the API server."""
 
     api: ApiServer
     instance: dg.DagsterInstance

@@ -1,4 +1,4 @@
-"""Runs and their workers, on a graph of sleepers: no run stays "started" when its worker is gone."""
+"""Runs and their workers, on a graph of sleepers: no run stays "started" after the death of its worker."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stack(
 
 
 def sleeping(stack: Harness, month: str) -> str:
-    """A run under way; a server that the test before killed may still be on its way back."""
+    """Start a run. A server that an earlier test killed may still be restarting."""
     run_id = stack.launch_when_up("toy_job", month, **SECONDS)
     stack.step_started(run_id, "sleeper")
     return run_id
@@ -82,7 +82,7 @@ def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victim
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
 def test_worker_can_be_stopped_after_its_code_server_has_died(stack: Harness) -> None:
-    """The new code server does not know the run, so Dagster's launcher would only wait and lose the worker."""
+    """The new code server has no record of the run, so Dagster's launcher would only wait and lose the worker."""
     run_id = sleeping(stack, "2026-05")
     worker = stack.worker(run_id)
     old = stack.kill(stack.server("code server"))
@@ -240,7 +240,7 @@ def test_worker_is_identified_by_host_boot_process_id_and_start_time(stack: Harn
 MONTH = "2026-06"
 JOB = defs.resolve_job_def("toy_job")
 ENDED = 2**22 + 1
-"""No kernel gives this process id."""
+"""A process id above the kernel's limit."""
 
 
 class Runs:
@@ -250,7 +250,7 @@ class Runs:
         self.instance = instance
 
     def start_elsewhere(self, **worker: object) -> str:
-        """A run that an `irt` in another terminal executes; `worker` says where."""
+        """A run that `irt` in another terminal executes; `worker` contains its host and process."""
         record = json.loads(own_worker_tags()[WORKER_TAG]) | worker
         run = self.instance.create_run_for_job(
             JOB, tags={PARTITION_TAG: MONTH, WORKER_TAG: json.dumps(record), MAX_RETRIES_TAG: "0"}
@@ -437,7 +437,7 @@ def test_a_permanent_failure_is_tried_once(error: Exception, monkeypatch: pytest
 
 @pytest.fixture
 def guarded(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a server that wants the password of the role `guarded`, without one."""
+    """The URL, without a password, of a server that requires the password of the role `guarded`."""
     url = postgres.start()
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")

@@ -93,8 +93,8 @@ def test_published_parameters_equal_the_linked_fit(months: Database) -> None:
 
 
 def test_month_calibrated_before_an_earlier_month_has_bit_identical_numbers(world: Settings, months: Database) -> None:
-    """Constants and items come from its fit and the frozen anchors alone, whatever was published when it was linked.
-    Without fit statistics: a process that compiles their loops rounds them otherwise than one that loads them."""
+    """Constants and items depend only on the month's fit and the frozen anchors, and not on publications at the time
+    of linking. Fit statistics are excluded: compiled and loaded loops round differently."""
     numbers = """SELECT model_spec->>'linking_constants', item_id, (params - 'fit')::text
                  FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id)
                  WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL ORDER BY item_id"""
@@ -193,7 +193,7 @@ def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(w
 
 
 def second_scale(database: Database, scores: np.ndarray, *, anchors: bool, start: int = 0) -> None:
-    """Items o00, o01, … on a scale `other`, answered by learners of their own."""
+    """Items o00, o01, … on a scale `other`, answered by other learners."""
     items = [f"o{start + j:02d}" for j in range(scores.shape[1])]
     irt = {"a": 1.0, "b": 0.0, "a_se": 0.1, "b_se": 0.1} if anchors else None
     add_items(database, dict.fromkeys(items, irt), "other")
@@ -280,7 +280,7 @@ def prepare(
 
 
 def failure_of_month(settings: Settings) -> str:
-    """The sentence with which the month fails; nothing of it may be in the ledger."""
+    """Message with which the month fails. Also asserts that the ledger has no rows of the month."""
     with pytest.raises(PermanentFailure) as failed:
         calibrate(settings)
     assert publish_month(Database(settings), folder_store(settings), MONTH, (), None)[SCALE][MONTH].state == "held"

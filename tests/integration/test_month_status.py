@@ -163,7 +163,7 @@ def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pyt
 
 @pytest.fixture
 def own_graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path: Path) -> Iterator[Graph]:
-    """One in which a test may make the later month: for the others it is missing, in whatever order they run."""
+    """A graph in which a test may make the later month, which is missing in other tests."""
     with graph_after_first_month(postgres, tmp_path) as graph:
         yield graph
 
@@ -583,7 +583,7 @@ def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
 
 
 def month_before_trial(own_graph: Graph) -> TrialResult:
-    """The month as a trial of the rules that it has finds it before it begins."""
+    """State of the month before a trial of its present rules."""
     make = partial(build, settings=own_graph.settings)
     return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before
 

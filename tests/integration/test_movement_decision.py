@@ -1,4 +1,4 @@
-"""How abilities of a scale move is decided from a month on, and makes nothing stale but abilities from then on."""
+"""The movement of a scale's abilities is decided from a month on, and makes only abilities from then on stale."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SIGNED = ("--by", "Ann", "--reason", "learners learn")
 
 @pytest.fixture
 def measured(database: Database) -> Database:
-    """Two months of a learner, measured; nothing was calibrated."""
+    """Two months of a learner, measured without a calibration."""
     add_items(database, {f"i{k}": {"a": 1.0, "b": k - 2.0, "a_se": 0.1, "b_se": 0.1} for k in range(5)})
     initialise(database, SCALE, first_month="2026-01")
     days = (datetime(2026, 6, 5, tzinfo=UTC), datetime(2026, 6, 25, tzinfo=UTC), datetime(2026, 7, 20, tzinfo=UTC))
@@ -204,9 +204,9 @@ END = Month(MONTH).end
 WEEKS, ANSWERS = 28, 6
 B = np.linspace(-1.5, 1.5, WEEKS * ANSWERS)
 ITEMS = {f"i{k:03d}": {"a": 1.3, "b": float(b), "a_se": 0.1, "b_se": 0.1} for k, b in enumerate(B)}
-"""So many that nobody meets one again: a later answer would not count."""
+"""The items, so many that no learner meets an item twice, as a second answer would not count."""
 WALK = 0.2**2
-"""A week: so large that 320 learners show it."""
+"""Variance of a week, large enough to be estimated from 320 learners."""
 
 
 def auto(database: Database) -> None:

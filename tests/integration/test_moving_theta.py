@@ -98,8 +98,8 @@ def test_month_night_api_and_learner_report_have_equal_theta(published: Settings
     ],
 )
 def test_answers_count_from_the_first_day_of_a_month_on(world: Settings, end: datetime, start: datetime) -> None:
-    """The window that ends as a month begins is that month's; the answer a microsecond before the start does not
-    count, and the one at the start does."""
+    """A window that ends at the start of a month is the window of that month. An answer at the start of the window
+    counts, and an answer a microsecond earlier does not."""
     database, before = Database(world), start - timedelta(microseconds=1)
     items = published_items(database)
     add_attempts(database, [attempt("w", items[0], before), attempt("w", items[1], start)])

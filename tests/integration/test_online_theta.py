@@ -175,7 +175,7 @@ def delete(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def go_on_after_midnight(database: Database, user: str, items: Sequence[str]) -> None:
-    """The exam of the evening, whose last item was left blank, goes on: the blank is an omission."""
+    """Continue the evening's exam, whose last item was left blank: the blank becomes an omission."""
     after = MIDNIGHT + timedelta(minutes=5)
     add_attempts(database, [attempt(user, items[7], after, session_id=f"exam {user}", form_id="f", position=9)])
 

@@ -185,7 +185,7 @@ def test_anchors_of_a_second_scale_are_unchanged(database: Database) -> None:
 
 @pytest.fixture
 def answered(database: Database) -> Database:
-    """400 learners on 12 items in January; nobody fails item all, hardly anyone saw item few."""
+    """400 learners on 12 items in January. All answers to item all are right, and item few has few answers."""
     rng = np.random.default_rng(5)
     a, b = rng.uniform(0.8, 1.6, 12), np.linspace(-1.5, 1.5, 12)
     scores = np.column_stack([model_scores(rng.normal(size=400), a, b, rng), np.ones(400), np.full(400, np.nan)])
@@ -291,7 +291,7 @@ def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
 
 
 class WatchfulEngine(EmEngine):
-    """Sees, while it fits, who holds a transaction open; and does something in the meantime."""
+    """An engine that records open transactions while it fits, and then calls a function."""
 
     def __init__(self, database: Database, meanwhile: Callable[[], Any] = lambda: None) -> None:
         super().__init__(1)

@@ -1,4 +1,4 @@
-"""The platform beside a company's own tables: one schema, roles without more rights than they need, nothing touched."""
+"""The platform next to a company's own tables: one schema, roles with minimal rights, and unchanged tables."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ROLES = {name: f"their_{name}_{WORKER}" for name in ("owner", "service", "reader
 
 @dataclass
 class Company:
-    """A database of its own, with tables by our names, and the addresses of roles there."""
+    """A separate database, with tables by our names, and the addresses of its roles."""
 
     server: str
     name: str
@@ -89,7 +89,7 @@ class Company:
             return connection.execute(query.encode()).fetchall()
 
     def dump(self, *without: str) -> bytes:
-        """Everything in the database but these schemas."""
+        """A dump of the database without these schemas."""
         with psycopg.connect(self.url()) as connection:
             program = programs.program_for("pg_dump", connection.info.server_version // 10000)
         left_out = [f"--exclude-schema={name}" for name in without]
@@ -117,7 +117,7 @@ def made_database(server: str, name: str, home: Path) -> Iterator[Company]:
 
 @pytest.fixture
 def company(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Company]:
-    """A database with the documents' tables in `public`, in which nothing of ours is yet."""
+    """A database with the documents' tables in `public`, and without our schema."""
     with made_database(postgres.start(), f"seedtest_{WORKER}", tmp_path / "irt") as company:
         company.run(THEIRS)
         yield company

@@ -1,4 +1,4 @@
-"""The ledger: written in month order, whatever the order in which months are calibrated."""
+"""The ledger: written in month order, for any order of calibrations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TIMES = {month: Month(month).end for month in (JAN, FEB, MAR, APR, MAY)}
 
 @pytest.fixture
 def ledger(database: Database) -> Database:
-    """A scale whose three anchors are published from January on, and nothing else."""
+    """A scale with only its three anchors published, from January on."""
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
     add_items(database, dict.fromkeys(["J", "F", "M", "A", "Y", "always", "held"]))
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
@@ -45,7 +45,7 @@ def ledger(database: Database) -> Database:
 def link(ledger: Database, store: FolderStore, month: str, *, red: bool = False, shift: float = 0.0) -> str:
     """The month's linked fit: the anchors, an item of all months and one that is new in this month.
 
-    Every number tells its month: b is the month's number, plus `shift`.
+    Every number identifies its month: b is the month's number, plus `shift`.
     """
     number = int(month[-2:]) / 10 + shift
     new = {JAN: "J", FEB: "F", MAR: "M", APR: "A", MAY: "Y"}[month]
@@ -105,7 +105,7 @@ def clear(ledger: Database) -> None:
 # -- order -------------------------------------------------------------------------------------------
 
 RED, MISSING = FEB, APR
-"""February's anchors disagree; April has no answers, so its run fails at once and leaves nothing."""
+"""February's anchors disagree. April has no answers, so its run fails immediately and stores no rows."""
 
 
 class Backfill:
@@ -177,7 +177,7 @@ def test_backfill_leaves_the_same_ledger_in_every_order_of_months(
 def test_runs_at_the_same_time_leave_the_same_ledger(
     in_order: tuple[Any, ...], ledger: Database, store: FolderStore
 ) -> None:
-    """The three moments of the runs shuffled into each other: who publishes may see others under way."""
+    """The three moments of the runs are interleaved, so a publishing run may see other runs in progress."""
     for seed in range(8):
         clear(ledger)
         backfill = Backfill(ledger, store)

@@ -263,7 +263,7 @@ def test_file_of_sources_is_refused_if_readable_by_further_users(
 
 
 def _die_at_call(settings: Settings, step: str, nth: int) -> None:
-    """In a process of its own: pull, or compare, and die by SIGKILL at the nth call of a function, which is done."""
+    """Pull or compare, in a child process, and die by SIGKILL after the nth call of a function."""
     module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[step]
     calls, real = 0, getattr(module, name)
 

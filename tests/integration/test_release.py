@@ -859,7 +859,7 @@ def test_item_passes_the_check_if_a_later_month_contradicts_its_proposal(bank: D
 def test_item_passes_the_check_of_earlier_months_if_a_later_value_was_accepted(
     drifted: Database, store: FolderStore
 ) -> None:
-    """February runs again after the decision on March, when nobody can act on February's drift any more."""
+    """February runs again after the decision on March, when February's drift can no longer be decided on."""
     accept(drifted, Reference(MAR, "moved"))
     assert settled_values(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
     assert evaluate(FAR, drifted, store, FEB).passed

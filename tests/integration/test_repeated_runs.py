@@ -1,4 +1,4 @@
-"""Runs whose workers were killed: the daemon repeats them, and until it has, nobody else steps in."""
+"""Runs whose workers were killed: the daemon repeats them, and until then no other process does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BOTH = job_of(rows_of_month, abilities_of_month)
 
 
 class KilledRuns:
-    """A run that the monitor failed because its worker was gone, on an instance as the servers have it."""
+    """Runs that the monitor failed because their workers had died, on an instance like the servers'."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)

@@ -100,7 +100,7 @@ def test_every_file_is_read_within_four_weeks_and_the_newest_week_every_day(
 
 
 class WatchfulFolder(FolderStore):
-    """Sees, while a file is read, who holds a transaction open."""
+    """A store that records open transactions while a file is read."""
 
     database: Database
     open: list[tuple[Any, ...]]

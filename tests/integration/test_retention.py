@@ -437,7 +437,7 @@ SUPERSEDED, STAY = "runs that were superseded or failed", "output of old runs th
 
 @dg.asset(partitions_def=MONTHS)
 def month() -> None:
-    """Fails if its run's tag says so."""
+    """Fail if the run's tag demands it."""
     if "fails" in dg.AssetExecutionContext.get().run.tags:
         raise ValueError("as wanted")
 

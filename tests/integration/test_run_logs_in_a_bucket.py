@@ -1,4 +1,4 @@
-"""Output of a run's pod, shown by the page from a bucket, whatever disk it was printed on."""
+"""Output of a run's pod, shown by the Dagster UI from a bucket after the pod's disk is lost."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class LateStack:
         return [day for day in DAYS.back(now, 14) if day >= DAYS.back(self.started, DAYS_MISSED)[0]]
 
     def clocks(self) -> tuple[datetime, datetime]:
-        """When it started, and now: a tick was at one of them or between."""
+        """Time of the start, and the current time. All ticks are between them."""
         return self.started, datetime.now(UTC)
 
 

@@ -45,7 +45,7 @@ from tests.testbed.partitions import ensure_month_partitions
 REPOSITORY = Path(__file__).parents[2]
 (SCHEMA_FILE,) = VERSIONS.glob("*.sql")
 RELEASE = COMMIT_OF_FIRST_SCHEMA
-"""A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
+"""A commit of main whose code works on the newest schema. Replace it once a schema no longer supports it."""
 
 SCHEMA = (
     "requirements.lock",
@@ -89,7 +89,7 @@ PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se"
 
 
 def catalog(database: Database) -> set[tuple[object, ...]]:
-    """All that the server knows of the schema, comments too; the log's partitions come with its rows and the clock."""
+    """Rows of the server's catalog, with comments, without the log's partitions, which depend on the clock."""
     with database.connect() as connection:
         found = [row for query in CATALOG for row in connection.execute(query.encode()).fetchall()]
     others = (VERSION_TABLE, "response_log_2", "attempt_verdict_2")
@@ -153,7 +153,7 @@ def test_registry_as_sql_creates_the_same_schema_as_the_migrations(database: Dat
 
 @pytest.mark.on_change(*SCHEMA)
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
-    """The one that comes first on the role's search path gets everything, and the triggers find it from anywhere."""
+    """The first schema on the role's search path gets all objects, and triggers find it from any search path."""
     with database.connect() as connection:
         connection.execute('DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA "Five\'s own"')
         connection.execute(f'ALTER DATABASE {connection.info.dbname} SET search_path = "Five\'s own"'.encode())
@@ -202,7 +202,8 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of RELEASE. A clone without its history fetches that commit; where that fails, a skip says why."""
+    """The files of RELEASE. A clone without its history fetches that commit. If that fails, the
+    test is skipped with the reason."""
 
     def git(*words: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=False)
@@ -222,7 +223,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
-    """`earlier(settings)` gives the command line of RELEASE, in the present environment; it returns the output."""
+    """`earlier(settings)` returns a function that runs a command of RELEASE in the present environment."""
 
     def of(settings: Settings) -> Callable[..., str]:
         environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
@@ -544,7 +545,7 @@ def test_creating_a_partition_does_not_block_readers_and_writers(database: Datab
 
 
 def test_dagsters_storage_shares_the_database(database: Database) -> None:
-    """Dagster keeps its own alembic_version, in a schema of its own: neither disturbs the other."""
+    """Dagster has a separate alembic_version, in a separate schema, so the two do not interfere."""
     from dagster_postgres import DagsterPostgresStorage
 
     storage = DagsterPostgresStorage(database.dagster_url, should_autocreate_tables=True)

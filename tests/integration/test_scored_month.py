@@ -43,7 +43,7 @@ MONTH = "2026-01"
 END, NEXT = Month(MONTH).end, "2026-02"
 LEARNERS = 600
 MOST = {**{f"A{k}": 1 for k in range(6)}, "P": 3, "N": 1, "S2": 2, "S3": 3, "G": 2, "T": 3}
-"""Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; nobody gets the 3 points of T."""
+"""Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; no learner gets the 3 points of T."""
 STEPS = {
     "P": [0, 0.3, 0.2, 0],
     "S2": [0, 0.5, 0],
@@ -273,8 +273,7 @@ def test_unobserved_score_counts_as_the_nearest_lower_score(month: World) -> Non
 
 
 def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_requests(month: World) -> None:
-    """T, of which somebody gets 3 points now, is in the night on the bank's scale with the curve that it was made
-    with."""
+    """The night's curve of item T, in which learners get 3 points now, is the simulated curve on the bank's scale."""
     database, end = month.database, Month(NEXT).end
     steps = {"T": [0, 0.3, 0.1, 0], "G": [0, 0.1, 0]}
     add_group_answers(database, draw_scores(13, **steps), END + timedelta(days=4), "v")

@@ -1,4 +1,4 @@
-"""The page as it is served: Dagster's own application behind our layer, and reports from a real database and store."""
+"""The Dagster UI as it is served: Dagster's application behind our layer, and reports from a database and store."""
 
 from __future__ import annotations
 
