@@ -188,8 +188,10 @@ class Surroundings:
                 named = source[kind]
                 name = named.get("name") or named["secretName"]
                 values = self._values(folder, name, optional=named.get("optional", False))
-                wanted = {each["key"]: each["path"] for each in named.get("items", ())} or {key: key for key in values}
-                return {path: values[key] for key, path in wanted.items() if key in values}
+                expected = {each["key"]: each["path"] for each in named.get("items", ())} or {
+                    key: key for key in values
+                }
+                return {path: values[key] for key, path in expected.items() if key in values}
         return {}
 
 

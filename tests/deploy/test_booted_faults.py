@@ -336,7 +336,7 @@ def test_r_service_measures_abilities_and_restarts_after_a_kill_or_a_hang(machin
     write(machine, f"R_IRT_INTERNAL_TOKEN={R_TOKEN}\nR_IRT_MEMORY_MIB=4096\n", file="/etc/irt/irt-r.env")
     machine.must("systemctl", "restart", R_SERVICE)
     two_abilities(machine)
-    for signal, why in (("KILL", "signal"), ("STOP", "watchdog")):
+    for signal, reason in (("KILL", "signal"), ("STOP", "watchdog")):
         began = now(machine)
         restarts = int(machine.shows(R_SERVICE, "NRestarts"))
         machine.must("systemctl", "kill", "-s", signal, "--kill-whom=main", R_SERVICE)
@@ -349,7 +349,7 @@ def test_r_service_measures_abilities_and_restarts_after_a_kill_or_a_hang(machin
             "its next start",
         )
         print(f"{signal}: back after {took:.0f} s")
-        assert f"Failed with result '{why}'" in log_of_unit(machine, R_SERVICE, began)
+        assert f"Failed with result '{reason}'" in log_of_unit(machine, R_SERVICE, began)
         two_abilities(machine)
     level = re.search(
         r"exposure level for irt-r.service: (\d+\.\d)", machine.must("systemd-analyze", "security", R_SERVICE)

@@ -95,16 +95,16 @@ class Platform:
     def until_ready(self, changed: Callable[[dict[str, Any]], bool] = bool, *servers: str) -> dict[str, float]:
         """Seconds until each of `servers` (default: all) has a ready pod that has `changed`."""
         began, took = time.monotonic(), dict[str, float]()
-        wanted = set(servers or self.servers)
+        expected = set(servers or self.servers)
 
         def all_ready() -> bool:
-            for server in wanted - set(took):
+            for server in expected - set(took):
                 if any(changed(pod) and _ready(pod) for pod in self.pods(server)):
                     took[server] = round(time.monotonic() - began)
-            return set(took) == wanted
+            return set(took) == expected
 
         try:
-            self.cluster.wait(all_ready, READY_S, f"readiness of all of {sorted(wanted)}")
+            self.cluster.wait(all_ready, READY_S, f"readiness of all of {sorted(expected)}")
         except AssertionError:
             self.cluster.shell("kubectl -n seedtest get pods; kubectl -n seedtest describe pods | tail -n 150")
             raise

@@ -382,7 +382,7 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
 
 
 @pytest.mark.parametrize(
-    ("design", "options", "why"),
+    ("design", "options", "reason"),
     [
         ({"learners": 299}, {}, "299 learners answered on 8 days or more; 300 are needed"),
         ({"weeks": 25}, {}, "span 25 weeks; 26 are needed"),
@@ -391,9 +391,9 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
         ({}, {"order": 0.5, "growth_in_windows": None}, "cannot be judged"),
     ],
 )
-def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design, options, why):
+def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design, options, reason):
     moving = simulate_moving(Movement(), **design)
-    with pytest.raises(PsychometricsError, match=re.escape(why)):
+    with pytest.raises(PsychometricsError, match=re.escape(reason)):
         MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 

@@ -91,10 +91,10 @@ def spoiled_fit(engine):
 
 
 @pytest.mark.parametrize(
-    ("place", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
+    ("offset", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
 )
-def test_items_with_constant_answers_are_flagged_and_have_no_estimates(spoiled_fit, place, flag):
-    j = SOUND + place
+def test_items_with_constant_answers_are_flagged_and_have_no_estimates(spoiled_fit, offset, flag):
+    j = SOUND + offset
     assert spoiled_fit.flags[j] == (flag,)
     assert np.isnan([spoiled_fit.a[j], spoiled_fit.d[j], spoiled_fit.c[j], spoiled_fit.a_se[j]]).all()
 

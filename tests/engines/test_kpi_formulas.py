@@ -24,8 +24,8 @@ def compute_kpis(world: World, end: datetime = END) -> dict[str, dict[str, Any]]
     return dict(zip(frame["user_id"], frame["kpis"], strict=True))
 
 
-def assert_same(found: dict[str, Any], wanted: dict[str, Any], location: str) -> None:
-    for name, value in wanted.items():
+def assert_same(found: dict[str, Any], expected: dict[str, Any], location: str) -> None:
+    for name, value in expected.items():
         if name == "by_scale":
             assert found[name].keys() == value.keys(), location
             for scale in value:
@@ -47,12 +47,12 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any], location: str) ->
 )
 def test_kpis_of_every_learner_match_the_formulas(seed: int, end: datetime) -> None:
     world = random_world(seed, end=end)
-    found, wanted = compute_kpis(world, end), reference.kpis(world, end)
-    assert found.keys() == wanted.keys()
-    defined = {name: sum(record[name] is not None for record in wanted.values()) for name in RANGES}
+    found, expected = compute_kpis(world, end), reference.kpis(world, end)
+    assert found.keys() == expected.keys()
+    defined = {name: sum(record[name] is not None for record in expected.values()) for name in RANGES}
     assert all(n > 0 for n in defined.values()), defined
-    for user in wanted:
-        assert_same(found[user], wanted[user], user)
+    for user in expected:
+        assert_same(found[user], expected[user], user)
 
 
 @pytest.mark.parametrize("seed", [5, 6])

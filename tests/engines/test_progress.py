@@ -51,8 +51,8 @@ def test_improvement_matches_the_shrunk_difference_of_wle(guessing: float) -> No
         earlier = [row for row, new in zip(answered, recent[rows], strict=True) if not new]
         centre = wle(answered)
         variance = sum(1 / sum(curve(centre, *row[:3])[3] for row in part) for part in (later, earlier))
-        wanted = np.clip((wle(later) - wle(earlier)) * 0.25 / (0.25 + variance), -1, 1)
-        assert found[person] == pytest.approx(wanted, abs=1e-8)  # both solve θ to 1e-9 or better
+        expected = np.clip((wle(later) - wle(earlier)) * 0.25 / (0.25 + variance), -1, 1)
+        assert found[person] == pytest.approx(expected, abs=1e-8)  # both solve θ to 1e-9 or better
 
 
 def test_improvement_is_missing_if_a_window_has_no_information() -> None:

@@ -563,8 +563,8 @@ def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
     theta = Grid.spanning(241)
     weights, graded = np.exp(theta.log_weights()), GradedItems(items.a, items.b, items.t)
     for j, most in enumerate(items.max_scores):
-        item, away = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
-        one, other = (some.at_least(away, item)[:, : most + 1] for some in (items, graded))
+        item, distance = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
+        one, other = (some.at_least(distance, item)[:, : most + 1] for some in (items, graded))
         np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
         assert (np.abs(one - other).max() > 0.005) == (most == 3)  # with two scores, both are a 2PL
 

@@ -124,7 +124,7 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
     k2 = testlets.FLATTENED
     within = np.array([True, True, True, True, False])
     slope = np.where(within, a / np.sqrt(1 - k2 * (sd * a) ** 2), a)
-    place = b * a / slope * np.sqrt((1 + k2 * slope**2 * (1 + within * sd**2)) / (1 + k2 * a**2))
+    marginal_b = b * a / slope * np.sqrt((1 + k2 * slope**2 * (1 + within * sd**2)) / (1 + k2 * a**2))
     nodes, weight = abilities.nodes, np.exp(abilities.log_weights[0])
     gamma = np.linspace(-6, 6, 201)
     chance = np.exp(-(gamma**2) / 2) / np.exp(-(gamma**2) / 2).sum()
@@ -134,7 +134,7 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
         for q, theta in enumerate(nodes):
             given = 1.0
             for group in ([0, 2], [1, 3], [4]):
-                p = expit(slope[group] * (theta + sd * within[group] * gamma[:, None] - place[group]))
+                p = expit(slope[group] * (theta + sd * within[group] * gamma[:, None] - marginal_b[group]))
                 right = answered[group]
                 given *= chance @ np.where(np.isnan(right), 1.0, np.where(right == 1, p, 1 - p)).prod(axis=1)
             total[q] = weight[q] * given
@@ -153,7 +153,7 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "testlet_of", "why"),
+    ("row", "testlet_of", "reason"),
     [
         (Row(0.7), dict.fromkeys(IDS, "all"), "1 testlets with at least 2 fitted items are too few"),
         (Row(0.7), {i: i for i in IDS}, "0 testlets"),
@@ -161,11 +161,13 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
         (Row(0.7, learners=200), Row(0.7).testlets, "200 learners are too few: 300 are needed"),
     ],
 )
-def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, testlet_of: dict[str, str], why: str) -> None:
+def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(
+    row: Row, testlet_of: dict[str, str], reason: str
+) -> None:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(8))
     found = estimate_effect_sd(responses, fit_em(responses, threads=1), testlet_of, threads=1)
     assert (np.isnan(found.sd), found.as_dict()["sd"]) == (True, None)
-    assert why in found.why
+    assert reason in found.why
 
 
 def test_sd_of_effects_is_missing_if_learners_see_single_items_of_testlets() -> None:

@@ -51,9 +51,9 @@ class World:
         return cls(responses, groups, table)
 
 
-def assert_same(found: Calibration, wanted: Calibration) -> None:
+def assert_same(found: Calibration, expected: Calibration) -> None:
     for field in dataclasses.fields(Calibration):
-        one, other = getattr(found, field.name), getattr(wanted, field.name)
+        one, other = getattr(found, field.name), getattr(expected, field.name)
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other, err_msg=field.name)
         else:

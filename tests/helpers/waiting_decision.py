@@ -136,6 +136,6 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
     """Returns the message of a decision that must fail, and checks that it changes nothing."""
     before = decisions(bank), published_rows(bank)
-    why = refusal(decide, bank, *references, **others)
+    reason = refusal(decide, bank, *references, **others)
     assert (decisions(bank), published_rows(bank)) == before
-    return why
+    return reason

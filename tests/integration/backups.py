@@ -40,8 +40,8 @@ def back_up(settings: Settings, folder: Path) -> BackupResult:
 
 def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
     """The differences."""
-    place = FolderPlace(folder.parent)
-    return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
+    location = FolderPlace(folder.parent)
+    return restore_backup(settings, Database(settings), location, folder.name, verify=verify).differences
 
 
 def start_irt(settings: Settings, *words: object) -> subprocess.Popen[bytes]:

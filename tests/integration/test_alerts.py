@@ -134,7 +134,7 @@ def test_every_channel_receives_the_alert_in_its_own_format(
 
     path, hook = posted["hook"]
     assert path == "/hook/very-secret-path?key=topsecret"
-    wanted = {
+    expected = {
         "title": title,
         "type": "failure",
         "id": "irt-assets-production-1",
@@ -146,7 +146,7 @@ def test_every_channel_receives_the_alert_in_its_own_format(
         "link": link,
         "subjects": list(BAD_ITEMS.subjects[:10]),
     }
-    assert {name: hook[name] for name in wanted} == wanted
+    assert {name: hook[name] for name in expected} == expected
 
     assert {to for recipients in smtp.recipients for to in recipients} == {"ops@example.org", "head@example.org"}
     mail = smtp.received[0]

@@ -124,15 +124,17 @@ def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plan
 
 
 @pytest.mark.parametrize(
-    ("items", "month", "why"),
+    ("items", "month", "reason"),
     [
         (["nowhere"], LAST, "no anchors of scale default in 2026-07: nowhere"),
         ([], LAST, "none was named"),
         (["A01"], "July", "from a month on"),
     ],
 )
-def test_drop_of_an_invalid_anchor_or_month_is_refused(bank: Database, items: list[str], month: str, why: str) -> None:
-    with pytest.raises(PermanentFailure, match=why):
+def test_drop_of_an_invalid_anchor_or_month_is_refused(
+    bank: Database, items: list[str], month: str, reason: str
+) -> None:
+    with pytest.raises(PermanentFailure, match=reason):
         drop(bank, items, month)
     assert rows(bank, "SELECT max(version) FROM anchor_set") == [(1,)]
 

@@ -148,8 +148,8 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
         "/mnt/backups/irt-20261121T053000Z": made["address"],
         "2026-11": JULY,
     }
-    place, *files, restoring, calibrating = drill_of_the_page(instead)
-    assert place == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
+    location, *files, restoring, calibrating = drill_of_the_page(instead)
+    assert location == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
     for command in files:
         subprocess.run(command, check=True)
     restored = irt(copy)(*restoring[1:])
@@ -171,8 +171,8 @@ def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
     for page_value, own_value in instead.items():
         assert page_value in block
         block = block.replace(page_value, own_value)
-    place, *lines = logical_lines(block)
-    return [place.split(), *(words for line in lines for words in simple_commands(line))]
+    location, *lines = logical_lines(block)
+    return [location.split(), *(words for line in lines for words in simple_commands(line))]
 
 
 def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, copy: Settings, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, 
     )
     made = back_up(world, tmp_path / "backups")
     shutil.copytree(world.irt_home / "objects", copy.irt_home / "objects")
-    place = FolderPlace(tmp_path / "backups")
-    done = restore_backup(copy, Database(copy), place, Path(made.address).name, verify=False)
+    location = FolderPlace(tmp_path / "backups")
+    done = restore_backup(copy, Database(copy), location, Path(made.address).name, verify=False)
     assert done.differences == []
     old, new = (f"{home.as_uri()}/objects/" for home in (world.irt_home, copy.irt_home))
     assert done.notes == [f"the files lie at {new} now, which one row of reports named as {old}"]
@@ -206,10 +206,10 @@ def test_backup_in_a_bucket_can_be_restored_and_removed(
     restored = irt(copy)("restore", typed.json["address"], "--json")
     assert (restored.code, restored.json["differences"]) == (0, []), restored.err
     assert not list(calibrated.irt_home.glob(f"{PART}*"))
-    place = places.place_at(calibrated, f"s3://{BUCKET}/nightly/irt")
-    (name,) = place.names()
-    place.remove(name)
-    assert place.names() == []
+    location = places.place_at(calibrated, f"s3://{BUCKET}/nightly/irt")
+    (name,) = location.names()
+    location.remove(name)
+    assert location.names() == []
 
 
 # -- a backup that is damaged, or of another age -----------------------------------------------------
@@ -437,8 +437,8 @@ def test_prune_waits_while_files_are_listed(world: Settings, tmp_path: Path) -> 
             listed.append(folder)
             return super().sizes(folder)
 
-    place = places.place_at(world, str(tmp_path / "backups"))
-    make_backup(world, Database(world), Store(world.irt_home / "objects"), place)
+    location = places.place_at(world, str(tmp_path / "backups"))
+    make_backup(world, Database(world), Store(world.irt_home / "objects"), location)
     assert listed
 
 

@@ -286,7 +286,7 @@ def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize(
-    ("status", "code", "way_out"),
+    ("status", "code", "remedy"),
     [
         (501, "NotImplemented", "cannot do this"),
         (400, "KMS.NotFoundException", "key that is enabled"),
@@ -297,10 +297,10 @@ def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
     ],
 )
 def test_unsupported_request_is_a_permanent_failure_that_names_the_remedy(
-    answers: ScriptedAnswer, status: int, code: str, way_out: str
+    answers: ScriptedAnswer, status: int, code: str, remedy: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
-    with pytest.raises(PermanentFailure, match=rf"{code}.*{way_out}"):
+    with pytest.raises(PermanentFailure, match=rf"{code}.*{remedy}"):
         BucketStore(BUCKET).put("a", b"x")
 
 

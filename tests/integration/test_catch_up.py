@@ -176,8 +176,8 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
     """Partitions that a job does not have are refused when the tick is evaluated."""
     for plan in PLANS:
         if plan.asset:
-            wanted = plan.partitions_due(FRIDAY, "2026-01")
-            assert graph.tick(plan.job, FRIDAY) == wanted
+            expected = plan.partitions_due(FRIDAY, "2026-01")
+            assert graph.tick(plan.job, FRIDAY) == expected
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
@@ -490,19 +490,19 @@ def test_two_concurrent_pods_request_a_single_run(instance: dg.DagsterInstance, 
 def test_job_waits_for_a_restarting_code_server(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = TransientFailure("the code server of irt_assets does not answer")
-    monkeypatch.setattr(starting, "enqueue", failing_once(away, enqueued))
+    failure = TransientFailure("the code server of irt_assets does not answer")
+    monkeypatch.setattr(starting, "enqueue", failing_once(failure, enqueued))
     assert request_partitions(instance, settings)[0].success
 
 
 def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Settings, database: Database) -> None:
     """The traceback, which Dagster logs as a warning, is not printed either."""
-    away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
+    unreachable = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
     with (
-        dagster_instance(away, database) as instance,
+        dagster_instance(unreachable, database) as instance,
         pytest.raises(TransientFailure, match="the code server of irt_assets does not answer"),
     ):
-        queue_run(instance, workspace(away), CODE_LOCATION, BANK.job, {})
+        queue_run(instance, workspace(unreachable), CODE_LOCATION, BANK.job, {})
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -527,8 +527,8 @@ def test_pod_without_a_daemon_fails_after_the_timeout_and_runs_no_job(
     )
     for words in (("job", "prune"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
-        why = "for ten minutes there was no daemon, and a pod executes no run itself"
-        assert (ended.code, why in ended.err) == (2, True), words
+        reason = "for ten minutes there was no daemon, and a pod executes no run itself"
+        assert (ended.code, reason in ended.err) == (2, True), words
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
 

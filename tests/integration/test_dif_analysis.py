@@ -129,8 +129,8 @@ def test_every_item_has_a_row_for_every_group_with_the_reason_if_untested(
     small = [g for g in whole_details(found, "tier")["groups"] if g["n_learners"] < 200]
     assert small, "a tenth has the third tier"
     assert by_group["tier", small[0]["name"]] == [n_items, 0, n_items]
-    (why,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
-    assert why == f"{small[0]['n_learners']} learners, 200 are needed"
+    (reason,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
+    assert reason == f"{small[0]['n_learners']} learners, 200 are needed"
 
 
 def test_items_with_few_answers_are_marked_as_low_power(found: list[Row]) -> None:
@@ -228,16 +228,16 @@ def test_stored_rows_of_bad_attributes_equal_the_returned_rows(
 ) -> None:
     with template_copy(postgres, "template_dif_bad", tmp_path, **OF_MONTHS) as settings:
         stored = rows(Database(settings), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
-    wanted = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
-    assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
+    expected = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
+    assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == expected
 
 
 def test_month_without_a_linked_fit_states_the_reason_for_each_attribute(world: Settings) -> None:
     database = Database(world)
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
-    why = f"{MONTH} has no converged fit that was linked to the anchors"
-    assert stored == [(attribute, "", why) for attribute in ("country", "lang", "tier")]
+    reason = f"{MONTH} has no converged fit that was linked to the anchors"
+    assert stored == [(attribute, "", reason) for attribute in ("country", "lang", "tier")]
     assert dif_said([*map(DifRow.from_row, found)]).count("not tested") == 3
 
 
@@ -273,9 +273,9 @@ def test_planted_changes_are_flagged_with_their_kind(
             (MONTHS[1],),
         )
     )
-    wanted = planted_faults(truth)
-    assert {item: flagged.get(item) for item in wanted} == wanted
-    assert len(set(flagged) - set(wanted)) <= 1, "at q < 0.05 a false one happens"
+    expected = planted_faults(truth)
+    assert {item: flagged.get(item) for item in expected} == expected
+    assert len(set(flagged) - set(expected)) <= 1, "at q < 0.05 a false one happens"
 
 
 def test_drift_check_and_its_alert_name_the_drifted_items(

@@ -266,7 +266,7 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
     typed, database = irt(world), Database(world)
     before, published, files = violations(world), ledger(database), snapshots(world)
     assert (before, len(files)) == ({}, len(MONTHS))
-    named = {place.partition(":")[0] for place in named_in(world)}
+    named = {mention_.partition(":")[0] for mention_ in named_in(world)}
     assert named >= {f"{table}.user_id" for table in OF_LEARNERS} | {"event_logs.event", "instigators.instigator_body"}
     assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
@@ -447,11 +447,11 @@ def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
     settings = add_source(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     [remaining] = rows(database, LEFT_THERE, (USER,))
-    for clause, why in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
+    for clause, reason in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
         text = settings.irt_pull_sources.read_text().replace(" AND correct", clause)  # type: ignore[union-attr]
         settings.irt_pull_sources.write_text(text)  # type: ignore[union-attr]
         refused = irt(settings)(*words)
-        assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+        assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
         assert rows(database, LEFT_THERE, (USER,)) == [remaining]
         assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
     settings.irt_pull_sources.write_text(  # type: ignore[union-attr]

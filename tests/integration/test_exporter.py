@@ -81,7 +81,7 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
            FROM mirt_fit_meta WHERE window_start = '2026-07-01' AND kind = 'monthly'""",
     )
     of_plans = {(plan.documents_name,): 0.0 for plan in PLANS}
-    wanted = {
+    expected = {
         "irt_exporter_up": {(): 1.0},
         "irt_linking_slope": {(rooms.SCALE,): slope},
         "irt_linking_intercept": {(rooms.SCALE,): intercept},
@@ -90,7 +90,7 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
         "irt_daemon_heartbeat_age_seconds": {(): float("inf")},
         "irt_job_overdue": of_plans,
     }
-    assert {name: found[name] for name in wanted} == wanted
+    assert {name: found[name] for name in expected} == expected
     assert {name for name, samples in found.items() if not samples} == {
         "irt_runs",
         "irt_closed_month_changed_answers",

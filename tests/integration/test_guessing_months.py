@@ -393,7 +393,7 @@ def test_new_scale_has_latent_auto_unless_assigned_by_level(
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (
             ("latent=histogram", "assignment=by_level"),
@@ -403,7 +403,7 @@ def test_new_scale_has_latent_auto_unless_assigned_by_level(
     ],
 )
 def test_invalid_rule_is_refused_with_the_reason(
-    settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    settings: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)
@@ -411,6 +411,6 @@ def test_invalid_rule_is_refused_with_the_reason(
     assert typed("scale", "init").code == 0
     for refused in (at_first, typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")):
         assert refused.code == 2
-        assert why in " ".join(refused.err.split())
+        assert reason in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}

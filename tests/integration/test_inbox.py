@@ -159,11 +159,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(desk: Desk, name: str) -> None:
-    content, why = BAD[name]
+    content, reason = BAD[name]
     path = desk.write(f"attempts/{name}", content)
     desk.write("attempts/z.csv", HEADER + answers(100, 103))
     found = desk.import_waiting()
-    assert (outcomes(found), why in found[f"attempts/{name}"].why) == (
+    assert (outcomes(found), reason in found[f"attempts/{name}"].why) == (
         {f"attempts/{name}": "set aside", "attempts/z.csv": "taken"},
         True,
     )
@@ -174,7 +174,7 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
     )
     with desk.database.connect() as connection:
         [aside] = set_aside(connection)
-        assert (aside["path"], why in aside["problem"]) == (path, True)
+        assert (aside["path"], reason in aside["problem"]) == (path, True)
         assert take_again(connection, []) == [path]
     assert outcomes(desk.import_waiting()) == {f"attempts/{name}": "set aside"}
     desk.write(f"attempts/{name}", HEADER + answers(200, 202))
@@ -319,19 +319,19 @@ def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch:
 
 
 @pytest.mark.parametrize("option", ["mapping", "key"])
-@pytest.mark.parametrize("way", ["up", "absolute", "link"])
-def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, option: str, way: str) -> None:
+@pytest.mark.parametrize("kind", ["up", "absolute", "link"])
+def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, option: str, kind: str) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("password: 'hunter2\n")
     (desk.root / "attempts/_link.yaml").symlink_to(secret)
-    name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[way]
+    name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[kind]
     desk.write("attempts/_import.yaml", f"{option}: {name}\n")
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     found = desk.import_waiting()
     assert outcomes(found) == {"attempts/_import.yaml": "set aside"}
-    why = found["attempts/_import.yaml"].why
-    assert "only regular files" in why or "not a name of a file in the inbox" in why
-    assert "hunter2" not in why
+    reason = found["attempts/_import.yaml"].why
+    assert "only regular files" in reason or "not a name of a file in the inbox" in reason
+    assert "hunter2" not in reason
 
 
 def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

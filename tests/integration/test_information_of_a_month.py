@@ -132,10 +132,10 @@ def test_only_items_that_lost_information_are_flagged(found: dict[str, Any]) -> 
 
 def test_every_item_has_a_status_by_its_available_parameters(found: dict[str, Any]) -> None:
     missing = {FEW: "60 eligible answers", NOBODY: "it has no eligible answer", VANISHED: "no longer in the bank"}
-    for item, why in missing.items():
+    for item, reason in missing.items():
         row = found[item]
         assert (row["status"], row["curve"]["now"], row["now"]) == ("not estimated", None, None)
-        assert (why in row["why"], "ratio" in row) == (True, False)
+        assert (reason in row["why"], "ratio" in row) == (True, False)
     assert (found[NEW]["status"], found[NEW]["curve"]["published"], found[NEW]["published"]) == ("new", None, None)
     others = set(found) - {*missing, NEW, ""}
     assert ({found[item]["status"] for item in others}, len(others)) == ({"compared"}, ITEMS - 3)
@@ -165,8 +165,8 @@ def test_test_information_is_the_sum_of_its_items_and_its_se_the_inverse_root(fo
     in_force = [row for row in items.values() if row["status"] != "new"]
     whole = np.sum([row["curve"]["now"] or row["curve"]["published"] for row in in_force], axis=0)
     curves = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
-    wanted = {"in_force": whole, "without_flagged": np.sum(curves, axis=0), "se_now": 1 / np.sqrt(test["now"])}
-    np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
+    expected = {"in_force": whole, "without_flagged": np.sum(curves, axis=0), "se_now": 1 / np.sqrt(test["now"])}
+    np.testing.assert_allclose([test[name] for name in expected], list(expected.values()), rtol=1e-4)
 
 
 def test_severity_of_an_item_equals_the_severity_in_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
@@ -408,9 +408,9 @@ def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, s
 def test_fit_in_the_ledger_has_the_state_of_its_publication_step(bank: Database, store: FolderStore) -> None:
     fit_id = link_made_up(bank, store, FEBRUARY, made_up_calibration(ANCHORS))
     with bank.connect() as connection:
-        why = "other learners; decide: look at them"
-        write_step(connection, Step(month=FEBRUARY, scale_id=SCALE, fit_id=fit_id, state="held", why=why), None)
-    assert drift_of_month(bank, store, FEBRUARY)[0].why == f"not judged: the month is red: {why}"
+        reason = "other learners; decide: look at them"
+        write_step(connection, Step(month=FEBRUARY, scale_id=SCALE, fit_id=fit_id, state="held", why=reason), None)
+    assert drift_of_month(bank, store, FEBRUARY)[0].why == f"not judged: the month is red: {reason}"
     link_made_up(bank, store, FEBRUARY, made_up_calibration(ANCHORS))
     assert drift_of_month(bank, store, FEBRUARY)[0].drift is not None
 

@@ -690,9 +690,9 @@ def test_planted_violation_is_named_and_was_absent_before(world: World, case: Ca
     assert (before.passed, [missing for missing in before.not_tested if missing.subject != OTHERS]) == (True, [])
     case.plant(world)
     found = world.verdict(BY_NAME[case.invariant]).violations
-    wanted = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
+    expected = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
     named = {violation.subject for violation in found}
-    assert (named >= wanted) if case.others else (named == wanted)
+    assert (named >= expected) if case.others else (named == expected)
     if case.partition is not None:
         assert {violation.partition for violation in found} == {case.partition}
     assert all(violation.observed and violation.expected for violation in found)
@@ -867,7 +867,7 @@ def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily
 
 @pytest.mark.parametrize("name", ["one_ability_explains_a_scale", "items_are_locally_independent"])
 @pytest.mark.parametrize(
-    ("plant", "why"),
+    ("plant", "reason"),
     [
         (
             sql("""UPDATE mirt_fit_meta SET model_spec = model_spec || '{"fit_statistics": null}'"""),
@@ -885,18 +885,18 @@ def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily
     ids=["no statistics", "no fit", "no pairs"],
 )
 def test_invariant_is_not_tested_if_the_last_fit_lacks_its_statistics(
-    world: World, name: str, plant: Callable[[World], None], why: str
+    world: World, name: str, plant: Callable[[World], None], reason: str
 ) -> None:
     pairs_seen_by_many(world)
     plant(world)
     verdict = world.verdict(BY_NAME[name])
     assert verdict.violations == ()
     (missing,) = verdict.not_tested
-    assert (why in missing.why, missing.subject) == (True, SCALE)
+    assert (reason in missing.why, missing.subject) == (True, SCALE)
 
 
 @pytest.mark.parametrize(
-    ("plant", "why"),
+    ("plant", "reason"),
     [
         (
             "UPDATE response_log SET form_id = 'X' WHERE form_id IS NULL",
@@ -906,12 +906,12 @@ def test_invariant_is_not_tested_if_the_last_fit_lacks_its_statistics(
     ],
     ids=["forms alone", "a small bank"],
 )
-def test_exposure_is_not_tested_if_items_cannot_be_kept_secret(world: World, plant: str, why: str) -> None:
+def test_exposure_is_not_tested_if_items_cannot_be_kept_secret(world: World, plant: str, reason: str) -> None:
     world.sql("DELETE FROM response_log")
     many_casual_learners(world)
     world.sql(plant)
     verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
+    assert (verdict.violations, [reason in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
 def test_recently_fitted_month_may_wait_for_its_comparison(world: World) -> None:
@@ -1116,8 +1116,8 @@ def test_run_lists_untested_invariants_first_and_fails_on_untested_with_strict(i
     assert done.code == 0
     report = done.json
     assert next(iter(report)) == "incomplete"
-    why = {one["invariant"]: one["why"] for one in report["incomplete"]}
-    assert why["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
+    reason = {one["invariant"]: one["why"] for one in report["incomplete"]}
+    assert reason["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
     assert {one["name"] for one in report["invariants"]} == {one.name for one in INVARIANTS}
     assert invariants("run", "--strict").code == 1
 

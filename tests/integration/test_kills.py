@@ -27,7 +27,7 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
     """Earlier, a killed code server failed the whole backfill, and a killed worker its month, until a person
     intervened."""
     months = last_months(2)
-    wanted = kills.undisturbed(tmp_path / "undisturbed", months)
+    expected = kills.undisturbed(tmp_path / "undisturbed", months)
     with (
         small_world(tmp_path / "killed", months) as settings,
         running_stack(settings, "irt_assets.definitions") as stack,
@@ -36,7 +36,7 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
         kills.until_whole(stack, months, requests, WHOLE_WITHIN_S)
         shown_states = kills.states_by_status(stack)
         assert kills.left_behind(stack) == []
-        assert kills.differences(kills.rows_of_months(stack.database), wanted) == {}
+        assert kills.differences(kills.rows_of_months(stack.database), expected) == {}
         assert {month: shown_states[month][0] for month in months} == dict.fromkeys(months, "green")
 
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))

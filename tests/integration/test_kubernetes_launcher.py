@@ -144,8 +144,8 @@ def parts(kubeconfig: Path) -> dict[str, Any]:
     made = yaml.safe_load(configuration(settings))
     made["run_launcher"]["config"] |= {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
     made["run_coordinator"] = {"module": "dagster", "class": "QueuedRunCoordinator"}
-    wanted = ("run_launcher", "run_coordinator", "run_monitoring")
-    return {name: made[name] for name in wanted} | {
+    expected = ("run_launcher", "run_coordinator", "run_monitoring")
+    return {name: made[name] for name in expected} | {
         "run_retries": yaml.safe_load(CONFIGURATION.read_bytes())["run_retries"]
     }
 
@@ -201,7 +201,7 @@ def test_run_without_a_size_has_the_default_size(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [
         {"container_config": {"image": "theirs"}},
         {"container_config": {"env": [{"name": "DATABASE_URL", "value": "theirs"}]}},
@@ -210,10 +210,10 @@ def test_run_without_a_size_has_the_default_size(cluster: Cluster) -> None:
         {"job_spec_config": {"active_deadline_seconds": 1}},
     ],
 )
-def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, wanted: dict[str, Any]) -> None:
-    run_id = cluster.queue_run(**{"dagster-k8s/config": json.dumps(wanted)})
+def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, expected: dict[str, Any]) -> None:
+    run_id = cluster.queue_run(**{"dagster-k8s/config": json.dumps(expected)})
     assert cluster.status_after_dequeue(run_id) is dg.DagsterRunStatus.FAILURE
-    ((part, fields),) = wanted.items()
+    ((part, fields),) = expected.items()
     assert f"violated the allowed list: {part}.{next(iter(fields))}" in cluster.log_text(run_id)
     assert not cluster.api.jobs
 

@@ -210,9 +210,9 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     export(logged, lake)
     rows = pq.ParquetFile(file_of(lake, DAYS[0])).read()
     commit(lake, DAYS[0], [rows, rows.slice(0, 2)], tmp_path)
-    place = rows.schema.get_field_index("position")
+    index = rows.schema.get_field_index("position")
     other = pq.ParquetFile(file_of(lake, DAYS[1])).read()
-    commit(lake, DAYS[1], [other.set_column(place, "position", other["position"].cast(pa.string()))], tmp_path)
+    commit(lake, DAYS[1], [other.set_column(index, "position", other["position"].cast(pa.string()))], tmp_path)
     moved = pc.add(rows["completed_at"], pa.scalar(timedelta(days=3), pa.duration("us")))
     later = rows.set_column(rows.schema.get_field_index("completed_at"), "completed_at", moved)
     commit(lake, DAYS[3], [later], tmp_path)
@@ -246,11 +246,13 @@ def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake:
         lake.manifests()
 
 
-@pytest.mark.parametrize("place", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
-def test_invalid_address_of_a_lake_is_refused(place: str, settings: Settings) -> None:
-    message = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
-    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{message}"):
-        Lake.at(settings.model_copy(update={"irt_attempts": place}))
+@pytest.mark.parametrize("address", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
+def test_invalid_address_of_a_lake_is_refused(address: str, settings: Settings) -> None:
+    message = (
+        "names a table: a table is a source that `irt pull` copies" if "." in address else "to the absolute path of"
+    )
+    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{address}'.*{message}"):
+        Lake.at(settings.model_copy(update={"irt_attempts": address}))
 
 
 KILLED = """

@@ -277,8 +277,8 @@ def test_levels_equal_the_stored_abilities_and_the_ability_at_the_end_of_the_wee
             for of, scale, end, as_of, theta, se in stored
             if (of, scale) == (user, facts.scale_id)
         }
-        wanted = {day.isocalendar()[:2]: (day, pytest.approx(of, abs=1e-9)) for day, of in days.items()}
-        assert [(level.day, (level.theta, level.se)) for level in facts.levels] == [*wanted.values()]
+        expected = {day.isocalendar()[:2]: (day, pytest.approx(of, abs=1e-9)) for day, of in days.items()}
+        assert [(level.day, (level.theta, level.se)) for level in facts.levels] == [*expected.values()]
     assert max(len(facts.levels) for facts in found.values()) == 3
     assert moves == (len({level.day for facts in found.values() for level in facts.levels}) > 3)
 
@@ -430,10 +430,10 @@ def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
     monkeypatch.setattr(learner_week, "AT_ONCE", 2)
-    away = LostStore(store.root, 6, error)
+    failing_store = LostStore(store.root, 6, error)
     with pytest.raises(type(error), match=str(error)):
-        write(database, away)
-    assert away.asked <= 12, "those that were under way alone"
+        write(database, failing_store)
+    assert failing_store.asked <= 12, "those that were under way alone"
     recorded = len(artifacts(database))
     assert (
         all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database)),

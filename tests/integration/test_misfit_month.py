@@ -196,8 +196,8 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by, month.misfit["reference"]) == ("done", {}, ORIGIN_IN_WORDS)
     assert month.misfit["ratio"] < MAX_RATIO
-    why = model_gates.misfit_has_not_grown(month.evidence).why
-    assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
+    reason = model_gates.misfit_has_not_grown(month.evidence).why
+    assert reason.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
 
 
 def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Settings, irt: IrtOf) -> None:
@@ -232,8 +232,8 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
 def test_month_with_random_answers_is_held_with_the_reason(world: Settings) -> None:
     month = calibrate(world, RANDOM)
     assert (month.state, set(month.held_by), month.misfit["items"]) == ("held", {GROWN}, len(ITEMS))
-    why = month.held_by[GROWN]
-    assert re.match(rf"misfit that {ORIGIN_IN_WORDS} did not have: .*share answering at random \+0\.", why), why
+    reason = month.held_by[GROWN]
+    assert re.match(rf"misfit that {ORIGIN_IN_WORDS} did not have: .*share answering at random \+0\.", reason), reason
     found = month.misfit["growth"]["random"]
     assert found["low"] > LIMITS["random"]
     # With few answers per learner, some random answers look plausible: 20 items detect most of them.
@@ -341,10 +341,10 @@ def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_
     folder_store(world).delete(lost)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
-    why = month.held_by[GROWN]
-    assert why.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
-    assert not missing_sentences(why, f"{lost} is missing from the object store", "from a backup")
-    assert "materialise scored_responses of the origin" not in why, "nothing materialises an origin"
+    reason = month.held_by[GROWN]
+    assert reason.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
+    assert not missing_sentences(reason, f"{lost} is missing from the object store", "from a backup")
+    assert "materialise scored_responses of the origin" not in reason, "nothing materialises an origin"
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
     evidence = read_evidence(world, SOUND)
     assert gates.failures(evidence) == {}
@@ -384,8 +384,8 @@ def test_failed_comparison_of_misfit_holds_the_month_and_keeps_its_fit(
     monkeypatch.setattr(misfit.Window, "compared_with", broken)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
-    why = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
-    assert month.held_by[GROWN].startswith(why)
+    reason = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
+    assert month.held_by[GROWN].startswith(reason)
     assert month.evidence.calibration is not None
 
 
@@ -396,8 +396,8 @@ def test_months_of_a_scale_by_level_are_not_compared_and_state_the_reason(log: S
     from_window(log, FIRST, assignment="by_level")
     month = calibrate(log, RANDOM)
     assert (month.misfit["why"], GROWN in month.held_by) == (BY_LEVEL, False)
-    why = model_gates.misfit_has_not_grown(month.evidence).why
-    assert why == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
+    reason = model_gates.misfit_has_not_grown(month.evidence).why
+    assert reason == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
 
 
 def test_month_is_not_compared_with_an_origin_fitted_by_level(world: Settings) -> None:
@@ -438,14 +438,14 @@ def test_months_after_a_model_change_are_compared_with_the_origins_fit_by_the_ne
 
 
 @pytest.mark.parametrize(
-    ("month", "rules", "why"),
+    ("month", "rules", "reason"),
     [
         (FIRST, (), r"\(few_answers_are_rejected\): 2\d\.\d% of .* were rapid guesses"),
         (TWO, ("--set", "second_dimension=hold"), r"\(one_dimension\): a second dimension: the largest eigenvalue"),
     ],
 )
 def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
-    log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], why: str
+    log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], reason: str
 ) -> None:
     database = Database(log)
     if not rules:
@@ -457,8 +457,8 @@ def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
     refused = typed_init(irt, log, "--origin", month, *rules)
     error = " ".join(refused.err.split())
     start, end = (f"{at:%Y-%m-%d}" for at in Month(month).bounds)
-    why = f"the window {start} to {end} cannot be the origin of scale {SCALE}.*{why}"
-    assert (refused.code, re.search(why, error) is not None) == (2, True), error
+    reason = f"the window {start} to {end} cannot be the origin of scale {SCALE}.*{reason}"
+    assert (refused.code, re.search(reason, error) is not None) == (2, True), error
     for table in ("calibration_scale", "anchor_set", "mirt_fit_meta", "item_parameter_publication"):
         assert rows(database, f"SELECT count(*) FROM {table}") == [(0,)], table
 

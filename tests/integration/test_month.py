@@ -294,7 +294,7 @@ def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "why"),
+    ("scores", "reason"),
     [
         (sound()[:, :1], "needs at least 3 items that were answered both correctly and wrongly, found 1"),
         (sound(1), ""),
@@ -302,9 +302,9 @@ def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
     ],
     ids=["one item", "one learner", "all correct"],
 )
-def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, why: str) -> None:
+def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, reason: str) -> None:
     prepare(settings, scores, NAMES[: scores.shape[1]])
-    assert why in failure_of_month(settings)
+    assert reason in failure_of_month(settings)
 
 
 # -- the history of the linking ----------------------------------------------------------------------
@@ -363,10 +363,12 @@ class BreakingEngine(EmEngine):
 def test_failed_fit_of_a_scale_is_stored_with_the_reason(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     take_snapshot(database, store, MONTH, "run")
-    why = rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
-    with pytest.raises(PermanentFailure, match=why):
+    reason = (
+        rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
+    )
+    with pytest.raises(PermanentFailure, match=reason):
         fit_month(database, store, MONTH, BreakingEngine(1), "run", lambda _: BreakingEngine(1))
-    assert re.search(why, rows(database, "SELECT error FROM fit_staging")[0][0])
+    assert re.search(reason, rows(database, "SELECT error FROM fit_staging")[0][0])
 
 
 BROKEN = "broken"
@@ -409,12 +411,12 @@ def test_scale_with_a_failed_linking_is_held_and_does_not_hold_a_second_scale(
     outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
     assert outcomes[SCALE].error is None
     assert outcomes[SCALE].placed.linked
-    why = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
-    assert why in (outcomes[BROKEN].error or "")
+    reason = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
+    assert reason in (outcomes[BROKEN].error or "")
     assert rows(two_scales, "SELECT scale_id FROM mirt_fit_meta") == [(SCALE,)]
     taken = publish_month(two_scales, folder_store(settings), MONTH, (), None)
     assert {scale: steps[MONTH].state for scale, steps in taken.items()} == {SCALE: "done", BROKEN: "held"}
-    assert why in taken[BROKEN][MONTH].why
+    assert reason in taken[BROKEN][MONTH].why
 
 
 def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
@@ -429,8 +431,8 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
         raise PsychometricsError("nothing")
 
     store = folder_store(settings)
-    for room, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
-        monkeypatch.setattr(room, "compare_month", compared)
+    for module, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
+        monkeypatch.setattr(module, "compare_month", compared)
         reasons = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
         assert reasons[SCALE] == "nothing"
         assert reasons[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")

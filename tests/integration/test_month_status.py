@@ -78,7 +78,7 @@ def step(state: Any) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "why"),
+    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "reason"),
     [
         ({"g": PASSED}, step("done"), None, False, True, State.GREEN, "it is done"),
         ({"g": PASSED}, step("done"), None, True, True, State.RUNNING, "queued or under way"),
@@ -110,12 +110,12 @@ def test_the_state_of_a_month_follows_from_its_evidence(
     running: bool,
     has_snapshot: bool,
     expected: State,
-    why: str,
+    reason: str,
 ) -> None:
     found = classify_month(
         MONTH, rooms.SCALE, gates, its_step, changed, running, "scored" if has_snapshot else "unscored"
     )
-    assert (found.state, why in found.why) == (expected, True), found.why
+    assert (found.state, reason in found.why) == (expected, True), found.why
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
 
 
 @pytest.mark.parametrize(
-    ("rule", "value", "asset", "why"),
+    ("rule", "value", "asset", "reason"),
     [
         ("rapid_share", 0.2, "scored_responses", "the scale's settings have changed since"),
         ("assignment", "by_level", "item_calibration", "the scale's settings have changed since it was fitted"),
@@ -276,12 +276,12 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
     ],
 )
 def test_changed_rule_makes_a_month_stale_from_the_step_that_uses_the_rule(
-    graph: Graph, rule: str, value: Any, asset: str, why: str
+    graph: Graph, rule: str, value: Any, asset: str, reason: str
 ) -> None:
     with with_rules(graph, {rule: value}):
         found = graph.state(MONTH)
     assert (found.state, found.asset) == (State.STALE, asset)
-    assert found.why.startswith(f"decided, to be made again: {why}")
+    assert found.why.startswith(f"decided, to be made again: {reason}")
     assert graph.state(MONTH).state is State.GREEN
 
 

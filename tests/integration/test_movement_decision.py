@@ -109,7 +109,7 @@ def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured:
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (("ability_variance=-0.1",), "ability_variance is a number from 0 to 1, or auto; got '-0.1'"),
         (("ability_growth=nan",), "ability_growth is a number from -1 to 1, or auto; got 'nan'"),
@@ -124,10 +124,10 @@ def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured:
     ],
 )
 def test_invalid_movement_is_refused(
-    measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     refused = irt(settings)("scale", "set", *words, *SIGNED, "--yes")
-    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(measured, DECISIONS) == []
 
 
@@ -322,8 +322,8 @@ def add_growing_answers(settings: Settings) -> None:
         grows = month == NEXT
         theta = rng.standard_normal(LEARNERS)
         pace = 2.0 ** rng.uniform(-1, 1, LEARNERS)
-        place = np.arange(len(ITEMS_OF_LEVELS)) / len(ITEMS_OF_LEVELS)
-        days = DAYS * pace[:, None] * place if grows else rng.permuted(np.tile(place, (LEARNERS, 1)), axis=1) / 24
+        progress = np.arange(len(ITEMS_OF_LEVELS)) / len(ITEMS_OF_LEVELS)
+        days = DAYS * pace[:, None] * progress if grows else rng.permuted(np.tile(progress, (LEARNERS, 1)), axis=1) / 24
         right = rng.random(days.shape) < expit(theta[:, None] + (GROWTH * days / 30 if grows else 0.0) - DIFFICULTIES)
         start = Month(month).start + timedelta(hours=1)
         add_attempts(
@@ -405,10 +405,10 @@ def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(worl
     assert staged is not None
     assert "occasions" not in staged.spec.as_json()  # as earlier releases wrote it
 
-    wanted = change(world, {"occasions": "week"})
-    assert wanted.stale == (NEXT,)
-    assert wanted.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
-    decide_model_change(Database(world), wanted, by="Ann", reason="a curriculum")
+    expected = change(world, {"occasions": "week"})
+    assert expected.stale == (NEXT,)
+    assert expected.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
+    decide_model_change(Database(world), expected, by="Ann", reason="a curriculum")
     calibrate(world, NEXT)
     after = read_linked_fit(world, NEXT)
     assert abs(trend(after)) < 0.3

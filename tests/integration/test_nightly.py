@@ -227,9 +227,11 @@ def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     night = night_of(months, "2026-10-15")
     assert (night.problem, night.failed) == (None, {})
     assert check_night(night).passed
-    why = night.outcomes[0].quiet
-    assert why.startswith("the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)")
-    assert escaped(why) in str(night_metadata(night)["night"].value)
+    reason = night.outcomes[0].quiet
+    assert reason.startswith(
+        "the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)"
+    )
+    assert escaped(reason) in str(night_metadata(night)["night"].value)
     assert fit_rows(months, "2026-10-15") == []
     assert len(abilities(months, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
     assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"

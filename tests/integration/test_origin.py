@@ -138,7 +138,7 @@ def test_unusable_anchors_are_left_out_by_name(database: Database) -> None:
     add_items(database, {"good": GOOD} | {name: irt for name, (irt, _) in UNUSABLE.items()})
     origin = initialise(database, SCALE, first_month=FIRST)
     assert (set(frozen_anchors(database)), set(origin.left_out)) == ({"good"}, set(UNUSABLE))
-    assert [name for name, (_, why) in UNUSABLE.items() if why not in origin.left_out[name]] == []
+    assert [name for name, (_, reason) in UNUSABLE.items() if reason not in origin.left_out[name]] == []
 
 
 def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
@@ -156,7 +156,7 @@ def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "given", "why"),
+    ("items", "given", "reason"),
     [
         ({"plain": None}, {}, r"(?s)question.meta.*irt import questions.*irt scale init --origin"),
         *(({"a1": GOOD}, {"sigma": sigma}, "SD above 0") for sigma in (0.0, -1.0, float("nan"), float("inf"))),
@@ -165,10 +165,10 @@ def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
     ],
 )
 def test_invalid_origin_is_refused_with_the_reason(
-    database: Database, items: dict[str, Any], given: dict[str, Any], why: str
+    database: Database, items: dict[str, Any], given: dict[str, Any], reason: str
 ) -> None:
     add_items(database, items)
-    assert re.search(why, refusal(initialise, database, SCALE, first_month=FIRST, **given))
+    assert re.search(reason, refusal(initialise, database, SCALE, first_month=FIRST, **given))
     assert rows(database, "SELECT * FROM calibration_scale") == []
 
 
@@ -329,7 +329,7 @@ def test_origin_is_refused_if_the_bank_or_the_scale_changes_during_the_fit(
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("given", "reason"),
     [
         ({"month": "2026-02"}, r"2026-02-01 to 2026-03-01 .*\(no attempts\).* another window"),
         (
@@ -344,9 +344,9 @@ def test_origin_is_refused_if_the_bank_or_the_scale_changes_during_the_fit(
     ],
 )
 def test_window_with_unusable_anchors_is_refused_with_the_numbers(
-    answered: Database, store: ObjectStore, given: dict[str, Any], why: str
+    answered: Database, store: ObjectStore, given: dict[str, Any], reason: str
 ) -> None:
-    assert re.search(why, refusal(from_window, answered, store, **given))
+    assert re.search(reason, refusal(from_window, answered, store, **given))
     assert rows(answered, "SELECT 1 FROM calibration_scale UNION ALL SELECT 1 FROM mirt_fit_meta") == []
 
 
@@ -551,8 +551,8 @@ def test_scores_are_used_if_the_bank_has_a_maximum_score_above_1(bank: Database)
         (learners[person], responses.item_ids[item]): score
         for person, item, score in zip(responses.person, responses.item, responses.score.tolist(), strict=True)
     }
-    wanted = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
-    assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
+    expected = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
+    assert scores == expected | {("full", "i1"): 1, ("partial", "i1"): 0}
 
 
 def test_items_left_out_are_named_with_their_number_of_responses(bank: Database) -> None:

@@ -360,21 +360,23 @@ def test_backup_contains_exactly_both_schemas_and_their_names(company: Company, 
     rooms.load_small_world(Database(settings))
     with dagster_instance(settings, Database(settings)) as instance:
         instance.add_dynamic_partitions("ours", ["one"])
-    place = FolderPlace(tmp_path / "backups")
-    made = make_backup(settings, Database(settings), object_store(settings), place)
+    location = FolderPlace(tmp_path / "backups")
+    made = make_backup(settings, Database(settings), object_store(settings), location)
     name = Path(made.address.removeprefix("file://")).name
     with made_database(company.server, f"{company.name}_copy", tmp_path / "copy") as copy:
         copy.run(THEIRS)
         copy.with_roles()
         other = copy.settings(ROLES["owner"], irt_db_schema="exam", irt_dagster_schema="exam_dagster")
         refused = "of the schemas irt and dagster, this installation's are exam and exam_dagster"
-        assert re.search(refused, refusal(restore_backup, other, Database(other), place, name, verify=False))
+        assert re.search(refused, refusal(restore_backup, other, Database(other), location, name, verify=False))
         copy_settings = copy.settings(ROLES["owner"])
-        assert restore_backup(copy_settings, Database(copy_settings), place, name, verify=False).differences == []
+        assert restore_backup(copy_settings, Database(copy_settings), location, name, verify=False).differences == []
         assert copy.read("SELECT count(*) FROM public.weekly_kpi") == [(12000,)]
         with dagster_instance(copy_settings, Database(copy_settings)) as instance:
             assert instance.get_dynamic_partitions("ours") == ["one"]
-        assert "not empty" in refusal(restore_backup, copy_settings, Database(copy_settings), place, name, verify=False)
+        assert "not empty" in refusal(
+            restore_backup, copy_settings, Database(copy_settings), location, name, verify=False
+        )
 
 
 def test_views_are_refused_if_their_names_exist_and_are_dropped_completely(company: Company, irt: IrtOf) -> None:

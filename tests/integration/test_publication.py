@@ -75,7 +75,7 @@ def publications(ledger: Database) -> list[tuple[Any, ...]]:
 
 def proposals(ledger: Database) -> dict[tuple[str, str], str]:
     """Why an item was only proposed, by month and item."""
-    return {(m, i): why for m, i, why in rows(ledger, "SELECT month, item_id, why FROM item_parameter_proposal")}
+    return {(m, i): reason for m, i, reason in rows(ledger, "SELECT month, item_id, why FROM item_parameter_proposal")}
 
 
 def states(ledger: Database) -> dict[str, str]:
@@ -85,10 +85,10 @@ def states(ledger: Database) -> dict[str, str]:
 def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
     """Publish pending months, like the daemon, until nothing is requested. Fails if the requests do not end."""
     for _ in range(10):
-        wanted = asks(call(ledger, pending_steps), {}, unsettled)
-        if not wanted:
+        expected = asks(call(ledger, pending_steps), {}, unsettled)
+        if not expected:
             return
-        for ask in wanted:
+        for ask in expected:
             publish(ledger, store, ask.month, unsettled)
     pytest.fail("the sensor asks for ever")
 
@@ -320,7 +320,7 @@ def test_repeated_publication_of_the_same_fit_changes_no_rows(ledger: Database, 
 
 def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
-    assert {i: why for (_, i), why in proposals(ledger).items()} == dict.fromkeys(
+    assert {i: reason for (_, i), reason in proposals(ledger).items()} == dict.fromkeys(
         ANCHORS, "it is an anchor: the anchor set is frozen"
     )
     assert not {row[0] for row in publications(ledger)} & set(ANCHORS)
@@ -360,15 +360,15 @@ def take_snapshot_again(ledger: Database, _store: FolderStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
+    ("change", "reason"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
 )
 def test_outdated_linked_fit_publishes_no_items(
-    ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], why: str
+    ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], reason: str
 ) -> None:
     link(ledger, store, JAN)
     change(ledger, store)
     step = publish(ledger, store, JAN)[JAN]
-    assert (step.state, why in step.why, publications(ledger)) == ("held", True, [])
+    assert (step.state, reason in step.why, publications(ledger)) == ("held", True, [])
 
 
 def test_snapshots_of_settled_months_are_not_read_again(ledger: Database, store: FolderStore) -> None:
@@ -414,9 +414,9 @@ READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 def test_exported_parameters_equal_the_values_in_force(months: Database, month: str) -> None:
     at = Month(month).end
     frame = call(months, exports.read_export, "parameters", at)
-    wanted = call(months, in_force, rooms.SCALE, at).items
+    expected = call(months, in_force, rooms.SCALE, at).items
     assert {row.item_id: (row.a, row.b, row.c) for row in frame.itertuples()} == {
-        item: values.abc for item, values in wanted.items()
+        item: values.abc for item, values in expected.items()
     }
 
 
@@ -492,10 +492,10 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("n", "place", "why"),
+    ("n", "name", "reason"),
     [(2**20, "x.xlsx", "1,048,576 rows do not fit"), (1, "nowhere/x.csv", "nowhere")],
     ids=["more rows than a sheet of Excel has", "no such folder"],
 )
-def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, place: str, why: str) -> None:
-    assert why in refusal(exports.write_export, pd.DataFrame(index=range(n)), place[-4:].strip("."), tmp_path / place)
+def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, name: str, reason: str) -> None:
+    assert reason in refusal(exports.write_export, pd.DataFrame(index=range(n)), name[-4:].strip("."), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -399,9 +399,9 @@ def test_status_marks_a_source_without_the_time_of_the_last_write(
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
         found = [first_pull_under_way(connection)]
-        standing = begin(connection, NAME, {}, True)
-        standing.first_pull = {"days": ["2026-01-01"], "behind": None}
-        store(connection, standing)
+        pull_state = begin(connection, NAME, {}, True)
+        pull_state.first_pull = {"days": ["2026-01-01"], "behind": None}
+        store(connection, pull_state)
         found.append(first_pull_under_way(connection))
         connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
         assert [*found, first_pull_under_way(connection)] == [False, True, False]

@@ -162,7 +162,7 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "items", "why"),
+    ("first", "last", "items", "reason"),
     [
         ("2026-01", "2026-02", (), "no month of 2026-01:2026-02 is green: 2026-01 has not been taken to the ledger"),
         (LAST, FIRST, (), "lies after"),
@@ -171,9 +171,9 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
     ],
 )
 def test_recalibration_of_an_invalid_window_is_refused(
-    faulty: FaultyBank, first: str, last: str, items: tuple[str, ...], why: str
+    faulty: FaultyBank, first: str, last: str, items: tuple[str, ...], reason: str
 ) -> None:
-    assert re.search(why, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
+    assert re.search(reason, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
 
 
 # -- which answers count -----------------------------------------------------------------------------

@@ -500,9 +500,9 @@ def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -
     assert f"{found.newly_failed} newly fail" in found.sentence
 
 
-@pytest.mark.parametrize(("scale", "theta", "why"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
-def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, why: str) -> None:
-    assert why in refusal(set_pass_mark, bank, scale, theta)
+@pytest.mark.parametrize(("scale", "theta", "reason"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
+def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, reason: str) -> None:
+    assert reason in refusal(set_pass_mark, bank, scale, theta)
 
 
 def test_impact_without_learners_or_pass_mark_names_the_missing_part(bank: Database) -> None:

@@ -173,8 +173,8 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
     # Not `time.sleep` itself: threads that other tests left behind sleep, too.
     monkeypatch.setattr("irt_assets.runs.start.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
     outcome = await_run(killed.instance, runs[0].run_id, MONTHLY_JOB, MONTH)
-    why = "" if succeeds else f"its run {runs[3].run_id} ended as FAILURE"
-    assert (outcome.success, outcome.why) == (succeeds, why)
+    reason = "" if succeeds else f"its run {runs[3].run_id} ended as FAILURE"
+    assert (outcome.success, outcome.why) == (succeeds, reason)
     assert [record.getMessage() for record in caplog.records].count("run starting") == 1
     assert [run.run_id in caplog.text for run in runs[1:]] == [True, True, True]
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)

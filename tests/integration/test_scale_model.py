@@ -281,7 +281,7 @@ def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "reason"),
     [
         ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
         ({"prior_c": "beta(5,17)"}, "a prior on c needs guessing, and the 2PL of scale default in 2026-07 has none"),
@@ -290,9 +290,9 @@ def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None
     ],
 )
 def test_prior_on_a_parameter_missing_in_the_model_is_refused(
-    window: Settings, values: dict[str, str], why: str
+    window: Settings, values: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=why):
+    with pytest.raises(PermanentFailure, match=reason):
         preview(window, values)
 
 
@@ -466,7 +466,7 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (("min_responses=110", "--from", NEXT), "a rule such as min_responses holds for all months: leave it out"),
         (("min_responses=110", "model=1pl"), "set min_responses and model in commands of their own"),
@@ -478,10 +478,10 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
     ],
 )
 def test_invalid_settings_of_a_scale_are_refused_by_name(
-    world: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    world: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
-    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(Database(world), "SELECT * FROM scale_decision") == []
 
 

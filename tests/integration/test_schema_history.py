@@ -213,8 +213,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fetched = git("fetch", "--quiet", "--depth=1", "origin", RELEASE)
         archive = git("archive", RELEASE)
         if archive.returncode:
-            why = (fetched.stderr or archive.stderr).decode(errors="replace").strip()
-            pytest.skip(f"the release {RELEASE[:12]} is not in this clone and cannot be fetched: {why}")
+            reason = (fetched.stderr or archive.stderr).decode(errors="replace").strip()
+            pytest.skip(f"the release {RELEASE[:12]} is not in this clone and cannot be fetched: {reason}")
     folder = tmp_path_factory.mktemp("release")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
@@ -422,19 +422,19 @@ def test_downgrade_is_refused_if_the_ledger_would_lose_values(
 
 
 @pytest.mark.parametrize(
-    ("revision", "now_at", "why"),
+    ("revision", "now_at", "reason"),
     [
         *((revision, None, "does not name one of the earlier") for revision in ("0999", "", "0", "base", "head")),
         ("0013", FIRST, r"'0013' does not name one of the earlier \(there is none\)"),
     ],
 )
 def test_downgrade_is_refused_unless_the_target_is_an_earlier_schema(
-    database: Database, next_version: str, revision: str, now_at: str | None, why: str
+    database: Database, next_version: str, revision: str, now_at: str | None, reason: str
 ) -> None:
     schema.upgrade(database)
     if now_at is not None:
         run_sql(database, "UPDATE irt_alembic_version SET version_num = %s", (now_at,))
-    assert re.search(why, refusal(schema.downgrade, database, revision))
+    assert re.search(reason, refusal(schema.downgrade, database, revision))
 
 
 def test_downgrade_without_confirmation_names_the_backup_command(

@@ -146,8 +146,8 @@ def test_month_is_green_and_publishes_new_items_with_observed_maximum_scores(mon
     assert month.step.state == "done", month.step.why
     published = rows(month.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
     assert [item for (item,) in published] == ["G", "N", "S2", "S3"], month.step.held
-    why = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
-    assert "nobody got its maximum score, 3" in why["T"]
+    reason = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
+    assert "nobody got its maximum score, 3" in reason["T"]
 
 
 def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
@@ -228,9 +228,11 @@ def test_changed_model_or_block_of_an_item_makes_months_with_the_item_stale(mont
     assert why_stale() is None
     for item, now in changes.items():
         set_bank_values(database, item, now)
-    why = why_stale()
-    assert why is not None
-    assert "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in why
+    reason = why_stale()
+    assert reason is not None
+    assert (
+        "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in reason
+    )
     run_sql(database, "UPDATE fit_staging SET spec = spec - 'scored_items'")
     assert why_stale() is None
     for item in changes:

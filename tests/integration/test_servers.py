@@ -199,15 +199,15 @@ def test_prometheus_scrapes_every_server_with_our_configuration(
         command = [str(prometheus), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         stack.enter_context(child([*command, f"--web.listen-address=127.0.0.1:{web}"], tmp_path))
         api = f"http://127.0.0.1:{web}/api/v1"
-        wanted = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
-        assert len(wanted) == len(ports)
-        answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == wanted)
+        expected = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+        assert len(expected) == len(ports)
+        answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == expected)
         body = {"user_id": "ann"}  # so that it has something to count
         requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=body, headers=HEADERS, timeout=30)
         found = set(answer(f"{api}/label/__name__/values", lambda data: set(OF_SERVERS) <= set(data)))
         ours = {name for name in found if name.startswith("irt_")} - set(OF_EXPORTER) - set(OF_SERVERS)
         assert {name for name in ours if not re.search("_(created|bucket|count|sum)$", name)} == set()
-        builds = answer(f"{api}/query?query=irt_build_info", lambda data: len(data["result"]) == len(wanted))
+        builds = answer(f"{api}/query?query=irt_build_info", lambda data: len(data["result"]) == len(expected))
         assert {one["metric"]["version"] for one in builds["result"]} == {code_version()}
 
 

@@ -274,15 +274,15 @@ def test_missing_or_changed_file_or_part_is_named(
 def test_part_with_unexpected_columns_rows_or_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
-    place = table.schema.get_field_index("response_time_ms")
-    other = table.set_column(place, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
-    for spoilt, why in (
+    index = table.schema.get_field_index("response_time_ms")
+    other = table.set_column(index, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
+    for spoilt, reason in (
         (other, "column response_time_ms as double, and the manifest says int64"),
         (table.drop_columns(["score"]), "lacks the column score"),
         (table.append_column("more", table["score"]), "columns that the manifest does not name: more"),
         (table.slice(1), "rows, and the manifest says"),
     ):
-        assert why in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
+        assert reason in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
     key = f"snapshots/{FOLDER}/no_parquet"
     store.put(key, b"no parquet")
     text = with_part(store, snapshot, table, key=key, sha256=hashlib.sha256(b"no parquet").hexdigest())
@@ -300,7 +300,7 @@ def test_learners_in_two_parts_are_refused(world: Settings, store: FolderStore) 
 def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     manifest = json.loads(store.get(snapshot.uri))
-    for change, why in (
+    for change, reason in (
         ({"rows": 1}, "do not add up"),
         ({"data_hash": "v2:other"}, "do not add up"),
         ({"parts": manifest["parts"] * 2}, "names a part twice"),
@@ -311,7 +311,7 @@ def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: S
         uri = f"snapshots/{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
         store.put(uri, content)
         spoilt = Snapshot(**vars(snapshot) | {"uri": uri})
-        assert why in (snapshot_problem(store, spoilt) or "")
+        assert reason in (snapshot_problem(store, spoilt) or "")
 
 
 def test_prune_keeps_only_the_parts_of_cited_manifests(database: Database, store: FolderStore) -> None:

@@ -202,11 +202,11 @@ def test_testlet_sd_can_be_estimated_with_the_distribution_of_theta(world: Setti
 
 
 @pytest.mark.parametrize(
-    ("testlet", "why"),
+    ("testlet", "reason"),
     [("'all of them'", "1 testlets with at least 2 fitted items are too few"), ("item_id", "0 testlets")],
 )
 def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
-    world: Settings, testlet: str, why: str
+    world: Settings, testlet: str, reason: str
 ) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM testlet_sd_publication")
@@ -216,7 +216,7 @@ def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
     assert outcome.spec.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
-    assert why in shown
+    assert reason in shown
     assert (publications(database), published_set(database).testlets) == ([], None)
 
 

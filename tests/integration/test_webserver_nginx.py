@@ -77,14 +77,14 @@ def cookie(role: str) -> tuple[str, str]:
     return "Cookie", f"__Host-irt={Issuer().token(roles=[role])}"
 
 
-def post(door: Door, place: str, query: str, *headers: tuple[str, str]) -> Reply:
+def post(door: Door, path: str, query: str, *headers: tuple[str, str]) -> Reply:
     body = json.dumps({"query": query}).encode()
-    return door.ask(f"{place}graphql", [("Content-Type", "application/json"), *headers], "POST", body)
+    return door.ask(f"{path}graphql", [("Content-Type", "application/json"), *headers], "POST", body)
 
 
-def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnection:
+def open_socket(door: Door, path: str, role: str, origin: str) -> ClientConnection:
     return connect(
-        f"wss://{HOST}:{door.tls}{place}graphql",
+        f"wss://{HOST}:{door.tls}{path}graphql",
         sock=socket.create_connection(("127.0.0.1", door.tls), timeout=10),
         ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
         additional_headers=[cookie(role)],
@@ -94,25 +94,25 @@ def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnect
     )
 
 
-@pytest.mark.parametrize(("place", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
-def test_browser_receives_the_page_its_data_and_its_websocket(door: Door, place: str, role: str) -> None:
-    shown = door.ask(f"{place}runs", [cookie(role)])
-    assert (shown.status, f'"{place}_next/'.encode() in shown.body) == (200, True)
+@pytest.mark.parametrize(("path", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
+def test_browser_receives_the_page_its_data_and_its_websocket(door: Door, path: str, role: str) -> None:
+    shown = door.ask(f"{path}runs", [cookie(role)])
+    assert (shown.status, f'"{path}_next/'.encode() in shown.body) == (200, True)
     own = ("Origin", f"https://{HOST}:{door.tls}")
-    assert b"autoMaterializePaused" in post(door, place, PAUSED, cookie(role), own).body
-    with open_socket(door, place, role, own[1]) as channel:
+    assert b"autoMaterializePaused" in post(door, path, PAUSED, cookie(role), own).body
+    with open_socket(door, path, role, own[1]) as channel:
         channel.send('{"type": "connection_init", "payload": {}}')
         assert json.loads(channel.recv(timeout=10)) == {"type": "connection_ack"}
         channel.send(json.dumps({"type": "start", "id": "1", "payload": {"query": GO}}))
         assert json.loads(channel.recv(timeout=10))["type"] == "error"
 
 
-@pytest.mark.parametrize("place", ["/dagster/", "/dagster-view/"])
-def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", ["/dagster/", "/dagster-view/"])
+def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: Door, path: str) -> None:
     sibling = f"https://evil.{HOST}"
-    assert post(door, place, GO, cookie("operator"), ("Origin", sibling)).status == 403
+    assert post(door, path, GO, cookie("operator"), ("Origin", sibling)).status == 403
     with pytest.raises(InvalidStatus) as refused:
-        open_socket(door, place, "operator", sibling)
+        open_socket(door, path, "operator", sibling)
     assert refused.value.response.status_code == 403
 
 

@@ -95,7 +95,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unreachable_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     read_address.cache_clear()
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     yield
@@ -172,7 +172,7 @@ def test_errors_contain_whether_and_when_to_send_again(server: Server) -> None:
     assert not sending_error().again
 
 
-def test_an_unreachable_server_raises_an_error_that_can_be_retried(away: None) -> None:
+def test_an_unreachable_server_raises_an_error_that_can_be_retried(unreachable_api: None) -> None:
     assert sending_error().again
 
 
@@ -195,7 +195,9 @@ def test_answers_of_many_threads_are_sent_once_and_the_folder_is_then_empty(serv
         sending.add([answer(1)])
 
 
-def test_add_returns_when_the_rows_are_on_disk(away: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_returns_when_the_rows_are_on_disk(
+    unreachable_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     usual = os.fsync
 
@@ -389,7 +391,7 @@ def test_an_unreadable_file_does_not_delay_later_files(server: Server, tmp_path:
 @pytest.mark.parametrize(
     "row", [{"x": float("nan")}, {"x": "\ud800"}, {"x": [1]}, {"x": {"y": 1}}, {1: "x"}, {"x": "y" * 2**20}]
 )
-def test_add_raises_if_the_api_could_not_read_a_row(away: None, tmp_path: Path, row: Any) -> None:
+def test_add_raises_if_the_api_could_not_read_a_row(unreachable_api: None, tmp_path: Path, row: Any) -> None:
     sending = AttemptSpool(tmp_path)
     with pytest.raises(ValueError):  # noqa: PT011 - raised by json, a codec or the spool
         sending.add([answer(1), row])
@@ -402,12 +404,12 @@ def test_add_raises_if_the_disk_is_full_and_earlier_rows_stay_whole(
 ) -> None:
     server.judge = lambda _rows: (503, {}, {})
     sending = fill_spool(tmp_path, 1)
-    usual, room = os.pwrite, [20]
+    usual, free_bytes = os.pwrite, [20]
     with monkeypatch.context() as patch:
-        patch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: room[0]], at))
+        patch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: free_bytes[0]], at))
         with pytest.raises(OSError, match="No space left"):
             sending.add([answer(2)])
-        room[0] = 10_000
+        free_bytes[0] = 10_000
         sending.add([answer(2)])
         patch.setattr(spool.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(OSError, match="output error"):
@@ -438,7 +440,7 @@ def test_a_long_outage_makes_files_of_bounded_size_that_are_read_in_chunks(serve
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)
 
 
-def test_spool_files_of_an_outage_can_be_imported(away: None, tmp_path: Path, database: Database) -> None:
+def test_spool_files_of_an_outage_can_be_imported(unreachable_api: None, tmp_path: Path, database: Database) -> None:
     sending = AttemptSpool(tmp_path / "spool")
     now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])

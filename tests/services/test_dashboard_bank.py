@@ -148,10 +148,12 @@ def test_observed_proportions_of_an_item_equal_proportions_of_the_whole_snapshot
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
-        wanted = observed_of(responses, {name: ItemRow.if_known(values) for name, values in rows}, latent, [item])[item]
-    assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
-    np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # sums differ in their order
-    np.testing.assert_array_equal(seen.proportion, wanted.proportion)
+        expected = observed_of(responses, {name: ItemRow.if_known(values) for name, values in rows}, latent, [item])[
+            item
+        ]
+    assert (seen.n.tolist(), seen.n.sum()) == (expected.n.tolist(), fitted.n)
+    np.testing.assert_allclose(seen.theta, expected.theta, atol=1e-12)  # sums differ in their order
+    np.testing.assert_array_equal(seen.proportion, expected.proportion)
 
 
 def view_request(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
@@ -277,7 +279,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
 
     assert told(form, view_request(faulty[0], "item", role="analyst"))[0] is False
     assert "expired" in told(form, replace(pat, identity=replace(pat.identity, exp=0.0)))[1]
-    for unfit, why in (
+    for unfit, reason in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),
         (replace(form, since="soon"), "wants a day"),
@@ -285,7 +287,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
         (replace(form, what="restore"), "is not withdrawn"),
     ):
-        assert (told(unfit)[0], why in told(unfit)[1]) == (False, True)
+        assert (told(unfit)[0], reason in told(unfit)[1]) == (False, True)
     assert "Take it out of use" in show_page(faulty[0], "item", item=name)[1]
     withdrawn = (
         f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
@@ -475,8 +477,8 @@ def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
 
 
 def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:
-    why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
-    with world.with_failed_gates(JULY, anchors_agree=why) as red:
+    reason = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
+    with world.with_failed_gates(JULY, anchors_agree=reason) as red:
         html = red.page(view="months")
         assert not missing_sentences(
             html,
@@ -487,7 +489,7 @@ def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(wo
         assert "A01 (b +0.80)" not in html
         passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
         what_to_do = "leave the month red"  # the gate's own wording
-        assert not missing_sentences(red.page(view="month", month=JULY), "<b>No. </b>", why, passed, what_to_do)
+        assert not missing_sentences(red.page(view="month", month=JULY), "<b>No. </b>", reason, passed, what_to_do)
 
 
 def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(world: World) -> None:
@@ -559,15 +561,15 @@ def test_missing_months_share_a_link_that_launches_them_in_dagster(world: World)
 def test_months_of_the_origin_window_share_a_line_with_the_first_month_of_drift(
     world: World, scales: tuple[str, ...]
 ) -> None:
-    seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
-    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, why) for k in range(1, 6)]
+    seen, reason = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
+    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, reason) for k in range(1, 6)]
     states = [replace(state, scale_id=scale) for state in window + seen.months for scale in scales]
     world = world.seeing(months=states)
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 1
     assert "2026-01…2026-05" in html
-    assert html.count(why) == len(scales)
-    assert f"2026-05 is {why}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert html.count(reason) == len(scales)
+    assert f"2026-05 is {reason}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
     assert "irt report drift --month 2026-05" in world.page(view="month", month="2026-05", scale=rooms.SCALE)
     assert "2026-05" not in world.page(view="reports")
     assert "not written yet" in world.page(view="reports", month="2026-05")
@@ -718,7 +720,7 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
 
 
 @pytest.mark.parametrize(
-    ("why", "short"),
+    ("reason", "short"),
     [
         (
             "anchors_agree: 2 of 9 anchors moved against the others: A1 (b +1); …",
@@ -730,12 +732,12 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
         (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
     ],
 )
-def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
-    assert in_short(why) == short
+def test_short_reason_is_the_first_clause(reason: str, short: str) -> None:
+    assert in_short(reason) == short
 
 
 @pytest.mark.parametrize(
-    ("state", "why", "waiting", "sentence"),
+    ("state", "reason", "waiting", "sentence"),
     [
         (State.GREEN, "2 items first published", 0, "is green and safe to release; nothing waits for a decision."),
         (State.GREEN, "2 items first published", 1, "is green and safe to release; one decision waits."),
@@ -752,9 +754,9 @@ def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
     ],
 )
 def test_verdict_of_a_month_is_a_sentence_that_depends_on_its_state(
-    state: State, why: str, waiting: int, sentence: str
+    state: State, reason: str, waiting: int, sentence: str
 ) -> None:
-    assert f"{JUNE} {sentence}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
+    assert f"{JUNE} {sentence}" in verdict(MonthState(JUNE, rooms.SCALE, state, reason), waiting, None)
 
 
 def test_every_page_based_on_the_overview_shows_the_overviews_age(world: World) -> None:

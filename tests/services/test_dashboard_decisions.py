@@ -174,14 +174,14 @@ def test_decisions_are_refused_if_the_role_is_too_low(bank: Database, ask: Ask) 
     drop = DecisionForm("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
     for identity in (person("viewer"), person("analyst"), person()):
         errors = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
-        assert all("needs the role psychometrician" in why for why in errors)
+        assert all("needs the role psychometrician" in reason for reason in errors)
     assert decisions(bank) == []
     assert decide(ask(identity=person("operator")), REJECT).ok, "the role is above"
 
 
 def test_decisions_are_refused_if_the_login_has_expired(bank: Database, ask: Ask) -> None:
     ended = replace(ANN, exp=time.time() - LEEWAY_S - 1)
-    assert all("Your login has expired: reload the page" in why for why in refusals(ask(identity=ended), REJECT))
+    assert all("Your login has expired: reload the page" in reason for reason in refusals(ask(identity=ended), REJECT))
     assert decisions(bank) == []
 
 
@@ -193,19 +193,19 @@ def test_decisions_are_refused_without_a_meaningful_reason(bank: Database, ask: 
 
 
 def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: Ask) -> None:
-    for why, days in {
+    for reason, days in {
         "is not in the future": ("2026-03-10", "1999-01-01"),
         "a day like": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
     }.items():
         errors = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
-        assert all(why in one for one in errors)
+        assert all(reason in one for one in errors)
     assert decisions(bank) == []
 
 
 def test_leaked_items_are_accepted_only_if_the_box_is_ticked(bank: Database, ask: Ask) -> None:
     leaked(bank)
-    why = "2026-02/moved leaked: the new value says who knows the answer"
-    assert [why in outcome_text(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
+    reason = "2026-02/moved leaked: the new value says who knows the answer"
+    assert [reason in outcome_text(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
     assert decisions(bank) == []
     assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
 
@@ -265,10 +265,12 @@ def test_undo_is_previewed_and_reopens_the_proposal(bank: Database, ask: Ask) ->
 def test_unreachable_database_is_reported_with_a_remedy(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
-    away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    request = ViewRequest("proposal", {}, ANN, ReaderAtTime(away, instance))
+    unreachable = settings.model_copy(
+        update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")}
+    )
+    request = ViewRequest("proposal", {}, ANN, ReaderAtTime(unreachable, instance))
     missing = [
-        missing_sentences(why, "try again", "What you typed is still there") for why in refusals(request, ACCEPT)
+        missing_sentences(reason, "try again", "What you typed is still there") for reason in refusals(request, ACCEPT)
     ]
     assert missing == [[], []]
 
@@ -433,9 +435,9 @@ def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
 
 
 def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, ask: Ask) -> None:
-    (wanted,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
+    (expected,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
     (outcome,) = proposal.impact_sentences(ask(), [MOVED])
-    assert wanted.sentence.lower() in outcome.lower()
+    assert expected.sentence.lower() in outcome.lower()
     assert decide(ask(), REJECT).ok
     assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]

@@ -76,13 +76,13 @@ def token(role: str = "operator") -> str:
     return Issuer().token(roles=[role])
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", PLACES)
+def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, path: str) -> None:
     given = token()
-    assert door.ask(f"{place}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
+    assert door.ask(f"{path}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
     ((server, seen),) = door.passed_requests()
-    assert server == PLACES[place][0]
-    assert (seen.path, seen.query) == ("/page" if place == "/admin/" else f"{place}page", "a=b")
+    assert server == PLACES[path][0]
+    assert (seen.path, seen.query) == ("/page" if path == "/admin/" else f"{path}page", "a=b")
     assert user_headers(seen) == {
         "x-user": ["ann"],
         "x-org-id": ["acme"],
@@ -94,21 +94,21 @@ def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, place: 
     assert seen.header("x-forwarded-proto") == ["https"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("path", PLACES)
 @pytest.mark.parametrize("role", ROLES)
-def test_each_location_requires_its_role(door: Door, place: str, role: Role) -> None:
-    server, needed = PLACES[place]
+def test_each_location_requires_its_role(door: Door, path: str, role: Role) -> None:
+    server, needed = PLACES[path]
     enough = ROLES.index(role) >= ROLES.index(needed)
-    assert door.ask(place, [bearer(token(role))]).status == (200 if enough else 403)
+    assert door.ask(path, [bearer(token(role))]).status == (200 if enough else 403)
     assert [name for name, _ in door.passed_requests()] == ([server] if enough else [])
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", PLACES)
+def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, path: str) -> None:
     lies = [("X-User", "root"), ("x-user", "root"), ("X-Org-Id", "other"), ("X-Roles", "root"), ("X_User", "root")]
     lies += [("X-Required-Role", "viewer"), ("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "http")]
     lies += [("Forwarded", "for=10.0.0.1"), ("X-Real-IP", "10.0.0.1"), ("X-Forwarded-Host", "evil.example")]
-    assert door.ask(place, [bearer(token()), *lies]).status == 200
+    assert door.ask(path, [bearer(token()), *lies]).status == 200
     ((_, seen),) = door.passed_requests()
     assert user_headers(seen) == {
         "x-user": ["ann"],
@@ -120,7 +120,7 @@ def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, plac
     assert seen.header("x-forwarded-proto") == ["https"]
     assert not seen.header("forwarded")
     assert "root" not in str(seen.headers)
-    assert door.ask(place, lies).status == 401
+    assert door.ask(path, lies).status == 401
     assert not door.passed_requests()
 
 
@@ -198,9 +198,9 @@ def test_browsers_are_redirected_to_the_login_and_programs_receive_401(door: Doo
     assert forbidden.body.startswith(b"This page needs a role that your login does not have")
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: str) -> None:
-    url = f"wss://{HOST}:{door.tls}{place}graphql"
+@pytest.mark.parametrize("path", PLACES)
+def test_websockets_are_accepted_only_with_the_required_role(door: Door, path: str) -> None:
+    url = f"wss://{HOST}:{door.tls}{path}graphql"
 
     def open_one(role: str) -> str | bytes:
         raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
@@ -212,9 +212,9 @@ def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: 
 
     assert open_one("operator") == "안녕"
     ((server, seen),) = door.passed_requests()
-    assert server == PLACES[place][0]
+    assert server == PLACES[path][0]
     assert user_headers(seen)["x-user"] == ["ann"]
-    for role in ("", "viewer") if place == "/dagster/" else ("",):
+    for role in ("", "viewer") if path == "/dagster/" else ("",):
         with pytest.raises(InvalidStatus) as refused:
             open_one(role)
         assert refused.value.response.status_code == (403 if role else 401)

@@ -51,11 +51,11 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     theta_client._updates.finish(0)
 
 
-def wait_for(updates: Updates, **wanted: int) -> None:
+def wait_for(updates: Updates, **expected: int) -> None:
     """Wait until these counters have these values. A minute is far more than any test needs."""
 
     def reached() -> bool:
-        return wanted.items() <= updates.counters().items()
+        return expected.items() <= updates.counters().items()
 
     with updates._changed:
         assert updates._changed.wait_for(reached, timeout=patient(60)), updates.counters()

@@ -186,9 +186,9 @@ def test_unrelated_answers_are_flagged_as_in_memory(spark, frame):
         }
     )
     found = fit_on_spark(spark, frame(dataclasses.replace(world, table=table)), SETTINGS)
-    wanted = fit_em(dataclasses.replace(world.responses, score=score))
-    assert "unrelated" in wanted.convergence.reason
-    assert_same(found, wanted)
+    expected = fit_em(dataclasses.replace(world.responses, score=score))
+    assert "unrelated" in expected.convergence.reason
+    assert_same(found, expected)
 
 
 def test_weights_other_scores_duplicates_and_several_groups_are_refused(spark, frame, small):

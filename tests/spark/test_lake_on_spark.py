@@ -109,8 +109,8 @@ def test_missing_truncated_corrupt_and_mistyped_files_are_named(
         lake.register(spark, START, END)
     path.write_bytes(content)
     rows = pq.ParquetFile(path).read()
-    place = rows.schema.get_field_index("correct")
-    pq.write_table(rows.set_column(place, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
+    index = rows.schema.get_field_index("correct")
+    pq.write_table(rows.set_column(index, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
     lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "other.parquet")], "made by hand", 0)
     with pytest.raises(PermanentFailure, match="has a column correct of type int32 and not bool"):
         lake.register(spark, START, END)

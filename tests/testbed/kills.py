@@ -248,11 +248,11 @@ def rows_of_months(database: Database) -> dict[str, dict[str, str]]:
     return found
 
 
-def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+def differences(found: dict[str, dict[str, str]], expected: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     """Months whose rows differ, by table."""
     return {
         name: differing
-        for name, months in wanted.items()
+        for name, months in expected.items()
         if (differing := sorted(m for m in months.keys() | found[name].keys() if found[name].get(m) != months.get(m)))
     }
 

@@ -104,21 +104,21 @@ def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) ->
 
 
 def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> AnchorSet:
-    place = np.arange(0, a.size, 3)
-    cov = calibration_covariance(a[place], b[place], np.zeros(place.size), ANCHOR_N)
-    error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((place.size, 2)))
+    indices = np.arange(0, a.size, 3)
+    cov = calibration_covariance(a[indices], b[indices], np.zeros(indices.size), ANCHOR_N)
+    error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((indices.size, 2)))
     return anchor_set_of(
         scale_id="simulated",
         version="1",
-        item_ids=tuple(ids[j] for j in place),
-        a=a[place] + error[:, 0],
-        b=b[place] + error[:, 1],
-        c=np.zeros(place.size),
+        item_ids=tuple(ids[j] for j in indices),
+        a=a[indices] + error[:, 0],
+        b=b[indices] + error[:, 1],
+        c=np.zeros(indices.size),
         a_se=np.sqrt(cov[:, 0, 0]),
         b_se=np.sqrt(cov[:, 1, 1]),
         cov_ab=cov[:, 0, 1],
-        topics=(None,) * place.size,
-        errors_assumed=np.zeros(place.size, dtype=bool),
+        topics=(None,) * indices.size,
+        errors_assumed=np.zeros(indices.size, dtype=bool),
     )
 
 

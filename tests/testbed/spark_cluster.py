@@ -100,9 +100,9 @@ class Cluster:
             time.sleep(0.1)
 
     def _worker(self, number: int) -> list[str]:
-        room = ["--cores", "1", "--memory", self.worker_memory, "--work-dir", str(self.folder / f"work{number}")]
+        resources = ["--cores", "1", "--memory", self.worker_memory, "--work-dir", str(self.folder / f"work{number}")]
         ports = ["--host", "127.0.0.1", "--webui-port", str(free_port())]
-        return ["org.apache.spark.deploy.worker.Worker", *room, *ports, self.url]
+        return ["org.apache.spark.deploy.worker.Worker", *resources, *ports, self.url]
 
     def _process(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         import pyspark

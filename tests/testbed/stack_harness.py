@@ -130,8 +130,8 @@ class Harness:
         def looks() -> int:
             return log.read_bytes().count(QUEUE_IS_LOOKED_AT)
 
-        wanted = looks() + times
-        wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
+        expected = looks() + times
+        wait_for("the daemon to look at its queue", lambda: looks() >= expected)
 
     # -- from below -------------------------------------------------------------------------------
     def status(self, run_id: str) -> DagsterRunStatus:

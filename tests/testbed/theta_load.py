@@ -278,8 +278,8 @@ def compare(database: Database, log: Log, taken: Sequence[ReturnedTheta]) -> flo
     rows = []
     for one in taken:
         assert one.n_items >= one.at_least, f"{one} leaves out answers"
-        place = int(np.searchsorted(found, one.user))
-        answer_rows = np.arange(start[place], start[place + 1])
+        index = int(np.searchsorted(found, one.user))
+        answer_rows = np.arange(start[index], start[index + 1])
         answer_rows = answer_rows[~np.isin(ids[batch.item[answer_rows]], log.items_after(one.user, one.n_items))]
         assert len(answer_rows) == one.n_items, f"{one} rests on other answers than the batch's {len(answer_rows)}"
         rows.append(answer_rows)

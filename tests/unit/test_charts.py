@@ -298,8 +298,8 @@ def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     linking = replace(link(calibration, anchors), suspects={})
-    why = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
-    title = scatter(calibration, anchors, linking, why).title
+    reason = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
+    title = scatter(calibration, anchors, linking, reason).title
     assert "those used agree" in title
     assert (
         "\nOnly 20 anchors agree with each other, 67% of those with enough responses; needed are 5 and 70%\n" in title

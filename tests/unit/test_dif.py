@@ -144,8 +144,8 @@ def test_logistic_regression_of_counts_equals_a_regression_of_single_answers() -
     rng = np.random.default_rng(4)
     score, group, form = rng.integers(0, 9, 900), rng.integers(0, 2, 900), rng.integers(0, 2, 900)
     y = rng.random(900) < expit(-2 + 0.5 * score + 0.6 * group - 0.1 * group * score + 0.3 * form)
-    place = np.ravel_multi_index((form, score, group), (2, 9, 2))
-    n, right = (np.bincount(place, w, 36).reshape(18, 2) for w in (np.ones(900), y))
+    cell_index = np.ravel_multi_index((form, score, group), (2, 9, 2))
+    n, right = (np.bincount(cell_index, w, 36).reshape(18, 2) for w in (np.ones(900), y))
     found = logistic_dif(Cells(np.repeat([0, 1], 9), np.tile(np.arange(9) / 8, 2), n, right, right), focal=1)
 
     def best(*columns: np.ndarray) -> float:

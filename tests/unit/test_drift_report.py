@@ -87,12 +87,12 @@ def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() 
 
 @pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
 def test_report_gives_the_reason_if_a_month_is_not_green(state: State, mark: str) -> None:
-    why = "anchors_agree: 30 anchors disagree"
-    facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, why))
+    reason = "anchors_agree: 30 anchors disagree"
+    facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, reason))
     assert verdict(facts).mark == mark
     page = Page(html(facts, NOW)).text
     assert f"Safe to release: {mark}." in page
-    assert why in page
+    assert reason in page
 
 
 def test_report_of_a_month_without_a_fit_gives_the_reason(picture: Picture) -> None:

@@ -177,8 +177,8 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
     whole = judge(attempts_of(rows), rules)
     assert few_items == whole.few_items
     outcomes = [part.outcome() for part in judged_parts]
-    for place, (code, score) in zip(parts, outcomes, strict=True):
-        assert (code.tolist(), score.tolist()) == (whole.code[place].tolist(), whole.score[place].tolist())
+    for indices, (code, score) in zip(parts, outcomes, strict=True):
+        assert (code.tolist(), score.tolist()) == (whole.code[indices].tolist(), whole.score[indices].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
 
@@ -243,7 +243,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
+    ("settings", "reason"),
     [
         (
             {"warn_anchor_share": 0.5},
@@ -253,9 +253,11 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
         ({"max_abs_b": 0.0}, "max_abs_b=0 would hold back every item"),
     ],
 )
-def test_rules_without_effect_are_refused_when_set_and_accepted_when_read(settings: dict[str, Any], why: str) -> None:
+def test_rules_without_effect_are_refused_when_set_and_accepted_when_read(
+    settings: dict[str, Any], reason: str
+) -> None:
     rules = Rules.from_settings(settings)
-    with pytest.raises(PsychometricsError, match=why):
+    with pytest.raises(PsychometricsError, match=reason):
         rules.require_effect()
     Rules.from_settings({"warn_anchor_share": 0.7}).require_effect()
 
@@ -397,10 +399,10 @@ def test_fifty_learners_without_an_earlier_theta_are_a_separate_group() -> None:
 def test_earlier_theta_is_known_if_five_answered_items_have_parameters() -> None:
     x = np.array([[1, 0, 1, 1, 0, 1], [1, 0, 1, 1, np.nan, 1], [np.nan] * 6, [1, 1, 1, 1, 1, np.nan]])
     answers = Responses.from_wide(x, ["a", "b", "c", "d", "e", "unknown"])
-    place = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
+    item_ids = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
     slope, intercept = np.array([1.0, 2.0, 1.0, 0.5, 1.5]), np.array([0.0, 1.0, -1.0, 0.5, 0.2])
-    found = Earlier.scored(answers, place, ItemCurves(slope, intercept, np.zeros(5)))
-    expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], place), slope, intercept, np.zeros(5)).theta
+    found = Earlier.scored(answers, item_ids, ItemCurves(slope, intercept, np.zeros(5)))
+    expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], item_ids), slope, intercept, np.zeros(5)).theta
     assert found.known.tolist() == [True, False, False, True]
     np.testing.assert_allclose(found.theta[[0, 3]], expected[[0, 3]])
 

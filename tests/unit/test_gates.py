@@ -202,7 +202,7 @@ def test_months_are_held_by_the_gates_that_their_faults_concern(picture: Picture
 
 
 def list_reasons(gates: dict[str, str]) -> str:
-    return "\n".join(f"{gate}: {why}" for gate, why in sorted(gates.items())) or "passes every gate"
+    return "\n".join(f"{gate}: {reason}" for gate, reason in sorted(gates.items())) or "passes every gate"
 
 
 def test_linking_constants_of_an_earlier_release_are_written_unchanged() -> None:

@@ -44,10 +44,10 @@ def test_every_asset_has_a_description_and_owners_and_reads_no_later_group(tmp_p
     assert not [key for key, node in nodes.items() if not (node.owners and node.kinds)]
     says_what_a_row_is = re.compile(r"One (row|sentence) per ").match
     assert not [key for key, node in nodes.items() if not says_what_a_row_is(node.description or "")]
-    place = {key: GROUPS.index(node.group_name) for key, node in nodes.items()}
-    assert {*place.values()} == {*range(len(GROUPS))}
+    group_index = {key: GROUPS.index(node.group_name) for key, node in nodes.items()}
+    assert {*group_index.values()} == {*range(len(GROUPS))}
     read = [(key, parent) for key, node in nodes.items() for parent in node.parent_keys]
-    assert not [(key, parent) for key, parent in read if place[parent] > place[key]]
+    assert not [(key, parent) for key, parent in read if group_index[parent] > group_index[key]]
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         ('{"u": "ann", "u": "bob"}', "the key 'u' occurs twice"),
         ('{"u": {"a": 1, "a": 2}}', "the key 'a' occurs twice"),
@@ -250,11 +250,11 @@ def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> 
         ('{"u": ' + "1" * 5_000 + "}", "not JSON"),
     ],
 )
-def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, why: str) -> None:
+def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, reason: str) -> None:
     """A valid line or a blank line follows each line. Two objects in a line were once counted for a blank line."""
     for other in ('{"u": "eve"}', ""):
         path = write(tmp_path / "log.jsonl", f"{line}\n{other}\n")
-        assert [(row.line, row.value) for row in bad(path)] == [(1, why)]
+        assert [(row.line, row.value) for row in bad(path)] == [(1, reason)]
         assert [row["u"] for _, row in rows(path)] == ["eve"] * bool(other)
 
 

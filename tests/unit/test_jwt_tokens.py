@@ -423,7 +423,7 @@ class FakeIssuer:
         made.close()
 
 
-def away() -> bytes:
+def refuse_connection() -> bytes:
     raise requests.ConnectionError("the issuer is away")
 
 
@@ -488,7 +488,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
-        issuer.answer = away
+        issuer.answer = refuse_connection
         for _ in range(23):
             issuer.now += 60 * MINUTE_S
             assert source.find("another") is None
@@ -504,7 +504,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
 def test_verifier_refuses_tokens_and_is_unhealthy_until_the_issuer_responds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    issuer = FakeIssuer(away)
+    issuer = FakeIssuer(refuse_connection)
     with issuer.keys() as source:
         app = build_app(Verifier(source, KEY_RULES), "session")
         token = {"authorization": f"Bearer {Issuer().token()}"}

@@ -66,8 +66,8 @@ def test_kustomizations_list_every_file_of_their_folder_and_no_missing_file() ->
 
 
 def test_objects_have_the_names_of_the_documents() -> None:
-    for kind, wanted in DOCUMENTED.items():
-        assert wanted <= names(kind)
+    for kind, expected in DOCUMENTED.items():
+        assert expected <= names(kind)
     (api,) = [one for one in objects("Service") if one["metadata"]["name"] == "irt-theta-api"]
     assert [(port["name"], port["port"]) for port in api["spec"]["ports"]] == [("http", 80), ("metrics", 9090)]
     (r_service,) = [one for one in objects("Service") if one["metadata"]["name"] == "r-irt-plumber"]

@@ -173,8 +173,8 @@ def test_anchors_disagree_if_their_variation_exceeds_the_limit() -> None:
     new, anchors = month(rng, n_new=5000, n_old=5000)
     found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
     assert (found.share_kept >= 0.7, found.tau_low > 0.15) == (True, True)
-    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
-    assert "from month to month beyond their errors, at least by 0." in why
+    reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
+    assert "from month to month beyond their errors, at least by 0." in reason
 
 
 def test_change_of_an_anchor_is_reported_in_the_parameter_that_moved() -> None:
@@ -225,8 +225,8 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
     found = link(calibration(new.a, b, new.cov_ab), anchors)
     assert set(found.suspects) == set(found.anchors_dropped) == {"item00", "item01", "item02", "item03"}
     assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
-    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
-    assert why.startswith(
+    reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
+    assert reason.startswith(
         "only 6 anchors agree with each other, 60% of those with enough responses; needed are 5 and 70%"
     )
 
@@ -259,7 +259,7 @@ def test_unusable_anchors_are_omitted_with_the_reason() -> None:
     old_a[4] = -1.0
     fit = replace(new, a=a, n=n, cov=cov, flags=tuple(flags)).select(np.arange(20) != 5)
     found = link(fit, replace(anchors, a=old_a))
-    assert {item: why.split(":")[0] for item, why in found.anchors_dropped.items()} == {
+    assert {item: reason.split(":")[0] for item, reason in found.anchors_dropped.items()} == {
         "item00": "Its discrimination in this fit is -0.400, not above 0",
         "item01": "It has 199 responses in this window, 200 are needed.",
         "item02": "This fit gave it no standard errors.",
@@ -277,12 +277,12 @@ def test_assumed_errors_of_very_steep_items_are_not_nan() -> None:
     a, b = np.array([60.0, 60.0, 1e6]), np.array([0.05, 0.1, 0.033])
     a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(3))
     by_hand = []
-    for slope, place in zip(a[:2], b[:2], strict=True):
+    for slope, difficulty in zip(a[:2], b[:2], strict=True):
         theta = np.linspace(-6, 6, 61)
         density = np.exp(-(theta**2) / 2)
-        logistic = 1 / (1 + np.exp(-np.clip(slope * (theta - place), -700, 700)))
+        logistic = 1 / (1 + np.exp(-np.clip(slope * (theta - difficulty), -700, 700)))
         weight = 500 * density / density.sum() * logistic * (1 - logistic)
-        information = np.array([[theta - place, np.full(61, -slope)]])[0]
+        information = np.array([[theta - difficulty, np.full(61, -slope)]])[0]
         by_hand.append(np.linalg.inv((weight * information) @ information.T))
     np.testing.assert_allclose(covariance(a_se, b_se, cov_ab)[:2], by_hand, rtol=1e-6)  # both sums lose digits
     assert (a_se[2], b_se[2], cov_ab[2]) == (np.inf, np.inf, 0)

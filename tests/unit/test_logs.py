@@ -128,18 +128,18 @@ def test_log_level_is_the_lowest_level_that_is_written(
     assert [line["message"] for line in lines(capsys.readouterr().err)] == ["no disk", "no disk"]
 
 
-@pytest.mark.parametrize(("wanted", "begins"), [("json", "{"), ("text", "")])
+@pytest.mark.parametrize(("expected", "begins"), [("json", "{"), ("text", "")])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_setting_of_the_log_format_has_precedence_over_the_kind_of_standard_error(
-    wanted: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+    expected: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOG_FORMAT", wanted)
+    monkeypatch.setenv("LOG_FORMAT", expected)
     get_settings.cache_clear()
     with redirect_stderr(stream()) as written:
         logs.configure()
         logging.getLogger("irt").warning("the daemon ended")
     assert written.getvalue().startswith(begins)
-    assert written.getvalue().endswith("WARNING the daemon ended\n") == (wanted == "text")
+    assert written.getvalue().endswith("WARNING the daemon ended\n") == (expected == "text")
 
 
 PROGRAM = """

@@ -63,8 +63,8 @@ def path_text(path: Path) -> str:
 def test_functions_that_return_three_values_or_more_name_these_values() -> None:
     found = {
         f"{path_text(path)} {function}"
-        for room in PRODUCT
-        for path in (ROOT / room).rglob("*.py")
+        for folder in PRODUCT
+        for path in (ROOT / folder).rglob("*.py")
         if not path.name.endswith("kernels.py")  # compiled code cannot return records
         if "tuple[" in (text := path.read_text())
         for function in by_position(text)
@@ -93,8 +93,8 @@ def test_functions_do_not_return_either_a_result_or_a_text() -> None:
     """A function without a result raises, or returns `Refused`, so callers cannot mistake a reason for a result."""
     found = {
         f"{path_text(path)} {node.name}: {ast.unparse(node.returns)}"
-        for room in PRODUCT
-        for path in (ROOT / room).rglob("*.py")
+        for folder in PRODUCT
+        for path in (ROOT / folder).rglob("*.py")
         if re.search(r"->[^:]*\|", text := path.read_text())
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(node.returns, ast.BinOp)

@@ -108,4 +108,4 @@ def test_modules_in_the_table_of_questions_exist() -> None:
     table = page.partition("### Where each question is answered")[2].partition("\n### ")[0]
     named = re.findall(r"`(\w+/[\w/]+(?:\.py)?)`", table)
     assert len(named) > 25
-    assert [name for name in named if not any((ROOT / room / name).exists() for room in ("", "irt_assets"))] == []
+    assert [name for name in named if not any((ROOT / folder / name).exists() for folder in ("", "irt_assets"))] == []

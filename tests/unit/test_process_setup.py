@@ -108,8 +108,8 @@ def test_settings_are_read_only_by_programs_and_passed_to_other_modules() -> Non
     root = Path(definitions.__file__).parents[1]
     readers = {
         path.relative_to(root).as_posix()
-        for room in ("irt_assets", "jobs", "resources", "services")
-        for path in (root / room).rglob("*.py")
+        for folder in ("irt_assets", "jobs", "resources", "services")
+        for path in (root / folder).rglob("*.py")
         if "get_settings" in (text := path.read_text("utf-8"))
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "get_settings"

@@ -351,9 +351,9 @@ def test_s_x2_matches_mirt(shared, mirt, key):
 def test_q3_matches_mirt(shared, mirt, key):
     fit = calibration(mirt[key], key)
     ours = local_dependence(answers(shared, key, fit), fit)
-    place = {item: j for j, item in enumerate(fit.item_ids)}
+    index_of = {item: j for j, item in enumerate(fit.item_ids)}
     for row in mirt[key]["Q3_EAP"]:
-        i, j = place[row["i"]], place[row["j"]]
+        i, j = index_of[row["i"]], index_of[row["j"]]
         if row["v"] is None:
             assert ours.n[i, j] == 0
             assert np.isnan(ours.q3[i, j])

@@ -89,8 +89,8 @@ def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape)
         options = {"anchors": replace(known, item_ids=fit.item_ids[:4])}
     fit = fit_em(responses, **options)
     keep = fit.estimated
-    place = np.array([["one", "two"].index(group) for group in groups or ["one"] * len(x)])
-    layout = ResponseLayout.from_responses(responses.of_items(keep), group=place, rarer=shape == "3pl", shards=5)
+    group_index = np.array([["one", "two"].index(group) for group in groups or ["one"] * len(x)])
+    layout = ResponseLayout.from_responses(responses.of_items(keep), group=group_index, rarer=shape == "3pl", shards=5)
     assert layout.flipped.any() == (shape == "3pl")
     sums = ItemSums.from_answers(layout, fit, threads=1 if shape == "one thread" else 2)
     direct, by_sums = (item_fit(responses, fit, groups=groups, everybody=some) for some in (None, sums))

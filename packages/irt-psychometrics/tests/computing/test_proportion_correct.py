@@ -81,10 +81,10 @@ def test_item_that_became_easier_by_0_8_is_flagged_from_150_answers() -> None:
         a[0], b[0] = 1.0, 0.5
         changed = b - 0.8 * (np.arange(ITEMS) == 0)
         tested = compare_proportions(simulate_answers(rng, a, changed, 150), a, b, errors(a, b, 2000))
-        place = tested.item_ids.index("item00")
-        found += tested.severity[place] != "none"
-        severities.append(tested.severity[place])
-        assert tested.difference[place] > 0
+        index = tested.item_ids.index("item00")
+        found += tested.severity[index] != "none"
+        severities.append(tested.severity[index])
+        assert tested.difference[index] > 0
     assert found >= 30
     assert severities.count("high") > severities.count("medium"), "0.14 lies above 0.10"
 

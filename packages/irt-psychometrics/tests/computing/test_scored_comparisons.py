@@ -167,14 +167,14 @@ def test_covariances_between_scored_anchors_match_the_joint_covariance_of_the_fi
         return AnchorPairs(of.items, anchors, of.models).differences(1.0, 0.0)
 
     step, columns = 1e-5, np.zeros((2 * TRUTH.size, len(fit.joint_cov)))
-    for (j, k), place in np.ndenumerate(fit.places_of_parameters):
-        if place >= 0:
+    for (j, k), position in np.ndenumerate(fit.places_of_parameters):
+        if position >= 0:
             ends = []
             for by in (step, -step):
                 a, d, further = fit.a.copy(), fit.d.copy(), fit.further.copy()
                 (a, d, further[:, max(k - 2, 0)])[min(k, 2)][j] += by
                 ends.append(two_numbers(replace(fit, a=a, d=d, further=further)).d.ravel())
-            columns[:, place] = (ends[0] - ends[1]) / (2 * step)
+            columns[:, position] = (ends[0] - ends[1]) / (2 * step)
     exact, found = columns @ fit.joint_cov @ columns.T, two_numbers(fit).cov[0]
     errors = np.sqrt(exact.diagonal())
     np.testing.assert_allclose(found / np.outer(errors, errors), exact / np.outer(errors, errors), atol=0.03)
