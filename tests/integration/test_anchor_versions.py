@@ -115,7 +115,7 @@ def violations(bank: Database) -> list[str]:
         "DELETE FROM anchor_set WHERE version = 2 AND item_id = (SELECT max(item_id) FROM anchor_set)",
         "DELETE FROM release_decision",
     ],
-    ids=["a value changed", "an anchor left", "nobody decided"],
+    ids=["a value changed", "an anchor left", "no decision"],
 )
 def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plant: str) -> None:
     drop(bank, [anchor(bank)], LAST)

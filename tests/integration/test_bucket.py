@@ -82,13 +82,13 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
         for endpoint in ("example", "foo:bar")
     },
     "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Make the bucket, or set S3_BUCKET"),
-    "a name that no bucket can have": (
+    "an impossible name of a bucket": (
         "writer",
         "Not a bucket",
         {},
         r'Invalid bucket name "Not a bucket"\. .*set S3_BUCKET',
     ),
-    "the bucket of somebody else": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
+    "a bucket of another account": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
 }
 """Title → user, bucket, additional environment variables, pattern of the error message."""
 

@@ -741,26 +741,26 @@ NEIGHBOURS = {
         GRADES.name,
         set(),
     ),
-    "grades from elsewhere, by a key that nobody chose": (
+    "grades by an external key that no answer contains": (
         graded_otherwise,
         "UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'",
         GRADES.name,
         set(),
     ),
     "an item as exposed as its form": (exam_of_everybody, "", "items_are_not_overexposed", set()),
-    "an item of an exam that a level chooses": (
+    "an item of an exam assigned by level": (
         exam_of_everybody,
         """UPDATE calibration_scale SET rules = rules || '{"assignment": "by_level"}'""",
         "items_are_not_overexposed",
         {f"{SCALE}: C03"},
     ),
-    "places in practice": (
+    "positions in practice": (
         nothing,
         "UPDATE response_log SET correct = position <= 8 WHERE form_id IS NULL AND completed_at >= '2026-07-01Z'",
         "positions_do_not_change_difficulty",
         {SCALE},
     ),
-    "a session of which only the first answer counts": (
+    "a session in which only the first answer counts": (
         nothing,
         """UPDATE response_log SET correct = NULL
            WHERE position > 1 AND (user_id, session_id) = (
@@ -777,13 +777,14 @@ NEIGHBOURS = {
         set(),
     ),
     **{
-        f"large drift that is {name}": (drift_of_a_year_ago, change, "large_drift_is_decided_on", set())
+        f"large drift {name}": (drift_of_a_year_ago, change, "large_drift_is_decided_on", set())
         for name, change in {
-            "decided": """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
-                          VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
-            "of an item out of the bank": "DELETE FROM question WHERE item_id = 'A01'",
-            "over": "UPDATE drift_alerts SET closed_month = '2026-08'",
-            "not large": "UPDATE drift_alerts SET severity = 'medium'",
+            "with a decision": """
+                INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+                VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
+            "of an item removed from the bank": "DELETE FROM question WHERE item_id = 'A01'",
+            "that has ended": "UPDATE drift_alerts SET closed_month = '2026-08'",
+            "lowered to medium severity": "UPDATE drift_alerts SET severity = 'medium'",
         }.items()
     },
 }
@@ -1000,7 +1001,7 @@ def test_persistent_violation_is_a_single_row_and_a_single_alert(days: History) 
         ([("q1",), ("q1", "q2"), ("q2",)], [("run 2", "q2")], [(["q1"], False), (["q2"], True)]),
         ([("q1",), (), ("q1",)], [("run 3", "q1")], [(["q1"], False), (["q1"], True)]),
     ],
-    ids=["one is fixed", "the last of it is fixed", "what comes later has its own", "it comes back"],
+    ids=["one of two fixed", "both fixed", "a later violation", "a recurrence"],
 )
 def test_fixed_violation_is_closed_and_its_alert_ends_with_the_last_violation(
     days: History, looks: list[tuple[str, ...]], still_open: list[Any], alerts: list[Any]

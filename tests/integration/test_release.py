@@ -834,7 +834,7 @@ def test_lost_information_passes_the_check_after_a_decision_on_the_items_drift(
         (ACCEPTED_FROM.format("2026-04-01"), [f"{FEB}, accepted by Ann"]),
         (ACCEPTED_FROM.format("2026-03-01"), []),
     ],
-    ids=["it grew", "it was not large", "not in force yet", "compared with the new value, which nobody decided on"],
+    ids=["grown drift", "formerly small drift", "value not in force yet", "undecided new value"],
 )
 def test_decision_covers_drift_until_the_drift_grows_or_the_new_value_is_in_force(
     drifted: Database, change: str, expected: list[str]

@@ -215,11 +215,11 @@ def test_add_returns_when_the_rows_are_on_disk(
     sending.close(0)
 
 
-@pytest.mark.parametrize("killed_while", ["nobody sends", "all is sent"])
+@pytest.mark.parametrize("killed_while", ["no sending", "sending all rows"])
 def test_rows_added_before_kill_9_are_sent_by_the_next_process(
     server: Server, tmp_path: Path, killed_while: str
 ) -> None:
-    if killed_while == "nobody sends":
+    if killed_while == "no sending":
         server.judge = lambda _rows: (503, {"Retry-After": "1"}, {})
     processes = [adding(tmp_path, name, 100_000) for name in "xy"]
     taken: set[str] = set()

@@ -154,16 +154,18 @@ def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: da
 @pytest.mark.parametrize(
     ("waiting", "stale", "under_way", "expected"),
     [
-        pytest.param([], {}, {"2026-01"}, [], id="nothing waits and nothing is asked"),
+        pytest.param([], {}, {"2026-01"}, [], id="no waiting months"),
         pytest.param(
-            ["2026-03", "2026-02"], {}, (), [("2026-02", True), ("2026-03", True)], id="in order once the way is clear"
+            ["2026-03", "2026-02"], {}, (), [("2026-02", True), ("2026-03", True)], id="in order if no month runs"
         ),
-        pytest.param(["2026-01", "2026-03"], {}, {"2026-02"}, [("2026-01", True)], id="not while an earlier one runs"),
-        pytest.param(["2026-03"], {}, {"2026-03"}, [], id="not while it runs itself"),
-        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later one that runs holds nothing up"),
-        pytest.param([], {"2026-03": "set"}, {"2026-01"}, [("2026-03", False)], id="stale abilities alone"),
-        pytest.param(["2026-03"], {"2026-03": "set"}, (), [("2026-03", True)], id="waiting and stale, once"),
-        pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="a stale month that runs is left to its run"),
+        pytest.param(
+            ["2026-01", "2026-03"], {}, {"2026-02"}, [("2026-01", True)], id="not during an earlier month's run"
+        ),
+        pytest.param(["2026-03"], {}, {"2026-03"}, [], id="not during the month's own run"),
+        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later month's run is no obstacle"),
+        pytest.param([], {"2026-03": "set"}, {"2026-01"}, [("2026-03", False)], id="only stale abilities"),
+        pytest.param(["2026-03"], {"2026-03": "set"}, (), [("2026-03", True)], id="waiting and stale: one request"),
+        pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="not during a stale month's run"),
     ],
 )
 def test_sensor_requests_months_in_order_unless_an_earlier_month_runs(
