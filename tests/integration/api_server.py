@@ -25,7 +25,7 @@ KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
 
 @dataclass
 class ApiServer:
-    """Its objects outlive an outage, as they lie in etcd.
+    """The server. Objects outlive an outage, as they are stored in etcd.
 
     Attributes:
         answers: status of the response to every request, if not 0.
@@ -76,7 +76,7 @@ class ApiServer:
 
     # -- actions of controllers and kubelets -------------------------------------------------------
     def run_pod(self, job: str, phase: str = "Running", **status: Any) -> None:
-        """The Job has a pod in a phase; a finished one has not been noticed by the Job's controller yet."""
+        """Give the Job a pod in this phase. The Job's controller has not noticed the end of a finished pod yet."""
         self.pods[f"{job}-x7k2p"] = {
             "metadata": {"name": f"{job}-x7k2p", "labels": {"job-name": job}},
             "spec": self.jobs[job]["spec"]["template"]["spec"],

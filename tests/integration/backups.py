@@ -1,4 +1,4 @@
-"""Backups made and restored as the tests of both do: into a folder, from a folder, into an empty database."""
+"""Functions that make backups in a folder and restore them into an empty database."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def back_up(settings: Settings, folder: Path) -> BackupResult:
 
 
 def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
-    """The differences."""
+    """Restore a backup. Returns the differences from the backup."""
     location = FolderPlace(folder.parent)
     return restore_backup(settings, Database(settings), location, folder.name, verify=verify).differences
 

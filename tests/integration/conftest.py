@@ -47,7 +47,7 @@ def http() -> Iterator[HttpSink]:
 
 @pytest.fixture
 def next_version(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """From here on the code is one migration ahead of `database`: its revision."""
+    """Let the code be one migration ahead of `database`. Returns the revision of the migration."""
     folder = tmp_path / "migrations"
     shutil.copytree(schema_version.VERSIONS.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
     versions, config = folder / "versions", schema._alembic()

@@ -34,7 +34,7 @@ class Graph:
     def run(
         self, partition: str | None = None, job: str = MONTHLY_JOB, *, assets: Sequence[str] = (), **tags: str
     ) -> dg.ExecuteInProcessResult:
-        """A run of the job; of these assets alone, if any are named."""
+        """Run the job, or only these assets if any are named."""
         return self.defs.resolve_job_def(job).execute_in_process(
             partition_key=partition,
             instance=self.instance,
@@ -49,7 +49,7 @@ class Graph:
         return found
 
     def planned_run(self, month: str) -> dg.DagsterRun:
-        """A run of the monthly job that is created, its checks planned, and not started."""
+        """Create a run of the monthly job with planned checks, and do not start the run."""
         job = self.defs.resolve_job_def(MONTHLY_JOB)
         return self.instance.create_run_for_job(
             job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED

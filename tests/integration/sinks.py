@@ -52,7 +52,7 @@ def http_sink() -> Iterator[HttpSink]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *args: Any) -> None:
-            """A client that gave up waiting is part of the tests."""
+            """Ignore errors: tests include clients that give up waiting."""
 
     server = Server(("127.0.0.1", 0), Handler)
     sink.port = server.server_address[1]
@@ -115,7 +115,7 @@ def smtp_sink() -> Iterator[SmtpSink]:
 
 @contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    """The server in a thread."""
+    """Run the server in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -123,7 +123,7 @@ def publish(database: Database, item: str, b: float, at: datetime) -> None:
 
 @pytest.fixture
 def answered(bank: Database) -> Database:
-    """u answered i0 in June, and `unpublished` too; both months measured."""
+    """A bank in which u answered i0 and `unpublished` in June. Both months are measured."""
     at = datetime(2026, 6, 5, tzinfo=UTC)
     add_attempts(bank, [attempt("u", "i0", at), attempt("u", "unpublished", at, correct=False)])
     for month in (MONTH, LATER):

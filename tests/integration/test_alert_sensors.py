@@ -151,17 +151,17 @@ class World:
         return result.skip_message or ""
 
     def watch(self) -> None:
-        """Both sensors, twice, as they overlap."""
+        """Tick both sensors twice, as their ticks overlap."""
         for name in ("alerts_of_runs", "alerts_of_checks") * 2:
             self.tick(name)
 
     def alerts_after_sensors(self) -> list[tuple[Any, ...]]:
-        """The alerts after both sensors have looked."""
+        """The alerts after ticks of both sensors."""
         self.watch()
         return self.alerts()
 
     def alerts(self) -> list[tuple[Any, ...]]:
-        """Key (without the run), severity, partition, whether it is open."""
+        """Key (without the run), severity and partition of each alert, and whether the alert is open."""
         found = rows(
             Database(self.settings), "SELECT key, severity, partition, resolved_at IS NULL FROM alert ORDER BY alert_id"
         )

@@ -54,7 +54,7 @@ def smtp() -> Iterator[SmtpSink]:
 
 @pytest.fixture
 def everywhere(settings: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """All five channels, each reaching a server of the test's."""
+    """Settings with all five channels, each of which reaches a server of the test."""
     monkeypatch.setattr(NotifySlack, "webhook_url", f"{http.url}/slack")
     monkeypatch.setattr(NotifyDiscord, "notify_url", f"{http.url}/discord")
     monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"{http.url}/pagerduty")
@@ -385,7 +385,7 @@ RED = Alert(key=f"held {FEB}", severity="error", what=f"{FEB} is held", fix="loo
 
 
 class Instance:
-    """The states that months are in; the ledger is the database's own."""
+    """A Dagster instance with given states of months, and the ledger of the database."""
 
     def __init__(self, database: Database, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.database, self.instance = database, instance

@@ -34,7 +34,7 @@ def bank(published: Settings) -> Database:
 
 
 def anchor(bank: Database) -> str:
-    """One that both months were linked by."""
+    """An anchor that linked both months."""
     used = [
         set(constants["anchors_used"])
         for (constants,) in rows(

@@ -104,7 +104,7 @@ def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
 
 @dataclass
 class WaitingEngine(EmEngine):
-    """Fits when it may."""
+    """An engine that waits for permission to fit."""
 
     began: threading.Event = field(default_factory=threading.Event)
     may_end: threading.Event = field(default_factory=threading.Event)
@@ -166,7 +166,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
 
 
 def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
-    """The commands under "The drill" of docs/how-to/backup.md, in words, with these places and this month in them."""
+    """Words of the commands under "The drill" in docs/how-to/backup.md, with these paths and this month."""
     block = fenced_blocks((ROOT / "docs" / "how-to" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
     for page_value, own_value in instead.items():
         assert page_value in block
@@ -579,7 +579,7 @@ def test_files_of_a_bucket_missing_or_changed_in_the_copy_are_named(
 
 
 def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
-    """A backup of an installation whose files, a snapshot and a report, are in the bucket; its address, their keys."""
+    """Back up an installation whose files (a snapshot, a report) are in the bucket. Returns the address and keys."""
     monkeypatch.setenv("S3_BUCKET", BUCKET)
     database, store = Database(world), BucketStore(BUCKET)
     take_snapshot(database, store, JUNE, "run")

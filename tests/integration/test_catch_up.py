@@ -339,7 +339,7 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
 
 
 def end_when_followed(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
-    """Following a run ends it."""
+    """Replace the following of runs: a followed run ends immediately."""
 
     def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> RunOutcome:
         run = instance.get_run_by_id(run_id)

@@ -60,7 +60,7 @@ BY_NAME = {key.name: check for check in MONTHLY for key in check.check_keys}
 
 
 def evaluate(settings: Settings, name: str) -> dg.AssetCheckResult:
-    """One check of the month, as its function decides it."""
+    """Result of a check of the month, from the check's function."""
     with dg.DagsterInstance.ephemeral() as instance:
         return evaluate_in(settings, name, instance)
 

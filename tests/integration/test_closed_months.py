@@ -1,4 +1,4 @@
-"""Months close, keep their file and their rules, count the answers that change afterwards, and open by a decision."""
+"""Months close, keep their snapshot and rules, count later changes of answers, and are reopened by decisions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Home:
         )
 
     def make(self, error: str | None = "too few answers for a fit") -> Snapshot:
-        """Score the month, and record of each scale with answers that it could not be fitted, and why."""
+        """Score the month, and record for each scale with answers a failed fit with its reason."""
         snapshot, _ = take_snapshot(self.database, self.store, MONTH, None)
         for n, scale_id in enumerate(snapshot.counts):
             run_sql(
@@ -397,7 +397,7 @@ FEATURES = "aggregate_features_daily"
 
 
 class World:
-    """Three months of answers of two learners, all made: days, weeks and months."""
+    """Three months of answers of two learners. All days, weeks and months are materialised."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
         self.now, self.months = now, last_months(3)
@@ -432,7 +432,7 @@ class World:
         return [week for week in weeks if week <= week_of(self.now)]
 
     def night(self) -> None:
-        """The job of 00:30."""
+        """Run the job of 00:30."""
         done = self.defs.resolve_job_def(JUDGE_JOB).execute_in_process(instance=self.instance)
         assert done.success
 
@@ -468,7 +468,7 @@ class World:
 
 @pytest.fixture
 def now() -> datetime:
-    """The time; while the test lasts no day ends."""
+    """Current time. No day ends during the test."""
     return not_before(60.0, timedelta(0))
 
 

@@ -73,7 +73,7 @@ class Copies:
 
     @property
     def versions(self) -> list[tuple[Any, ...]]:
-        """The rows of items and learners as they are stored: an UPDATE makes another."""
+        """Row versions of items and learners. An UPDATE creates a new version, even without a change."""
         return self.rows("SELECT item_id, xmin FROM question UNION ALL SELECT user_id, xmin FROM learner ORDER BY 1")
 
 

@@ -253,7 +253,7 @@ def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
 
 
 def planted_faults(truth: Truth) -> dict[str, str]:
-    """Kind by item."""
+    """Item → kind of change."""
     return {item: fault.kind.replace("_", " ") for fault in truth.bank.faults for item in fault.item_ids}
 
 

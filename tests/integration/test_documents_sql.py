@@ -59,7 +59,7 @@ def constants(value: Any) -> bool:
 
 
 def result(now: datetime) -> Callable[[Any], bool]:
-    """A count as text, or when the last calibration was."""
+    """Check of a count as text, or of the time of the last calibration."""
     return lambda value: int(value) > 0 if value.isdigit() else now - timedelta(hours=1) < datetime.fromisoformat(value)
 
 
@@ -90,7 +90,7 @@ def columns(now: datetime) -> dict[str, Callable[[Any], bool]]:
 
 
 def statements(shared: Path) -> list[str]:
-    """Every statement of every document, as it stands there."""
+    """All statements of the documents, unchanged."""
     found = []
     for document in sorted((shared / "requirements").glob("*.md")):
         content = document.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Drift reports of a small world: gathered from its tables, written by the command, kept by the asset."""
+"""Drift reports of a small world: read from its tables, written by the command, stored by the asset."""
 
 from __future__ import annotations
 

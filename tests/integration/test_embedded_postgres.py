@@ -36,7 +36,7 @@ START += "print(E(pathlib.Path(sys.argv[1])).start())"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a server that was made, started and stopped."""
+    """The folder of a server that was created, started and stopped."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("made") / "postgres")
     server.start()
     server.stop()
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server still to be made."""
+    """A server that has not been created yet."""
     server = EmbeddedPostgres(tmp_path / "postgres")
     yield server
     server.stop()

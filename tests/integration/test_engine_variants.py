@@ -41,7 +41,7 @@ LOOSE = {"min_responses": 100, "min_anchor_responses": 100}
 
 
 def run(graph: Graph, assets: tuple[str, ...] = (), **changes: Any) -> dg.ExecuteInProcessResult:
-    """A run of the month by the graph of these settings."""
+    """Run the month by the graph of these settings."""
     return Graph(graph.settings.model_copy(update=changes), graph.instance).run(MONTH, assets=assets)
 
 

@@ -66,8 +66,10 @@ WEEK = "2026-08-24"
 
 
 def everything_of_user(settings: Settings) -> Path:
-    """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept. The
-    folder of its files."""
+    """Load four months and calibrate three. USER has answers in all months and every other kind of data.
+
+    Returns the folder of the data's files.
+    """
     database, store = Database(settings), rooms.folder_store(settings)
     rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
     for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
@@ -116,7 +118,7 @@ def calibrate(settings: Settings, month: str) -> None:
 
 
 def mention(settings: Settings) -> None:
-    """USER in violations, alerts, Dagster's events and cursors, a file of rejected rows and the twins of fits."""
+    """Mention USER in violations, alerts, Dagster's events and cursors, a file of rejected rows and twins of fits."""
     database = Database(settings)
     pair, other = ({"ids": ids, "common": 60, "equal": 60} for ids in ([USER, "u"], ["u", "v"]))
     run_sql(
@@ -181,7 +183,7 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
 
 
 def named_in(settings: Settings) -> list[str]:
-    """Wherever the id is: every column of every table in every schema, every file below IRT_HOME or in the bucket."""
+    """Locations of the id: columns of all tables in all schemas, and files below IRT_HOME or in the bucket."""
     in_json = [json.dumps(USER, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
     forms = [USER, *in_json, json.dumps(in_json[0])[1:-1], USER.replace('"', '""')]
     found = []
@@ -348,7 +350,7 @@ with dagster_instance(settings, database) as instance:
 
 
 def kill_erasure(settings: Settings, name: str, calls: int) -> None:
-    """Erase until a function of `erasure`, or a method of the store, was called that often; die at its next call."""
+    """Erase in a child process that dies after a number of calls of a function of `erasure` or a store's method."""
     url, home = Database(settings).url, str(settings.irt_home)
     command = [sys.executable, "-c", KILLED, url, home, USER, name, str(calls)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -411,7 +413,7 @@ LEFT_THERE = "SELECT count(*) FROM exam.answers WHERE user_id = %s"
 
 
 def add_source(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
-    """The answers are in a table of the company's, too, which is a source; the settings that name the file."""
+    """Store the answers also in a table of the company, which is a source. Returns settings with the source's file."""
     run_sql(Database(world), "CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt")
     names = ("user_id", "item_id", "completed_at", "correct")
     source = {

@@ -34,7 +34,7 @@ from tests.testbed.patience import patient
 
 PAGE = (ROOT / "docs" / "how-to" / "exam-service.md").read_text("utf-8")
 ROLE = f"exam_service_{WORKER}"
-"""A server's databases have their roles in common."""
+"""Name of the role, which all databases of a server share."""
 LAST_DAY = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 INSERT = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, revision)
             VALUES (%s, 'u1', 'q1', %s, true, %s)"""

@@ -36,7 +36,7 @@ from tests.testbed.patience import patient
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No query is given up, however slow the machine is."""
+    """Let queries run for two minutes, for slow machines."""
     monkeypatch.setattr(app, "STATEMENT_TIMEOUT_MS", 120_000)
 
 

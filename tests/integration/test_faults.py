@@ -49,7 +49,7 @@ AWAY_S = 12.0
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
-"""Months that are over stay so, whenever the tests run."""
+"""Complete months, which do not depend on the time of the test."""
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_step_is_retried_if_the_database_restarts_during_a_write(stack: Harness)
 
 
 def kill_database(stack: Harness) -> None:
-    """Kill the server, which the stack starts again, and wait until it answers."""
+    """Kill the server, which the stack restarts, and wait for its response."""
     with stack.database.connect() as connection:
         (file,) = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
     subprocess.run(["kill", "-KILL", file[0].split()[0]], check=True)

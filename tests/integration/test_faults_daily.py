@@ -79,7 +79,7 @@ class Daily:
         )
 
     def contents(self, table: str) -> list[tuple[str]]:
-        """Every row of a table, but for when and by which run it was made."""
+        """All rows of a table, without their time and run."""
         return rows(
             self.database, f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t ORDER BY 1", (OF_THE_ATTEMPT,)
         )

@@ -43,7 +43,7 @@ def attempt(number: int, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def log(database: Database) -> Database:
-    """An item with a key, and one with a maximum score; an answer to each."""
+    """An item with a key, an item with a maximum score, and an answer to each."""
     run_sql(
         database,
         """INSERT INTO question (item_id, meta) VALUES ('q', '{"key": "A"}'), ('s', '{"irt": {"max_score": 2}}')""",

@@ -281,7 +281,7 @@ Skewed = tuple[Graph, dict[str, bool]]
 def skewed_month(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Skewed]:
-    """An origin window of normal learners, and a month of skewed ones that went through the real job."""
+    """An origin window of normal learners, and a month of skewed learners, made by the real job."""
     passed = made_once(postgres, "template_skewed", migrated_template, run_skewed, **OF_MONTHS)
     with (
         template_copy(postgres, "template_skewed", tmp_path_factory.mktemp("skewed"), **OF_MONTHS) as settings,

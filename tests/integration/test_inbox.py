@@ -71,7 +71,7 @@ class Desk:
             return connection.execute(text.encode()).fetchall()
 
     def alerts(self) -> list[str]:
-        """Keys of the open ones, below the inbox."""
+        """Keys of the inbox's open alerts."""
         found = self.query("SELECT key FROM alert WHERE resolved_at IS NULL ORDER BY key")
         return [key.replace(f"{self.root}/", "") for (key,) in found]
 

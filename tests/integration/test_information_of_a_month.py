@@ -76,7 +76,7 @@ def found(postgres: EmbeddedPostgres, migrated_template: str) -> dict[str, Any]:
 def made_up(
     postgres: EmbeddedPostgres, found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The month judged."""
+    """The world with the information of the month."""
     home = tmp_path_factory.mktemp("information")
     with template_copy(postgres, "template_information", home, **OF_MONTHS) as settings:
         yield settings
@@ -255,7 +255,7 @@ def gaps(postgres: EmbeddedPostgres, small_truth: Truth) -> Gaps:
 def world_with_gaps(
     postgres: EmbeddedPostgres, gaps: Gaps, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The small world whose second month lost answers to three published items, and the bank one item."""
+    """The small world, whose second month lost answers to three published items, and whose bank lost one item."""
     with template_copy(postgres, "template_gaps", tmp_path_factory.mktemp("gaps"), **OF_MONTHS) as settings:
         yield settings
 

@@ -126,7 +126,7 @@ def sql(statement: str, *values: object) -> Callable[[World], None]:
 
 
 def half_of_june_in_july_where_abilities_move(world: World) -> None:
-    """Every other answer of June is given a month later, and learners are measured at the end of June without them."""
+    """Move every second answer of June to July, and measure learners at the end of June without these answers."""
     world.sql(
         """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
            VALUES (%s, 'ability_variance', '0.0025', '2026-06-01Z', 'Ann', 'learners learn')""",
@@ -142,7 +142,7 @@ def half_of_june_in_july_where_abilities_move(world: World) -> None:
 
 
 def four_more_fits(world: World) -> None:
-    """March to May as June was, so that July has a history."""
+    """Copy June's fit and snapshot to March, April and May, so that July has a history."""
     for n, month in enumerate(("2026-03", "2026-04", "2026-05")):
         world.sql(
             """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
@@ -159,7 +159,7 @@ def four_more_fits(world: World) -> None:
 
 
 def answers_in_earlier_months(world: World) -> None:
-    """April and May as July, in other months' clothes."""
+    """Copy July's answers to March, April and May."""
     ensure_month_partitions(world.connection, "2026-03", "2026-05")
     for n in (2, 3, 4):
         world.sql(
@@ -355,7 +355,7 @@ class Case:
     prepare: Callable[[World], None] = nothing
     partition: str | None = ""
     others: bool = False
-    """Whether the plant cannot but violate the invariant for other subjects, too."""
+    """Whether the plant also violates the invariant for other subjects."""
 
 
 CASES = [

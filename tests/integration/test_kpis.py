@@ -1,4 +1,4 @@
-"""Features and KPIs on PostgreSQL: equal to those on DuckDB over the snapshots, and put in their place whole."""
+"""Features and KPIs on PostgreSQL: equal to results of DuckDB over the snapshots, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def log(
 
 @pytest.fixture
 def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[Settings]:
-    """A copy of it that a test may write to."""
+    """A copy of `log` that a test may change."""
     with template_copy(postgres, "template_kpis", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
@@ -309,7 +309,7 @@ def test_week_that_fails_half_way_writes_no_rows(own: Settings, monkeypatch: pyt
 
 DAYS = 365
 SECONDS = 90.0
-"""Wanted of a year in one run; as a run for each day, Dagster alone would take twice that."""
+"""Time limit of a year in one run. With one run per day, Dagster alone would need twice this time."""
 
 
 class LastYear(Graph):

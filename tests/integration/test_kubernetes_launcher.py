@@ -86,12 +86,12 @@ class Cluster:
         return run_id
 
     def status_after_dequeue(self, run_id: str) -> dg.DagsterRunStatus:
-        """The run's status after a look of the daemon's queue."""
+        """The run's status after a poll by the daemon's queue."""
         list(self.queue.run_iteration(self))  # type: ignore[arg-type]
         return self.status(run_id)
 
     def status_after_monitoring(self, run_id: str) -> dg.DagsterRunStatus:
-        """The run's status after a look of the daemon's monitor."""
+        """The run's status after a poll by the daemon's monitor."""
         errors = [*run_monitoring.execute_run_monitoring_iteration(self, logging.getLogger("monitor"))]  # type: ignore[arg-type]
         assert not any(errors), errors
         return self.status(run_id)
@@ -125,7 +125,7 @@ def api() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def kubeconfig(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Its API server answers, or is away, at once: Dagster's client waits ten seconds between attempts."""
+    """Kubeconfig of the API server, without the ten seconds that Dagster's client waits between attempts."""
     monkeypatch.setattr(dagster_k8s.client.time, "sleep", lambda _: None)
     monkeypatch.setenv("POD_NAMESPACE", NAMESPACE)
     return api.kubeconfig(tmp_path / "kubeconfig")

@@ -474,7 +474,7 @@ for _ in range(400):
     subprocess.run(["true"], preexec_fn=supervisor.prepare_server, check=True)
 """
 AT_MOST_S = 300
-"""Four seconds on an idle machine; with gRPC's own preparation it stood still after fewer than a hundred forks."""
+"""Timeout of forks that take four seconds on an idle machine. With gRPC's own preparation, fewer than 100 succeed."""
 
 
 @pytest.mark.ci

@@ -133,7 +133,7 @@ def read(store: FolderStore, user: str) -> str:
 
 
 def forget(database: Database, user: str) -> None:
-    """A report made from other inputs than now."""
+    """Mark a report as made from different inputs."""
     run_sql(database, "UPDATE report_file SET inputs_hash = 'another' WHERE user_id = %s", (user,))
 
 

@@ -35,7 +35,7 @@ STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x
 
 @pytest.fixture
 def refusals() -> list[Exception]:
-    """Failures of the code server, if a test adds some."""
+    """Failures that the code server raises; empty at first."""
     return []
 
 

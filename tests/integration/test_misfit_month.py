@@ -152,7 +152,7 @@ def calibrate(settings: Settings, month: str) -> Calibrated:
 
 
 def change_model(settings: Settings, model: str, month: str) -> None:
-    """From the month on."""
+    """Change the model from the month on."""
     database, store = Database(settings), folder_store(settings)
     change = preview_model_change(
         database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
@@ -316,7 +316,7 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
 
 
 def are_of_one_ability(sentence: str) -> bool:
-    """The items that are named, five at most: of one half of the items."""
+    """Whether the sentence names three to five items, all of one half of the items."""
     (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", sentence)
     items = re.findall(r"i\d\d", named)
     return 3 <= len(items) <= 5 and len({int(item[1:]) // 10 for item in items}) == 1

@@ -55,7 +55,7 @@ ENGINE = EmEngine(1)
 
 
 def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
-    """All steps of a month, one after the other; its publication step by scale."""
+    """Run all steps of a month. Returns its publication step by scale."""
     database, store = Database(settings), folder_store(settings)
     fit_and_link(database, store, month, ENGINE)
     return {scale: taken[month] for scale, taken in publish_month(database, store, month, (), "run").items()}
@@ -134,7 +134,7 @@ def items_of(database: Database, step: Step) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def first(made_month: Settings) -> Step:
-    """The step of the month in `made_month`."""
+    """The publication step of the month in `made_month`."""
     with Database(made_month).connect() as connection:
         return steps(connection, SCALE)[MONTH]
 

@@ -1,4 +1,4 @@
-"""Whole months whose files lie in a bucket: from answers to a green month, its judgement and its report."""
+"""Complete months with files in a bucket: from answers to a green month, its verdicts and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""θ where ability moves: the month's, the night's, the θ API's and the learner report's, and as of when they are."""
+"""θ of moving abilities in months, nights, the θ API and learner reports, with the time to which each applies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WALK = Movement(variance=0.1**2, growth=0.02, occasion_variance=0.2**2)
 
 @pytest.fixture(autouse=True)
 def moving(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every scale that is read moves."""
+    """Let abilities of every scale move."""
     still = scales._scale
     monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=WALK))
 

@@ -354,7 +354,7 @@ def test_log_of_a_night_contains_the_documents_messages(months: Database, caplog
 
 
 def fit_like_mirt(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer of the R IRT service, worked out by em: both maximise the same likelihood."""
+    """The response of the R IRT service, computed by em: both maximise the same likelihood."""
     responses = Responses(
         np.array(request["person"], dtype=np.int32),
         np.array(request["item"], dtype=np.int32),

@@ -34,7 +34,7 @@ KEY = "snapshots/2026-06/x.parquet"
 
 @pytest.fixture
 def first(database: Database) -> Iterator[DaemonLock]:
-    """The lock of the daemon that was there before."""
+    """The lock of the first daemon."""
     lock = DaemonLock(database)
     lock.acquire(0)
     yield lock

@@ -136,13 +136,13 @@ Event = Callable[[Database, str, Sequence[str]], None]
 
 
 def insert(database: Database, user: str, items: Sequence[str]) -> None:
-    """An answer to a new item, and one to an item that was answered before."""
+    """Insert an answer to a new item, and an answer to an item that was answered before."""
     add_attempts(database, [attempt(user, items[6], END - timedelta(hours=2), correct=False)])
     add_attempts(database, [attempt(user, items[0], END - timedelta(hours=1), correct=False)])
 
 
 def insert_late(database: Database, user: str, items: Sequence[str]) -> None:
-    """An answer of before all others, to the item of the second: that one is now a repeat."""
+    """Insert an answer before all others, to the item of the second answer, which becomes a repeat."""
     add_attempts(database, [attempt(user, items[1], END - timedelta(days=20))])
 
 
@@ -155,7 +155,7 @@ def correct(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def correct_item(database: Database, user: str, items: Sequence[str]) -> None:
-    """The first answer was to another item, so that the repeat of it is a first one."""
+    """Correct the item of the first answer, so that its former repeat becomes a first answer."""
     run_sql(
         database,
         """UPDATE response_log SET item_id = %s WHERE attempt_id = (
@@ -165,7 +165,7 @@ def correct_item(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def delete(database: Database, user: str, items: Sequence[str]) -> None:
-    """The first answer to an item, so that its repeat counts."""
+    """Delete the first answer to an item, so that its repeat counts."""
     run_sql(
         database,
         """DELETE FROM response_log WHERE attempt_id = (
@@ -181,7 +181,7 @@ def go_on_after_midnight(database: Database, user: str, items: Sequence[str]) ->
 
 
 def end_before_midnight(database: Database, user: str, items: Sequence[str]) -> None:
-    """The last answer of the exam is deleted: its blanks were not reached."""
+    """Delete the last answer of the exam, so that the blanks before it become unreached."""
     run_sql(
         database,
         "DELETE FROM response_log WHERE user_id = %s AND session_id = %s AND position = 5",
@@ -190,7 +190,7 @@ def end_before_midnight(database: Database, user: str, items: Sequence[str]) -> 
 
 
 def guess(database: Database, user: str, items: Sequence[str]) -> None:
-    """Two answers below a tenth of the item's usual time: it is known of the first item and not of the second."""
+    """Insert two answers below a tenth of the usual time, which is known only for the first item."""
     at = END - timedelta(hours=1)
     add_attempts(database, [attempt(user, items[k], at, correct=False, response_time_ms=500) for k in (7, 8)])
 
@@ -325,7 +325,7 @@ LEAKED = {"by": "Ann", "reason": "it was posted", "now": BEFORE}
 
 
 def free_items(database: Database) -> list[str]:
-    """Two published items, made ordinary items: every published item of this world is an anchor."""
+    """Make two published items ordinary items, as every published item of this world is an anchor."""
     with database.connect() as connection:
         items = list(in_force(connection, SCALE, END).items)[:2]
     change_anchors(database, "drop_anchor", SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")

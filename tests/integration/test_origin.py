@@ -493,7 +493,7 @@ def judged_window(database: Database) -> JudgedWindow:
 
 
 def column(window: JudgedWindow, name: str) -> dict[str, Any]:
-    """A column by attempt."""
+    """Attempt → value of a column."""
     return dict(zip(window.table["attempt_id"].to_pylist(), window.table[name].to_pylist(), strict=True))
 
 

@@ -81,7 +81,7 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 
 @contextmanager
 def replica(database: Database) -> Iterator[str]:
-    """The address to which answers are posted."""
+    """The address for posts of answers."""
     ledger = Ledger(database, 1)
     listening = socket.create_server(("127.0.0.1", 0))
     with serve_in_thread(build_app(Access(TOKEN, None), ledger, 1), [listening]):

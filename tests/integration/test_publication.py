@@ -94,7 +94,7 @@ def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None
 
 
 def clear(ledger: Database) -> None:
-    """Back to the origin."""
+    """Reset the ledger to the origin."""
     with ledger.connect() as connection:
         for table in ("mirt_fit_meta", "mirt_item_params", "fit_staging", "publication_step"):
             connection.execute(f"DELETE FROM {table}".encode())
@@ -406,7 +406,7 @@ def test_published_values_are_in_force_from_the_end_of_the_window(ledger: Databa
 # `irt export`: values in force on a day, in each kind of file.
 
 EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
-"""Days are counted from there in Excel."""
+"""Number of 2026-09-01 in Excel, which counts days from 1899-12-30."""
 READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 
 

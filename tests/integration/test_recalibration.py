@@ -54,7 +54,7 @@ class FaultyBank:
 def faulty(
     postgres: EmbeddedPostgres, faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path: Path
 ) -> Iterator[FaultyBank]:
-    """A copy of the test's own."""
+    """A copy that the test may change."""
     with template_copy(postgres, "template_faulty", tmp_path) as settings:
         yield FaultyBank(Database(settings), folder_store(settings), faulty[1])
 

@@ -758,7 +758,7 @@ ACCEPTED_FROM = "UPDATE release_decision SET decision = 'accept', effective_from
 
 @pytest.fixture
 def drifted(bank: Database, store: FolderStore) -> Database:
-    """An item that February and March see drift, by nearly as much."""
+    """An item that drifted in February and March, by nearly the same amount."""
     calibrate(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
     run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
     run_sql(

@@ -43,7 +43,7 @@ def instance(settings: Settings, database: Database) -> Iterator[dg.DagsterInsta
 
 
 def worker(settings: Settings, instance: dg.DagsterInstance) -> tuple[str, subprocess.Popen[bytes]]:
-    """A run that was launched, and its pod's process."""
+    """A launched run, and its pod's process."""
     origin = dg.reconstructable(sleeper).get_python_origin()
     run = create_run_for_test(instance, job_name="sleeper", job_code_origin=origin)
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run.run_id)

@@ -1,4 +1,4 @@
-"""The model of a scale is chosen: at its origin, and for the months to come, with the anchors that go with it."""
+"""Choice of a scale's model: at its origin, and for later months, with suitable anchors."""
 
 from __future__ import annotations
 

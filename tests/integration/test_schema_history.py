@@ -343,7 +343,7 @@ def typed(settings: Settings, irt: IrtOf) -> Callable[..., tuple[int, str]]:
 
 
 def set_revision(database: Database, revision: str, oldest_code: str | None) -> None:
-    """The schema as if a migration that this code does not have had run."""
+    """Mark the schema as the result of a migration that this code lacks."""
     run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
 
 

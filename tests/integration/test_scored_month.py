@@ -65,7 +65,7 @@ class World:
 
 
 def truth(item: str) -> tuple[float, float]:
-    """Its a and d."""
+    """The item's a and d."""
     most = MOST[item]
     return 1.1 / most**0.6, 0.4 * (list(MOST).index(item) % 5 - 2) / most
 

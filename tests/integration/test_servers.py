@@ -60,7 +60,7 @@ STARTS_WITHIN_S = 120.0
 
 @dataclass
 class Service:
-    """A server, and the socket on which it speaks to its manager."""
+    """A server, and the socket for its notifications to the manager."""
 
     process: subprocess.Popen[bytes]
     manager: socket.socket

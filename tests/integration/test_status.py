@@ -1,4 +1,4 @@
-"""`irt status`: every schedule, month, open violation, alert and run, on one screen, and true.
+"""`irt status`: every schedule, month, open violation, alert and run, on one screen.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """

@@ -566,7 +566,7 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
 
 @pytest.mark.ci
 def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Database) -> None:
-    """Its last day is part of it; the item's record stays, as the other answers were scored by it."""
+    """A period includes its last day. The item's record is unchanged, as the other answers were scored by it."""
     day = f"{START:%Y-%m-%d}"
     done = typed("attempts", "rescore", "--item", "q1", "--key", "B", "--from", day, "--to", day, *BY, "--json").json
     assert (done["answers"], done["with_choice"], done["without_choice"]) == (3, 3, 0)

@@ -1,4 +1,4 @@
-"""The page with a login: Dagster's own application on real runs, and the names that they get."""
+"""The Dagster UI with a login: Dagster's application on real runs, and the users' names on runs."""
 
 from __future__ import annotations
 

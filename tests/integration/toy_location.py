@@ -22,7 +22,7 @@ def sleeper(context: AssetExecutionContext) -> None:
 
 @asset(partitions_def=MONTHS, deps=[sleeper], group_name="toy")
 def dream() -> None:
-    """Follows the sleeper."""
+    """Run after the sleeper."""
 
 
 defs = Definitions(
