@@ -21,10 +21,10 @@ from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, by_level, simulate
+from tests.testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_scale, by_level, simulate
 
 
-def by_anchors_only(world: Simulated) -> Calibration:
+def by_anchors_only(world: SimulatedMonth) -> Calibration:
     """Fit with groups defined only by the look-back's answers to anchors."""
     known = world.anchors
     earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
@@ -33,7 +33,7 @@ def by_anchors_only(world: Simulated) -> Calibration:
     return fit_em(world.window, groups=groups, reference=names[len(names) // 2])
 
 
-def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
+def linked_bias_of(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and b after linking to the anchors, or NaN if too few anchors agree."""
     try:
         return bias_on_the_scale(world, link(fit, world.anchors).transform(fit))

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tests.testbed.misfit import DESIGNS
-from tests.testbed.second_ability import Judged, Row, simulate
+from tests.testbed.second_ability import MonthResults, Row, simulate
 
 ROWS = (
     *(Row(name, world, 2000) for name, world in DESIGNS.items() if not world.guessing),
@@ -26,7 +26,7 @@ ROWS = (
 )
 
 
-def report(row: Row, months: list[Judged]) -> str:
+def report(row: Row, months: list[MonthResults]) -> str:
     def share(values: Iterable[float], digits: int = 1) -> str:
         each = np.array([*values], dtype=float)
         return f"{100 * each.mean():.{digits}f} % ± {100 * each.std(ddof=1) / np.sqrt(each.size):.{digits}f}"

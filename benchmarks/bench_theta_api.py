@@ -28,7 +28,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from tests.testbed.theta_load import (
-    Answered,
+    LoadResult,
     Log,
     compare,
     cpu_s,
@@ -66,7 +66,7 @@ def let_ability_move(database: Database, variance: float) -> None:
         record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
 
 
-async def measure(log: Log, users: list[str], rate: float, days: int | None, *, api: int, hello: int) -> Answered:
+async def measure(log: Log, users: list[str], rate: float, days: int | None, *, api: int, hello: int) -> LoadResult:
     show("hello", rate, await load(hello, users[: int(rate * 10)], rate, None))
     async with log.growing():
         answered = await load(api, users, rate, log, days=days)
@@ -74,7 +74,7 @@ async def measure(log: Log, users: list[str], rate: float, days: int | None, *, 
     return answered
 
 
-def show(what: str, rate: float, answered: Answered) -> None:
+def show(what: str, rate: float, answered: LoadResult) -> None:
     p50, p99 = answered.ms
     said = ", ".join(f"{n} × {status}" for status, n in sorted(answered.statuses.items()))
     print(f"{what:6s} {rate:6.0f}/s  p50 {p50:7.1f} ms  p99 {p99:7.1f} ms  {said}", flush=True)
@@ -102,7 +102,7 @@ def main() -> None:
         )
 
 
-def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> Answered:
+def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> LoadResult:
     """Returns the responses at the requested rate."""
     print(f"{what}:", flush=True)
     days = None if what == "moving" else 365

@@ -81,13 +81,13 @@ def main() -> None:
     with small_world(home / "killed", months) as settings, running_stack(settings, GRAPH) as stack:
         began = time.monotonic()
         rng = random.Random(arguments.seed)
-        made, asked = kills.kill_while_backfilling(stack, months, arguments.kills, rng, tuple(arguments.pause))
+        made, requests = kills.kill_while_backfilling(stack, months, arguments.kills, rng, tuple(arguments.pause))
         killing_s = time.monotonic() - began
         print(f"{len(made)} kills in {killing_s:.0f} s", flush=True)
-        kills.until_whole(stack, months, asked, WHOLE_WITHIN_S)
+        kills.until_whole(stack, months, requests, WHOLE_WITHIN_S)
         whole_s = time.monotonic() - began
         found = kills.rows_of_months(stack.database)
-        said = kills.said_by_status(stack)
+        shown = kills.states_by_status(stack)
         runs, behind = story(stack, made), kills.left_behind(stack)
 
     differ = kills.differences(found, wanted)
@@ -99,19 +99,19 @@ def main() -> None:
         "runs repeated by the daemon": runs.repeated,
         "seconds from a worker's death to its run's failure": _spread(runs.failed_after),
         "runs that failed otherwise": runs.never_seen,
-        "backfills asked for, by months": [len(m) for m in asked.months],
-        "backfills ended": asked.ended,
-        "months asked for again by hand": sorted(asked.again),
-        "months asked for again as stale": sorted(asked.stale),
+        "backfills asked for, by months": [len(m) for m in requests.months],
+        "backfills ended": requests.ended,
+        "months asked for again by hand": sorted(requests.again),
+        "months asked for again as stale": sorted(requests.stale),
         "months that differ from the undisturbed": differ,
         "left behind": behind,
-        "irt status": dict(Counter(state for state, _ in said.values())),
+        "irt status": dict(Counter(state for state, _ in shown.values())),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
-    sys.exit(bool(differ or behind) or {state for state, _ in said.values()} != {"green"})
+    sys.exit(bool(differ or behind) or {state for state, _ in shown.values()} != {"green"})
 
 
 def _spread(seconds: list[float]) -> str:

@@ -24,7 +24,7 @@ ROOT = LOCKS.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 READY = VENV / ".ready"
-"""What is installed: of each lock file, its hash."""
+"""Hash of each lock file that is installed."""
 TOOLS = LOCKS / "requirements-build.lock"
 """uv, and what builds a package from its source."""
 OPTIONAL = {"r": "so the engines mirt and brms are absent: apt install r-base-dev python3-dev, then the same command"}
@@ -87,7 +87,7 @@ def _lock_of(extra: str) -> Path:
 
 
 def _fingerprint(lock: Path) -> str:
-    """Of what is declared for it, too: an entry point of the package may have changed."""
+    """Hash of the lock file and of pyproject.toml, in which an entry point of the package may have changed."""
     declared = [ROOT / "pyproject.toml", ROOT / "packages/irt-psychometrics/pyproject.toml"]
     return sha256(b"".join(path.read_bytes() for path in [lock, *declared])).hexdigest()
 

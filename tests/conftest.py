@@ -1,4 +1,4 @@
-"""What tests of the platform share: a clean environment, a database of their own.
+"""Fixtures for all tests of the platform: a clean environment and a separate database.
 
 No test reads the developer's environment or writes outside its temporary folder.
 """
@@ -25,13 +25,13 @@ from tests.testbed import patience
 # As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The workers of a run take over what the first process of it measured.
-os.environ.setdefault(patience.VARIABLE, f"{patience.measured():.2f}")
+# The workers of a run use the slowness that its first process measured.
+os.environ.setdefault(patience.VARIABLE, f"{patience.measure_slowness():.2f}")
 
-# The tests may run in a pod themselves, and keep what they make on its disk.
+# The tests may run in a pod themselves, and keep their files on its disk.
 os.environ.pop(KUBERNETES, None)
 
-# What is loaded to collect the tests stays: garbage is not searched for while it loads, nor later in it.
+# Modules that collection loads stay: the garbage collector pauses meanwhile, and ignores them afterwards.
 gc.disable()
 
 pytest_plugins = [
@@ -63,8 +63,8 @@ def pytest_collection() -> Generator[None, object, object]:
 def clean_environment(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Settings as if nothing were set, and an IRT_HOME of the test's own: below `tmp_path` where it has one, which not
-    every test makes, as that takes longer than most of them."""
+    """Unset all settings, and give the test its own IRT_HOME: below `tmp_path` if the test uses that fixture, whose
+    folder takes longer to make than most tests."""
     for name in [*Settings.model_fields, "irt_env_file"]:
         monkeypatch.delenv(name.upper(), raising=False)
     if "tmp_path" in request.fixturenames:

@@ -154,7 +154,7 @@ def _described(figure: plots.Chart | plots.Picture) -> str:
 
 
 def _results() -> dict[str, Any]:
-    """What the code of the entries names."""
+    """Variables that the code of the entries uses."""
     rng = np.random.default_rng(SEED)
     a, b = rng.uniform(0.7, 1.9, RIGHT_OR_WRONG + SCORED), np.linspace(-2.2, 2.2, RIGHT_OR_WRONG + SCORED)
     b[:RIGHT_OR_WRONG] = rng.permutation(np.linspace(-2.2, 2.2, RIGHT_OR_WRONG))

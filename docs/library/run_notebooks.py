@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).with_name("notebooks")
 TEXT = ("text/plain", "text/html", "image/svg+xml")
 PLACE = re.compile(r"^\S+\.py:\d+: (?=\w+Warning: )|\n  \S.*\Z", re.MULTILINE)
-"""Where a warning was raised, and the line of code there."""
+"""File and line of a warning, and its line of code."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def outputs(cell: Any) -> list[str]:
-    """What a cell prints and shows as text."""
+    """Text that a cell prints and shows."""
     found = []
     for output in cell.get("outputs", []):
         shown = output.get("data", {})

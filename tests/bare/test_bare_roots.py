@@ -116,9 +116,9 @@ def _hand_in_the_index(root: Path) -> None:
     named = [Path(value) for name, value in os.environ.items() if name.startswith(INDEX) and value.startswith("/")]
     for file in [*named, Path("/etc/resolv.conf"), Path("/etc/hosts")]:
         if file.is_file():
-            there = root / file.relative_to("/")
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, there)
+            target = root / file.relative_to("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
     if (wheels := Path(os.environ.get("PIP_FIND_LINKS", ""))).is_absolute() and wheels.is_dir():
         shutil.copytree(wheels, root / wheels.relative_to("/"), dirs_exist_ok=True)
     for file in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"):

@@ -129,11 +129,11 @@ class Machine:
         """Returns a property of a unit."""
         return self.says("systemctl", "show", "-P", name, unit)
 
-    def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+    def wait(self, condition: Callable[[], bool], within_s: float, subject: str) -> float:
         """Wait until the condition is true. Returns the seconds. `within_s` applies to an idle machine."""
         began, within_s = time.monotonic(), patient(within_s)
         while not condition():
-            assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
+            assert time.monotonic() - began < within_s, f"{subject} did not come within {within_s:.0f} s"
             time.sleep(PAUSE_S)
         return time.monotonic() - began
 
@@ -199,10 +199,10 @@ def import_log(machine: Machine) -> None:
 
 
 def now(machine: Machine) -> str:
-    """Returns the machine's time, for `said`."""
+    """Returns the machine's time, for `log_of_unit`."""
     return machine.must("date", "+%s.%N").strip()
 
 
-def said(machine: Machine, unit: str, since: str) -> str:
+def log_of_unit(machine: Machine, unit: str, since: str) -> str:
     """Returns the log of a unit since a time."""
     return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)

@@ -168,12 +168,12 @@ class Cluster:
         assert ran.returncode == 0, f"{command}: {ran.stdout}"
         return ran.stdout
 
-    def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+    def wait(self, condition: Callable[[], bool], within_s: float, subject: str) -> float:
         """Wait until the condition is true. Returns the seconds. `within_s` applies to an idle machine."""
         began, within_s = time.monotonic(), patient(within_s)
         while not condition():
             assert not self._ends(), self._ends()
-            assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
+            assert time.monotonic() - began < within_s, f"{subject} did not come within {within_s:.0f} s"
             time.sleep(PAUSE_S)
         return time.monotonic() - began
 
@@ -221,8 +221,8 @@ class Cluster:
 
     def _ends(self) -> str:
         """End of the logs of parts that ended unexpectedly."""
-        gone = [name for name, process in self._processes.items() if process.poll() is not None]
-        return "; ".join(f"{name}: {(self.folder / f'{name}.log').read_text('utf-8')[-1000:]}" for name in gone)
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
+        return "; ".join(f"{name}: {(self.folder / f'{name}.log').read_text('utf-8')[-1000:]}" for name in ended)
 
 
 @contextmanager

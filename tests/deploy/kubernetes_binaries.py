@@ -43,12 +43,12 @@ def _folder(program: str) -> Path:
 
 def _go() -> str:
     go = shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin")
-    said = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout if go else "no go"
-    found = re.search(r"go(\d+)\.(\d+)", said)
+    version = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout if go else "no go"
+    found = re.search(r"go(\d+)\.(\d+)", version)
     if go is None or found is None or (int(found[1]), int(found[2])) < GO:
         oldest = ".".join(map(str, GO))
         raise MissingBuilderError(
-            f"A test cluster is built with Go {oldest} or newer, and this machine has {said.strip()}. "
+            f"A test cluster is built with Go {oldest} or newer, and this machine has {version.strip()}. "
             f"Install it from https://go.dev/dl/ and put its bin folder on PATH."
         )
     return go
@@ -76,10 +76,12 @@ def _build(program: str, folder: Path) -> None:
 def _replaced(go: str, module: str) -> list[str]:
     """Modules in this module's source tree that are also published under the same version."""
     command = [go, "mod", "download", "-json", module]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout
-    command = [go, "mod", "edit", "-json", json.loads(said)["GoMod"]]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [each["Old"]["Path"] for each in json.loads(said)["Replace"] if each["New"]["Path"].startswith("./staging")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout
+    command = [go, "mod", "edit", "-json", json.loads(output)["GoMod"]]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [
+        each["Old"]["Path"] for each in json.loads(output)["Replace"] if each["New"]["Path"].startswith("./staging")
+    ]
 
 
 def _environment() -> dict[str, str]:

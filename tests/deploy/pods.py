@@ -100,10 +100,10 @@ class PodRunner:
                 if not self._seen[uid].thread.is_alive():
                     at_once = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
                     self.cluster.ask("DELETE", _path(pod), at_once)
-        there = {pod["metadata"]["uid"] for pod in pods}
-        for uid, gone in self._seen.items():
-            if uid not in there:
-                gone.kill()
+        uids = {pod["metadata"]["uid"] for pod in pods}
+        for uid, running in self._seen.items():
+            if uid not in uids:
+                running.kill()
 
 
 class _Running:
@@ -266,16 +266,16 @@ class _Logs(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urlparse(self.path)
         _, _, space, pod, container = address.path.split("/")
-        wanted = {key: values[0] for key, values in parse_qs(address.query).items()}
+        expected = {key: values[0] for key, values in parse_qs(address.query).items()}
         file = self.cluster.folder / "pods" / space / pod / f"{container}.log"
         lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.end_headers()
-        count = int(wanted.get("tailLines", len(lines)))
+        count = int(expected.get("tailLines", len(lines)))
         self.wfile.write(b"".join(lines[len(lines) - count :] if count else []))
         position = sum(map(len, lines))
-        while wanted.get("follow") == "true":
+        while expected.get("follow") == "true":
             ended = self._ended(space, pod, container)
             more = file.read_bytes()[position:] if file.exists() else b""
             self.wfile.write(more)

@@ -183,13 +183,15 @@ class Surroundings:
         if "downwardAPI" in source:
             items = source["downwardAPI"]["items"]
             return {each["path"]: self._field(each["fieldRef"]["fieldPath"]).encode() for each in items}
-        for kind, of in (("secret", "secrets"), ("configMap", "configmaps")):
+        for kind, folder in (("secret", "secrets"), ("configMap", "configmaps")):
             if kind in source:
                 named = source[kind]
                 name = named.get("name") or named["secretName"]
-                values = self._values(of, name, optional=named.get("optional", False))
-                wanted = {each["key"]: each["path"] for each in named.get("items", ())} or {key: key for key in values}
-                return {path: values[key] for key, path in wanted.items() if key in values}
+                values = self._values(folder, name, optional=named.get("optional", False))
+                expected = {each["key"]: each["path"] for each in named.get("items", ())} or {
+                    key: key for key in values
+                }
+                return {path: values[key] for key, path in expected.items() if key in values}
         return {}
 
 

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, Machine, booted, fill_srv, first_month, import_log, now, said
+from tests.deploy.booted import IRT, Machine, booted, fill_srv, first_month, import_log, log_of_unit, now
 from tests.testbed.patience import patient
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
@@ -119,7 +119,7 @@ def refusal(machine: Machine, *command: str) -> str:
     return ran.stdout
 
 
-def test_faulty_env_files_are_refused_before_anything_is_installed(bare_machine: Machine) -> None:
+def test_faulty_env_files_are_refused_before_the_installation(bare_machine: Machine) -> None:
     machine = bare_machine
     assert "refused: /etc/irt/irt.env names no database" in refusal(
         machine, INSTALLER
@@ -135,7 +135,7 @@ def test_faulty_env_files_are_refused_before_anything_is_installed(bare_machine:
     assert not (machine.root / "opt/irt").exists()
 
 
-def test_a_wrong_database_address_is_refused_and_leaves_nothing_half_installed(bare_machine: Machine) -> None:
+def test_a_wrong_database_address_is_refused_and_leaves_no_partial_installation(bare_machine: Machine) -> None:
     machine = bare_machine
     for address, words in (
         (f"postgresql://irt:{PASSWORD}@127.0.0.1:5432/irt", "DATABASE_URL"),
@@ -144,10 +144,10 @@ def test_a_wrong_database_address_is_refused_and_leaves_nothing_half_installed(b
         (URL.replace("5432/irt", "5432/another"), 'database "another" does not exist'),
     ):
         write(machine, settings().replace(URL, address))
-        said = refusal(machine, INSTALLER)
-        assert words in said
-        assert PASSWORD not in said
-        assert "Traceback" not in said
+        output = refusal(machine, INSTALLER)
+        assert words in output
+        assert PASSWORD not in output
+        assert "Traceback" not in output
     assert not (machine.root / "opt/irt/current").exists()
     assert not (machine.root / "etc/systemd/system/irt-daemon.service").exists()
 
@@ -174,12 +174,14 @@ def test_units_without_settings_fail_with_the_reason_and_start_no_embedded_datab
     write(machine, settings().replace("DATABASE_URL", "#DATABASE_URL"))
     try:
         assert machine.run("systemctl", "restart", server).returncode != 0
-        assert "DATABASE_URL is not set, and a unit of systemd has no embedded database" in said(machine, server, began)
+        assert "DATABASE_URL is not set, and a unit of systemd has no embedded database" in log_of_unit(
+            machine, server, began
+        )
         assert "DATABASE_URL is not set" in refusal(machine, IRT, "status")
         (machine.root / ENV_FILE.lstrip("/")).unlink()
         began = now(machine)
         assert machine.run("systemctl", "restart", server).returncode != 0
-        assert "Failed to load environment files" in said(machine, server, began)
+        assert "Failed to load environment files" in log_of_unit(machine, server, began)
     finally:
         write(machine, settings())
     assert not (machine.root / "var/lib/irt/postgres").exists()
@@ -190,7 +192,7 @@ def sql(machine: Machine, statement: str) -> str:
     return machine.must("su", "postgres", "-c", f'psql -tAqd irt -c "{statement}"').strip()
 
 
-def test_units_refuse_a_schema_of_another_version_and_name_the_remedy(machine: Machine) -> None:
+def test_units_refuse_a_schema_of_a_different_version_and_name_the_remedy(machine: Machine) -> None:
     table = "irt_alembic_version"
     known, oldest_code = sql(machine, f"SELECT version_num, oldest_code FROM {table}").split("|")
     machine.must("systemctl", "stop", *SERVERS)
@@ -207,7 +209,7 @@ def refused_by_servers(machine: Machine, words: str) -> None:
     machine.must("systemctl", "reset-failed")
     for server in ("irt-daemon", "irt-code-server"):
         assert machine.run("systemctl", "start", server).returncode != 0
-        assert words in said(machine, server, began)
+        assert words in log_of_unit(machine, server, began)
         machine.must("systemctl", "stop", server)  # systemd would try to start it five times
     assert words in refusal(machine, IRT, "status")
 
@@ -235,7 +237,7 @@ def test_a_full_disk_fails_the_month_with_a_reason_and_stops_no_server(machine: 
     with no_server_dies(machine):
         began = now(machine)
         assert machine.run("systemctl", "start", CALIBRATION).returncode != 0
-        assert "The disk is full" in said(machine, CALIBRATION, began)
+        assert "The disk is full" in log_of_unit(machine, CALIBRATION, began)
         assert sql(machine, "SELECT count(*) FROM mirt_ability") == "0"
         machine.must("rm", BALLAST)
 
@@ -249,7 +251,7 @@ def test_a_month_is_completed_if_postgresql_restarts_during_the_run(machine: Mac
         )
         machine.must("systemctl", "restart", "postgresql@15-main")
         machine.wait(lambda: machine.shows(CALIBRATION, "ActiveState") != "activating", MONTH_S, "its end")
-        assert f"monthly_calibration {first_month()}: done" in said(machine, CALIBRATION, began)
+        assert f"monthly_calibration {first_month()}: done" in log_of_unit(machine, CALIBRATION, began)
     assert machine.shows(CALIBRATION, "Result") == "success"
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
@@ -271,7 +273,7 @@ def test_servers_name_an_occupied_port_and_start_when_the_port_is_free(machine: 
         machine.must("sh", "-c", f"until python3 -c '{CONNECTS}' {port}; do sleep 1; done")
         began = now(machine)
         assert machine.run("systemctl", "start", server).returncode != 0
-        words = said(machine, server, began)
+        words = log_of_unit(machine, server, began)
         assert f"it cannot listen on 127.0.0.1, port {port} (Address already in use)" in words
         machine.must("systemctl", "stop", "other")
         machine.wait(all_active, START_S, "its next start")
@@ -316,17 +318,17 @@ def verified(machine: Machine, shown: str) -> str:
 
 
 def test_doctor_reports_a_clock_that_differs_from_the_databases(machine: Machine) -> None:
-    said = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
-    assert "ahead of the database's" in said
+    output = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
+    assert "ahead of the database's" in output
 
 
 def test_r_service_without_r_names_the_packages_to_install_and_is_not_restarted(machine: Machine) -> None:
     began = now(machine)
     assert machine.run("systemctl", "enable", "--now", R_SERVICE).returncode != 0
-    assert f"R is not installed: apt-get install {' '.join(R_PACKAGES)}" in said(machine, R_SERVICE, began)
+    assert f"R is not installed: apt-get install {' '.join(R_PACKAGES)}" in log_of_unit(machine, R_SERVICE, began)
     machine.must("apt-get", "install", "--yes", "--no-download", *R_PACKAGES)
     assert machine.run("systemctl", "restart", R_SERVICE).returncode != 0
-    assert "R_IRT_INTERNAL_TOKEN is not set" in said(machine, R_SERVICE, began)
+    assert "R_IRT_INTERNAL_TOKEN is not set" in log_of_unit(machine, R_SERVICE, began)
     assert (machine.shows(R_SERVICE, "ActiveState"), machine.shows(R_SERVICE, "NRestarts")) == ("failed", "0")
 
 
@@ -334,7 +336,7 @@ def test_r_service_measures_abilities_and_restarts_after_a_kill_or_a_hang(machin
     write(machine, f"R_IRT_INTERNAL_TOKEN={R_TOKEN}\nR_IRT_MEMORY_MIB=4096\n", file="/etc/irt/irt-r.env")
     machine.must("systemctl", "restart", R_SERVICE)
     two_abilities(machine)
-    for signal, why in (("KILL", "signal"), ("STOP", "watchdog")):
+    for signal, reason in (("KILL", "signal"), ("STOP", "watchdog")):
         began = now(machine)
         restarts = int(machine.shows(R_SERVICE, "NRestarts"))
         machine.must("systemctl", "kill", "-s", signal, "--kill-whom=main", R_SERVICE)
@@ -347,7 +349,7 @@ def test_r_service_measures_abilities_and_restarts_after_a_kill_or_a_hang(machin
             "its next start",
         )
         print(f"{signal}: back after {took:.0f} s")
-        assert f"Failed with result '{why}'" in said(machine, R_SERVICE, began)
+        assert f"Failed with result '{reason}'" in log_of_unit(machine, R_SERVICE, began)
         two_abilities(machine)
     level = re.search(
         r"exposure level for irt-r.service: (\d+\.\d)", machine.must("systemd-analyze", "security", R_SERVICE)

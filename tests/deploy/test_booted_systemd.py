@@ -19,8 +19,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, ROOT, Machine, booted, fill_srv, first_month, import_log, now, said
-from tests.helpers.sentences import unsaid
+from tests.deploy.booted import IRT, ROOT, Machine, booted, fill_srv, first_month, import_log, log_of_unit, now
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.patience import patient
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql"
@@ -221,8 +221,8 @@ def test_a_month_is_calibrated_by_the_timers_service_if_the_code_server_is_kille
     machine.must("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "irt-code-server")  # the worker survives
     machine.wait(lambda: machine.shows("irt-calibration.service", "ActiveState") != "activating", MONTH_S, "its end")
     assert machine.shows("irt-calibration.service", "Result") == "success"
-    said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
-    assert f"{ended()}done" in said
+    journal = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
+    assert f"{ended()}done" in journal
     assert int(machine.shows("irt-code-server", "NRestarts")) == 1
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
 
@@ -257,11 +257,11 @@ def test_timers_make_only_missing_days_and_a_manual_start_repeats_the_last_day(m
         before, began = len(runs(machine, "detect_inactivity")), now(machine)
         machine.must("systemctl", "start", QUIET)
         yesterday = machine.must("date", "-u", "--date=yesterday", "+%F").strip()
-        assert f"detect_inactivity {yesterday}: done" in said(machine, QUIET, began)
+        assert f"detect_inactivity {yesterday}: done" in log_of_unit(machine, QUIET, began)
         assert runs(machine, "detect_inactivity")[before:] == ["SUCCESS"]
         began = now(machine)
         ticks(machine, QUIET)
-        assert "detect_inactivity: nothing is missing." in said(machine, QUIET, began)
+        assert "detect_inactivity: nothing is missing." in log_of_unit(machine, QUIET, began)
         assert len(runs(machine, "detect_inactivity")) == before + 1
     assert machine.shows(QUIET, "Result") == "success"
 
@@ -271,7 +271,7 @@ def refuses(machine: Machine, unit: str) -> str:
     began = now(machine)
     assert machine.run("systemctl", "start", unit).returncode != 0
     assert (machine.shows(unit, "ActiveState"), machine.shows(unit, "ExecMainStatus")) == ("failed", "2")
-    return " ".join(said(machine, unit, began).split())
+    return " ".join(log_of_unit(machine, unit, began).split())
 
 
 def fits_by_pymc(machine: Machine) -> int:
@@ -293,8 +293,10 @@ def test_units_of_other_engines_fit_or_name_the_missing_setting(machine: Machine
     assert fitted > 0
     for engine in ("mirt", "brms"):
         assert ABSENT.format(engine) in refuses(machine, f"irt-calibration-{engine}")
-    told = refuses(machine, "irt-calibration-all")
-    assert not unsaid(told, ABSENT.format("mirt"), f"{first_month()} default: green", ABSENT.format("brms"))
+    message = refuses(machine, "irt-calibration-all")
+    assert not missing_sentences(
+        message, ABSENT.format("mirt"), f"{first_month()} default: green", ABSENT.format("brms")
+    )
     assert fits_by_pymc(machine) == fitted, "the same outcome is the same fit"
 
 
@@ -319,9 +321,9 @@ def test_hanging_servers_are_restarted_by_their_watchdog(machine: Machine) -> No
         "a new start of everything",
     )
     all_are_back(machine)
-    said = machine.says("journalctl", "--no-pager", "--output=cat", "_PID=1")
+    journal = machine.says("journalctl", "--no-pager", "--output=cat", "_PID=1")
     for name in SERVERS:
-        assert f"{name}.service: Failed with result 'watchdog'" in said
+        assert f"{name}.service: Failed with result 'watchdog'" in journal
 
 
 @pytest.mark.long
@@ -408,10 +410,10 @@ def test_a_run_beyond_the_memory_limit_is_killed_alone_and_repeated(machine: Mac
     with calibrating_again(machine):
         limit = resident(machine, server) + ROOM
         machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={limit}")
-        machine.wait(lambda: "out of memory" in said(machine, AGAIN, began), MONTH_S, "the end of the worker")
+        machine.wait(lambda: "out of memory" in log_of_unit(machine, AGAIN, began), MONTH_S, "the end of the worker")
         machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
-        machine.wait(lambda: ended() in said(machine, AGAIN, began), MONTH_S, "the end of the job")
-    assert not unsaid(said(machine, AGAIN, began), "the daemon repeats it as", f"{ended()}done")
+        machine.wait(lambda: ended() in log_of_unit(machine, AGAIN, began), MONTH_S, "the end of the job")
+    assert not missing_sentences(log_of_unit(machine, AGAIN, began), "the daemon repeats it as", f"{ended()}done")
     assert (machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")) == before
 
 
@@ -422,8 +424,8 @@ def test_a_restarted_code_server_leaves_no_worker_and_the_run_is_completed(machi
     with calibrating_again(machine):
         machine.must("systemctl", "restart", "irt-code-server")
         assert AT_WORK not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
-        machine.wait(lambda: ended() in said(machine, AGAIN, began), MONTH_S, "the end of the job")
-    assert f"{ended()}done" in said(machine, AGAIN, began)
+        machine.wait(lambda: ended() in log_of_unit(machine, AGAIN, began), MONTH_S, "the end of the job")
+    assert f"{ended()}done" in log_of_unit(machine, AGAIN, began)
 
 
 def resident(machine: Machine, unit: str) -> int:
@@ -540,6 +542,6 @@ def test_reinstalling_finds_the_data_and_purging_keeps_the_database(machine: Mac
     all_are_back(machine)
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
     machine.must("/opt/irt/current/install.sh", "--uninstall", "--purge")
-    left = ("opt/irt", "etc/irt", "var/lib/irt", "var/cache/irt", "var/log/irt", "usr/local/bin/irt")
-    assert [path for path in left if (machine.root / path).exists()] == []
+    paths = ("opt/irt", "etc/irt", "var/lib/irt", "var/cache/irt", "var/log/irt", "usr/local/bin/irt")
+    assert [path for path in paths if (machine.root / path).exists()] == []
     assert "mirt_ability" in machine.must("su", "postgres", "-c", "psql -d irt -c '\\dt'")

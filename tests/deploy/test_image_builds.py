@@ -113,11 +113,11 @@ def test_another_processor_compiles_its_own_kernels(platform: Podman) -> None:
     count = "irt simulate-responses --persons 200 /tmp/made && irt fit /tmp/made/responses.csv >/dev/null && "
     count += "n() { find $1 -name '*.nbc' | wc -l; }; echo $(($(n /var/cache/irt) - $(n /opt/irt/numba)))"
     other = ("NUMBA_CPU_NAME=x86-64", "NUMBA_CPU_FEATURES=+sse2")
-    for variables, where in (((), "here"), (other, "elsewhere")):
+    for variables, processor in (((), "here"), (other, "elsewhere")):
         began = time.monotonic()
-        anew = int(platform.confined(PLATFORM, "sh", "-c", count, variables=variables).split()[-1])
-        print(f"a first fit {where}: {time.monotonic() - began:.0f} s, {anew} kernels compiled anew")
-        assert (anew > 0) == (where == "elsewhere")
+        n_compiled = int(platform.confined(PLATFORM, "sh", "-c", count, variables=variables).split()[-1])
+        print(f"a first fit {processor}: {time.monotonic() - began:.0f} s, {n_compiled} kernels compiled anew")
+        assert (n_compiled > 0) == (processor == "elsewhere")
 
 
 def test_sbom_lists_debian_and_python_packages(platform: Podman, tmp_path: Path) -> None:
@@ -143,19 +143,19 @@ def test_the_r_service_image_responds_and_lists_its_engines(podman: Podman) -> N
         answer = ""
         while '"loading":[]' not in answer:
             assert time.monotonic() - began < patient(LOADED_S), podman.must("logs", container)
-            asked = subprocess.run(
+            request = subprocess.run(
                 ["podman", "exec", container, "Rscript", "-e", ask],
                 env=podman.environment,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            answer = asked.stdout
+            answer = request.stdout
         print(f"the R service answers, its engines loaded, after {time.monotonic() - began:.1f} s: {answer}")
-        said = json.loads(answer)
-        there = [engine for engine in ("mirt", "brms") if said["versions"][engine]]
-        assert (said["engines"], said["not_loaded"]) == (there, {})
-        assert "brms" in there
+        health = json.loads(answer)
+        engines = [engine for engine in ("mirt", "brms") if health["versions"][engine]]
+        assert (health["engines"], health["not_loaded"]) == (engines, {})
+        assert "brms" in engines
         podman.ends(container)
     finally:
         subprocess.run(["podman", "rm", "--force", container], env=podman.environment, check=False)

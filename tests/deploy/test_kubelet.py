@@ -80,31 +80,31 @@ class Platform:
             script = script.replace(word, value)
         return self.cluster.must(f"set -eo pipefail\n{script}")
 
-    def seen(self, path: str) -> list[dict[str, Any]]:
+    def get_items(self, path: str) -> list[dict[str, Any]]:
         return self.cluster.get(f"/{path}")["items"]
 
     @property
     def servers(self) -> list[str]:
-        return [each["metadata"]["name"] for each in self.seen("apis/apps/v1/namespaces/seedtest/deployments")]
+        return [each["metadata"]["name"] for each in self.get_items("apis/apps/v1/namespaces/seedtest/deployments")]
 
     def pods(self, server: str) -> list[dict[str, Any]]:
         """Pods of a server that are not being deleted."""
-        found = self.seen(f"api/v1/namespaces/seedtest/pods?labelSelector=app={server}")
+        found = self.get_items(f"api/v1/namespaces/seedtest/pods?labelSelector=app={server}")
         return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
     def until_ready(self, changed: Callable[[dict[str, Any]], bool] = bool, *servers: str) -> dict[str, float]:
         """Seconds until each of `servers` (default: all) has a ready pod that has `changed`."""
         began, took = time.monotonic(), dict[str, float]()
-        wanted = set(servers or self.servers)
+        expected = set(servers or self.servers)
 
         def all_ready() -> bool:
-            for server in wanted - set(took):
+            for server in expected - set(took):
                 if any(changed(pod) and _ready(pod) for pod in self.pods(server)):
                     took[server] = round(time.monotonic() - began)
-            return set(took) == wanted
+            return set(took) == expected
 
         try:
-            self.cluster.wait(all_ready, READY_S, f"readiness of all of {sorted(wanted)}")
+            self.cluster.wait(all_ready, READY_S, f"readiness of all of {sorted(expected)}")
         except AssertionError:
             self.cluster.shell("kubectl -n seedtest get pods; kubectl -n seedtest describe pods | tail -n 150")
             raise
@@ -114,14 +114,16 @@ class Platform:
         """Returns the pod of a finished run, once the kubelet has reported its end."""
         path = f"api/v1/namespaces/seedtest/pods?labelSelector=dagster/run-id={run}"
         ended = ("Succeeded", "Failed")
-        self.cluster.wait(lambda: self.seen(path)[0]["status"]["phase"] in ended, POD_S, f"the end of the pod of {run}")
-        (pod,) = self.seen(path)
+        self.cluster.wait(
+            lambda: self.get_items(path)[0]["status"]["phase"] in ended, POD_S, f"the end of the pod of {run}"
+        )
+        (pod,) = self.get_items(path)
         return pod
 
-    def migrated(self) -> None:
+    def migrate(self) -> None:
         self.cluster.must("kubectl -n seedtest wait --for=condition=complete job/irt-migrate --timeout=280s")
 
-    def become(self, harness: Harness, *states: str) -> None:
+    def wait_for_states(self, harness: Harness, *states: str) -> None:
         """Wait until the months have these states, as jobs that follow a run may still change them."""
         seen = list[str]()
 
@@ -217,7 +219,7 @@ def platform(site: Platform) -> Platform:
     given = " ".join(f"--from-literal={name}='{value}'" for name, value in settings.items())
     cluster.must(f"kubectl -n seedtest create configmap irt-config {given}")
     cluster.must(f"kubectl apply -k {_overlay(cluster, PLATFORM)}")
-    site.migrated()
+    site.migrate()
     print(f"schema: {time.monotonic() - site.began:.0f} s after the first command")
     site.ready_after = site.until_ready()
     print(f"ready: {time.monotonic() - site.began:.0f} s after the first command; after the schema: {site.ready_after}")
@@ -251,12 +253,12 @@ def test_servers_of_the_overlay_become_ready_and_run_confined(platform: Platform
     servers = {each["metadata"]["name"] for each in overlay if each["kind"] == "Deployment"}
     assert platform.ready_after.keys() == servers
     for server in servers:
-        said = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
-        assert re.search(r"^10001$", said, re.MULTILINE)
-        assert re.search(r"^CapEff:\s+0+$", said, re.MULTILINE)
-        assert re.search(r"^NoNewPrivs:\s+1$", said, re.MULTILINE)
-        assert re.search(r"^Seccomp:\s+2$", said, re.MULTILINE)
-        assert "Read-only file system" in said
+        output = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
+        assert re.search(r"^10001$", output, re.MULTILINE)
+        assert re.search(r"^CapEff:\s+0+$", output, re.MULTILINE)
+        assert re.search(r"^NoNewPrivs:\s+1$", output, re.MULTILINE)
+        assert re.search(r"^Seccomp:\s+2$", output, re.MULTILINE)
+        assert "Read-only file system" in output
 
 
 def test_a_month_is_calibrated_in_its_own_pod(platform: Platform, harness: Harness) -> None:
@@ -269,7 +271,7 @@ def test_a_month_is_calibrated_in_its_own_pod(platform: Platform, harness: Harne
     assert harness.finished(run, timeout=RUN_S) == SUCCESS, harness.log(run)
     print(f"the first month: {time.monotonic() - began:.0f} s after it was asked for", end=", ")
     print(f"{time.monotonic() - platform.began:.0f} s after the first command")
-    platform.become(harness, "green", "missing", "missing")
+    platform.wait_for_states(harness, "green", "missing", "missing")
     pod = platform.pod_of(run)
     assert pod["status"]["phase"] == "Succeeded"
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
@@ -286,7 +288,7 @@ def test_no_run_is_lost_if_all_servers_are_deleted(platform: Platform, harness: 
     print(f"deleted, and ready again after {took} s")
     assert [harness.finished(run, timeout=RUN_S) for run in runs] == [SUCCESS, SUCCESS]
     assert harness.instance.get_runs(RunsFilter(statuses=[FAILURE])) == []
-    platform.become(harness, "green", "green", "missing")
+    platform.wait_for_states(harness, "green", "green", "missing")
 
 
 def test_a_run_beyond_its_memory_reports_the_reason_and_is_repeated(platform: Platform, harness: Harness) -> None:
@@ -297,10 +299,10 @@ def test_a_run_beyond_its_memory_reports_the_reason_and_is_repeated(platform: Pl
     began = time.monotonic()
     assert harness.finished(run, timeout=RUN_S) == FAILURE
     print(f"out of memory: {time.monotonic() - began:.0f} s from its launch to its failure")
-    said = "\n".join(
+    messages = "\n".join(
         str(event.dagster_event and event.dagster_event.message) for event in harness.instance.all_logs(run)
     )
-    assert "OOMKilled" in said, said
+    assert "OOMKilled" in messages, messages
     pod = platform.pod_of(run)
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
     repeats = RunsFilter(tags={PARENT_RUN_ID_TAG: run})
@@ -314,7 +316,7 @@ def test_a_rollback_restores_the_image_and_keeps_the_newer_schema(platform: Plat
     cluster.must("kubectl -n seedtest delete job irt-migrate --ignore-not-found")
     began = time.monotonic()
     cluster.must(f"kubectl apply -k {_overlay(cluster, NEXT)}")
-    platform.migrated()
+    platform.migrate()
     took = platform.until_ready(lambda pod: pod["spec"]["containers"][0]["image"].startswith(NEXT))
     print(f"upgraded: ready {time.monotonic() - began:.0f} s after it was applied; after the schema: {took}")
     newer = schema_version(platform.database)
@@ -332,7 +334,7 @@ def test_the_next_month_is_calibrated_after_a_rollback(platform: Platform, harne
     run = harness.launch("monthly_calibration", platform.months[2])
     assert harness.finished(run, timeout=RUN_S) == SUCCESS, harness.log(run)
     assert platform.pod_of(run)["spec"]["containers"][0]["image"].startswith(PLATFORM)
-    platform.become(harness, "green", "green", "green")
+    platform.wait_for_states(harness, "green", "green", "green")
 
 
 def _ready(pod: dict[str, Any]) -> bool:

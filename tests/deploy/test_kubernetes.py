@@ -93,33 +93,33 @@ class Platform:
         assert not re.search(r"<[\w-]+>", script), script
         return self.cluster.must(f"set -eo pipefail\n{script}")
 
-    def seen(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    def get_objects(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         """Objects of the namespace, oldest first."""
         group = {"pods": "api/v1", "jobs": "apis/batch/v1"}[kind]
         found = self.cluster.get(f"/{group}/namespaces/seedtest/{kind}?labelSelector={selector}")["items"]
         return sorted(found, key=lambda each: each["metadata"]["creationTimestamp"])
 
     def jobs(self, selector: str = "") -> list[str]:
-        return [each["metadata"]["name"] for each in self.seen("jobs", selector)]
+        return [each["metadata"]["name"] for each in self.get_objects("jobs", selector)]
 
     def completes(self, job: str, within_s: float) -> None:
         try:
-            self.cluster.wait(lambda: self.finished(job) != "", within_s, f"the end of {job}")
-            assert self.finished(job) == "Complete"
+            self.cluster.wait(lambda: self.end_of_job(job) != "", within_s, f"the end of {job}")
+            assert self.end_of_job(job) == "Complete"
         finally:
             self.cluster.shell(f"kubectl -n seedtest logs job/{job}")
 
     def server(self, name: str) -> tuple[str, int]:
         """Returns the running pod of a Deployment and its number of restarts."""
-        for pod in self.seen("pods", f"app={name}"):
+        for pod in self.get_objects("pods", f"app={name}"):
             for container in pod["status"].get("containerStatuses", ()):
                 if "running" in container["state"]:
                     return pod["metadata"]["name"], container["restartCount"]
         return "", 0
 
-    def finished(self, job: str) -> str:
+    def end_of_job(self, job: str) -> str:
         """Returns how a Job ended: Complete, Failed, or "" if it has not ended yet."""
-        (found,) = (each for each in self.seen("jobs") if each["metadata"]["name"] == job)
+        (found,) = (each for each in self.get_objects("jobs") if each["metadata"]["name"] == job)
         ends = [each["type"] for each in found["status"].get("conditions", ()) if each["status"] == "True"]
         return next((each for each in ends if each in ("Complete", "Failed")), "")
 
@@ -223,7 +223,7 @@ def harness(platform: Platform) -> Iterator[Harness]:
         yield Harness(platform.settings, platform.database, page, instance)  # type: ignore[arg-type]
 
 
-# -- what is applied ---------------------------------------------------------------------------------
+# -- objects -----------------------------------------------------------------------------------------
 
 
 def test_every_object_is_created_with_strict_validation(cluster: Cluster, tmp_path: Path) -> None:
@@ -241,13 +241,13 @@ def test_every_object_is_created_with_strict_validation(cluster: Cluster, tmp_pa
     for overlay, space in spaces.items():
         rendered = tmp_path / "all.yaml"
         cluster.must(f"kubectl kustomize {K8S / 'overlays' / overlay} > {rendered}")
-        said = cluster.must(f"kubectl apply --validate=strict -f {rendered}")
-        assert "Warning" not in said
+        output = cluster.must(f"kubectl apply --validate=strict -f {rendered}")
+        assert "Warning" not in output
         namespace = cluster.get(f"/api/v1/namespaces/{space}")["metadata"]["labels"]
         restricted = namespace.get("pod-security.kubernetes.io/enforce") == "restricted"
         assert restricted == (overlay != "seedtest"), "a namespace that may be shared keeps its labels"
         given = list(yaml.safe_load_all(rendered.read_text("utf-8")))
-        assert len(said.splitlines()) == len(given) > 10
+        assert len(output.splitlines()) == len(given) > 10
         missing = {each["metadata"]["name"] for each in given if each["kind"] == "Deployment"}
         began = time.monotonic()
         while missing and time.monotonic() - began < patient(POD_S):
@@ -269,7 +269,7 @@ def test_every_cronjob_can_be_applied_alone(cluster: Cluster) -> None:
     cluster.must("kubectl delete namespace alone --timeout=120s")
 
 
-# -- what the documents type -------------------------------------------------------------------------
+# -- commands of the documents -----------------------------------------------------------------------
 
 
 def test_the_two_documented_steps_create_secrets_and_cronjobs(prepared: dict[str, str]) -> None:
@@ -279,9 +279,9 @@ def test_the_two_documented_steps_create_secrets_and_cronjobs(prepared: dict[str
 
 
 def test_documented_commands_suspend_resume_and_reschedule_a_cronjob(site: Platform, prepared: dict[str, str]) -> None:
-    said = site.type("Suspend, resume, reschedule").splitlines()
-    assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
-    assert said[-1] == "0 3 * * 0"
+    output = site.type("Suspend, resume, reschedule").splitlines()
+    assert [word for line in output for word in line.split() if word in ("True", "False")] == ["True", "False"]
+    assert output[-1] == "0 3 * * 0"
 
 
 def test_the_platform_starts_in_a_restricted_namespace(platform: Platform) -> None:
@@ -318,7 +318,9 @@ def test_documented_commands_start_one_off_jobs_and_show_logs(platform: Platform
     assert "anchors/seeds from question.meta" in platform.type("Its log", job_name=job), "the night was made again"
     assert platform.type("Logs of a CronJob")
     assert job in platform.type("Every morning")
-    (pod,) = (each["metadata"]["name"] for each in platform.seen("pods") if each["metadata"]["name"].startswith(job))
+    (pod,) = (
+        each["metadata"]["name"] for each in platform.get_objects("pods") if each["metadata"]["name"].startswith(job)
+    )
     assert platform.url in platform.type("What is wrong", pod_name=pod)
     platform.type("A job again", job_name=job)
     platform.completes(f"{job}-retry", NIGHT_S)
@@ -338,7 +340,7 @@ def test_a_job_waits_for_a_missing_secret_and_names_a_wrong_database(platform: P
     create = "kubectl -n seedtest create secret generic seedtest-db-credentials --from-literal=DATABASE_URL="
     type_(f"{create}'{wrong}'")
     platform.cluster.wait(
-        lambda: platform.finished("calibrate-irt-wrong") == "Failed", FOUR_PODS_S, "the Job's failure"
+        lambda: platform.end_of_job("calibrate-irt-wrong") == "Failed", FOUR_PODS_S, "the Job's failure"
     )
     assert "nowhere" in type_("kubectl -n seedtest logs job/calibrate-irt-wrong")
     type_("kubectl -n seedtest delete secret seedtest-db-credentials")
@@ -346,14 +348,14 @@ def test_a_job_waits_for_a_missing_secret_and_names_a_wrong_database(platform: P
     type_("kubectl -n seedtest delete job calibrate-irt-wrong")
 
 
-# -- what happens to runs ----------------------------------------------------------------------------
+# -- runs --------------------------------------------------------------------------------------------
 
 
 def test_a_backfill_is_completed_if_a_pod_is_killed(platform: Platform, harness: Harness) -> None:
     backfill = harness.backfill(ASSETS, platform.months)
 
     def victim() -> str | None:
-        pods = platform.seen("pods", WORKERS)
+        pods = platform.get_objects("pods", WORKERS)
         return next((each["metadata"]["name"] for each in pods if each["status"].get("phase") == "Running"), None)
 
     worker = wait_for("the pod of a run", victim, MONTHS_S)
@@ -382,13 +384,13 @@ def test_a_backup_is_written_to_the_bucket_and_can_be_restored(platform: Platfor
     """
     platform.cluster.must("kubectl -n seedtest create job --from=cronjob/invariants invariants-now")
     platform.completes("invariants-now", NIGHT_S)
-    said = platform.type("A backup now")
-    (backup,) = re.findall(rf"^(s3://{BUCKET}/backups/irt-\w+): ", said, re.MULTILINE)
+    output = platform.type("A backup now")
+    (backup,) = re.findall(rf"^(s3://{BUCKET}/backups/irt-\w+): ", output, re.MULTILINE)
     with psycopg.connect(platform.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE restored")
     empty = platform.url.rpartition("/")[0] + "/restored"
-    said = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
-    assert "it is what was backed up" in said
+    output = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
+    assert "it is what was backed up" in output
     count = "SELECT count(*) FROM item_parameter_publication"
     with psycopg.connect(empty) as copy:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
@@ -407,7 +409,7 @@ def test_no_run_in_progress_fails_if_the_api_server_is_down_for_two_minutes(
 
 def test_documented_commands_change_a_secret_and_restart_the_daemon(platform: Platform) -> None:
     platform.type("A changed Secret")
-    pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
+    pods = [each for each in platform.get_objects("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
     assert len(pods) == 1
 
 

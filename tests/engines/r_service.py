@@ -35,7 +35,7 @@ def missing_packages() -> list[str]:
 
 
 @dataclass
-class Running:
+class RunningService:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
@@ -63,7 +63,7 @@ def environment(port: int, **settings: Any) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[Running]:
+def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[RunningService]:
     """`settings`: environment variables of the service."""
     port = port or free_port()
     log = folder / f"service-{port}.log"
@@ -75,7 +75,7 @@ def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[
             env=environment(port, **settings),
             start_new_session=True,
         )
-    service = Running(process, port, log)
+    service = RunningService(process, port, log)
     try:
         _wait_for(service)
         yield service
@@ -87,7 +87,7 @@ def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[
             process.kill()
 
 
-def _wait_for(service: Running) -> None:
+def _wait_for(service: RunningService) -> None:
     end = time.monotonic() + patient(STARTED_WITHIN)
     while True:
         try:

@@ -35,7 +35,7 @@ def months(world: World, n: int, seed: int) -> list[Alignment]:
     return [aligned(*month(np.random.default_rng([seed, s]), world)) for s in range(n)]
 
 
-def covered(found: list[Alignment]) -> np.ndarray:
+def coverage(found: list[Alignment]) -> np.ndarray:
     """Shares of months whose intervals contain ln slope and intercept."""
     truth = np.array([np.log(SLOPE), INTERCEPT])
     at = np.array([(np.log(one.slope), one.intercept) for one in found])
@@ -61,7 +61,7 @@ def test_variation_and_its_limits_match_a_published_meta_analysis() -> None:
 def test_intervals_contain_the_line_if_items_vary(variation: float) -> None:
     found = months(World(n=10_000, variation=variation), 100, seed=1)
     # 95 % less three binomial standard errors of 100 months
-    assert (covered(found) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 100)).all()
+    assert (coverage(found) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 100)).all()
     taus = np.array([one.tau for one in found])
     # τ of 30 items has a standard error of τ/√58; at τ = 0 errors of b of .03 leave that much unexplained
     assert np.mean(taus) == pytest.approx(variation, abs=0.02)

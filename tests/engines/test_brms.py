@@ -97,7 +97,7 @@ def test_fit_does_not_converge_if_only_the_prior_determines_an_item(responses, c
 def test_compiler_errors_are_reported_in_the_failure(
     responses: Responses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without this, rstan reports only "invalid connection"."""
+    """rstan alone reports only "invalid connection"."""
     (tmp_path / "Makevars").write_text("CXX14 = /nowhere/g++\n")
     monkeypatch.setenv("R_MAKEVARS_USER", str(tmp_path / "Makevars"))
     engine = REngine("brms", sampling=Sampling(draws=10, tune=10, chains=1, cores=1, cache=tmp_path))

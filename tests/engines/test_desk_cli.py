@@ -21,7 +21,7 @@ from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import check_folder, write_whole
 from resources.failures import PermanentFailure
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, command_line
 
 
@@ -88,12 +88,12 @@ def test_parameters_of_unanswered_items_are_refused_without_the_partial_flag(irt
     refused = irt("score", data / "responses.csv", "--params", bank)
     assert (refused.code, refused.out) == (2, "")
     assert "27 of its 35 items have no answers (other0, other1, other2, other3, other4 and 22 more)" in refused.err
-    asked = irt("score", data / "responses.csv", "--params", bank, "--partial", "--json")
-    assert asked.code == 0
-    assert "warning: 27 of the 35 items" in asked.err
+    partial = irt("score", data / "responses.csv", "--params", bank, "--partial", "--json")
+    assert partial.code == 0
+    assert "warning: 27 of the 35 items" in partial.err
     alone = irt("score", data / "responses.csv", "--params", data / "items.csv", "--json")
     assert (alone.code, alone.err) == (0, "")
-    assert json.loads(asked.out) == json.loads(alone.out)
+    assert json.loads(partial.out) == json.loads(alone.out)
 
 
 def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path,
     assert "only 3 items" in warned.err
 
 
-def test_fit_exits_with_1_and_reason_and_item_without_convergence(irt, tmp_path: Path) -> None:
+def test_fit_without_convergence_exits_with_code_1_and_names_the_item(irt, tmp_path: Path) -> None:
     irt("simulate-responses", tmp_path, "--persons", 300, "--items", 6)
     lines = (tmp_path / "responses.csv").read_text().splitlines()
     twins = [lines[0] + ",twin", *(f"{line},{line.split(',')[1]}" for line in lines[1:])]
@@ -140,7 +140,7 @@ def test_fit_exits_with_1_and_reason_and_item_without_convergence(irt, tmp_path:
         ("item,a,b,c\nx,0,0,0\n", ("simulate-responses", "OUT", "--params", "FILE"), ("line 2", "a = 0")),
     ],
 )
-def test_wrong_input_exits_with_2_and_place_and_writes_nothing(
+def test_invalid_input_exits_with_code_2_names_the_location_and_writes_no_file(
     irt,
     data: Path,
     tmp_path: Path,
@@ -158,7 +158,7 @@ def test_wrong_input_exits_with_2_and_place_and_writes_nothing(
         given += ["--out", str(tmp_path / "out")]
     done = irt(*given)
     assert done.code == 2
-    assert unsaid(done.err, *named) == []
+    assert missing_sentences(done.err, *named) == []
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in done.err
 
@@ -180,15 +180,15 @@ def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None
     without = irt("fit", tmp_path / "sim/responses.csv")
     assert "skewed to the right, or items are guessed. Parameters are biased" in " ".join(without.out.split())
     assert "not normal" not in irt("fit", tmp_path / "sim/responses.csv", "--model", "3pl").out
-    judged = " ".join(irt("fit", tmp_path / "sim/responses.csv", "--latent", "auto").out.split())
-    assert "learners guess: a 3PL raises 2 log L by" in judged
-    assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", judged))
+    text = " ".join(irt("fit", tmp_path / "sim/responses.csv", "--latent", "auto").out.split())
+    assert "learners guess: a 3PL raises 2 log L by" in text
+    assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", text))
 
 
 def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:
-    said = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
-    assert unsaid(said, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
-    assert "θ ~ N(" not in said
+    text = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
+    assert missing_sentences(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
+    assert "θ ~ N(" not in text
 
 
 def test_latent_auto_is_refused_with_anchors(irt, data: Path) -> None:
@@ -254,7 +254,7 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"items": 3, ' + LATENT + "}", "items is not a list"),
         ('{"items": [3], ' + LATENT + "}", r"items\[0\] is not an item"),
@@ -268,8 +268,8 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
         ('{"items": [{"item": "a"\n}], "latent": {"mean"', "not JSON"),
     ],
 )
-def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, said: str) -> None:
-    with pytest.raises(PsychometricsError, match=said):
+def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, message: str) -> None:
+    with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text, "fit.json"))
 
 
@@ -318,7 +318,7 @@ def test_notes_count_unknown_codes_and_blanks(file, shared: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["matrix", "list"])
 def test_keys_without_any_choice_are_refused_with_the_chosen_options(file, layout: str) -> None:
-    """Without the check, the fit ended with "needs at least 3 items that were answered both correctly and wrongly,
+    """The fit used to end with "needs at least 3 items that were answered both correctly and wrongly,
     found 0"."""
     chosen = [f"{n % 4 + 1}.0" for n in range(60)]
     lines = [f"u{n},{one},{one}" for n, one in enumerate(chosen)]
@@ -379,7 +379,7 @@ def test_invalid_answers_are_refused_with_file_line_and_item(file, text: str, na
     path = file(text)
     with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
         FILES.answers(path)
-    assert unsaid(str(caught.value), str(path), *named) == []
+    assert missing_sentences(str(caught.value), str(path), *named) == []
 
 
 def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
@@ -464,7 +464,7 @@ def test_impossible_parameters_are_refused_with_line_and_item(file, row: str, na
     path = file(f"item,a,b,c\ngood,1,0,0\n{row}\n")
     with pytest.raises(PsychometricsError) as caught:
         FILES.parameters(path)
-    assert unsaid(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
+    assert missing_sentences(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
 
 
 def test_items_without_parameters_are_listed_separately(file) -> None:
@@ -567,7 +567,7 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("item,a,b,c,d\nx,1.2,-0.5,0.2,0.9\n", r"item x: d = 0\.9 is an upper asymptote"),
         ("item,a1,d,g,u\nx,1.2,0.5,0.2,1\ny,1.2,0.5,0.2,0.85\n", r"line 3, item y: u = 0\.85 is an upper asymptote"),
@@ -582,9 +582,9 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
         ("item,a,b,c,a_se,b_se\nx,1,0,0,0.1,0\n", "b_se = 0"),
     ],
 )
-def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, said: str) -> None:
+def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, message: str) -> None:
     """Ignoring the columns is wrong: without an upper asymptote of .9, θ of a wrong pattern is -.98 instead of -.80."""
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text))
 
 

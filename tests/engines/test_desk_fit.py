@@ -111,9 +111,9 @@ def test_fit_of_a_3pl_file_matches_mirt_with_the_same_prior(shared: Path) -> Non
     reference = reference_fit(shared, "lsat7_3pl_normprior")
     result = fit(FILES.answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=1e-3)
-    for ours, theirs in zip(result["items"], reference["irt"], strict=True):
-        assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)
-        assert ours["c_se"] == pytest.approx(theirs["se_g"], rel=1e-2)
+    for item, mirt_item in zip(result["items"], reference["irt"], strict=True):
+        assert (item["a"], item["c"]) == pytest.approx((mirt_item["a"], mirt_item["g"]), abs=5e-3)
+        assert item["c_se"] == pytest.approx(mirt_item["se_g"], rel=1e-2)
 
 
 def test_anchors_keep_their_parameters_and_the_population_is_estimated(shared: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def table(
     return ParameterTable(tuple(items), *columns, cov, path=Path("t.csv"))
 
 
-def moved(old: ParameterTable, slope: float, intercept: float) -> ParameterTable:
+def move_table(old: ParameterTable, slope: float, intercept: float) -> ParameterTable:
     """The table on the scale from which θ_old = slope·θ + intercept."""
     return replace(old, path=Path("new.csv"), a=old.a * slope, b=(old.b - intercept) / slope)
 
@@ -334,7 +334,7 @@ def test_known_constants_are_recovered_from_any_number_of_common_items(
     old: ParameterTable, method: Method, k: int, se: tuple[float, float] | None
 ) -> None:
     few = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k], se=se)
-    new = moved(few, 1.3, -0.4)
+    new = move_table(few, 1.3, -0.4)
     if method == "mean-sigma" and k == 1:
         with pytest.raises(PsychometricsError, match="mean-sigma criterion gives no constants for the 1 items"):
             link(new, few, method=method)
@@ -376,8 +376,8 @@ def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Metho
         return 1 / (1 + np.exp(-a * (nodes[:, None] - b)))
 
     def distance(intercept: float) -> float:
-        apart = curves(old.a, old.b) - curves(new.a / slope, slope * new.b + intercept)
-        return float(density @ (apart**2).sum(1) if method == "haebara" else density @ apart.sum(1) ** 2)
+        difference = curves(old.a, old.b) - curves(new.a / slope, slope * new.b + intercept)
+        return float(density @ (difference**2).sum(1) if method == "haebara" else density @ difference.sum(1) ** 2)
 
     return float(minimize_scalar(distance, bounds=(-1, 1), method="bounded", options={"xatol": 1e-10}).x)
 
@@ -411,7 +411,7 @@ def test_a_moved_item_is_dropped_with_a_reason_and_kept_on_demand(
     old: ParameterTable, se: tuple[float, float] | None
 ) -> None:
     sound = table(old.item_ids, old.a, old.b, old.c, se=se)
-    new = moved(sound, 1.2, 0.5)
+    new = move_table(sound, 1.2, 0.5)
     new.b[3] += 1.5
     found = link(new, sound)
     assert list(found.anchors_dropped) == ["i3"]
@@ -425,7 +425,7 @@ def test_a_moved_item_is_dropped_with_a_reason_and_kept_on_demand(
 def test_items_are_weighted_by_their_errors_if_both_tables_have_errors(old: ParameterTable) -> None:
     """An item that moved a little has less weight if its error is larger."""
     sharp = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
-    new = moved(sharp, 1.0, 0.0)
+    new = move_table(sharp, 1.0, 0.0)
     new.b[0] += 0.3
     blunt = replace(new, cov=of_errors(new.a_se, np.where(np.arange(12) == 0, 1.0, 0.1), np.zeros(12)))
     plain = link(new, sharp, method="mean-sigma", purify=False).intercept
@@ -438,7 +438,7 @@ def test_items_are_weighted_by_their_errors_if_both_tables_have_errors(old: Para
 def test_items_without_errors_are_dropped_if_the_rest_has_errors(old: ParameterTable) -> None:
     sound = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
     sound.cov[2, 1, 1] = np.nan
-    new = moved(table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1)), 1.1, 0.2)
+    new = move_table(table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1)), 1.1, 0.2)
     new.cov[7, 1, 1] = np.nan
     found = link(new, sound)
     assert (set(found.anchors_dropped), found.slope) == ({"i2", "i7"}, pytest.approx(1.1, abs=1e-7))
@@ -447,7 +447,7 @@ def test_items_without_errors_are_dropped_if_the_rest_has_errors(old: ParameterT
 def test_items_with_extreme_difficulty_are_dropped(old: ParameterTable) -> None:
     """Such an item has no information from which an error could be assumed."""
     far = replace(old, b=np.where(np.arange(12) == 4, 400.0, old.b), a=np.where(np.arange(12) == 4, 3.0, old.a))
-    found = link(moved(far, 1.1, 0.2), far)
+    found = link(move_table(far, 1.1, 0.2), far)
     assert "i4" in found.anchors_dropped
     assert found.slope == pytest.approx(1.1, abs=1e-7)
 

@@ -30,20 +30,20 @@ ITEMS, MOVED, LEARNERS = 30, 3, 2000
 IDS = [f"item{j:02d}" for j in range(ITEMS)]
 
 
-def fitted(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Calibration:
+def fit_answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Calibration:
     theta = rng.normal(mean, sd, (n, 1))
     right = rng.random((n, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))
     return fit_em(Responses.from_wide(right.astype(float), IDS), threads=1)
 
 
-def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.ndarray]:
+def simulate_drift(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.ndarray]:
     """A window of different learners, N(0.5, 1.2²), in which the first three items moved by `size`, up or down."""
     rng = np.random.default_rng([8, seed])
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     moved = np.where(np.arange(ITEMS) < MOVED, size * rng.choice([-1, 1], ITEMS), 0.0)
-    old = fitted(rng, n_old, a, b, 0.0, 1.0)
+    old = fit_answers(rng, n_old, a, b, 0.0, 1.0)
     frozen = anchor_set(old.a, old.b, old.cov_ab)
-    new = fitted(rng, n_new, a, b + moved, 0.5, 1.2)
+    new = fit_answers(rng, n_new, a, b + moved, 0.5, 1.2)
     anchors = frozen
     drift = Drift.from_comparison(
         Comparison.from_linked_fit(new, link(new, frozen), anchors, Published.of_anchors(anchors))
@@ -57,7 +57,7 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
 def test_items_that_moved_by_half_are_flagged_and_sound_items_are_not() -> None:
     """In the long run 0.91 of 45 moved items are found, with a standard error of 0.04; 0.78 is three of these below.
     0.1 % of 405 sound items are flagged; 1 % is eight standard errors above. Moved items do not bias b of the rest."""
-    months = [judged(seed, 0.5, LEARNERS, LEARNERS) for seed in range(15)]
+    months = [simulate_drift(seed, 0.5, LEARNERS, LEARNERS) for seed in range(15)]
     flags = np.array([found for _, found in months])
     assert flags[:, :MOVED].mean() >= 0.78
     assert flags[:, MOVED:].mean() <= 0.01
@@ -71,7 +71,7 @@ def test_items_that_moved_by_half_are_flagged_and_sound_items_are_not() -> None:
 def test_sound_months_are_rarely_flagged_if_published_values_are_from_500_learners() -> None:
     """At 5 % of months the chance of more than four flagged months among 25 is 0.7 %. The share of p < 0.05 among 750
     has a standard error of 1 %, if items of a month are independent."""
-    months = [judged(100 + seed, 0.0, 500, 2000) for seed in range(25)]
+    months = [simulate_drift(100 + seed, 0.0, 500, 2000) for seed in range(25)]
     assert sum(found.any() for _, found in months) <= 4
     assert np.mean([drift.p < 0.05 for drift, _ in months]) == pytest.approx(0.045, abs=0.03)
 
@@ -81,7 +81,7 @@ def of_few_answers(seed: int) -> np.ndarray:
     rng = np.random.default_rng([200, 5, seed])
     few = np.arange(ITEMS) >= 20
     a, b = np.where(few, 2.0, np.exp(rng.normal(0, 0.3, ITEMS))), rng.normal(0, 0.7, ITEMS)
-    old = fitted(rng, 2000, a, b, 0.0, 1.0)
+    old = fit_answers(rng, 2000, a, b, 0.0, 1.0)
     theta = rng.normal(0.2, 1.1, (2000, 1))
     answers = (rng.random((2000, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
     for j in np.flatnonzero(few):
@@ -90,14 +90,14 @@ def of_few_answers(seed: int) -> np.ndarray:
     anchors = with_errors_of(every, old)
     published = Published.of_anchors(anchors)
     provisional = tuple(np.array(IDS)[few].tolist())
-    asked = FitRequest(
+    request = FitRequest(
         scale=Scale("math"),
         responses=Responses.from_wide(answers, IDS),
         provisional=provisional,
         left_out={},
         published=frozenset(IDS),
     )
-    new = fit_em(asked.responses, priors=asked.priors(), threads=1)
+    new = fit_em(request.responses, priors=request.priors(), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
     linking = link(new, of_20)
     drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))
@@ -171,6 +171,6 @@ def test_items_without_known_errors_are_not_moved() -> None:
 
 
 @pytest.mark.parametrize("error", [0.0, np.nan])
-def test_nothing_is_drawn_if_no_item_has_errors(error: float) -> None:
+def test_moved_curves_are_empty_if_no_item_has_errors(error: float) -> None:
     known = items()
     assert [*moved_curves(replace(known, cov=np.full((2, 2, 2), error), further_cov=None), 3)] == []

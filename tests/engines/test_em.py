@@ -127,7 +127,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
 
 
 @WHERE_ENGINES_CHANGE
-def test_a_wide_population_gets_a_wider_grid():
+def test_a_wide_population_has_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
     d = np.linspace(-2, 2, 30)
@@ -140,7 +140,7 @@ def test_a_wide_population_gets_a_wider_grid():
 
 
 @WHERE_ENGINES_CHANGE
-def test_learners_with_many_answers_get_a_denser_grid():
+def test_learners_with_many_answers_have_a_denser_grid():
     """Their posteriors are narrower than the distance of 61 nodes, which would bias slopes by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
     found, dense = (fit_em(Responses.from_wide(x), nodes=nodes, threads=2) for nodes in (61, 301))
@@ -244,7 +244,7 @@ def test_m_step_maximises_the_expected_posterior_of_every_item():
 ITEMS_SUMMED = 12
 
 
-def drawn(n_persons: int, seed: int = 3) -> Responses:
+def draw_responses(n_persons: int, seed: int = 3) -> Responses:
     rng = np.random.default_rng(seed)
     x = (rng.random((n_persons, ITEMS_SUMMED)) < rng.random((n_persons, 1))).astype(float)
     x[rng.random(x.shape) < 0.3] = np.nan
@@ -280,7 +280,7 @@ def test_bundles_are_consecutive_shards(shards):
 
 @WHERE_STATISTICS_CHANGE
 def test_shards_contain_every_person_once_by_key():
-    responses = drawn(500)
+    responses = draw_responses(500)
     data = ResponseLayout.from_responses(responses, shards=5)
     seen = np.bincount(reductions.shard_of(responses.key, 500, 5), minlength=5)
     assert [len(people.set_of) for people in data.shards] == seen.tolist()
@@ -290,7 +290,7 @@ def test_shards_contain_every_person_once_by_key():
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 3, 70])
 def test_e_step_in_shards_matches_the_e_step_without_shards_for_any_threads(shards):
-    responses, structure, found = drawn(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
+    responses, structure, found = draw_responses(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
     x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
     for threads in (1, 3):
         with kernels.runner(threads) as run:
@@ -324,7 +324,7 @@ def test_fits_are_bitwise_equal_with_compiled_and_with_loaded_kernels(tmp_path: 
         "    fit = fit_em(answers, model=model, threads=1)\n"
         "    print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
     )
-    (tmp_path / "answers").write_bytes(pickle.dumps(drawn(600)))
+    (tmp_path / "answers").write_bytes(pickle.dumps(draw_responses(600)))
     environment = {
         **os.environ,
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
@@ -340,7 +340,7 @@ def test_fits_are_bitwise_equal_with_compiled_and_with_loaded_kernels(tmp_path: 
 
 @WHERE_STATISTICS_CHANGE
 def test_fit_in_shards_matches_the_fit_without_shards(monkeypatch):
-    responses = drawn(3000)
+    responses = draw_responses(3000)
     whole = fit_em(responses)
     monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 2000)
     found = fit_em(responses)
@@ -381,7 +381,7 @@ LEFT_OUT = r"found 0; left out: i1 \(all_"
 
 @pytest.mark.parametrize("model", ALL_MODELS)
 @pytest.mark.parametrize(
-    ("matrix", "said"),
+    ("matrix", "message"),
     [
         (np.full((3, 5), np.nan), "no responses"),
         (np.ones((50, 4)), LEFT_OUT),
@@ -394,8 +394,8 @@ LEFT_OUT = r"found 0; left out: i1 \(all_"
     ],
     ids=["no responses", "all right", "all wrong", "a single learner", "three learners"],
 )
-def test_answers_that_are_too_few_or_constant_are_refused(model, matrix, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_answers_that_are_too_few_or_constant_are_refused(model, matrix, message):
+    with pytest.raises(PsychometricsError, match=message):
         fit(matrix, model)
 
 

@@ -36,8 +36,8 @@ def simulated(centres, sd):
 
 def by_conditional_likelihood(responses):
     """Centred easiness and its standard error, shape (J,)."""
-    asked = {"score": responses.score.tolist(), "n_persons": responses.n_persons}  # complete data, person by person
-    found = call_r("conditional_rasch", asked, source=SOURCE)
+    request = {"score": responses.score.tolist(), "n_persons": responses.n_persons}  # complete data, person by person
+    found = call_r("conditional_rasch", request, source=SOURCE)
     return np.array(found["easiness"]), np.array(found["se"])
 
 

@@ -71,28 +71,31 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
 
 @WHERE_STATISTICS_CHANGE
 def test_residuals_of_time_are_orthogonal_to_items_and_learners() -> None:
-    of = world(1, learners=400, items=20)
-    whole = Fitted.from_responses(of.responses, fit_em(of.responses, threads=1))
+    simulated = world(1, learners=400, items=20)
+    whole = Fitted.from_responses(simulated.responses, fit_em(simulated.responses, threads=1))
     answers = _Answers.from_fit(whole, 1)
-    left = answers.beside_items_and_learners(of.days, of.responses) * answers.information
-    theta = answers.theta[of.responses.person]
-    for sums in (np.bincount(of.responses.item, left), np.bincount(of.responses.item, left * theta)):
-        assert np.abs(sums).max() < 1e-4 * np.abs(left).sum()
-    assert np.abs(np.bincount(of.responses.person, left)).max() < 1e-4 * np.abs(left).sum()
+    residuals = answers.beside_items_and_learners(simulated.days, simulated.responses) * answers.information
+    theta = answers.theta[simulated.responses.person]
+    for sums in (
+        np.bincount(simulated.responses.item, residuals),
+        np.bincount(simulated.responses.item, residuals * theta),
+    ):
+        assert np.abs(sums).max() < 1e-4 * np.abs(residuals).sum()
+    assert np.abs(np.bincount(simulated.responses.person, residuals)).max() < 1e-4 * np.abs(residuals).sum()
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("order", ["one", "own"])
 def test_planted_growth_is_detected_with_its_size(order: str) -> None:
     """The estimate is within 3.5 standard errors of the planted growth, which is 5 standard errors for 1500 × 40."""
-    of = world(2, growth=0.8, order=order)
-    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    simulated = world(2, growth=0.8, order=order)
+    growth = Growth.within(simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.outcome == "grows"
     assert abs(found.estimate - 0.8) < 3.5 * found.se
     z = (of_items.estimate - 0.8) / of_items.se
     assert abs(np.nanmean(z)) < 3.5 / np.sqrt(np.isfinite(z).sum()) + 0.8 * found.se  # all share the estimate's error
-    np.testing.assert_allclose(of_items.days, np.bincount(of.responses.item, of.days) / 1500)
+    np.testing.assert_allclose(of_items.days, np.bincount(simulated.responses.item, simulated.days) / 1500)
     assert found.ordered == (order == "one")
 
 
@@ -102,8 +105,10 @@ def test_differences_of_pace_and_ability_are_not_reported_as_growth(of_ability: 
     """Twelve z values with mean 0 and an SD of at most 1: a mean beyond .9 has p < .002."""
     z = []
     for seed in range(12):
-        of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
-        found = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
+        simulated = world(10 + seed, learners=600, items=20, of_ability=of_ability)
+        found = Growth.within(
+            simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1
+        ).of_window
         assert found.z is not None
         z.append(found.z)
     assert abs(np.mean(z)) < 0.9
@@ -112,8 +117,8 @@ def test_differences_of_pace_and_ability_are_not_reported_as_growth(of_ability: 
 
 @WHERE_STATISTICS_CHANGE
 def test_growth_is_not_separable_if_all_learners_have_the_same_order_and_pace() -> None:
-    of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
-    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    simulated = world(4, growth=0.5, learners=500, items=20, paces=1.0)
+    growth = Growth.within(simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.r2 == pytest.approx(1.0)
     assert (found.estimate, found.outcome, found.ordered) == (None, "not separable", True)
@@ -122,14 +127,19 @@ def test_growth_is_not_separable_if_all_learners_have_the_same_order_and_pace() 
 
 @WHERE_STATISTICS_CHANGE
 def test_answers_at_the_same_time_have_no_growth() -> None:
-    of = world(5, learners=300, items=10)
-    found = Growth.within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
+    simulated = world(5, learners=300, items=10)
+    found = Growth.within(
+        simulated.responses, np.zeros_like(simulated.days), fit_em(simulated.responses, threads=1), threads=1
+    ).of_window
     assert found == WindowGrowth(None)
-    of_a_file = np.arange(len(of.days)) / 86_400e6  # rows of a log without times are a microsecond apart
-    assert Growth.within(of.responses, of_a_file, fit_em(of.responses, threads=1), threads=1).of_window == found
+    of_a_file = np.arange(len(simulated.days)) / 86_400e6  # rows of a log without times are a microsecond apart
+    assert (
+        Growth.within(simulated.responses, of_a_file, fit_em(simulated.responses, threads=1), threads=1).of_window
+        == found
+    )
     assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
-        Growth.within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
+        Growth.within(simulated.responses, simulated.days[1:], fit_em(simulated.responses, threads=1))
 
 
 @WHERE_STATISTICS_CHANGE
@@ -162,31 +172,31 @@ def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
     assert found.se == pytest.approx(np.hypot(0.1, 0.05) / np.sqrt(time @ time))
     assert abs(found.estimate - 0.6) < 3.5 * found.se
     untold = (shift, error, np.zeros(30)), (shift[:4], error[:4], later[:4])
-    assert [growth_by_place(*of, 0.05) for of in untold] == [None, None]
+    assert [growth_by_place(*simulated, 0.05) for simulated in untold] == [None, None]
 
 
 @WHERE_STATISTICS_CHANGE
 def test_difficulties_are_corrected_for_growth() -> None:
-    """Over eight samples the mean trend of b's error from the first to the last item is within 3.5 errors of 0. Without
-    the correction the trend is due to growth. Errors of corrected b include the error of growth."""
+    """The mean trend of b's error from the first to the last item, over eight samples, is within 3.5 errors of 0.
+    Without the correction the trend is due to growth. Errors of corrected b include the error of growth."""
     trends = []
     for seed in range(8):
-        of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
-        weeks = LearnerWeeks.from_responses(of.responses, of.days)
+        simulated = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
+        weeks = LearnerWeeks.from_responses(simulated.responses, simulated.days)
         fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
         unit = fit.standardised(fit.latent_mean, fit.latent_sd)
-        found = Growth.within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
-        gone = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
-        back = without_growth(unit, found, gone)
-        own = unit.cov[:, 1, 1] - 2 * found.estimate * gone * unit.cov[:, 0, 1]
-        own += (found.estimate * gone) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * gone) ** 2
+        found = Growth.within(simulated.responses, simulated.days, replace(unit, populations=()), threads=1).of_window
+        absorbed = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
+        back = without_growth(unit, found, absorbed)
+        own = unit.cov[:, 1, 1] - 2 * found.estimate * absorbed * unit.cov[:, 0, 1]
+        own += (found.estimate * absorbed) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * absorbed) ** 2
         np.testing.assert_allclose(back.cov[:, 1, 1], own)
         places = back.places_of_parameters[:, 1]
         np.testing.assert_allclose(back.joint_cov[places, places], own)
         order = np.linspace(0, 1, 30)
-        line = np.polyfit(back.b, of.b, 1)[0]  # the unit of θ differs
-        of_b = [np.polyfit(order, line * one.b - of.b, 1)[0] for one in (unit, back)]
-        trends.append([*of_b, line * found.se * np.polyfit(order, gone, 1)[0]])
+        line = np.polyfit(back.b, simulated.b, 1)[0]  # the unit of θ differs
+        of_b = [np.polyfit(order, line * one.b - simulated.b, 1)[0] for one in (unit, back)]
+        trends.append([*of_b, line * found.se * np.polyfit(order, absorbed, 1)[0]])
     before, after, error = np.mean(trends, axis=0)
     assert abs(after) < 3.5 * abs(error) / np.sqrt(8)
     assert before < -0.4
@@ -197,14 +207,14 @@ def test_difficulties_are_corrected_for_growth() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_errors_clustered_by_learner_match_the_sandwich() -> None:
-    """With one person per learner, errors equal the robust errors from compiled loops. With two equal persons per
-    learner, the sum of squares doubles, so errors are √2 times as large as if each person were a learner."""
+    """Errors equal the robust errors from compiled loops if each learner is one person. If each learner is two equal
+    persons, the sum of squares doubles, so errors are √2 times as large as if each person were a learner."""
     rng = np.random.default_rng(6)
     x = (rng.random((800, 10)) < expit(rng.normal(size=(800, 1)) - np.linspace(-1, 1, 10))).astype(float)
     once = Responses.from_wide(x)
     robust = fit_em(once, threads=1, testlets={"i1": "t", "i2": "t"})
-    apart = fit_em(once, threads=1, learners=np.arange(800))
-    np.testing.assert_allclose(apart.joint_cov, robust.joint_cov, rtol=1e-5, atol=1e-9)
+    by_learner = fit_em(once, threads=1, learners=np.arange(800))
+    np.testing.assert_allclose(by_learner.joint_cov, robust.joint_cov, rtol=1e-5, atol=1e-9)
     twice = Responses.from_wide(np.concatenate([x, x]))
     alone = fit_em(twice, threads=1, learners=np.arange(1600))
     together = fit_em(twice, threads=1, learners=np.tile(np.arange(800), 2))
@@ -213,26 +223,26 @@ def test_errors_clustered_by_learner_match_the_sandwich() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_each_week_of_a_learner_is_a_person_of_the_fit() -> None:
-    of = world(7, learners=300, items=12, order="own")
-    weeks = LearnerWeeks.from_responses(of.responses, of.days)
-    assert weeks.responses.n_responses == of.responses.n_responses
+    simulated = world(7, learners=300, items=12, order="own")
+    weeks = LearnerWeeks.from_responses(simulated.responses, simulated.days)
+    assert weeks.responses.n_responses == simulated.responses.n_responses
     assert weeks.responses.n_persons == weeks.learner.size == len(weeks.groups)
     week = np.array([int(name.removeprefix("week ")) for name in weeks.groups])
     assert 4 <= week.max() < 7  # the slowest take 45 days, and few learners answer in the last weeks
     for i in (0, 150, 299):
-        rows = np.flatnonzero(of.responses.person == i)
-        own = np.minimum(of.days[rows] // 7, week.max() - 1) + 1
+        rows = np.flatnonzero(simulated.responses.person == i)
+        own = np.minimum(simulated.days[rows] // 7, week.max() - 1) + 1
         for w in np.unique(own):
             (person,) = np.flatnonzero((weeks.learner == i) & (week == w))
             found = weeks.responses.item[weeks.responses.person == person]
-            np.testing.assert_array_equal(found, np.sort(of.responses.item[rows[own == w]]))
+            np.testing.assert_array_equal(found, np.sort(simulated.responses.item[rows[own == w]]))
 
 
 @WHERE_STATISTICS_CHANGE
 def test_weeks_without_common_items_are_refused() -> None:
-    of = world(8, learners=200, items=12, paces=1.0)
+    simulated = world(8, learners=200, items=12, paces=1.0)
     with pytest.raises(PsychometricsError, match="week 2 since learners' first answers does not share 5 items"):
-        LearnerWeeks.from_responses(of.responses, of.days)
+        LearnerWeeks.from_responses(simulated.responses, simulated.days)
 
 
 # -- movement ----------------------------------------------------------------------------------------
@@ -249,14 +259,16 @@ def items() -> ItemCurves:
     return ItemCurves(a, -a * b, np.zeros(ITEMS))
 
 
-def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2) -> Moving:
+def simulate_moving(
+    movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2
+) -> Moving:
     rng = np.random.default_rng(seed)
     days = np.arange(weeks) * 7
     return answered(items(), walked(learners, days, movement, rng, start), days, 6, rng)
 
 
-def estimated(moving: Moving, **how) -> MovementEstimate:
-    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **how)
+def estimate_movement(moving: Moving, **options) -> MovementEstimate:
+    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +280,7 @@ def estimated(moving: Moving, **how) -> MovementEstimate:
     ],
 )
 def test_planted_movement_is_estimated_and_proposed(movement, start):
-    found = estimated(made(movement, start=start))
+    found = estimate_movement(simulate_moving(movement, start=start))
     for part in PARTS:
         true, error = getattr(movement, part), found.errors[part]
         # four standard errors, plus half the step at which the likelihood's slope is computed
@@ -281,12 +293,12 @@ def test_planted_movement_is_estimated_and_proposed(movement, start):
 
 
 @functools.cache
-def still() -> MovementEstimate:
-    return estimated(made(Movement()))
+def constant_estimate() -> MovementEstimate:
+    return estimate_movement(simulate_moving(Movement()))
 
 
 def test_movement_is_not_proposed_if_abilities_are_constant():
-    found = still()
+    found = constant_estimate()
     assert found.proposed == Movement()
     assert min(found.p.values()) > 0.01
 
@@ -297,7 +309,7 @@ def test_errors_of_items_are_not_reported_as_movement_of_learners() -> None:
     seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
     known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
-    moving, curves = made(Movement(), seed=1), Curves.from_items(known.curves)
+    moving, curves = simulate_moving(Movement(), seed=1), Curves.from_items(known.curves)
     as_known = MovementEstimate.from_answers(moving.responses, moving.day, curves)
     found = MovementEstimate.from_answers(moving.responses, moving.day, curves, known)
     assert isinstance(as_known, MovementEstimate)
@@ -309,21 +321,24 @@ def test_errors_of_items_are_not_reported_as_movement_of_learners() -> None:
 
 
 def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
-    moving = made(Movement())
+    moving = simulate_moving(Movement())
     known = items()
     exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
-    assert MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(known), exact) == still()
+    assert (
+        MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(known), exact)
+        == constant_estimate()
+    )
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
-def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(in_gap: str) -> None:
+def test_movement_between_practice_days_is_estimated_for_any_movement_in_a_gap(in_gap: str) -> None:
     planted = Movement(0.15**2, 0.5 / YEAR)
     weeks = np.arange(26)
     weeks = weeks + 26 * (weeks >= 13)
     theta = walked(300, 7 * weeks, planted, np.random.default_rng(2))
     if in_gap != "walks on":
         theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
-    found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
+    found = estimate_movement(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
     # three standard errors; through the gap q is .006 if θ is constant and .007 if it falls, and g is then below 0
     assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
     assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
@@ -333,13 +348,13 @@ def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(i
 
 @pytest.mark.parametrize("falls", [0.0, 0.3])
 def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
-    """With a constant θ, 83 % of intervals would contain θ at the last answer if θ fell by .3 in the gap."""
+    """A constant θ would give intervals of which 83 % contain θ at the last answer if θ fell by .3 in the gap."""
     weeks = np.arange(26)
     days = 7 * (weeks + 26 * (weeks >= 13))
     theta = walked(300, days, Movement(), np.random.default_rng(2))
     theta[:, 13:] -= falls
     moving = answered(items(), theta, days, 6, np.random.default_rng(3))
-    proposed = estimated(moving).proposed
+    proposed = estimate_movement(moving).proposed
     assert replace(proposed, variance=0.0) == Movement()
     assert (proposed.variance > 0) == (falls > 0)
     scores = moving_eap(moving.responses, moving.day, Curves.from_items(items()), proposed, threads=1)
@@ -349,13 +364,17 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
 
 
 def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
-    """With q = 0 and s² = 0, the probability of all answers is the integral of their likelihood on any days."""
-    moving, found = made(Movement()), still()
+    """The probability of all answers is the integral of their likelihood on any days if q = 0 and s² = 0."""
+    moving, found = simulate_moving(Movement()), constant_estimate()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)
-    of = moving.responses
+    simulated = moving.responses
     logs = np.zeros((300, 801))
-    np.add.at(logs, of.person, np.where(of.score[:, None] == 1, log_right[of.item], log_wrong[of.item]))
+    np.add.at(
+        logs,
+        simulated.person,
+        np.where(simulated.score[:, None] == 1, log_right[simulated.item], log_wrong[simulated.item]),
+    )
     weights = np.exp(-0.5 * ((nodes - found.start.mean) / found.start.sd) ** 2)
     expected = np.log(np.exp(logs) @ (weights / weights.sum())).sum()
     # at the maximum the parts are about 0: a likelihood ratio of three parameters
@@ -363,7 +382,7 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
 
 
 @pytest.mark.parametrize(
-    ("how", "options", "why"),
+    ("design", "options", "reason"),
     [
         ({"learners": 299}, {}, "299 learners answered on 8 days or more; 300 are needed"),
         ({"weeks": 25}, {}, "span 25 weeks; 26 are needed"),
@@ -372,9 +391,9 @@ def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
         ({}, {"order": 0.5, "growth_in_windows": None}, "cannot be judged"),
     ],
 )
-def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(how, options, why):
-    moving = made(Movement(), **how)
-    with pytest.raises(PsychometricsError, match=re.escape(why)):
+def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design, options, reason):
+    moving = simulate_moving(Movement(), **design)
+    with pytest.raises(PsychometricsError, match=re.escape(reason)):
         MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
@@ -386,7 +405,7 @@ def test_growth_is_unbiased_if_weak_learners_leave_early(growth):
     theta = walked(n, days, Movement(growth=growth / YEAR), rng)
     stay = 8 + (weeks - 8) / (1 + np.exp(-2.5 * theta[:, 0] - rng.normal(0, 0.3, n)))
     everybody = answered(items(), theta, days, 1, rng)
-    found = estimated(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
+    found = estimate_movement(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
     assert abs(found.estimate.growth - growth / YEAR) < 3 * found.errors["growth"] < 0.5 / YEAR
     assert (found.proposed.growth != 0) == (growth != 0)
 
@@ -396,7 +415,7 @@ def test_theta_at_the_last_answer_is_unbiased_if_growth_levels_off():
     rng, days = np.random.default_rng(5), 7 * np.arange(52)
     theta = walked(300, days, Movement(), rng) + 0.8 * (1 - np.exp(-days / 120))
     moving = answered(items(), theta, days, 4, rng)
-    found = estimated(moving)
+    found = estimate_movement(moving)
     halves = found.growth_by_half
     assert halves.differs
     assert (halves.first, halves.second) == pytest.approx((0.625 / 26, 0.137 / 26), abs=0.006)
@@ -422,7 +441,7 @@ def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, diff
 
 
 def test_movement_is_refused_if_all_answers_are_right():
-    moving = made(Movement())
+    moving = simulate_moving(Movement())
     right = replace(moving.responses, score=np.ones_like(moving.responses.score))
     with pytest.raises(PsychometricsError, match="mean at the start"):
         MovementEstimate.from_answers(right, moving.day, Curves.from_items(items()))
@@ -431,8 +450,11 @@ def test_movement_is_refused_if_all_answers_are_right():
 def test_learners_are_sampled_by_their_keys_if_they_are_many(monkeypatch):
     for limit in ("MAX_LEARNERS", "MIN_LEARNERS"):
         monkeypatch.setattr(f"irt_psychometrics.estimation.ability_growth.{limit}", 30)
-    moving = made(Movement(0.05**2), learners=40)
+    moving = simulate_moving(Movement(0.05**2), learners=40)
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))
     alone = moving.chosen((key < 30)[moving.responses.person])
-    assert (estimated(keyed).estimate, estimated(keyed).learners) == (estimated(alone).estimate, 30)
+    assert (estimate_movement(keyed).estimate, estimate_movement(keyed).learners) == (
+        estimate_movement(alone).estimate,
+        30,
+    )

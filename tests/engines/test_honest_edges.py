@@ -74,7 +74,7 @@ def calibrate(engine, x, model="2pl"):
 
 
 @cache
-def spoiled():
+def spoil_items():
     """Eight sound items, then items with all answers right, all wrong, no answer, a single answer, and a wrong key. Ten
     learners have all answers right, ten have all wrong, and learner 21 (counted from 0) has a single answer."""
     x = answers(400, SOUND + 5)
@@ -87,14 +87,14 @@ def spoiled():
 
 @pytest.fixture(scope="module")
 def spoiled_fit(engine):
-    return calibrate(engine, spoiled())
+    return calibrate(engine, spoil_items())
 
 
 @pytest.mark.parametrize(
-    ("place", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
+    ("offset", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
 )
-def test_items_with_constant_answers_are_flagged_and_have_no_estimates(spoiled_fit, place, flag):
-    j = SOUND + place
+def test_items_with_constant_answers_are_flagged_and_have_no_estimates(spoiled_fit, offset, flag):
+    j = SOUND + offset
     assert spoiled_fit.flags[j] == (flag,)
     assert np.isnan([spoiled_fit.a[j], spoiled_fit.d[j], spoiled_fit.c[j], spoiled_fit.a_se[j]]).all()
 

@@ -18,22 +18,22 @@ CLOSE = 1e-8
 """θ is accurate to 1e-9 of the population's SD; the rest agrees up to rounding."""
 
 
-def computed(world: World, end: datetime = END) -> dict[str, dict[str, Any]]:
+def compute_kpis(world: World, end: datetime = END) -> dict[str, dict[str, Any]]:
     frame = kpis(in_duckdb(world), end, scales_of(world), published_of(world))
     assert frame["user_id"].is_unique
     return dict(zip(frame["user_id"], frame["kpis"], strict=True))
 
 
-def assert_same(found: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-    for name, value in wanted.items():
+def assert_same(found: dict[str, Any], expected: dict[str, Any], location: str) -> None:
+    for name, value in expected.items():
         if name == "by_scale":
-            assert found[name].keys() == value.keys(), where
+            assert found[name].keys() == value.keys(), location
             for scale in value:
-                assert_same(found[name][scale], value[scale], f"{where} on {scale}")
+                assert_same(found[name][scale], value[scale], f"{location} on {scale}")
         elif isinstance(value, float | int):
-            assert found[name] == pytest.approx(value, abs=CLOSE), f"{where}: {name}"
+            assert found[name] == pytest.approx(value, abs=CLOSE), f"{location}: {name}"
         else:
-            assert found[name] == value, f"{where}: {name}"
+            assert found[name] == value, f"{location}: {name}"
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any], where: str) -> No
 )
 def test_kpis_of_every_learner_match_the_formulas(seed: int, end: datetime) -> None:
     world = random_world(seed, end=end)
-    found, wanted = computed(world, end), reference.kpis(world, end)
-    assert found.keys() == wanted.keys()
-    defined = {name: sum(record[name] is not None for record in wanted.values()) for name in RANGES}
+    found, expected = compute_kpis(world, end), reference.kpis(world, end)
+    assert found.keys() == expected.keys()
+    defined = {name: sum(record[name] is not None for record in expected.values()) for name in RANGES}
     assert all(n > 0 for n in defined.values()), defined
-    for user in wanted:
-        assert_same(found[user], wanted[user], user)
+    for user in expected:
+        assert_same(found[user], expected[user], user)
 
 
 @pytest.mark.parametrize("seed", [5, 6])
@@ -72,7 +72,7 @@ def test_kpis_after_the_first_answer_have_a_reason_for_every_null() -> None:
     world = World(
         [attempt(1, "new", "i", at, correct=False)], {"i": ("one", None)}, {"one": {"i": (1.0, 0.0, 0.0)}}, {}
     )
-    record = computed(world)["new"]
+    record = compute_kpis(world)["new"]
     assert {name: record[name] for name in ("I_t", "E_t", "R_t", "R_t_coverage", "P")} == dict.fromkeys(record["why"])
     assert record["why"] == {
         "I_t": "fewer than 5 eligible answers to published items in the last 14 days",
@@ -88,16 +88,16 @@ def test_kpis_after_the_first_answer_have_a_reason_for_every_null() -> None:
 
 def test_learner_with_a_single_old_answer_is_at_risk_and_not_engaged() -> None:
     world = World([attempt(1, "gone", "i", END - timedelta(days=57))], {"i": ("one", None)}, {"one": {}}, {})
-    record = computed(world)["gone"]
+    record = compute_kpis(world)["gone"]
     assert (record["A_t"], record["S"], record["assumed"]) == (0.0, 1.0, {})
     assert record["why"]["I_t"] == "no parameters of the scale were in force"
 
 
 def test_learners_without_answers_in_a_year_have_no_kpis() -> None:
     empty = World([], {"i": ("one", None)}, {"one": {"i": (1.0, 0.0, 0.0)}}, {"u": {"target_theta": 0.0}})
-    assert computed(empty) == {}
+    assert compute_kpis(empty) == {}
     old = World([attempt(1, "u", "i", END - timedelta(days=366))], empty.items, empty.published, empty.learners)
-    assert computed(old) == {}
+    assert compute_kpis(old) == {}
     assert quiet(in_duckdb(old), END, scales_of(old), published_of(old)).empty
 
 
@@ -105,7 +105,7 @@ def test_learner_without_a_goal_has_kpis_by_scale_if_the_bank_has_several_scales
     items = {"i": ("one", None), "j": ("two", None)}
     at = END - timedelta(days=1)
     world = World([attempt(1, "u", "i", at), attempt(2, "u", "j", at)], items, {"one": {}, "two": {}}, {})
-    record = computed(world)["u"]
+    record = compute_kpis(world)["u"]
     assert record["I_t"] is None
     assert record["why"]["I_t"] == "the learner has no target scale, and the bank has several"
     assert set(record["by_scale"]) == {"one", "two"}
@@ -113,7 +113,7 @@ def test_learner_without_a_goal_has_kpis_by_scale_if_the_bank_has_several_scales
 
 def test_quiet_learners_get_the_same_goal_probability_and_risk_as_in_the_week() -> None:
     world = random_world(7)
-    week = computed(world)
+    week = compute_kpis(world)
     frame = quiet(in_duckdb(world), END, scales_of(world), published_of(world))
     found = dict(zip(frame["user_id"], frame["kpis"], strict=True))
     last: dict[str, datetime] = {}

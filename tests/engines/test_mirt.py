@@ -131,7 +131,7 @@ def test_fits_with_anchors_far_from_zero_agree_between_mirt_and_em():
     assert fit.latent_mean == pytest.approx(em.latent_mean, abs=1e-3)
 
 
-def test_a_population_wider_than_the_nodes_gets_wider_nodes():
+def test_a_population_wider_than_the_nodes_has_wider_nodes():
     rng = np.random.default_rng(5)
     x = (rng.random((1500, 12)) < expit(rng.normal(0, 2.6, (1500, 1)) - np.linspace(-3, 3, 12))).astype(float)
     responses = Responses.from_wide(x)

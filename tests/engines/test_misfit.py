@@ -83,14 +83,14 @@ def test_error_of_a_large_eigenvalue_matches_the_spread_over_samples() -> None:
     assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.2)
 
 
-def fitted(responses: Responses) -> Fitted:
+def fit_responses(responses: Responses) -> Fitted:
     return Fitted.from_responses(responses, fit_em(responses, threads=1))
 
 
 def test_dependence_of_the_reference_is_not_reported_as_new() -> None:
     rng = np.random.default_rng(4)
-    sound, again = fitted(answers(rng, 1500)), fitted(answers(rng, 1500))
-    two, both = fitted(answers(rng, 1500, second=2.0)), fitted(answers(rng, 1500, second=2.0))
+    sound, again = fit_responses(answers(rng, 1500)), fit_responses(answers(rng, 1500))
+    two, both = fit_responses(answers(rng, 1500, second=2.0)), fit_responses(answers(rng, 1500, second=2.0))
     for now, before in ((again, sound), (both, two)):
         found = new_dependence(now, before, replications=11)
         assert found.eigenvalue < found.under_model.mean() + 3 * found.se
@@ -117,7 +117,7 @@ def test_dependent_items_are_listed_first(kind: str) -> None:
             last = (np.arange(J) >= J - rng.integers(2, 13, (n, 1))) & (rng.random((n, 1)) < 0.2)
             now[:, order] = np.where(last, 0.0, now[:, order])
         then = (rng.random(z.shape) < 1 / (1 + np.exp(-before))).astype(float)
-        found = new_dependence(*(fitted(Responses.from_wide(x)) for x in (now, then)), replications=2)
+        found = new_dependence(*(fit_responses(Responses.from_wide(x)) for x in (now, then)), replications=2)
         share.append(np.isin(found.loading_items[:5], planted).mean())
     assert np.mean(share) >= 0.8
 
@@ -150,7 +150,7 @@ def test_stored_parallel_analysis_is_reused_if_numbers_of_learners_are_similar(m
 def test_distribution_of_new_dependence_matches_independent_replications() -> None:
     """7 × 7 pairs of replications have the mean of 60 independent replications, within the errors of both."""
     rng = np.random.default_rng(9)
-    sound, again = fitted(answers(rng, 600)), fitted(answers(rng, 600))
+    sound, again = fit_responses(answers(rng, 600)), fit_responses(answers(rng, 600))
     crossed = new_dependence(sound, again, replications=7)
     single = [new_dependence(sound, again, replications=1, seed=seed) for seed in range(60)]
     means = np.array([one.under_model.item() for one in single if one])
@@ -159,7 +159,7 @@ def test_distribution_of_new_dependence_matches_independent_replications() -> No
     assert crossed.under_model_se < means.std(ddof=1) / 2
 
 
-def held(row: Row, seed: int) -> set[str]:
+def failed_measures(row: Row, seed: int) -> set[str]:
     growth = simulate(row, [seed, 0]).change.growth
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
 
@@ -168,7 +168,7 @@ def held(row: Row, seed: int) -> set[str]:
 @pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
 def test_month_is_not_held_if_the_origin_had_the_same_misfit(row: str) -> None:
     """Under 1 % of 200 such months are held; with probability 0.98 neither of two is held, and seeds are fixed."""
-    assert [held(ROWS[row], seed) for seed in range(2)] == [set()] * 2
+    assert [failed_measures(ROWS[row], seed) for seed in range(2)] == [set()] * 2
 
 
 @pytest.mark.ci
@@ -182,8 +182,8 @@ def test_month_is_not_held_if_the_origin_had_the_same_misfit(row: str) -> None:
     ],
 )
 def test_month_is_held_if_its_misfit_is_new(row: str, measure: str) -> None:
-    """Without new misfit, two of three months are held with probability 0.0003."""
-    found = [held(ROWS[row], seed) for seed in range(3)]
+    """Two of three months without new misfit are held with probability 0.0003."""
+    found = [failed_measures(ROWS[row], seed) for seed in range(3)]
     assert sum(measure in names for names in found) >= 2
 
 
@@ -223,7 +223,7 @@ def test_windows_without_common_items_are_compared_by_measures_without_items() -
     assert isinstance(change.growth["random"], Measure)
 
 
-def test_items_of_two_windows_are_matched_by_name_whatever_their_order() -> None:
+def test_items_of_two_windows_are_matched_by_name_in_any_order() -> None:
     rng = np.random.default_rng(6)
     one = answers(rng, 600)
     back = 11 - one.item

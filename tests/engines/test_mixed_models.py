@@ -81,7 +81,7 @@ def of_one_model(name: str) -> Calibration:
     )  # fmt: skip
 
 
-def together(*parts: Calibration) -> Calibration:
+def join_fits(*parts: Calibration) -> Calibration:
     """The same items as one fit."""
     J = sum(part.n_items for part in parts)
     cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
@@ -106,7 +106,7 @@ def parts() -> list[Calibration]:
 
 @pytest.fixture
 def mixed(parts: list[Calibration]) -> Calibration:
-    return together(*parts)
+    return join_fits(*parts)
 
 
 def places(part: int) -> slice:
@@ -257,8 +257,8 @@ def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
     comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
-    judged = Drift.from_comparison(comparison)
-    assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
+    drift = Drift.from_comparison(comparison)
+    assert (drift.flagged, drift.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
         at = np.arange(3 * EACH) // EACH == k
@@ -345,7 +345,7 @@ def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[
 
 
 def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
-    fit = together(*map(of_one_model, MODELS))
+    fit = join_fits(*map(of_one_model, MODELS))
     shape = Shape("normal", "", compared=(ComparedFit.from_fit(fit, "normal"), ComparedFit.from_fit(fit, "histogram")))
     stored = StagedSpec(shape=shape).as_json()
     assert [one["model"] for one in stored["shape"]["compared"]] == ["2pl+3pl+2plu"] * 2
@@ -363,16 +363,16 @@ def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
+    ("models", "message"),
     [
         (("2pl", "3pl"), "models must be 6 names, one per item; got 2"),
         (("2pl", "4pl") * 3, "got model '4pl'"),
         (("3pl", MODEL.name) * 3, "are fitted apart; got a 3PL and 2PL with an upper asymptote"),
     ],
 )
-def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], said: str) -> None:
+def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], message: str) -> None:
     _, responses = answers(("2pl",) * 6, learners=50)
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         fit_em(responses, model=models)
 
 
@@ -452,13 +452,13 @@ def test_drift_of_trial_items_compares_curves_and_flags_the_moved_item(fit: Cali
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
     comparison = Comparison.from_linked_fit(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
-    judged = Drift.from_comparison(comparison)
-    assert judged.flagged == (raw.item_ids[3],)
+    drift = Drift.from_comparison(comparison)
+    assert drift.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     weights = np.exp(Grid.spanning().log_weights())
-    apart = comparison.window.curve(NODES) - comparison.published.curve(NODES)
-    np.testing.assert_allclose(differences.t[:, 0], weights @ apart, atol=0.02)
-    np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(apart))
+    difference = comparison.window.curve(NODES) - comparison.published.curve(NODES)
+    np.testing.assert_allclose(differences.t[:, 0], weights @ difference, atol=0.02)
+    np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(difference))
     losses, people = losses_of_items(comparison, Abilities.normal()), Abilities.normal()
     of_published = people.weights @ item_information(people.theta, comparison.published.curves)
     np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)

@@ -29,7 +29,7 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.scoring.abilities import Curves, eap_by
 from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -88,14 +88,14 @@ def brute_force(responses, parameters):
     return float(total.sum()), np.exp(joint - total[:, None])
 
 
-def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **of):
+def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **options):
     data = ResponseLayout.from_responses(responses, by_category=True)
     layout = ParameterLayout.from_model(
         model_of(models),
         responses.n_items,
         categories=responses.n_categories,
         given_scores=data.counts.table > 0,
-        **of,
+        **options,
     )
     return Problem(data, layout, Grid.spanning(), run, priors or Priors())
 
@@ -213,7 +213,7 @@ def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
 
-def test_the_joint_covariance_has_all_parameters_at_their_places(world):
+def test_the_joint_covariance_has_all_parameters_at_their_positions(world):
     _, _, _, fit = world
     free = GPCM.free(CATEGORIES)
     places = fit.places_of_parameters
@@ -417,15 +417,15 @@ def test_anchored_items_keep_the_parameters_of_their_scores():
 
 
 @pytest.mark.parametrize(
-    ("scores", "categories", "said"),
+    ("scores", "categories", "message"),
     [
         ([[0, 3], [3, 1]], [4, 3], "item i2 has 3 categories, scored 0 … 2; found a score of 3"),
         ([[0, 1]], [2, 1], "categories must be 2 numbers of at least 2"),
         ([[0, 2]], None, "scores must be 0, 1 or NaN"),
     ],
 )
-def test_scores_beyond_an_items_categories_are_refused(scores, categories, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_scores_beyond_an_items_categories_are_refused(scores, categories, message):
+    with pytest.raises(PsychometricsError, match=message):
         Responses.from_wide(scores, categories=categories)
 
 
@@ -447,7 +447,7 @@ def test_fit_of_unrelated_scores_reports_that_they_are_unrelated():
     categories = np.array([2, 3, 4] * 3)
     scores = np.random.default_rng(1).integers(0, categories, (400, 9))
     fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
-    assert unsaid(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
+    assert missing_sentences(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
 
 
 @pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])
@@ -459,7 +459,7 @@ def test_shape_of_theta_is_chosen_by_a_test_of_normality(skewed, latent):
     scores = (rng.random((8, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
     fit = partial(fit_em, threads=1)
     found, shape = Shape.fit(
-        lambda some, model, latent, **how: fit(some, model=model, latent=latent, **how),
+        lambda some, model, latent, **options: fit(some, model=model, latent=latent, **options),
         answers(scores, categories),
         "gpcm",
         "auto",

@@ -44,13 +44,15 @@ def test_improvement_matches_the_shrunk_difference_of_wle(guessing: float) -> No
     found = improvement(responses, recent, Curves.from_items(ItemCurves(a, -a * b, c)))
     for person in range(60):
         rows = np.flatnonzero(responses.person == person)
-        told = [(a[j], b[j], c[j], int(x)) for j, x in zip(responses.item[rows], responses.score[rows], strict=True)]
-        later = [row for row, new in zip(told, recent[rows], strict=True) if new]
-        earlier = [row for row, new in zip(told, recent[rows], strict=True) if not new]
-        centre = wle(told)
+        answered = [
+            (a[j], b[j], c[j], int(x)) for j, x in zip(responses.item[rows], responses.score[rows], strict=True)
+        ]
+        later = [row for row, new in zip(answered, recent[rows], strict=True) if new]
+        earlier = [row for row, new in zip(answered, recent[rows], strict=True) if not new]
+        centre = wle(answered)
         variance = sum(1 / sum(curve(centre, *row[:3])[3] for row in part) for part in (later, earlier))
-        wanted = np.clip((wle(later) - wle(earlier)) * 0.25 / (0.25 + variance), -1, 1)
-        assert found[person] == pytest.approx(wanted, abs=1e-8)  # both solve θ to 1e-9 or better
+        expected = np.clip((wle(later) - wle(earlier)) * 0.25 / (0.25 + variance), -1, 1)
+        assert found[person] == pytest.approx(expected, abs=1e-8)  # both solve θ to 1e-9 or better
 
 
 def test_improvement_is_missing_if_a_window_has_no_information() -> None:
@@ -85,8 +87,8 @@ def test_goal_probability_matches_the_share_of_learners_at_the_goal(
     now = theta + rng.normal(0, walk * np.sqrt(weeks), theta.size)
     given = goal_probability(scores.theta, scores.se, variance_since(movement, np.full(theta.size, weeks)), target)
     for low in np.arange(0.05, 0.95, 0.1):
-        there = (given >= low) & (given < low + 0.1)
-        assert there.sum() > 1500
-        assert np.mean(now[there] >= target[there]) == pytest.approx(np.mean(given[there]), abs=0.03)
+        in_bin = (given >= low) & (given < low + 0.1)
+        assert in_bin.sum() > 1500
+        assert np.mean(now[in_bin] >= target[in_bin]) == pytest.approx(np.mean(given[in_bin]), abs=0.03)
         if low == pytest.approx(0.65):
-            assert 0.65 <= np.mean(now[there] >= target[there]) <= 0.75
+            assert 0.65 <= np.mean(now[in_bin] >= target[in_bin]) <= 0.75

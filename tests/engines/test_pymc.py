@@ -157,7 +157,7 @@ def test_calibration_matches_the_stored_draws(posterior):
 @WHERE_ENGINES_CHANGE
 def test_difference_from_the_reference_2pl_is_explained_by_the_priors(shared):
     """mirt's estimates have no priors. To first order a prior moves an estimate by covariance · its log-density's
-    slope. What remains is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
+    slope. The rest is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_2pl"]
     mirt = np.array([[row["a1"], row["d"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))
@@ -174,7 +174,7 @@ def test_difference_from_the_reference_2pl_is_explained_by_the_priors(shared):
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", pytest.param("1pl", marks=pytest.mark.long)])
 def test_models_with_a_common_slope_agree_with_em(model):
-    """With 1500 learners the priors have little effect: means are within half a standard error of the maximum."""
+    """The priors have little effect on 1500 learners: means are within half a standard error of the maximum."""
     rng = np.random.default_rng(8)
     b = np.linspace(-1.5, 1.5, 12)
     responses = Responses.from_wide(answers(rng, rng.normal(0, 1.3, 1500), np.ones(12), b))
@@ -313,7 +313,7 @@ def test_identical_items_are_reported_and_the_fit_does_not_converge(model):
 @pytest.mark.parametrize(
     "matrix", [np.ones((50, 4)), np.full((9, 4), np.nan), np.eye(4)[:3], np.array([[1.0, 0, 1, 1]])]
 )
-def test_data_without_information_are_refused_before_anything_is_sampled(matrix, model):
+def test_data_without_information_are_refused_before_sampling(matrix, model):
     with pytest.raises(PsychometricsError):
         PymcEngine().sample(Responses.from_wide(matrix), model=model)
 
@@ -436,7 +436,7 @@ def test_difference_from_the_reference_3pl_is_explained_by_the_priors(shared):
 
 @pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=pytest.mark.long)])
 def test_curves_of_five_published_items_match_mirt(shared, name):
-    """With five items, posteriors of a, d and c are skewed and hardly separable. P(θ) is determined in the middle of
+    """Posteriors of a, d and c from five items are skewed and hardly separable. P(θ) is determined in the middle of
     the learners and equals mirt's there, apart from the effect of the priors on a and b."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())[f"{name}_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], expit(row["logit(g)"])] for row in reference["slope_intercept"]])

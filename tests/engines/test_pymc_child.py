@@ -35,7 +35,7 @@ QUICK = {"draws": 50, "tune": 50, "chains": 2}
 
 
 @dataclass
-class Keeping(PymcEngine):
+class StoringEngine(PymcEngine):
     """Engine that writes its results to `kept`."""
 
     kept: Path = Path()
@@ -46,17 +46,17 @@ class Keeping(PymcEngine):
         return found
 
 
-class Segfaulting(PymcEngine):
+class SegfaultingEngine(PymcEngine):
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-class Failing(PymcEngine):
+class FailingEngine(PymcEngine):
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("something nobody foresaw")
 
 
-class Hanging(PymcEngine):
+class HangingEngine(PymcEngine):
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         time.sleep(600)
 
@@ -106,7 +106,7 @@ def test_child_returns_the_engines_calibration_and_draws(
 ) -> None:
     """The child samples once, because draws of two processes differ if a kernel's last bit differs."""
     kept = tmp_path / "posterior"
-    drawn = PymcInChild(Keeping(**QUICK, kept=kept)).draw(responses, model="2pl", data_hash="hash")
+    drawn = PymcInChild(StoringEngine(**QUICK, kept=kept)).draw(responses, model="2pl", data_hash="hash")
     calibration, parquet, max_rhat = pickle.loads(kept.read_bytes())
     assert drawn.calibration.a.tolist() == calibration.a.tolist()
     assert drawn.calibration.data_hash == calibration.data_hash == "hash"
@@ -119,19 +119,19 @@ def test_child_returns_the_engines_calibration_and_draws(
 
 
 def test_refusals_of_the_engine_raise_its_error_in_the_parent() -> None:
-    apart = np.full((200, 6), np.nan)
+    disconnected = np.full((200, 6), np.nan)
     rng = np.random.default_rng(2)
-    apart[:100, :3], apart[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
+    disconnected[:100, :3], disconnected[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
     with pytest.raises(DisconnectedDesignError, match="2 groups"):
-        PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(apart), model="2pl", data_hash="")
+        PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(disconnected), model="2pl", data_hash="")
 
 
 @pytest.mark.parametrize(
-    ("engine", "seconds", "error", "said"),
+    ("engine", "seconds", "error", "message"),
     [
-        (Segfaulting(), patient(60), EngineCrashedError, "engine pymc crashed .SIGSEGV"),
-        (Failing(), patient(60), EngineCrashedError, "RuntimeError: something nobody foresaw"),
-        (Hanging(), 5, EngineTimeoutError, "engine pymc had not ended after 5 seconds"),
+        (SegfaultingEngine(), patient(60), EngineCrashedError, "engine pymc crashed .SIGSEGV"),
+        (FailingEngine(), patient(60), EngineCrashedError, "RuntimeError: something nobody foresaw"),
+        (HangingEngine(), 5, EngineTimeoutError, "engine pymc had not ended after 5 seconds"),
     ],
     ids=["crash", "fault", "hang"],
 )
@@ -140,8 +140,8 @@ def test_child_failures_raise_errors_with_a_reason(
     engine: PymcEngine,
     seconds: float,
     error: type[Exception],
-    said: str,
+    message: str,
     reads_this_module: None,
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         PymcInChild(engine, timeout_s=seconds).calibrate(responses, model="2pl", data_hash="")

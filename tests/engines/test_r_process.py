@@ -82,7 +82,7 @@ def test_errors_of_r_are_raised_with_their_message():
     ],
 )
 def test_invalid_requests_are_refused_with_the_field(change, message):
-    asked = {
+    request = {
         "engine": "mirt",
         "model": "2pl",
         "item_ids": ["x", "y"],
@@ -92,14 +92,14 @@ def test_invalid_requests_are_refused_with_the_field(change, message):
         "score": [1, 0],
     }
     with pytest.raises(PsychometricsError, match=message):
-        call_r("irt_calibrate", asked | change)
+        call_r("irt_calibrate", request | change)
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "killed from outside")]
+    ("number", "message"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "killed from outside")]
 )
-def test_crashes_of_r_are_raised_with_their_signal(number, told):
-    with pytest.raises(EngineCrashedError, match=told):
+def test_crashes_of_r_are_raised_with_their_signal(number, message):
+    with pytest.raises(EngineCrashedError, match=message):
         call("crashing", signal=int(number))
 
 

@@ -33,7 +33,7 @@ from tests.engines.r_service import (
     ROOT,
     STARTED_WITHIN,
     TOKEN,
-    Running,
+    RunningService,
     environment,
     missing_packages,
     running,
@@ -112,7 +112,7 @@ def refusal(response: requests.Response) -> tuple[int, str]:
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
 def test_health_needs_no_token_and_lists_installed_packages(service, path):
     answer = requests.get(service.url + path, timeout=patient(5))
-    said = answer.json()
+    health = answer.json()
     packages = ("mirt", "brms", "rstan", "eRm")
     code = "".join(
         f"cat(if (nzchar(system.file(package='{p}'))) format(packageVersion('{p}')) else 'none', '')" for p in packages
@@ -120,9 +120,11 @@ def test_health_needs_no_token_and_lists_installed_packages(service, path):
     found = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()
     versions = {p: None if v == "none" else v for p, v in zip(packages, found, strict=True)}
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json; charset=utf-8")
-    assert said["status"] == "ok"
-    assert {name: said["versions"][name] for name in packages} == versions
-    assert {*said["engines"], *said["loading"], *said["not_loaded"]} == {n for n in ("mirt", "brms") if versions[n]}
+    assert health["status"] == "ok"
+    assert {name: health["versions"][name] for name in packages} == versions
+    assert {*health["engines"], *health["loading"], *health["not_loaded"]} == {
+        n for n in ("mirt", "brms") if versions[n]
+    }
 
 
 def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
@@ -136,10 +138,10 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
     built = ["R", "CMD", "INSTALL", "--no-test-load", "--no-docs", f"--library={library}", tmp_path / "brms"]
     subprocess.run(built, capture_output=True, check=True)
     with running(tmp_path, R_LIBS=library) as service:
-        said = loaded(service)
-        assert said["versions"]["brms"] == "99.0"
-        assert "brms" not in said["engines"]
-        assert 'libx.so is "not" there' in said["not_loaded"]["brms"]
+        health = wait_until_loaded(service)
+        assert health["versions"]["brms"] == "99.0"
+        assert "brms" not in health["engines"]
+        assert 'libx.so is "not" there' in health["not_loaded"]["brms"]
         assert "brms is installed and does not load" in service.log.read_text()
         named = Settings(
             irt_home=tmp_path,
@@ -152,13 +154,13 @@ def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
         assert (finding.state, "does not load" in finding.detail) == ("error", True)
 
 
-def loaded(service: Running) -> dict[str, Any]:
+def wait_until_loaded(service: RunningService) -> dict[str, Any]:
     """The service's health after it has tried to load every engine."""
     end = time.monotonic() + patient(LOADED_WITHIN)
-    while (said := service.health())["loading"]:
-        assert time.monotonic() < end, said
+    while (health := service.health())["loading"]:
+        assert time.monotonic() < end, health
         time.sleep(0.1)
-    return said
+    return health
 
 
 @pytest.mark.parametrize(
@@ -251,10 +253,10 @@ def test_scores_from_the_service_match_the_library(service, method):
     )
     ours = score(responses, a, d, c, method=method, mean=0.2, sd=1.1)
     finite = np.isfinite(ours.theta)
-    theirs, errors = (np.array([np.nan if v is None else v for v in answer[k]]) for k in ("theta", "se"))
+    estimates, errors = (np.array([np.nan if v is None else v for v in answer[k]]) for k in ("theta", "se"))
     tolerance = 1e-9 if method == "eap" else 2e-5
-    np.testing.assert_array_equal(np.isfinite(theirs), finite)
-    np.testing.assert_allclose(theirs[finite], ours.theta[finite], atol=tolerance)
+    np.testing.assert_array_equal(np.isfinite(estimates), finite)
+    np.testing.assert_allclose(estimates[finite], ours.theta[finite], atol=tolerance)
     np.testing.assert_allclose(errors[finite], ours.se[finite], atol=tolerance)
     assert answer["versions"]["R"]
 
@@ -307,11 +309,11 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
         return {one.subject: one for one in engine_findings(named)}
 
-    there = loaded(service)["engines"]
-    said = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
-    assert said["R IRT service"].state == "ok"
+    engines = wait_until_loaded(service)["engines"]
+    findings = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
+    assert findings["R IRT service"].state == "ok"
     for engine in ("mirt", "brms"):
-        assert said[f"engine {engine}"].state == ("ok" if engine in there else "absent")
+        assert findings[f"engine {engine}"].state == ("ok" if engine in engines else "absent")
     wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
     assert (wrong.state, "does not take" in wrong.detail) == ("error", True)
     none = found(r_irt_base_url=service.url)["R IRT service"]
@@ -320,7 +322,7 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
     assert (nobody.state, "does not answer" in nobody.detail) == ("error", True)
 
 
-def fail(service: Running, fault: str) -> Any:
+def fail(service: RunningService, fault: str) -> Any:
     return service.client.call("irt_calibrate", request(options={"fault": fault}))
 
 

@@ -52,11 +52,11 @@ def test_two_transient_failures_are_followed_by_the_answer(caplog):
     with answering(BUSY, (502, "<html>Bad Gateway</html>"), FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]
     assert len(seen.paths) == 3
-    said = [(record.levelname, record.getMessage()) for record in caplog.records if "irt_assets" in record.name]
-    assert said[0] == ("INFO", "Calling R IRT service...")
-    assert [level for level, _ in said[1:]] == ["WARNING", "WARNING"]
-    assert "attempt 1 of 3 failed: R IRT service: waited 600 s" in said[1][1]
-    assert "status 502" in said[2][1]
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records if "irt_assets" in record.name]
+    assert logged[0] == ("INFO", "Calling R IRT service...")
+    assert [level for level, _ in logged[1:]] == ["WARNING", "WARNING"]
+    assert "attempt 1 of 3 failed: R IRT service: waited 600 s" in logged[1][1]
+    assert "status 502" in logged[2][1]
 
 
 @pytest.mark.parametrize("answer", [BUSY, (429, ""), (500, "oops"), (504, "")])
@@ -117,18 +117,18 @@ def test_hanging_service_is_given_up_after_the_time_limit():
             given_up.set()
 
 
-def cut(handler: BaseHTTPRequestHandler) -> None:
+def cut_connection(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def half(handler: BaseHTTPRequestHandler) -> None:
+def send_half(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     handler.wfile.write(b'{"theta": [')
 
 
-@pytest.mark.parametrize("first", [cut, half])
+@pytest.mark.parametrize("first", [cut_connection, send_half])
 def test_calls_are_repeated_if_the_connection_breaks_before_or_within_an_answer(first):
     with answering(first, FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]

@@ -31,7 +31,7 @@ def pattern_probabilities(fit):
     return np.prod(np.where(PATTERNS[:, None, :] == 1, p, 1 - p), axis=2) @ WEIGHTS
 
 
-def moved(fit, name, j, step):
+def move_parameter(fit, name, j, step):
     if name == "latent_sd":
         return replace(fit, latent_sd=fit.latent_sd + step)
     values = getattr(fit, name).copy()
@@ -58,7 +58,9 @@ def test_m2_matches_the_quadratic_form_over_all_patterns(model, parameters):
     h = 1e-5
     delta = np.column_stack(
         [
-            (pattern_probabilities(moved(fit, *q, h)) - pattern_probabilities(moved(fit, *q, -h))) @ MARGINS / (2 * h)
+            (pattern_probabilities(move_parameter(fit, *q, h)) - pattern_probabilities(move_parameter(fit, *q, -h)))
+            @ MARGINS
+            / (2 * h)
             for q in parameters
         ]
     )

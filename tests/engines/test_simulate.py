@@ -55,7 +55,7 @@ def theta_of(log: SimulatedLog, truth: Truth) -> npt.NDArray[np.float64]:
     return truth.learners.theta[log.person, month_index(log, truth)]
 
 
-def planted(truth: Truth, kind: str) -> int:
+def planted_item(truth: Truth, kind: str) -> int:
     return int(truth.bank.index(next(f for f in truth.bank.faults if f.kind == kind))[0])
 
 
@@ -171,13 +171,13 @@ def test_stated_covariance_matches_estimates_at_known_abilities():
 def test_planted_items_have_middle_difficulty_and_are_not_anchors(demo):
     bank = demo[1].bank
     for kind in ("drift", "leak", "dif", "wrong_key", "all_correct"):
-        j = planted(demo[1], kind)
+        j = planted_item(demo[1], kind)
         assert (bank.anchor[j], bank.a[j], abs(bank.b[0, j]) <= 0.5) == (False, 1.0, True)
 
 
 def test_the_drifting_item_becomes_easier_from_the_third_month_on(demo):
     log, truth = demo
-    j = planted(truth, "drift")
+    j = planted_item(truth, "drift")
     assert np.diff(truth.bank.b[:, j]) == pytest.approx([0, -0.8, 0, 0])
     k = month_index(log, truth)
     still = replace(truth, bank=replace(truth.bank, b=np.tile(truth.bank.b[0], (5, 1))))
@@ -188,7 +188,7 @@ def test_the_drifting_item_becomes_easier_from_the_third_month_on(demo):
 
 def test_the_leaked_item_becomes_easier_and_faster_from_the_third_month_on(demo):
     log, truth = demo
-    j = planted(truth, "leak")
+    j = planted_item(truth, "leak")
     k = month_index(log, truth)
     for month in range(5):
         rows = log.scored & (log.item == j) & (k == month)
@@ -206,7 +206,7 @@ def test_the_leaked_item_becomes_easier_and_faster_from_the_third_month_on(demo)
 
 def test_item_with_dif_is_harder_for_korean_learners_of_equal_ability(demo):
     log, truth = demo
-    j = planted(truth, "dif")
+    j = planted_item(truth, "dif")
     korean = truth.learners.lang[log.person] == "ko"
     assert korean.mean() == pytest.approx(0.5, abs=0.02)
     rows = log.scored & (log.item == j)
@@ -218,7 +218,7 @@ def test_item_with_dif_is_harder_for_korean_learners_of_equal_ability(demo):
 
 def test_abler_learners_answer_the_wrongly_keyed_item_worse(demo):
     log, truth = demo
-    j = planted(truth, "wrong_key")
+    j = planted_item(truth, "wrong_key")
     rows = log.scored & (log.item == j)
     rest = log.scored & truth.bank.sound[log.item]
     n = np.maximum(np.bincount(log.person[rest], minlength=log.user_ids.size), 1)
@@ -231,7 +231,7 @@ def test_abler_learners_answer_the_wrongly_keyed_item_worse(demo):
 
 def test_every_scored_answer_to_the_all_correct_item_is_correct(demo):
     log, truth = demo
-    rows = log.item == planted(truth, "all_correct")
+    rows = log.item == planted_item(truth, "all_correct")
     assert log.score[rows & log.scored].all()
     assert set(log.correct[rows].tolist()) <= {1, -1}
 
@@ -436,7 +436,7 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
         median = np.array([np.median(time[timed & (log.item == j)]) for j in range(120)])
         rows = np.flatnonzero(log.arrived & (log.month == month))
         item = log.item[rows]
-        judged = judge(
+        verdict = judge(
             Attempts(
                 user=log.person[rows],
                 item=item,
@@ -456,9 +456,9 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
         )
         planned = truth.counts[str(month)]
         for name in ("sandbox", "test_account", "repeat", "not_reached"):
-            assert judged.counts[name] == planned[name]
+            assert verdict.counts[name] == planned[name]
         # An honest answer at under a tenth of the median is a 5 SD accident.
-        assert judged.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
+        assert verdict.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
 
 
 def test_a_fit_of_each_sound_month_recovers_the_items(demo):
@@ -477,8 +477,8 @@ def test_a_fit_of_each_sound_month_recovers_the_items(demo):
         z_b = (slope * fit.b + intercept - bank.b[month])[clean] / (slope * fit.b_se)[clean]
         # The SD of 115 standard normals has an SD of 0.066; five of these are allowed, as errors correlate.
         assert (np.std(z_a), np.std(z_b)) == pytest.approx((1, 1), abs=0.33)
-        assert fit.a[planted(truth, "wrong_key")] < 0
-        assert Flag.ALL_CORRECT in fit.flags[planted(truth, "all_correct")]
+        assert fit.a[planted_item(truth, "wrong_key")] < 0
+        assert Flag.ALL_CORRECT in fit.flags[planted_item(truth, "all_correct")]
 
 
 @pytest.mark.parametrize("now", [datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, 12, tzinfo=UTC)])
@@ -500,7 +500,7 @@ def test_log_is_simulated_for_a_single_learner_per_month():
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "said"),
+    ("change", "error", "message"),
     [
         ({"months": ("2026-07", "2026-09")}, ValueError, "consecutive"),
         ({"now": datetime(2026, 11, 20)}, ValueError, "time zone"),  # noqa: DTZ001 – the naive time is the point
@@ -508,8 +508,8 @@ def test_log_is_simulated_for_a_single_learner_per_month():
         ({"faults": (Fault("drift", n_items=40),)}, PsychometricsError, "fault drift wants 40 items"),
     ],
 )
-def test_impossible_scenarios_are_refused_with_the_reason(change, error, said):
-    with pytest.raises(error, match=said):
+def test_impossible_scenarios_are_refused_with_the_reason(change, error, message):
+    with pytest.raises(error, match=message):
         make_bank(replace(SMALL, **change))
 
 
@@ -544,7 +544,7 @@ def test_scored_items_follow_their_model_in_a_log_with_a_drifting_item():
     z = (np.bincount(cell, weights=log.score[rows] - mean) / np.sqrt(np.maximum(spread, 1e-9)))[spread > 0]
     assert np.abs(z).max() < 4
     assert abs(np.std(z) - 1) < 4 / np.sqrt(2 * z.size)
-    drifted = planted(truth, "drift")
+    drifted = planted_item(truth, "drift")
     assert (several[drifted], bank.b[2, drifted]) == (True, bank.b[0, drifted] - 0.8)
     assert truth.as_dict()["items"][bank.item_ids[drifted]]["t"][0] == 0
 
@@ -563,8 +563,8 @@ def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
     theta = Grid.spanning(241)
     weights, graded = np.exp(theta.log_weights()), GradedItems(items.a, items.b, items.t)
     for j, most in enumerate(items.max_scores):
-        item, away = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
-        one, other = (some.at_least(away, item)[:, : most + 1] for some in (items, graded))
+        item, distance = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
+        one, other = (some.at_least(distance, item)[:, : most + 1] for some in (items, graded))
         np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
         assert (np.abs(one - other).max() > 0.005) == (most == 3)  # with two scores, both are a 2PL
 

@@ -35,7 +35,7 @@ pytestmark = WHERE_STATISTICS_CHANGE
 SEED = 1
 
 
-def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
+def fit_month(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(seed))
     fit = fit_em(responses, threads=1)
     return responses, fit, estimate_effect_sd(responses, fit, row.testlets, threads=1)
@@ -48,7 +48,7 @@ def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
 def test_the_sd_of_effects_is_recovered(row: Row) -> None:
     """Limits are four standard errors, plus 5 % because an average of logistic curves is only nearly logistic (see
     docs/explanation/testlets.md for 200 months)."""
-    _, _, found = fitted(row)
+    _, _, found = fit_month(row)
     assert (found.why, found.n_testlets, found.n_items, found.learners) == ("", row.inside // 5, row.inside, 2000)
     assert 0.01 < found.se < 0.06
     assert abs(found.sd - row.sd) < 4 * found.se + 0.05 * row.sd
@@ -56,7 +56,7 @@ def test_the_sd_of_effects_is_recovered(row: Row) -> None:
 
 def test_sd_of_effects_is_small_if_answers_are_independent() -> None:
     """σ of .15 would widen errors of θ by 1 %; an estimate this large has a chance of a few per thousand."""
-    _, _, found = fitted(Row(0.0))
+    _, _, found = fit_month(Row(0.0))
     assert found.sd < 0.15
     assert 0.02 < found.se < 0.12
 
@@ -100,7 +100,7 @@ def test_sd_of_effects_is_recovered_if_groups_differ_in_ability() -> None:
 def test_effects_are_in_units_of_theta() -> None:
     """On a scale with twice the unit the SD doubles, up to the precision of the optimiser."""
     row = Row(0.7)
-    responses, fit, found = fitted(row)
+    responses, fit, found = fit_month(row)
     doubled = estimate_effect_sd(responses, fit.rescaled(2.0, 1.0), row.testlets, threads=1)
     assert doubled.sd == pytest.approx(2 * found.sd, rel=1e-2)
 
@@ -113,16 +113,18 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
     x = np.array([[1, 0, 1, 0, 1], [0, 0, 1, 1, np.nan], [1, 1, np.nan, 0, 0], [1, 1, 1, 1, 1]])
     items = [f"i{j}" for j in range(5)]
     fit = replace(fit_em(Responses.from_wide(rng.integers(0, 2, (300, 5)), items), threads=1), a=a, d=-a * b)
-    of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
+    testlet_of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
     some, abilities = testlets._drawn(Responses.from_wide(x, items), fit, np.arange(5), None)
-    likelihood = testlets._Likelihood.from_responses(some, fit, np.arange(5), number_testlets(items, of), abilities)
+    likelihood = testlets._Likelihood.from_responses(
+        some, fit, np.arange(5), number_testlets(items, testlet_of), abilities
+    )
     sd = 0.6
     with testlets.kernels.runner(1) as run:
         found = likelihood.value(run, sd, 1.0, 1.0)
     k2 = testlets.FLATTENED
     within = np.array([True, True, True, True, False])
     slope = np.where(within, a / np.sqrt(1 - k2 * (sd * a) ** 2), a)
-    place = b * a / slope * np.sqrt((1 + k2 * slope**2 * (1 + within * sd**2)) / (1 + k2 * a**2))
+    marginal_b = b * a / slope * np.sqrt((1 + k2 * slope**2 * (1 + within * sd**2)) / (1 + k2 * a**2))
     nodes, weight = abilities.nodes, np.exp(abilities.log_weights[0])
     gamma = np.linspace(-6, 6, 201)
     chance = np.exp(-(gamma**2) / 2) / np.exp(-(gamma**2) / 2).sum()
@@ -132,7 +134,7 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
         for q, theta in enumerate(nodes):
             given = 1.0
             for group in ([0, 2], [1, 3], [4]):
-                p = expit(slope[group] * (theta + sd * within[group] * gamma[:, None] - place[group]))
+                p = expit(slope[group] * (theta + sd * within[group] * gamma[:, None] - marginal_b[group]))
                 right = answered[group]
                 given *= chance @ np.where(np.isnan(right), 1.0, np.where(right == 1, p, 1 - p)).prod(axis=1)
             total[q] = weight[q] * given
@@ -151,7 +153,7 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "of", "why"),
+    ("row", "testlet_of", "reason"),
     [
         (Row(0.7), dict.fromkeys(IDS, "all"), "1 testlets with at least 2 fitted items are too few"),
         (Row(0.7), {i: i for i in IDS}, "0 testlets"),
@@ -159,15 +161,17 @@ def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
         (Row(0.7, learners=200), Row(0.7).testlets, "200 learners are too few: 300 are needed"),
     ],
 )
-def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, of: dict[str, str], why: str) -> None:
+def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(
+    row: Row, testlet_of: dict[str, str], reason: str
+) -> None:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(8))
-    found = estimate_effect_sd(responses, fit_em(responses, threads=1), of, threads=1)
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), testlet_of, threads=1)
     assert (np.isnan(found.sd), found.as_dict()["sd"]) == (True, None)
-    assert why in found.why
+    assert reason in found.why
 
 
 def test_sd_of_effects_is_missing_if_learners_see_single_items_of_testlets() -> None:
-    """Each learner sees one item of every testlet; ten learners see two or three."""
+    """Learners see one item of every testlet, except ten, who see two or three."""
     rng = np.random.default_rng(14)
     a, b = bank(SEED)
     x = (rng.random((1000, 40)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
@@ -244,11 +248,11 @@ def test_robust_errors_match_the_usual_errors_if_the_model_is_true(model: str, l
         threads=1,
         testlets={"i1": "t", "i2": "t"},
     )
-    apart = 0.35 if model == "3pl" else 0.1
+    tolerance = 0.35 if model == "3pl" else 0.1
     for found, usual in ((robust.d_se, plain.d_se), (robust.a_se, plain.a_se), (robust.c_se, plain.c_se)):
         ratio = found[usual > 0] / usual[usual > 0]
         if ratio.size:
-            assert np.abs(ratio - 1).max() < apart
+            assert np.abs(ratio - 1).max() < tolerance
             assert abs(np.median(ratio) - 1) < 0.05
 
 
@@ -268,9 +272,11 @@ def test_error_of_theta_matches_the_formula_over_pairs_of_answers() -> None:
     np.testing.assert_array_equal(found.theta, plain.theta)
     for i in range(responses.n_persons):
         items = responses.item[responses.person == i]
-        told = information(plain.theta[i : i + 1], a, -a * b, 0 * a)[0]
+        item_information = information(plain.theta[i : i + 1], a, -a * b, 0 * a)[0]
         pairs = sum(
-            told[j] * told[k] for j, k in product(items, items) if j != k and places[j] == places[k] and places[j] >= 0
+            item_information[j] * item_information[k]
+            for j, k in product(items, items)
+            if j != k and places[j] == places[k] and places[j] >= 0
         )
         expected = np.sqrt(plain.se[i] ** 2 + plain.se[i] ** 4 * 0.8**2 * pairs)
         assert found.se[i] == pytest.approx(expected, rel=5e-3)
@@ -303,7 +309,7 @@ def test_intervals_of_theta_and_of_items_contain_the_truth_at_the_stated_rate(ro
 
 
 def test_pairs_within_a_testlet_are_not_flagged_as_dependent() -> None:
-    responses, fit, _ = fitted(Row(1.0))
+    responses, fit, _ = fit_month(Row(1.0))
     without, found = (
         FitSummary.from_fit(responses, fit),
         FitSummary.from_fit(responses, fit, testlets=Row(1.0).testlets),
@@ -323,9 +329,12 @@ def test_information_with_effects_matches_the_variance_of_simulated_estimates() 
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
-    together, apart = Information.from_parameters(items, 0.0, effects), Information.from_parameters(items, 0.0)
-    expected, alone = 1 / together.test[0], 1 / apart.test[0]
-    assert alone == pytest.approx(1 / apart.items.sum())
+    with_effects, without_effects = (
+        Information.from_parameters(items, 0.0, effects),
+        Information.from_parameters(items, 0.0),
+    )
+    expected, alone = 1 / with_effects.test[0], 1 / without_effects.test[0]
+    assert alone == pytest.approx(1 / without_effects.items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone
 
@@ -373,7 +382,7 @@ def test_pairs_of_few_learners_are_not_flagged():
     assert np.isnan(found.mean)
 
 
-def test_items_without_parameters_keep_their_place():
+def test_items_without_parameters_keep_their_position():
     x = planned(np.random.default_rng(4), persons=600, length=4)
     wider = np.column_stack([np.ones(len(x)), x])
     fit = fit_em(Responses.from_wide(wider), model="rasch")

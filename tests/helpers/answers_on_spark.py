@@ -23,7 +23,7 @@ class World:
     table: pa.Table
 
     @classmethod
-    def of(cls, n_persons: int, seen: int, seed: int = 5, most: int = 1) -> World:
+    def simulate(cls, n_persons: int, seen: int, seed: int = 5, most: int = 1) -> World:
         """Simulate answers. `most`: the maximum score of every second item."""
         rng = np.random.default_rng(seed)
         a, b, theta = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS), rng.normal(0, 1, n_persons)
@@ -51,9 +51,9 @@ class World:
         return cls(responses, groups, table)
 
 
-def assert_same(found: Calibration, wanted: Calibration) -> None:
+def assert_same(found: Calibration, expected: Calibration) -> None:
     for field in dataclasses.fields(Calibration):
-        one, other = getattr(found, field.name), getattr(wanted, field.name)
+        one, other = getattr(found, field.name), getattr(expected, field.name)
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other, err_msg=field.name)
         else:

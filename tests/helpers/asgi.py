@@ -54,12 +54,12 @@ def _run(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asked: list[Message] = [{"type": "http.request", "body": body}]
+    incoming: list[Message] = [{"type": "http.request", "body": body}]
 
     async def receive() -> Message:
-        if not asked:
+        if not incoming:
             await asyncio.Event().wait()  # the client stays connected
-        return asked.pop()
+        return incoming.pop()
 
     raw = [(name.lower().encode(), value.encode()) for name, value in pairs]
     asyncio.run(app({"path": path, "headers": raw, "root_path": "", **scope}, receive, send))

@@ -57,11 +57,11 @@ class Receiver:
                     for one in scope.spans
                 ]
 
-    def named(self, name: str) -> Span:
+    def span_named(self, name: str) -> Span:
         (found,) = [span for span in self.spans if span.name == name]
         return found
 
-    def below(self, parent: Span) -> list[Span]:
+    def children_of(self, parent: Span) -> list[Span]:
         return [span for span in self.spans if span.parent == parent.span_id]
 
 

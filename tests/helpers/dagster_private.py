@@ -33,7 +33,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigat
 # Tags of a run that the daemon repeats; until `dagster` exports them with `MAX_RUNTIME_SECONDS_TAG`.
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 
-# A run without a job, and Dagster's clock; until `dagster` exports what its own tests use.
+# A run without a job, and Dagster's clock; until `dagster` exports the helpers of its own tests.
 from dagster._core.test_utils import create_run_for_test, freeze_time
 
 # The id of a run that is not stored; until `dagster` exports it.

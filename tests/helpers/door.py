@@ -52,7 +52,7 @@ http {
 
 
 @dataclass
-class Seen:
+class ReceivedRequest:
     """A request as received by a server behind nginx."""
 
     port: int
@@ -70,7 +70,7 @@ class Recorder:
 
     def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,7 +78,7 @@ class Recorder:
             return
         headers = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
         query = scope["query_string"].decode()
-        seen = Seen(scope["server"][1], scope["raw_path"].decode(), query, headers, b"")
+        seen = ReceivedRequest(scope["server"][1], scope["raw_path"].decode(), query, headers, b"")
         self.seen.append(seen)
         if scope["type"] == "websocket":
             await receive()
@@ -106,7 +106,7 @@ class Recorder:
 
 
 @contextmanager
-def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
+def serve_in_thread(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
     """Serve `app` on these sockets, in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
@@ -175,21 +175,21 @@ class Door:
         name: str = HOST,
     ) -> Reply:
         """Send a request over TLS, with the headers unchanged."""
-        asked = http.client.HTTPConnection("127.0.0.1", self.tls)
-        asked.sock = self.connect()
+        connection = http.client.HTTPConnection("127.0.0.1", self.tls)
+        connection.sock = self.connect()
         try:
-            asked.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for given, value in [("Host", f"{name}:{self.tls}"), *(headers or [])]:
-                asked.putheader(given, value.encode("utf-8"))
+                connection.putheader(given, value.encode("utf-8"))
             if body:
-                asked.putheader("Content-Length", str(len(body)))
-            asked.endheaders(body or None)
-            answer = asked.getresponse()
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body or None)
+            answer = connection.getresponse()
             return Reply(answer.status, answer.getheaders(), answer.read())
         finally:
-            asked.close()
+            connection.close()
 
-    def let_in(self) -> list[tuple[str, Seen]]:
+    def passed_requests(self) -> list[tuple[str, ReceivedRequest]]:
         """Returns the requests that passed since the last call, each with the name of its server."""
         names = {port: name for name, port in self.ports.items()}
         passed, self.behind.seen = self.behind.seen, []
@@ -197,7 +197,9 @@ class Door:
 
 
 @contextmanager
-def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s", **patience: str) -> Iterator[Door]:
+def open_door(
+    folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s", **patience: str
+) -> Iterator[Door]:
     """Yields nginx in front of three servers, for all of which `behind` responds.
 
     `limit`: requests per second. `patience`: other timeouts.
@@ -206,7 +208,7 @@ def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s
     ports = {name: port_of(made) for name, made in sockets.items()}
     door = Door(free_port(), free_port(), folder, behind, ports)
     configure(folder, door, verifier, limit, patience)
-    with served(behind, [*sockets.values()]), (folder / "stderr").open("wb") as told_by_nginx:
+    with serve_in_thread(behind, [*sockets.values()]), (folder / "stderr").open("wb") as told_by_nginx:
         child = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"], stderr=told_by_nginx)
         try:
             _wait_until_open(child, door)
@@ -251,9 +253,9 @@ def _wait_until_open(child: subprocess.Popen[bytes], door: Door) -> None:
         try:
             socket.create_connection(("127.0.0.1", door.tls), timeout=1).close()
         except OSError:
-            told = (door.folder / "stderr").read_text("utf-8")
-            assert child.poll() is None, f"nginx did not start: {told}"
-            assert time.monotonic() < deadline, f"nginx does not listen: {told}"
+            errors = (door.folder / "stderr").read_text("utf-8")
+            assert child.poll() is None, f"nginx did not start: {errors}"
+            assert time.monotonic() < deadline, f"nginx does not listen: {errors}"
             time.sleep(0.02)
         else:
             return
@@ -263,6 +265,6 @@ def bearer(token: str) -> tuple[str, str]:
     return "Authorization", f"Bearer {token}"
 
 
-def told(seen: Seen) -> dict[str, Any]:
+def user_headers(seen: ReceivedRequest) -> dict[str, Any]:
     """Headers with which nginx tells a server about the user."""
     return {name: seen.header(name) for name in ("x-user", "x-org-id", "x-roles", "x-required-role")}

@@ -73,7 +73,7 @@ def features(world: World, start: datetime, end: datetime) -> dict[tuple[str, st
     return found
 
 
-# -- what may score a learner ------------------------------------------------------------------------------------------
+# -- answers that may score a learner ----------------------------------------------------------------------------------
 
 
 def verdicts(world: World) -> list[tuple[Attempt, int]]:
@@ -84,8 +84,8 @@ def verdicts(world: World) -> list[tuple[Attempt, int]]:
         {user for user, values in world.learners.items() if values.get("is_test")},
         lambda _, scale, name: world.rules.get(scale, {}).get(name, USUAL[name]),
     )
-    judged = judge_log(log)
-    found = ((a, judged[a["id"], a["completed_at"]]) for a in world.attempts)
+    log_verdicts = judge_log(log)
+    found = ((a, log_verdicts[a["id"], a["completed_at"]]) for a in world.attempts)
     return [(a, verdict.score) for a, verdict in found if verdict.score is not None]
 
 
@@ -155,8 +155,8 @@ def on_scale(
     if scale is None:
         return found
     parameters = world.published.get(scale, {})
-    mine = sorted(scoreable.get(scale, {}).get(user, []))
-    rows = [(end - when, *parameters[item], score) for when, item, score in mine]
+    user_answers = sorted(scoreable.get(scale, {}).get(user, []))
+    rows = [(end - when, *parameters[item], score) for when, item, score in user_answers]
     recent = [row[1:] for row in rows if row[0] <= 14 * DAY]
     previous = [row[1:] for row in rows if 14 * DAY < row[0] <= 28 * DAY]
     if len(recent) >= 5 and len(previous) >= 5:
@@ -187,9 +187,12 @@ def on_scale(
     for a in live_answers(world, end - 56 * DAY, end):
         if a["user_id"] == user and world.scale_of(a["item_id"]) == scale:
             items = last[end - a["completed_at"] <= 28 * DAY]
-            there = items.get(a["item_id"])
+            item_parameters = items.get(a["item_id"])
             # the later answer wins; at the same instant, the wrong answer
-            if there is None or (a["completed_at"], not a["correct"]) > (there[0], not there[1]):
+            if item_parameters is None or (a["completed_at"], not a["correct"]) > (
+                item_parameters[0],
+                not item_parameters[1],
+            ):
                 items[a["item_id"]] = (a["completed_at"], a["correct"])
     wrong = [item for item, (_, correct) in last[False].items() if not correct]
     again = [last[True][item][1] for item in wrong if item in last[True]]

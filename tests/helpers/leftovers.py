@@ -55,9 +55,9 @@ def no_leftovers() -> Iterator[None]:
     kept_open.update(_opened())
     yield
     deadline = time.monotonic() + patient(ENDS_WITHIN_S)
-    while left := [*_left(threads, processes), *_open_connections()]:
+    while leftovers := [*_left(threads, processes), *_open_connections()]:
         if time.monotonic() > deadline:
-            pytest.fail(f"the test leaves behind: {', '.join(left)}", pytrace=False)
+            pytest.fail(f"the test leaves behind: {', '.join(leftovers)}", pytrace=False)
         time.sleep(PAUSE_S)
 
 
@@ -72,15 +72,15 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[Non
 
 
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
-    begun = [each.name for each in threading.enumerate() if each not in threads]
-    left = [f"thread {name}" for name in begun if not name.startswith((*POOLS, FOREIGN))]
-    begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
-    return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
+    started = [each.name for each in threading.enumerate() if each not in threads]
+    leftovers = [f"thread {name}" for name in started if not name.startswith((*POOLS, FOREIGN))]
+    begun_here = {pid: command for pid in _children() - processes if (command := _command(pid)) not in of_fixtures}
+    return leftovers + [f"process {pid} ({command})" for pid, command in begun_here.items() if command]
 
 
 def _open_connections() -> list[str]:
-    left = [each for each in _opened() if not (each in kept_open or each.closed or hasattr(each, "_pool"))]
-    return [f"connection to the database {each.info.dbname} as {each.info.user}" for each in left]
+    still_open = [each for each in _opened() if not (each in kept_open or each.closed or hasattr(each, "_pool"))]
+    return [f"connection to the database {each.info.dbname} as {each.info.user}" for each in still_open]
 
 
 def _opened() -> list[psycopg.Connection]:
@@ -103,7 +103,7 @@ def _command(pid: int) -> str:
     """Command of a process, or "" if it has ended. The kernel sets a new program's arguments after its name."""
     try:
         process = psutil.Process(pid)
-        said = " ".join(process.cmdline()) or process.name()
-        return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in said else said[:200]
+        command = " ".join(process.cmdline()) or process.name()
+        return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in command else command[:200]
     except psutil.Error:
         return ""

@@ -21,8 +21,8 @@ def mariadb() -> Iterator[str]:
     """Yields the SQLAlchemy URL of a new database `lms`."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:
-        why = "there is no MariaDB: apt install mariadb-server"
-        (pytest.fail if os.environ.get("IRT_REQUIRE_ALL") else pytest.skip)(why)
+        reason = "there is no MariaDB: apt install mariadb-server"
+        (pytest.fail if os.environ.get("IRT_REQUIRE_ALL") else pytest.skip)(reason)
     with tempfile.TemporaryDirectory(prefix="irt-mariadb-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -29,14 +29,14 @@ def child(command: list[str], folder: Path, **options: Any) -> Iterator[subproce
 
 def answer(url: str, found: Callable[[Any], bool]) -> Any:
     """Returns the data of Prometheus's API at `url`, once it satisfies `found`."""
-    said = None
+    content = None
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            said = requests.get(url, timeout=5).json()
-            if said["status"] == "success" and found(said["data"]):
-                return said["data"]
+            content = requests.get(url, timeout=5).json()
+            if content["status"] == "success" and found(content["data"]):
+                return content["data"]
         except (requests.RequestException, ValueError):
             pass  # Prometheus is still starting
         time.sleep(0.2)
-    raise AssertionError(f"{url}: {said}")
+    raise AssertionError(f"{url}: {content}")

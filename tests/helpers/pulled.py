@@ -73,8 +73,8 @@ class Company:
         return settings.model_copy(update={"irt_pull_sources": self.file})
 
 
-def pull(database: Database, settings: Settings, name: str = NAME, **how: Any) -> ImportReport:
-    return Pull(database, source(settings, name)).run(**how)
+def pull(database: Database, settings: Settings, name: str = NAME, **options: Any) -> ImportReport:
+    return Pull(database, source(settings, name)).run(**options)
 
 
 def source(settings: Settings, name: str = NAME) -> PullSource:

@@ -107,10 +107,12 @@ class Recorder:
             report.outcome,
         )
         if report.failed:
-            said = report.longreprtext.splitlines()
+            report_lines = report.longreprtext.splitlines()
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
             if reporter is not None:
-                reporter.write_line(f"\nFAILED {report.nodeid} ({report.when}): {said[-1] if said else ''}", red=True)
+                reporter.write_line(
+                    f"\nFAILED {report.nodeid} ({report.when}): {report_lines[-1] if report_lines else ''}", red=True
+                )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -120,13 +122,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _plain_report(item: pytest.Item, call: pytest.CallInfo[None], error: Exception) -> pytest.TestReport:
     """Report without a traceback. Python before 3.11.5 may fail to format it (`SystemError: AST constructor …`)."""
     failure = call.excinfo
-    said = f"{failure.typename}: {failure.value}" if failure is not None else ""
+    message = f"{failure.typename}: {failure.value}" if failure is not None else ""
     return pytest.TestReport(
         item.nodeid,
         item.location,
         dict.fromkeys(item.keywords, 1),
         "failed" if failure is not None else "passed",
-        f"{said}\n(its traceback cannot be shown: {error!r})" if failure is not None else None,
+        f"{message}\n(its traceback cannot be shown: {error!r})" if failure is not None else None,
         call.when,
         duration=call.duration,
         start=call.start,
@@ -147,7 +149,7 @@ def append(file: Path, *columns: str) -> None:
         lines.write("\t".join(column.replace("\t", " ") for column in columns) + "\n")
 
 
-# -- what is printed at the end ----------------------------------------------------------------------
+# -- summary at the end ------------------------------------------------------------------------------
 
 
 def summary() -> str:

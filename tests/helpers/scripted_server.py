@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass
-class Seen:
+class ReceivedRequests:
     """Received requests: path, token and body; `times` by time.monotonic."""
 
     url: str
@@ -24,7 +24,7 @@ class Seen:
 
 
 @contextmanager
-def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Seen]:
+def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[ReceivedRequests]:
     """Yields the requests of a server that sends these responses in turn and then repeats the last response.
 
     A body that is not text is sent as JSON.
@@ -53,7 +53,7 @@ def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], Non
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen = Seen(f"http://127.0.0.1:{server.server_port}")
+    seen = ReceivedRequests(f"http://127.0.0.1:{server.server_port}")
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

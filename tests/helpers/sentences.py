@@ -11,7 +11,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 
 
-def unsaid(text: str, *sentences: str) -> list[str]:
+def missing_sentences(text: str, *sentences: str) -> list[str]:
     """Returns the sentences that the text does not contain."""
     return [sentence for sentence in sentences if sentence not in text]
 

@@ -33,7 +33,7 @@ class Log:
     """A log, with the bank's and the scales' data about it.
 
     Attributes:
-        items: scale and maximum score of each item that the bank knows.
+        items: scale and maximum score of each item in the bank.
         rule: value of a rule for a month and a scale, by its name.
     """
 

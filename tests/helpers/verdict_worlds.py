@@ -256,19 +256,19 @@ def _midnight(database: Database) -> None:
     log = []
     for n, midnight in enumerate((datetime(2026, 3, 11, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))):
         for user in range(8):
-            for place in range(6):
-                at = midnight + timedelta(minutes=10 * (place - 3) + user)
-                shown = (user + place) % 3 != 0 and not (user > 5 and place > 2)
+            for position in range(6):
+                at = midnight + timedelta(minutes=10 * (position - 3) + user)
+                shown = (user + position) % 3 != 0 and not (user > 5 and position > 2)
                 log.append(
                     attempt(
                         f"u{user}",
-                        f"i{place}",
+                        f"i{position}",
                         at,
                         session_id=f"s{n}{user}",
                         form_id="A",
-                        position=None if user % 2 else place + 1,
+                        position=None if user % 2 else position + 1,
                         correct=bool(user % 2) if shown else None,
-                        response_time_ms=300 if user == place else 40_000 + 100 * user,
+                        response_time_ms=300 if user == position else 40_000 + 100 * user,
                     )
                 )
     _recorded_at_once(database, log)

@@ -57,7 +57,7 @@ def proposal_of(database: Database, reference: Reference = MOVED) -> Proposal:
     return call(database, find_proposals, [reference])[0]
 
 
-def asked(database: Database) -> list[str]:
+def waiting_references(database: Database) -> list[str]:
     """Proposals that need a decision: the latest of each item."""
     return [str(p.reference) for p in latest_waiting(call(database, proposals))]
 
@@ -113,7 +113,7 @@ def decisions(database: Database) -> list[tuple[Any, ...]]:
     )
 
 
-def published(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
+def published_rows(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
     return rows(
         database,
         """SELECT b, rule, month, decided_by, reason, effective_from FROM item_parameter_publication
@@ -135,7 +135,7 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 
 def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
     """Returns the message of a decision that must fail, and checks that it changes nothing."""
-    before = decisions(bank), published(bank)
-    why = refusal(decide, bank, *references, **others)
-    assert (decisions(bank), published(bank)) == before
-    return why
+    before = decisions(bank), published_rows(bank)
+    reason = refusal(decide, bank, *references, **others)
+    assert (decisions(bank), published_rows(bank)) == before
+    return reason

@@ -49,14 +49,14 @@ def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Ite
 def calibrated(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """As `world`, with both months published. The tests of a module share it and only read it."""
+    """The small world with both months published. The tests of a module share it and only read it."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path_factory.mktemp("calibrated"), **OF_MONTHS) as settings:
         yield settings
 
 
 @pytest.fixture
-def begun(world: Settings) -> Database:
+def world_database(world: Settings) -> Database:
     """The database of `world`, in which only the anchors are published."""
     return Database(world)
 
@@ -69,7 +69,7 @@ def months(calibrated: Settings) -> Database:
 
 @pytest.fixture
 def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
-    """As `calibrated`, in the test's own database."""
+    """A copy of `calibrated` that the test may change."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path, **OF_MONTHS) as settings:
         yield settings
@@ -112,10 +112,10 @@ def not_before(seconds: float, *times: timedelta) -> datetime:
     while True:
         at = datetime.now(UTC)
         of_day = at - datetime.combine(at.date(), datetime.min.time(), UTC)
-        left = min((one - of_day) % day for one in times)
-        if left > timedelta(seconds=patient(seconds)):
+        remaining = min((one - of_day) % day for one in times)
+        if remaining > timedelta(seconds=patient(seconds)):
             return at
-        time.sleep(left.total_seconds())
+        time.sleep(remaining.total_seconds())
 
 
 @pytest.fixture(scope="session")

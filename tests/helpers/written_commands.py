@@ -131,8 +131,8 @@ def fault_of_irt(words: list[str]) -> str:
             while True:
                 context = command.make_context(command.name or "irt", rest, parent=context)
                 if not isinstance(command, TyperGroup):
-                    asked = context.params.get("name", "") if command.name == "job" else ""
-                    return f"irt job {asked}: no such job" if asked and asked not in jobs() else ""
+                    job = context.params.get("name", "") if command.name == "job" else ""
+                    return f"irt job {job}: no such job" if job and job not in jobs() else ""
                 name, *rest = [*context._protected_args, *context.args] or [""]
                 if not name and command.invoke_without_command:
                     return ""
@@ -140,8 +140,8 @@ def fault_of_irt(words: list[str]) -> str:
     except Exit:
         return ""
     except TyperException as error:
-        said = error.format_message()
-        return "" if said.endswith("does not exist.") else f"irt {shlex.join(words)}: {said or 'no command'}"
+        message = error.format_message()
+        return "" if message.endswith("does not exist.") else f"irt {shlex.join(words)}: {message or 'no command'}"
 
 
 def unit_exists(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""As much of a Kubernetes API server as a run launcher sees: Jobs and pods over HTTP, and all its ways of being away.
+"""A stub of the Kubernetes API server for run launchers: Jobs and pods over HTTP, and every kind of outage.
 
-What belongs here: keeping what it is sent, answering like the real one. What does not: what is expected of it.
+The stub stores requests and responds like the real server. Expectations belong to the tests.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
 
 @dataclass
 class ApiServer:
-    """Its objects outlive an outage, as they lie in etcd.
+    """The server. Objects outlive an outage, as they are stored in etcd.
 
     Attributes:
-        answers: a status that it gives to whatever it is asked; loses_answers: it does what it is asked, and the
-            connection breaks before the answer.
+        answers: status of the response to every request, if not 0.
+        loses_answers: whether the server executes a request and closes the connection before responding.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class ApiServer:
     answers: int = 0
     loses_answers: bool = False
     port: int = field(default_factory=free_port)
-    """Nobody else takes it during an outage."""
+    """Reserved during an outage."""
     _server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -47,14 +47,14 @@ class ApiServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
-        """From now on nobody listens."""
+        """Stop listening."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     @contextmanager
-    def away(self) -> Iterator[None]:
+    def outage(self) -> Iterator[None]:
         self.stop()
         yield
         self.start()
@@ -74,9 +74,9 @@ class ApiServer:
         )
         return path
 
-    # -- what controllers and kubelets do ----------------------------------------------------------
+    # -- actions of controllers and kubelets -------------------------------------------------------
     def run_pod(self, job: str, phase: str = "Running", **status: Any) -> None:
-        """The Job has a pod in a phase; a finished one has not been noticed by the Job's controller yet."""
+        """Give the Job a pod in this phase. The Job's controller has not noticed the end of a finished pod yet."""
         self.pods[f"{job}-x7k2p"] = {
             "metadata": {"name": f"{job}-x7k2p", "labels": {"job-name": job}},
             "spec": self.jobs[job]["spec"]["template"]["spec"],

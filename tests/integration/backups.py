@@ -1,4 +1,4 @@
-"""Backups made and restored as the tests of both do: into a folder, from a folder, into an empty database."""
+"""Functions that make backups in a folder and restore them into an empty database."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.testbed.stack_harness import ROOT
 numbers = count(1)
 OURS = """SELECT count(*) FROM pg_stat_activity
           WHERE application_name = 'irt backup' AND datname = current_database()"""
-"""The sessions of pg_dump and pg_restore in the database that is asked: other tests have theirs on the same server."""
+"""The sessions of pg_dump and pg_restore in the current database. Other tests run theirs on the same server."""
 OURS_WAIT = f"{OURS} AND wait_event_type = 'Lock'"
 
 
 @contextmanager
 def empty_database(server: str, home: Path) -> Iterator[Settings]:
-    """Settings of an installation without anything in it."""
+    """Settings of an empty installation."""
     with rooms.copied(server, "template0", f"restored_{next(numbers)}", home) as settings:
         yield settings
 
@@ -39,13 +39,13 @@ def back_up(settings: Settings, folder: Path) -> BackupResult:
 
 
 def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
-    """The differences."""
-    place = FolderPlace(folder.parent)
-    return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
+    """Restore a backup. Returns the differences from the backup."""
+    location = FolderPlace(folder.parent)
+    return restore_backup(settings, Database(settings), location, folder.name, verify=verify).differences
 
 
-def started(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
-    """`irt` in a process of its own."""
+def start_irt(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
+    """Start `irt` in a child process."""
     environment = {
         "PATH": os.environ["PATH"],
         "IRT_HOME": str(settings.irt_home),

@@ -1,5 +1,5 @@
-"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed, a webhook, and a
-month that Dagster has made."""
+"""Fixtures of this folder in addition to `tests.helpers.worlds`: the command line, a webhook, and a month that
+Dagster has materialised."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.integration.sinks import HttpSink, http_sink
 
 @pytest.fixture
 def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> IrtOf:
-    """`irt(settings)` gives a command line in whose environment these settings are set."""
+    """`irt(settings)` returns a command line whose environment contains these settings."""
 
-    def of(settings: Settings) -> Irt:
+    def run_with(settings: Settings) -> Irt:
         monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
         if settings.irt_pull_sources is not None:
@@ -36,7 +36,7 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
         return command_line(monkeypatch, capsys)
 
-    return of
+    return run_with
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def http() -> Iterator[HttpSink]:
 
 @pytest.fixture
 def next_version(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """From here on the code is one migration ahead of `database`: its revision."""
+    """Let the code be one migration ahead of `database`. Returns the revision of the migration."""
     folder = tmp_path / "migrations"
     shutil.copytree(schema_version.VERSIONS.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
     versions, config = folder / "versions", schema._alembic()
@@ -60,7 +60,7 @@ def next_version(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def made_month(postgres: EmbeddedPostgres, small_truth: object, tmp_path: Path) -> Iterator[Settings]:
-    """As `world`, with its first month made by a run in this process, which Dagster's tables in the database know."""
+    """The small world whose first month a run in this process has made. Dagster's tables contain that run."""
     made_once(postgres, "template_made_month", "template_rooms", _make_first_month, **OF_MONTHS)
     with template_copy(postgres, "template_made_month", tmp_path, **OF_MONTHS) as settings:
         yield settings

@@ -1,4 +1,4 @@
-"""Dagster's page as it is served, behind our layer, and questions to it."""
+"""The Dagster UI as it is served, behind our layer, and requests to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 
 @contextmanager
-def served(settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any) -> Iterator[ASGIApp]:
+def serve_page(
+    settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any
+) -> Iterator[ASGIApp]:
     """The application of the webserver's process, with these code locations."""
     settings = settings.model_copy(update=changes)
     workspace = settings.irt_home / "workspace.yaml"

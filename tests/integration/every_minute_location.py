@@ -1,4 +1,4 @@
-"""The real graph with two of its schedules, which tick every minute: nobody waits for a quarter past one.
+"""The real graph with two of its schedules, which tick every minute: no test waits for a quarter past one.
 
 It has no sensors.
 """

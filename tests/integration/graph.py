@@ -24,7 +24,7 @@ from tests.helpers.worlds import OF_MONTHS
 
 
 class Graph:
-    """The real graph over a database and a Dagster instance; its definitions are those of when it was made."""
+    """The real graph over a database and a Dagster instance; its definitions were built when the object was created."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
@@ -34,7 +34,7 @@ class Graph:
     def run(
         self, partition: str | None = None, job: str = MONTHLY_JOB, *, assets: Sequence[str] = (), **tags: str
     ) -> dg.ExecuteInProcessResult:
-        """A run of the job; of these assets alone, if any are named."""
+        """Run the job, or only these assets if any are named."""
         return self.defs.resolve_job_def(job).execute_in_process(
             partition_key=partition,
             instance=self.instance,
@@ -49,7 +49,7 @@ class Graph:
         return found
 
     def planned_run(self, month: str) -> dg.DagsterRun:
-        """A run of the monthly job that is created, its checks planned, and not started."""
+        """Create a run of the monthly job with planned checks, and do not start the run."""
         job = self.defs.resolve_job_def(MONTHLY_JOB)
         return self.instance.create_run_for_job(
             job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
@@ -57,12 +57,12 @@ class Graph:
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    """By name."""
+    """Evaluations of a run's checks by name."""
     return {e.check_name: e for e in result.get_asset_check_evaluations()}
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """Of the last partition's materialisation; a range has one for each."""
+    """Metadata of the asset's last materialisation. A run of a range materialises each of its partitions."""
     event = result.asset_materializations_for_node(asset)[-1]
     return {name: value.value for name, value in event.metadata.items()}
 

@@ -1,4 +1,4 @@
-"""Schedules as Dagster stores them, switched on and with their ticks, and a daemon that lives."""
+"""Schedules as Dagster stores them, switched on and with their ticks, and a daemon that is alive."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Servers that take what is sent to them: one speaks HTTP, one SMTP. Both on a free port of this machine.
-
-What does not belong here: what should have been sent.
-"""
+"""An HTTP server and an SMTP server that accept and record every message, on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -55,7 +52,7 @@ def http_sink() -> Iterator[HttpSink]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *args: Any) -> None:
-            """A client that gave up waiting is part of the tests."""
+            """Ignore errors: tests include clients that give up waiting."""
 
     server = Server(("127.0.0.1", 0), Handler)
     sink.port = server.server_address[1]
@@ -68,7 +65,7 @@ def http_sink() -> Iterator[HttpSink]:
 
 @dataclass
 class SmtpSink:
-    """Takes every mail, or refuses it where `refuse` is set."""
+    """Accepts every mail, or refuses it if `refuse` is set."""
 
     refuse: bool = False
     received: list[EmailMessage] = field(default_factory=list)
@@ -118,7 +115,7 @@ def smtp_sink() -> Iterator[SmtpSink]:
 
 @contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    """The server in a thread."""
+    """Run the server in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

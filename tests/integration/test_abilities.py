@@ -37,7 +37,7 @@ def dense_eap(frame: pd.DataFrame, items: dict[str, ItemRow], mu: float, sigma: 
     return pd.DataFrame.from_dict(found, orient="index", columns=["theta", "se", "n_items"]).sort_index()
 
 
-def stored(database: Database, end: datetime = END) -> pd.DataFrame:
+def stored_abilities(database: Database, end: datetime = END) -> pd.DataFrame:
     found = rows(
         database,
         "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE window_end = %s AND scale_id = %s",
@@ -62,7 +62,7 @@ def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_comp
     )
     answers = pd.DataFrame(eligible, columns=["user_id", "item_id", "score"])
     expected = dense_eap(answers, published.items, 0.3, 1.2)
-    found = stored(months)
+    found = stored_abilities(months)
     assert list(found.index) == list(expected.index)
     assert len(found) > 500
     assert (found["n_items"] == expected["n_items"]).all()
@@ -83,9 +83,9 @@ def bank(database: Database) -> Database:
 
 
 def learners(database: Database, month: str = LATER) -> dict[str, int]:
-    """How many answers each learner's ability rests on."""
+    """Number of answers on which each learner's ability is based."""
     measure(database, month, f"run of {month}")
-    return dict(stored(database, Month(month).end)["n_items"])
+    return dict(stored_abilities(database, Month(month).end)["n_items"])
 
 
 def test_ability_needs_at_least_an_answer_to_a_published_item(bank: Database) -> None:
@@ -123,7 +123,7 @@ def publish(database: Database, item: str, b: float, at: datetime) -> None:
 
 @pytest.fixture
 def answered(bank: Database) -> Database:
-    """u answered i0 in June, and `unpublished` too; both months measured."""
+    """A bank in which u answered i0 and `unpublished` in June. Both months are measured."""
     at = datetime(2026, 6, 5, tzinfo=UTC)
     add_attempts(bank, [attempt("u", "i0", at), attempt("u", "unpublished", at, correct=False)])
     for month in (MONTH, LATER):
@@ -132,10 +132,10 @@ def answered(bank: Database) -> Database:
 
 
 def test_abilities_use_the_set_in_force_at_the_end_of_the_window(answered: Database) -> None:
-    before = stored(answered)["theta"]["u"]
+    before = stored_abilities(answered)["theta"]["u"]
     publish(answered, "unpublished", 0.0, END)
     assert (learners(answered, MONTH), learners(answered, LATER)) == ({"u": 1}, {"u": 2})
-    assert stored(answered)["theta"]["u"] < before
+    assert stored_abilities(answered)["theta"]["u"] < before
 
 
 def test_run_replaces_only_the_abilities_of_its_month(answered: Database) -> None:
@@ -157,7 +157,7 @@ def test_total_errors_are_stored_only_if_the_fit_has_common_errors(
     """Compares `se_total` by items of a linked fit with the same fit in the form of release 1.0.0."""
     unknown = "SELECT count(*) FROM mirt_ability WHERE window_end = %s AND scale_id = %s AND se_total IS NULL"
     measure(months, LATER, "run")
-    everybody = len(stored(months))
+    everybody = len(stored_abilities(months))
     assert rows(months, unknown, (END, SCALE)) == [(0,)]
     between = "SELECT min(se_total / se), max(se_total / se) FROM mirt_ability WHERE window_end = %s AND scale_id = %s"
     [(least, most)] = rows(months, between, (END, SCALE))

@@ -1,7 +1,7 @@
-"""A company adopts the platform beside its own database: from the roles to the restored backup, in the pages' order.
+"""A company adopts the platform next to its own database: from the roles to the restored backup, in the pages' order.
 
-What each step does otherwise is tested where it belongs; here they follow each other in one database, typed by the
-owner that `irt db roles` makes, with exams as JSON for answers.
+Other tests cover the steps one by one. Here the steps follow each other in one database, typed by the owner that
+`irt db roles` makes, with exams in JSON as answers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SOMEBODY = "SELECT min(user_id) FROM exam.exam_results WHERE created_at < '2026-
 
 @pytest.fixture
 def adopting(company: Company) -> Company:
-    """The documents' tables, and exams, items and learners in a schema of the company's; nothing of ours."""
+    """The documents' tables, and exams, items and learners in a schema of the company, without any of our tables."""
     made = company.settings(irt_db_schema="made", irt_dagster_schema="made_too")
     schema.upgrade(Database(made))
     rooms.load_small_world(Database(made))
@@ -72,7 +72,7 @@ def stale(settings: Settings) -> set[str]:
     return {month for month in rooms.MONTHS if rooms.is_stale(Database(settings), month)}
 
 
-def done(typed: Irt, *words: object) -> str:
+def run_successfully(typed: Irt, *words: object) -> str:
     ran = typed(*words)
     assert ran.code == 0, (words, ran.out, ran.err)
     return ran.out
@@ -88,12 +88,12 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     database, typed = Database(owner), irt(owner)
     before = company.dump("irt", "dagster")
     for _ in range(2):
-        done(typed, "db", "upgrade")
+        run_successfully(typed, "db", "upgrade")
     refused = typed("pull", "theirs", "--check")
     assert (refused.code, "irt db roles --own-table" in " ".join(refused.err.split())) == (2, True), refused.err
     assert typed("pull", "exams", "--check").code == 0
     for name in ("exams", "bank", "students"):
-        done(typed, "pull", name)
+        run_successfully(typed, "pull", name)
     initialise(database, rooms.SCALE, first_month=JUNE, thresholds=rooms.LOWERED)
     steps = [rooms.calibrate(owner, month) for month in rooms.MONTHS]
     assert [(step.state, step.n_published > 0) for step in steps] == [("done", True), ("done", False)]
@@ -102,7 +102,7 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
 
     published = rows(database, PUBLISHED)
     company.run(REGRADED)
-    done(typed, "pull", "exams")
+    run_successfully(typed, "pull", "exams")
     assert JUNE in stale(owner)
     for month in rooms.MONTHS:
         assert rooms.calibrate(owner, month).n_published == 0
@@ -115,15 +115,18 @@ def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     assert stale(owner) == {*rooms.MONTHS}, "open months have a learner fewer"
 
     before = company.dump("irt", "dagster")
-    done(typed, "backup", "--out", tmp_path / "backups")
+    run_successfully(typed, "backup", "--out", tmp_path / "backups")
     [backup] = (tmp_path / "backups").glob("irt-*")
     answers, in_force = rows(database, "SELECT count(*) FROM attempt"), rows(database, PUBLISHED)
     company.run("DROP SCHEMA irt, dagster CASCADE")
     company.with_roles("irt", *OWN)
-    done(typed, "restore", backup)
-    there = Database(owner)
-    assert (rows(there, "SELECT count(*) FROM attempt"), rows(there, PUBLISHED)) == (answers, in_force)
+    run_successfully(typed, "restore", backup)
+    owner_database = Database(owner)
+    assert (rows(owner_database, "SELECT count(*) FROM attempt"), rows(owner_database, PUBLISHED)) == (
+        answers,
+        in_force,
+    )
     assert stale(owner) == {*rooms.MONTHS}
     assert company.dump("irt", "dagster") == before
-    done(typed, "pull", "exams")
-    assert rows(there, "SELECT count(*) FROM attempt") == answers, "rows of the erased learner are refused"
+    run_successfully(typed, "pull", "exams")
+    assert rows(owner_database, "SELECT count(*) FROM attempt") == answers, "rows of the erased learner are refused"

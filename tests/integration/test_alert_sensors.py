@@ -1,4 +1,4 @@
-"""What the sensors tell of runs, checks and schedules of a real Dagster instance: once each, and when it is over."""
+"""Alerts of the sensors for runs, checks and schedules of a real Dagster instance: one per problem, one at its end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class World:
-    """Two assets that break and checks that fail when they are told to, and the sensors that watch them."""
+    """Two assets that break and checks that fail on request, and the sensors that watch them."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance = settings, instance
@@ -92,10 +92,10 @@ class World:
                 raise dg.Failure("the month has no answers", allow_retries=False)
             return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="of_the_last", passed=self.gate)])
 
-        judged = sorted({gate.asset for gate in SET_GATES})
-        monthly = [dg.asset(name=name, partitions_def=MONTHS)(lambda: None) for name in judged]
+        assets = sorted({gate.asset for gate in SET_GATES})
+        monthly = [dg.asset(name=name, partitions_def=MONTHS)(lambda: None) for name in assets]
 
-        @dg.asset(partitions_def=MONTHS, deps=judged)
+        @dg.asset(partitions_def=MONTHS, deps=assets)
         def published_item_parameters() -> None:
             if self.failed_gates:
                 raise dg.Failure("June is held", metadata={HELD: "June is held"}, allow_retries=False)
@@ -105,7 +105,7 @@ class World:
             assets=[first, second, third, fourth, *monthly, published_item_parameters],
             asset_checks=[gate, item_gate, *map(self._set_gate, SET_GATES)],
             jobs=[
-                dg.define_asset_job("calibration", selection=[*judged, "published_item_parameters"]),
+                dg.define_asset_job("calibration", selection=[*assets, "published_item_parameters"]),
                 dg.define_asset_job("month", selection=["first", "second"]),
                 dg.define_asset_job("mirt_calibrate", selection=["first"]),
                 dg.define_asset_job("calibrate_night", selection=["first"]),
@@ -145,23 +145,23 @@ class World:
             resources={"database": Database(self.settings)},
         )
         with context:
-            said = self.sensors[name](context)
+            result = self.sensors[name](context)
             self.cursors[name] = context.cursor
-        assert isinstance(said, dg.SkipReason)
-        return said.skip_message or ""
+        assert isinstance(result, dg.SkipReason)
+        return result.skip_message or ""
 
     def watch(self) -> None:
-        """Both sensors, twice, as they overlap."""
+        """Tick both sensors twice, as their ticks overlap."""
         for name in ("alerts_of_runs", "alerts_of_checks") * 2:
             self.tick(name)
 
-    def told(self) -> list[tuple[Any, ...]]:
-        """The alerts after both sensors have looked."""
+    def alerts_after_sensors(self) -> list[tuple[Any, ...]]:
+        """The alerts after ticks of both sensors."""
         self.watch()
         return self.alerts()
 
     def alerts(self) -> list[tuple[Any, ...]]:
-        """Key (without the run), severity, partition, whether it is open."""
+        """Key (without the run), severity and partition of each alert, and whether the alert is open."""
         found = rows(
             Database(self.settings), "SELECT key, severity, partition, resolved_at IS NULL FROM alert ORDER BY alert_id"
         )
@@ -176,7 +176,7 @@ def world(settings: Settings) -> Iterator[World]:
 
 @pytest.fixture
 def real_world(settings: Settings) -> Iterator[World]:
-    """As `world`, with Dagster's storage in PostgreSQL as the servers have it: its runs take seconds."""
+    """A world whose Dagster instance is stored in PostgreSQL, as on the servers. Its runs take seconds."""
     with dagster_instance(settings, Database(settings)) as instance:
         yield World(settings, instance)
 
@@ -185,21 +185,27 @@ def real_world(settings: Settings) -> Iterator[World]:
 
 
 def test_successful_run_opens_no_alert(world: World) -> None:
-    assert (world.run(), world.told()) == (True, [])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [])
 
 
 def test_failed_run_is_a_single_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):
-        assert (real_world.run(), real_world.told()) == (False, [("run month 2026-06", "error", JUNE, True)])
-    ((what, kind, subjects, link),) = rows(
+        assert (real_world.run(), real_world.alerts_after_sensors()) == (
+            False,
+            [("run month 2026-06", "error", JUNE, True)],
+        )
+    ((message, kind, subjects, link),) = rows(
         Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
     )
-    assert what == "the run of month failed: the month has no answers"
+    assert message == "the run of month failed: the month has no answers"
     assert (kind, subjects) == ("steps", ["first"])
     assert link.startswith("/runs/")
     real_world.broken = False
-    assert (real_world.run(), real_world.told()) == (True, [("run month 2026-06", "error", JUNE, False)])
+    assert (real_world.run(), real_world.alerts_after_sensors()) == (
+        True,
+        [("run month 2026-06", "error", JUNE, False)],
+    )
 
 
 def test_runs_under_either_name_of_a_job_share_an_alert_with_the_former_key(world: World) -> None:
@@ -207,9 +213,9 @@ def test_runs_under_either_name_of_a_job_share_an_alert_with_the_former_key(worl
     for name in ("mirt_calibrate", "calibrate_night"):
         world.run(name)
         world.watch()
-    ((key, what),) = rows(Database(world.settings), "SELECT key, what FROM alert")
+    ((key, message),) = rows(Database(world.settings), "SELECT key, what FROM alert")
     assert key.startswith(f"run mirt_calibrate {JUNE}|")
-    assert what == "the run of calibrate_night failed: the month has no answers"
+    assert message == "the run of calibrate_night failed: the month has no answers"
     world.broken = False
     world.run("calibrate_night")
     world.watch()
@@ -222,36 +228,36 @@ def test_alert_of_a_failed_run_ends_when_other_runs_have_materialised_its_assets
     world.watch()
     world.broken = False
     world.run(assets=["first"])
-    assert world.told()[0][3]
+    assert world.alerts_after_sensors()[0][3]
     world.run("rest")
-    assert world.told() == [("run month 2026-06", "error", JUNE, False)]
+    assert world.alerts_after_sensors() == [("run month 2026-06", "error", JUNE, False)]
 
 
 def test_alert_of_a_failed_run_ends_if_its_asset_has_an_unpartitioned_check(real_world: World) -> None:
-    """The sensor looked for such a check under the run's partition, so the alert stayed open."""
+    """The sensor used to search for such a check under the run's partition, so the alert stayed open."""
     real_world.broken = True
     real_world.run("only_fourth")
     real_world.watch()
     real_world.broken = False
     real_world.run("fourth_by_hand")
-    assert real_world.told() == [("run only_fourth 2026-06", "error", JUNE, False)]
+    assert real_world.alerts_after_sensors() == [("run only_fourth 2026-06", "error", JUNE, False)]
 
 
 def test_check_without_partitions_is_a_single_alert_if_several_partitions_fail(world: World) -> None:
     world.gate = False
     world.run("only_fourth")
     world.run("only_fourth", partition="2026-07")
-    assert world.told() == [("check fourth of_the_last", "error", "", True)]
+    assert world.alerts_after_sensors() == [("check fourth of_the_last", "error", "", True)]
     world.gate = True
     world.run("only_fourth", partition="2026-07")
-    assert world.told() == [("check fourth of_the_last", "error", "", False)]
+    assert world.alerts_after_sensors() == [("check fourth of_the_last", "error", "", False)]
 
 
 def test_failed_runs_of_two_months_are_two_alerts(world: World) -> None:
     world.broken = True
     world.run()
     world.run(partition="2026-07")
-    assert [(key, partition) for key, _, partition, _ in world.told()] == [
+    assert [(key, partition) for key, _, partition, _ in world.alerts_after_sensors()] == [
         ("run month 2026-06", JUNE),
         ("run month 2026-07", "2026-07"),
     ]
@@ -262,7 +268,7 @@ def test_failure_that_was_fixed_before_the_sensor_ran_opens_no_alert(world: Worl
     world.run()
     world.broken = False
     world.run()
-    assert world.told() == []
+    assert world.alerts_after_sensors() == []
 
 
 def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None:
@@ -270,8 +276,8 @@ def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None
     run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_failed(run, "the run worker died without a word")
     world.watch()
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what == "the run of month failed: the run worker died without a word"
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message == "the run of month failed: the run worker died without a word"
 
 
 def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
@@ -279,9 +285,9 @@ def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
     world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
-    assert what.endswith("ask for it again")
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
+    assert message.endswith("ask for it again")
 
 
 def test_cancelled_run_opens_no_alert(world: World) -> None:
@@ -289,7 +295,7 @@ def test_cancelled_run_opens_no_alert(world: World) -> None:
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_canceling(run)
     world.instance.report_run_canceled(run)
-    assert world.told() == []
+    assert world.alerts_after_sensors() == []
 
 
 @pytest.mark.parametrize("last_word", ["canceled", "failed"])
@@ -302,15 +308,17 @@ def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_can
         tags={"dagster/partition": JUNE, dg.MAX_RUNTIME_SECONDS_TAG: "10"},
         status=dg.DagsterRunStatus.STARTED,
     )
-    begun = dg.RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
+    run_record = dg.RunRecord(
+        0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.instance), "run_launcher", SimpleNamespace(terminate=lambda run_id: True))
-        check_run_timeout(world.instance, begun, logging.getLogger(), 0.0)
+        check_run_timeout(world.instance, run_record, logging.getLogger(), 0.0)
     if last_word == "canceled":
         world.instance.report_run_canceled(run)
-    assert world.told() == [("run month 2026-06", "error", JUNE, True)]
-    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
-    assert what == "the run of month failed: it took longer than it may, so it was stopped"
+    assert world.alerts_after_sensors() == [("run month 2026-06", "error", JUNE, True)]
+    ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert message == "the run of month failed: it took longer than it may, so it was stopped"
 
 
 # -- checks ------------------------------------------------------------------------------------------
@@ -319,29 +327,29 @@ def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_can
 def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: World) -> None:
     """A held month is a failed run and any number of failed checks; only the checks report it, in a single alert."""
     world.failed_gates = {"linked", "anchors_agree"}
-    assert (world.run("calibration"), world.told()) == (False, [("held 2026-06", "error", JUNE, True)])
-    ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
-    assert what == "2026-06 is held: of linked; of anchors_agree"
-    way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
-    assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
+    assert (world.run("calibration"), world.alerts_after_sensors()) == (False, [("held 2026-06", "error", JUNE, True)])
+    ((message, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
+    assert message == "2026-06 is held: of linked; of anchors_agree"
+    remedy = next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    assert fix == f"{remedy} What waits for a decision: `irt release list --month 2026-06`"
     with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
     assert with_dashboard is not None
     page = "https://irt.example.org/admin/?view=month&month=2026-06"
-    assert with_dashboard.fix == f"{way_out} What waits for a decision: {page}"
+    assert with_dashboard.fix == f"{remedy} What waits for a decision: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
-    assert (world.run("calibration"), [open_ for *_, open_ in world.told()]) == (False, [True])
+    assert (world.run("calibration"), [open_ for *_, open_ in world.alerts_after_sensors()]) == (False, [True])
     world.failed_gates = set()
-    assert (world.run("calibration"), world.told()) == (True, [("held 2026-06", "error", JUNE, False)])
+    assert (world.run("calibration"), world.alerts_after_sensors()) == (True, [("held 2026-06", "error", JUNE, False)])
 
 
 def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(world: World) -> None:
     """This happens if months and invariants ran before the daemon was started."""
     world.failed_gates = {"anchors_agree"}
     assert not world.run("calibration")
-    told = ("anchors_agree", "every_month_is_green")
-    violated = [one for one in INVARIANTS if one.name in (*told, "large_drift_is_decided_on")]
+    names = ("anchors_agree", "every_month_is_green")
+    violated = [one for one in INVARIANTS if one.name in (*names, "large_drift_is_decided_on")]
     red = Violation("default", "red: anchors moved", "green", JUNE)
     call(
         Database(world.settings),
@@ -355,14 +363,17 @@ def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(wor
     held = ("held 2026-06", "error", JUNE, True)
     assert [alert for alert in world.alerts() if alert[-1]] == [another, held]
     world.failed_gates = set()
-    assert (world.run("calibration"), [alert for alert in world.told() if alert[-1]]) == (True, [another])
+    assert (world.run("calibration"), [alert for alert in world.alerts_after_sensors() if alert[-1]]) == (
+        True,
+        [another],
+    )
 
 
 def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world: World) -> None:
     """This happens if the publication runs alone and the database no longer agrees with the gates' results."""
     assert world.run("calibration")
     world.failed_gates = {"linked"}
-    assert (world.run("calibration", assets=["published_item_parameters"]), world.told()) == (
+    assert (world.run("calibration", assets=["published_item_parameters"]), world.alerts_after_sensors()) == (
         False,
         [("run calibration 2026-06", "error", JUNE, True)],
     )
@@ -370,18 +381,22 @@ def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world:
 
 def test_failed_check_is_a_single_alert_with_the_remedy(world: World) -> None:
     world.gate = False
-    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
-    ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
-    assert what == "the check gate of first failed: anchors disagree"
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
+    ((message, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
+    assert message == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
-    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
+    assert (world.run(), world.alerts_after_sensors()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
 
 
 def test_alert_of_items_held_back_is_a_warning_with_their_names(world: World) -> None:
     world.items = ["q2", "q1"]
-    assert (world.run(), world.told(), rows(Database(world.settings), "SELECT kind, subjects FROM alert")) == (
+    assert (
+        world.run(),
+        world.alerts_after_sensors(),
+        rows(Database(world.settings), "SELECT kind, subjects FROM alert"),
+    ) == (
         True,
         [("check second item_gate 2026-06", "warning", JUNE, True)],
         [("items", ["q2", "q1"])],
@@ -394,17 +409,20 @@ def test_planned_check_that_was_never_evaluated_is_an_alert_until_the_check_pass
     world.instance.report_dagster_event(
         dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "only_third"), run_id=run.run_id
     )
-    assert world.told() == [("check third maybe 2026-06", "error", JUNE, True)]
+    assert world.alerts_after_sensors() == [("check third maybe 2026-06", "error", JUNE, True)]
     world.run("only_third")
-    assert world.told() == [("check third maybe 2026-06", "error", JUNE, False)]
+    assert world.alerts_after_sensors() == [("check third maybe 2026-06", "error", JUNE, False)]
 
 
 def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: World) -> None:
     world.evaluate = False  # Dagster fails a step that yields less than it declared
-    assert (world.run("only_third"), world.told()) == (False, [("run only_third 2026-06", "error", JUNE, True)])
+    assert (world.run("only_third"), world.alerts_after_sensors()) == (
+        False,
+        [("run only_third 2026-06", "error", JUNE, True)],
+    )
     world.evaluate = True
     world.run("only_third")
-    assert [open_ for *_, open_ in world.told()] == [False]
+    assert [open_ for *_, open_ in world.alerts_after_sensors()] == [False]
 
 
 def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +469,7 @@ BEGUN = utc(2026, 1, 1)
         ("0 2 * * *", "America/New_York", utc(2026, 3, 8, 8, 1), utc(2026, 3, 7, 7), utc(2026, 3, 8, 7)),
     ],
 )
-def test_a_job_without_partitions_is_late_until_it_succeeds(
+def test_a_job_without_partitions_is_late_until_its_next_success(
     cron: str, zone: str, now: datetime, succeeded: datetime | None, due: datetime | None
 ) -> None:
     record = PlanRecord(BEGUN, succeeded=succeeded, is_on=True)
@@ -463,7 +481,7 @@ def test_a_job_without_partitions_is_late_until_it_succeeds(
     ("is_on", "switched_on", "of_schedule"),
     [(True, None, True), (True, utc(2026, 8, 2, 3), True), (True, utc(2026, 8, 2, 4), False), (False, None, False)],
 )
-def test_a_schedule_is_late_only_if_it_was_on_when_its_job_was_due(
+def test_a_schedule_is_late_only_if_on_at_the_due_time_of_its_job(
     is_on: bool, switched_on: datetime | None, of_schedule: bool
 ) -> None:
     record = PlanRecord(BEGUN, is_on=is_on, switched_on=switched_on)
@@ -483,7 +501,7 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 3)}, None),
         (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 0)}, None),  # it was there: nothing to ask
-        # the running week is made again by every tick
+        # every tick recomputes the running week
         (
             WEEKLY,
             utc(2026, 8, 5, 3, 11),
@@ -529,8 +547,8 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
     )
 
     def switch(status: InstigatorStatus) -> InstigatorState:
-        begun = (datetime.now(UTC) - timedelta(days=10)).timestamp()
-        state = InstigatorState(origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 3 * * *", begun))
+        since = (datetime.now(UTC) - timedelta(days=10)).timestamp()
+        state = InstigatorState(origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 3 * * *", since))
         known = real_world.instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
         (real_world.instance.update_instigator_state if known else real_world.instance.add_instigator_state)(state)
         return state
@@ -553,8 +571,8 @@ def test_schedule_without_ticks_is_a_single_alert_until_its_night_has_been_mater
         assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
     ((key, severity, night, is_open),) = real_world.alerts()
     assert (key, severity, is_open) == (f"schedule {NIGHTLY.name}", "error", True)
-    ((what, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
-    assert what.startswith(f"nights of {night} was due at ")
+    ((message, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
+    assert message.startswith(f"nights of {night} was due at ")
     assert "launch nightly" in fix
     real_world.instance.report_runless_asset_event(dg.AssetMaterialization("nights", partition=night))
     assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (
@@ -598,7 +616,7 @@ def test_late_backup_is_a_single_alert_until_the_next_backup(real_world: World) 
     database = Database(real_world.settings)
     in_time = "every schedule that is switched on is in time"
     backed_up = "INSERT INTO backup (address, made_at, size, seconds) VALUES (%s, now() - %s * interval '1 hour', 1, 1)"
-    assert real_world.tick("alerts_of_schedules") == in_time  # nobody ever asked for backups
+    assert real_world.tick("alerts_of_schedules") == in_time  # no backup was ever requested
     run_sql(database, backed_up, ["/backups/1", 26])
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == "late: backup"

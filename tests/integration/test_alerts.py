@@ -1,4 +1,4 @@
-"""Alerts as they arrive at real servers: what they say, once each, and what happens where a channel does not answer."""
+"""Alerts as they arrive at real servers: their texts, once each, also if a channel does not answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from resources.alerts.outbox import FIRST_WAIT_S, Alert, Due, open_alert, open_k
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, call, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.waiting_decision import FEB, JAN, accept, bank
 from tests.integration.sinks import HttpSink, SmtpSink, smtp_sink
 from tests.testbed.patience import patient
@@ -54,11 +54,11 @@ def smtp() -> Iterator[SmtpSink]:
 
 @pytest.fixture
 def everywhere(settings: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """All five channels, each reaching a server of the test's."""
+    """Settings with all five channels, each of which reaches a server of the test."""
     monkeypatch.setattr(NotifySlack, "webhook_url", f"{http.url}/slack")
     monkeypatch.setattr(NotifyDiscord, "notify_url", f"{http.url}/discord")
     monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"{http.url}/pagerduty")
-    return configured(
+    return configure(
         settings,
         env_name="production",
         irt_ui_url="https://irt.example.org/",
@@ -71,7 +71,7 @@ def everywhere(settings: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: 
     )
 
 
-def configured(settings: Settings, **values: Any) -> Settings:
+def configure(settings: Settings, **values: Any) -> Settings:
     return settings.model_copy(update=values)
 
 
@@ -98,7 +98,7 @@ def undelivered(settings: Settings) -> set[tuple[Any, ...]]:
     )
 
 
-# -- what arrives ------------------------------------------------------------------------------------
+# -- delivered messages ------------------------------------------------------------------------------
 
 
 def test_every_channel_receives_the_alert_in_its_own_format(
@@ -115,11 +115,11 @@ def test_every_channel_receives_the_alert_in_its_own_format(
     (attachment,) = slack["attachments"]
     assert (path, attachment["title"]) == (f"/slack/T1H9RESGL/B03HJ1YTU/{SLACK_TOKEN}", title)
     todo = "What to do: look at the items' fits, and withdraw them"
-    assert not unsaid(attachment["text"], f"Items: {first_ten}", todo, link)
+    assert not missing_sentences(attachment["text"], f"Items: {first_ten}", todo, link)
 
     path, discord = posted["discord"]
     assert path == f"/discord/4174216298/{DISCORD_TOKEN}"
-    assert not unsaid(discord["content"], title, f"Items: {first_ten}")
+    assert not missing_sentences(discord["content"], title, f"Items: {first_ten}")
 
     _, event = posted["pagerduty"]
     assert [event[name] for name in ("routing_key", "event_action", "dedup_key", "links")] == [
@@ -134,7 +134,7 @@ def test_every_channel_receives_the_alert_in_its_own_format(
 
     path, hook = posted["hook"]
     assert path == "/hook/very-secret-path?key=topsecret"
-    wanted = {
+    expected = {
         "title": title,
         "type": "failure",
         "id": "irt-assets-production-1",
@@ -146,7 +146,7 @@ def test_every_channel_receives_the_alert_in_its_own_format(
         "link": link,
         "subjects": list(BAD_ITEMS.subjects[:10]),
     }
-    assert {name: hook[name] for name in wanted} == wanted
+    assert {name: hook[name] for name in expected} == expected
 
     assert {to for recipients in smtp.recipients for to in recipients} == {"ops@example.org", "head@example.org"}
     mail = smtp.received[0]
@@ -168,7 +168,7 @@ def test_ids_cannot_mention_all_members_of_a_chat(everywhere: Settings, http: Ht
     deliver(Database(everywhere))
     posted = {path.split("/")[1]: str(body) for path, body in http.received}
     for chat in ("slack", "discord"):
-        assert (unsaid(posted[chat], "channel", "everyone"), "<!channel>" in posted[chat]) == ([], False)
+        assert (missing_sentences(posted[chat], "channel", "everyone"), "<!channel>" in posted[chat]) == ([], False)
         assert "@everyone" not in posted[chat]
 
 
@@ -226,7 +226,7 @@ def test_new_channel_receives_open_alerts_and_no_resolved_alerts(settings: Setti
     raise_alert(settings)
     deliver(Database(settings))
     resolve(settings, over)
-    with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
+    with_hook = configure(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
     deliver(Database(with_hook))
     assert [body["what"] for body in http.bodies()] == [BAD_ITEMS.what]
 
@@ -239,7 +239,7 @@ def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
 ) -> None:
     smtp.refuse = True
     raise_alert(everywhere)
-    begun = clock(everywhere)
+    started = clock(everywhere)
     arrived = deliver(Database(everywhere))
     assert arrived == {"slack": 1, "discord": 1, "email": 0, "pagerduty": 1, "webhook": 1}
     assert (undelivered(everywhere), deliver(Database(everywhere))["email"]) == ({("email", "opened")}, 0)
@@ -247,7 +247,7 @@ def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
         Database(everywhere), "SELECT attempts, next_attempt_at FROM alert_delivery WHERE channel = 'email'"
     )
     assert attempts == 1  # the second round came before its time
-    assert begun <= next_attempt - timedelta(seconds=FIRST_WAIT_S) <= clock(everywhere)
+    assert started <= next_attempt - timedelta(seconds=FIRST_WAIT_S) <= clock(everywhere)
     resolve(everywhere)
     smtp.refuse = False
     wait_is_over(everywhere)
@@ -262,15 +262,15 @@ def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, 
     http.status = 503
     raise_alert(everywhere)
     for wait in (60, 120, 240, 480, 960, 1920, 3600, 3600):
-        begun = clock(everywhere)
+        started = clock(everywhere)
         deliver(Database(everywhere))
         ((next_attempt,),) = rows(
             Database(everywhere), "SELECT next_attempt_at FROM alert_delivery WHERE channel = 'webhook'"
         )
-        assert begun <= next_attempt - timedelta(seconds=wait) <= clock(everywhere)
+        assert started <= next_attempt - timedelta(seconds=wait) <= clock(everywhere)
         wait_is_over(everywhere)
-    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
-    assert "503" in said
+    ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
+    assert "503" in error
 
 
 def test_hanging_channel_does_not_delay_further_channels(
@@ -280,13 +280,13 @@ def test_hanging_channel_does_not_delay_further_channels(
     raise_alert(everywhere)
     http.gate.clear()  # Slack, Discord, PagerDuty and the webhook take the message and never answer
     limit_s = patient(1.0)
-    begun = time.monotonic()
+    started = time.monotonic()
     arrived = deliver(Database(everywhere), limit_s=limit_s)
-    assert time.monotonic() - begun < patient(3.0)
+    assert time.monotonic() - started < patient(3.0)
     assert arrived["email"] == 1
     assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
-    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
-    assert said == f"no answer within {limit_s:.0f} s"
+    ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
+    assert error == f"no answer within {limit_s:.0f} s"
     http.gate.set()
     wait_is_over(everywhere)
     deliver(Database(everywhere))
@@ -295,8 +295,8 @@ def test_hanging_channel_does_not_delay_further_channels(
 
 def test_message_sent_just_before_the_timeout_counts_as_delivered(settings: Settings, http: HttpSink) -> None:
     """The channel has reported its only message, and its thread is still running."""
-    with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
-    asked, may_end = Due("a", "error", "something", "look", alert_id=1, channel="webhook"), threading.Event()
+    with_hook = configure(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
+    due, may_end = Due("a", "error", "something", "look", alert_id=1, channel="webhook"), threading.Event()
 
     class Messages(list[Due]):
         def __iter__(self) -> Iterator[Due]:
@@ -304,15 +304,13 @@ def test_message_sent_just_before_the_timeout_counts_as_delivered(settings: Sett
             may_end.wait()
 
     try:
-        assert _attempts(channels(with_hook), {"webhook": Messages([asked])}, with_hook, patient(1.0)) == [
-            (asked, None)
-        ]
+        assert _attempts(channels(with_hook), {"webhook": Messages([due])}, with_hook, patient(1.0)) == [(due, None)]
     finally:
         may_end.set()
 
 
 def test_permanently_refused_message_does_not_block_later_messages(settings: Settings, http: HttpSink) -> None:
-    with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
+    with_hook = configure(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
     raise_alert(with_hook)
     http.status = 400
     deliver(Database(with_hook))
@@ -337,7 +335,7 @@ def test_no_secret_is_ever_logged_or_stored(
     everywhere: Settings, http: HttpSink, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    everywhere = configured(everywhere, smtp_url=SecretStr(f"smtp://irt:{PASSWORD}@127.0.0.1:1"))
+    everywhere = configure(everywhere, smtp_url=SecretStr(f"smtp://irt:{PASSWORD}@127.0.0.1:1"))
     raise_alert(everywhere)
     http.status = 500
     deliver(Database(everywhere))
@@ -347,14 +345,14 @@ def test_no_secret_is_ever_logged_or_stored(
     stored = str(rows(Database(everywhere), "SELECT * FROM alert_delivery")) + str(
         rows(Database(everywhere), "SELECT * FROM alert")
     )
-    said = caplog.text + "".join(capfd.readouterr()) + stored + repr(everywhere)
-    assert "did not reach slack" in said
+    output = caplog.text + "".join(capfd.readouterr()) + stored + repr(everywhere)
+    assert "did not reach slack" in output
     for secret in (SLACK_TOKEN, DISCORD_TOKEN, PD_KEY, PASSWORD, "very-secret-path", "topsecret"):
-        assert secret not in said, secret
+        assert secret not in output, secret
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"slack_webhook_url": SecretStr("https://example.org/x")}, "SLACK_WEBHOOK_URL is not an address of a Slack"),
         ({"slack_webhook_url": SecretStr(DISCORD)}, "SLACK_WEBHOOK_URL is not an address of a Slack webhook"),
@@ -364,9 +362,11 @@ def test_no_secret_is_ever_logged_or_stored(
         ({"alert_webhook_url": SecretStr("ftp://example.org")}, "ALERT_WEBHOOK_URL must be an http://"),
     ],
 )
-def test_invalid_configuration_of_a_channel_is_explained(settings: Settings, values: dict[str, Any], said: str) -> None:
-    (problem,) = problems(configured(settings, **values))
-    assert said in problem
+def test_invalid_configuration_of_a_channel_is_explained(
+    settings: Settings, values: dict[str, Any], message: str
+) -> None:
+    (problem,) = problems(configure(settings, **values))
+    assert message in problem
 
 
 def test_valid_channels_have_no_problems(everywhere: Settings) -> None:
@@ -385,7 +385,7 @@ RED = Alert(key=f"held {FEB}", severity="error", what=f"{FEB} is held", fix="loo
 
 
 class Instance:
-    """The states that months are in; the ledger is the database's own."""
+    """A Dagster instance with given states of months, and the ledger of the database."""
 
     def __init__(self, database: Database, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.database, self.instance = database, instance
@@ -397,7 +397,7 @@ class Instance:
         self.looked_at = months
         return [MonthState(month, SCALE, self.states[month], "") for month in months]
 
-    def told(self, now: datetime | None = None) -> list[str]:
+    def announce(self, now: datetime | None = None) -> list[str]:
         return ready_months.alert_ready_months(self.database, self.instance, now or datetime.now(UTC))
 
     def published_again(self) -> None:
@@ -415,22 +415,22 @@ def alerts(database: Database) -> list[tuple[Any, ...]]:
 
 
 def test_green_month_is_announced_once_with_its_waiting_decisions(months: Instance) -> None:
-    assert ([months.told(), months.told()], alerts(months.database), months.looked_at) == (
+    assert ([months.announce(), months.announce()], alerts(months.database), months.looked_at) == (
         [[WAITS], []],
         [(WAITS, "info", False)],  # nothing that anybody must close
-        [JAN],  # only what may be news is looked at
+        [JAN],  # only months that may be news are examined
     )
     months.published_again()
-    assert months.told() == [], "it was announced when it first turned green"
+    assert months.announce() == [], "it was announced when it first turned green"
     accept(months.database)
     months.states[JAN] = State.GREEN
-    assert months.told() == [f"{JAN} is green, no decision waits"]
+    assert months.announce() == [f"{JAN} is green, no decision waits"]
 
 
 def test_announcement_links_to_the_months_page_if_a_dashboard_is_configured(months: Instance) -> None:
     address = {"irt_dashboard_url": "https://irt.example.org/admin/"}
     months.database.settings = months.database.settings.model_copy(update=address)
-    assert months.told() == [WAITS]
+    assert months.announce() == [WAITS]
     ((fix,),) = rows(months.database, "SELECT fix FROM alert")
     assert f"in https://irt.example.org/admin/?view=month&month={FEB}: what is published stays" in fix
 
@@ -438,39 +438,39 @@ def test_announcement_links_to_the_months_page_if_a_dashboard_is_configured(mont
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])
 def test_announcement_waits_until_the_month_is_green(months: Instance, state: State) -> None:
     months.states[FEB] = state
-    assert months.told() == []
+    assert months.announce() == []
     months.states[FEB] = State.GREEN
-    assert months.told() == [WAITS]
+    assert months.announce() == [WAITS]
 
 
 def test_month_that_was_red_since_its_announcement_is_announced_again(months: Instance) -> None:
-    assert (months.told(), call(months.database, open_alert, RED)) == ([WAITS], True)
+    assert (months.announce(), call(months.database, open_alert, RED)) == ([WAITS], True)
     months.states[FEB] = State.RED
-    assert months.told() == []
+    assert months.announce() == []
     call(months.database, resolve_alert, RED.key)
     months.published_again()
     months.states[FEB] = State.GREEN
-    assert [months.told(), months.told()] == [[WAITS], []]
+    assert [months.announce(), months.announce()] == [[WAITS], []]
 
 
 def test_month_is_announced_again_after_a_failed_calibration_but_not_a_failed_report(months: Instance) -> None:
-    assert months.told() == [WAITS]
-    for job, told in (("drift_report", []), ("monthly_calibration", [WAITS])):
+    assert months.announce() == [WAITS]
+    for job, announced in (("drift_report", []), ("monthly_calibration", [WAITS])):
         failed = Alert(f"run {job} {FEB}|abc", "error", "the run failed", "look", partition=FEB)
         with months.database.connect() as connection:
             open_alert(connection, failed)
             resolve_alert(connection, failed.key)
-        assert months.told() == told
+        assert months.announce() == announced
 
 
 def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
-    assert months.told(datetime.now(UTC) + timedelta(days=2)) == []
+    assert months.announce(datetime.now(UTC) + timedelta(days=2)) == []
 
 
 def test_sensor_tick_contains_the_announcements(months: Instance) -> None:
     with dg.build_sensor_context(instance=months.instance, resources={"database": months.database}) as context:
-        said = ready_months.ready_months(context)
-    assert said.skip_message == WAITS
+        result = ready_months.ready_months(context)
+    assert result.skip_message == WAITS
 
 
 # -- channels ----------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def test_sensor_tick_contains_the_announcements(months: Instance) -> None:
 def test_announcement_is_sent_to_a_webhook_once_and_leaves_no_open_alert(
     months: Instance, settings: Settings, http: HttpSink
 ) -> None:
-    months.told()
+    months.announce()
     database = Database(settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")}))
     assert deliver(database) == {"webhook": 1}
     ((_, news),) = http.received
@@ -490,7 +490,7 @@ def test_announcement_is_sent_to_a_webhook_once_and_leaves_no_open_alert(
 
 
 def test_pagerduty_receives_no_announcements_of_ready_months(months: Instance) -> None:
-    months.told()
+    months.announce()
     with months.database.connect() as connection:
         open_alert(connection, RED)
         queue(connection, ["slack", "pagerduty"])

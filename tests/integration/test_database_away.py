@@ -1,4 +1,4 @@
-"""A database that can only be read, as after a failover, and one that goes away for a while."""
+"""A database that can only be read, as after a failover, and a database with an outage."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_reading_commands_work_on_a_read_only_database_and_writing_commands_are_
         doctor = typed("doctor")
     assert after == before
     for words, done in refused.items():
-        said = "error: the database can be read and not changed at the moment" in done.err
-        assert (done.code, said, "Traceback" in done.err + done.out) == (2, True, False), (words, done.err)
+        explained = "error: the database can be read and not changed at the moment" in done.err
+        assert (done.code, explained, "Traceback" in done.err + done.out) == (2, True, False), (words, done.err)
     assert (doctor.code, "it can be read and not changed" in doctor.out + doctor.err) == (1, True)
 
 
 @pytest.fixture
 def lost_run(made_month: Settings) -> Database:
-    """A database with a run that is under way and whose worker is gone."""
+    """A database with a run in progress whose worker has died."""
     database = Database(made_month)
     rooms.run_sql(
         database, "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
@@ -91,7 +91,7 @@ def test_status_shows_the_months_if_a_full_disk_prevents_failing_a_lost_run(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster's own retries and those of steps without their pauses."""
+    """Shorten the pauses of Dagster's own retries and of retried steps."""
     monkeypatch.setattr(dagster_postgres.utils, "calculate_delay", lambda **_options: 0.01)
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.1)
 
@@ -131,8 +131,8 @@ def test_calibration_fails_without_traceback_if_its_database_does_not_return(
     done = typed("calibrate", "--month", MONTH)
     ended.set()
     thread.join()
-    said = "error: the database does not answer" in done.err
-    assert (done.code, said, "Traceback" in done.err + done.out) == (2, True, False), done.err + done.out
+    explained = "error: the database does not answer" in done.err
+    assert (done.code, explained, "Traceback" in done.err + done.out) == (2, True, False), done.err + done.out
 
 
 CUTS_OFF = """
@@ -179,9 +179,11 @@ def test_connections_to_a_vanished_host_time_out_within_seconds(database: Databa
     assert lock._connection is not None
     with database.connect() as ours, ledger.connect() as thetas:
         for connection, most_s in ((ours, 25), (lock._connection, 25), (thetas, 5)):
-            said = {name: int(value) for name, value in connection.info.get_parameters().items() if value.isdigit()}
-            assert 0 < said["connect_timeout"] <= 10
-            assert 0 < said["tcp_user_timeout"] <= 1000 * most_s
-            assert 0 < said["keepalives_idle"] + said["keepalives_interval"] <= most_s
+            parameters = {
+                name: int(value) for name, value in connection.info.get_parameters().items() if value.isdigit()
+            }
+            assert 0 < parameters["connect_timeout"] <= 10
+            assert 0 < parameters["tcp_user_timeout"] <= 1000 * most_s
+            assert 0 < parameters["keepalives_idle"] + parameters["keepalives_interval"] <= most_s
     ledger.stop()
     lock.release()

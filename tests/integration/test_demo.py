@@ -1,6 +1,6 @@
-"""`irt demo` as a newcomer runs it: a process of its own, an empty home, the embedded server.
+"""`irt demo` as a newcomer runs it: a separate process, an empty home, the embedded server.
 
-In CI a bare machine runs the whole demo (tests/bare); here the long tier looks at everything that it leaves.
+In CI a bare machine runs the whole demo (tests/bare); here the long tier checks all results.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_items, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.patience import patient
 
 DEMO_S = 900
-"""Several times what it takes on an idle machine."""
+"""Several times its duration on an idle machine."""
 pytestmark = [pytest.mark.timeout(patient(DEMO_S + 60)), pytest.mark.xdist_group("demo")]
 
 
@@ -164,7 +164,7 @@ def test_demo_with_a_real_log_uses_the_log_as_origin(shared: Path, tmp_path: Pat
     """The cloze log has 146 first answers per item and two groups of learners without common items."""
     done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz", "--model", "rasch")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not unsaid(
+    assert not missing_sentences(
         done.stdout,
         "58,316 answers imported",
         "irt calibrate --month MONTH --scale default-1 --set min_responses=125",

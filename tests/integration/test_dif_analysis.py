@@ -1,5 +1,4 @@
-"""DIF of a month: the planted item is found between its groups and nowhere else, and attributes as bad as people keep
-them stop nothing."""
+"""DIF of a month: the planted item is detected between its groups only, and bad attributes cause no error."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ from tests.integration.graph import Graph, checks
 
 MONTH = MONTHS[0]
 LEARNERS = 1500
-"""Of each language 750, two thirds of whom meet an item: fewer than 500 answers by a group."""
+"""Number of learners: 750 of each language, two thirds of whom meet an item, so fewer than 500 answers by a group."""
 MARKUP = "<b>a|b</b>"
 BAD = {
     "markup": f"""CASE WHEN mod(n, 2) = 0 THEN '"{MARKUP}"' ELSE '"c\\n  d"' END""",
@@ -55,9 +54,9 @@ BAD = {
 Made = tuple[Truth, list[Row]]
 
 
-def analysed(settings: Settings) -> Made:
-    """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
-    scale asks about if nobody says otherwise."""
+def analyse_month(settings: Settings) -> Made:
+    """One month of a world with an item that is harder for one language, calibrated. Returns the truth and the
+    rows of a scale's default attributes."""
     database, store = Database(settings), folder_store(settings)
     truth = load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
     initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
@@ -66,24 +65,24 @@ def analysed(settings: Settings) -> Made:
 
 
 @pytest.fixture(scope="module")
-def made(postgres: EmbeddedPostgres, migrated_template: str) -> Made:
-    return made_once(postgres, "template_dif", migrated_template, analysed, **OF_MONTHS)
+def analysed_template(postgres: EmbeddedPostgres, migrated_template: str) -> Made:
+    return made_once(postgres, "template_dif", migrated_template, analyse_month, **OF_MONTHS)
 
 
 @pytest.fixture(scope="module")
 def planted(
-    postgres: EmbeddedPostgres, made: Made, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, analysed_template: Made, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth]]:
     with template_copy(postgres, "template_dif", tmp_path_factory.mktemp("dif"), **OF_MONTHS) as settings:
-        yield settings, made[0]
+        yield settings, analysed_template[0]
 
 
 @pytest.fixture
-def found(made: Made) -> list[Row]:
-    return made[1]
+def found(analysed_template: Made) -> list[Row]:
+    return analysed_template[1]
 
 
-def whole(rows_: list[Row], attribute: str) -> dict[str, object]:
+def whole_details(rows_: list[Row], attribute: str) -> dict[str, object]:
     (row,) = [r for r in rows_ if r["attribute"] == attribute and r["item_id"] == ""]
     return row["details"]
 
@@ -121,17 +120,17 @@ def test_every_item_has_a_row_for_every_group_with_the_reason_if_untested(
     (lang,) = [counts for (attribute, _), counts in by_group.items() if attribute == "lang"]
     assert lang == [n_items, n_items, 0]
     for attribute in ("lang", "country", "tier"):
-        details = whole(found, attribute)
+        details = whole_details(found, attribute)
         for group in details["groups"]:
             if (attribute, group["name"]) in by_group:
                 assert by_group[attribute, group["name"]][0] == n_items
         tested = sum(by_group[key][1] for key in by_group if key[0] == attribute)
         assert details["items"]["tested"] == tested
-    small = [g for g in whole(found, "tier")["groups"] if g["n_learners"] < 200]
+    small = [g for g in whole_details(found, "tier")["groups"] if g["n_learners"] < 200]
     assert small, "a tenth has the third tier"
     assert by_group["tier", small[0]["name"]] == [n_items, 0, n_items]
-    (why,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
-    assert why == f"{small[0]['n_learners']} learners, 200 are needed"
+    (reason,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
+    assert reason == f"{small[0]['n_learners']} learners, 200 are needed"
 
 
 def test_items_with_few_answers_are_marked_as_low_power(found: list[Row]) -> None:
@@ -188,7 +187,7 @@ def test_dif_check_warns_of_the_item_and_does_not_block(
 
 
 def analysed_as_bad(settings: Settings) -> list[Row]:
-    """The rows of attributes as bad as people keep them, and of one that nobody has."""
+    """The rows of attributes of bad quality, and of an attribute without values."""
     database = Database(settings)
     for name, value in BAD.items():
         run_sql(
@@ -203,12 +202,12 @@ def analysed_as_bad(settings: Settings) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
+def bad(postgres: EmbeddedPostgres, analysed_template: Made) -> list[Row]:
     return made_once(postgres, "template_dif_bad", "template_dif", analysed_as_bad, **OF_MONTHS)
 
 
 def test_markup_in_a_groups_name_is_stored_unchanged_and_shown_as_text(bad: list[Row]) -> None:
-    assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
+    assert {g["name"] for g in whole_details(bad, "markup")["groups"]} == {MARKUP, "c d"}
     typed = [*map(DifRow.from_row, bad)]
     shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
     assert "<b>" not in shown
@@ -218,7 +217,7 @@ def test_markup_in_a_groups_name_is_stored_unchanged_and_shown_as_text(bad: list
 def test_attribute_with_a_value_per_learner_is_limited_to_20_groups(
     planted: tuple[Settings, Truth], bad: list[Row]
 ) -> None:
-    details = whole(bad, "own")
+    details = whole_details(bad, "own")
     assert len(details["groups"]) == 20
     assert details["smaller_groups"]["groups"] == details["smaller_groups"]["learners"] > 1000
     assert len([r for r in bad if r["attribute"] == "own"]) == 1 + 19 * len(planted[1].bank.item_ids)
@@ -229,16 +228,16 @@ def test_stored_rows_of_bad_attributes_equal_the_returned_rows(
 ) -> None:
     with template_copy(postgres, "template_dif_bad", tmp_path, **OF_MONTHS) as settings:
         stored = rows(Database(settings), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
-    wanted = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
-    assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
+    expected = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
+    assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == expected
 
 
 def test_month_without_a_linked_fit_states_the_reason_for_each_attribute(world: Settings) -> None:
     database = Database(world)
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
-    why = f"{MONTH} has no converged fit that was linked to the anchors"
-    assert stored == [(attribute, "", why) for attribute in ("country", "lang", "tier")]
+    reason = f"{MONTH} has no converged fit that was linked to the anchors"
+    assert stored == [(attribute, "", reason) for attribute in ("country", "lang", "tier")]
     assert dif_said([*map(DifRow.from_row, found)]).count("not tested") == 3
 
 
@@ -254,7 +253,7 @@ def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
 
 
 def planted_faults(truth: Truth) -> dict[str, str]:
-    """Kind by item."""
+    """Item → kind of change."""
     return {item: fault.kind.replace("_", " ") for fault in truth.bank.faults for item in fault.item_ids}
 
 
@@ -274,9 +273,9 @@ def test_planted_changes_are_flagged_with_their_kind(
             (MONTHS[1],),
         )
     )
-    wanted = planted_faults(truth)
-    assert {item: flagged.get(item) for item in wanted} == wanted
-    assert len(set(flagged) - set(wanted)) <= 1, "at q < 0.05 a false one happens"
+    expected = planted_faults(truth)
+    assert {item: flagged.get(item) for item in expected} == expected
+    assert len(set(flagged) - set(expected)) <= 1, "at q < 0.05 a false one happens"
 
 
 def test_drift_check_and_its_alert_name_the_drifted_items(
@@ -294,7 +293,7 @@ def test_drift_check_and_its_alert_name_the_drifted_items(
 def test_first_month_compares_only_the_anchors(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
-    """Everything else is first published at its end."""
+    """All other items are first published at its end."""
     settings, truth, _ = faulty
     compared = {
         item for (item,) in rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[:1])
@@ -322,13 +321,13 @@ def test_repeated_drift_comparison_changes_no_rows_or_alerts(
 def test_unlinked_month_states_the_reason_and_stores_no_drift(world: Settings) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM item_drift")
-    (judged,) = drift_of_month(database, folder_store(world), MONTHS[0])
-    assert "no converged fit" in judged.why
+    (drift,) = drift_of_month(database, folder_store(world), MONTHS[0])
+    assert "no converged fit" in drift.why
     assert rows(database, "SELECT count(*) FROM item_drift") == [(0,)]
 
 
 def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month() -> None:
-    judged = [
+    drifts = [
         ("a", "2026-01", "medium", {}),
         ("a", "2026-03", "high", {"change": {"kind": "leak"}}),
         ("a", "2026-04", "none", {}),
@@ -338,7 +337,7 @@ def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month
         ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # few answers as expected end no alert
         ("c", "2026-03", "medium", {"proportion_correct": {"n": 60}}),
     ]
-    found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(judged)]
+    found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(drifts)]
     assert found == [
         ("a", "2026-01", "2026-04", "high", "leak"),
         ("a", "2026-05", None, "medium", "drift"),
@@ -363,7 +362,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
                       WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < '2026-06-15')"""
     run_sql(database, model_before, ('"rasch"',))
     try:
-        (judged,) = drift_of_month(database, store, MONTHS[1])
+        (drift,) = drift_of_month(database, store, MONTHS[1])
         assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"
         with database.connect() as connection:
             information = judge_information(connection, store, MONTHS[1], read_scales(connection)[SCALE])
@@ -380,7 +379,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
             run_sql(database, "UPDATE question SET meta = %s::jsonb WHERE item_id = %s", (meta, item))
         run_sql(database, model_before, ('"2pl"',))
         drift_of_month(database, store, MONTHS[1])
-    across = judged.drift.across_models
+    across = drift.drift.across_models
     assert sorted(item for item, models in across.items() if models == ("3pl", "2pl")) == named
     assert ("rasch", "2pl") in across.values(), "first published by the first month"
     (delta_a, delta_b, delta_c, p), details = stored[named[0]]
@@ -390,7 +389,7 @@ def test_items_published_under_a_different_model_are_compared_by_their_curves_an
     assert 0 <= p <= 1
     assert "trend" not in details
     assert set(across).isdisjoint(information.found.loss.items.item_ids)
-    own = next(item for item in judged.drift.item_ids if item not in across)
+    own = next(item for item in drift.drift.item_ids if item not in across)
     assert "across_models" not in stored[own][1]
     assert stored[own][0][1] is not None
 
@@ -420,7 +419,7 @@ def test_covariance_of_a_published_c_is_read_from_its_fit(
         )
         of_window = frozen_anchors(connection, scale)
         connection.rollback()
-    by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
+    by_month = np.array([fitted is not None and fitted.mean is not None for fitted in in_force.fitted])
     assert set(by_month) == {True, False}
     assert (in_force.further_cov[by_month, 0] == known).all()
     assert not in_force.further_cov[~by_month].any()

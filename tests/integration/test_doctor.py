@@ -1,4 +1,4 @@
-"""The doctor names what is wrong and the way out, changes nothing, and keeps secrets."""
+"""The doctor names each problem and its remedy, changes nothing, and keeps secrets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from tests.helpers.rooms import run_sql
 
 @pytest.fixture
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The only folder of programs that the doctor finds, without R if nothing is put into it: starting R takes
-    seconds."""
+    """The only folder in which the doctor finds programs. It is empty at first: R is absent, as it starts slowly."""
     return tmp_path_factory.mktemp("programs")
 
 
@@ -41,7 +40,7 @@ def rpy2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(metadata.parents[1])
 
 
-def found(settings: Settings, subject: str) -> doctor.Finding:
+def find(settings: Settings, subject: str) -> doctor.Finding:
     (finding,) = (
         finding
         for finding in doctor.diagnose(settings, diagnosis.engine_findings(settings))
@@ -50,9 +49,9 @@ def found(settings: Settings, subject: str) -> doctor.Finding:
     return finding
 
 
-def told(settings: Settings, subject: str, state: str) -> str:
-    """The detail and the way out of a finding of this state."""
-    finding = found(settings, subject)
+def explanation(settings: Settings, subject: str, state: str) -> str:
+    """Detail and remedy of the finding on a subject, which must have this state."""
+    finding = find(settings, subject)
     assert finding.state == state
     return f"{finding.detail}; {finding.fix}"
 
@@ -72,8 +71,8 @@ def test_fresh_machine_has_no_errors_and_is_unchanged(tmp_path: Path) -> None:
 
 def test_a_migrated_database_is_ok(settings: Settings) -> None:
     assert (
-        told(settings, "database", "ok").startswith("external PostgreSQL 16."),
-        found(settings, "schema").state,
+        explanation(settings, "database", "ok").startswith("external PostgreSQL 16."),
+        find(settings, "schema").state,
         [finding for finding in doctor.diagnose(settings) if finding.subject == "clock"],
     ) == (True, "ok", [])
 
@@ -84,7 +83,7 @@ def test_clock_that_differs_from_the_databases_is_an_error(
 ) -> None:
     true_time = time.time
     monkeypatch.setattr(doctor.time, "time", lambda: true_time() + wrong_by_s)
-    assert words in told(settings, "clock", "error")
+    assert words in explanation(settings, "clock", "error")
 
 
 def test_no_finding_shows_a_password(settings: Settings) -> None:
@@ -96,7 +95,7 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "subject", "state", "said"),
+    ("change", "subject", "state", "message"),
     [
         (
             lambda url: url.replace("postgresql://irt:", "postgresql://irt:x"),
@@ -110,15 +109,15 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
     ids=["a wrong password", "another kind of database", "no schema"],
 )
 def test_unusable_database_is_reported_with_the_remedy(
-    settings: Settings, change: Callable[[str], str], subject: str, state: str, said: str
+    settings: Settings, change: Callable[[str], str], subject: str, state: str, message: str
 ) -> None:
     url = SecretStr(change(settings.database_url.get_secret_value()))
-    assert re.search(said, told(settings.model_copy(update={"database_url": url}), subject, state), re.DOTALL)
+    assert re.search(message, explanation(settings.model_copy(update={"database_url": url}), subject, state), re.DOTALL)
 
 
 def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
     run_sql(database, "ALTER TABLE learner DROP COLUMN target_theta")
-    assert "column learner.target_theta is missing" in told(settings, "schema", "warn")
+    assert "column learner.target_theta is missing" in explanation(settings, "schema", "warn")
 
 
 def test_embedded_server_is_inspected_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,10 +127,10 @@ def test_embedded_server_is_inspected_and_not_started(tmp_path: Path, monkeypatc
         with monkeypatch.context() as patched:
             patched.setenv("PATH", os.defpath)  # a server of root is started by a program of the system
             server.start()
-        assert found(settings, "database").detail.startswith("embedded PostgreSQL 16.")
+        assert find(settings, "database").detail.startswith("embedded PostgreSQL 16.")
     finally:
         server.stop()
-    assert "stopped" in told(settings, "database", "absent")
+    assert "stopped" in explanation(settings, "database", "absent")
     assert server.status().state == "stopped"
 
 
@@ -139,22 +138,22 @@ def test_unwritable_object_store_is_an_error(tmp_path: Path) -> None:
     settings = at_home(tmp_path)
     store = FolderStore(tmp_path / "objects")
     store.put("kept", b"x")
-    assert found(settings, "object store").state == "ok"
+    assert find(settings, "object store").state == "ok"
     assert [path.name for path in store.root.iterdir()] == ["kept"]
     store.delete("kept")
     store.root.rmdir()
     store.root.write_text("a file")
-    assert "IRT_HOME" in told(settings, "object store", "error")
+    assert "IRT_HOME" in explanation(settings, "object store", "error")
 
 
 def test_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "irt").write_text("")
-    finding = found(at_home(tmp_path / "irt"), "IRT_HOME")
+    finding = find(at_home(tmp_path / "irt"), "IRT_HOME")
     assert (finding.state, finding.fix) == ("error", "Set IRT_HOME to a folder you may write to.")
 
 
 def test_low_disk_space_is_reported(tmp_path: Path) -> None:
-    assert found(at_home(tmp_path), "disk space").detail.endswith(f" GiB free at {tmp_path}")
+    assert find(at_home(tmp_path), "disk space").detail.endswith(f" GiB free at {tmp_path}")
     told_of = [doctor._disk_space(tmp_path, free) for free in (2**29, 2 * 2**30, 6 * 2**30)]
     assert [(finding.state, bool(finding.fix)) for finding in told_of] == [
         ("error", True),
@@ -164,7 +163,7 @@ def test_low_disk_space_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "state", "said"),
+    ("name", "value", "state", "message"),
     [
         ("IRT_TREADS", "2", "warn", "; Did you mean IRT_THREADS?"),
         ("IRT_ENV_FILE", "/nowhere/none.env", "error", "none.env"),
@@ -172,15 +171,15 @@ def test_low_disk_space_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_environment_variables_without_the_intended_effect_are_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert said.replace("/dagster", f"{tmp_path}/dagster") in told(at_home(tmp_path), name, state)
+    assert message.replace("/dagster", f"{tmp_path}/dagster") in explanation(at_home(tmp_path), name, state)
 
 
 def test_a_misspelt_setting_of_a_file_is_named_with_the_right_spelling(tmp_path: Path) -> None:
     (tmp_path / "irt.env").write_text("DATABSE_URL=x\n")
-    assert found(at_home(tmp_path), "DATABSE_URL").fix == "Did you mean DATABASE_URL?"
+    assert find(at_home(tmp_path), "DATABSE_URL").fix == "Did you mean DATABASE_URL?"
 
 
 def test_missing_package_is_an_error() -> None:
@@ -203,24 +202,24 @@ def add_rscript(programs: Path, does: str) -> None:
 def test_r_and_its_packages_are_reported_with_the_install_command(tmp_path: Path, programs: Path) -> None:
     add_rscript(programs, WITH_MIRT_ALONE)
     settings = at_home(tmp_path)
-    assert (found(settings, "R"), found(settings, "R package mirt").detail) == (
+    assert (find(settings, "R"), find(settings, "R package mirt").detail) == (
         doctor.Finding("R", "ok", "4.5.0"),
         "1.45",
     )
     for package in ("brms", "rstan"):
-        finding = found(settings, f"R package {package}")
+        finding = find(settings, f"R package {package}")
         assert (finding.state, finding.fix) == ("absent", f"apt install r-cran-{package}")
     assert (
-        "needs the R package brms: apt install r-cran-brms" in found(settings, "engine brms").detail,
-        found(settings, "Debian packages").fix,
+        "needs the R package brms: apt install r-cran-brms" in find(settings, "engine brms").detail,
+        find(settings, "Debian packages").fix,
     ) == (True, "apt install r-cran-brms r-cran-rstan")
 
 
 def test_engine_is_absent_if_r_is_missing_or_does_not_respond(tmp_path: Path, programs: Path) -> None:
     for _ in range(2):
         for engine in ("mirt", "brms"):
-            said = told(at_home(tmp_path), f"engine {engine}", "absent")
-            assert "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in said
+            message = explanation(at_home(tmp_path), f"engine {engine}", "absent")
+            assert "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in message
         add_rscript(programs, "exit 1")
 
 
@@ -228,11 +227,11 @@ def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, mo
     add_rscript(programs, WITH_ALL_PACKAGES)
     monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
     for engine in ("mirt", "brms"):
-        assert "make venv" in found(at_home(tmp_path), f"engine {engine}").detail
+        assert "make venv" in find(at_home(tmp_path), f"engine {engine}").detail
 
 
 @pytest.mark.parametrize(
-    ("enabled", "there", "state", "said"),
+    ("enabled", "installed", "state", "message"),
     [
         ("", True, "ok", "installed, not enabled; To fit each month with it too, besides em: IRT_ENGINES=mirt."),
         ("pymc", True, "ok", "not enabled; To fit each month with it too, besides em: IRT_ENGINES=pymc,mirt."),
@@ -244,20 +243,20 @@ def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, mo
 )
 @pytest.mark.usefixtures("rpy2")
 def test_an_engine_without_an_asset_is_explained(
-    tmp_path: Path, programs: Path, enabled: str, there: bool, state: str, said: str
+    tmp_path: Path, programs: Path, enabled: str, installed: bool, state: str, message: str
 ) -> None:
-    if there:
+    if installed:
         add_rscript(programs, WITH_MIRT_ALONE)
-    assert said in told(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
+    assert message in explanation(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
 
 
 def test_alert_channels_are_named_and_an_invalid_channel_is_an_error(tmp_path: Path) -> None:
     home = tmp_path / "irt"
     assert (
-        found(at_home(home), "alerts").state,
-        found(at_home(home, alert_email="ops@example.org"), "alerts").detail,
+        find(at_home(home), "alerts").state,
+        find(at_home(home, alert_email="ops@example.org"), "alerts").detail,
     ) == ("absent", "they go to email")
-    wrong = found(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
+    wrong = find(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
     assert (wrong.state, "secret-path" in str(wrong)) == ("error", False)
 
 
@@ -265,7 +264,7 @@ def test_alert_channels_are_named_and_an_invalid_channel_is_an_error(tmp_path: P
 def test_the_password_in_a_service_s_address_is_not_shown(tmp_path: Path, token: str | None) -> None:
     url = "http://irt:hunter2@127.0.0.1:9"
     settings = at_home(tmp_path / "irt", r_irt_base_url=url, r_irt_internal_token=token, irt_engines="mirt")
-    finding = found(settings, "R IRT service")
+    finding = find(settings, "R IRT service")
     assert "http://irt:***@127.0.0.1:9" in finding.detail
     assert not [
         finding

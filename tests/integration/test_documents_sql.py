@@ -1,7 +1,7 @@
-"""The verification SQL of the requirement documents, word for word, on a database that lives today.
+"""The verification SQL of the requirement documents, word for word, on a database with data until today.
 
-The statements are read from the documents; what every column may hold is said here, so that a statement with a column
-that nobody thought of fails.
+The statements are read from the documents. The allowed values of every column are listed here, so that a statement
+with an unknown column fails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def text(value: Any) -> bool:
 
 
 def number(low: float, high: float) -> Callable[[Any], bool]:
-    """Of what `->>` gives too: a number as text."""
+    """Check that a value is a number in this range, or such a number as text, as `->>` returns it."""
     return lambda value: value is not None and low <= float(value) <= high
 
 
@@ -59,13 +59,13 @@ def constants(value: Any) -> bool:
 
 
 def result(now: datetime) -> Callable[[Any], bool]:
-    """A count as text, or when the last calibration was."""
+    """Check of a count as text, or of the time of the last calibration."""
     return lambda value: int(value) > 0 if value.isdigit() else now - timedelta(hours=1) < datetime.fromisoformat(value)
 
 
 def columns(now: datetime) -> dict[str, Callable[[Any], bool]]:
     return {
-        "?column?": lambda value: value == 1 or constants(value),  # SELECT 1, and what has no name of its own
+        "?column?": lambda value: value == 1 or constants(value),  # SELECT 1, and expressions without a name
         "user_id": text,
         "item_id": text,
         "topic_id": text,
@@ -90,7 +90,7 @@ def columns(now: datetime) -> dict[str, Callable[[Any], bool]]:
 
 
 def statements(shared: Path) -> list[str]:
-    """Every statement of every document, as it stands there."""
+    """All statements of the documents, unchanged."""
     found = []
     for document in sorted((shared / "requirements").glob("*.md")):
         content = document.read_text("utf-8")
@@ -105,7 +105,7 @@ def lived(settings: Settings) -> tuple[Database, datetime]:
 
 
 def live(settings: Settings) -> tuple[Database, datetime]:
-    """Two months that are over and the running one, what the platform makes of them until now, and when that is."""
+    """Two complete months and the running month, with the platform's results until now, and the present time."""
     now = not_before_midnight(120.0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     before = last_complete_month(now)
@@ -133,12 +133,12 @@ def live(settings: Settings) -> tuple[Database, datetime]:
 
 def test_every_statement_of_the_documents_is_extracted(shared: Path) -> None:
     """The expected number is from a second count: lines at which a statement begins."""
-    begun = 0
+    n_beginnings = 0
     for document in (shared / "requirements").glob("*.md"):
         for line in document.read_text("utf-8").splitlines():
-            begun += line.startswith(("SELECT", "WITH ")) or 'c "SELECT' in line
+            n_beginnings += line.startswith(("SELECT", "WITH ")) or 'c "SELECT' in line
     unions = sum(statement.count("UNION ALL") for statement in statements(shared))
-    assert len(statements(shared)) == begun - unions > 10
+    assert len(statements(shared)) == n_beginnings - unions > 10
 
 
 def test_the_documents_sql_runs_unchanged_and_gives_sensible_rows(

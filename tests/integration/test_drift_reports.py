@@ -1,4 +1,4 @@
-"""Drift reports of a small world: gathered from its tables, written by the command, kept by the asset."""
+"""Drift reports of a small world: read from its tables, written by the command, stored by the asset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from irt_psychometrics.core.curves import probability
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph, metadata
 
@@ -103,13 +103,13 @@ def test_report_command_refuses_unknown_months_and_scales_and_names_the_existing
     faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
-    for words, said in (
+    for words, message in (
         (["--month", "2031-01"], f"there are: {', '.join(MONTHS)}"),
         (["--month", MONTHS[0], "--scale", "nonsense"], f"there are: {SCALE}"),
         (["--month", MONTHS[0], "--last", "2"], "give one of them"),
     ):
         refused = irt(settings)("report", "drift", *words)
-        assert (refused.code, said in " ".join(refused.err.split())) == (2, True), refused.err
+        assert (refused.code, message in " ".join(refused.err.split())) == (2, True), refused.err
     (tmp_path / "file").write_text("", "utf-8")
     refused = irt(settings)("report", "drift", "--month", MONTHS[0], "--out", tmp_path / "file")
     assert (refused.code, "REPORT_OUTPUT_DIR" in refused.err) == (2, True), refused.err
@@ -131,13 +131,13 @@ def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_ro
         key = graph.store.key(url) or ""
         assert re.fullmatch(rf"reports/drift/{MONTHS[1]}/{SCALE}_\d{{8}}_\d{{6}}\.{extension}", key)
         assert sha256(graph.store.get(key)).hexdigest() == digest
-    said = metadata(result, "drift_report")
-    assert said["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
-    assert said["decide in"] == "the dashboard, or `irt release`"
+    reported = metadata(result, "drift_report")
+    assert reported["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
+    assert reported["decide in"] == "the dashboard, or `irt release`"
     ids = [
         artifact_id for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_file ORDER BY format")
     ]
-    links = [said["open the report"], said["download as PDF"]]
+    links = [reported["open the report"], reported["download as PDF"]]
     assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
 
 
@@ -151,8 +151,8 @@ def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
-    asked = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
-    assert (asked.code, unsaid(asked.out + asked.err, "no PDF: ", "pip install typst")) == (1, [])
+    command = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
+    assert (command.code, missing_sentences(command.out + command.err, "no PDF: ", "pip install typst")) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 

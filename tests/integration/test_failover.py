@@ -1,4 +1,4 @@
-"""A real failover: what reads goes on at a standby, and what works with both addresses goes on at the new primary."""
+"""A real failover: readers continue at a standby, and clients with both addresses continue at the new primary."""
 
 from __future__ import annotations
 

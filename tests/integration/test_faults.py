@@ -1,7 +1,7 @@
-"""The real graph while things are killed: a month holds its old rows or its new ones, never a part of them.
+"""The real graph while processes are killed: a month has all its old rows or all its new rows.
 
 A gate makes the moment certain: a trigger on the table that a step writes waits for an advisory lock
-that the test holds, so the step stands in the middle of its writing transaction.
+that the test holds, so the step stops in the middle of its writing transaction.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WRITES = {
 }
 """The last table that each step of the monthly job writes."""
 ONE = "published_item_parameters"
-"""What changes the ledger; the others in the long tier."""
+"""The table that changes the ledger. Tests of the other tables are in the long tier."""
 TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0
@@ -49,7 +49,7 @@ AWAY_S = 12.0
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
-"""Months that are over stay so, whenever the tests run."""
+"""Complete months, which do not depend on the time of the test."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def contents(stack: Harness) -> dict[str, str]:
 
 @contextmanager
 def closed_gate(stack: Harness) -> Iterator[None]:
-    """Steps that write wait until the end of the block, or until the database is gone."""
+    """Steps that write wait until the end of the block, or until the database stops."""
     with psycopg.connect(stack.database.url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (GATE,))
         yield
@@ -113,7 +113,7 @@ def someone_waits_at_the_gate(stack: Harness) -> bool:
 
 
 def as_by_earlier_code(stack: Harness) -> None:
-    """What is stored says so; else the same outcome of a month would not be written again."""
+    """Mark all stored results as written by earlier code; an unchanged outcome would not be written again."""
     with stack.database.connect() as connection:
         connection.execute("UPDATE fit_staging SET code_version = 'earlier'")
         connection.execute(
@@ -123,7 +123,7 @@ def as_by_earlier_code(stack: Harness) -> None:
 
 
 def stopped_while_writing(stack: Harness, step: str) -> str:
-    """A run of one step of a month that stands in the middle of its write; its id."""
+    """Start a run of one step of a month and stop it in the middle of its write. Returns the run's id."""
     run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [step])
     stack.step_started(run_id, step)
     wait_for(f"{step} to write", lambda: someone_waits_at_the_gate(stack))
@@ -197,7 +197,7 @@ def test_step_is_retried_if_the_database_restarts_during_a_write(stack: Harness)
 
 
 def kill_database(stack: Harness) -> None:
-    """Kill the server, which the stack starts again, and wait until it answers."""
+    """Kill the server, which the stack restarts, and wait for its response."""
     with stack.database.connect() as connection:
         (file,) = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
     subprocess.run(["kill", "-KILL", file[0].split()[0]], check=True)
@@ -213,7 +213,7 @@ def _answers(stack: Harness) -> bool:
 
 
 def calibrate(stack: Harness) -> subprocess.Popen[str]:
-    """`irt calibrate --here` of the month, in a process of its own."""
+    """Start `irt calibrate --here` of the month in a child process."""
     return subprocess.Popen(
         [sys.executable, "-m", "irt_assets.cli", "calibrate", "--here", "--month", MONTH],
         cwd=ROOT,
@@ -228,15 +228,15 @@ def test_calibrate_command_is_refused_while_the_ui_calibrates_the_month(stack: H
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "scored_responses")
         with calibrate(stack) as refused:
-            said, _ = refused.communicate(timeout=patient(60))
+            output, _ = refused.communicate(timeout=patient(60))
     assert refused.returncode != 0
-    assert "queued or under way" in said
+    assert "queued or under way" in output
     stack.until(run_id, DagsterRunStatus.SUCCESS)
 
 
 def test_ui_run_waits_for_the_command_line_and_continues_after_a_kill(stack: Harness) -> None:
-    """The queue knows of runs that it did not start, and the daemon sees such a run's process die. Nothing that was
-    killed in the tests before is in the month's way either."""
+    """The queue counts runs that it did not start, and the daemon detects the death of such a run's process. Processes
+    killed by earlier tests do not block the month."""
     with closed_gate(stack):
         with calibrate(stack) as killed:
             try:
@@ -247,7 +247,7 @@ def test_ui_run_waits_for_the_command_line_and_continues_after_a_kill(stack: Har
                 of_the_month = RunsFilter(job_name=MONTHLY_JOB, statuses=[DagsterRunStatus.STARTED])
                 (own,) = stack.instance.get_runs(of_the_month)
                 waiting = stack.launch(MONTHLY_JOB, MONTH)
-                stack.looked_at_its_queue()
+                stack.wait_for_queue_polls()
                 assert stack.status(waiting) is DagsterRunStatus.QUEUED
             finally:
                 killed.kill()

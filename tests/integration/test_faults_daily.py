@@ -1,4 +1,4 @@
-"""The jobs of every day while the database restarts in the middle of their writes: retried, one result, nothing half.
+"""The jobs of every day while the database restarts in the middle of their writes: retried, with one complete result.
 
 A gate makes the moment certain, as in `test_faults`: a trigger on the table that a job writes waits for an advisory
 lock that the test holds. Dagster's own tables are in the same server, so it loses its connections too.
@@ -51,7 +51,7 @@ JOBS = {
 }
 """The table that a job writes, and a partition of it."""
 CHEAPEST = "aggregate_features_daily"
-"""The one in CI, as all are retried by the same code; the others in the long tier."""
+"""The job that CI tests, as the same code retries all jobs. The other jobs are in the long tier."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 OF_THE_ATTEMPT = [
     "computed_at",
@@ -79,7 +79,7 @@ class Daily:
         )
 
     def contents(self, table: str) -> list[tuple[str]]:
-        """Every row of a table, but for when and by which run it was made."""
+        """All rows of a table, without their time and run."""
         return rows(
             self.database, f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t ORDER BY 1", (OF_THE_ATTEMPT,)
         )
@@ -101,7 +101,7 @@ class Daily:
         return rows(self.database, waiting, (GATE,)) != [(0,)]
 
     def restart_at_once(self) -> None:
-        """What `pg_ctl restart -m immediate` does: no connection is ended, the server recovers from its log."""
+        """Restart like `pg_ctl restart -m immediate`: no connection is ended, the server recovers from its log."""
         ((pid_file,),) = rows(self.database, "SELECT pg_read_file('postmaster.pid')")
         os.kill(int(pid_file.split()[0]), signal.SIGQUIT)
         wait_for("the server to be gone", lambda: self.server.status().state != "running", 30)
@@ -132,7 +132,7 @@ def daily(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daily]:
 
 @pytest.fixture(scope="module")
 def every_job_ran(daily: Daily) -> None:
-    """The others read published months, and what one another made."""
+    """The other jobs read published months and each other's results."""
     for month in MONTHS:
         assert run_month(daily.instance, daily.settings, month).success
     for job in JOBS:
@@ -167,7 +167,7 @@ def restarts_while_writing(daily: Daily, job: str) -> None:
         retried = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY]
         assert len(retried) == 1, [event.step_key for event in retried]
     assert result.success
-    if job == "invariants":  # each report is kept, those of an attempt that failed are not
+    if job == "invariants":  # each report is kept, except reports of an attempt that failed
         made = rows(
             daily.database, "SELECT DISTINCT run FROM invariant_result WHERE run LIKE %s", (f"{result.run_id}%",)
         )

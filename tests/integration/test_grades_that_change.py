@@ -1,7 +1,7 @@
-"""A key or a maximum score changes beside a post, a pull or an import: no answer keeps the grade of the former one.
+"""A key or a maximum score changes during a post, a pull or an import: no answer keeps the grade by the former one.
 
-Each test stops one of the two where it has read or written and has not committed, and lets the other go on until it is
-done or waits for a lock.
+Each test stops one of the two transactions after it has read or written and before it commits, and lets the other
+continue until it ends or waits for a lock.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def attempt(number: int, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def log(database: Database) -> Database:
-    """An item with a key, and one with a maximum score; an answer to each."""
+    """An item with a key, an item with a maximum score, and an answer to each."""
     run_sql(
         database,
         """INSERT INTO question (item_id, meta) VALUES ('q', '{"key": "A"}'), ('s', '{"irt": {"max_score": 2}}')""",
@@ -56,14 +56,14 @@ def log(database: Database) -> Database:
 
 
 @pytest.fixture
-def beside() -> Iterator[Callable[..., Future[Any]]]:
-    """`beside(database, function, *arguments)` runs it in another thread until it is done or waits for a lock."""
+def run_concurrently() -> Iterator[Callable[..., Future[Any]]]:
+    """Run a function with these arguments in another thread until it ends or waits for a lock in the database."""
     with ThreadPoolExecutor(1) as pool:
 
         def start(database: Database, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            begun = pool.submit(function, *arguments)
-            wait_for("an end or a lock", lambda: begun.done() or bool(rows(database, WAITS)), pause=0.01)
-            return begun
+            future = pool.submit(function, *arguments)
+            wait_for("an end or a lock", lambda: future.done() or bool(rows(database, WAITS)), pause=0.01)
+            return future
 
         yield start
 
@@ -83,7 +83,7 @@ def to_key_b(database: Database) -> None:
     rescore(database, AnswerSelection(item_id="q"), "B", **BY)
 
 
-def written(folder: Path, text: str, name: str = "bank.csv") -> Path:
+def write_file(folder: Path, text: str, name: str = "bank.csv") -> Path:
     (folder / name).write_text(text, "utf-8")
     return folder / name
 
@@ -92,21 +92,21 @@ def grades(database: Database) -> dict[str, bool]:
     return dict(rows(database, "SELECT attempt_id, correct FROM response_log ORDER BY 1"))  # type: ignore[arg-type]
 
 
-def test_uncommitted_answers_of_a_post_are_scored_by_the_new_key(log: Database, beside: Any) -> None:
+def test_uncommitted_answers_of_a_post_are_scored_by_the_new_key(log: Database, run_concurrently: Any) -> None:
     with log.connect() as connection:
         assert take(connection, attempt(4, response="A", correct=None)) == ["accepted"]
-        changing = beside(log, to_key_b, log)
+        changing = run_concurrently(log, to_key_b, log)
     changing.result()
     assert grades(log) == {"a1": False, "a2": True, "a3": True, "a4": False}
 
 
 def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
-    log: Database, beside: Any, monkeypatch: pytest.MonkeyPatch
+    log: Database, run_concurrently: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, posts = corrections._correction, []
 
     def correction(*given: Any) -> Any:
-        posts.append(beside(log, post, log, attempt(4, response="A", correct=None)))
+        posts.append(run_concurrently(log, post, log, attempt(4, response="A", correct=None)))
         return usual(*given)
 
     monkeypatch.setattr(corrections, "_correction", correction)
@@ -116,32 +116,32 @@ def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
 
 
 def test_full_credit_of_an_uncommitted_post_follows_the_banks_new_maximum(
-    log: Database, beside: Any, tmp_path: Path
+    log: Database, run_concurrently: Any, tmp_path: Path
 ) -> None:
-    bank = written(tmp_path, "item_id,max_score\ns,3\n")
+    bank = write_file(tmp_path, "item_id,max_score\ns,3\n")
     with log.connect() as connection:
         take(connection, attempt(4, item_id="s", score=2))
-        changing = beside(log, import_bank_file, log, QUESTIONS, bank)
+        changing = run_concurrently(log, import_bank_file, log, QUESTIONS, bank)
     changing.result()
     assert (grades(log)["a3"], grades(log)["a4"]) == (False, False)
 
 
 @pytest.mark.parametrize("accepted", [1, 0])
 def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
-    log: Database, beside: Any, tmp_path: Path, accepted: int
+    log: Database, run_concurrently: Any, tmp_path: Path, accepted: int
 ) -> None:
     post(log, attempt(4, item_id="new", correct=None, score=1))
     given = attempt(6, item_id="new", correct=None, score=3, completed_at="2026-06-04T00:00:00Z")
     if not accepted:
         given = attempt(4, item_id="new", correct=None, score=2)
-    file = written(tmp_path, json.dumps(given) + "\n", "log.jsonl")
+    file = write_file(tmp_path, json.dumps(given) + "\n", "log.jsonl")
 
     def importing() -> Any:
         return import_attempts(log, [file], first_month=FIRST_MONTH, max_scores=["new=3"])
 
     with log.connect() as connection:
         take(connection, attempt(5, item_id="new", correct=None, score=1))
-        importing_it = beside(log, importing)
+        importing_it = run_concurrently(log, importing)
     assert importing_it.result().accepted == accepted
     assert (grades(log)["a4"], grades(log)["a5"]) == (False, False)
 
@@ -149,13 +149,13 @@ def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
 def test_import_fails_if_a_maximum_score_changes_during_its_reading(
     log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank, usual = written(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
+    bank, usual = write_file(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
 
     def lock(staging: Staging) -> None:
         import_bank_file(log, QUESTIONS, bank)
         usual(staging)
 
-    file = written(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
+    file = write_file(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
     monkeypatch.setattr(Staging, "lock", lock)
     with pytest.raises(TransientFailure, match="the maximum score of item s was changed while its answers were read"):
         import_attempts(log, [file], first_month=FIRST_MONTH)
@@ -175,14 +175,17 @@ def test_import_by_a_key_fails_if_the_key_changes_during_its_reading(
         usual(staging)
 
     monkeypatch.setattr(Staging, "lock", lock)
-    matrix, key = written(tmp_path, "user_id,q\nv,A\n", "matrix.csv"), written(tmp_path, "item,key\nq,A\n", "key.csv")
+    matrix, key = (
+        write_file(tmp_path, "user_id,q\nv,A\n", "matrix.csv"),
+        write_file(tmp_path, "item,key\nq,A\n", "key.csv"),
+    )
     with pytest.raises(PermanentFailure, match="item q: its record says key B, and this import key A"):
         import_attempts(log, [matrix], first_month=FIRST_MONTH, mapping="wide", at=AT.date(), key=key)
     assert grades(log).keys() == {"a1", "a2", "a3"}
 
 
 def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
-    log: Database, settings: Settings, beside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Database, settings: Settings, run_concurrently: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = Company(log.url, tmp_path / "sources.yaml")
     company.run(
@@ -202,7 +205,7 @@ def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
     def recorded_rules(connection: Any) -> Any:
         found = usual(connection)
         if not changes:
-            changes.append(beside(log, to_key_b, log))
+            changes.append(run_concurrently(log, to_key_b, log))
         return found
 
     monkeypatch.setattr(pulling, "recorded_rules", recorded_rules)
@@ -211,9 +214,9 @@ def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
     assert grades(log)["4"] is False
 
 
-def test_uncommitted_correction_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
+def test_uncommitted_correction_is_withdrawn_with_its_answer(log: Database, run_concurrently: Any) -> None:
     with log.connect() as connection:
         take(connection, attempt(1, response="B", correct=None, revision=1))
-        withdrawing = beside(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))
+        withdrawing = run_concurrently(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))
     assert withdrawing.result().answers == 2
     assert grades(log).keys() == {"a3"}

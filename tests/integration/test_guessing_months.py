@@ -1,7 +1,7 @@
 """Months of learners who guess, or whose ability is skewed.
 
-Of guessing: what is said and held, what a 3PL publishes, which errors the anchors share. Of skewed learners: the
-histogram that takes the place of a normal θ.
+Guessing: reports, held months, publications of a 3PL, and common errors of the anchors. Skewed learners: the
+histogram that replaces a normal θ.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, answer_matrix, calibrate, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks
@@ -84,7 +84,7 @@ def staged_shape(database: Database, month: str) -> Any:
     return staged.spec.as_json()["shape"]
 
 
-def published(database: Database) -> list[Any]:
+def published_guessing(database: Database) -> list[Any]:
     """Items that a month has published, with c."""
     return rows(database, "SELECT item_id, c FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
 
@@ -97,8 +97,10 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def begin_with_guessers(settings: Settings) -> str:
-    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL. What
-    `irt scale init` said."""
+    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL.
+
+    Returns the output of `irt scale init`.
+    """
     database, rng = Database(settings), np.random.default_rng(5)
     a, b = truth(rng)
     add_items(database, dict.fromkeys(ITEMS))
@@ -121,19 +123,21 @@ def init_by_hand(settings: Settings) -> str:
 
 
 @pytest.fixture
-def said(postgres: EmbeddedPostgres, migrated_template: str) -> str:
+def init_output(postgres: EmbeddedPostgres, migrated_template: str) -> str:
     return made_once(postgres, "template_guessed", migrated_template, begin_with_guessers, **OF_MONTHS)
 
 
 @pytest.fixture
-def guessers(postgres: EmbeddedPostgres, said: str, tmp_path: Path) -> Iterator[Settings]:
+def guessers(postgres: EmbeddedPostgres, init_output: str, tmp_path: Path) -> Iterator[Settings]:
     with template_copy(postgres, "template_guessed", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
-def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(said: str, guessers: Settings) -> None:
-    assert not unsaid(
-        said,
+def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(
+    init_output: str, guessers: Settings
+) -> None:
+    assert not missing_sentences(
+        init_output,
         "a normal θ is rejected under the 2PL (χ² = ",
         "learners guess: a 3PL raises 2 log L by ",
         f"`irt scale set model=3pl --scale {SCALE}` freezes the anchors again",
@@ -150,19 +154,19 @@ def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     result = graph.run(NEXT)
     gate = checks(result)[GATE]
     shape = staged_shape(graph.database, NEXT)
-    said = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
+    reason = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
     assert shape["guessing_gain"] > GUESSING_GAIN
     assert (gate.passed, gate.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert said in (gate.description or "")
+    assert reason in (gate.description or "")
     assert "irt scale accept guessing" in str(gate.metadata["how to fix it"].value)
     failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
     assert [name for name in failed if name in {gate.name for gate in gates.SET_GATES}] == [GATE]
     found = graph.state(NEXT)
-    assert (found.state, said in found.why, published(graph.database)) == (State.RED, True, [])
+    assert (found.state, reason in found.why, published_guessing(graph.database)) == (State.RED, True, [])
     assert rows(graph.database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("held",)]
     made = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events() if e.asset_key}
     shown = made["item_calibration"].step_materialization_data.materialization.metadata
-    assert said in str(shown[f"distribution of θ ({SCALE}, em)"].value)
+    assert reason in str(shown[f"distribution of θ ({SCALE}, em)"].value)
     assert "| 3PL | histogram |" in str(shown[f"models compared ({SCALE}, em)"].value)
 
     accept_guessing(graph.database, SCALE, NEXT, by="Ann", reason="short tests")
@@ -171,7 +175,7 @@ def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     again = graph.run(NEXT)
     assert (checks(again)[GATE].description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
-    assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]
+    assert [item for item, _ in published_guessing(graph.database)] == ITEMS[OLD:]
 
 
 def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None:
@@ -206,7 +210,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
     of_origin = "SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta WHERE kind = 'origin' AND model = '3pl'"
     assert rows(database, of_origin) == [("histogram",)], "of the origin that was fitted again"
     assert shape["latent"] == "histogram"
-    done = dict(published(database))
+    done = dict(published_guessing(database))
     assert done
     assert set(done) <= set(ITEMS[OLD:])
     # c of one item from 2000 answers has a standard error of some 0.05 beside its prior around 0.2.
@@ -214,16 +218,16 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
 
 
 def origin_fit(database: Database) -> Calibration:
-    """The fit of the origin window, made again from its stored answers."""
+    """The fit of the origin window, recomputed from its stored answers."""
     from irt_assets.calibration.request import build_fit_request
     from irt_assets.calibration.request import calibrate as fit
     from irt_assets.responses.proposed_window import proposed_window
 
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        judged = proposed_window(connection, *Month(FIRST).bounds, {SCALE: scale})
-        request = build_fit_request(connection, judged.table, scale, Month(FIRST).start, None)
-    return fit(EmEngine(1), request, judged.data_hash).calibration
+        window = proposed_window(connection, *Month(FIRST).bounds, {SCALE: scale})
+        request = build_fit_request(connection, window.table, scale, Month(FIRST).start, None)
+    return fit(EmEngine(1), request, window.data_hash).calibration
 
 
 def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: Settings) -> None:
@@ -242,9 +246,9 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     dropped = anchors.item_ids[3]
     change_anchors(database, "drop_anchor", SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
     with database.connect() as connection:
-        left = read_anchors(connection, SCALE, 2)
+        remaining = read_anchors(connection, SCALE, 2)
     keep = np.repeat([item != dropped for item in anchors.item_ids], 2)
-    assert np.array_equal(left.joint_cov, joint[np.ix_(keep, keep)])
+    assert np.array_equal(remaining.joint_cov, joint[np.ix_(keep, keep)])
 
 
 def test_bank_anchors_have_no_joint_covariance(settings: Settings) -> None:
@@ -257,7 +261,7 @@ def test_bank_anchors_have_no_joint_covariance(settings: Settings) -> None:
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
-# Months of learners whose ability is not normal: what is taken for θ, what stays green, which rules are refused.
+# Months of learners whose ability is not normal: the distribution of θ, green months, and refused rules.
 
 
 def from_window(settings: Settings) -> Any:
@@ -277,7 +281,7 @@ Skewed = tuple[Graph, dict[str, bool]]
 def skewed_month(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Skewed]:
-    """An origin window of normal learners, and a month of skewed ones that went through the real job."""
+    """An origin window of normal learners, and a month of skewed learners, made by the real job."""
     passed = made_once(postgres, "template_skewed", migrated_template, run_skewed, **OF_MONTHS)
     with (
         template_copy(postgres, "template_skewed", tmp_path_factory.mktemp("skewed"), **OF_MONTHS) as settings,
@@ -342,7 +346,7 @@ def test_skewed_month_has_drift_information_and_report(skewed_month: Skewed) -> 
     assert graph.run(NEXT, DRIFT_REPORT_JOB).success
     levels = rows(graph.database, "SELECT item_id, severity FROM item_drift ORDER BY 1")
     assert [item for item, _ in levels] == ITEMS[:OLD]
-    # No item has changed. Of 26 some differ by chance, none by so much that it matters.
+    # No item has changed. Some of the 26 items differ by chance, but not enough to matter.
     assert "high" not in {level for _, level in levels}
     assert rows(graph.database, "SELECT count(*) > 0 FROM test_information") == [(True,)]
     assert rows(graph.database, "SELECT format FROM report_file ORDER BY 1") == [("html",), ("pdf",)]
@@ -389,7 +393,7 @@ def test_new_scale_has_latent_auto_unless_assigned_by_level(
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (
             ("latent=histogram", "assignment=by_level"),
@@ -399,7 +403,7 @@ def test_new_scale_has_latent_auto_unless_assigned_by_level(
     ],
 )
 def test_invalid_rule_is_refused_with_the_reason(
-    settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    settings: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)
@@ -407,6 +411,6 @@ def test_invalid_rule_is_refused_with_the_reason(
     assert typed("scale", "init").code == 0
     for refused in (at_first, typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")):
         assert refused.code == 2
-        assert why in " ".join(refused.err.split())
+        assert reason in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}

@@ -1,6 +1,6 @@
-"""A learner with 100,000 attempts in one month: everything counts them right, and nobody waits for it.
+"""A learner with 100,000 attempts in one month: all counts are right, and no step is slow.
 
-The limit of each step is generous for a busy machine and far below what anything quadratic needs: 10¹⁰ pairs of one
+The limit of each step is generous for a busy machine and far below the time of any quadratic step: 10¹⁰ pairs of one
 learner's attempts take PostgreSQL a quarter of an hour.
 """
 
@@ -34,7 +34,7 @@ from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]
-"""A step of a month finds what the one before it made."""
+"""One group, as each step of a month reads the results of the step before."""
 
 ATTEMPTS = 100_000
 JULY = MONTHS[1]
@@ -53,12 +53,12 @@ PRACTISE = """
 
 
 @contextmanager
-def in_time(what: str) -> Iterator[None]:
+def time_limit(step: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds = time.perf_counter() - began
-    print(f"{what}: {seconds:.1f} s")
-    assert seconds < patient(LONGEST_STEP_S), what
+    print(f"{step}: {seconds:.1f} s")
+    assert seconds < patient(LONGEST_STEP_S), step
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def heavy(
 
 def test_features_of_a_heavy_learner_count_every_attempt(heavy: Settings) -> None:
     database = Database(heavy)
-    with in_time("features of a month"), database.connect() as connection:
+    with time_limit("features of a month"), database.connect() as connection:
         write_features(connection, START, END)
     of_heavy = "SELECT sum(attempts), sum(correct), max(rt_median) FROM features_topic_daily WHERE user_id = %s"
     wrong = -(-ATTEMPTS // 7)
@@ -89,14 +89,14 @@ def test_features_of_a_heavy_learner_count_every_attempt(heavy: Settings) -> Non
 def test_month_scores_only_the_first_attempts_of_a_heavy_learner(heavy: Settings) -> None:
     """The learner adds a single person to the fit, with an answer per item."""
     database, store = Database(heavy), folder_store(heavy)
-    with in_time("snapshot"):
+    with time_limit("snapshot"):
         take_snapshot(database, store, JULY, "run")
-    with in_time("fit"):
+    with time_limit("fit"):
         (fit,) = fit_month(database, store, JULY, EmEngine(1), "run")
-    with in_time("linking and publication"):
+    with time_limit("linking and publication"):
         link_month(database, JULY, "run")
         publish_month(database, store, JULY, (), "run")
-    with in_time("abilities"):
+    with time_limit("abilities"):
         measure(database, JULY, "abilities")
     ((counts,),) = rows(database, "SELECT counts FROM scored_snapshot WHERE month = %s", (JULY,))
     first = "SELECT count(DISTINCT item_id) FROM response_log WHERE user_id = %s"
@@ -113,21 +113,21 @@ def test_kpis_and_night_with_a_heavy_learner_finish_in_time(heavy: Settings) -> 
     database = Database(heavy)
     week = week_of(END - timedelta(days=7))
     judge_until(database, END)
-    with in_time("KPIs of a week"), database.connect() as connection:
+    with time_limit("KPIs of a week"), database.connect() as connection:
         write_week(connection, week, END)
     ((record,),) = rows(database, "SELECT kpis FROM weekly_kpi WHERE user_id = %s", (HEAVY,))
     assert record["A_t"] > 0.5
     assert record["S"] < 0.2
-    with in_time("inactivity"), database.connect() as connection:
+    with time_limit("inactivity"), database.connect() as connection:
         write_quiet(connection, week, END)
-    with in_time("a night"):
+    with time_limit("a night"):
         night = calibrate_night(database, f"{END - timedelta(days=1):%Y-%m-%d}", "night", lambda _: EmEngine())
     assert night
 
 
 def test_invariants_with_a_heavy_learner_finish_in_time(heavy: Settings, tmp_path: Path) -> None:
     database = Database(heavy)
-    with dg.DagsterInstance.ephemeral() as instance, in_time("invariants"):
+    with dg.DagsterInstance.ephemeral() as instance, time_limit("invariants"):
         report = take_report(database, folder_store(heavy), instance, first_month=MONTHS[0], run="invariants")
     assert report.crashed == []
     (features,) = (v for v in report.verdicts if v.invariant.name == "features_conserve_attempts")

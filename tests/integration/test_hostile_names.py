@@ -1,4 +1,4 @@
-"""Items, learners, topics and a scale named by somebody who means harm: every file that is made of them is opened."""
+"""Items, learners, topics and a scale with malicious names, in every file that contains them."""
 
 from __future__ import annotations
 
@@ -144,12 +144,12 @@ def test_learner_report_has_the_name_as_text(hostile: Settings, tmp_path: Path) 
         look_at(page.read_text("utf-8"), paper.read_bytes(), (user,))
 
 
-@pytest.mark.parametrize("what", ["parameters", "abilities", "flags"])
-def test_an_export_has_no_formula(hostile: Settings, what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["parameters", "abilities", "flags"])
+def test_an_export_has_no_formula(hostile: Settings, table: str, tmp_path: Path) -> None:
     with Database(hostile).connect() as connection:
-        frame = read_export(connection, what, END)  # type: ignore[arg-type]
-    named = frame["user_id" if what == "abilities" else "item_id"]
-    assert what == "flags" or len({*named} & {*NAMES}) > len(NAMES) / 2
+        frame = read_export(connection, table, END)  # type: ignore[arg-type]
+    named = frame["user_id" if table == "abilities" else "item_id"]
+    assert table == "flags" or len({*named} & {*NAMES}) > len(NAMES) / 2
     for kind in ("csv", "xlsx", "parquet"):
         write_export(frame, kind, tmp_path / f"x.{kind}")  # type: ignore[arg-type]
     assert formulas(tmp_path / "x.csv", frame) == []
@@ -162,7 +162,7 @@ def test_an_export_has_no_formula(hostile: Settings, what: str, tmp_path: Path) 
 
 
 def test_the_file_of_refused_rows_has_no_formula(hostile: Settings, tmp_path: Path) -> None:
-    """It holds what somebody sent, and people open it."""
+    """The file contains text from strangers, and people open it."""
     log = tmp_path / "log.csv"
     with log.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
@@ -186,8 +186,8 @@ def formulas(path: Path, frame: pd.DataFrame) -> list[str]:
     return [row[k] for row in rows for k in texts if row[k].startswith(FORMULA)]
 
 
-class Looked(HTMLParser):
-    """What a browser would do with a page: its scripts, what it fetches, its handlers, and its text."""
+class ParsedPage(HTMLParser):
+    """A page as a browser reads it: its scripts, fetched addresses, event handlers, and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -207,19 +207,19 @@ class Looked(HTMLParser):
 
 
 def look_at(page: str, paper: bytes, names: tuple[str, ...]) -> None:
-    """Each name is text on the page and on paper, and does nothing there."""
-    looked = Looked(page)
+    """Assert that each name is harmless text on the page and on paper."""
+    looked = ParsedPage(page)
     assert (looked.scripts <= 1, looked.strange) == (True, [])
     assert "\u202e" not in page
     with closing(pypdfium2.PdfDocument(paper)) as document:
         printed = "".join(document[k].get_textpage().get_text_range() for k in range(len(document)))
         assert all(document[k].get_size() == pytest.approx((595, 842), abs=1) for k in range(len(document)))
     for name in names:
-        assert squeezed(name) in squeezed(looked.text), name
-        assert squeezed(name) in squeezed(printed), name
+        assert without_spaces(name) in without_spaces(looked.text), name
+        assert without_spaces(name) in without_spaces(printed), name
     assert "two lines and a tab" in printed or not any("\n" in name for name in names)
     assert "\u202e" not in printed
 
 
-def squeezed(text: str) -> str:
+def without_spaces(text: str) -> str:
     return re.sub(r"[\s\u200b\u202e\ufffe\x02]", "", text)

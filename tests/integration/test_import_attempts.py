@@ -1,4 +1,4 @@
-"""An import is all or nothing, says what it did, and done twice is done once."""
+"""An import is all or nothing, reports its effect, and has no effect if repeated."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
 
 
 def rejects(folder: Path) -> list[dict[str, str]]:
-    """What the import that `imported` did last refused."""
+    """Rejected rows of the last import by `imported`."""
     written = folder / "rejects.csv"
     assert written.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
     with written.open(encoding="utf-8", newline="") as file:
@@ -131,7 +131,7 @@ def test_every_column_of_an_answer_is_stored(database: Database, imported: Impor
     assert query(database, "SELECT topic_id FROM attempt") == [("algebra",)]
 
 
-def test_importing_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_importing_the_same_file_again_changes_no_rows(database: Database, imported: Import, tmp_path: Path) -> None:
     log = write(
         tmp_path / "log.csv", [answer(n) for n in range(50)] + [answer(1, correct="0"), answer(99, correct="x")]
     )
@@ -144,7 +144,7 @@ def test_importing_the_same_file_again_changes_nothing(database: Database, impor
     assert everything(database) == before
 
 
-def test_first_answer_with_an_id_is_kept_and_later_conflicting_ones_are_rejected(
+def test_first_answer_with_an_id_is_kept_and_later_conflicting_answers_are_rejected(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     """The first may be in the log, in another month, earlier in the file, or in an earlier file."""
@@ -227,7 +227,7 @@ def test_higher_revision_replaces_an_answer_and_records_the_former_version(
     assert everything(database) == before
 
 
-def test_answer_is_stored_in_its_highest_revision_whatever_the_order_of_revisions(
+def test_answer_is_stored_in_its_highest_revision_for_any_order_of_revisions(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     """A lower revision is a duplicate; an equal revision with different content is a conflict."""
@@ -256,9 +256,9 @@ def test_a_mapping_may_name_the_revision(database: Database, imported: Import, t
     imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
     mapping = tmp_path / "theirs.yaml"
     mapping.write_text("columns: {attempt_id: id, user_id: u, item_id: i, completed_at: t, correct: c, revision: v}")
-    theirs = tmp_path / "theirs.csv"
-    theirs.write_text("id,u,i,t,c,v\na0,u0,q0,2026-07-01T12:00:00Z,1,12\n")
-    assert imported(theirs, mapping=mapping).corrected == 1
+    log = tmp_path / "theirs.csv"
+    log.write_text("id,u,i,t,c,v\na0,u0,q0,2026-07-01T12:00:00Z,1,12\n")
+    assert imported(log, mapping=mapping).corrected == 1
     assert query(database, STORED)[0] == ("a0", 12, "u0", True, "2026-07-01")
 
 
@@ -402,7 +402,7 @@ def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reporte
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"zone": "Mars/Olympus"}, "--zone Mars/Olympus"),
         ({"at": date(2026, 10, 1)}, "leave --at out"),
@@ -410,9 +410,9 @@ def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reporte
     ],
 )
 def test_invalid_option_of_an_import_is_named(
-    imported: Import, tmp_path: Path, options: dict[str, Any], said: str
+    imported: Import, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         imported(write(tmp_path / "log.csv", [answer(0)]), **options)
 
 
@@ -428,8 +428,8 @@ def test_rows_refused_before_an_erasure_began_are_stored_without_their_text(data
     with database.connect() as connection:
         arrival = Arrival(connection, "file", "log.csv", unseen)
         arrival.refuse([Refused("log.csv", 2, "bad_time", "never", "ann,q1,never")])
-        with database.connect() as beside:
-            beside.execute(
+        with database.connect() as concurrent:
+            concurrent.execute(
                 "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES ('x', 'salt', 'me', 'asked')"
             )
         arrival.note()
@@ -475,7 +475,7 @@ def test_strict_import_rejects_unknown_items_and_learners(database: Database, im
     assert (report.accepted, report.duplicates, report.new_items, report.new_learners) == (3, 1, 1, 1)
 
 
-def test_dry_run_reports_the_same_as_an_import_and_stores_nothing(
+def test_dry_run_reports_the_same_as_an_import_and_stores_no_rows(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     log = write(tmp_path / "log.csv", [answer(n) for n in range(20)] + [answer(3), answer(4, correct="2")])
@@ -487,7 +487,7 @@ def test_dry_run_reports_the_same_as_an_import_and_stores_nothing(
     assert refused == rejects(tmp_path)
 
 
-def test_existing_and_new_month_partitions_are_filled_alike(
+def test_new_month_partitions_are_filled_like_existing_partitions(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     call(database, ensure_month_partitions, "2026-08", "2026-08")
@@ -509,11 +509,11 @@ def test_existing_and_new_month_partitions_are_filled_alike(
 
 
 def test_progress_never_decreases_and_ends_at_its_total(imported: Import, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: told.append(args))
-    assert ([done for done, _ in told], told[-1][0], len({total for _, total in told})) == (
-        sorted(done for done, _ in told),
-        told[-1][1],
+    progress: list[tuple[int, int | None]] = []
+    imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: progress.append(args))
+    assert ([done for done, _ in progress], progress[-1][0], len({total for _, total in progress})) == (
+        sorted(done for done, _ in progress),
+        progress[-1][1],
         1,
     )
 
@@ -657,7 +657,7 @@ def test_choices_of_a_matrix_are_stored_with_the_key(database: Database, importe
 def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """`irt fit`, posts and pulls could; a file was told to leave the key out, or that it needs the column correct."""
+    """`irt fit`, posts and pulls could do this, but an import used to demand a column correct or no key."""
     key, log = tmp_path / "key.csv", tmp_path / "log.csv"
     key.write_text("item,key\nq1,a\n")
     at = "2026-07-01T12:00:00Z"
@@ -677,7 +677,7 @@ def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
 
 
 def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, imported: Import, tmp_path: Path) -> None:
-    """What the fuzzer of files lets through, the database takes."""
+    """The database stores every row that the fuzzer of files accepts."""
     odd = [
         "\u2028",
         "\x85",
@@ -715,7 +715,7 @@ import_attempts(
 
 
 @pytest.mark.parametrize("blocked", ["question", "learner", "response_log"])
-def test_killed_import_stores_nothing_and_can_be_repeated(
+def test_killed_import_stores_no_rows_and_can_be_repeated(
     database: Database, settings: Settings, imported: Import, tmp_path: Path, blocked: str
 ) -> None:
     """The import gets SIGKILL while it waits for a table that the test has locked."""
@@ -754,7 +754,7 @@ def imported_log(database: Database) -> Import:
 
 
 def rows(path: Path, *, delimiter: str = ",", encoding: str = "utf-8") -> Iterator[dict[str, str]]:
-    """With the csv module; of a repeated name the first column counts."""
+    """Rows of a file, read by the csv module. If a column's name occurs twice, the first column counts."""
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         header = next(reader)
@@ -810,7 +810,7 @@ def test_the_mapping_file_of_the_docs_reads_the_cloze_log(
 
 
 @pytest.mark.ci
-def test_datashop_export_is_imported_except_rows_with_times_in_another_format(
+def test_datashop_export_is_imported_except_rows_with_times_in_a_different_format(
     database: Database, imported_log: Import, shared: Path
 ) -> None:
     path = shared / "data" / "synthetic_datashop_tx_export.txt"
@@ -929,7 +929,7 @@ def test_matrix_of_scores_is_imported_if_its_maximum_score_is_given(
 
 
 # -- banks -------------------------------------------------------------------------------------------
-# The bank and the learners: what a file says is stored as given, what it does not say stays.
+# The bank and the learners: values in a file are stored unchanged, and values missing in the file stay as they were.
 
 BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
 q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B
@@ -956,7 +956,7 @@ def file(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def test_bank_parameters_are_stored_as_given_and_a_second_import_changes_nothing(
+def test_bank_parameters_are_stored_unchanged_and_a_second_import_changes_no_rows(
     database: Database, tmp_path: Path
 ) -> None:
     dry = import_bank_file(database, QUESTIONS, file(tmp_path, BANK), dry_run=True)
@@ -1149,7 +1149,7 @@ def test_invalid_learner_is_refused(database: Database, tmp_path: Path, row: str
 
 
 def test_learners_with_values_the_database_cannot_store_are_refused_by_row(database: Database, tmp_path: Path) -> None:
-    """Each of these ended the import in the database's own error, or in a traceback."""
+    """Imports of these rows used to end with the database's own error or with a traceback."""
     refused = {
         '{"user_id": "ann", "attributes": "{\\"x\\": NaN}"}': "bad_attributes",
         '{"user_id": "ann", "attributes": "{\\"x\\": 1e999}"}': "bad_attributes",

@@ -1,4 +1,4 @@
-"""The inbox: what is taken from a folder or a bucket, what is left, and what is set aside."""
+"""The inbox: files of a folder or a bucket that are imported, left, or set aside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answers(first: int, last: int, time_of: str = "2026-07-01T12:00:00Z") -> str
 
 
 class Desk:
-    """An inbox in a folder, and a database that takes what is in it."""
+    """An inbox in a folder, and a database that imports its files."""
 
     def __init__(self, database: Database, root: Path) -> None:
         self.database, self.root = database, root
@@ -57,8 +57,8 @@ class Desk:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    def take(self, **options: Any) -> dict[str, FileOutcome]:
-        """By name, what became of each file."""
+    def import_waiting(self, **options: Any) -> dict[str, FileOutcome]:
+        """Import all waiting files. Returns each file's outcome by name."""
         found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
 
@@ -71,7 +71,7 @@ class Desk:
             return connection.execute(text.encode()).fetchall()
 
     def alerts(self) -> list[str]:
-        """Keys of the open ones, below the inbox."""
+        """Keys of the inbox's open alerts."""
         found = self.query("SELECT key FROM alert WHERE resolved_at IS NULL ORDER BY key")
         return [key.replace(f"{self.root}/", "") for (key,) in found]
 
@@ -81,7 +81,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
     return Desk(database, tmp_path / "inbox")
 
 
-def whats(found: dict[str, FileOutcome]) -> dict[str, str]:
+def outcomes(found: dict[str, FileOutcome]) -> dict[str, str]:
     return {name: one.what for name, one in found.items()}
 
 
@@ -91,8 +91,8 @@ def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_nam
     desk.write("attempts/2026/07/a.csv", HEADER + answers(0, 10))
     desk.write("questions/bank.csv", "item_id\n" + "".join(f"q{k}\n" for k in range(5)))
     desk.write("learners/all.csv", "user_id\n" + "".join(f"u{k}\n" for k in range(7)))
-    found = desk.take()
-    assert (list(found), set(whats(found).values()), [one.report.accepted for one in found.values()]) == (
+    found = desk.import_waiting()
+    assert (list(found), set(outcomes(found).values()), [one.report.accepted for one in found.values()]) == (
         ["questions/bank.csv", "learners/all.csv", "attempts/2026/07/a.csv", "attempts/b.csv.gz"],
         {"taken"},
         [5, 7, 10, 10],
@@ -105,17 +105,17 @@ def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_nam
     ]
     [source] = call(desk.database, source_states)
     assert (source.source, source.stored) == ("inbox", 20)
-    assert desk.take() == {}
+    assert desk.import_waiting() == {}
 
 
 def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk: Desk) -> None:
     path = desk.write("attempts/day.csv", HEADER + answers(0, 10))
-    desk.take()
+    desk.import_waiting()
     desk.write("attempts/day.csv", HEADER + answers(0, 15))
-    report = desk.take()["attempts/day.csv"].report
+    report = desk.import_waiting()["attempts/day.csv"].report
     assert (report.accepted, report.duplicates) == (5, 10)
     os.utime(path)
-    assert (whats(desk.take()), desk.query("SELECT count(*) FROM intake")) == (
+    assert (outcomes(desk.import_waiting()), desk.query("SELECT count(*) FROM intake")) == (
         {"attempts/day.csv": "unchanged"},
         [(2,)],
     )
@@ -127,24 +127,24 @@ def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk
 def test_files_with_temporary_names_are_ignored(desk: Desk, name: str) -> None:
     desk.write(f"attempts/{name}", HEADER + answers(0, 3))
     desk.write("notes.csv", "nobody looks here")
-    assert desk.take() == {}
+    assert desk.import_waiting() == {}
 
 
 def test_file_is_imported_after_a_minute_without_changes(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
     desk.write("attempts/a.csv", HEADER + answers(0, 5))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
-    assert desk.take(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
+    assert desk.import_waiting(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
 
 
 def test_file_is_imported_even_if_the_clock_was_set_back(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
-    assert whats(desk.take(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
+    assert outcomes(desk.import_waiting(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
 
 
 BAD = {
@@ -159,36 +159,36 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(desk: Desk, name: str) -> None:
-    content, why = BAD[name]
+    content, reason = BAD[name]
     path = desk.write(f"attempts/{name}", content)
     desk.write("attempts/z.csv", HEADER + answers(100, 103))
-    found = desk.take()
-    assert (whats(found), why in found[f"attempts/{name}"].why) == (
+    found = desk.import_waiting()
+    assert (outcomes(found), reason in found[f"attempts/{name}"].why) == (
         {f"attempts/{name}": "set aside", "attempts/z.csv": "taken"},
         True,
     )
-    assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.take()) == (
+    assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.import_waiting()) == (
         [f"inbox attempts/{name}"],
         [(3,)],
         {},  # it is not tried again as it is
     )
     with desk.database.connect() as connection:
         [aside] = set_aside(connection)
-        assert (aside["path"], why in aside["problem"]) == (path, True)
+        assert (aside["path"], reason in aside["problem"]) == (path, True)
         assert take_again(connection, []) == [path]
-    assert whats(desk.take()) == {f"attempts/{name}": "set aside"}
+    assert outcomes(desk.import_waiting()) == {f"attempts/{name}": "set aside"}
     desk.write(f"attempts/{name}", HEADER + answers(200, 202))
-    assert (whats(desk.take()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
 
 
 def test_file_set_aside_is_imported_after_its_folders_options_are_corrected(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 4, "01.07.2026 21:00").replace(",1\n", ",4\n"))
-    assert whats(desk.take()) == {"attempts/a.csv": "set aside"}
+    assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "set aside"}
     columns = "".join(f"  {name}: {name}\n" for name in HEADER.strip().split(","))
     desk.write("attempts/_map.yaml", f"name: ours\ncolumns:\n{columns}time: {{format: '%d.%m.%Y %H:%M'}}\n")
     desk.write("attempts/_import.yaml", "mapping: _map.yaml\nzone: Asia/Seoul\ndichotomise: at=2\n")
     assert (
-        whats(desk.take()),
+        outcomes(desk.import_waiting()),
         desk.query("SELECT DISTINCT completed_at FROM response_log"),
         desk.query("SELECT count(*) FROM response_log WHERE correct"),
         desk.alerts(),
@@ -218,13 +218,13 @@ def test_invalid_options_are_reported_without_their_content_and_block_their_fold
     desk.write("attempts/_import.yaml", text)
     desk.write("attempts/a.csv", HEADER + answers(0, 4))
     desk.write("questions/bank.csv", "item_id\nq1\n")
-    found = desk.take()
-    assert whats(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
-    said = found["attempts/_import.yaml"].why
-    assert (why in said, "hunter2" in said) == (True, False)
-    assert (desk.alerts(), desk.take()) == (["inbox attempts/_import.yaml"], {})
+    found = desk.import_waiting()
+    assert outcomes(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
+    reason = found["attempts/_import.yaml"].why
+    assert (why in reason, "hunter2" in reason) == (True, False)
+    assert (desk.alerts(), desk.import_waiting()) == (["inbox attempts/_import.yaml"], {})
     desk.write("attempts/_import.yaml", "")
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
@@ -232,7 +232,10 @@ def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
     desk.write("attempts/_key.csv", "item,key\ni1,B\ni2,C\n")
     desk.write("attempts/_map.yaml", "name: ours\ncolumns: {user_id: person, completed_at: at}\nwide: {items: 'i*'}\n")
     desk.write("attempts/m.csv", "person,at,i1,i2\nann,2026-07-01T12:00:00Z,B,B\nbob,2026-07-01T12:00:00Z,A,C\n")
-    assert (whats(desk.take()), desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1")) == (
+    assert (
+        outcomes(desk.import_waiting()),
+        desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1"),
+    ) == (
         {"attempts/m.csv": "taken"},
         [
             ("ann", "i1"),
@@ -248,7 +251,7 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
         place.chmod(0o500)
     try:
         before = [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places]
-        assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+        assert outcomes(desk.import_waiting()) == {"attempts/a.csv": "taken"}
         assert [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places] == before
     finally:
         for place in places:
@@ -256,7 +259,7 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
 
 
 def of_no_file(path: Path, kind: str, secret: Path) -> None:
-    """What is not a regular file of the inbox, at `path`."""
+    """Make something at `path` that is no regular file of the inbox."""
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
@@ -275,8 +278,8 @@ def test_only_regular_files_of_the_inbox_are_read(
     path = desk.root / "attempts/a.csv"
     of_no_file(path, kind, secret)
     desk.write("attempts/z.csv", HEADER + answers(0, 3))
-    found = desk.take()
-    assert (whats(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
+    found = desk.import_waiting()
+    assert (outcomes(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         True,
     )
@@ -284,7 +287,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
     path.unlink()
     desk.write("attempts/a.csv", HEADER + answers(5, 6))
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
 def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: Path) -> None:
@@ -292,7 +295,7 @@ def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     (desk.root / "attempts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermanentFailure, match="attempts has to be a folder, and not a link"):
-        desk.take()
+        desk.import_waiting()
 
 
 def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,28 +310,28 @@ def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", scandir)
-        found = desk.take()
-    assert (whats(found), "a folder that cannot be read" in found["attempts/shut"].why) == (
+        found = desk.import_waiting()
+    assert (outcomes(found), "a folder that cannot be read" in found["attempts/shut"].why) == (
         {"attempts/shut": "set aside", "attempts/z.csv": "taken"},
         True,
     )
-    assert (whats(desk.take()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
+    assert (outcomes(desk.import_waiting()), desk.alerts()) == ({"attempts/shut/a.csv": "taken"}, [])
 
 
 @pytest.mark.parametrize("option", ["mapping", "key"])
-@pytest.mark.parametrize("way", ["up", "absolute", "link"])
-def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, option: str, way: str) -> None:
+@pytest.mark.parametrize("kind", ["up", "absolute", "link"])
+def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, option: str, kind: str) -> None:
     secret = tmp_path / "secret.yaml"
     secret.write_text("password: 'hunter2\n")
     (desk.root / "attempts/_link.yaml").symlink_to(secret)
-    name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[way]
+    name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[kind]
     desk.write("attempts/_import.yaml", f"{option}: {name}\n")
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    found = desk.take()
-    assert whats(found) == {"attempts/_import.yaml": "set aside"}
-    why = found["attempts/_import.yaml"].why
-    assert "only regular files" in why or "not a name of a file in the inbox" in why
-    assert "hunter2" not in why
+    found = desk.import_waiting()
+    assert outcomes(found) == {"attempts/_import.yaml": "set aside"}
+    reason = found["attempts/_import.yaml"].why
+    assert "only regular files" in reason or "not a name of a file in the inbox" in reason
+    assert "hunter2" not in reason
 
 
 def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,33 +345,33 @@ def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, m
         return real(path, *options)
 
     monkeypatch.setattr(room, "open_source", opened)
-    found = desk.take()
-    assert (whats(found), found["attempts/a.csv"].why) == (
+    found = desk.import_waiting()
+    assert (outcomes(found), found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         "it cannot be read (OverflowError)",
     )
 
 
 def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
+    vanished, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
     real = os.open
 
     def as_another_account(path: Any, *options: Any, **more: Any) -> int:
         if path == "gone.csv":
-            Path(gone).unlink()
+            Path(vanished).unlink()
         if path == "shut.csv":
             raise PermissionError(13, "Permission denied", closed)
         return real(path, *options, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", as_another_account)
-        found = desk.take()
-    assert (whats(found), "Permission denied" in found["attempts/shut.csv"].why) == (
+        found = desk.import_waiting()
+    assert (outcomes(found), "Permission denied" in found["attempts/shut.csv"].why) == (
         {"attempts/gone.csv": "vanished", "attempts/shut.csv": "set aside"},
         True,
     )
     Path(closed).chmod(0o640)
-    assert (whats(desk.take()), desk.query("SELECT path FROM inbox_file")) == (
+    assert (outcomes(desk.import_waiting()), desk.query("SELECT path FROM inbox_file")) == (
         {"attempts/shut.csv": "taken"},
         [(closed,)],
     )
@@ -386,9 +389,9 @@ def test_second_process_waits_while_the_first_imports_the_inbox(desk: Desk) -> N
     with ThreadPoolExecutor(1) as pool:
         with desk.database.open(autocommit=True) as other:
             other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
-            taking = pool.submit(desk.take)
+            taking = pool.submit(desk.import_waiting)
             wait_for("it to wait", lambda: desk.query(waits) == [(True,)])
-        assert whats(taking.result()) == {"attempts/a.csv": "taken"}
+        assert outcomes(taking.result()) == {"attempts/a.csv": "taken"}
 
 
 KILLED = """
@@ -415,7 +418,7 @@ def test_file_of_a_killed_import_is_imported_completely_by_the_next_run(desk: De
     killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
-    report = desk.take()["attempts/a.csv"].report
+    report = desk.import_waiting()["attempts/a.csv"].report
     assert (report.accepted, report.duplicates) == (300, 0)
 
 
@@ -431,8 +434,11 @@ def test_file_that_changes_during_its_import_is_not_stored(desk: Desk, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(room, "take", beside_a_look)
         with pytest.raises(TransientFailure, match="was written again"):
-            desk.take()
-    assert (desk.query("SELECT count(*) FROM response_log"), desk.take()["attempts/a.csv"].report.accepted) == (
+            desk.import_waiting()
+    assert (
+        desk.query("SELECT count(*) FROM response_log"),
+        desk.import_waiting()["attempts/a.csv"].report.accepted,
+    ) == (
         [(0,)],
         5,
     )
@@ -445,7 +451,7 @@ def with_inbox(desk: Desk, settings: Settings) -> Settings:
 
 @pytest.fixture
 def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
-    """A function that ticks the sensor and gives the file of each run that it asked for, in order; all succeed."""
+    """A function that ticks the sensor and returns the file of each requested run, in order. All runs succeed."""
     with dagster_instance(with_inbox, Database(with_inbox)) as instance:
 
         def tick() -> list[str]:
@@ -458,7 +464,7 @@ def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
 
 
 def settle(desk: Desk) -> None:
-    """What is there was seen a minute ago."""
+    """Set the time at which all waiting files were first seen to a minute ago."""
     with desk.database.connect() as connection:
         look(connection, FolderInbox(desk.root))
         connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' WHERE taken_at IS NULL")
@@ -534,7 +540,7 @@ def test_file_whose_run_failed_is_requested_again_after_ten_minutes(
 
 def test_command_lists_files_set_aside_and_requeues_a_named_file(desk: Desk, settings: Settings, irt: IrtOf) -> None:
     bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "2026-05-31T12:00:00Z"))
-    desk.take()
+    desk.import_waiting()
     typed = irt(settings.model_copy(update={"irt_inbox": str(desk.root)}))
     listed = typed("intake", "list").out
     assert "set aside" in listed
@@ -553,8 +559,8 @@ def test_inbox_in_a_bucket_is_imported_immediately_and_identifies_files_by_etag(
         s3.owner().put_object(Bucket=BUCKET, Key=f"in/{name}", Body=text.encode())
 
     def take() -> dict[str, str]:
-        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST}
-        bucket = settings.model_copy(update=said)
+        changed_settings = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST}
+        bucket = settings.model_copy(update=changed_settings)
         inbox = inbox_of(bucket)
         assert inbox is not None
         found = take_waiting(Database(bucket), inbox)

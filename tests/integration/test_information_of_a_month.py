@@ -1,4 +1,4 @@
-"""Information of a month: what it lost, what retiring costs, and everything that can be missing on either side.
+"""Information of a month: its loss, the cost of retiring items, and all parts that can be missing.
 
 A made-up bank, so that the truth is known: 24 anchors, of which one was flattened, one got a wrong key, one lost most
 of its answers, one all of them, and one its place in the bank; and an item that is new.
@@ -55,7 +55,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks, metadata
 
@@ -76,7 +76,7 @@ def found(postgres: EmbeddedPostgres, migrated_template: str) -> dict[str, Any]:
 def made_up(
     postgres: EmbeddedPostgres, found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The month judged."""
+    """The world with the information of the month."""
     home = tmp_path_factory.mktemp("information")
     with template_copy(postgres, "template_information", home, **OF_MONTHS) as settings:
         yield settings
@@ -132,10 +132,10 @@ def test_only_items_that_lost_information_are_flagged(found: dict[str, Any]) -> 
 
 def test_every_item_has_a_status_by_its_available_parameters(found: dict[str, Any]) -> None:
     missing = {FEW: "60 eligible answers", NOBODY: "it has no eligible answer", VANISHED: "no longer in the bank"}
-    for item, why in missing.items():
+    for item, reason in missing.items():
         row = found[item]
         assert (row["status"], row["curve"]["now"], row["now"]) == ("not estimated", None, None)
-        assert (why in row["why"], "ratio" in row) == (True, False)
+        assert (reason in row["why"], "ratio" in row) == (True, False)
     assert (found[NEW]["status"], found[NEW]["curve"]["published"], found[NEW]["published"]) == ("new", None, None)
     others = set(found) - {*missing, NEW, ""}
     assert ({found[item]["status"] for item in others}, len(others)) == ({"compared"}, ITEMS - 3)
@@ -164,16 +164,16 @@ def test_test_information_is_the_sum_of_its_items_and_its_se_the_inverse_root(fo
         np.testing.assert_allclose(test[side], np.sum([c[side] for c in compared], axis=0), rtol=1e-4)
     in_force = [row for row in items.values() if row["status"] != "new"]
     whole = np.sum([row["curve"]["now"] or row["curve"]["published"] for row in in_force], axis=0)
-    left = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
-    wanted = {"in_force": whole, "without_flagged": np.sum(left, axis=0), "se_now": 1 / np.sqrt(test["now"])}
-    np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
+    curves = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
+    expected = {"in_force": whole, "without_flagged": np.sum(curves, axis=0), "se_now": 1 / np.sqrt(test["now"])}
+    np.testing.assert_allclose([test[name] for name in expected], list(expected.values()), rtol=1e-4)
 
 
 def test_severity_of_an_item_equals_the_severity_in_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
     database, store = Database(made_up), folder_store(made_up)
     drift_of_month(database, store, MONTH)
-    judged = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
-    assert (judged, judged[FEW], {item for item, level in judged.items() if level == "high"}) == (
+    severities = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
+    assert (severities, severities[FEW], {item for item, level in severities.items() if level == "high"}) == (
         {item: row["severity"] for item, row in found.items() if item and row["severity"]},
         "none",  # by its proportion correct
         set(found[""]["drifted_items"]),
@@ -184,8 +184,8 @@ def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
     made_up: Settings, instance: dg.DagsterInstance
 ) -> None:
     result = Graph(made_up, instance).run(MONTH, DRIFT_JOB)
-    judged = checks(result)
-    items, test = judged["no_item_lost_information"], judged["the_test_kept_its_information"]
+    evaluations = checks(result)
+    items, test = evaluations["no_item_lost_information"], evaluations["the_test_kept_its_information"]
     assert (
         items.passed,
         items.severity,
@@ -193,9 +193,12 @@ def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
         items.metadata["how to fix it"].value,
     ) == (False, dg.AssetCheckSeverity.WARN, True, OF_ITEMS)
     assert test.passed
-    said = metadata(result, "test_information")
-    assert f"plot: information ({SCALE})" in said
-    assert ("2 of 21 items lost information (q00 and q01)" in said["information"], said["dagster/row_count"]) == (
+    reported = metadata(result, "test_information")
+    assert f"plot: information ({SCALE})" in reported
+    assert (
+        "2 of 21 items lost information (q00 and q01)" in reported["information"],
+        reported["dagster/row_count"],
+    ) == (
         True,
         ITEMS + 2,
     )
@@ -214,11 +217,11 @@ def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
 ) -> None:
     """The month has no parameters in force at its start and no fit; a second scale was never declared."""
     database = Database(made_up)
-    said = {
+    reported = {
         one.scale_id: sentence_on_information(one)
         for one in information_of_month(database, folder_store(made_up), EARLIER)
     }
-    assert (set(said), all("has no converged fit that was linked" in text for text in said.values())) == (
+    assert (set(reported), all("has no converged fit that was linked" in text for text in reported.values())) == (
         {SCALE, "empty scale"},
         True,
     )
@@ -230,11 +233,11 @@ def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
 # Published items that a month could not estimate: tested by proportion correct, or named with the reason.
 
 FEW_ANSWERS = 80
-"""Answers that are left of an item; a fit of the small world wants 120."""
+"""Number of answers to an item. A fit of the small world requires 120."""
 
 
 class Gaps(NamedTuple):
-    """Items published by the first month, what becomes of them in the second, and its drift."""
+    """Items that the first month publishes, their changes in the second month, and its drift."""
 
     easier: str
     sound: str
@@ -252,7 +255,7 @@ def gaps(postgres: EmbeddedPostgres, small_truth: Truth) -> Gaps:
 def world_with_gaps(
     postgres: EmbeddedPostgres, gaps: Gaps, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The small world whose second month lost answers to three published items, and the bank one item."""
+    """The small world, whose second month lost answers to three published items, and whose bank lost one item."""
     with template_copy(postgres, "template_gaps", tmp_path_factory.mktemp("gaps"), **OF_MONTHS) as settings:
         yield settings
 
@@ -275,8 +278,8 @@ def with_gaps(settings: Settings) -> Gaps:
     run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (unanswered,))
     run_sql(database, "DELETE FROM question WHERE item_id = %s", (vanished,))
     calibrate(settings, MONTHS[1])
-    (judged,) = drift_of_month(database, store, MONTHS[1])
-    return Gaps(easier, sound, vanished, unanswered, judged)
+    (drift,) = drift_of_month(database, store, MONTHS[1])
+    return Gaps(easier, sound, vanished, unanswered, drift)
 
 
 def _published_and_answered(database: Database) -> list[str]:
@@ -335,7 +338,7 @@ def test_items_that_can_be_neither_compared_nor_tested_are_named_with_the_reason
     with Database(world_with_gaps).connect() as connection:
         judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
     untested = "two published items could be neither compared nor tested"
-    assert not unsaid(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
+    assert not missing_sentences(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
     table = markdown(*unestimated_items([gaps.judged], {SCALE: judged_rows}))
     assert table.index(gaps.easier) < table.index(gaps.vanished)
     with_rows = rows(Database(world_with_gaps), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
@@ -351,15 +354,15 @@ def test_easier_item_opens_an_alert_and_checks_name_the_easier_and_the_vanished_
         Database(world_with_gaps), "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (gaps.easier,)
     )
     assert opened == [(MONTHS[1], "high")]
-    judged = checks(Graph(world_with_gaps, instance).run(MONTHS[1], DRIFT_JOB))
-    assert gaps.easier in (judged["no_item_drifted_far"].description or "")
-    bank = judged["published_items_are_in_the_bank"]
+    evaluations = checks(Graph(world_with_gaps, instance).run(MONTHS[1], DRIFT_JOB))
+    assert gaps.easier in (evaluations["no_item_drifted_far"].description or "")
+    bank = evaluations["published_items_are_in_the_bank"]
     assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{gaps.vanished} (it is no longer in the bank)" in (bank.description or "")
 
 
 # -- items that could not be judged ------------------------------------------------------------------
-# A red month is not compared with what is published; and how far its anchors cover the bank.
+# A red month is not compared with published values; coverage of the bank by its anchors.
 
 FEBRUARY = "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
@@ -405,9 +408,9 @@ def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, s
 def test_fit_in_the_ledger_has_the_state_of_its_publication_step(bank: Database, store: FolderStore) -> None:
     fit_id = link_made_up(bank, store, FEBRUARY, made_up_calibration(ANCHORS))
     with bank.connect() as connection:
-        why = "other learners; decide: look at them"
-        write_step(connection, Step(month=FEBRUARY, scale_id=SCALE, fit_id=fit_id, state="held", why=why), None)
-    assert drift_of_month(bank, store, FEBRUARY)[0].why == f"not judged: the month is red: {why}"
+        reason = "other learners; decide: look at them"
+        write_step(connection, Step(month=FEBRUARY, scale_id=SCALE, fit_id=fit_id, state="held", why=reason), None)
+    assert drift_of_month(bank, store, FEBRUARY)[0].why == f"not judged: the month is red: {reason}"
     link_made_up(bank, store, FEBRUARY, made_up_calibration(ANCHORS))
     assert drift_of_month(bank, store, FEBRUARY)[0].drift is not None
 
@@ -435,16 +438,16 @@ def test_scale_without_a_comparison_fails_the_check(bank: Database, store: Folde
     assert items_result([], "no item", "do this", silent={}).passed
 
 
-# -- what the anchors cover ----------------------------------------------------------------------------
+# -- coverage by the anchors ---------------------------------------------------------------------------
 
 
-def covered(bank: Database, store: FolderStore) -> GateResult:
+def evaluate_coverage(bank: Database, store: FolderStore) -> GateResult:
     with bank.connect() as connection:
         return anchors_cover_the_bank(evidence_of(connection, store, FEBRUARY, read_scales(connection)[SCALE]))
 
 
 def publish(bank: Database, b: dict[str, float], topic: str, effective_from: str = "2026-01-01Z") -> None:
-    """Items of one topic, with what the bank says of them in another unit."""
+    """Items of one topic, with the bank's values in another unit."""
     with bank.connect() as connection:
         for item, value in b.items():
             connection.execute(
@@ -471,9 +474,11 @@ def change_constants(bank: Database, **values: object) -> None:
 def test_bank_is_covered_if_the_linking_error_is_small_at_both_ends(bank: Database, store: FolderStore) -> None:
     publish(bank, {f"N{k:02d}": float(b) for k, b in enumerate(np.linspace(-4, 4, 17))}, "topic")
     change_constants(bank, slope_se=0.03, intercept_se=0.03, slope_intercept_cov=0.0)
-    assert covered(bank, store).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
+    assert evaluate_coverage(
+        bank, store
+    ).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
     change_constants(bank, slope_intercept_cov=0.0003)
-    assert covered(bank, store).why == (
+    assert evaluate_coverage(bank, store).why == (
         "the anchors used place b = 3.05, the 90th percentile of the published b, with a standard error of 0.11, "
         "limit 0.10"
     )
@@ -481,7 +486,7 @@ def test_bank_is_covered_if_the_linking_error_is_small_at_both_ends(bank: Databa
 
 def test_a_topic_of_the_bank_needs_two_anchors(bank: Database, store: FolderStore) -> None:
     publish(bank, {f"N{k}": 0.0 for k in range(9)}, "sets")
-    assert covered(bank, store).why == (
+    assert evaluate_coverage(bank, store).why == (
         "fewer than 2 anchors used from these topics, each a tenth of the bank or more: sets (0)"
     )
 
@@ -492,13 +497,13 @@ def test_coverage_is_evaluated_only_if_more_items_than_the_anchors_are_published
     """The ledger in force at the month's start counts, whatever further items the bank contains."""
     change_constants(bank, slope_se=0.5, intercept_se=0.5)
     publish(bank, {"N1": 0.0}, "sets", effective_from="2026-03-01Z")
-    early = covered(bank, store)
+    early = evaluate_coverage(bank, store)
     assert (early.passed, early.why) == (
         True,
         "3 anchors used; how they cover the bank is judged once it has published more than its anchors",
     )
     publish(bank, {"N2": 0.0}, "sets")
-    assert not covered(bank, store).passed
+    assert not evaluate_coverage(bank, store).passed
 
 
 def test_few_kept_anchors_fail_the_check_and_assumed_errors_are_only_reported(
@@ -506,6 +511,6 @@ def test_few_kept_anchors_fail_the_check_and_assumed_errors_are_only_reported(
 ) -> None:
     assumed = "3 anchors have no errors in the bank"
     change_constants(bank, warnings=[assumed])
-    assert (covered(bank, store).passed, covered(bank, store).why) == (True, assumed)
+    assert (evaluate_coverage(bank, store).passed, evaluate_coverage(bank, store).why) == (True, assumed)
     change_constants(bank, share_kept=0.8)
-    assert not covered(bank, store).passed
+    assert not evaluate_coverage(bank, store).passed

@@ -1,6 +1,6 @@
-"""Every invariant sees its violation planted in a sound world, names it, and passes where it was not planted.
+"""Every invariant detects and names a violation planted in a sound world, and passes without the violation.
 
-Plants live in a transaction that is rolled back, so that all share one calibrated world.
+Violations are planted in a transaction that is rolled back, so that all tests share one calibrated world.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import MONTHS, SCALE, call, folder_store, rows
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import Irt, IrtOf
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
@@ -69,7 +69,7 @@ def measured(calibrated: Settings) -> Settings:
 
 @dataclass
 class World:
-    """The sound world, in a transaction; `look` sees what was changed."""
+    """The sound world, in a transaction; `look` reads the changes of the transaction."""
 
     connection: psycopg.Connection
     store: ObjectStore
@@ -80,7 +80,7 @@ class World:
     def sql(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
 
-    def one(self, query: str, *values: object) -> str:
+    def scalar(self, query: str, *values: object) -> str:
         return self.connection.execute(query.encode(), values).fetchone()[0]
 
     def look(self) -> InvariantContext:
@@ -114,7 +114,7 @@ def world(measured: Settings) -> Iterator[World]:  # type: ignore[override]
         connection.rollback()
 
 
-# -- what makes testable -----------------------------------------------------------------------------
+# -- conditions of a test ----------------------------------------------------------------------------
 
 
 def nothing(_world: World) -> None:
@@ -126,7 +126,7 @@ def sql(statement: str, *values: object) -> Callable[[World], None]:
 
 
 def half_of_june_in_july_where_abilities_move(world: World) -> None:
-    """Every other answer of June is given a month later, and learners are measured at the end of June without them."""
+    """Move every second answer of June to July, and measure learners at the end of June without these answers."""
     world.sql(
         """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
            VALUES (%s, 'ability_variance', '0.0025', '2026-06-01Z', 'Ann', 'learners learn')""",
@@ -142,7 +142,7 @@ def half_of_june_in_july_where_abilities_move(world: World) -> None:
 
 
 def four_more_fits(world: World) -> None:
-    """March to May as June was, so that July has a history."""
+    """Copy June's fit and snapshot to March, April and May, so that July has a history."""
     for n, month in enumerate(("2026-03", "2026-04", "2026-05")):
         world.sql(
             """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
@@ -159,7 +159,7 @@ def four_more_fits(world: World) -> None:
 
 
 def answers_in_earlier_months(world: World) -> None:
-    """April and May as July, in other months' clothes."""
+    """Copy July's answers to March, April and May."""
     ensure_month_partitions(world.connection, "2026-03", "2026-05")
     for n in (2, 3, 4):
         world.sql(
@@ -179,7 +179,7 @@ many_casual_learners = sql(
               (array_agg(item_id ORDER BY item_id))[1 + n %% count(*)], true
        FROM generate_series(1, 3000) n CROSS JOIN question GROUP BY n"""
 )
-"""3000 of them with one answer each, spread over the bank: nobody then sees a third of it."""
+"""Plant 3000 learners with one answer each, spread over the bank, so that no item is seen by a third of learners."""
 
 
 def stored_statistics(path: str, value: str) -> Callable[[World], None]:
@@ -192,7 +192,7 @@ def stored_statistics(path: str, value: str) -> Callable[[World], None]:
 
 
 def pairs_seen_by_many(world: World) -> None:
-    """None shares more than the ability, and one ability explains all: an eigenvalue as chance gives it."""
+    """Store statistics without local dependence and with one dimension: the eigenvalue is within chance."""
     stored_statistics("q3", '{"pairs": 9, "mean": -0.05, "flagged": 0, "largest": [], "clusters": []}')(world)
     stored_statistics("parallel", json.dumps(PARALLEL | {"eigenvalue": 1.5, "expected": 1.4, "p": 0.0011}))(world)
 
@@ -222,12 +222,13 @@ kpis_of_a_week = sql(
        ('u2', '2026-07-06', '{"I_t": null, "E_t": null, "R_t": null, "A_t": null, "P": null, "S": null, "why":
          {"I_t": "so", "E_t": "so", "R_t": "so", "A_t": "so", "P": "so", "S": "so"}}')"""
 )
-"""u1 has all six, u2 has none and says why."""
+"""u1 has all six; u2 has the reason instead of values."""
 JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 
 
 def judged_months(world: World) -> None:
-    """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which nobody decided on yet."""
+    """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which
+    awaits a decision."""
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
     world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in FOLLOWING}
     world.sql(
@@ -354,7 +355,7 @@ class Case:
     prepare: Callable[[World], None] = nothing
     partition: str | None = ""
     others: bool = False
-    """Whether the plant cannot but violate the invariant for other subjects, too."""
+    """Whether the plant also violates the invariant for other subjects."""
 
 
 CASES = [
@@ -459,7 +460,7 @@ CASES = [
     Case(
         "snapshots_match_their_hash",
         sql("UPDATE scored_snapshot SET snapshot_hash = 'another' WHERE month = '2026-06'"),
-        lambda world: {world.one("SELECT uri FROM scored_snapshot WHERE month = '2026-06'")},
+        lambda world: {world.scalar("SELECT uri FROM scored_snapshot WHERE month = '2026-06'")},
         partition=JUNE,
     ),
     Case(
@@ -689,9 +690,9 @@ def test_planted_violation_is_named_and_was_absent_before(world: World, case: Ca
     assert (before.passed, [missing for missing in before.not_tested if missing.subject != OTHERS]) == (True, [])
     case.plant(world)
     found = world.verdict(BY_NAME[case.invariant]).violations
-    wanted = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
+    expected = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
     named = {violation.subject for violation in found}
-    assert (named >= wanted) if case.others else (named == wanted)
+    assert (named >= expected) if case.others else (named == expected)
     if case.partition is not None:
         assert {violation.partition for violation in found} == {case.partition}
     assert all(violation.observed and violation.expected for violation in found)
@@ -708,7 +709,7 @@ LOGGED = ", ".join(column.name for column in response_log.columns)
 
 
 def decided_change(world: World) -> None:
-    first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
+    first = world.scalar("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
     world.sql(
         """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
            SELECT month, scale_id, item_id, fit_id, 'accept', 'somebody', 'it drifted', '2026-08-15Z'
@@ -740,26 +741,26 @@ NEIGHBOURS = {
         GRADES.name,
         set(),
     ),
-    "grades from elsewhere, by a key that nobody chose": (
+    "grades by an external key that no answer contains": (
         graded_otherwise,
         "UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'",
         GRADES.name,
         set(),
     ),
     "an item as exposed as its form": (exam_of_everybody, "", "items_are_not_overexposed", set()),
-    "an item of an exam that a level chooses": (
+    "an item of an exam assigned by level": (
         exam_of_everybody,
         """UPDATE calibration_scale SET rules = rules || '{"assignment": "by_level"}'""",
         "items_are_not_overexposed",
         {f"{SCALE}: C03"},
     ),
-    "places in practice": (
+    "positions in practice": (
         nothing,
         "UPDATE response_log SET correct = position <= 8 WHERE form_id IS NULL AND completed_at >= '2026-07-01Z'",
         "positions_do_not_change_difficulty",
         {SCALE},
     ),
-    "a session of which only the first answer counts": (
+    "a session in which only the first answer counts": (
         nothing,
         """UPDATE response_log SET correct = NULL
            WHERE position > 1 AND (user_id, session_id) = (
@@ -776,13 +777,14 @@ NEIGHBOURS = {
         set(),
     ),
     **{
-        f"large drift that is {name}": (drift_of_a_year_ago, change, "large_drift_is_decided_on", set())
+        f"large drift {name}": (drift_of_a_year_ago, change, "large_drift_is_decided_on", set())
         for name, change in {
-            "decided": """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
-                          VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
-            "of an item out of the bank": "DELETE FROM question WHERE item_id = 'A01'",
-            "over": "UPDATE drift_alerts SET closed_month = '2026-08'",
-            "not large": "UPDATE drift_alerts SET severity = 'medium'",
+            "with a decision": """
+                INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+                VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
+            "of an item removed from the bank": "DELETE FROM question WHERE item_id = 'A01'",
+            "that has ended": "UPDATE drift_alerts SET closed_month = '2026-08'",
+            "lowered to medium severity": "UPDATE drift_alerts SET severity = 'medium'",
         }.items()
     },
 }
@@ -866,7 +868,7 @@ def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily
 
 @pytest.mark.parametrize("name", ["one_ability_explains_a_scale", "items_are_locally_independent"])
 @pytest.mark.parametrize(
-    ("plant", "why"),
+    ("plant", "reason"),
     [
         (
             sql("""UPDATE mirt_fit_meta SET model_spec = model_spec || '{"fit_statistics": null}'"""),
@@ -884,18 +886,18 @@ def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily
     ids=["no statistics", "no fit", "no pairs"],
 )
 def test_invariant_is_not_tested_if_the_last_fit_lacks_its_statistics(
-    world: World, name: str, plant: Callable[[World], None], why: str
+    world: World, name: str, plant: Callable[[World], None], reason: str
 ) -> None:
     pairs_seen_by_many(world)
     plant(world)
     verdict = world.verdict(BY_NAME[name])
     assert verdict.violations == ()
     (missing,) = verdict.not_tested
-    assert (why in missing.why, missing.subject) == (True, SCALE)
+    assert (reason in missing.why, missing.subject) == (True, SCALE)
 
 
 @pytest.mark.parametrize(
-    ("plant", "why"),
+    ("plant", "reason"),
     [
         (
             "UPDATE response_log SET form_id = 'X' WHERE form_id IS NULL",
@@ -905,12 +907,12 @@ def test_invariant_is_not_tested_if_the_last_fit_lacks_its_statistics(
     ],
     ids=["forms alone", "a small bank"],
 )
-def test_exposure_is_not_tested_if_items_cannot_be_kept_secret(world: World, plant: str, why: str) -> None:
+def test_exposure_is_not_tested_if_items_cannot_be_kept_secret(world: World, plant: str, reason: str) -> None:
     world.sql("DELETE FROM response_log")
     many_casual_learners(world)
     world.sql(plant)
     verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
+    assert (verdict.violations, [reason in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
 def test_recently_fitted_month_may_wait_for_its_comparison(world: World) -> None:
@@ -942,8 +944,8 @@ def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invar
     assert second.passed
 
 
-# -- what becomes of violations ----------------------------------------------------------------------
-# What becomes of violations: one row from opening to end, one alert each, the report, the commands.
+# -- stored violations -------------------------------------------------------------------------------
+# Stored violations: one row from opening to end, one alert each, the report, the commands.
 
 TODAY = datetime(2026, 8, 20, tzinfo=UTC)
 
@@ -956,7 +958,7 @@ FINE = Invariant(items_are_fine, "error", "items", "Items are fine.", "mend them
 
 
 class History:
-    """Looks that follow one another, each with what it found."""
+    """Consecutive checks, each with its violations."""
 
     def __init__(self, database: Database) -> None:
         self.database, self.n = database, 0
@@ -999,7 +1001,7 @@ def test_persistent_violation_is_a_single_row_and_a_single_alert(days: History) 
         ([("q1",), ("q1", "q2"), ("q2",)], [("run 2", "q2")], [(["q1"], False), (["q2"], True)]),
         ([("q1",), (), ("q1",)], [("run 3", "q1")], [(["q1"], False), (["q1"], True)]),
     ],
-    ids=["one is fixed", "the last of it is fixed", "what comes later has its own", "it comes back"],
+    ids=["one of two fixed", "both fixed", "a later violation", "a recurrence"],
 )
 def test_fixed_violation_is_closed_and_its_alert_ends_with_the_last_violation(
     days: History, looks: list[tuple[str, ...]], still_open: list[Any], alerts: list[Any]
@@ -1058,11 +1060,11 @@ def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(day
 
 
 def test_red_month_reported_by_its_checks_opens_no_second_alert(days: History) -> None:
-    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
+    invariant = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
     call(days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
-    days.look("default", partition="2026-06", invariant=told)
+    days.look("default", partition="2026-06", invariant=invariant)
     assert len(days.alerts()) == 1
-    days.look("default", partition="2026-07", invariant=told)
+    days.look("default", partition="2026-07", invariant=invariant)
     assert len(days.alerts()) == 2
 
 
@@ -1079,11 +1081,11 @@ def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
 def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None:
     result = materialise(settings)
     assert result.success
-    judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
-    assert judged == {one.name: True for one in INVARIANTS}
-    said = metadata(result, "invariant_report")
-    assert said["in a sentence"].startswith("incomplete (")
-    assert "nothing is published yet" in said["not tested"]
+    passed = {name: evaluation.passed for name, evaluation in checks(result).items()}
+    assert passed == {one.name: True for one in INVARIANTS}
+    reported = metadata(result, "invariant_report")
+    assert reported["in a sentence"].startswith("incomplete (")
+    assert "nothing is published yet" in reported["not tested"]
 
 
 def test_crashed_invariant_fails_the_run_and_the_remaining_results_are_stored(
@@ -1115,8 +1117,8 @@ def test_run_lists_untested_invariants_first_and_fails_on_untested_with_strict(i
     assert done.code == 0
     report = done.json
     assert next(iter(report)) == "incomplete"
-    why = {one["invariant"]: one["why"] for one in report["incomplete"]}
-    assert why["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
+    reason = {one["invariant"]: one["why"] for one in report["incomplete"]}
+    assert reason["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
     assert {one["name"] for one in report["invariants"]} == {one.name for one in INVARIANTS}
     assert invariants("run", "--strict").code == 1
 
@@ -1130,7 +1132,10 @@ def test_run_names_and_stores_violations_and_exits_with_code_1(invariants: Irt, 
                VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
         )
     done = invariants("run")
-    assert (done.code, unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")) == (1, [])
+    assert (done.code, missing_sentences(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")) == (
+        1,
+        [],
+    )
     (stored,) = rows(
         Database(settings),
         """SELECT subject, observed FROM invariant_result
@@ -1143,6 +1148,6 @@ def test_list_command_explains_every_invariant(invariants: Irt) -> None:
     done = invariants("list")
     assert (
         done.code,
-        unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix))),
+        missing_sentences(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix))),
     ) == (0, [])
     assert len(invariants("list", "--json").json) == len(INVARIANTS)

@@ -37,7 +37,7 @@ class Days(Graph):
         """A range of days in one run."""
         return self.run(job=BACKFILL, **{ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
 
-    def reported(self) -> list[str]:
+    def reported_days(self) -> list[str]:
         return sorted(self.instance.get_materialized_partitions(dg.AssetKey(JUDGED)))
 
 
@@ -53,7 +53,7 @@ def graph(settings: Settings, instance: dg.DagsterInstance) -> Days:
 def test_judge_job_judges_and_reports_the_waiting_days(graph: Days) -> None:
     assert (
         graph.run(job=JUDGE_JOB).success,
-        graph.reported(),
+        graph.reported_days(),
         rows(graph.database, "SELECT count(*) FROM attempt_verdict"),
     ) == (True, DAYS, [(3,)])
     run_sql(graph.database, "UPDATE response_log SET correct = false, recorded_at = now() WHERE attempt_id = 'a1'")
@@ -89,11 +89,11 @@ def test_run_over_a_range_that_fails_keeps_and_reports_the_earlier_days(
     with monkeypatch.context() as until_then:
         until_then.setattr(verdicts, "_judge", dies)
         assert not graph.backfill(DAYS[0], DAYS[2]).success
-    assert (graph.reported(), [row[0] for row in rows(graph.database, VERDICTS)]) == (DAYS[:2], ["a0", "a1"])
+    assert (graph.reported_days(), [row[0] for row in rows(graph.database, VERDICTS)]) == (DAYS[:2], ["a0", "a1"])
     first = rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")
     result = graph.backfill(DAYS[0], DAYS[2])
     assert result.success
-    assert set(DAYS) < set(graph.reported()), "a day without an answer is judged, too"
+    assert set(DAYS) < set(graph.reported_days()), "a day without an answer is judged, too"
     assert rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")[:2] == first
     assert (metadata(result, JUDGED)["rows written"], checks(result)[INVENTORY].passed) == (1, True)
 

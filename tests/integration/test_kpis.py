@@ -1,4 +1,4 @@
-"""Features and KPIs on PostgreSQL: equal to those on DuckDB over the snapshots, and put in their place whole."""
+"""Features and KPIs on PostgreSQL: equal to results of DuckDB over the snapshots, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ TABLES = (
     (LEARNER, ["learner_key", "user_id", "is_test", "target_scale_id", "target_theta"]),
     (VERDICT, ["learner_key", "item_id", "completed_at", "reason", "score", "max_score"]),
 )
-"""What KPIs read besides attempts."""
+"""Tables that KPIs read besides attempts, with their columns."""
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,14 @@ def log(
 
 @pytest.fixture
 def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[Settings]:
-    """A copy of it that a test may write to."""
+    """A copy of `log` that a test may change."""
     with template_copy(postgres, "template_kpis", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
 def parquet(log: Settings) -> Run:
-    """DuckDB over the Parquet snapshots of every month, with the bank and the learners beside them."""
+    """DuckDB over the Parquet snapshots of every month, with the bank and the learners."""
     database, store = Database(log), folder_store(log)
     months = sorted({a["completed_at"].strftime("%Y-%m") for a in WORLD.attempts})
     files = [str(store.root / take_snapshot(database, store, month, "run")[0].uri) for month in months]
@@ -309,7 +309,7 @@ def test_week_that_fails_half_way_writes_no_rows(own: Settings, monkeypatch: pyt
 
 DAYS = 365
 SECONDS = 90.0
-"""Wanted of a year in one run; as a run for each day, Dagster alone would take twice that."""
+"""Time limit of a year in one run. With one run per day, Dagster alone would need twice this time."""
 
 
 class LastYear(Graph):
@@ -347,15 +347,15 @@ def test_year_of_days_is_a_single_run_with_the_counts_of_every_day(graph: LastYe
     assert graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily")) == set(days)
     query = "SELECT date::text, count(*), sum(attempts)::int FROM features_topic_daily GROUP BY 1"
     stored = {day: (n, answers) for day, n, answers in rows(graph.database, query)}
-    said = {
+    reported = {
         event.partition: {name: value.value for name, value in event.metadata.items()}
         for event in result.asset_materializations_for_node("features_topic_daily")
     }
-    assert list(said) == days
+    assert list(reported) == days
     assert 10 < len(stored) < DAYS
     for each in days:
         n, answers = stored.get(each, (0, 0))
-        assert said[each] == {"dagster/row_count": n, "answers": answers}, each
+        assert reported[each] == {"dagster/row_count": n, "answers": answers}, each
 
 
 @pytest.mark.ci
@@ -365,11 +365,11 @@ def test_running_week_is_computed_and_quiet_learners_are_detected_afterwards(gra
         True,
         {"kpis_are_present_and_in_range", "every_null_has_a_reason"},
     )
-    said = metadata(result, "weekly_kpi")
+    reported = metadata(result, "weekly_kpi")
     (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,))[0]
-    assert said["dagster/row_count"] == n > 10
-    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
-    assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
+    assert reported["dagster/row_count"] == n > 10
+    assert reported["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
+    assert "| I_t | fewer than 5 eligible answers" in reported["without a value"]
 
     found = metadata(graph.run(graph.yesterday, "detect_inactivity"), "inactivity")
     assert found["week"] == graph.week

@@ -1,6 +1,6 @@
-"""Runs as Jobs of a cluster: their pods, what becomes of them, and an API server that comes and goes.
+"""Runs as Jobs of a cluster: their pods, their outcomes, and an API server with outages.
 
-The client, Dagster's queue and its monitor are the real ones; the API server is one that keeps what it is sent.
+The client, Dagster's queue and its monitor are the real ones; the API server is a stub that stores requests.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ RESOURCES = {"container_config": {"resources": {"requests": {"cpu": "4"}, "limit
 
 @dg.job
 def monthly_calibration() -> None:
-    """Stands for ours: no pod of it is run."""
+    """A stub of our job, of which no pod runs."""
 
 
 @dataclass
 class Cluster:
-    """A daemon's queue and monitor, on an instance of their own, and the API server."""
+    """A daemon's queue and monitor on a separate instance, and the API server."""
 
     api: ApiServer
     instance: dg.DagsterInstance
@@ -62,7 +62,7 @@ class Cluster:
     def create_request_context(self, source: object = None) -> None:
         """The launcher needs no code server."""
 
-    def queued(self, **tags: str) -> str:
+    def queue_run(self, **tags: str) -> str:
         code = GrpcServerCodeLocationOrigin(host="irt-code-server", port=4266, location_name="irt_assets")
         remote = RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), JOB)
         origin = dg.reconstructable(monthly_calibration).get_python_origin()
@@ -73,25 +73,25 @@ class Cluster:
         self.instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run_id=run.run_id)
         return run.run_id
 
-    def launched(self, **tags: str) -> str:
-        run_id = self.queued(**tags)
-        assert self.dequeued(run_id) is dg.DagsterRunStatus.STARTING, self.says(run_id)
+    def launch_run(self, **tags: str) -> str:
+        run_id = self.queue_run(**tags)
+        assert self.status_after_dequeue(run_id) is dg.DagsterRunStatus.STARTING, self.log_text(run_id)
         return run_id
 
-    def started(self, **tags: str) -> str:
-        run_id = self.launched(**tags)
+    def start_run(self, **tags: str) -> str:
+        run_id = self.launch_run(**tags)
         self.api.run_pod(self.job(run_id))
         self.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", JOB), run_id=run_id)
         assert self.status(run_id) is dg.DagsterRunStatus.STARTED
         return run_id
 
-    def dequeued(self, run_id: str) -> dg.DagsterRunStatus:
-        """The run's status after a look of the daemon's queue."""
+    def status_after_dequeue(self, run_id: str) -> dg.DagsterRunStatus:
+        """The run's status after a poll by the daemon's queue."""
         list(self.queue.run_iteration(self))  # type: ignore[arg-type]
         return self.status(run_id)
 
-    def monitored(self, run_id: str) -> dg.DagsterRunStatus:
-        """The run's status after a look of the daemon's monitor."""
+    def status_after_monitoring(self, run_id: str) -> dg.DagsterRunStatus:
+        """The run's status after a poll by the daemon's monitor."""
         errors = [*run_monitoring.execute_run_monitoring_iteration(self, logging.getLogger("monitor"))]  # type: ignore[arg-type]
         assert not any(errors), errors
         return self.status(run_id)
@@ -105,13 +105,13 @@ class Cluster:
     def pod(self, run_id: str) -> dict[str, Any]:
         return self.api.jobs[self.job(run_id)]["spec"]["template"]["spec"]
 
-    def says(self, run_id: str) -> str:
+    def log_text(self, run_id: str) -> str:
         return "\n".join(
             f"{event.get_dagster_event().message} {getattr(event.get_dagster_event().event_specific_data, 'error', '')}"
             for event in self.instance.all_logs(run_id)
         )
 
-    def repeated(self) -> list[str]:
+    def runs_to_repeat(self) -> list[str]:
         return [record.dagster_run.run_id for record in to_be_repeated(self.instance)]
 
 
@@ -125,7 +125,7 @@ def api() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def kubeconfig(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Its API server answers, or is away, at once: Dagster's client waits ten seconds between attempts."""
+    """Kubeconfig of the API server, without the ten seconds that Dagster's client waits between attempts."""
     monkeypatch.setattr(dagster_k8s.client.time, "sleep", lambda _: None)
     monkeypatch.setenv("POD_NAMESPACE", NAMESPACE)
     return api.kubeconfig(tmp_path / "kubeconfig")
@@ -144,8 +144,8 @@ def parts(kubeconfig: Path) -> dict[str, Any]:
     made = yaml.safe_load(configuration(settings))
     made["run_launcher"]["config"] |= {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
     made["run_coordinator"] = {"module": "dagster", "class": "QueuedRunCoordinator"}
-    wanted = ("run_launcher", "run_coordinator", "run_monitoring")
-    return {name: made[name] for name in wanted} | {
+    expected = ("run_launcher", "run_coordinator", "run_monitoring")
+    return {name: made[name] for name in expected} | {
         "run_retries": yaml.safe_load(CONFIGURATION.read_bytes())["run_retries"]
     }
 
@@ -158,7 +158,7 @@ def cluster(api: ApiServer, kubeconfig: Path) -> Iterator[Cluster]:
 
 # -- the Job ------------------------------------------------------------------------------------------
 def test_pod_of_a_run_equals_the_daemons_pod_without_its_token(cluster: Cluster) -> None:
-    run_id = cluster.launched(**{"dagster-k8s/config": json.dumps(RESOURCES)})
+    run_id = cluster.launch_run(**{"dagster-k8s/config": json.dumps(RESOURCES)})
     job, pod, daemon = cluster.api.jobs[cluster.job(run_id)], cluster.pod(run_id), PODS["dagster-daemon"].spec
     (container,), (own,) = pod.pop("containers"), daemon["containers"]
     differ = {"name", "args", "resources", "startupProbe", "readinessProbe", "command", "image"}
@@ -178,11 +178,11 @@ def test_pod_of_a_run_equals_the_daemons_pod_without_its_token(cluster: Cluster)
         "limits": {"memory": "64Gi"},
     }
     here = {"restartPolicy", "imagePullSecrets"}
-    there = {"containers", "initContainers"}
+    kinds = {"containers", "initContainers"}
     assert pod.pop("automountServiceAccountToken") is False, "a run asks the API server for nothing"
     assert daemon["automountServiceAccountToken"] is True
     assert ({name: pod[name] for name in pod.keys() - here}, pod["restartPolicy"], job["spec"]["backoffLimit"]) == (
-        {name: daemon[name] for name in daemon.keys() - there - {"automountServiceAccountToken"}},
+        {name: daemon[name] for name in daemon.keys() - kinds - {"automountServiceAccountToken"}},
         "Never",
         0,
     )
@@ -195,13 +195,13 @@ def test_pod_of_a_run_equals_the_daemons_pod_without_its_token(cluster: Cluster)
 
 
 def test_run_without_a_size_has_the_default_size(cluster: Cluster) -> None:
-    (container,) = cluster.pod(cluster.launched())["containers"]
+    (container,) = cluster.pod(cluster.launch_run())["containers"]
     cpu, memory = RUN_SIZES["other"]
     assert container["resources"] == {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [
         {"container_config": {"image": "theirs"}},
         {"container_config": {"env": [{"name": "DATABASE_URL", "value": "theirs"}]}},
@@ -210,11 +210,11 @@ def test_run_without_a_size_has_the_default_size(cluster: Cluster) -> None:
         {"job_spec_config": {"active_deadline_seconds": 1}},
     ],
 )
-def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, wanted: dict[str, Any]) -> None:
-    run_id = cluster.queued(**{"dagster-k8s/config": json.dumps(wanted)})
-    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.FAILURE
-    ((part, fields),) = wanted.items()
-    assert f"violated the allowed list: {part}.{next(iter(fields))}" in cluster.says(run_id)
+def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, expected: dict[str, Any]) -> None:
+    run_id = cluster.queue_run(**{"dagster-k8s/config": json.dumps(expected)})
+    assert cluster.status_after_dequeue(run_id) is dg.DagsterRunStatus.FAILURE
+    ((part, fields),) = expected.items()
+    assert f"violated the allowed list: {part}.{next(iter(fields))}" in cluster.log_text(run_id)
     assert not cluster.api.jobs
 
 
@@ -228,46 +228,52 @@ def test_runs_continue_without_the_api_server_under_our_launcher_and_fail_under_
     made["run_launcher"] |= {"module": launcher.__module__, "class": launcher.__name__}
     with dg.instance_for_test(made) as instance:
         cluster = Cluster(api, instance, QueuedRunCoordinatorDaemon(interval_seconds=1))
-        run_id = cluster.started()
-        with api.away():
-            after_a_poll = cluster.monitored(run_id)
+        run_id = cluster.start_run()
+        with api.outage():
+            after_a_poll = cluster.status_after_monitoring(run_id)
             if launcher is K8sRunLauncher:
                 assert after_a_poll is dg.DagsterRunStatus.FAILURE
-                assert "UNKNOWN" in cluster.says(run_id)
+                assert "UNKNOWN" in cluster.log_text(run_id)
                 return
-            assert {after_a_poll, *(cluster.monitored(run_id) for _ in range(POLLS))} == {dg.DagsterRunStatus.STARTED}
+            assert {after_a_poll, *(cluster.status_after_monitoring(run_id) for _ in range(POLLS))} == {
+                dg.DagsterRunStatus.STARTED
+            }
         for answer in (401, 403, 429, 500, 503):
             api.answers = answer
-            assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED, answer
+            assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.STARTED, answer
         api.answers = 0
         api.loses_answers = True
-        assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
+        assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.STARTED
         api.loses_answers = False
-        assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
+        assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.STARTED
 
 
 def test_run_launched_without_the_api_server_fails_and_is_repeated(cluster: Cluster) -> None:
-    run_id = cluster.queued()
-    with cluster.api.away():
-        assert cluster.dequeued(run_id) is dg.DagsterRunStatus.FAILURE
-    assert cluster.repeated() == [run_id]
+    run_id = cluster.queue_run()
+    with cluster.api.outage():
+        assert cluster.status_after_dequeue(run_id) is dg.DagsterRunStatus.FAILURE
+    assert cluster.runs_to_repeat() == [run_id]
 
 
 def test_run_fails_and_is_repeated_if_the_response_to_its_job_was_lost(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pod of the created Job executes no step, as its run has ended."""
-    run_id = cluster.queued()
+    run_id = cluster.queue_run()
     cluster.api.loses_answers = True
     monkeypatch.setattr(dagster_k8s.client.time, "sleep", lambda _: setattr(cluster.api, "loses_answers", False))
-    assert (cluster.dequeued(run_id), cluster.repeated()) == (dg.DagsterRunStatus.FAILURE, [run_id])
+    assert (cluster.status_after_dequeue(run_id), cluster.runs_to_repeat()) == (dg.DagsterRunStatus.FAILURE, [run_id])
 
 
-# -- what has become of runs --------------------------------------------------------------------------
+# -- outcomes of runs ---------------------------------------------------------------------------------
 def test_run_whose_job_was_deleted_fails_immediately(cluster: Cluster) -> None:
-    run_id = cluster.started()
+    run_id = cluster.start_run()
     del cluster.api.jobs[cluster.job(run_id)]
-    assert (cluster.monitored(run_id), "could not be found" in cluster.says(run_id), cluster.repeated()) == (
+    assert (
+        cluster.status_after_monitoring(run_id),
+        "could not be found" in cluster.log_text(run_id),
+        cluster.runs_to_repeat(),
+    ) == (
         dg.DagsterRunStatus.FAILURE,
         True,
         [run_id],
@@ -275,10 +281,14 @@ def test_run_whose_job_was_deleted_fails_immediately(cluster: Cluster) -> None:
 
 
 def test_run_whose_pod_has_ended_fails_with_the_reason(cluster: Cluster) -> None:
-    run_id = cluster.started()
+    run_id = cluster.start_run()
     cluster.api.end_pod(cluster.job(run_id), 137, "OOMKilled")
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1}
-    assert (cluster.monitored(run_id), "OOMKilled" in cluster.says(run_id), cluster.repeated()) == (
+    assert (
+        cluster.status_after_monitoring(run_id),
+        "OOMKilled" in cluster.log_text(run_id),
+        cluster.runs_to_repeat(),
+    ) == (
         dg.DagsterRunStatus.FAILURE,
         True,
         [run_id],
@@ -286,26 +296,26 @@ def test_run_whose_pod_has_ended_fails_with_the_reason(cluster: Cluster) -> None
 
 
 def test_run_that_does_not_start_fails_after_the_timeout_and_names_its_pod(cluster: Cluster) -> None:
-    run_id = cluster.launched()
+    run_id = cluster.launch_run()
     no_node = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes have enough memory"}]
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
     now = datetime.now(UTC)
     with freeze_time(now + timedelta(seconds=600)):
-        assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING
+        assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.STARTING
     with freeze_time(now + timedelta(seconds=1000)):
-        assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
-    assert "Run timed out" in cluster.says(run_id)
-    assert cluster.job(run_id) in cluster.says(run_id)
+        assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.FAILURE
+    assert "Run timed out" in cluster.log_text(run_id)
+    assert cluster.job(run_id) in cluster.log_text(run_id)
 
 
 def test_run_executed_by_a_command_continues_without_a_job(cluster: Cluster) -> None:
-    run_id = cluster.started(**own_worker_tags())
+    run_id = cluster.start_run(**own_worker_tags())
     cluster.api.jobs.clear()
-    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
+    assert cluster.status_after_monitoring(run_id) is dg.DagsterRunStatus.STARTED
 
 
 def test_cancelling_deletes_job_and_pod(cluster: Cluster) -> None:
-    run_id = cluster.started()
+    run_id = cluster.start_run()
     assert (
         cluster.instance.run_launcher.terminate(run_id),
         cluster.api.jobs,

@@ -1,4 +1,4 @@
-"""The log in a lake: what is exported is what PostgreSQL has, whatever happens meanwhile; what is wrong is found."""
+"""The log in a lake: it equals the log in PostgreSQL, also after interruptions, and damage is detected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
@@ -100,15 +100,15 @@ def file_of(lake: Lake, day: str) -> Path:
 
 
 def test_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
-    said: list[str] = []
-    write_lake(logged, said.append)
-    assert said == []  # without Spark there is none
+    lines: list[str] = []
+    write_lake(logged, lines.append)
+    assert lines == []  # no lake without Spark
     at = logged.settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")})
-    write_lake(Database(at), said.append)
+    write_lake(Database(at), lines.append)
     written = Lake.at(at)
     assert read(written) == in_postgres(logged)
-    write_lake(Database(at), said.append)
-    first, second = said
+    write_lake(Database(at), lines.append)
+    first, second = lines
     assert first.startswith("  30 answers of ")
     assert second == f"  0 answers of 0 days written to the lake {written.name}"
 
@@ -166,7 +166,7 @@ def test_day_is_exported_again_if_its_verdicts_are_newer(logged: Database, lake:
     assert (export(logged, lake).written, read(lake), list(faults(lake))) == ([DAYS[0]], in_postgres(logged), [])
     run_sql(logged, "TRUNCATE attempt_verdict")
     export(logged, lake)
-    hashes = [[of[day].data_hash for day in DAYS[1:]] for of in (before, lake.manifests())]
+    hashes = [[manifests[day].data_hash for day in DAYS[1:]] for manifests in (before, lake.manifests())]
     assert hashes[0] == hashes[1], "without verdicts, days have the hashes of earlier releases"
 
 
@@ -184,7 +184,7 @@ def test_day_with_more_answers_than_postgresql_is_kept_without_replace(
     check = ("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1])
     checked = typed(*check)
     assert (checked.code, f"{DAYS[0]}: 10 attempts in the lake, 1 in PostgreSQL" in checked.out) == (1, True)
-    assert not unsaid(typed(*words, "--replace").out, "days written: 1 (answers: 1,", "has them: 3")
+    assert not missing_sentences(typed(*words, "--replace").out, "days written: 1 (answers: 1,", "has them: 3")
     assert typed(*check).code == 0
 
 
@@ -210,9 +210,9 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     export(logged, lake)
     rows = pq.ParquetFile(file_of(lake, DAYS[0])).read()
     commit(lake, DAYS[0], [rows, rows.slice(0, 2)], tmp_path)
-    place = rows.schema.get_field_index("position")
+    index = rows.schema.get_field_index("position")
     other = pq.ParquetFile(file_of(lake, DAYS[1])).read()
-    commit(lake, DAYS[1], [other.set_column(place, "position", other["position"].cast(pa.string()))], tmp_path)
+    commit(lake, DAYS[1], [other.set_column(index, "position", other["position"].cast(pa.string()))], tmp_path)
     moved = pc.add(rows["completed_at"], pa.scalar(timedelta(days=3), pa.duration("us")))
     later = rows.set_column(rows.schema.get_field_index("completed_at"), "completed_at", moved)
     commit(lake, DAYS[3], [later], tmp_path)
@@ -246,11 +246,13 @@ def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake:
         lake.manifests()
 
 
-@pytest.mark.parametrize("place", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
-def test_invalid_address_of_a_lake_is_refused(place: str, settings: Settings) -> None:
-    said = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
-    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{said}"):
-        Lake.at(settings.model_copy(update={"irt_attempts": place}))
+@pytest.mark.parametrize("address", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
+def test_invalid_address_of_a_lake_is_refused(address: str, settings: Settings) -> None:
+    message = (
+        "names a table: a table is a source that `irt pull` copies" if "." in address else "to the absolute path of"
+    )
+    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{address}'.*{message}"):
+        Lake.at(settings.model_copy(update={"irt_attempts": address}))
 
 
 KILLED = """
@@ -369,10 +371,10 @@ def test_night_exports_finished_days_to_the_lake_after_judging(
 def failing_once(error: Exception) -> Callable[..., exports.Exported]:
     failures = [error]
 
-    def export_days_or_fail(*asked: Any) -> exports.Exported:
+    def export_days_or_fail(*arguments: Any) -> exports.Exported:
         if failures:
             raise failures.pop()
-        return export_days(*asked)
+        return export_days(*arguments)
 
     return export_days_or_fail
 
@@ -385,6 +387,8 @@ def test_erasure_covers_the_lake_including_days_that_postgresql_no_longer_has(
     monkeypatch.setenv("IRT_ATTEMPTS", lake.name)
     words = ("learner", "erase", "z", "--by", "Kim", "--reason", "asked to", "--yes")
     done = irt(settings)(*words)
-    assert not unsaid(done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake")
+    assert not missing_sentences(
+        done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake"
+    )
     assert {one["user_id"] for one in read(lake)} == {*DIRTY} - {"z"}
     assert "erased already" in irt(settings)(*words).out

@@ -1,4 +1,4 @@
-"""Runs and their workers, on a graph of sleepers: no run stays "started" when its worker is gone."""
+"""Runs and their workers, on a graph of sleepers: no run stays "started" after the death of its worker."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stack(
 
 
 def sleeping(stack: Harness, month: str) -> str:
-    """A run under way; a server that the test before killed may still be on its way back."""
+    """Start a run. A server that an earlier test killed may still be restarting."""
     run_id = stack.launch_when_up("toy_job", month, **SECONDS)
     stack.step_started(run_id, "sleeper")
     return run_id
@@ -67,7 +67,7 @@ def sleeping(stack: Harness, month: str) -> str:
 @pytest.mark.xdist_group("launcher")
 @pytest.mark.parametrize("victims", [pytest.param(("worker",), marks=pytest.mark.long), ("worker", "code server")])
 def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
-    """Without the health check, a run whose worker and code server die together stays "started" for a day."""
+    """A run whose worker and code server die together would stay "started" for a day without the health check."""
     run_id = sleeping(stack, "2026-01")
     waiting = stack.launch("toy_job", "2026-02")
     processes = [stack.worker(run_id) if name == "worker" else stack.server(name) for name in victims]
@@ -82,7 +82,7 @@ def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victim
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
 def test_worker_can_be_stopped_after_its_code_server_has_died(stack: Harness) -> None:
-    """The new code server does not know the run, so Dagster's launcher would only wait and lose the worker."""
+    """The new code server has no record of the run, so Dagster's launcher would only wait and lose the worker."""
     run_id = sleeping(stack, "2026-05")
     worker = stack.worker(run_id)
     old = stack.kill(stack.server("code server"))
@@ -107,7 +107,7 @@ def test_runs_of_a_pool_are_sequential_and_the_urgent_run_is_first(stack: Harnes
     first = sleeping(stack, "2026-01")
     month = stack.launch("toy_job", "2026-02", seconds="1")
     night = stack.launch("toy_job", "2026-04", **{"seconds": "1", "dagster/priority": "10"})
-    stack.looked_at_its_queue()
+    stack.wait_for_queue_polls()
     assert {stack.status(run_id) for run_id in (month, night)} == {DagsterRunStatus.QUEUED}
     stack.terminate(first)
     for run_id in (night, month):
@@ -136,9 +136,9 @@ def test_second_stack_on_the_same_home_is_refused_with_the_address_of_the_first(
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
 def test_port_in_use_is_refused_with_its_setting(tmp_path: Path, stack: Harness) -> None:
-    asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
+    settings = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
     with pytest.raises(StackError, match="IRT_UI_PORT"):
-        Stack(asked, stack.database, module=TOY).start()
+        Stack(settings, stack.database, module=TOY).start()
 
 
 @pytest.mark.ci
@@ -240,7 +240,7 @@ def test_worker_is_identified_by_host_boot_process_id_and_start_time(stack: Harn
 MONTH = "2026-06"
 JOB = defs.resolve_job_def("toy_job")
 ENDED = 2**22 + 1
-"""No kernel gives this process id."""
+"""A process id above the kernel's limit."""
 
 
 class Runs:
@@ -249,8 +249,8 @@ class Runs:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
 
-    def started(self, **worker: object) -> str:
-        """A run that an `irt` in another terminal executes; `worker` says where."""
+    def start_elsewhere(self, **worker: object) -> str:
+        """A run that `irt` in another terminal executes; `worker` contains its host and process."""
         record = json.loads(own_worker_tags()[WORKER_TAG]) | worker
         run = self.instance.create_run_for_job(
             JOB, tags={PARTITION_TAG: MONTH, WORKER_TAG: json.dumps(record), MAX_RETRIES_TAG: "0"}
@@ -260,8 +260,8 @@ class Runs:
         )
         return run.run_id
 
-    def queued(self, **tags: str) -> str:
-        """As it is before the queue takes it, which wants to know the code server that is not there."""
+    def create_unqueued(self, **tags: str) -> str:
+        """Create a run that is not queued yet, as the queue requires a code server, which is absent here."""
         return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
@@ -279,19 +279,19 @@ def runs(settings: Settings) -> Iterator[Runs]:
 
 
 def test_run_with_a_dead_process_is_failed_by_the_next_command(runs: Runs) -> None:
-    """Without a daemon, a killed `irt calibrate` blocked its month permanently."""
-    lost, mine = runs.started(pid=ENDED), runs.started()
-    reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
+    """A killed `irt calibrate` used to block its month permanently if no daemon ran."""
+    lost, own_run = runs.start_elsewhere(pid=ENDED), runs.start_elsewhere()
+    reused = runs.start_elsewhere(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
     assert runs.busy == {MONTH}
     assert sorted(fail_lost_runs(runs.instance)) == sorted([lost, reused])
     assert runs.status(lost) is runs.status(reused) is dg.DagsterRunStatus.FAILURE
-    assert runs.status(mine) is dg.DagsterRunStatus.STARTED
-    assert [one.run_id for one in stuck_runs(runs.instance)] == [mine]
+    assert runs.status(own_run) is dg.DagsterRunStatus.STARTED
+    assert [one.run_id for one in stuck_runs(runs.instance)] == [own_run]
 
 
 def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None:
-    mine = json.loads(own_worker_tags()[WORKER_TAG])
-    record = {name: mine[name] for name in ("host", "boot")}
+    worker = json.loads(own_worker_tags()[WORKER_TAG])
+    record = {name: worker[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
     assert fail_lost_runs(runs.instance) == []
     with freeze_time(datetime.now(UTC) - timedelta(minutes=3)):  # it was last written to then
@@ -300,7 +300,7 @@ def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None
 
 
 def test_queued_run_without_a_daemon_states_the_reason_and_can_be_cancelled(runs: Runs, settings: Settings) -> None:
-    queued = runs.queued()
+    queued = runs.create_unqueued()
     (one,) = stuck_runs(runs.instance)
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
     assert "no daemon is there to start it" in one.why
@@ -312,7 +312,7 @@ def test_refused_command_names_the_run_to_cancel(
     runs: Runs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.common.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
-    queued, other = runs.queued(), runs.queued(**{PARTITION_TAG: "2026-07"})
+    queued, other = runs.create_unqueued(), runs.create_unqueued(**{PARTITION_TAG: "2026-07"})
     settings = settings.model_copy(update={"irt_first_month": MONTH})
     with pytest.raises(PermanentFailure, match=f"irt runs cancel {queued[:8]}") as refused:
         run_month(runs.instance, settings, MONTH)
@@ -320,7 +320,7 @@ def test_refused_command_names_the_run_to_cancel(
 
 
 def test_killed_run_that_awaits_a_retry_can_be_cancelled(runs: Runs) -> None:
-    run_id = runs.started(pid=ENDED)
+    run_id = runs.start_elsewhere(pid=ENDED)
     runs.instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "3"})
     fail_lost_runs(runs.instance)
     assert runs.busy == {MONTH}
@@ -340,7 +340,7 @@ def test_cancelled_backfill_cancels_its_queued_runs(runs: Runs) -> None:
         partition_names=[MONTH],
     )
     runs.instance.add_backfill(backfill)
-    queued = runs.queued(**{BACKFILL_TAG: "abcdefgh"})
+    queued = runs.create_unqueued(**{BACKFILL_TAG: "abcdefgh"})
     assert {one.status for one in stuck_runs(runs.instance)} == {"backfill", "not_started"}
     assert cancel_run(runs.instance, "abcdefgh") == "cancelled"
     assert runs.status(queued) is dg.DagsterRunStatus.CANCELED
@@ -348,7 +348,7 @@ def test_cancelled_backfill_cancels_its_queued_runs(runs: Runs) -> None:
 
 
 def test_run_on_another_host_is_cancelled_only_with_unseen(runs: Runs) -> None:
-    run_id = runs.started(host="elsewhere")
+    run_id = runs.start_elsewhere(host="elsewhere")
     assert fail_lost_runs(runs.instance) == []
     with pytest.raises(PermanentFailure, match="is on elsewhere"):
         cancel_run(runs.instance, run_id)
@@ -359,8 +359,8 @@ def test_run_on_another_host_is_cancelled_only_with_unseen(runs: Runs) -> None:
 def test_unknown_or_ambiguous_run_id_is_refused(runs: Runs) -> None:
     with pytest.raises(PermanentFailure, match="no run or backfill under way begins with 'abc'"):
         cancel_run(runs.instance, "abc")
-    runs.queued()
-    runs.queued()
+    runs.create_unqueued()
+    runs.create_unqueued()
     with pytest.raises(PermanentFailure, match="more than one"):
         cancel_run(runs.instance, "")
 
@@ -395,11 +395,11 @@ with dagster_instance(settings, Database(settings)) as instance:
 
 
 # -- repeated runs -----------------------------------------------------------------------------------
-# What a step does with a failure: tries again later, or stops and says what to do.
+# Failures of a step: the step is retried later, or fails with the remedy.
 
 
 def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
-    """How often a step that always fails with `error` was tried, and the pauses that it asked for."""
+    """Number of tries of a step that always fails with `error`, and the pauses between them."""
     tried, pauses = [], []
     requested = dg.RetryRequested
 
@@ -437,7 +437,7 @@ def test_a_permanent_failure_is_tried_once(error: Exception, monkeypatch: pytest
 
 @pytest.fixture
 def guarded(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a server that wants the password of the role `guarded`, without one."""
+    """The URL, without a password, of a server that requires the password of the role `guarded`."""
     url = postgres.start()
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
@@ -474,7 +474,7 @@ for _ in range(400):
     subprocess.run(["true"], preexec_fn=supervisor.prepare_server, check=True)
 """
 AT_MOST_S = 300
-"""Four seconds on an idle machine; with gRPC's own preparation it stood still after fewer than a hundred forks."""
+"""Timeout of forks that take four seconds on an idle machine. With gRPC's own preparation, fewer than 100 succeed."""
 
 
 @pytest.mark.ci

@@ -1,4 +1,4 @@
-"""A week's learner reports: who gets one, what a repeated, killed, refused or half-broken run leaves behind."""
+"""A week's learner reports: their learners, and the files after a repeated, killed, refused or partly failed run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
@@ -90,8 +90,8 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
         yield own
 
 
-class Quick(ThreadPoolExecutor):
-    """For what is not about pages: made in this process, and their PDFs are no PDFs."""
+class InlineExecutor(ThreadPoolExecutor):
+    """Write reports in this process and with fake PDFs, for tests that read no pages."""
 
     def submit(self, _: object, facts: Any) -> Future[Pages]:  # type: ignore[override]
         return super().submit(self.made, facts)
@@ -104,13 +104,19 @@ class Quick(ThreadPoolExecutor):
         return Pages(page, b"%PDF " + page)
 
 
-class WithoutPdf(Quick):
+class WithoutPdf(InlineExecutor):
     def made(self, facts: Any) -> Pages:
         return replace(super().made(facts), pdf=None, problem="PDFs cannot be made: pip install typst")
 
 
 def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
-    usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info, "pool": Quick}
+    usual = {
+        "zone": "UTC",
+        "now": END + timedelta(hours=4),
+        "n_processes": 2,
+        "say": logging.info,
+        "pool": InlineExecutor,
+    }
     return write_week(database, store, week, **(usual | others))
 
 
@@ -127,7 +133,7 @@ def read(store: FolderStore, user: str) -> str:
 
 
 def forget(database: Database, user: str) -> None:
-    """A report made from other inputs than now."""
+    """Mark a report as made from different inputs."""
     run_sql(database, "UPDATE report_file SET inputs_hash = 'another' WHERE user_id = %s", (user,))
 
 
@@ -154,8 +160,8 @@ def test_every_pdf_is_a_single_page_with_the_words_of_its_html(database: Databas
     for user in EXPECTED:
         document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
         assert len(document) == 1, user
-        said = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
-        assert not unsaid(said, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
+        text = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
+        assert not missing_sentences(text, "주간학습리포트" if user in KOREAN else "Weeklyreport", user)
         document.close()
 
 
@@ -182,18 +188,18 @@ def test_lost_report_is_rewritten_and_report_of_an_excluded_learner_is_deleted(
     database: Database, store: FolderStore
 ) -> None:
     write(database, store)
-    lost, gone = EXPECTED[0], EXPECTED[1]
+    lost, excluded = EXPECTED[0], EXPECTED[1]
     store.delete(key(WEEK, lost, "pdf"))
     store.put("reports/2026-11-02/u01.pdf", b"of another week")
     run_sql(
         database,
         "INSERT INTO learner VALUES (%s, '{}', true) ON CONFLICT (user_id) DO UPDATE SET is_test = true",
-        (gone,),
+        (excluded,),
     )
-    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s", (gone,))
+    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s", (excluded,))
     written = write(database, store)
     assert (written.made, written.removed) == (1, 2)
-    assert gone not in {row[0] for row in artifacts(database)}
+    assert excluded not in {row[0] for row in artifacts(database)}
     assert (
         len(files(store)),
         all(store.exists(name) for name in (key(WEEK, lost, "pdf"), "reports/2026-11-02/u01.pdf")),
@@ -255,8 +261,8 @@ def test_reports_of_unusual_learners_describe_the_missing_parts(database: Databa
 def test_levels_equal_the_stored_abilities_and_the_ability_at_the_end_of_the_week(
     database: Database, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
-    """The night of the week's end is stored here: what is computed again on the same answers is the same. Where ability
-    moves, each is as of its last answer, and of those of one week the last stands."""
+    """The night of the week's end is stored here, and equals a computation on the same answers. If ability moves, each
+    level is as of its last answer, and a week has its last level."""
     if moves:
         still = scales._scale
         monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=Movement(variance=0.1**2)))
@@ -271,8 +277,8 @@ def test_levels_equal_the_stored_abilities_and_the_ability_at_the_end_of_the_wee
             for of, scale, end, as_of, theta, se in stored
             if (of, scale) == (user, facts.scale_id)
         }
-        wanted = {day.isocalendar()[:2]: (day, pytest.approx(of, abs=1e-9)) for day, of in days.items()}
-        assert [(level.day, (level.theta, level.se)) for level in facts.levels] == [*wanted.values()]
+        expected = {day.isocalendar()[:2]: (day, pytest.approx(of, abs=1e-9)) for day, of in days.items()}
+        assert [(level.day, (level.theta, level.se)) for level in facts.levels] == [*expected.values()]
     assert max(len(facts.levels) for facts in found.values()) == 3
     assert moves == (len({level.day for facts in found.values() for level in facts.levels}) > 3)
 
@@ -331,17 +337,17 @@ def test_topics_are_compared_by_eligible_answers_at_the_learners_level(database:
         if not facts.levels or facts.scale_id is None:
             assert not any(topic.judged for topic in facts.topics)
             continue
-        told: dict[str, list[tuple[float, float]]] = {}
+        answered: dict[str, list[tuple[float, float]]] = {}
         for at, item, score in eligible[facts.scale_id].get(facts.user_id, []):
             topic = WORLD.items[item][1]
             if at >= END - EIGHT_WEEKS and topic and item in WORLD.published[facts.scale_id]:
                 a, b, c = WORLD.published[facts.scale_id][item]
                 logistic = 1 / (1 + math.exp(-a * (facts.levels[-1].theta - b)))
                 p, slope = c + (1 - c) * logistic, a * (1 - c) * logistic * (1 - logistic)
-                told.setdefault(topic, []).append(((score - p) * slope / (p * (1 - p)), slope**2 / (p * (1 - p))))
+                answered.setdefault(topic, []).append(((score - p) * slope / (p * (1 - p)), slope**2 / (p * (1 - p))))
         for topic in facts.topics:
-            gradients, informations = zip(*told.get(topic.topic_id, [(0.0, 0.0)]), strict=True)
-            assert topic.judged == len(told.get(topic.topic_id, ()))
+            gradients, informations = zip(*answered.get(topic.topic_id, [(0.0, 0.0)]), strict=True)
+            assert topic.judged == len(answered.get(topic.topic_id, ()))
             if topic.judged:
                 checked += 1
                 total = sum(informations) + 4
@@ -359,7 +365,7 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (
             "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
@@ -377,10 +383,10 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
     ],
 )
 def test_week_that_is_not_ready_is_refused_with_the_remedy(
-    database: Database, store: FolderStore, damage: str, said: str
+    database: Database, store: FolderStore, damage: str, message: str
 ) -> None:
     run_sql(database, damage)
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         write(database, store)
     assert artifacts(database) == []
 
@@ -400,11 +406,11 @@ def test_html_is_written_and_the_old_pdf_is_deleted_if_the_pdf_fails(database: D
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
     assert ([row[:2] for row in artifacts(database)][:3], write(database, store).made) == (
         [(user, "html") for user in EXPECTED[:3]],
-        2,  # what is missing is made by the next run
+        2,  # the next run writes missing reports
     )
 
 
-class Away(FolderStore):
+class LostStore(FolderStore):
     """A store that stops answering after `n` files."""
 
     def __init__(self, root: Path, n: int, error: Exception) -> None:
@@ -424,10 +430,10 @@ def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
     monkeypatch.setattr(learner_week, "AT_ONCE", 2)
-    away = Away(store.root, 6, error)
+    failing_store = LostStore(store.root, 6, error)
     with pytest.raises(type(error), match=str(error)):
-        write(database, away)
-    assert away.asked <= 12, "those that were under way alone"
+        write(database, failing_store)
+    assert failing_store.asked <= 12, "those that were under way alone"
     recorded = len(artifacts(database))
     assert (
         all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database)),
@@ -501,16 +507,16 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
+    "signal_number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
 )
 def test_killed_run_resumes_at_the_first_missing_learner(
-    database: Database, settings: Settings, store: FolderStore, tmp_path: Path, how: signal.Signals
+    database: Database, settings: Settings, store: FolderStore, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED, "utf-8")
     url = settings.database_url.get_secret_value()
-    said, go_on = tmp_path / "said", tmp_path / "go on"
-    with said.open("wb") as printed:
+    output, go_on = tmp_path / "said", tmp_path / "go on"
+    with output.open("wb") as printed:
         process = subprocess.Popen(
             ["env", "--default-signal=INT,TERM", sys.executable, str(script), url, str(store.root), str(go_on)],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -518,22 +524,22 @@ def test_killed_run_resumes_at_the_first_missing_learner(
         )
     try:
         while len(artifacts(database)) < 6:
-            assert process.poll() is None, said.read_text("utf-8")
+            assert process.poll() is None, output.read_text("utf-8")
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
-        process.send_signal(how)
-        go_on.touch()  # what is under way may end
+        process.send_signal(signal_number)
+        go_on.touch()  # reports in progress may end
         process.wait(patient(60))
     finally:
         process.kill()
         process.wait()
     _, alive = psutil.wait_procs(children, timeout=patient(30))
     assert alive == [], "processes that make pages outlived the run"
-    there = len(artifacts(database))
-    assert 6 <= there < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
+    n_written = len(artifacts(database))
+    assert 6 <= n_written < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
     written = write(database, store, pool=processes)
-    assert written.kept >= there / 2 - 1
+    assert written.kept >= n_written / 2 - 1
     assert written.made == len(EXPECTED) - written.kept
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 
@@ -547,19 +553,23 @@ def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
         result = graph.run(WEEK, "generate_weekly_report")
         return metadata(result, "weekly_learner_report"), checks(result)
 
-    said, judged = run()
-    assert said["dagster/row_count"] == 2 * len(EXPECTED)
-    assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
-    linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
+    reported, evaluations = run()
+    assert reported["dagster/row_count"] == 2 * len(EXPECTED)
+    assert (reported["learners"], reported["made"], reported["learners without a report"]) == (
+        len(EXPECTED),
+        len(EXPECTED),
+        0,
+    )
+    linked = [int(reported[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
     firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
     having = "SELECT user_id, format FROM report_file WHERE artifact_id = ANY(%s) ORDER BY 1"
     assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
-    assert {name: check.passed for name, check in judged.items()} == {"every_learner_has_both_reports": True}
+    assert {name: check.passed for name, check in evaluations.items()} == {"every_learner_has_both_reports": True}
     broken = EXPECTED[0]
     run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
-    said, judged = run()
-    assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
-    check = judged["every_learner_has_both_reports"]
+    reported, evaluations = run()
+    assert [row["learner"] for row in rows_of(reported, "without a report")] == [broken]
+    check = evaluations["every_learner_has_both_reports"]
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
 
 

@@ -1,4 +1,4 @@
-"""A month whose items follow what was known before, and one with items that few have answered, through the database."""
+"""A month with items assigned by earlier ability, and a month with rarely answered items, through the database."""
 
 from __future__ import annotations
 
@@ -32,10 +32,8 @@ MONTH = MONTHS[1]
 
 @pytest.fixture
 def adaptive(settings: Settings) -> tuple[Settings, Truth]:
-    """Learners of the first month are placed in it by a session of random items; the second month's follow that.
-
-    Of those who come in the second month, and are placed in it, 100 are kept.
-    """
+    """Two months with items assigned by level. New learners have a session of random items first, which sets their
+    level. Only 100 new learners of the second month are kept."""
     truth = load_small_world(
         Database(settings), assignment="adaptive", adaptive_items=24, adaptive_width=0.5, learners_per_month=900
     )

@@ -1,4 +1,4 @@
-"""Where a published number comes from."""
+"""Lineage of published numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_published_number_is_traced_to_fit_snapshot_answers_code_and_run(
     bank = small_truth.bank
     (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
     snapshot = call(Database(calibrated), current_snapshot, MONTH)
-    wanted = {
+    expected = {
         "rule": "first",
         "month": MONTH,
         "run_id": "run",
@@ -39,7 +39,7 @@ def test_published_number_is_traced_to_fit_snapshot_answers_code_and_run(
         "code_version": code_version(),
         "in_force": True,
     }
-    assert {name: found[name] for name in wanted} == wanted
+    assert {name: found[name] for name in expected} == expected
     assert (
         folder_store(calibrated).exists(snapshot.uri),
         rows(Database(calibrated), "SELECT DISTINCT anchor_hash FROM anchor_set"),
@@ -89,17 +89,17 @@ HELD_BACK = """INSERT INTO publication_step (month, scale_id, state, held, why)
 
 
 @pytest.mark.parametrize(
-    ("item", "why"),
+    ("item", "reason"),
     [
         ("a01", r"the bank has no item 'a01': ids are case-sensitive"),
         ("new", r"nothing was ever published for item new of scale default$"),
         (ODD, "2026-06 held it back: too flat; too hard"),
     ],
 )
-def test_lineage_states_the_reason_if_an_item_was_never_published(world: Settings, item: str, why: str) -> None:
+def test_lineage_states_the_reason_if_an_item_was_never_published(world: Settings, item: str, reason: str) -> None:
     add_items(Database(world), {"new": None, ODD: None})
     run_sql(Database(world), HELD_BACK, (ODD,))
-    with pytest.raises(PermanentFailure, match=why):
+    with pytest.raises(PermanentFailure, match=reason):
         of_item(world, item)
 
 

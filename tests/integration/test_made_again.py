@@ -1,4 +1,4 @@
-"""Stale months made again by one button: once however often it is pressed, in the name of who pressed it."""
+"""A button that recomputes stale months: once for any number of clicks, in the name of the user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
 from services.dashboard.release_status import next_step
 from tests.helpers.dagster_private import DaemonHeartbeat, create_run_for_test
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 MONTHS = ["2026-08", "2026-09", "2026-10"]
 STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x") for month in MONTHS]
@@ -35,7 +35,7 @@ STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x
 
 @pytest.fixture
 def refusals() -> list[Exception]:
-    """Failures of the code server, if a test adds some."""
+    """Failures that the code server raises; empty at first."""
     return []
 
 
@@ -46,7 +46,7 @@ def beat(instance: dg.DagsterInstance, at: datetime) -> None:
 
 
 @pytest.fixture
-def asked(
+def request_page(
     settings: Settings, database: object, refusals: list[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ViewRequest]:
     """A page of someone who may decide, on stale months, with a daemon."""
@@ -71,42 +71,46 @@ def asked(
         yield ViewRequest("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
 
 
-def runs(asked: ViewRequest) -> list[tuple[str, str]]:
-    return sorted((run.tags[PARTITION_TAG], run.tags[LAUNCHED_BY]) for run in asked.reader.instance.get_runs())
+def runs(page: ViewRequest) -> list[tuple[str, str]]:
+    return sorted((run.tags[PARTITION_TAG], run.tags[LAUNCHED_BY]) for run in page.reader.instance.get_runs())
 
 
-def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) -> None:
-    assert decisions.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
-    assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
-    second = decisions.make_again(asked, MONTHS)
+def test_stale_month_is_queued_once_if_requested_repeatedly(request_page: ViewRequest) -> None:
+    assert decisions.make_again(request_page, MONTHS[:1]).stale == ("2026-08",)
+    assert runs(request_page) == [("2026-08", "Ann")], "only the month that was named"
+    second = decisions.make_again(request_page, MONTHS)
     assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
-    assert decisions.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
-    assert runs(asked) == [(month, "Ann") for month in MONTHS]
+    assert decisions.make_again(request_page, MONTHS).sentences == ("Each month is queued or made already.",)
+    assert runs(request_page) == [(month, "Ann") for month in MONTHS]
 
 
-def test_answer_of_the_button_links_to_the_runs_and_asks_for_a_reload(asked: ViewRequest) -> None:
-    said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
-    assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
+def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(request_page: ViewRequest) -> None:
+    response = str(rematerialising._answer(request_page, decisions.make_again(request_page, MONTHS[:1])))
+    assert not missing_sentences(
+        response, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again"
+    )
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
-def test_recomputation_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
-    of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
+def test_recomputation_needs_the_role_that_decides(request_page: ViewRequest, roles: Any, may: bool) -> None:
+    of_role = replace(request_page, identity=replace(request_page.identity, roles=(roles,)))
     assert decisions.make_again(of_role, MONTHS).ok is may
-    assert bool(runs(asked)) is may
+    assert bool(runs(request_page)) is may
     assert ("needs the role psychometrician" in str(rematerialising.place(of_role))) is not may
 
 
-def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewRequest, refusals: list[Exception]) -> None:
+def test_months_are_not_queued_without_a_daemon_or_code_server(
+    request_page: ViewRequest, refusals: list[Exception]
+) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
-    assert decisions.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
-    beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))
-    assert "no daemon runs" in decisions.make_again(asked, MONTHS).sentences[0]
-    assert runs(asked) == []
+    assert decisions.make_again(request_page, MONTHS).sentences == ("the code server does not answer.",)
+    beat(request_page.reader.instance, datetime.now(UTC) - timedelta(hours=1))
+    assert "no daemon runs" in decisions.make_again(request_page, MONTHS).sentences[0]
+    assert runs(request_page) == []
 
 
 @pytest.mark.parametrize(
-    ("months", "alive", "said"),
+    ("months", "alive", "message"),
     [
         (MONTHS, True, "Make 2026-08 … 2026-10 again"),
         (["2026-08", "2026-10"], True, "Make 2026-08 and 2026-10 again"),
@@ -114,9 +118,9 @@ def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewReques
         (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
     ],
 )
-def test_button_names_its_months_or_the_command(months: list[str], alive: bool, said: str) -> None:
+def test_button_names_its_months_or_the_command(months: list[str], alive: bool, message: str) -> None:
     shown = str(TagList(rematerialising._button(months, daemon_alive=alive)))
-    assert said in shown
+    assert message in shown
     assert ("<button" in shown) is alive
 
 

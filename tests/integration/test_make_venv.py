@@ -1,4 +1,4 @@
-"""The environment is made from lock files alone, and where it cannot be made a sentence says why."""
+"""The environment is made from lock files alone, and failures are explained in a sentence."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_declared_packages_are_in_the_lock_of_their_extra_or_in_the_base_lock() 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What `make_venv.py` reads, without an environment."""
+    """A folder with all files that `make_venv.py` reads, and without an environment."""
     shutil.copytree(FOLDER, tmp_path / "requirements")
     for name in ("pyproject.toml", LIBRARY, "resources/postgres/server_account.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def made(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_make_venv(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "requirements/make_venv.py", *extras]
     return subprocess.run(
         command, cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False
@@ -71,7 +71,7 @@ def made(checkout: Path, *extras: str, **environment: str) -> subprocess.Complet
 
 
 def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> None:
-    ran = made(checkout, **NOWHERE)
+    ran = run_make_venv(checkout, **NOWHERE)
     assert ran.returncode == 1
     started, sentence = ran.stderr.splitlines()
     assert started == "fetching the installer …"
@@ -81,13 +81,13 @@ def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> Non
 
 def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> None:
     there_are = "bayes, dev, docs, k8s, otel, r, spark"
-    assert made(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
+    assert run_make_venv(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
 
 
 def test_spark_without_java_is_refused_with_the_install_command(checkout: Path, tmp_path: Path) -> None:
     (without_java := tmp_path / "bin").mkdir()
-    said = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
-    assert said.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
+    output = run_make_venv(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
+    assert output.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
 
 
 def test_complete_environment_is_not_installed_again(checkout: Path) -> None:
@@ -100,17 +100,17 @@ def test_complete_environment_is_not_installed_again(checkout: Path) -> None:
     ).replace("NAMES", "['requirements.lock', 'requirements-k8s.lock']")
     subprocess.run([sys.executable, "-c", ready], cwd=checkout, check=True)
     for extras in ((), ("k8s",)):
-        ran = made(checkout, *extras, **NOWHERE)
+        ran = run_make_venv(checkout, *extras, **NOWHERE)
         assert (ran.returncode, ran.stderr) == (0, "")
-    assert made(checkout, "bayes", **NOWHERE).returncode == 1
+    assert run_make_venv(checkout, "bayes", **NOWHERE).returncode == 1
     (checkout / ".venv" / "bin" / "python").unlink()
-    assert made(checkout, **NOWHERE).returncode == 1
+    assert run_make_venv(checkout, **NOWHERE).returncode == 1
 
 
 def test_processes_started_by_make_can_write_bytecode() -> None:
     """Otherwise every server and worker compiles all its imports, which takes three times as long as loading."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = ["make", "--silent", "--eval=said: ; @env", "said"]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "IRT_HOME=" in said
-    assert "PYTHONDONTWRITEBYTECODE" not in said
+    output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "IRT_HOME=" in output
+    assert "PYTHONDONTWRITEBYTECODE" not in output

@@ -1,4 +1,4 @@
-"""A month is compared with the window its scale was made from: what it is told, what is held, and what lets it pass."""
+"""A month's misfit is compared with the origin window of its scale: reports, held months, and ways to accept them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_attempts, answer_matrix, evidence_of, folder_store, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -58,7 +58,7 @@ RULES = {
     "max_item_variation": 1.0,
     "max_linking_error": 100.0,
 }
-"""The gate `anchors_agree`, which sees what random answers do to slopes, holds nothing here."""
+"""Rules without the gate `anchors_agree`, which would hold months because random answers change slopes."""
 ACCEPTED, GROWN = "misfit_was_accepted", "misfit_has_not_grown"
 ORIGIN_IN_WORDS = "the origin window 2026-06-01 to 2026-07-01"
 SIGNED = ("--by", "Ann", "--reason", "short tests")
@@ -106,8 +106,8 @@ def answered(postgres: EmbeddedPostgres, migrated_template: str) -> str:
 
 
 @pytest.fixture
-def begun(postgres: EmbeddedPostgres, answered: str) -> str:
-    """As `answered`, with the first month as the origin."""
+def origin_template(postgres: EmbeddedPostgres, answered: str) -> str:
+    """Template database: `answered` with the first month as the origin."""
     made_once(postgres, "template_misfit_origin", answered, begin_with_the_first, **OF_MONTHS)
     return "template_misfit_origin"
 
@@ -119,8 +119,8 @@ def log(postgres: EmbeddedPostgres, answered: str, tmp_path: Path) -> Iterator[S
 
 
 @pytest.fixture
-def world(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> Iterator[Settings]:
-    with template_copy(postgres, begun, tmp_path, **OF_MONTHS) as settings:
+def world(postgres: EmbeddedPostgres, origin_template: str, tmp_path: Path) -> Iterator[Settings]:
+    with template_copy(postgres, origin_template, tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
@@ -137,7 +137,7 @@ def from_window(settings: Settings, month: str, model: Any = "2pl", **rules: Any
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A month that was calibrated: its step, what its fit says of misfit, and its failed gates."""
+    """A calibrated month: its step, the misfit of its fit, and its failed gates."""
 
     state: str
     misfit: dict[str, Any]
@@ -147,12 +147,12 @@ class Calibrated:
 
 def calibrate(settings: Settings, month: str) -> Calibrated:
     step = rooms.calibrate(settings, month)
-    evidence = judged(settings, month)
+    evidence = read_evidence(settings, month)
     return Calibrated(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
 
 
 def change_model(settings: Settings, model: str, month: str) -> None:
-    """From the month on."""
+    """Change the model from the month on."""
     database, store = Database(settings), folder_store(settings)
     change = preview_model_change(
         database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
@@ -160,7 +160,7 @@ def change_model(settings: Settings, model: str, month: str) -> None:
     decide_model_change(database, change, by="Ann", reason="multiple choice")
 
 
-def judged(settings: Settings, month: str) -> Evidence:
+def read_evidence(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
         return evidence_of(connection, folder_store(settings), month, scale)
@@ -182,9 +182,9 @@ def typed_init(irt: IrtOf, settings: Settings, *words: str) -> Any:
 def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: IrtOf) -> None:
     typed = typed_init(irt, log, "--origin", FIRST)
     assert typed.code == 0, typed.err
-    said = " ".join(typed.out.split())
-    assert not unsaid(
-        said,
+    output = " ".join(typed.out.split())
+    assert not missing_sentences(
+        output,
         "the largest eigenvalue of the residual correlations is ",
         " times what one ability gives",
         "RMSEA₂ of M₂ is 0.0",
@@ -192,27 +192,27 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
         f"of {LEARNERS:,} learners have an unlikely response pattern (lz* below the 2 % critical value)",
         "the two halves of the items that disagree most place a learner ",
     )
-    assert "irt scale accept misfit" not in said
+    assert "irt scale accept misfit" not in output
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by, month.misfit["reference"]) == ("done", {}, ORIGIN_IN_WORDS)
     assert month.misfit["ratio"] < MAX_RATIO
-    why = model_gates.misfit_has_not_grown(month.evidence).why
-    assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
+    reason = model_gates.misfit_has_not_grown(month.evidence).why
+    assert reason.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
 
 
 def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Settings, irt: IrtOf) -> None:
-    said = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
-    assert f"`irt scale accept misfit --scale {SCALE}`" in said
+    output = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
+    assert f"`irt scale accept misfit --scale {SCALE}`" in output
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
     assert month.misfit["ratio"] > MAX_RATIO
-    assert not unsaid(
+    assert not missing_sentences(
         month.held_by[ACCEPTED],
         f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",
         "the origin window 2026-10-01 to 2026-11-01",
     )
-    for where in (said, month.held_by[ACCEPTED]):
-        assert are_of_one_ability(where), where
+    for text in (output, month.held_by[ACCEPTED]):
+        assert are_of_one_ability(text), text
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
     assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
@@ -232,11 +232,11 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
 def test_month_with_random_answers_is_held_with_the_reason(world: Settings) -> None:
     month = calibrate(world, RANDOM)
     assert (month.state, set(month.held_by), month.misfit["items"]) == ("held", {GROWN}, len(ITEMS))
-    why = month.held_by[GROWN]
-    assert re.match(rf"misfit that {ORIGIN_IN_WORDS} did not have: .*share answering at random \+0\.", why), why
+    reason = month.held_by[GROWN]
+    assert re.match(rf"misfit that {ORIGIN_IN_WORDS} did not have: .*share answering at random \+0\.", reason), reason
     found = month.misfit["growth"]["random"]
     assert found["low"] > LIMITS["random"]
-    # Of so few answers each, some who answer at random look as if they had not: 20 items tell most of them.
+    # With few answers per learner, some random answers look plausible: 20 items detect most of them.
     assert 0.07 < found["value"] < AT_RANDOM + 0.06
 
 
@@ -250,7 +250,7 @@ def test_month_with_new_misfit_passes_with_a_failed_caution_if_the_scale_only_wa
     caution = misfit_is_as_before(month.evidence)
     assert (caution.passed, caution.why.startswith(grown)) == (False, True)
     change_rules(Database(world), SCALE, {"new_misfit": "hold"})
-    held = judged(world, RANDOM)
+    held = read_evidence(world, RANDOM)
     assert misfit_is_as_before(held).passed, "the gate says it"
     assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
 
@@ -261,7 +261,7 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
     refused = typed("scale", "accept", "misfit", "--yes", "--from", SOUND, *SIGNED)
     unfitted = f"{SOUND} of scale {SCALE} has not been fitted"
     assert (refused.code, unfitted in " ".join(refused.err.split())) == (2, True)
-    assert not unsaid(
+    assert not missing_sentences(
         typed("scale", "accept", "misfit", "--yes", "--from", RANDOM, *SIGNED).out,
         f"{RANDOM} is accepted as it is, and later months are compared with it",
         f"to be calibrated again: {RANDOM}",
@@ -286,9 +286,9 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
 
 
 @pytest.fixture
-def values_of_anchors(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> dict[str, dict[str, float]]:
+def values_of_anchors(postgres: EmbeddedPostgres, origin_template: str, tmp_path: Path) -> dict[str, dict[str, float]]:
     names = ("a", "b", "a_se", "b_se", "cov_ab")
-    with template_copy(postgres, begun, tmp_path / "with values", **OF_MONTHS) as settings:
+    with template_copy(postgres, origin_template, tmp_path / "with values", **OF_MONTHS) as settings:
         found = rows(Database(settings), f"SELECT item_id, {', '.join(names)} FROM anchor_set")
     return {item: dict(zip(names, values, strict=True)) for item, *values in found}
 
@@ -299,7 +299,7 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
     for item, values in values_of_anchors.items():
         meta = json.dumps({"tags": ["anchor"], "irt": values})
         run_sql(Database(log), "UPDATE question SET meta = %s WHERE item_id = %s", (meta, item))
-    # A second ability from the first month on, as its answers are those of another one here.
+    # A second ability from the first month on, as its answers are replaced by another month's here.
     run_sql(Database(log), "DELETE FROM response_log WHERE completed_at < '2026-07-01'")
     move_answers(Database(log), TWO, FIRST)
     initialise(Database(log), SCALE, first_month=FIRST, thresholds=RULES)
@@ -315,25 +315,25 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
     assert reference_of(log, RANDOM) is None, "before the first one that is not held"
 
 
-def are_of_one_ability(said: str) -> bool:
-    """The items that are named, five at most: of one half of the items."""
-    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", said)
+def are_of_one_ability(sentence: str) -> bool:
+    """Whether the sentence names three to five items, all of one half of the items."""
+    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", sentence)
     items = re.findall(r"i\d\d", named)
     return 3 <= len(items) <= 5 and len({int(item[1:]) // 10 for item in items}) == 1
 
 
 def move_answers(database: Database, month: str, other: str) -> None:
-    """Of a month to the same days of another one."""
+    """Move the answers of a month to the same days of another month."""
     start, end = Month(month).bounds
-    apart = start - Month(other).start
+    shift = start - Month(other).start
     run_sql(
         database,
         "UPDATE response_log SET completed_at = completed_at - %s WHERE completed_at >= %s AND completed_at < %s",
-        (apart, start, end),
+        (shift, start, end),
     )
 
 
-# -- what is lost, and what was before ---------------------------------------------------------------
+# -- lost answers, and earlier fits ------------------------------------------------------------------
 
 
 def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_answers(world: Settings) -> None:
@@ -341,12 +341,12 @@ def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_
     folder_store(world).delete(lost)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
-    why = month.held_by[GROWN]
-    assert why.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
-    assert not unsaid(why, f"{lost} is missing from the object store", "from a backup")
-    assert "materialise scored_responses of the origin" not in why, "nothing materialises an origin"
+    reason = month.held_by[GROWN]
+    assert reason.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
+    assert not missing_sentences(reason, f"{lost} is missing from the object store", "from a backup")
+    assert "materialise scored_responses of the origin" not in reason, "nothing materialises an origin"
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
-    evidence = judged(world, SOUND)
+    evidence = read_evidence(world, SOUND)
     assert gates.failures(evidence) == {}
     assert not misfit_is_as_before(evidence).passed
 
@@ -356,7 +356,7 @@ def test_fit_from_before_misfit_was_compared_passes_after_the_upgrade(world: Set
     then = ComparedMisfit(reference="earlier months", why="misfit was not judged when it was fitted")
     stored = json.dumps({"misfit": then.as_json()})
     run_sql(Database(world), "UPDATE fit_staging SET spec = spec || %s", (stored,))
-    evidence = judged(world, SOUND)
+    evidence = read_evidence(world, SOUND)
     assert gates.failures(evidence) == {}
     assert model_gates.misfit_has_not_grown(evidence).why == (
         "not compared with earlier months: misfit was not judged when it was fitted"
@@ -384,8 +384,8 @@ def test_failed_comparison_of_misfit_holds_the_month_and_keeps_its_fit(
     monkeypatch.setattr(misfit.Window, "compared_with", broken)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
-    why = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
-    assert month.held_by[GROWN].startswith(why)
+    reason = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
+    assert month.held_by[GROWN].startswith(reason)
     assert month.evidence.calibration is not None
 
 
@@ -396,8 +396,8 @@ def test_months_of_a_scale_by_level_are_not_compared_and_state_the_reason(log: S
     from_window(log, FIRST, assignment="by_level")
     month = calibrate(log, RANDOM)
     assert (month.misfit["why"], GROWN in month.held_by) == (BY_LEVEL, False)
-    why = model_gates.misfit_has_not_grown(month.evidence).why
-    assert why == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
+    reason = model_gates.misfit_has_not_grown(month.evidence).why
+    assert reason == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
 
 
 def test_month_is_not_compared_with_an_origin_fitted_by_level(world: Settings) -> None:
@@ -438,14 +438,14 @@ def test_months_after_a_model_change_are_compared_with_the_origins_fit_by_the_ne
 
 
 @pytest.mark.parametrize(
-    ("month", "rules", "why"),
+    ("month", "rules", "reason"),
     [
         (FIRST, (), r"\(few_answers_are_rejected\): 2\d\.\d% of .* were rapid guesses"),
         (TWO, ("--set", "second_dimension=hold"), r"\(one_dimension\): a second dimension: the largest eigenvalue"),
     ],
 )
 def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
-    log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], why: str
+    log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], reason: str
 ) -> None:
     database = Database(log)
     if not rules:
@@ -455,15 +455,15 @@ def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
                  ELSE 20000 END""",
         )
     refused = typed_init(irt, log, "--origin", month, *rules)
-    said = " ".join(refused.err.split())
+    error = " ".join(refused.err.split())
     start, end = (f"{at:%Y-%m-%d}" for at in Month(month).bounds)
-    why = f"the window {start} to {end} cannot be the origin of scale {SCALE}.*{why}"
-    assert (refused.code, re.search(why, said) is not None) == (2, True), said
+    reason = f"the window {start} to {end} cannot be the origin of scale {SCALE}.*{reason}"
+    assert (refused.code, re.search(reason, error) is not None) == (2, True), error
     for table in ("calibration_scale", "anchor_set", "mirt_fit_meta", "item_parameter_publication"):
         assert rows(database, f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
-# -- what is kept ------------------------------------------------------------------------------------
+# -- retention ---------------------------------------------------------------------------------------
 
 
 def test_months_are_compared_with_the_origin_after_the_erasure_of_a_learner(

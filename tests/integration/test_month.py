@@ -1,4 +1,4 @@
-"""A month from snapshot to ledger, scale by scale: good logs, bad logs, and what the documents' SQL reads."""
+"""A month from snapshot to ledger, scale by scale: good logs, bad logs, and rows for the documents' SQL."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from tests.helpers.rooms import (
     run_sql,
     stage_made_up,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 MONTH = MONTHS[0]
 ENGINE = EmEngine(1)
 
 
 def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
-    """All steps of a month, one after the other; its publication step by scale."""
+    """Run all steps of a month. Returns its publication step by scale."""
     database, store = Database(settings), folder_store(settings)
     fit_and_link(database, store, month, ENGINE)
     return {scale: taken[month] for scale, taken in publish_month(database, store, month, (), "run").items()}
@@ -93,8 +93,8 @@ def test_published_parameters_equal_the_linked_fit(months: Database) -> None:
 
 
 def test_month_calibrated_before_an_earlier_month_has_bit_identical_numbers(world: Settings, months: Database) -> None:
-    """Constants and items come from its fit and the frozen anchors alone, whatever was published when it was linked.
-    Without fit statistics: a process that compiles their loops rounds them otherwise than one that loads them."""
+    """Constants and items depend only on the month's fit and the frozen anchors, and not on publications at the time
+    of linking. Fit statistics are excluded: compiled and loaded loops round differently."""
     numbers = """SELECT model_spec->>'linking_constants', item_id, (params - 'fit')::text
                  FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id)
                  WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL ORDER BY item_id"""
@@ -134,7 +134,7 @@ def items_of(database: Database, step: Step) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def first(made_month: Settings) -> Step:
-    """The step of the month in `made_month`."""
+    """The publication step of the month in `made_month`."""
     with Database(made_month).connect() as connection:
         return steps(connection, SCALE)[MONTH]
 
@@ -177,7 +177,7 @@ def test_failed_linking_holds_the_month_and_keeps_the_earlier_fit(made_month: Se
 
 
 def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(world: Settings) -> None:
-    """Each step waits for the other run's transaction, so that neither leaves a mixed state."""
+    """A step waits for the other run's transaction, so that neither leaves a mixed state."""
     with ThreadPoolExecutor(2) as pool:
         steps = [future.result()[SCALE] for future in [pool.submit(calibrate, world) for _ in range(2)]]
     database = Database(world)
@@ -193,7 +193,7 @@ def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(w
 
 
 def second_scale(database: Database, scores: np.ndarray, *, anchors: bool, start: int = 0) -> None:
-    """Items o00, o01, … on a scale `other`, answered by learners of their own."""
+    """Items o00, o01, … on a scale `other`, answered by other learners."""
     items = [f"o{start + j:02d}" for j in range(scores.shape[1])]
     irt = {"a": 1.0, "b": 0.0, "a_se": 0.1, "b_se": 0.1} if anchors else None
     add_items(database, dict.fromkeys(items, irt), "other")
@@ -207,7 +207,7 @@ def test_scale_without_origin_does_not_hold_a_second_scale(world: Settings) -> N
     second_scale(Database(world), scores, anchors=False)
     steps = calibrate(world)
     assert (steps[SCALE].state, steps[SCALE].n_published, steps["other"].state) == ("done", 21, "held")
-    assert not unsaid(
+    assert not missing_sentences(
         steps["other"].why, "irt scale init --scale other", f"irt scale init --scale other --origin {MONTH}"
     )
 
@@ -279,8 +279,8 @@ def prepare(
     add_attempts(database, answer_matrix(MONTH, scores, names))
 
 
-def refused(settings: Settings) -> str:
-    """The sentence with which the month fails; nothing of it may be in the ledger."""
+def failure_of_month(settings: Settings) -> str:
+    """Message with which the month fails. Also asserts that the ledger has no rows of the month."""
     with pytest.raises(PermanentFailure) as failed:
         calibrate(settings)
     assert publish_month(Database(settings), folder_store(settings), MONTH, (), None)[SCALE][MONTH].state == "held"
@@ -294,7 +294,7 @@ def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "why"),
+    ("scores", "reason"),
     [
         (sound()[:, :1], "needs at least 3 items that were answered both correctly and wrongly, found 1"),
         (sound(1), ""),
@@ -302,9 +302,9 @@ def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
     ],
     ids=["one item", "one learner", "all correct"],
 )
-def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, why: str) -> None:
+def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, reason: str) -> None:
     prepare(settings, scores, NAMES[: scores.shape[1]])
-    assert why in refused(settings)
+    assert reason in failure_of_month(settings)
 
 
 # -- the history of the linking ----------------------------------------------------------------------
@@ -363,10 +363,12 @@ class BreakingEngine(EmEngine):
 def test_failed_fit_of_a_scale_is_stored_with_the_reason(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     take_snapshot(database, store, MONTH, "run")
-    why = rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
-    with pytest.raises(PermanentFailure, match=why):
+    reason = (
+        rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
+    )
+    with pytest.raises(PermanentFailure, match=reason):
         fit_month(database, store, MONTH, BreakingEngine(1), "run", lambda _: BreakingEngine(1))
-    assert re.search(why, rows(database, "SELECT error FROM fit_staging")[0][0])
+    assert re.search(reason, rows(database, "SELECT error FROM fit_staging")[0][0])
 
 
 BROKEN = "broken"
@@ -409,12 +411,12 @@ def test_scale_with_a_failed_linking_is_held_and_does_not_hold_a_second_scale(
     outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
     assert outcomes[SCALE].error is None
     assert outcomes[SCALE].placed.linked
-    why = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
-    assert why in (outcomes[BROKEN].error or "")
+    reason = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
+    assert reason in (outcomes[BROKEN].error or "")
     assert rows(two_scales, "SELECT scale_id FROM mirt_fit_meta") == [(SCALE,)]
     taken = publish_month(two_scales, folder_store(settings), MONTH, (), None)
     assert {scale: steps[MONTH].state for scale, steps in taken.items()} == {SCALE: "done", BROKEN: "held"}
-    assert why in taken[BROKEN][MONTH].why
+    assert reason in taken[BROKEN][MONTH].why
 
 
 def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
@@ -429,22 +431,22 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
         raise PsychometricsError("nothing")
 
     store = folder_store(settings)
-    for room, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
-        monkeypatch.setattr(room, "compare_month", compared)
-        judged = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
-        assert judged[SCALE] == "nothing"
-        assert judged[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
+    for module, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
+        monkeypatch.setattr(module, "compare_month", compared)
+        reasons = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
+        assert reasons[SCALE] == "nothing"
+        assert reasons[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
 
 
 # -- once more ---------------------------------------------------------------------------------------
-# A month that is made again with the same answers, rules, code and engine leaves what people see as it was.
+# A month that is recomputed with the same answers, rules, code and engine changes no visible result.
 
 OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")
-"""What belongs to a run and not to its result, besides times."""
+"""Columns that belong to a run and not to its result, besides times."""
 
 
-def stored(database: Database) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, without what belongs to the making."""
+def stored_rows(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, without the columns that belong to a run."""
     found = {}
     with database.connect() as connection:
         for table in METADATA.sorted_tables:
@@ -462,9 +464,9 @@ def test_recomputed_month_leaves_stored_results_unchanged(made_month: Settings) 
     database = Database(made_month)
     with dagster_instance(made_month, database) as instance:
         assert all(outcome.success for outcome in follow_up(instance, made_month))
-        before = stored(database)
+        before = stored_rows(database)
         assert run_month(instance, made_month, MONTH).success
         assert all(outcome.success for outcome in follow_up(instance, made_month))
-        after = stored(database)
+        after = stored_rows(database)
     assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
     assert [name for name, rows in before.items() if after[name] != rows] == []

@@ -1,4 +1,4 @@
-"""Whole months whose files lie in a bucket: from answers to a green month, its judgement and its report."""
+"""Complete months with files in a bucket: from answers to a green month, its verdicts and its report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
@@ -47,7 +47,7 @@ def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: Sea
             assert run_job(instance, settings, job, JULY)
         states = month_states(database, instance, rooms.MONTHS)
         assert [state.state for state in states] == [State.GREEN, State.GREEN]
-        assert all(gone.names == () for gone in prune(database, store, instance, dry_run=True))
+        assert all(pruned.names == () for pruned in prune(database, store, instance, dry_run=True))
     keys = sorted(key for folder in ("snapshots", "reports") for key, _ in store.list(folder))
     assert [key.split("/")[:3] for key in keys] == [
         ["reports", "drift", JULY],
@@ -78,4 +78,4 @@ def test_month_with_a_missing_bucket_fails_with_the_setting(s3: SeaweedFS, world
     with dagster_instance(settings, Database(settings)) as instance:
         outcome = run_month(instance, settings, JUNE)
     assert not outcome.success
-    assert not unsaid(outcome.why, "s3://none/snapshots/scored_responses/2026-06", "S3_BUCKET")
+    assert not missing_sentences(outcome.why, "s3://none/snapshots/scored_responses/2026-06", "S3_BUCKET")

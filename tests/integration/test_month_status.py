@@ -57,7 +57,7 @@ from tests.helpers.dagster_private import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.integration.graph import Graph, graph_after_first_month
 
 BEFORE = "2026-05"
@@ -67,7 +67,7 @@ ANCHORS = Newer("anchors were dropped", "linked_item_parameters", Cause.DECISION
 ANSWERS = Newer("new answers", "scored_responses", Cause.ANSWERS)
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
 NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
-"""Of an asset none of whose gates was asked."""
+"""Status of an asset if no gate of it was evaluated."""
 
 
 # -- the judgement -----------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def step(state: Any) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "why"),
+    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "reason"),
     [
         ({"g": PASSED}, step("done"), None, False, True, State.GREEN, "it is done"),
         ({"g": PASSED}, step("done"), None, True, True, State.RUNNING, "queued or under way"),
@@ -110,12 +110,12 @@ def test_the_state_of_a_month_follows_from_its_evidence(
     running: bool,
     has_snapshot: bool,
     expected: State,
-    why: str,
+    reason: str,
 ) -> None:
     found = classify_month(
         MONTH, rooms.SCALE, gates, its_step, changed, running, "scored" if has_snapshot else "unscored"
     )
-    assert (found.state, why in found.why) == (expected, True), found.why
+    assert (found.state, reason in found.why) == (expected, True), found.why
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pyt
 
 @pytest.fixture
 def own_graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path: Path) -> Iterator[Graph]:
-    """One in which a test may make the later month: for the others it is missing, in whatever order they run."""
+    """A graph in which a test may make the later month, which is missing in other tests."""
     with graph_after_first_month(postgres, tmp_path) as graph:
         yield graph
 
@@ -174,7 +174,7 @@ def scale_rules(graph: Graph) -> Rules:
 
 
 @contextmanager
-def ruled(graph: Graph, rules: dict[str, Any]) -> Iterator[None]:
+def with_rules(graph: Graph, rules: dict[str, Any]) -> Iterator[None]:
     """Context in which the scale has other rules."""
     before = scale_rules(graph).settings()
     change_rules(graph.database, rooms.SCALE, rules)
@@ -193,8 +193,8 @@ def test_month_with_a_successful_run_is_green_and_a_month_without_a_run_is_missi
 def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def uninitialised(*asked: Any) -> dict[str, Scale]:
-        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*asked).items()}
+    def uninitialised(*arguments: Any) -> dict[str, Scale]:
+        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*arguments).items()}
 
     def unfitted(*_: Any) -> str:
         return "only 7 learners answered two or more items: widen the window or collect more answers"
@@ -204,7 +204,7 @@ def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed
     monkeypatch.setattr(month_status, "gate_statuses", lambda *_: {"converged": {"": UNKNOWN}})
     found = graph.state(MONTH)
     assert found.state is State.RED
-    assert not unsaid(
+    assert not missing_sentences(
         found.why, f"scale {rooms.SCALE} has no origin", f"`irt scale init --scale {rooms.SCALE} --origin {MONTH}`"
     )
     assert "collect more answers" not in found.why
@@ -221,18 +221,18 @@ def test_month_belongs_to_the_origin_window_only_if_the_window_contains_all_of_i
 
 
 def test_months_without_answers_are_determined_by_a_single_query(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    queries: list[str] = []
     execute = psycopg.Connection.execute
 
     def counted(connection: psycopg.Connection, query: Any, *others: Any, **options: Any) -> Any:
-        asked.append(str(query))
+        queries.append(str(query))
         return execute(connection, query, *others, **options)
 
     monkeypatch.setattr(psycopg.Connection, "execute", counted)
     years = list(months_between("2016-01", BEFORE))
     states = month_status.month_states(graph.database, graph.instance, [*years, LATER])
     assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.MISSING]
-    assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
+    assert sum("EXISTS (SELECT FROM attempt" in query for query in queries) == 1
 
 
 def judge(graph: Graph) -> None:
@@ -255,9 +255,9 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
     assert MONTH in {one.month for one in close_months(graph.database, datetime.now(UTC))}
     rooms.add_attempts(graph.database, [late])
     judge(graph)
-    with ruled(graph, {"rapid_share": 0.2}):
+    with with_rules(graph, {"rapid_share": 0.2}):
         assert graph.state(MONTH).state is State.GREEN
-    with ruled(graph, {"latent": "histogram"}):
+    with with_rules(graph, {"latent": "histogram"}):
         assert graph.state(MONTH).asset == "item_calibration"
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     rooms.run_sql(graph.database, "DELETE FROM month_state")
@@ -267,7 +267,7 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
 
 
 @pytest.mark.parametrize(
-    ("rule", "value", "asset", "why"),
+    ("rule", "value", "asset", "reason"),
     [
         ("rapid_share", 0.2, "scored_responses", "the scale's settings have changed since"),
         ("assignment", "by_level", "item_calibration", "the scale's settings have changed since it was fitted"),
@@ -276,12 +276,12 @@ def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Gra
     ],
 )
 def test_changed_rule_makes_a_month_stale_from_the_step_that_uses_the_rule(
-    graph: Graph, rule: str, value: Any, asset: str, why: str
+    graph: Graph, rule: str, value: Any, asset: str, reason: str
 ) -> None:
-    with ruled(graph, {rule: value}):
+    with with_rules(graph, {rule: value}):
         found = graph.state(MONTH)
     assert (found.state, found.asset) == (State.STALE, asset)
-    assert found.why.startswith(f"decided, to be made again: {why}")
+    assert found.why.startswith(f"decided, to be made again: {reason}")
     assert graph.state(MONTH).state is State.GREEN
 
 
@@ -296,7 +296,7 @@ LIMITS: dict[str, Any] = {
 
 def test_changed_limits_of_gates_and_warnings_leave_a_month_green(graph: Graph) -> None:
     assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
-    with ruled(graph, LIMITS):
+    with with_rules(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN
 
 
@@ -308,7 +308,7 @@ def test_gate_limits_stored_with_a_month_do_not_make_the_month_stale(graph: Grap
         "UPDATE mirt_fit_meta SET model_spec = model_spec || jsonb_build_object('eligibility', %s::jsonb)",
     ):
         rooms.run_sql(graph.database, statement, (json.dumps(used),))
-    with ruled(graph, LIMITS):
+    with with_rules(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN
     assert graph.state(MONTH).state is State.GREEN
 
@@ -341,7 +341,7 @@ def test_month_fitted_before_its_reference_month_is_stale(graph: Graph) -> None:
 
 def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_run(graph: Graph) -> None:
     """Any step can be materialised alone in the UI, so that the month's numbers come from two different times."""
-    with ruled(graph, {"hinted": "exclude"}):
+    with with_rules(graph, {"hinted": "exclude"}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = [graph.state(MONTH)]
         fit_month(graph.database, graph.store, MONTH, EmEngine(1), None)
@@ -359,7 +359,7 @@ def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_r
 
 def test_new_snapshot_does_not_hide_a_fit_with_outdated_rules(graph: Graph) -> None:
     """No item has times so long that the rule changes the snapshot: the file is the same, with new rules."""
-    with ruled(graph, {"rapid_cap_ms": 9_999}):
+    with with_rules(graph, {"rapid_cap_ms": 9_999}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = graph.state(MONTH)
     take_snapshot(graph.database, graph.store, MONTH, None)
@@ -380,7 +380,7 @@ def test_month_is_running_during_a_run_and_red_after_a_killed_run(graph: Graph) 
 
 def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: Graph) -> None:
     graph = own_graph
-    with ruled(graph, {"min_anchors": 1000}):
+    with with_rules(graph, {"min_anchors": 1000}):
         result = graph.run(LATER)
         found = graph.state(LATER)
     assert (result.success, found.state) == (False, State.RED)
@@ -388,21 +388,21 @@ def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: 
     assert rooms.rows(graph.database, "SELECT 1 FROM item_parameter_publication WHERE month = %s", (LATER,)) == []
     (failed,) = (event for event in result.all_events if event.is_step_failure)
     assert failed.step_key == "published_item_parameters"
-    said = failed.step_failure_data.user_failure_data
+    failure = failed.step_failure_data.user_failure_data
     assert re.fullmatch(
         f"{LATER} is held: .* anchors agree with each other.*; decide: take the anchors that changed .*",
-        said.description or "",
+        failure.description or "",
     )
-    assert said.metadata["decide in"].value == "the dashboard, or `irt release`"
+    assert failure.metadata["decide in"].value == "the dashboard, or `irt release`"
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
-    assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, said.description)
+    assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, failure.description)
     assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}
-    judged = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
-    assert judged["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)
-    assert {gate.name for gate in SET_GATES} <= judged.keys()
+    evaluations = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert evaluations["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)
+    assert {gate.name for gate in SET_GATES} <= evaluations.keys()
 
 
-# -- who asks for what -------------------------------------------------------------------------------
+# -- requests of the sensor --------------------------------------------------------------------------
 
 
 def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
@@ -430,7 +430,7 @@ def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
     assert under_way == []
 
 
-# -- what is under way -------------------------------------------------------------------------------
+# -- runs in progress --------------------------------------------------------------------------------
 
 REPOSITORY = RemoteRepositoryOrigin(
     code_location_origin=RegisteredCodeLocationOrigin("irt"), repository_name="__repository__"
@@ -529,7 +529,7 @@ def test_cancelled_backfill_leaves_months_settled(instance: dg.DagsterInstance) 
 
 
 # -- rules on trial ----------------------------------------------------------------------------------
-# What other rules would make of a month: a trial leaves nothing behind, and says what the change then does.
+# Trials of other rules for a month: a trial leaves nothing behind, and predicts the effect of the change.
 
 
 def everything(own_graph: Graph) -> tuple[object, ...]:
@@ -572,7 +572,7 @@ def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
             fit_month(own_graph.database, own_graph.store, MONTH, EmEngine(1), None)
         link_month(own_graph.database, MONTH, None)
         measure_month(own_graph.database, MONTH)
-    now = as_it_is(own_graph)
+    now = month_before_trial(own_graph)
     assert now.held == trial.after.held
     assert {name: of.passed for name, of in now.verdicts.items()} == {
         name: of.passed for name, of in trial.after.verdicts.items()
@@ -582,8 +582,8 @@ def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
         assert now.items[item].abc == pytest.approx(values.abc, abs=1e-6)
 
 
-def as_it_is(own_graph: Graph) -> TrialResult:
-    """The month as a trial of the rules that it has finds it before it begins."""
+def month_before_trial(own_graph: Graph) -> TrialResult:
+    """State of the month before a trial of its present rules."""
     make = partial(build, settings=own_graph.settings)
     return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before
 

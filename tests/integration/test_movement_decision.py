@@ -1,4 +1,4 @@
-"""How abilities of a scale move is decided from a month on, and makes nothing stale but abilities from then on."""
+"""The movement of a scale's abilities is decided from a month on, and makes only abilities from then on stale."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -53,7 +53,7 @@ SIGNED = ("--by", "Ann", "--reason", "learners learn")
 
 @pytest.fixture
 def measured(database: Database) -> Database:
-    """Two months of a learner, measured; nothing was calibrated."""
+    """Two months of a learner, measured without a calibration."""
     add_items(database, {f"i{k}": {"a": 1.0, "b": k - 2.0, "a_se": 0.1, "b_se": 0.1} for k in range(5)})
     initialise(database, SCALE, first_month="2026-01")
     days = (datetime(2026, 6, 5, tzinfo=UTC), datetime(2026, 6, 25, tzinfo=UTC), datetime(2026, 7, 20, tzinfo=UTC))
@@ -71,7 +71,7 @@ def decide(database: Database, first_month: str | None = None, **values: str) ->
 
 
 def movements(database: Database) -> list[Movement]:
-    """Of the abilities of both months."""
+    """Movement of the abilities in force at the end of both months."""
     return [call(database, read_scales, Month(month).end)[SCALE].movement for month in MONTHS]
 
 
@@ -109,7 +109,7 @@ def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured:
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (("ability_variance=-0.1",), "ability_variance is a number from 0 to 1, or auto; got '-0.1'"),
         (("ability_growth=nan",), "ability_growth is a number from -1 to 1, or auto; got 'nan'"),
@@ -124,10 +124,10 @@ def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured:
     ],
 )
 def test_invalid_movement_is_refused(
-    measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     refused = irt(settings)("scale", "set", *words, *SIGNED, "--yes")
-    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(measured, DECISIONS) == []
 
 
@@ -138,19 +138,19 @@ def test_movement_cannot_be_set_as_a_rule_for_all_months(measured: Database, set
         ("calibrate", "--month", FIRST, "--set", "ability_variance=0.01", "--yes"),
     ):
         refused = typed(*command)
-        said = " ".join(refused.err.split())
+        error = " ".join(refused.err.split())
         assert refused.code == 2
-        assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in said, said
+        assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in error, error
 
 
 def test_command_prints_the_effects_of_a_movement_before_the_prompt(
     measured: Database, settings: Settings, irt: IrtOf
 ) -> None:
     typed = irt(settings)
-    asked = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
-    assert (asked.code, "with --yes" in asked.err) == (2, True)
-    assert not unsaid(
-        asked.out,
+    unconfirmed = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
+    assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
+    assert not missing_sentences(
+        unconfirmed.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
         "auto: numbers are proposed, and those in force stay until somebody decides",
         f"1 of 1 learners of {NEXT} would get another θ",
@@ -197,16 +197,16 @@ def test_previewed_effect_on_learners_equals_the_stored_change(published: Settin
 
 
 # -- proposed ----------------------------------------------------------------------------------------
-# How abilities move is proposed where a scale asks for it and answers can tell, and nothing else changes.
+# A movement is proposed only if the scale requests it and the answers determine it. Nothing else changes.
 
 MONTH = MONTHS[-1]
 END = Month(MONTH).end
 WEEKS, ANSWERS = 28, 6
 B = np.linspace(-1.5, 1.5, WEEKS * ANSWERS)
 ITEMS = {f"i{k:03d}": {"a": 1.3, "b": float(b), "a_se": 0.1, "b_se": 0.1} for k, b in enumerate(B)}
-"""So many that nobody meets one again: a later answer would not count."""
+"""The items, so many that no learner meets an item twice, as a second answer would not count."""
 WALK = 0.2**2
-"""A week: so large that 320 learners show it."""
+"""Variance of a week, large enough to be estimated from 320 learners."""
 
 
 def auto(database: Database) -> None:
@@ -280,7 +280,7 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     assert (found.details["learners"], found.details["occasions"]) == (320, 320 * WEEKS)
     typed = irt(settings)
     shown = typed("scale", "movement").out
-    assert not unsaid(
+    assert not missing_sentences(
         shown, "proposals are made (auto)", "from 320 learners", "to take it over: irt scale set ability_variance="
     )
     assert call(half_a_year, read_scales)[SCALE].movement == STILL, "nothing takes effect before the decision"
@@ -292,8 +292,8 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
 
 
 def test_movement_is_not_proposed_if_items_have_an_order_within_months(half_a_year: Database) -> None:
-    """Everybody answers the items of a month in one order; no fit of a month says that ability stands still in it, as
-    none was made: the last month with answers stands for the last that was taken to the ledger."""
+    """All learners answer the items of a month in the same order. No month has a fit that could show that ability stays
+    constant, so the last month with answers replaces the last published month."""
     run_sql(half_a_year, "DELETE FROM publication_step")
     run_sql(
         half_a_year,
@@ -306,7 +306,7 @@ def test_movement_is_not_proposed_if_items_have_an_order_within_months(half_a_ye
 
 
 # -- a month of learners who grow --------------------------------------------------------------------
-# A month in which learners grow while they follow a curriculum: what says so, and what a decision does about it.
+# A month in which learners grow while they follow a curriculum: its detection, and the effect of a decision.
 
 LEARNERS, DAYS, GROWTH = 1200, 14.0, 1.5
 ITEMS_OF_LEVELS = [f"i{j:02d}" for j in range(20)]
@@ -314,7 +314,7 @@ DIFFICULTIES = np.resize([-0.8, 0.6, 0.0, -0.3, 0.9], len(ITEMS_OF_LEVELS))
 RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
 
 
-def answered(settings: Settings) -> None:
+def add_growing_answers(settings: Settings) -> None:
     """In the first month in any order within an hour; in the second one after the other, at paces of 1/2 to 2."""
     rng, database = np.random.default_rng(21), Database(settings)
     add_items(database, dict.fromkeys(ITEMS_OF_LEVELS))
@@ -322,8 +322,8 @@ def answered(settings: Settings) -> None:
         grows = month == NEXT
         theta = rng.standard_normal(LEARNERS)
         pace = 2.0 ** rng.uniform(-1, 1, LEARNERS)
-        place = np.arange(len(ITEMS_OF_LEVELS)) / len(ITEMS_OF_LEVELS)
-        days = DAYS * pace[:, None] * place if grows else rng.permuted(np.tile(place, (LEARNERS, 1)), axis=1) / 24
+        progress = np.arange(len(ITEMS_OF_LEVELS)) / len(ITEMS_OF_LEVELS)
+        days = DAYS * pace[:, None] * progress if grows else rng.permuted(np.tile(progress, (LEARNERS, 1)), axis=1) / 24
         right = rng.random(days.shape) < expit(theta[:, None] + (GROWTH * days / 30 if grows else 0.0) - DIFFICULTIES)
         start = Month(month).start + timedelta(hours=1)
         add_attempts(
@@ -342,26 +342,26 @@ def answered(settings: Settings) -> None:
 
 @pytest.fixture
 def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
-    made_once(postgres, "template_growth", migrated_template, answered, **OF_MONTHS)
+    made_once(postgres, "template_growth", migrated_template, add_growing_answers, **OF_MONTHS)
     with template_copy(postgres, "template_growth", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
-def judged(settings: Settings, month: str) -> GateResult:
+def evaluate_growth_gate(settings: Settings, month: str) -> GateResult:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
         evidence = load_evidence(connection, month, scale)
     return ability_stands_still_within_the_month(evidence)
 
 
-def fitted(settings: Settings, month: str) -> LinkedFit:
+def read_linked_fit(settings: Settings, month: str) -> LinkedFit:
     found = call(Database(settings), linked_fit, SCALE, "monthly", Month(month).start, "em")
     assert found is not None
     return found
 
 
 def trend(found: LinkedFit) -> float:
-    """Of the error of b from the first item to the last."""
+    """Trend of b's error from the first item to the last."""
     error = np.array([found.values[item].b for item in ITEMS_OF_LEVELS]) - DIFFICULTIES
     return float(np.polyfit(np.linspace(0, 1, len(ITEMS_OF_LEVELS)), error, 1)[0])
 
@@ -382,13 +382,13 @@ def change(settings: Settings, values: dict[Any, str]) -> Any:
 def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(world: Settings) -> None:
     """Growth is 1.5 in 30 days, which is 0.7 from the first item to the last; the fit of weeks leaves less than
     three of its standard errors, 0.3."""
-    sound, warned = judged(world, FIRST), judged(world, NEXT)
+    sound, warned = evaluate_growth_gate(world, FIRST), evaluate_growth_gate(world, NEXT)
     assert sound.passed
     assert sound.why == "no learner's answers are known to lie a day apart"
     assert not warned.passed
     assert "ability grows by +" in warned.why
     assert "so that later items look easier than they are" in warned.why
-    before = fitted(world, NEXT)
+    before = read_linked_fit(world, NEXT)
     assert trend(before) < -0.5
 
     with Database(world).connect() as connection:
@@ -405,16 +405,16 @@ def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(worl
     assert staged is not None
     assert "occasions" not in staged.spec.as_json()  # as earlier releases wrote it
 
-    wanted = change(world, {"occasions": "week"})
-    assert wanted.stale == (NEXT,)
-    assert wanted.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
-    decide_model_change(Database(world), wanted, by="Ann", reason="a curriculum")
+    expected = change(world, {"occasions": "week"})
+    assert expected.stale == (NEXT,)
+    assert expected.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
+    decide_model_change(Database(world), expected, by="Ann", reason="a curriculum")
     calibrate(world, NEXT)
-    after = fitted(world, NEXT)
+    after = read_linked_fit(world, NEXT)
     assert abs(trend(after)) < 0.3
-    assert judged(world, NEXT).passed
-    assert "learners' weeks were fitted" in judged(world, NEXT).why
-    assert fitted(world, FIRST).fit_id != after.fit_id
+    assert evaluate_growth_gate(world, NEXT).passed
+    assert "learners' weeks were fitted" in evaluate_growth_gate(world, NEXT).why
+    assert read_linked_fit(world, FIRST).fit_id != after.fit_id
     assert not change(world, {"occasions": "week"}).values
 
 
@@ -433,8 +433,8 @@ def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) 
         """UPDATE fit_staging SET spec = jsonb_set(spec #- '{fit_statistics,set,growth}', '{fit_statistics,items}',
              (spec->'fit_statistics'->'items') - 'growth' - 'growth_se' - 'growth_days')""",
     )
-    assert judged(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
+    assert evaluate_growth_gate(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
-        (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
-    assert "not looked for" in str(said)
+        (problem,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
+    assert "not looked for" in str(problem)
     assert change(world, {"prior_a": "none"}).stale == ()

@@ -1,4 +1,4 @@
-"""θ where ability moves: the month's, the night's, the θ API's and the learner report's, and as of when they are."""
+"""θ of moving abilities in months, nights, the θ API and learner reports, with the time to which each applies."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ WALK = Movement(variance=0.1**2, growth=0.02, occasion_variance=0.2**2)
 
 @pytest.fixture(autouse=True)
 def moving(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every scale that is read moves."""
+    """Let abilities of every scale move."""
     still = scales._scale
     monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=WALK))
 
 
-def asked(database: Database, user: str, days: int | None = None, now: datetime = END) -> dict[str, Theta]:
+def request_theta(database: Database, user: str, days: int | None = None, now: datetime = END) -> dict[str, Theta]:
     with database.connect() as connection:
         return update(connection, read_measures(connection, now), user, days, now)
 
@@ -81,7 +81,7 @@ def test_month_night_api_and_learner_report_have_equal_theta(published: Settings
     some = [row for row in monthly if row[0].startswith("m")] + monthly[:30]
     assert {row[3] for row in some} > {20} or len({row[3] for row in some}) > 3
     for user, theta, se, n_items, as_of, total in some:
-        one = asked(database, user)[SCALE]
+        one = request_theta(database, user)[SCALE]
         assert (one.theta, one.se) == pytest.approx((theta, se), abs=SAME, rel=0)
         assert (one.n_items, one.as_of, one.lookback_days) == (n_items, as_of, None)
         assert one.se_total == (total and pytest.approx(total, abs=SAME, rel=0))
@@ -98,14 +98,14 @@ def test_month_night_api_and_learner_report_have_equal_theta(published: Settings
     ],
 )
 def test_answers_count_from_the_first_day_of_a_month_on(world: Settings, end: datetime, start: datetime) -> None:
-    """The window that ends as a month begins is that month's; the answer a microsecond before the start does not
-    count, and the one at the start does."""
+    """A window that ends at the start of a month is the window of that month. An answer at the start of the window
+    counts, and an answer a microsecond earlier does not."""
     database, before = Database(world), start - timedelta(microseconds=1)
     items = published_items(database)
     add_attempts(database, [attempt("w", items[0], before), attempt("w", items[1], start)])
-    assert asked(database, "w", now=end)[SCALE].n_items == 1
+    assert request_theta(database, "w", now=end)[SCALE].n_items == 1
     add_attempts(database, [attempt("v", items[0], before)])
-    assert not asked(database, "v", now=end)
+    assert not request_theta(database, "v", now=end)
 
 
 def test_theta_is_as_of_the_last_eligible_answer_and_unchanged_until_the_next(world: Settings) -> None:
@@ -119,9 +119,9 @@ def test_theta_is_as_of_the_last_eligible_answer_and_unchanged_until_the_next(wo
             attempt(user, items[2], END - timedelta(days=2), mode="sandbox"),
         ],
     )
-    first = asked(database, user)[SCALE]
+    first = request_theta(database, user)[SCALE]
     assert first.as_of == last
-    later = asked(database, user, now=END + timedelta(days=20))[SCALE]
+    later = request_theta(database, user, now=END + timedelta(days=20))[SCALE]
     assert later == first
     assert rows(database, "SELECT count(*), min(as_of) FROM mirt_ability WHERE user_id = %s", (user,)) == [(1, last)]
 
@@ -133,11 +133,11 @@ def test_request_for_fewer_days_returns_their_theta_and_stores_theta_of_all_answ
         database,
         [attempt(user, items[0], END - timedelta(days=100)), attempt(user, items[1], END - timedelta(days=3))],
     )
-    few = asked(database, user, 30)[SCALE]
+    few = request_theta(database, user, 30)[SCALE]
     assert (few.n_items, few.lookback_days) == (1, 30)
     [stored] = call(database, read_thetas, user)
     assert (stored.n_items, stored.lookback_days) == (2, None)
-    whole = asked(database, user)[SCALE]
+    whole = request_theta(database, user)[SCALE]
     assert stored == whole
     assert (whole.n_items, whole.lookback_days) == (2, None)
     assert call(database, read_thetas, user) == [whole]
@@ -163,7 +163,7 @@ def test_rapid_guess_is_judged_by_earlier_item_times_only(
         add_attempts(timed, [attempt(f"{name}{n}", item, at, response_time_ms=ms) for n in range(many)])
 
     def counted(user: str, now: datetime = END) -> int:
-        found = asked(timed, user, now=now)
+        found = request_theta(timed, user, now=now)
         return found[SCALE].n_items if found else 0
 
     flood(old, start - timedelta(days=5), 60_000, 150, "a")
@@ -178,15 +178,15 @@ def test_rapid_guess_is_judged_by_earlier_item_times_only(
             attempt("old before", old, start - timedelta(days=1), response_time_ms=3_000),
         ],
     )
-    judged = {"day before": 1, "same day": 0, "next day": 0, "old": 0, "old before": 0}
-    assert {user: counted(user) for user in judged} == judged
+    expected = {"day before": 1, "same day": 0, "next day": 0, "old": 0, "old before": 0}
+    assert {user: counted(user) for user in expected} == expected
     flood(new, start + timedelta(days=6), 4_000, 2000, "c")
     flood(old, start + timedelta(days=6), 4_000, 2000, "d")
-    assert {user: counted(user) for user in judged} == judged
+    assert {user: counted(user) for user in expected} == expected
     judge_until(timed, END)
     call(timed, measure_at, END, "nightly", "night")
-    assert {user: counted(user) for user in judged} == judged
-    night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*judged],))
+    assert {user: counted(user) for user in expected} == expected
+    night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*expected],))
     assert night == [("day before",)]
 
 
@@ -203,11 +203,11 @@ def test_theta_on_answers_since_the_night_equals_theta_on_their_verdicts(publish
             for item in items[:10]
         ],
     )
-    left, measures = items[10:], None
+    remaining, measures = items[10:], None
     events = ["same day", "new day", "new day", "late", "corrected", "omitted", "nothing", "repeated", "sandbox"]
     for n, event in enumerate([*draw.permutation(events), "new day", "same day"]):
         now += timedelta(minutes=5) if event in ("same day", "nothing") else timedelta(days=float(draw.uniform(0, 3)))
-        right, item = bool(draw.random() < 0.5), left[n % len(left)]
+        right, item = bool(draw.random() < 0.5), remaining[n % len(remaining)]
         session: dict[str, Any] = {"session_id": f"s{n}", "form_id": "f"}
         if event == "corrected":
             run_sql(
@@ -220,7 +220,7 @@ def test_theta_on_answers_since_the_night_equals_theta_on_their_verdicts(publish
         elif event == "omitted":
             add_attempts(database, [attempt("g", item, now - timedelta(hours=20), correct=None, position=1, **session)])
             judge_until(database, Month(month_of(now)).end)
-            after = attempt("g", left[(n + 7) % len(left)], now - timedelta(seconds=9), position=2, **session)
+            after = attempt("g", remaining[(n + 7) % len(remaining)], now - timedelta(seconds=9), position=2, **session)
             add_attempts(database, [after | {"correct": right}])
         elif event != "nothing":
             at = now - timedelta(days=40 if event == "late" else 0, seconds=9)
@@ -230,9 +230,9 @@ def test_theta_on_answers_since_the_night_equals_theta_on_their_verdicts(publish
         measures = call(database, read_measures, now, measures)
         one = call(database, update, measures, "g", None, now)[SCALE]
         judge_until(database, Month(month_of(now)).end)
-        assert asked(database, "g", now=now)[SCALE] == replace(one, theta=pytest.approx(one.theta, abs=SAME, rel=0)), (
-            event
-        )
+        assert request_theta(database, "g", now=now)[SCALE] == replace(
+            one, theta=pytest.approx(one.theta, abs=SAME, rel=0)
+        ), event
     assert measures is not None
     used = measures.scales[SCALE]
     for set_hash, kept in ((used.published.set_hash, True), ("of others", False)):

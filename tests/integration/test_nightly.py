@@ -1,4 +1,4 @@
-"""A night on real rows: what it writes, what it leaves alone, what it says, and what becomes of it as a run."""
+"""A night on real rows: its results, unchanged rows, its messages, and its run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
 from tests.helpers.scripted_server import answering
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.integration.graph import Graph, metadata
 
 pytestmark = pytest.mark.ci
@@ -82,7 +82,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name.startswith("irt_assets")]
 
 
-# -- against what is known ---------------------------------------------------------------------------
+# -- comparison with the truth -----------------------------------------------------------------------
 
 
 def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(calibrated: Settings) -> None:
@@ -103,7 +103,7 @@ def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(cali
         assert violation.subject == f"{SCALE}: {of_night.index[3]}"
         connection.rollback()
 
-        # Month and night are wrong alike: what the API computes tells. Who has more answers since is not compared.
+        # Month and night may share an error, which the API would reveal. Learners with later answers are not compared.
         first = "(SELECT user_id FROM mirt_ability ORDER BY md5(user_id) LIMIT 1)"
         connection.execute(f"UPDATE mirt_ability SET theta = theta + 1e-8 WHERE user_id = {first}")
         of_month_and_night = list(runs_agree_on_abilities.find(look))
@@ -148,20 +148,20 @@ def test_linking_constants_equal_the_known_mean_and_sd_of_the_learners(database:
     assert (stored[0]["slope"], stored[0]["intercept"]) == (linking.slope, linking.intercept)
 
 
-# -- what is written ---------------------------------------------------------------------------------
+# -- stored rows -------------------------------------------------------------------------------------
 
 
-def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(begun: Database) -> None:
+def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(world_database: Database) -> None:
     """Before the first month is published, only the anchors are."""
-    night = night_of(begun)
-    anchors = {item for (item,) in rows(begun, "SELECT item_id FROM anchor_set")}
-    params = {item: p for _, _, item, p in fit_rows(begun)}
+    night = night_of(world_database)
+    anchors = {item for (item,) in rows(world_database, "SELECT item_id FROM anchor_set")}
+    params = {item: p for _, _, item, p in fit_rows(world_database)}
     provisional = {item for item, p in params.items() if p.get("provisional")}
     assert provisional == set(params) - anchors != set()
     assert set(night.outcomes[0].provisional) == provisional
     assert str(night_metadata(night)["provisional items"].value).startswith(f"{SCALE}: {len(provisional)}: ")
-    assert rows(begun, "SELECT count(*) FROM item_parameter_publication WHERE rule <> 'origin'") == [(0,)]
-    assert rows(begun, "SELECT max(n_items) FROM mirt_ability WHERE kind = 'nightly'")[0][0] <= len(anchors)
+    assert rows(world_database, "SELECT count(*) FROM item_parameter_publication WHERE rule <> 'origin'") == [(0,)]
+    assert rows(world_database, "SELECT max(n_items) FROM mirt_ability WHERE kind = 'nightly'")[0][0] <= len(anchors)
 
 
 def test_a_published_item_is_not_provisional(months: Database) -> None:
@@ -227,24 +227,26 @@ def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     night = night_of(months, "2026-10-15")
     assert (night.problem, night.failed) == (None, {})
     assert check_night(night).passed
-    why = night.outcomes[0].quiet
-    assert why.startswith("the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)")
-    assert escaped(why) in str(night_metadata(night)["night"].value)
+    reason = night.outcomes[0].quiet
+    assert reason.startswith(
+        "the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)"
+    )
+    assert escaped(reason) in str(night_metadata(night)["night"].value)
     assert fit_rows(months, "2026-10-15") == []
     assert len(abilities(months, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
     assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"
     assert COMPLETED not in messages(caplog)
 
 
-def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(begun: Database) -> None:
-    night_of(begun)
-    assert fit_rows(begun)
-    change_rules(begun, SCALE, {"min_provisional_responses": 5000, "min_responses": 5000})
-    assert "few_item_responses" in night_of(begun).outcomes[0].quiet
-    assert fit_rows(begun) == []
+def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(world_database: Database) -> None:
+    night_of(world_database)
+    assert fit_rows(world_database)
+    change_rules(world_database, SCALE, {"min_provisional_responses": 5000, "min_responses": 5000})
+    assert "few_item_responses" in night_of(world_database).outcomes[0].quiet
+    assert fit_rows(world_database) == []
 
 
-def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
+def add_scale_answers(database: Database, items: dict[str, Any], scale_id: str) -> None:
     """600 learners' answers to 8 items of a scale that was never initialised."""
     rng = np.random.default_rng(5)
     add_items(database, items, scale_id=scale_id)
@@ -253,7 +255,7 @@ def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
 
 
 def without_origin(database: Database, scale_id: str) -> None:
-    answered(database, {f"z{k}": None for k in range(8)}, scale_id)
+    add_scale_answers(database, {f"z{k}": None for k in range(8)}, scale_id)
 
 
 def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
@@ -261,7 +263,7 @@ def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
 ) -> None:
     caplog.set_level(logging.INFO)
     without_origin(database, SCALE)
-    assert not unsaid(
+    assert not missing_sentences(
         str(night_of(database).problem),
         "has no origin, so 2026-07-02:2026-08-01 cannot be placed on it",
         "run `irt scale init --scale default`, or declare a window its origin",
@@ -273,31 +275,33 @@ def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
     ]
 
 
-def test_failed_scale_does_not_stop_a_second_scale_and_fails_the_nights_check(begun: Database) -> None:
-    without_origin(begun, "other")
-    night = night_of(begun)
+def test_failed_scale_does_not_stop_a_second_scale_and_fails_the_nights_check(world_database: Database) -> None:
+    without_origin(world_database, "other")
+    night = night_of(world_database)
     assert night.problem is None
     assert {o.scale_id: o.warning is not None for o in night.outcomes} == {SCALE: True, "other": False}
     check = check_night(night)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "scale other has no origin" in str(check.description)
-    assert {scale for scale, *_ in fit_rows(begun)} == {SCALE}
+    assert {scale for scale, *_ in fit_rows(world_database)} == {SCALE}
 
 
-def test_failed_scale_keeps_its_earlier_fit(begun: Database) -> None:
-    night_of(begun)
-    before = fit_rows(begun)
-    run_sql(begun, "UPDATE calibration_scale SET engine = 'stan'")
-    assert "unknown engine 'stan'" in str(night_of(begun, run_id="again").problem)
-    assert fit_rows(begun) == before
+def test_failed_scale_keeps_its_earlier_fit(world_database: Database) -> None:
+    night_of(world_database)
+    before = fit_rows(world_database)
+    run_sql(world_database, "UPDATE calibration_scale SET engine = 'stan'")
+    assert "unknown engine 'stan'" in str(night_of(world_database, run_id="again").problem)
+    assert fit_rows(world_database) == before
 
 
-def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(begun: Database) -> None:
-    run_sql(begun, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    problem = night_of(begun).problem
-    assert not unsaid(str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit.")
-    assert fit_rows(begun) == []
-    assert len(abilities(begun, "nightly")) > 100
+def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(world_database: Database) -> None:
+    run_sql(world_database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    problem = night_of(world_database).problem
+    assert not missing_sentences(
+        str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit."
+    )
+    assert fit_rows(world_database) == []
+    assert len(abilities(world_database, "nightly")) > 100
 
 
 def test_moved_item_is_named_in_the_warning_and_in_the_table(months: Database) -> None:
@@ -349,8 +353,8 @@ def test_log_of_a_night_contains_the_documents_messages(months: Database, caplog
     ]
 
 
-def as_mirt(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer of the R IRT service, worked out by em: both maximise the same likelihood."""
+def fit_like_mirt(request: dict[str, Any]) -> dict[str, Any]:
+    """The response of the R IRT service, computed by em: both maximise the same likelihood."""
     responses = Responses(
         np.array(request["person"], dtype=np.int32),
         np.array(request["item"], dtype=np.int32),
@@ -397,14 +401,14 @@ def test_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_call_is_log
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
-        handler.wfile.write(json.dumps(as_mirt(seen.bodies[-1])).encode())
+        handler.wfile.write(json.dumps(fit_like_mirt(seen.bodies[-1])).encode())
 
     with answering(answer) as seen:
         night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert night.failed == {}
-    said = messages(caplog)
-    assert [message.partition(":")[0] for message in said] == [
-        said[0],
+    logged = messages(caplog)
+    assert [message.partition(":")[0] for message in logged] == [
+        logged[0],
         "Loaded 15 anchors/seeds from question.meta",
         "Calling R IRT service...",
         "Linking constants received",
@@ -431,24 +435,26 @@ def test_unavailable_service_is_logged_and_raises_a_transient_failure(
         night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert len(seen.paths) == 3
     assert isinstance(night.problem, TransientFailure)
-    said = messages(caplog)
-    assert "R IRT service call failed after 3 attempts" in said
-    assert COMPLETED not in said
+    logged = messages(caplog)
+    assert "R IRT service call failed after 3 attempts" in logged
+    assert COMPLETED not in logged
     assert fit_rows(remote_world) == []
     assert len(abilities(remote_world, "nightly")) > 100
 
 
-def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(begun: Database) -> None:
+def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(world_database: Database) -> None:
     """The results of the remaining scales are written before the step is retried."""
     items = {f"z{k}": {"a": 1.0, "b": (k - 3.5) / 3.5, "a_se": 0.05, "b_se": 0.05} for k in range(8)}
-    answered(begun, items, "other")
-    initialise(begun, "other", first_month="2026-07", engine="em")
-    run_sql(begun, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
+    add_scale_answers(world_database, items, "other")
+    initialise(world_database, "other", first_month="2026-07", engine="em")
+    run_sql(world_database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
-        night = nightly.calibrate_night(begun, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM)
+        night = nightly.calibrate_night(
+            world_database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM
+        )
     assert isinstance(night.problem, TransientFailure)
     assert list(night.failed) == ["other"]
-    assert {scale for scale, *_ in fit_rows(begun)} == {SCALE}
+    assert {scale for scale, *_ in fit_rows(world_database)} == {SCALE}
 
 
 # -- as a run ----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ KEY = "snapshots/2026-06/x.parquet"
 
 @pytest.fixture
 def first(database: Database) -> Iterator[DaemonLock]:
-    """The lock of the daemon that was there before."""
+    """The lock of the first daemon."""
     lock = DaemonLock(database)
     lock.acquire(0)
     yield lock
@@ -59,8 +59,8 @@ def test_the_second_daemon_waits_for_the_first_to_end(
     first: DaemonLock, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     second = DaemonLock(database)
-    with ThreadPoolExecutor(1) as there:
-        waits = there.submit(second.acquire, 60)
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(second.acquire, 60)
         wait_for("it waits", lambda: "Waiting for up to 60 s" in caplog.text)
         first.release()
         waits.result()
@@ -144,9 +144,9 @@ def test_refused_daemon_exits_and_its_supervisor_does_not_restart_the_daemon(
     assert f"process {os.getpid()}" in refusal(stack.start)
     stack.logs.mkdir(parents=True)
     (stack.logs / "daemon.log").write_text("Another daemon works on this database\n")
-    gone = subprocess.Popen(["sh", "-c", f"exit {REFUSED}"])
-    gone.wait()
-    stack.supervisor.children["daemon"] = Child("daemon", [], stack.logs / "daemon.log", gone)
+    refused_process = subprocess.Popen(["sh", "-c", f"exit {REFUSED}"])
+    refused_process.wait()
+    stack.supervisor.children["daemon"] = Child("daemon", [], stack.logs / "daemon.log", refused_process)
     assert "Another daemon works" in refusal(stack.supervise)
 
 
@@ -157,8 +157,8 @@ def test_a_second_machines_folder_is_refused_and_the_first_is_named(settings: Se
     open_store(settings, database).put(KEY, b"1")
     assert open_store(settings, database).get(KEY) == b"1"
     second = settings.model_copy(update={"irt_home": settings.irt_home / "second"})
-    where = f"{settings.irt_home / 'objects'} on host {socket.gethostname()}"
-    assert re.search(where, refusal(open_store, second, database))
+    location = f"{settings.irt_home / 'objects'} on host {socket.gethostname()}"
+    assert re.search(location, refusal(open_store, second, database))
     assert not (second.irt_home / "objects").exists()
 
 

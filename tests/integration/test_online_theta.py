@@ -1,4 +1,4 @@
-"""θ on request against the month's and the night's on the same answers, and what becomes of its rows."""
+"""θ on request against the month's and the night's on the same answers, and its stored rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SAME = 1e-12
 """Sums of some 60 terms in one order: rounding alone."""
 
 
-def asked(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:
+def request_theta(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:
     with database.connect() as connection:
         return update(connection, read_measures(connection, now), user_id, days, now)
 
@@ -99,9 +99,9 @@ def test_last_requested_theta_is_listed_first(world: Settings) -> None:
     items = published_items(database)
     add_attempts(database, [attempt(user, items[0], END - timedelta(days=20)), attempt(user, items[1], END)])
     now = END + timedelta(hours=1)
-    year = asked(database, user, 365, now)[SCALE]
-    days = asked(database, user, 10, now + timedelta(minutes=1))[SCALE]
-    again = asked(database, user, 365, now + timedelta(minutes=2))[SCALE]
+    year = request_theta(database, user, 365, now)[SCALE]
+    days = request_theta(database, user, 10, now + timedelta(minutes=1))[SCALE]
+    again = request_theta(database, user, 365, now + timedelta(minutes=2))[SCALE]
     assert (year.n_items, days.n_items) == (2, 1)
     assert (again.theta, again.fitted_at) == (year.theta, now + timedelta(minutes=2))
     with database.connect() as connection:
@@ -109,16 +109,16 @@ def test_last_requested_theta_is_listed_first(world: Settings) -> None:
     assert known == [again, days]
 
 
-def test_changed_parameters_store_a_new_online_theta(begun: Database) -> None:
+def test_changed_parameters_store_a_new_online_theta(world_database: Database) -> None:
     user, item = rows(
-        begun,
+        world_database,
         """SELECT user_id, item_id FROM attempt JOIN item_parameter_publication USING (item_id)
            WHERE completed_at > %s AND completed_at < %s AND mode = 'live' AND correct ORDER BY 1, 2 LIMIT 1""",
         (END - timedelta(days=20), END),
     )[0]
-    before = asked(begun, user)[SCALE]
+    before = request_theta(world_database, user)[SCALE]
     run_sql(
-        begun,
+        world_database,
         """INSERT INTO item_parameter_publication
              (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
            SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), %s, 'decision', 'a test',
@@ -126,23 +126,23 @@ def test_changed_parameters_store_a_new_online_theta(begun: Database) -> None:
            FROM item_parameter_publication WHERE item_id = %s ORDER BY publication_id DESC LIMIT 1""",
         (END - timedelta(days=1), item),
     )
-    after = asked(begun, user)[SCALE]
+    after = request_theta(world_database, user)[SCALE]
     assert after.set_hash != before.set_hash
     assert after.theta > before.theta
-    assert rows(begun, "SELECT count(*) FROM mirt_ability WHERE kind = 'online'") == [(2,)]
+    assert rows(world_database, "SELECT count(*) FROM mirt_ability WHERE kind = 'online'") == [(2,)]
 
 
 Event = Callable[[Database, str, Sequence[str]], None]
 
 
 def insert(database: Database, user: str, items: Sequence[str]) -> None:
-    """An answer to a new item, and one to an item that was answered before."""
+    """Insert an answer to a new item, and an answer to an item that was answered before."""
     add_attempts(database, [attempt(user, items[6], END - timedelta(hours=2), correct=False)])
     add_attempts(database, [attempt(user, items[0], END - timedelta(hours=1), correct=False)])
 
 
 def insert_late(database: Database, user: str, items: Sequence[str]) -> None:
-    """An answer of before all others, to the item of the second: that one is now a repeat."""
+    """Insert an answer before all others, to the item of the second answer, which becomes a repeat."""
     add_attempts(database, [attempt(user, items[1], END - timedelta(days=20))])
 
 
@@ -155,7 +155,7 @@ def correct(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def correct_item(database: Database, user: str, items: Sequence[str]) -> None:
-    """The first answer was to another item, so that the repeat of it is a first one."""
+    """Correct the item of the first answer, so that its former repeat becomes a first answer."""
     run_sql(
         database,
         """UPDATE response_log SET item_id = %s WHERE attempt_id = (
@@ -165,7 +165,7 @@ def correct_item(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def delete(database: Database, user: str, items: Sequence[str]) -> None:
-    """The first answer to an item, so that its repeat counts."""
+    """Delete the first answer to an item, so that its repeat counts."""
     run_sql(
         database,
         """DELETE FROM response_log WHERE attempt_id = (
@@ -175,13 +175,13 @@ def delete(database: Database, user: str, items: Sequence[str]) -> None:
 
 
 def go_on_after_midnight(database: Database, user: str, items: Sequence[str]) -> None:
-    """The exam of the evening, whose last item was left blank, goes on: the blank is an omission."""
+    """Continue the evening's exam, whose last item was left blank: the blank becomes an omission."""
     after = MIDNIGHT + timedelta(minutes=5)
     add_attempts(database, [attempt(user, items[7], after, session_id=f"exam {user}", form_id="f", position=9)])
 
 
 def end_before_midnight(database: Database, user: str, items: Sequence[str]) -> None:
-    """The last answer of the exam is deleted: its blanks were not reached."""
+    """Delete the last answer of the exam, so that the blanks before it become unreached."""
     run_sql(
         database,
         "DELETE FROM response_log WHERE user_id = %s AND session_id = %s AND position = 5",
@@ -190,7 +190,7 @@ def end_before_midnight(database: Database, user: str, items: Sequence[str]) -> 
 
 
 def guess(database: Database, user: str, items: Sequence[str]) -> None:
-    """Two answers below a tenth of the item's usual time: it is known of the first item and not of the second."""
+    """Insert two answers below a tenth of the usual time, which is known only for the first item."""
     at = END - timedelta(hours=1)
     add_attempts(database, [attempt(user, items[k], at, correct=False, response_time_ms=500) for k in (7, 8)])
 
@@ -206,19 +206,19 @@ DIFFERENCES: dict[Event, int] = {
     end_before_midnight: 3,
     guess: 7,
 }
-"""What may differ from a learner's verdicts, and how many answers count then; 6 do before."""
+"""Event that changes the log after a learner's verdicts → number of answers that count then. It was 6 before."""
 
 
 @pytest.fixture
-def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
+def judged_learner(world_database: Database) -> tuple[Database, str, list[str]]:
     """A learner with an exam over midnight, a repeat, and an item without usual times; every day is judged."""
-    items, user = sorted(published_items(begun))[:9], "judged"
+    items, user = sorted(published_items(world_database))[:9], "judged"
     exam = {"session_id": f"exam {user}", "form_id": "f"}
-    run_sql(begun, "DELETE FROM response_log WHERE completed_at < %s", (Month(LATER).start,))
-    run_sql(begun, "UPDATE response_log SET response_time_ms = 20000 WHERE item_id = %s", (items[7],))
-    run_sql(begun, "UPDATE response_log SET response_time_ms = NULL WHERE item_id = %s", (items[8],))
+    run_sql(world_database, "DELETE FROM response_log WHERE completed_at < %s", (Month(LATER).start,))
+    run_sql(world_database, "UPDATE response_log SET response_time_ms = 20000 WHERE item_id = %s", (items[7],))
+    run_sql(world_database, "UPDATE response_log SET response_time_ms = NULL WHERE item_id = %s", (items[8],))
     add_attempts(
-        begun,
+        world_database,
         [
             attempt(user, items[0], END - timedelta(days=9)),
             attempt(user, items[1], END - timedelta(days=8), correct=False),
@@ -230,8 +230,8 @@ def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
             attempt(user, items[5], MIDNIGHT + timedelta(minutes=2), position=5, **exam),
         ],
     )
-    judge_until(begun, END)
-    return begun, user, items
+    judge_until(world_database, END)
+    return world_database, user, items
 
 
 @pytest.mark.parametrize("event", DIFFERENCES, ids=lambda event: event.__name__)
@@ -239,16 +239,16 @@ def test_theta_on_unjudged_answers_equals_the_theta_after_the_night(
     judged_learner: tuple[Database, str, list[str]], event: Event
 ) -> None:
     database, user, items = judged_learner
-    before = asked(database, user)[SCALE]
+    before = request_theta(database, user)[SCALE]
     assert before.n_items == 6
     event(database, user, items)
-    at_once = asked(database, user)[SCALE]
+    at_once = request_theta(database, user)[SCALE]
     judge_until(database, END)
     assert not differing(database, user)
-    judged = asked(database, user)[SCALE]
+    after_night = request_theta(database, user)[SCALE]
     assert at_once.theta != before.theta
-    assert judged.n_items == at_once.n_items == DIFFERENCES[event]
-    assert (judged.theta, judged.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
+    assert after_night.n_items == at_once.n_items == DIFFERENCES[event]
+    assert (after_night.theta, after_night.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
 
 
 def test_last_months_answer_counts_if_this_months_exam_leaves_the_item_blank(
@@ -269,11 +269,11 @@ def test_last_months_answer_counts_if_this_months_exam_leaves_the_item_blank(
     now = started + timedelta(days=1)
     judge_until(database, now)
     run_sql(database, "UPDATE response_log SET correct = false WHERE (user_id, item_id) = (%s, %s)", (user, items[6]))
-    at_once = asked(database, user, now=now)[SCALE]
+    at_once = request_theta(database, user, now=now)[SCALE]
     judge_until(database, now)
-    judged = asked(database, user, now=now)[SCALE]
-    assert judged.n_items == at_once.n_items
-    assert judged.theta == pytest.approx(at_once.theta, abs=SAME, rel=0)
+    after_night = request_theta(database, user, now=now)[SCALE]
+    assert after_night.n_items == at_once.n_items
+    assert after_night.theta == pytest.approx(at_once.theta, abs=SAME, rel=0)
 
 
 def differing(database: Database, user: str) -> list[tuple[Any, ...]]:
@@ -293,17 +293,17 @@ def test_learner_with_only_judged_answers_is_measured_without_reading_facts(
 ) -> None:
     database, user, items = judged_learner
     monkeypatch.setattr(learner_answers, "_judge", lambda *_: pytest.fail("facts were read"))
-    assert asked(database, user)[SCALE].n_items == 6
+    assert request_theta(database, user)[SCALE].n_items == 6
     correct(database, user, items)
     with pytest.raises(pytest.fail.Exception):
-        asked(database, user)
+        request_theta(database, user)
 
 
-def test_answer_of_this_minute_counts_and_future_answer_does_not(begun: Database) -> None:
-    item = published_items(begun)[0]
+def test_answer_of_this_minute_counts_and_future_answer_does_not(world_database: Database) -> None:
+    item = published_items(world_database)[0]
     now = datetime(2026, 8, 10, 12, tzinfo=UTC)
     add_attempts(
-        begun,
+        world_database,
         [
             attempt("now", item, now - timedelta(microseconds=1)),
             attempt("ahead", item, now + timedelta(seconds=1)),
@@ -311,7 +311,7 @@ def test_answer_of_this_minute_counts_and_future_answer_does_not(begun: Database
             attempt("old", item, now - timedelta(days=1, microseconds=1)),
         ],
     )
-    counted = {user for user in ("now", "ahead", "edge", "old") if asked(begun, user, 1, now)}
+    counted = {user for user in ("now", "ahead", "edge", "old") if request_theta(world_database, user, 1, now)}
     assert counted == {"now", "edge"}
 
 
@@ -325,7 +325,7 @@ LEAKED = {"by": "Ann", "reason": "it was posted", "now": BEFORE}
 
 
 def free_items(database: Database) -> list[str]:
-    """Two published items, made ordinary items: every published item of this world is an anchor."""
+    """Make two published items ordinary items, as every published item of this world is an anchor."""
     with database.connect() as connection:
         items = list(in_force(connection, SCALE, END).items)[:2]
     change_anchors(database, "drop_anchor", SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")
@@ -342,72 +342,77 @@ def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, fl
     return {user: (theta, se, n) for user, theta, se, n in found}
 
 
-def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(begun: Database) -> None:
-    gone, kept = free_items(begun)
+def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(world_database: Database) -> None:
+    withdrawn, kept = free_items(world_database)
     add_attempts(
-        begun,
+        world_database,
         [
-            attempt("early", gone, SINCE - timedelta(microseconds=1)),
+            attempt("early", withdrawn, SINCE - timedelta(microseconds=1)),
             attempt("early", kept, SINCE - timedelta(days=1)),
-            attempt("late", gone, SINCE),
+            attempt("late", withdrawn, SINCE),
             attempt("late", kept, SINCE),
-            attempt("only", gone, SINCE + timedelta(hours=1)),
+            attempt("only", withdrawn, SINCE + timedelta(hours=1)),
         ],
     )
-    measure(begun, MONTH, "made before")
-    measure(begun, LATER, "in use")
-    in_use, made_before = monthly(begun), monthly(begun, MONTH)
+    measure(world_database, MONTH, "made before")
+    measure(world_database, LATER, "in use")
+    in_use, made_before = monthly(world_database), monthly(world_database, MONTH)
     assert [in_use[user][2] for user in ("early", "late", "only")] == [2, 2, 1]
-    with begun.connect() as connection:
+    with world_database.connect() as connection:
         hashed = in_force(connection, SCALE, END).set_hash
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    judge_until(begun, END)
-    with begun.connect() as connection:
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    judge_until(world_database, END)
+    with world_database.connect() as connection:
         assert stale_months(connection) == {}, "months that are made stay as they are"
         assert in_force(connection, SCALE, END).set_hash == hashed
         measure_at(connection, END, "nightly", "night")
         published = {SCALE: in_force(connection, SCALE, END)}
         answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
         kpi = abilities([answers], END, read_scales(connection), published).set_index("user_id")
-    measure(begun, LATER, "withdrawn")
-    measure(begun, MONTH, "made again")
-    out = monthly(begun)
-    assert monthly(begun, MONTH) == made_before
+    measure(world_database, LATER, "withdrawn")
+    measure(world_database, MONTH, "made again")
+    out = monthly(world_database)
+    assert monthly(world_database, MONTH) == made_before
     assert (out["early"], out["late"][2], out.get("only")) == (in_use["early"], 1, None)
-    assert [asked(begun, "only"), asked(begun, "late", now=SINCE - timedelta(hours=1))] == [{}, {}]
-    nightly = rows(begun, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1")
+    assert [
+        request_theta(world_database, "only"),
+        request_theta(world_database, "late", now=SINCE - timedelta(hours=1)),
+    ] == [{}, {}]
+    nightly = rows(
+        world_database, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1"
+    )
     assert {user: (theta, se, n) for user, theta, se, n in nightly} == out
     assert set(kpi.index) == set(out)
     changed = [user for user in in_use if user in out and out[user] != in_use[user]]
     for user in ["early", "late", *changed[:20], *list(out)[:20]]:
-        online = asked(begun, user)[SCALE]
+        online = request_theta(world_database, user)[SCALE]
         assert (online.theta, online.se, online.n_items) == pytest.approx(out[user], abs=SAME, rel=0)
     for user in ("early", "late"):
         assert (kpi.theta[user], kpi.se[user]) == pytest.approx(out[user][:2], abs=SAME, rel=0)
     assert "late" in changed
 
 
-def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(begun: Database) -> None:
-    gone = free_items(begun)[0]
+def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(world_database: Database) -> None:
+    withdrawn = free_items(world_database)[0]
     back = SINCE + timedelta(days=2)
-    add_attempts(begun, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    restore(begun, [gone], since=back, by="Ben", reason="reworded", now=BEFORE)
-    measure(begun, LATER, "run")
-    assert monthly(begun)["again"][2] == 1
-    assert "meanwhile" not in monthly(begun)
-    assert [asked(begun, user) == {} for user in ("meanwhile", "again")] == [True, False]
-    with begun.connect() as connection:
-        states = [item_status(connection, at).get(gone) for at in (BEFORE, SINCE, back)]
+    add_attempts(world_database, [attempt("meanwhile", withdrawn, SINCE), attempt("again", withdrawn, back)])
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    restore(world_database, [withdrawn], since=back, by="Ben", reason="reworded", now=BEFORE)
+    measure(world_database, LATER, "run")
+    assert monthly(world_database)["again"][2] == 1
+    assert "meanwhile" not in monthly(world_database)
+    assert [request_theta(world_database, user) == {} for user in ("meanwhile", "again")] == [True, False]
+    with world_database.connect() as connection:
+        states = [item_status(connection, at).get(withdrawn) for at in (BEFORE, SINCE, back)]
     assert [one and one.state for one in states] == [None, "withdrawn", "restored"]
 
 
-def test_parameters_cached_by_the_api_include_future_withdrawals(begun: Database) -> None:
+def test_parameters_cached_by_the_api_include_future_withdrawals(world_database: Database) -> None:
     """The cache was filled on the evening before the withdrawal."""
-    gone = free_items(begun)[0]
-    add_attempts(begun, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
-    withdraw(begun, [gone], since=SINCE, **LEAKED)
-    with begun.connect() as connection:
+    withdrawn = free_items(world_database)[0]
+    add_attempts(world_database, [attempt("night owl", withdrawn, SINCE + timedelta(seconds=1))])
+    withdraw(world_database, [withdrawn], since=SINCE, **LEAKED)
+    with world_database.connect() as connection:
         measures = read_measures(connection, SINCE - timedelta(seconds=20))
         assert update(connection, measures, "night owl", 30, SINCE + timedelta(seconds=5)) == {}
 
@@ -415,25 +420,25 @@ def test_parameters_cached_by_the_api_include_future_withdrawals(begun: Database
 # -- deciding ----------------------------------------------------------------------------------------
 
 
-def taken(database: Database, *items: str, **others: Any) -> list[Status]:
+def withdraw_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return withdraw(database, items or ("moved",), **{"by": "Ann", "reason": "it leaked", "now": NOW} | others)
 
 
-def brought_back(database: Database, *items: str, **others: Any) -> list[Status]:
+def restore_items(database: Database, *items: str, **others: Any) -> list[Status]:
     return restore(database, items or ("moved",), **{"by": "Ben", "reason": "reworded", "now": NOW} | others)
 
 
-def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
+def refusal_of(act: Any, database: Database, *items: str, **others: Any) -> str:
     query = "SELECT * FROM item_status ORDER BY status_id"
     before = rows(database, query)
-    with pytest.raises(PermanentFailure) as told:
+    with pytest.raises(PermanentFailure) as failure:
         act(database, *items, **others)
     assert rows(database, query) == before
-    return str(told.value)
+    return str(failure.value)
 
 
 def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Database) -> None:
-    (status,) = taken(bank)
+    (status,) = withdraw_items(bank)
     assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
     with bank.connect() as connection:
         assert latest_waiting(proposals(connection)) == []
@@ -442,38 +447,38 @@ def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Data
         on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
         before = read_export(connection, "parameters", NOW).set_index("item_id")
     columns = ["status", "withdrawn_because", "withdrawn_from", "b"]
-    said = ["withdrawn", "it leaked", status.effective_from, before.b["moved"]]
-    assert on_the_day.loc["moved", columns].tolist() == said
+    row = ["withdrawn", "it leaked", status.effective_from, before.b["moved"]]
+    assert on_the_day.loc["moved", columns].tolist() == row
     assert (before.status["moved"], on_the_day.status["still"]) == ("in use", "in use")
-    brought_back(bank)
+    restore_items(bank)
     with bank.connect() as connection:
         assert [str(p.reference) for p in latest_waiting(proposals(connection))] == [str(MOVED)]
 
 
 def test_restoration_before_the_date_cancels_the_withdrawal(bank: Database) -> None:
     day = datetime(2026, 12, 1, tzinfo=UTC)
-    taken(bank, since=day)
-    (status,) = brought_back(bank)
+    withdraw_items(bank, since=day)
+    (status,) = restore_items(bank)
     assert (status.state, status.effective_from) == ("restored", day)
     with bank.connect() as connection:
         assert read_withdrawals(connection).stretches == {}
-    taken(bank, since=day)
+    withdraw_items(bank, since=day)
     with bank.connect() as connection:
         assert read_withdrawals(connection).stretches == {"moved": ((day, None),)}
 
 
 def test_invalid_withdrawal_is_refused_with_the_reason(bank: Database) -> None:
-    assert "is not in the future" in refused(taken, bank, since=NOW)
-    assert "is not in the future" in refused(taken, bank, since=NOW + timedelta(seconds=30)), (
+    assert "is not in the future" in refusal_of(withdraw_items, bank, since=NOW)
+    assert "is not in the future" in refusal_of(withdraw_items, bank, since=NOW + timedelta(seconds=30)), (
         "servers read it in a minute"
     )
-    assert "the bank has no item 'Moved' (ids are case-sensitive)" in refused(taken, bank, "Moved", "still")
-    assert "irt release drop-anchors K1" in refused(taken, bank, "moved", "K1")
-    assert "a decision needs a reason" in refused(taken, bank, reason="  ")
-    assert "moved is not withdrawn" in refused(brought_back, bank)
-    taken(bank, since=datetime(2026, 12, 1, tzinfo=UTC))
-    assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refused(taken, bank)
-    early = refused(brought_back, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
+    assert "the bank has no item 'Moved' (ids are case-sensitive)" in refusal_of(withdraw_items, bank, "Moved", "still")
+    assert "irt release drop-anchors K1" in refusal_of(withdraw_items, bank, "moved", "K1")
+    assert "a decision needs a reason" in refusal_of(withdraw_items, bank, reason="  ")
+    assert "moved is not withdrawn" in refusal_of(restore_items, bank)
+    withdraw_items(bank, since=datetime(2026, 12, 1, tzinfo=UTC))
+    assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refusal_of(withdraw_items, bank)
+    early = refusal_of(restore_items, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
     assert "moved is withdrawn from 2026-12-01 on: name that day or a later one" in early
 
 

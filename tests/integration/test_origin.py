@@ -1,4 +1,4 @@
-"""The origin of a scale: what is frozen and published, once, and what cannot serve as one."""
+"""The origin of a scale: anchors frozen and items published once, and windows that cannot be an origin."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.verdict_worlds import add_scale
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -67,7 +67,7 @@ FIRST = "2026-01"
 GOOD = {"a": 1.2, "b": 0.5, "c": 0.0, "a_se": 0.1, "b_se": 0.08, "cov_ab": -0.001, "n": 1000, "D": 1.0}
 
 
-def frozen(database: Database) -> dict[str, dict[str, Any]]:
+def frozen_anchors(database: Database) -> dict[str, dict[str, Any]]:
     """The anchors in use, by item."""
     anchors = call(database, read_anchors, SCALE, 1)
     names = ("a", "b", "c", "a_se", "b_se", "cov_ab", "errors_assumed")
@@ -78,7 +78,7 @@ def test_bank_values_are_frozen_as_anchors_and_published_from_the_first_month_on
     add_items(database, {"a1": GOOD, "a2": GOOD | {"b": -1.0}, "plain": None})
     origin = initialise(database, SCALE, first_month=FIRST, mu=0.2, sigma=1.1, thresholds={"min_responses": 50})
     assert (origin.anchors, origin.published, origin.errors_assumed, origin.left_out) == (2, 2, 0, {})
-    assert frozen(database)["a2"] == {k: GOOD[k] for k in ("a", "c", "a_se", "b_se", "cov_ab")} | {
+    assert frozen_anchors(database)["a2"] == {k: GOOD[k] for k in ("a", "c", "a_se", "b_se", "cov_ab")} | {
         "b": -1.0,
         "errors_assumed": False,
     }
@@ -114,7 +114,7 @@ def test_bank_values_with_d_1_7_are_converted_and_missing_errors_are_assumed(
     assumed = {"a": 1.7, "b": 0.3, "c": 0.0, "a_se": a_se, "b_se": b_se, "cov_ab": cov_ab, "errors_assumed": True}
     times_d = {name: GOOD[name] * 1.7 for name in ("a", "a_se", "cov_ab")}
     given = {"b": 0.5, "c": 0.0, "b_se": 0.08, "errors_assumed": False} | times_d
-    assert frozen(database) == {"a1": pytest.approx(given), "a2": pytest.approx(assumed)}
+    assert frozen_anchors(database) == {"a1": pytest.approx(given), "a2": pytest.approx(assumed)}
 
 
 UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
@@ -137,23 +137,26 @@ def test_unusable_anchors_are_left_out_by_name(database: Database) -> None:
     """A single frozen anchor of this kind made every later month of every scale fail."""
     add_items(database, {"good": GOOD} | {name: irt for name, (irt, _) in UNUSABLE.items()})
     origin = initialise(database, SCALE, first_month=FIRST)
-    assert (set(frozen(database)), set(origin.left_out)) == ({"good"}, set(UNUSABLE))
-    assert [name for name, (_, why) in UNUSABLE.items() if why not in origin.left_out[name]] == []
+    assert (set(frozen_anchors(database)), set(origin.left_out)) == ({"good"}, set(UNUSABLE))
+    assert [name for name, (_, reason) in UNUSABLE.items() if reason not in origin.left_out[name]] == []
 
 
 def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
     add_items(database, {"a1": GOOD})
     initialise(database, SCALE, first_month=FIRST)
-    before = frozen(database)
+    before = frozen_anchors(database)
     run_sql(database, "UPDATE question SET meta = jsonb_set(meta, '{irt,b}', '2.0')")
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(initialise, database, SCALE, first_month=FIRST), "was initialised on", "an origin is declared once"
     )
-    assert (frozen(database), rows(database, "SELECT count(*) FROM item_parameter_publication")) == (before, [(1,)])
+    assert (frozen_anchors(database), rows(database, "SELECT count(*) FROM item_parameter_publication")) == (
+        before,
+        [(1,)],
+    )
 
 
 @pytest.mark.parametrize(
-    ("items", "given", "why"),
+    ("items", "given", "reason"),
     [
         ({"plain": None}, {}, r"(?s)question.meta.*irt import questions.*irt scale init --origin"),
         *(({"a1": GOOD}, {"sigma": sigma}, "SD above 0") for sigma in (0.0, -1.0, float("nan"), float("inf"))),
@@ -162,10 +165,10 @@ def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
     ],
 )
 def test_invalid_origin_is_refused_with_the_reason(
-    database: Database, items: dict[str, Any], given: dict[str, Any], why: str
+    database: Database, items: dict[str, Any], given: dict[str, Any], reason: str
 ) -> None:
     add_items(database, items)
-    assert re.search(why, refusal(initialise, database, SCALE, first_month=FIRST, **given))
+    assert re.search(reason, refusal(initialise, database, SCALE, first_month=FIRST, **given))
     assert rows(database, "SELECT * FROM calibration_scale") == []
 
 
@@ -173,7 +176,7 @@ def test_anchors_of_a_second_scale_are_unchanged(database: Database) -> None:
     add_items(database, {"a1": GOOD})
     add_items(database, {"o1": GOOD}, "other")
     initialise(database, SCALE, first_month=FIRST)
-    assert set(frozen(database)) == {"a1"}
+    assert set(frozen_anchors(database)) == {"a1"}
     assert call(database, in_force, "other", Month("2026-12").start).items == {}
 
 
@@ -182,7 +185,7 @@ def test_anchors_of_a_second_scale_are_unchanged(database: Database) -> None:
 
 @pytest.fixture
 def answered(database: Database) -> Database:
-    """400 learners on 12 items in January; nobody fails item all, hardly anyone saw item few."""
+    """400 learners on 12 items in January. All answers to item all are right, and item few has few answers."""
     rng = np.random.default_rng(5)
     a, b = rng.uniform(0.8, 1.6, 12), np.linspace(-1.5, 1.5, 12)
     scores = np.column_stack([model_scores(rng.normal(size=400), a, b, rng), np.ones(400), np.full(400, np.nan)])
@@ -210,7 +213,7 @@ def test_origin_window_publishes_items_that_pass_the_item_gates(answered: Databa
     assert origin.left_out == {"all": origin.left_out["all"], "few": "30 responses are fewer than 200"}
     with answered.connect() as connection:
         read = read_origin(connection, SCALE)
-        assert not unsaid(
+        assert not missing_sentences(
             refusal(lineage, connection, "few"), "item few of", "; the origin window left it out: 30 responses are"
         )
     assert (read.left_out, read.window.n_persons, read.window.n_responses) == (origin.left_out, 400, 400 * 13)
@@ -227,7 +230,7 @@ def test_origin_window_publishes_items_that_pass_the_item_gates(answered: Databa
     [(fit_snapshot, uri)] = rows(answered, "SELECT snapshot_hash, model_spec->>'snapshot' FROM mirt_fit_meta")
     assert hashlib.sha256(store.get(uri)).hexdigest() == fit_snapshot
     assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
-    assert not any(values["errors_assumed"] for values in frozen(answered).values())
+    assert not any(values["errors_assumed"] for values in frozen_anchors(answered).values())
 
 
 def test_item_without_a_monthly_fit_is_shown_with_the_fit_of_the_origin_window(
@@ -269,9 +272,9 @@ def test_report_of_an_origin_window_names_published_and_left_out_items(answered:
     true = "12 of 14 items were published with the scale, two were left out", "30 responses are fewer than 200"
     untrue = ["No items need review", "Nothing was published", "No fit of the month", "no linked fit"]
     for html in (report, on_page):
-        assert unsaid(html, *true, "Reliability", *untrue) == untrue
+        assert missing_sentences(html, *true, "Reliability", *untrue) == untrue
     to_do = "Look at two items: check the key of one and see why one could not be published."
-    assert not unsaid(report, to_do, "lang: large DIF in")
+    assert not missing_sentences(report, to_do, "lang: large DIF in")
     assert {row["item_id"] for row in found if row["attribute"] == "lang"} >= {"", "i00"}
 
 
@@ -279,7 +282,7 @@ def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
     answered: Database, store: ObjectStore
 ) -> None:
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(initialise, answered, SCALE, first_month=FIRST, model="3pl", window=window),
         "at most 400 responses each, and 1000 are needed (min_responses_3pl). `irt scale init --scale default "
         "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` asks for fewer",
@@ -288,7 +291,7 @@ def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
 
 
 class WatchfulEngine(EmEngine):
-    """Sees, while it fits, who holds a transaction open; and does something in the meantime."""
+    """An engine that records open transactions while it fits, and then calls a function."""
 
     def __init__(self, database: Database, meanwhile: Callable[[], Any] = lambda: None) -> None:
         super().__init__(1)
@@ -301,14 +304,14 @@ class WatchfulEngine(EmEngine):
         return super().calibrate(*args, **others)
 
 
-def watched(answered: Database, store: ObjectStore, engine: WatchfulEngine) -> Any:
+def initialise_watched(answered: Database, store: ObjectStore, engine: WatchfulEngine) -> Any:
     window = OriginWindow(*Month(FIRST).bounds, engine, store)
     return initialise(answered, SCALE, first_month=FIRST, thresholds={"min_responses": 200}, window=window)
 
 
 def test_no_transaction_is_open_while_the_window_is_fitted(answered: Database, store: ObjectStore) -> None:
     engine = WatchfulEngine(answered)
-    assert watched(answered, store, engine).published == 12
+    assert initialise_watched(answered, store, engine).published == 12
     assert engine.open == []
 
 
@@ -318,15 +321,15 @@ def test_origin_is_refused_if_the_bank_or_the_scale_changes_during_the_fit(
     moved = WatchfulEngine(
         answered, lambda: run_sql(answered, "UPDATE question SET scale_id = 'other' WHERE item_id = 'i03'")
     )
-    assert "these items left scale default: i03" in refusal(watched, answered, store, moved)
+    assert "these items left scale default: i03" in refusal(initialise_watched, answered, store, moved)
     first = WatchfulEngine(answered, lambda: from_window(answered, store))
     run_sql(answered, "UPDATE question SET scale_id = %s", (SCALE,))
-    assert "was initialised on" in refusal(watched, answered, store, first)
+    assert "was initialised on" in refusal(initialise_watched, answered, store, first)
     assert len(rows(answered, "SELECT * FROM mirt_fit_meta")) == 1
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("given", "reason"),
     [
         ({"month": "2026-02"}, r"2026-02-01 to 2026-03-01 .*\(no attempts\).* another window"),
         (
@@ -341,9 +344,9 @@ def test_origin_is_refused_if_the_bank_or_the_scale_changes_during_the_fit(
     ],
 )
 def test_window_with_unusable_anchors_is_refused_with_the_numbers(
-    answered: Database, store: ObjectStore, given: dict[str, Any], why: str
+    answered: Database, store: ObjectStore, given: dict[str, Any], reason: str
 ) -> None:
-    assert re.search(why, refusal(from_window, answered, store, **given))
+    assert re.search(reason, refusal(from_window, answered, store, **given))
     assert rows(answered, "SELECT 1 FROM calibration_scale UNION ALL SELECT 1 FROM mirt_fit_meta") == []
 
 
@@ -405,18 +408,18 @@ def outcome(window: JudgedWindow) -> tuple[Any, ...]:
     return window.table.to_pylist(), counts, window.left_out, window.data_hash
 
 
-def proposed(database: Database, start: datetime, end: datetime) -> tuple[Any, ...]:
+def proposed_outcome(database: Database, start: datetime, end: datetime) -> tuple[Any, ...]:
     return outcome(call(database, proposed_window, start, end, call(database, read_scales)))
 
 
 def test_trial_of_present_rules_equals_the_stored_window_and_writes_no_rows(logged: Database) -> None:
     before = content(logged)
-    found = proposed(logged, START, END)
+    found = proposed_outcome(logged, START, END)
     assert content(logged) == before
     assert found == judged_as_stored(logged, START, END)
-    judged = content(logged)
-    assert proposed(logged, START, END) == found
-    assert content(logged) == judged
+    stored = content(logged)
+    assert proposed_outcome(logged, START, END) == found
+    assert content(logged) == stored
     counts = found[1][SCALE]
     reasons = ("scored", "rapid", "repeat", "not_reached", "few_learner_responses", "few_item_responses")
     assert min(counts[reason] for reason in reasons) > 0, str(counts)
@@ -441,7 +444,7 @@ def judged_as_stored(database: Database, start: datetime, end: datetime) -> tupl
 def test_trial_on_a_dirty_log_equals_the_stored_verdicts(database: Database) -> None:
     load_dirty(database)
     start, end = Month("2026-03").bounds
-    found = proposed(database, start, end)
+    found = proposed_outcome(database, start, end)
     assert found == judged_as_stored(database, start, end)
 
 
@@ -451,7 +454,7 @@ def test_trial_of_proposed_rules_equals_the_window_stored_after_the_change(
 ) -> None:
     present = judged_as_stored(logged, START, END)
     change_rules(logged, SCALE, rule)
-    found = proposed(logged, START, END)
+    found = proposed_outcome(logged, START, END)
     assert outcome(call(logged, stored_window, START, END, call(logged, read_scales))) == present, "not judged yet"
     assert found[1] != present[1]
     assert found == judged_as_stored(logged, START, END)
@@ -462,7 +465,7 @@ def test_trial_is_refused_if_only_the_lake_still_contains_the_window(
 ) -> None:
     monkeypatch.setattr(module, "holds_log", lambda *_: False)
     assert "to 2026-06-04 cannot be judged by other rules: PostgreSQL no longer" in refusal(
-        proposed, logged, START, END
+        proposed_outcome, logged, START, END
     )
 
 
@@ -484,13 +487,13 @@ def bank(database: Database) -> Database:
     return database
 
 
-def judged(database: Database) -> JudgedWindow:
+def judged_window(database: Database) -> JudgedWindow:
     judge_differing(database, WINDOW_START.date(), WINDOW_END.date())
     return call(database, stored_window, WINDOW_START, WINDOW_END, call(database, read_scales))
 
 
 def column(window: JudgedWindow, name: str) -> dict[str, Any]:
-    """A column by attempt."""
+    """Attempt → value of a column."""
     return dict(zip(window.table["attempt_id"].to_pylist(), window.table[name].to_pylist(), strict=True))
 
 
@@ -504,7 +507,7 @@ def test_window_includes_its_first_instant_and_excludes_its_end(bank: Database) 
         for k, at in enumerate((WINDOW_START - TINY, WINDOW_START, WINDOW_END - TINY, WINDOW_END))
     ]
     add_attempts(bank, log)
-    assert set(column(judged(bank), "reason")) == {log[1]["attempt_id"], log[2]["attempt_id"]}
+    assert set(column(judged_window(bank), "reason")) == {log[1]["attempt_id"], log[2]["attempt_id"]}
 
 
 def test_each_scale_uses_its_own_look_back_for_repeats(bank: Database) -> None:
@@ -514,7 +517,7 @@ def test_each_scale_uses_its_own_look_back_for_repeats(bank: Database) -> None:
     again = [attempt("u0", item, WINDOW_START + timedelta(days=1)) for item in ("i0", "o0")]
     add_attempts(bank, log + again)
     add_scale(bank, EVERYTHING | {"lookback_months": 2}, "other")
-    reasons = column(judged(bank), "reason")
+    reasons = column(judged_window(bank), "reason")
     assert reasons == {again[0]["attempt_id"]: "repeat", again[1]["attempt_id"]: None}
 
 
@@ -535,7 +538,7 @@ def test_scores_are_used_if_the_bank_has_a_maximum_score_above_1(bank: Database)
     rows = [attempt(name, "i0", WINDOW_START, **case) for name, (case, _, _) in cases.items()]
     rows += [attempt("full", "i1", WINDOW_START, score=1), attempt("partial", "i1", WINDOW_START, correct=False)]
     add_attempts(bank, rows)
-    window = judged(bank)
+    window = judged_window(bank)
     to_item = window.table.filter(pc.equal(window.table["item_id"].cast(pa.string()), "i0"))
     found = dict(zip(names(bank, to_item["learner_key"].to_numpy()), to_item["reason"].to_pylist(), strict=True))
     assert found == {name: reason for name, (_, _, reason) in cases.items()}
@@ -548,8 +551,8 @@ def test_scores_are_used_if_the_bank_has_a_maximum_score_above_1(bank: Database)
         (learners[person], responses.item_ids[item]): score
         for person, item, score in zip(responses.person, responses.item, responses.score.tolist(), strict=True)
     }
-    wanted = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
-    assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
+    expected = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
+    assert scores == expected | {("full", "i1"): 1, ("partial", "i1"): 0}
 
 
 def test_items_left_out_are_named_with_their_number_of_responses(bank: Database) -> None:
@@ -559,11 +562,11 @@ def test_items_left_out_are_named_with_their_number_of_responses(bank: Database)
     run_sql(
         bank, 'UPDATE calibration_scale SET rules = rules || \'{"min_responses": 2, "min_provisional_responses": 2}\''
     )
-    window = judged(bank)
+    window = judged_window(bank)
     assert (window.left_out, window.judgements[SCALE].counts["few_item_responses"]) == ({SCALE: {"i1": 1}}, 1)
 
 
 def test_a_window_without_attempts_is_empty(bank: Database) -> None:
     add_attempts(bank, [attempt("u0", "i0", WINDOW_END)])
-    window = judged(bank)
+    window = judged_window(bank)
     assert (window.table.num_rows, window.totals.n_attempts, window.left_out) == (0, 0, {SCALE: {}})

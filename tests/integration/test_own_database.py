@@ -1,4 +1,4 @@
-"""The platform beside a company's own tables: one schema, roles without more rights than they need, nothing touched."""
+"""The platform next to a company's own tables: one schema, roles with minimal rights, and unchanged tables."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from services.theta_api.parameter_cache import Ledger
 from tests.helpers import rooms
 from tests.helpers.asgi import ask
 from tests.helpers.databases import WORKER
-from tests.helpers.door import served
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.door import serve_in_thread
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.integration import test_documents_sql as documents
 from tests.integration.conftest import IrtOf
 from tests.integration.test_theta_api import TOKEN, Api
@@ -62,7 +62,7 @@ ROLES = {name: f"their_{name}_{WORKER}" for name in ("owner", "service", "reader
 
 @dataclass
 class Company:
-    """A database of its own, with tables by our names, and the addresses of roles there."""
+    """A separate database, with tables by our names, and the addresses of its roles."""
 
     server: str
     name: str
@@ -89,7 +89,7 @@ class Company:
             return connection.execute(query.encode()).fetchall()
 
     def dump(self, *without: str) -> bytes:
-        """Everything in the database but these schemas."""
+        """A dump of the database without these schemas."""
         with psycopg.connect(self.url()) as connection:
             program = programs.program_for("pg_dump", connection.info.server_version // 10000)
         left_out = [f"--exclude-schema={name}" for name in without]
@@ -97,7 +97,7 @@ class Company:
         return re.sub(rb"\\(un)?restrict .*", b"", made.stdout)
 
     def with_roles(self, own_schema: str = "irt", *own_tables: str) -> None:
-        """The administrator runs what `irt db roles` prints."""
+        """Run the output of `irt db roles` as the administrator."""
         names = {"database": self.name, "schema": own_schema, "dagster": "dagster"}
         self.run(
             *role_statements(own_tables, **ROLES, **names),
@@ -117,7 +117,7 @@ def made_database(server: str, name: str, home: Path) -> Iterator[Company]:
 
 @pytest.fixture
 def company(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Company]:
-    """A database with the documents' tables in `public`, in which nothing of ours is yet."""
+    """A database with the documents' tables in `public`, and without our schema."""
     with made_database(postgres.start(), f"seedtest_{WORKER}", tmp_path / "irt") as company:
         company.run(THEIRS)
         yield company
@@ -171,7 +171,7 @@ def test_role_without_the_right_to_create_schemas_is_refused_with_the_command(co
     for permission in ("for database", "for schema irt"):
         refused = typed("db", "upgrade")
         assert (refused.code, refused.out) == (2, "")
-        assert not unsaid(refused.err, f"permission denied {permission}", "irt db roles")
+        assert not missing_sentences(refused.err, f"permission denied {permission}", "irt db roles")
         company.run("CREATE SCHEMA IF NOT EXISTS irt; CREATE SCHEMA IF NOT EXISTS dagster")
     assert tables_in(company, "irt") == set()
 
@@ -187,7 +187,7 @@ def test_each_role_has_exactly_the_rights_for_its_purpose(company: Company, shar
 
     ledger = Ledger(Database(service), 1, clock=lambda: now)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_api(Access(TOKEN, None), ledger, 1), [listening]):
+    with serve_in_thread(build_api(Access(TOKEN, None), ledger, 1), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(service))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         ((someone,),) = rooms.rows(database, "SELECT min(user_id) FROM mirt_ability WHERE kind = 'monthly'")
@@ -226,7 +226,7 @@ def test_erasure_deletes_in_the_companys_table_only_if_the_owner_has_the_right(
     file.chmod(0o600)
     database = Database(company.settings(ROLES["owner"], irt_pull_sources=file))
     schema.upgrade(database)
-    assert not unsaid(refusal(erase_at_sources, database, "ann"), "permission denied", "Nothing was deleted")
+    assert not missing_sentences(refusal(erase_at_sources, database, "ann"), "permission denied", "Nothing was deleted")
     assert company.read("SELECT count(*) FROM exam_results") == [(1,)]
     company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
     erase_at_sources(database, "ann")
@@ -241,7 +241,7 @@ def test_printed_address_and_roles_can_be_used_in_psql(company: Company, irt: Ir
         assert connection.execute("SHOW search_path").fetchone() == ("irt",)
     printed = typed("db", "roles", "--own-table", "public.question")
     path = f"IN DATABASE {company.name} SET search_path = irt"
-    assert not unsaid(printed.out.replace('"', ""), path, "public.question")
+    assert not missing_sentences(printed.out.replace('"', ""), path, "public.question")
     assert "SCHEMA.TABLE" in typed("db", "roles", "--own-table", "question").err
     assert company.read("SELECT FROM pg_roles WHERE rolname LIKE 'irt\\_%'") == []
 
@@ -280,7 +280,7 @@ def test_two_installations_in_the_same_database_are_separate(company: Company, o
         assert instance.get_dynamic_partitions("theirs") == []
     with pytest.raises(PermanentFailure, match=f"{', '.join(sorted((own, 'other')))}.*IRT_DB_SCHEMA"):
         _ = Database(company.settings()).own
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(schema.upgrade, Database(company.settings(irt_db_schema="third"))),
         "dagster",
         "in the schema",
@@ -335,15 +335,15 @@ def test_pooler_without_options_is_accepted_only_if_the_roles_search_path_is_rig
 
 
 def test_foreign_dagster_schema_is_refused_and_our_earlier_schema_is_accepted(company: Company) -> None:
-    theirs = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
-    company.run(theirs)
+    foreign = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
+    company.run(foreign)
     assert "a Dagster that is not ours. Set IRT_DAGSTER_SCHEMA" in refusal(schema.upgrade, Database(company.settings()))
     assert company.read("SELECT FROM pg_class WHERE relname = 'irt_alembic_version'") == []
     ours = company.settings(irt_dagster_schema="ours")
     schema.upgrade(Database(ours))
     with dagster_instance(ours, Database(ours)):
         pass
-    assert not unsaid(refusal(make_schemas, Database(company.settings())), "not ours", "it was ours")
+    assert not missing_sentences(refusal(make_schemas, Database(company.settings())), "not ours", "it was ours")
     company.run("COMMENT ON SCHEMA ours IS NULL")  # as an earlier version left it
     with dagster_instance(ours, Database(ours)):
         pass
@@ -360,21 +360,23 @@ def test_backup_contains_exactly_both_schemas_and_their_names(company: Company, 
     rooms.load_small_world(Database(settings))
     with dagster_instance(settings, Database(settings)) as instance:
         instance.add_dynamic_partitions("ours", ["one"])
-    place = FolderPlace(tmp_path / "backups")
-    made = make_backup(settings, Database(settings), object_store(settings), place)
+    location = FolderPlace(tmp_path / "backups")
+    made = make_backup(settings, Database(settings), object_store(settings), location)
     name = Path(made.address.removeprefix("file://")).name
     with made_database(company.server, f"{company.name}_copy", tmp_path / "copy") as copy:
         copy.run(THEIRS)
         copy.with_roles()
         other = copy.settings(ROLES["owner"], irt_db_schema="exam", irt_dagster_schema="exam_dagster")
         refused = "of the schemas irt and dagster, this installation's are exam and exam_dagster"
-        assert re.search(refused, refusal(restore_backup, other, Database(other), place, name, verify=False))
-        there = copy.settings(ROLES["owner"])
-        assert restore_backup(there, Database(there), place, name, verify=False).differences == []
+        assert re.search(refused, refusal(restore_backup, other, Database(other), location, name, verify=False))
+        copy_settings = copy.settings(ROLES["owner"])
+        assert restore_backup(copy_settings, Database(copy_settings), location, name, verify=False).differences == []
         assert copy.read("SELECT count(*) FROM public.weekly_kpi") == [(12000,)]
-        with dagster_instance(there, Database(there)) as instance:
+        with dagster_instance(copy_settings, Database(copy_settings)) as instance:
             assert instance.get_dynamic_partitions("ours") == ["one"]
-        assert "not empty" in refusal(restore_backup, there, Database(there), place, name, verify=False)
+        assert "not empty" in refusal(
+            restore_backup, copy_settings, Database(copy_settings), location, name, verify=False
+        )
 
 
 def test_views_are_refused_if_their_names_exist_and_are_dropped_completely(company: Company, irt: IrtOf) -> None:

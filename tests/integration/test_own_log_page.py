@@ -1,6 +1,6 @@
-"""docs/tutorial/own-log.md, typed from its first command to its last: what the page shows is printed.
+"""docs/tutorial/own-log.md, typed from its first command to its last: the commands print the page's output.
 
-The months are the last ones, the log is smaller than the page's, and the scale's minimum lower; so numbers are others.
+The months are the last ones, the log is smaller than the page's, and the scale's minimum lower, so numbers differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.timeout(patient(600))]
 PAGE = ROOT / "docs" / "tutorial" / "own-log.md"
 OF_THE_PAGE = ("2026-07", "2026-08", "2026-09", "2026-10")
 SMALLER = {"simulate": ["--learners", "450"], "scale": ["--set", "min_responses=150"]}
-"""What is typed after a command of the page."""
+"""Command of the page → additional arguments, for a smaller world."""
 TOKEN = re.compile(r"(\s+|…|[-−+]?\d[\d,.:_]*|\b(?:no|none|one|two|three|four|five|six)\b)")
 NUMBER, COUNT = r"[-−+]?\d[\d,.:_]*", r"\w+"
 
@@ -84,7 +84,7 @@ def test_commands_of_the_own_log_page_lead_from_a_log_to_its_drift_as_printed(ho
 
 
 def typed(irt: Irt, words: list[str]) -> str:
-    """What a command prints; `make venv` is done already."""
+    """Run a command and return its output. `make venv` is skipped."""
     if words == ["make", "venv"]:
         return ""
     done = irt(*words[1:], *SMALLER.get(words[1], []))
@@ -93,9 +93,9 @@ def typed(irt: Irt, words: list[str]) -> str:
 
 
 def assert_shown(block: str, printed: str, months: Collection[str]) -> None:
-    """Each line of the block is printed, in this order, with whatever numbers and line breaks."""
+    """Assert that all lines of the block are printed in this order. Numbers and line breaks may differ."""
     squeezed, at = " ".join(printed.split()), 0
-    block = re.sub(r"(Look at \w+ items: ).*?\.", r"\1", block, flags=re.DOTALL)  # a smaller log finds less
+    block = re.sub(r"(Look at \w+ items: ).*?\.", r"\1", block, flags=re.DOTALL)  # fewer items in a smaller log
     for line in filter(None, map(str.strip, block.splitlines())):
         found = re.compile(pattern(line, months)).search(squeezed, at)
         assert found, f"{line}\nis not in\n{printed}"
@@ -122,7 +122,7 @@ def generalised(text: str) -> str:
 
 
 def rows_of_the_report(block: str) -> dict[str, str]:
-    """What the page says is proposed, by item."""
+    """Item → proposed change, as the page shows it."""
     rows = (re.split(r"\s{2,}", line) for line in block.splitlines()[1:])
     return {row[0].removesuffix(" (anchor)"): row[1] for row in rows}
 

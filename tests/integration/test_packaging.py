@@ -1,4 +1,4 @@
-"""What a user installs is what we run: the wheels, not only the checkout."""
+"""Tests of the wheels, which users install instead of the checkout."""
 
 import shutil
 import subprocess
@@ -49,20 +49,20 @@ def library(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_contains_every_module_of_the_checkout(wheel: Path) -> None:
-    wanted = {
+    expected = {
         name
         for name in _listed("irt_assets", "jobs", "resources", "services/jwt_verifier")
         if name.endswith((".py", ".yaml", ".R", ".sql"))
     }
-    missing = wanted - set(zipfile.ZipFile(wheel).namelist())
+    missing = expected - set(zipfile.ZipFile(wheel).namelist())
     assert not missing
 
 
 def test_library_wheel_contains_its_modules_and_is_below_1_mb(library: Path) -> None:
     package = "packages/irt-psychometrics/"
-    wanted = {name.removeprefix(package) for name in _listed(f"{package}irt_psychometrics")}
+    expected = {name.removeprefix(package) for name in _listed(f"{package}irt_psychometrics")}
     names = set(zipfile.ZipFile(library).namelist())
-    assert not wanted - names
+    assert not expected - names
     assert {name.partition("/")[0] for name in names} == {"irt_psychometrics", "irt_psychometrics-1.0.0.dist-info"}
     assert library.stat().st_size <= 1_000_000
 

@@ -1,4 +1,4 @@
-"""What fails, dies or leaves something behind is named by the run, and costs itself alone."""
+"""Tests that the run names a test that fails, crashes or leaves something behind, and still runs the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.planted import pytest_of
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 PLANTED = """
 import os, subprocess, threading
@@ -71,17 +71,17 @@ def test_tests_that_fail_die_or_leave_resources_behind_are_named_and_affect_no_f
     ran = pytest_of(tmp_path, "-n", "1", "--dist=worksteal")
     assert ran.returncode == 1, ran.stdout + ran.stderr
     failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED test_planted.py")]
-    for test, said in {
+    for test, message in {
         "test_fails": "assert",
         "test_kills_its_worker": "crashed while running",
         "test_leaves_a_thread": "the test leaves behind: thread poller",
         "test_leaves_a_process": "(sleep 60)",
         "test_fails_at_its_report": "",
     }.items():
-        assert any(f"::{test} " in line and said in line for line in failed), (test, ran.stdout)
+        assert any(f"::{test} " in line and message in line for line in failed), (test, ran.stdout)
     assert not any("test_is_sound" in line for line in failed)
     by_the_worker = (tmp_path / "build/failed.tsv").read_text()
-    assert not unsaid(
+    assert not missing_sentences(
         by_the_worker, "::test_fails\tcall\tAssertionError", "::test_fails_at_its_report\tcall\tUnspeakable"
     )
     rows = [line.split("\t") for line in (tmp_path / "build/durations.tsv").read_text().splitlines()]

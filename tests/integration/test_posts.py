@@ -1,4 +1,4 @@
-"""Answers by HTTP: each is stored once and before it is acknowledged, and the answer says by row what became of it.
+"""Answers by HTTP: each is stored once and before it is acknowledged, and the response has a result for each row.
 
 They come as rows, as xAPI statements, and while a month ends and PostgreSQL is killed.
 """
@@ -51,7 +51,7 @@ from services.theta_api.app import build_app
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.asking import kind, unless_busy
-from tests.helpers.door import ROOT, served
+from tests.helpers.door import ROOT, serve_in_thread
 from tests.helpers.new_year import Clock
 from tests.helpers.rooms import call, copied, folder_store, rows, run_sql
 from tests.testbed.machine import free_port
@@ -81,10 +81,10 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 
 @contextmanager
 def replica(database: Database) -> Iterator[str]:
-    """The address to which answers are posted."""
+    """The address for posts of answers."""
     ledger = Ledger(database, 1)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(Access(TOKEN, None), ledger, 1), [listening]):
+    with serve_in_thread(build_app(Access(TOKEN, None), ledger, 1), [listening]):
         wait_for("it to be ready", lambda: ledger.ready, pause=0.02)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}{POSTS_PATH}"
 
@@ -104,7 +104,7 @@ def results(answer: requests.Response) -> list[str]:
     return [one["result"] for one in answer.json()["attempts"]]
 
 
-def stored(database: Database) -> Counter[str]:
+def count_stored(database: Database) -> Counter[str]:
     return Counter(row[0] for row in rows(database, "SELECT attempt_id FROM response_log"))
 
 
@@ -142,7 +142,7 @@ def test_results_of_a_post_are_in_the_order_of_its_rows_and_counted(replicas: li
         "corrected": 1,
         "rejected": 11,
     }
-    assert stored(database) == {"a1": 1, "a2": 1, "a3": 1}
+    assert count_stored(database) == {"a1": 1, "a2": 1, "a3": 1}
     assert rows(database, "SELECT correct, revision FROM response_log WHERE attempt_id = 'a2'") == [(False, 1)]
     with database.connect() as connection:
         [one] = source_states(connection)
@@ -173,7 +173,7 @@ def test_dry_run_stores_no_answers(replicas: list[str], database: Database) -> N
     assert results(answer) == ["accepted"]
     assert answer.json()["dry_run"] is True
     assert kind(post(replicas[0], [attempt(1)], params={"dryrun": "true"})) == (400, "bad_request")
-    assert not stored(database)
+    assert not count_stored(database)
     assert rows(database, "SELECT count(*) FROM intake") == [(0,)]
 
 
@@ -200,7 +200,7 @@ def test_unreadable_post_is_refused_and_stores_no_answers(replicas: list[str], d
     assert {body[:20]: sent(body) for body in garbage} == {body[:20]: (400, "bad_request") for body in garbage}
     floods = b"\n" * 2**21, b"x\n" * 2**20, whole + b"\nx" * 1_000
     assert [sent(body, **{"Content-Type": "application/x-ndjson"}) for body in floods] == [(413, "too_many")] * 3
-    assert not stored(database)
+    assert not count_stored(database)
 
 
 def test_faulty_row_is_rejected_and_remaining_rows_are_stored(replicas: list[str], database: Database) -> None:
@@ -224,7 +224,7 @@ def test_faulty_row_is_rejected_and_remaining_rows_are_stored(replicas: list[str
         *["bad_time"] * 5,
         *("accepted", "missing_field", "bad_json", "bad_json", "bad_json", "accepted"),
     ]
-    assert stored(database) == {"a5": 1, "a10": 1}
+    assert count_stored(database) == {"a5": 1, "a10": 1}
     assert rows(database, "SELECT item_id, correct FROM response_log WHERE attempt_id = 'a5'") == [("keyed", True)]
 
 
@@ -235,13 +235,13 @@ def test_same_id_posted_to_two_replicas_with_times_in_two_months_is_stored_once(
         sent = [attempt(100 * round_ + k) for k in range(20)]
         earlier = [one | {"completed_at": MONTH_AGO.isoformat()} for one in reversed(sent)]
         with ThreadPoolExecutor(4) as pool:
-            asked = [
+            requests_ = [
                 pool.submit(post, url, body)
                 for url, body in zip(replicas * 2, (sent, earlier, earlier, sent), strict=True)
             ]
-        answers = [one.result() for one in asked]
+        answers = [one.result() for one in requests_]
         assert sum(one.json()["accepted"] for one in answers if one.status_code == 200) == 20
-    assert [*stored(database).values()] == [1] * 300
+    assert [*count_stored(database).values()] == [1] * 300
 
 
 def test_answer_with_a_time_ahead_is_stored_as_of_now_and_a_repetition_is_a_duplicate(
@@ -368,7 +368,7 @@ def test_posts_continue_during_an_import_and_a_common_answer_is_stored_once(
         *(1, 1, 2),
         {"conflicting_duplicate": 1},
     )
-    assert stored(database) == {f"a{k}": 1 for k in range(1, 7)}
+    assert count_stored(database) == {f"a{k}": 1 for k in range(1, 7)}
     assert rows(database, "SELECT revision, correct FROM response_log WHERE attempt_id = 'a3'") == [(5, True)]
 
 
@@ -409,10 +409,10 @@ def test_post_waits_until_the_import_commits(replicas: list[str], database: Data
     with ThreadPoolExecutor(1) as pool:
         with database.connect() as connection:
             wait_for_posts(connection)
-            asked = pool.submit(post, replicas[0], [attempt(1)])
+            posting = pool.submit(post, replicas[0], [attempt(1)])
             wait_for("the post to wait", lambda: bool(rows(database, waits)))
-            assert not asked.done()
-        assert results(asked.result()) == ["accepted"]
+            assert not posting.done()
+        assert results(posting.result()) == ["accepted"]
 
 
 def test_refused_rows_of_a_post_are_written_in_the_imports_format(
@@ -462,17 +462,17 @@ def test_answers_acknowledged_before_kill_9_are_stored_once(settings: Settings, 
         try:
             wait_for("it to be ready", is_ready, 120)
             with ThreadPoolExecutor(2) as pool:
-                asked = [pool.submit(post, url + POSTS_PATH, [attempt(start + k)]) for k in range(2000)]
-                asked[60].result()
+                posts = [pool.submit(post, url + POSTS_PATH, [attempt(start + k)]) for k in range(2000)]
+                posts[60].result()
                 os.kill(server.pid, signal.SIGKILL)
-                for k, one in enumerate(asked):
+                for k, one in enumerate(posts):
                     if one.exception() is None and one.result().status_code == 200:
                         acknowledged.add(f"a{start + k}")
         finally:
             server.kill()
             server.wait()
     assert 80 < len(acknowledged) < 4000
-    found = stored(database)
+    found = count_stored(database)
     assert acknowledged <= set(found)
     assert set(found.values()) == {1}
 
@@ -540,8 +540,8 @@ def voiding(number: int) -> dict[str, Any]:
 
 def post_statements(xapi_url: str, body: Any, **params: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    asked = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
-    return unless_busy(lambda: requests.post(xapi_url, json=body, **asked))
+    options = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
+    return unless_busy(lambda: requests.post(xapi_url, json=body, **options))
 
 
 def statement_results(answer: requests.Response) -> list[str]:
@@ -610,8 +610,8 @@ def test_gzipped_lines_are_read_and_an_invalid_line_is_rejected_without_its_text
 ) -> None:
     lines = gzip.compress(f'{json.dumps(statement(1))}\n{{"actor": {{"mbox": "mailto:a@b.c"\n'.encode())
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
-    asked = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
-    answer = unless_busy(lambda: requests.post(xapi_url, lines, **asked))
+    options = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
+    answer = unless_busy(lambda: requests.post(xapi_url, lines, **options))
     assert statement_results(answer) == ["accepted", "bad_json"]
     assert rows(xapi_database, """SELECT reason, "row" FROM intake_reject""") == [("bad_json", "")]
 
@@ -619,8 +619,8 @@ def test_gzipped_lines_are_read_and_an_invalid_line_is_rejected_without_its_text
 def test_body_without_statements_is_refused(xapi_url: str, xapi_database: Database) -> None:
     assert {post_statements(xapi_url, body).status_code for body in ([], 7, "x")} == {400}
     assert post_statements(xapi_url, statement(1), **{"as": "caliper"}).status_code == 400
-    asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
-    assert unless_busy(lambda: requests.post(xapi_url, json=statement(1), **asked)).status_code == 400
+    options = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
+    assert unless_busy(lambda: requests.post(xapi_url, json=statement(1), **options)).status_code == 400
 
 
 # -- while a month ends and PostgreSQL is killed -----------------------------------------------------
@@ -630,7 +630,7 @@ TURN = datetime(2031, 2, 1, tzinfo=UTC)
 
 
 class TurningMonth:
-    """PostgreSQL, with fsync, and the API, in the last hours of a month: so long its start may take."""
+    """PostgreSQL, with fsync, and the API, in the last two hours of a month, which leaves time for their start."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock(folder, TURN - timedelta(hours=2))
@@ -656,7 +656,7 @@ class TurningMonth:
             return self.server.start()
 
     def make_months(self) -> None:
-        """As the daemon does within minutes."""
+        """Make the months ahead, as the daemon does within minutes."""
         with self.database.connect() as connection:
             make_months_ahead(connection, self.clock.now())
 
@@ -666,7 +666,7 @@ class TurningMonth:
         return False
 
     def post(self, number: int, at: datetime | None = None) -> str:
-        """What became of one answer; an empty text where it was not acknowledged."""
+        """Send an answer and return its result, or an empty text if it was not acknowledged."""
         given = {"attempt_id": f"a{number}", "user_id": f"u{number % 7}", "item_id": f"i{number % 5}", "correct": True}
         given["completed_at"] = (at or self.clock.now()).isoformat()
         with suppress(requests.RequestException):
@@ -676,7 +676,7 @@ class TurningMonth:
         return ""
 
     def until_stored(self, number: int, at: datetime | None = None) -> str:
-        """What became of one answer that is sent until it is acknowledged."""
+        """Send an answer until it is acknowledged, and return its result."""
         return wait_for("the answer to be stored", lambda: self.post(number, at), 60)
 
     def kill_postgres(self) -> None:
@@ -711,14 +711,14 @@ def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(
     with ThreadPoolExecutor(2) as pool:
         for batch in range(2):
             numbers = range(10 + 1000 * batch, 10 + 1000 * batch + 120)
-            asked = {number: pool.submit(turning_month.post, number) for number in numbers}
-            asked[numbers[60]].result()
+            posts = {number: pool.submit(turning_month.post, number) for number in numbers}
+            posts[numbers[60]].result()
             if batch:
                 turning_month.kill_postgres()
                 wait_for("it to end", lambda: turning_month.server.status().state != "running", 60)
                 assert turning_month.post(4000) == ""
                 turning_month.start_postgres()
-            acknowledged |= {number for number, answer in asked.items() if answer.result() == "accepted"}
+            acknowledged |= {number for number, answer in posts.items() if answer.result() == "accepted"}
     assert turning_month.until_stored(5000) in ("accepted", "duplicate")
     assert turning_month.until_stored(3, early) == "duplicate"
     assert turning_month.clock.now() > TURN

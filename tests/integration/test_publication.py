@@ -1,4 +1,4 @@
-"""The ledger: written in month order, whatever the order in which months are calibrated."""
+"""The ledger: written in month order, for any order of calibrations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_items, call, link_made_up, made_up_calibration, rows, run_sql, stage_made_up
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
 JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
@@ -35,7 +35,7 @@ TIMES = {month: Month(month).end for month in (JAN, FEB, MAR, APR, MAY)}
 
 @pytest.fixture
 def ledger(database: Database) -> Database:
-    """A scale whose three anchors are published from January on, and nothing else."""
+    """A scale with only its three anchors published, from January on."""
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
     add_items(database, dict.fromkeys(["J", "F", "M", "A", "Y", "always", "held"]))
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
@@ -45,7 +45,7 @@ def ledger(database: Database) -> Database:
 def link(ledger: Database, store: FolderStore, month: str, *, red: bool = False, shift: float = 0.0) -> str:
     """The month's linked fit: the anchors, an item of all months and one that is new in this month.
 
-    Every number tells its month: b is the month's number, plus `shift`.
+    Every number identifies its month: b is the month's number, plus `shift`.
     """
     number = int(month[-2:]) / 10 + shift
     new = {JAN: "J", FEB: "F", MAR: "M", APR: "A", MAY: "Y"}[month]
@@ -59,13 +59,13 @@ def publish(ledger: Database, store: FolderStore, month: str, unsettled: Sequenc
 
 
 def calibrate(ledger: Database, store: FolderStore, month: str, **others: Any) -> Step:
-    """The month's step after its linked fit was taken to the ledger."""
+    """Link a month and publish it. Returns the publication step."""
     link(ledger, store, month, **others)
     return publish(ledger, store, month)[month]
 
 
 def publications(ledger: Database) -> list[tuple[Any, ...]]:
-    """What stands in the ledger beside the origin: item, its month, b and the time from which it is in force."""
+    """Publications besides the origin: item, month, b and the time from which it is in force."""
     return rows(
         ledger,
         """SELECT item_id, month, b, effective_from FROM item_parameter_publication
@@ -75,7 +75,7 @@ def publications(ledger: Database) -> list[tuple[Any, ...]]:
 
 def proposals(ledger: Database) -> dict[tuple[str, str], str]:
     """Why an item was only proposed, by month and item."""
-    return {(m, i): why for m, i, why in rows(ledger, "SELECT month, item_id, why FROM item_parameter_proposal")}
+    return {(m, i): reason for m, i, reason in rows(ledger, "SELECT month, item_id, why FROM item_parameter_proposal")}
 
 
 def states(ledger: Database) -> dict[str, str]:
@@ -83,18 +83,18 @@ def states(ledger: Database) -> dict[str, str]:
 
 
 def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
-    """What the daemon does until nothing is left to ask for; asks forever where the ledger never settles."""
+    """Publish pending months, like the daemon, until nothing is requested. Fails if the requests do not end."""
     for _ in range(10):
-        wanted = asks(call(ledger, pending_steps), {}, unsettled)
-        if not wanted:
+        expected = asks(call(ledger, pending_steps), {}, unsettled)
+        if not expected:
             return
-        for ask in wanted:
+        for ask in expected:
             publish(ledger, store, ask.month, unsettled)
     pytest.fail("the sensor asks for ever")
 
 
 def clear(ledger: Database) -> None:
-    """Back to the origin."""
+    """Reset the ledger to the origin."""
     with ledger.connect() as connection:
         for table in ("mirt_fit_meta", "mirt_item_params", "fit_staging", "publication_step"):
             connection.execute(f"DELETE FROM {table}".encode())
@@ -105,7 +105,7 @@ def clear(ledger: Database) -> None:
 # -- order -------------------------------------------------------------------------------------------
 
 RED, MISSING = FEB, APR
-"""February's anchors disagree; April has no answers, so its run fails at once and leaves nothing."""
+"""February's anchors disagree. April has no answers, so its run fails immediately and stores no rows."""
 
 
 class Backfill:
@@ -177,17 +177,17 @@ def test_backfill_leaves_the_same_ledger_in_every_order_of_months(
 def test_runs_at_the_same_time_leave_the_same_ledger(
     in_order: tuple[Any, ...], ledger: Database, store: FolderStore
 ) -> None:
-    """The three moments of the runs shuffled into each other: who publishes may see others under way."""
+    """The three moments of the runs are interleaved, so a publishing run may see other runs in progress."""
     for seed in range(8):
         clear(ledger)
         backfill = Backfill(ledger, store)
         moments = [month for month in sorted(backfill.unsettled) for _ in range(3)]
         random.Random(seed).shuffle(moments)
-        left: dict[str, list[Callable[[str], None]]] = {
+        remaining: dict[str, list[Callable[[str], None]]] = {
             month: [backfill.link, backfill.publish, backfill.end] for month in backfill.unsettled
         }
         for month in moments:
-            left[month].pop(0)(month)
+            remaining[month].pop(0)(month)
         assert backfill.outcome() == in_order, seed
 
 
@@ -320,7 +320,7 @@ def test_repeated_publication_of_the_same_fit_changes_no_rows(ledger: Database, 
 
 def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
-    assert {i: why for (_, i), why in proposals(ledger).items()} == dict.fromkeys(
+    assert {i: reason for (_, i), reason in proposals(ledger).items()} == dict.fromkeys(
         ANCHORS, "it is an anchor: the anchor set is frozen"
     )
     assert not {row[0] for row in publications(ledger)} & set(ANCHORS)
@@ -360,15 +360,15 @@ def take_snapshot_again(ledger: Database, _store: FolderStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
+    ("change", "reason"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
 )
 def test_outdated_linked_fit_publishes_no_items(
-    ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], why: str
+    ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], reason: str
 ) -> None:
     link(ledger, store, JAN)
     change(ledger, store)
     step = publish(ledger, store, JAN)[JAN]
-    assert (step.state, why in step.why, publications(ledger)) == ("held", True, [])
+    assert (step.state, reason in step.why, publications(ledger)) == ("held", True, [])
 
 
 def test_snapshots_of_settled_months_are_not_read_again(ledger: Database, store: FolderStore) -> None:
@@ -403,10 +403,10 @@ def test_published_values_are_in_force_from_the_end_of_the_window(ledger: Databa
 
 
 # -- exports -----------------------------------------------------------------------------------------
-# `irt export`: what was in force on a day, in each kind of file.
+# `irt export`: values in force on a day, in each kind of file.
 
 EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
-"""Days are counted from there in Excel."""
+"""Number of 2026-09-01 in Excel, which counts days from 1899-12-30."""
 READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 
 
@@ -414,22 +414,22 @@ READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 def test_exported_parameters_equal_the_values_in_force(months: Database, month: str) -> None:
     at = Month(month).end
     frame = call(months, exports.read_export, "parameters", at)
-    wanted = call(months, in_force, rooms.SCALE, at).items
+    expected = call(months, in_force, rooms.SCALE, at).items
     assert {row.item_id: (row.a, row.b, row.c) for row in frame.itertuples()} == {
-        item: values.abc for item, values in wanted.items()
+        item: values.abc for item, values in expected.items()
     }
 
 
 def test_parameters_exported_in_the_format_of_mirt_equal_our_parameters(months: Database) -> None:
     at = Month(rooms.MONTHS[-1]).end
     ours = call(months, exports.read_export, "parameters", at)
-    theirs = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
+    exported = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
     steps = call(months, exports.read_export, "parameters", at, "steps")
-    assert theirs.item_id.tolist() == ours.item_id.tolist()
-    assert theirs.columns.tolist() == ["item_id", "scale_id", "a1", "d", "a_se", "b_se", "D"]
-    assert (theirs.a1 * 1.7).tolist() == pytest.approx(ours.a.tolist())
-    assert (-theirs.d / theirs.a1).tolist() == pytest.approx(ours.b.tolist())
-    assert (theirs.a_se * 1.7).tolist() == pytest.approx(ours.a_se.tolist())
+    assert exported.item_id.tolist() == ours.item_id.tolist()
+    assert exported.columns.tolist() == ["item_id", "scale_id", "a1", "d", "a_se", "b_se", "D"]
+    assert (exported.a1 * 1.7).tolist() == pytest.approx(ours.a.tolist())
+    assert (-exported.d / exported.a1).tolist() == pytest.approx(ours.b.tolist())
+    assert (exported.a_se * 1.7).tolist() == pytest.approx(ours.a_se.tolist())
     assert steps.b1.tolist() == pytest.approx(ours.b.tolist())
 
 
@@ -477,8 +477,10 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
     if kind == "xlsx":
         with zipfile.ZipFile(path) as book:
             texts, sheet = (book.read(f"xl/{part}.xml").decode() for part in ("sharedStrings", "worksheets/sheet1"))
-        assert not unsaid(texts, *(f">{text}<" for text in ("effective_from (UTC)", *filter(None, frame.item_id))))
-        assert unsaid(sheet, f">{EXCEL_DAY}<", "<f>", "hyperlink") == ["<f>", "hyperlink"]
+        assert not missing_sentences(
+            texts, *(f">{text}<" for text in ("effective_from (UTC)", *filter(None, frame.item_id)))
+        )
+        assert missing_sentences(sheet, f">{EXCEL_DAY}<", "<f>", "hyperlink") == ["<f>", "hyperlink"]
     else:
         as_text = {"dtype": {"item_id": str}, "keep_default_na": False, "na_values": {"a": [""]}}
         back = READERS[kind](path, **(as_text if kind == "csv" else {}))
@@ -490,10 +492,10 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("n", "place", "why"),
+    ("n", "name", "reason"),
     [(2**20, "x.xlsx", "1,048,576 rows do not fit"), (1, "nowhere/x.csv", "nowhere")],
     ids=["more rows than a sheet of Excel has", "no such folder"],
 )
-def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, place: str, why: str) -> None:
-    assert why in refusal(exports.write_export, pd.DataFrame(index=range(n)), place[-4:].strip("."), tmp_path / place)
+def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, name: str, reason: str) -> None:
+    assert reason in refusal(exports.write_export, pd.DataFrame(index=range(n)), name[-4:].strip("."), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`irt pull` from PostgreSQL: what was written since, once; what stops a source; what a night finds."""
+"""`irt pull` from PostgreSQL: new rows are pulled once, faults stop a source, and nights detect differences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, clock_after, pull, source
 from tests.helpers.rooms import call, rows, run_sql
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
 
@@ -35,7 +35,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 LOG = "SELECT attempt_id, user_id, item_id, correct FROM response_log ORDER BY 1"
 
 
-def at(**ago: float) -> str:
+def time_ago(**ago: float) -> str:
     return f"'{(NOW - timedelta(**ago)).isoformat()}'"
 
 
@@ -50,9 +50,9 @@ def company(database: Database, tmp_path: Path) -> Company:
     made.run(
         "CREATE SCHEMA company",
         TABLE.format(time="timestamptz", score="smallint").replace("answers", "company.answers"),
-        row(1, answered=at(days=4)),
-        row(2, 0, answered=at(days=3)),
-        row(3, answered=at(hours=2)),
+        row(1, answered=time_ago(days=4)),
+        row(2, 0, answered=time_ago(days=3)),
+        row(3, answered=time_ago(hours=2)),
     )
     return made
 
@@ -66,9 +66,12 @@ def test_each_answer_is_stored_once_and_a_regraded_answer_replaces_the_former(
     company: Company, lms: Settings, database: Database
 ) -> None:
     assert pull(database, lms).accepted == 3
-    company.run(row(4, answered=at(minutes=1)), f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
+    company.run(
+        row(4, answered=time_ago(minutes=1)),
+        f"UPDATE company.answers SET score = 1, written = {time_ago()} WHERE id = 2",
+    )
     later = [pull(database, lms) for _ in range(2)]
-    # nothing comes of what is read once more because rows commit out of order
+    # rows read twice, as rows commit out of order, have no effect
     assert [(one.read, one.accepted, one.corrected) for one in later] == [(2, 1, 1), (0, 0, 0)]
     assert rows(database, LOG) == [(f"{n}", f"u{n}", "q1", True) for n in (1, 2, 3, 4)]
     assert rows(database, "SELECT source, kind, sum(accepted)::int FROM intake GROUP BY 1, 2") == [(NAME, "pull", 4)]
@@ -80,8 +83,8 @@ def test_row_committed_late_is_pulled_next_time(
 ) -> None:
     lms = company.write_file(settings, table="company.answers", cursor={"column": cursor, "key": "id"})
     pull(database, lms)
-    with company.open_transaction(row(4, answered=at(minutes=2))):
-        company.run(row(5, answered=at(minutes=1)))
+    with company.open_transaction(row(4, answered=time_ago(minutes=2))):
+        company.run(row(5, answered=time_ago(minutes=1)))
         assert pull(database, lms).accepted == 1
     assert pull(database, lms).accepted == 1
     assert [one[0] for one in rows(database, LOG)] == ["1", "2", "3", "4", "5"]
@@ -92,7 +95,7 @@ def test_remaining_rows_with_the_same_cursor_value_are_pulled_next_time(
 ) -> None:
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     pull(database, lms)
-    company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
+    company.run(*(row(n, answered=time_ago(minutes=5)) for n in range(10, 20)))
     taken = [Pull(database, source(lms), seconds=1, clock=clock_after(1)).run().accepted for _ in range(3)]
     assert taken == [4, 4, 2]
 
@@ -101,12 +104,12 @@ def test_second_reading_of_recent_rows_resumes_after_a_timeout(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
-    company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
+    company.run(*(row(n, answered=time_ago(minutes=5)) for n in range(10, 20)))
     pull(database, lms)
     Pull(database, source(lms), seconds=1, clock=clock_after(2)).run()
     [(again,)] = rows(database, "SELECT again FROM pull_source")
     assert again["behind"][1] == 13
-    company.run(row(20, answered=at(minutes=6)))
+    company.run(row(20, answered=time_ago(minutes=6)))
     assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
 
 
@@ -114,19 +117,19 @@ def test_refused_row_counts_once_if_several_pulls_read_the_row(
     company: Company, lms: Settings, database: Database
 ) -> None:
     pull(database, lms)
-    company.run(*(row(n, 1 if n > 10 else 2, answered=at(minutes=1)) for n in range(10, 130)))
+    company.run(*(row(n, 1 if n > 10 else 2, answered=time_ago(minutes=1)) for n in range(10, 130)))
     assert pull(database, lms).rejected == {"bad_score": 1}
     assert pull(database, lms).rejected == {}
     assert rows(database, "SELECT source, kind, reason, value FROM intake_reject") == [(NAME, "pull", "bad_score", "2")]
-    company.run(f"UPDATE company.answers SET score = 0, written = {at()} WHERE id = 10")
+    company.run(f"UPDATE company.answers SET score = 0, written = {time_ago()} WHERE id = 10")
     assert pull(database, lms).accepted == 1
 
 
 def test_source_with_points_as_scores_is_stopped_and_no_answer_is_stored(
     company: Company, lms: Settings, database: Database
 ) -> None:
-    company.run(*(row(n, 2, answered=at(days=80)) for n in (10, 11)))
-    assert not unsaid(refusal(pull, database, lms), "2 of its first 2 rows are bad_score", "--accept")
+    company.run(*(row(n, 2, answered=time_ago(days=80)) for n in (10, 11)))
+    assert not missing_sentences(refusal(pull, database, lms), "2 of its first 2 rows are bad_score", "--accept")
     assert "was stopped" in refusal(pull, database, lms)
     assert rows(database, LOG) == []
     company.run("DELETE FROM company.answers WHERE id IN (10, 11)")
@@ -136,7 +139,7 @@ def test_source_with_points_as_scores_is_stopped_and_no_answer_is_stored(
 def test_scores_are_pulled_if_the_mapping_has_maximum_scores(
     company: Company, settings: Settings, database: Database
 ) -> None:
-    company.run(row(4, 3, answered=at(hours=1)))
+    company.run(row(4, 3, answered=time_ago(hours=1)))
     assert pull(database, company.write_file(settings, table="company.answers", mapping=POINTS)).accepted == 4
     found = rows(database, "SELECT score, correct FROM response_log ORDER BY attempt_id")
     assert found == [(1, False), (0, False), (1, False), (3, False)]
@@ -158,7 +161,7 @@ def test_changed_type_of_a_column_stops_the_source_and_is_named(
     company: Company, lms: Settings, database: Database
 ) -> None:
     pull(database, lms)
-    company.run("ALTER TABLE company.answers ALTER learner TYPE text", row(4, answered=at(minutes=1)))
+    company.run("ALTER TABLE company.answers ALTER learner TYPE text", row(4, answered=time_ago(minutes=1)))
     assert "learner was varchar(40) and is text" in refusal(pull, database, lms)
     assert len(rows(database, LOG)) == 3
     assert pull(database, lms, accept=True).accepted == 1
@@ -167,12 +170,12 @@ def test_changed_type_of_a_column_stops_the_source_and_is_named(
 def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
     company: Company, lms: Settings, database: Database
 ) -> None:
-    company.run(row(9, answered=at(days=40)))
-    told: list[str] = []
-    interrupted = Pull(database, source(lms), seconds=1, tell=told.append, clock=lambda: 2.0 * len(told))
+    company.run(row(9, answered=time_ago(days=40)))
+    messages: list[str] = []
+    interrupted = Pull(database, source(lms), seconds=1, tell=messages.append, clock=lambda: 2.0 * len(messages))
     assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
-    company.run(row(4, answered=at(minutes=1)))
+    company.run(row(4, answered=time_ago(minutes=1)))
     assert pull(database, lms).accepted == 4
     assert rows(database, "SELECT first_pull FROM pull_source") == [(None,)]
 
@@ -183,17 +186,17 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     day = (NOW - timedelta(days=3)).replace(hour=10).isoformat()
     company.run(*(row(n, n % 2, answered=f"'{day}'") for n in range(100, 400)))
     pull(database, lms)
-    assert _compared(database, lms) == []
+    assert _compare_days(database, lms) == []
     company.run("DELETE FROM company.answers WHERE id = 100", row(400, answered=f"'{day}'", written="'2020-01-01'"))
     company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still there, and no answer
-    assert _compared(database, lms, later=1) == []  # as many as before
+    assert _compare_days(database, lms, later=1) == []  # as many as before
     company.run("DELETE FROM company.answers WHERE id = 102")
-    [found] = _compared(database, lms, later=2)
+    [found] = _compare_days(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
-    gone = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
-    assert gone == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
+    corrections = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
+    assert corrections == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
     assert {("400",), ("101",)} <= set(rows(database, "SELECT attempt_id FROM response_log"))
-    assert _compared(database, lms, later=3) == []
+    assert _compare_days(database, lms, later=3) == []
 
 
 def test_withdrawal_of_more_than_1_percent_of_a_day_waits_for_a_person(
@@ -201,7 +204,7 @@ def test_withdrawal_of_more_than_1_percent_of_a_day_waits_for_a_person(
 ) -> None:
     pull(database, lms)
     company.run("DELETE FROM company.answers WHERE id = 2")
-    [found] = _compared(database, lms)
+    [found] = _compare_days(database, lms)
     assert (found.vanished, found.waits) == (1, True)
     assert str(found).endswith(f"→ irt pull lms --confirm {found.day}")
     assert len(rows(database, LOG)) == 3
@@ -214,12 +217,12 @@ def test_answers_from_outside_the_source_are_never_withdrawn(
 ) -> None:
     company.run("DELETE FROM company.answers WHERE id = 2")
     pull(database, lms)
-    other = f"('x', {at(days=3)}, 'u', 'q')"
+    other = f"('x', {time_ago(days=3)}, 'u', 'q')"
     company.run(f"INSERT INTO public.response_log (attempt_id, completed_at, user_id, item_id) VALUES {other}")
-    assert _compared(database, lms) == []
+    assert _compare_days(database, lms) == []
 
 
-def _compared(database: Database, settings: Settings, later: int = 0) -> list[ComparedRows]:
+def _compare_days(database: Database, settings: Settings, later: int = 0) -> list[ComparedRows]:
     return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
 
 
@@ -248,8 +251,8 @@ def test_errors_in_the_file_of_sources_are_named(
     company: Company, settings: Settings, database: Database, keys: dict[str, Any], says: str
 ) -> None:
     wrong = company.write_file(settings, **({"table": "company.answers"} | keys))
-    said = refusal(pull, database, wrong)
-    assert (says in said, "hush" in said) == (True, False), said
+    error = refusal(pull, database, wrong)
+    assert (says in error, "hush" in error) == (True, False), error
 
 
 def test_file_of_sources_is_refused_if_readable_by_further_users(
@@ -259,9 +262,9 @@ def test_file_of_sources_is_refused_if_readable_by_further_users(
     assert "chmod 600" in refusal(pull, database, lms)
 
 
-def _killed(settings: Settings, where: str, nth: int) -> None:
-    """In a process of its own: pull, or compare, and die by SIGKILL at the nth call of a function, which is done."""
-    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[where]
+def _die_at_call(settings: Settings, step: str, nth: int) -> None:
+    """Pull or compare, in a child process, and die by SIGKILL after the nth call of a function."""
+    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[step]
     calls, real = 0, getattr(module, name)
 
     def dying(*given: Any, **named: Any) -> Any:
@@ -274,21 +277,21 @@ def _killed(settings: Settings, where: str, nth: int) -> None:
 
     setattr(module, name, dying)
     source_rows.BATCH = 2
-    if where == "withdraw":
+    if step == "withdraw":
         list(Comparison(Database(settings), source(settings)).run(NOW))
     else:
         Pull(Database(settings), source(settings)).run()
 
 
-def _kill(settings: Settings, where: str, nth: int) -> None:
-    process = multiprocessing.get_context("fork").Process(target=_killed, args=(settings, where, nth))
+def _kill(settings: Settings, step: str, nth: int) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_die_at_call, args=(settings, step, nth))
     process.start()
     process.join(patient(60))
     assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
-    ("where", "nth"),
+    ("step", "nth"),
     [
         ("take", 1),
         ("store", 3),
@@ -297,16 +300,16 @@ def _kill(settings: Settings, where: str, nth: int) -> None:
     ],
 )
 def test_killed_pull_neither_loses_nor_duplicates_answers(
-    company: Company, lms: Settings, database: Database, where: str, nth: int
+    company: Company, lms: Settings, database: Database, step: str, nth: int
 ) -> None:
     """Killed before a commit and after a commit between batches, in the first pull and in a later pull."""
-    company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(10, 20)))
-    _kill(lms, where, nth)
+    company.run(*(row(n, n % 2, answered=time_ago(days=3)) for n in range(10, 20)))
+    _kill(lms, step, nth)
     counted = rows(database, "SELECT coalesce(sum(accepted), 0)::int FROM intake WHERE kind = 'pull'")
     assert counted == rows(database, "SELECT count(*)::int FROM response_log")
     pull(database, lms)
-    company.run(*(row(n, n % 2, answered=at(minutes=2)) for n in range(30, 40)))
-    _kill(lms, where, 1)
+    company.run(*(row(n, n % 2, answered=time_ago(minutes=2)) for n in range(30, 40)))
+    _kill(lms, step, 1)
     pull(database, lms)
     ids = [one[0] for one in rows(database, "SELECT attempt_id FROM response_log ORDER BY attempt_id::int")]
     assert ids == [str(n) for n in (1, 2, 3, *range(10, 20), *range(30, 40))]
@@ -314,12 +317,12 @@ def test_killed_pull_neither_loses_nor_duplicates_answers(
 
 
 def test_killed_comparison_leaves_its_day_unchanged(company: Company, lms: Settings, database: Database) -> None:
-    company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(100, 400)))
+    company.run(*(row(n, n % 2, answered=time_ago(days=3)) for n in range(100, 400)))
     pull(database, lms)
     company.run("DELETE FROM company.answers WHERE id = 100")
     _kill(lms, "withdraw", 1)
     assert rows(database, "SELECT count(*) FROM attempt_correction") == [(0,)]
-    [found] = _compared(database, lms)
+    [found] = _compare_days(database, lms)
     assert (found.vanished, found.waits, found.here) == (1, False, 300)
 
 
@@ -333,7 +336,7 @@ def test_pull_sensor_alerts_on_a_stopped_source_and_on_a_waiting_day(
     monkeypatch.setattr(pulls, "datetime", SimpleNamespace(now=lambda _zone: later))
     _tick(database)
     company.run("ALTER TABLE company.answers ALTER learner TYPE text")
-    assert [said in _tick(database) for said in ("learner was varchar(40)", "stopped")] == [True, True]
+    assert [part in _tick(database) for part in ("learner was varchar(40)", "stopped")] == [True, True]
     open_alerts = rows(database, "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1")
     day = (NOW - timedelta(days=3)).date()
     assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
@@ -354,7 +357,7 @@ def _tick(database: Database) -> str:
 
 def test_pull_command_prints_counts_and_open_confirmations(company: Company, lms: Settings, irt: IrtOf) -> None:
     typed = irt(lms)
-    company.run(row(9, answered=at(days=40)), row(10, answered=at(days=80)))
+    company.run(row(9, answered=time_ago(days=40)), row(10, answered=time_ago(days=80)))
     first, closed = ((NOW - timedelta(days=n)).strftime("%Y-%m") for n in (40, 80))
     run_sql(
         Database(lms),
@@ -363,7 +366,7 @@ def test_pull_command_prints_counts_and_open_confirmations(company: Company, lms
            VALUES (%s, 'default', 'closed', 'nightly', '', '', '{}', '{}', '[]')""",
         (closed,),
     )
-    assert not unsaid(
+    assert not missing_sentences(
         typed("pull", "--newest-first").out,
         "lms: 5 rows read, 5 accepted, 0 corrected, 0 duplicates, rejected: none",
         f"months that the first pull filled: irt backfill --from {first} --to ",
@@ -387,18 +390,18 @@ def test_status_marks_a_source_without_the_time_of_the_last_write(
 ) -> None:
     lms = company.write_file(settings, table="company.answers")
     pull(database, lms)
-    company.run(f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
+    company.run(f"UPDATE company.answers SET score = 1, written = {time_ago()} WHERE id = 2")
     assert pull(database, lms).rejected == {"conflicting_duplicate": 1}
-    [said] = call(database, pulls_in_words)
-    assert said.endswith("regrading is not noticed (no `revision: cursor`)")
+    [line] = call(database, pulls_in_words)
+    assert line.endswith("regrading is not noticed (no `revision: cursor`)")
 
 
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
         found = [first_pull_under_way(connection)]
-        standing = begin(connection, NAME, {}, True)
-        standing.first_pull = {"days": ["2026-01-01"], "behind": None}
-        store(connection, standing)
+        pull_state = begin(connection, NAME, {}, True)
+        pull_state.first_pull = {"days": ["2026-01-01"], "behind": None}
+        store(connection, pull_state)
         found.append(first_pull_under_way(connection))
         connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
         assert [*found, first_pull_under_way(connection)] == [False, True, False]
@@ -412,7 +415,7 @@ def test_row_with_a_time_beyond_all_calendars_is_refused_without_stopping_the_pu
     company: Company, settings: Settings, database: Database, time: str
 ) -> None:
     """In the first pull and in a later one, as the time of the answer and as the cursor."""
-    answered, written, far = at(minutes=30), "now() AT TIME ZONE 'UTC'", FAR
+    answered, written, far = time_ago(minutes=30), "now() AT TIME ZONE 'UTC'", FAR
     mapping: dict[str, Any] = MAPPING
     cursor: dict[str, Any] = {"column": "written", "key": "id"}
     if time == "timestamptz":
@@ -448,7 +451,7 @@ def test_answers_of_days_outside_the_log_are_read_in_few_statements_and_refused(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A statement per day, from 1970 to 2150, would be 66,000 statements."""
-    written = at(days=1)
+    written = time_ago(days=1)
     company.run(row(4, answered="'1970-01-01Z'", written=written), row(5, answered="'2150-01-01Z'", written=written))
     parts: list[Any] = []
     usual = source_rows.SqlRows.read
@@ -469,9 +472,9 @@ def test_source_with_a_missing_driver_is_named_and_the_remaining_sources_are_pul
         for name, address in (("oracle", "oracle+absent://host/db"), ("strange", "strange://host/db"))
     )
     company.file.write_text(others + text, "utf-8")
-    said = _tick(Database(lms))
+    result = _tick(Database(lms))
     absent = "oracle: no driver for oracle+absent is installed", "strange: no driver for strange is installed"
-    assert not unsaid(said, *absent, f"{NAME}: 3 rows, 3 new")
+    assert not missing_sentences(result, *absent, f"{NAME}: 3 rows, 3 new")
 
 
 def test_unexpected_exception_ends_only_the_pull_of_its_source(
@@ -480,14 +483,14 @@ def test_unexpected_exception_ends_only_the_pull_of_its_source(
     company.file.write_text(company.file.read_text("utf-8").replace(NAME, "broken") + company.file.read_text("utf-8"))
     usual = Pull.run
 
-    def run(self: Pull, **how: Any) -> Any:
+    def run(self: Pull, **options: Any) -> Any:
         if self.source.name == "broken":
             raise ZeroDivisionError
-        return usual(self, **how)
+        return usual(self, **options)
 
     monkeypatch.setattr(Pull, "run", run)
-    said = _tick(Database(lms))
-    assert not unsaid(said, "broken: the pull failed with ZeroDivisionError", f"{NAME}: 3 rows, 3 new")
+    result = _tick(Database(lms))
+    assert not missing_sentences(result, "broken: the pull failed with ZeroDivisionError", f"{NAME}: 3 rows, 3 new")
     assert rows(database, "SELECT key FROM alert") == [("pull broken",)]
 
 
@@ -538,7 +541,7 @@ def test_folder_of_parquet_files_is_pulled_like_a_table(
 def test_zoned_times_in_nanoseconds_in_parquet_are_read(
     lake_company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
-    """As pandas writes them. The last one that fits is infinity to DuckDB."""
+    """Pandas writes such times. DuckDB reads the largest of them as infinity."""
     day_ago = round((datetime.now(UTC) - timedelta(days=1)).timestamp()) * 10**9
     answered, written = (pa.array(at, pa.timestamp("ns", "UTC")) for at in ([day_ago, 2**63 - 1], [day_ago] * 2))
     columns = {"id": [1, 2], "learner": ["u", "u"], "question": ["q", "q"], "score": [1, 1]}

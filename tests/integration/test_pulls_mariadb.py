@@ -1,4 +1,4 @@
-"""`irt pull` from MariaDB: Moodle's quiz tables as the page has them, and what its types do."""
+"""`irt pull` from MariaDB: Moodle's quiz tables by the page's mapping, and MariaDB's column types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resources.settings import Settings
 from tests.helpers.mariadb import mariadb
 from tests.helpers.pulled import POINTS, TABLE, Company, clock_after, pull, source
 from tests.helpers.rooms import call, rows
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 pytestmark = pytest.mark.ci
 PAGE = Path(__file__).parents[2] / "docs/how-to/pull.md"
@@ -62,7 +62,7 @@ def table(company: Company, time: str = "datetime(6)", score: str = "tinyint(1)"
     company.run(TABLE.format(time=time, score=score).replace("bigint", id_))
 
 
-def at(**ago: float) -> str:
+def time_ago(**ago: float) -> str:
     return f"'{NOW - timedelta(**ago):%Y-%m-%d %H:%M:%S}'"
 
 
@@ -139,7 +139,7 @@ def test_tinyint_is_accepted_as_a_score_only_if_0_or_1(
     company: Company, settings: Settings, database: Database
 ) -> None:
     table(company)
-    company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, 0), (2, 1), (3, 2), (4, "NULL"))))
+    company.run(*(row(n, score, time=time_ago(days=1)) for n, score in ((1, 0), (2, 1), (3, 2), (4, "NULL"))))
     report = pull(database, company.write_file(settings, zone="UTC"))
     assert report.rejected == {"bad_score": 1}
     assert [one[4] for one in rows(database, LOG)] == [False, True, None]
@@ -149,12 +149,14 @@ def test_columns_of_bits_are_read_as_scores_and_decimals_as_points(
     company: Company, settings: Settings, database: Database
 ) -> None:
     table(company, score="bit(1)")
-    company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
+    company.run(*(row(n, score, time=time_ago(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
     pull(database, company.write_file(settings, zone="UTC"))
     assert [one[4] for one in rows(database, LOG)] == [False, True]
     company.run("DROP TABLE answers")
     table(company, score="decimal(12,7)")
-    company.run(*(row(n, score, time=at(days=1), item="q2") for n, score in ((3, "3.0000000"), (4, "4"), (5, "2.5"))))
+    company.run(
+        *(row(n, score, time=time_ago(days=1), item="q2") for n, score in ((3, "3.0000000"), (4, "4"), (5, "2.5")))
+    )
     report = pull(database, company.write_file(settings, name="other", zone="UTC", mapping=POINTS), name="other")
     assert report.rejected == {"bad_score": 1}
     assert rows(database, "SELECT score, correct FROM response_log WHERE item_id = 'q2' ORDER BY 1") == [
@@ -169,11 +171,11 @@ def test_row_with_a_zero_date_is_refused_without_stopping_the_pull(
 ) -> None:
     table(company, time=f"{time} NOT NULL DEFAULT 0")
     zero = row(1, time="'0000-00-00 00:00:00'")
-    company.run("SET sql_mode = ''", zero, row(2, time=at(days=2)), row(3, time=at(days=1)))
+    company.run("SET sql_mode = ''", zero, row(2, time=time_ago(days=2)), row(3, time=time_ago(days=1)))
     lms = company.write_file(settings, zone="UTC")
     report = pull(database, lms)
     assert (report.accepted, dict(report.rejected)) == (2, {"bad_time": 1})
-    company.run(row(4, time=at(minutes=30)))
+    company.run(row(4, time=time_ago(minutes=30)))
     assert pull(database, lms).accepted == 1
     assert [one[0] for one in rows(database, LOG)] == ["2", "3", "4"]
 
@@ -182,7 +184,7 @@ def test_faults_in_text_columns_and_an_erased_learner_are_refused_by_row(
     company: Company, settings: Settings, database: Database
 ) -> None:
     table(company, time="varchar(40)", score="varchar(10)")
-    time, soon = at(days=1), at(minutes=30)
+    time, soon = time_ago(days=1), time_ago(minutes=30)
     given = [
         ("u1", time, "'true'"),
         ("u1", time.replace("'", "' ", 1), "'1'"),
@@ -194,7 +196,7 @@ def test_faults_in_text_columns_and_an_erased_learner_are_refused_by_row(
     ]
     call(database, begin, "erased", "Kim", "asked to")
     company.run(row(1, time=time))
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(pull, database, company.write_file(settings, zone="UTC")),
         "answered is VAR_STRING,",
         "(CAST it in a SELECT)",
@@ -221,10 +223,10 @@ def begin_in_batches_of_two(
     """Pull one row, and leave others for the next pull, which reads two at a time."""
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     table(company)
-    company.run(row(0, time=at(days=1)))
+    company.run(row(0, time=time_ago(days=1)))
     lms = company.write_file(settings, zone="UTC")
     pull(database, lms)
-    company.run(*(row(n, time=at(minutes=1)) for n in range(1, waiting + 1)))
+    company.run(*(row(n, time=time_ago(minutes=1)) for n in range(1, waiting + 1)))
     return lms
 
 
@@ -235,8 +237,8 @@ def test_row_whose_key_changes_during_a_pull_is_stored_under_its_new_key(
     changes = iter(["UPDATE answers SET id = 70 WHERE id = 1", "UPDATE answers SET id = 60 WHERE id = 7"])
     usual = Pull._take
 
-    def take(self: Pull, *rows: Any, **how: Any) -> None:
-        usual(self, *rows, **how)
+    def take(self: Pull, *rows: Any, **options: Any) -> None:
+        usual(self, *rows, **options)
         company.run(*[change for change in [next(changes, None)] if change])
 
     monkeypatch.setattr(Pull, "_take", take)
@@ -257,10 +259,10 @@ def test_unsigned_ids_above_the_signed_range_are_pulled(
 ) -> None:
     table(company, id_="bigint unsigned")
     largest = 2**64 - 1
-    company.run(row(1, time=at(days=1)), row(largest, time=at(days=1)))
+    company.run(row(1, time=time_ago(days=1)), row(largest, time=time_ago(days=1)))
     lms = company.write_file(settings, zone="UTC", cursor={"column": "id", "key": "id"})
     assert pull(database, lms).accepted == 2
-    company.run(row(largest - 1, time=at(days=1)))
+    company.run(row(largest - 1, time=time_ago(days=1)))
     assert pull(database, lms).accepted == 0  # not behind the greatest id: a night finds it
     assert [one[0] for one in rows(database, LOG)] == ["1", str(largest)]
 
@@ -269,7 +271,7 @@ def test_ids_that_differ_only_in_case_are_stored_separately(
     company: Company, settings: Settings, database: Database
 ) -> None:
     table(company)
-    company.run(row(1, time=at(days=1), item="Q1"), row(2, time=at(days=1), item="q1"))
+    company.run(row(1, time=time_ago(days=1), item="Q1"), row(2, time=time_ago(days=1), item="q1"))
     pull(database, company.write_file(settings, zone="UTC"))
     assert [one[2] for one in rows(database, LOG)] == ["Q1", "q1"]
     lower = "SELECT id, learner, lower(question) AS question, answered, score, written FROM answers"

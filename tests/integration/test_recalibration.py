@@ -1,4 +1,4 @@
-"""Recalibration on a world with drift and a leak: pooled months, answers after the change, and what follows."""
+"""Recalibration on a world with drift and a leak: pooled months, answers after the change, and the consequences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BOTH = f"{FIRST}:{LAST}"
 
 
 @dataclass(frozen=True)
-class Faulty:
+class FaultyBank:
     """Both months calibrated, published and judged; `items`: the drifted item and the leaked one."""
 
     database: Database
@@ -53,19 +53,21 @@ class Faulty:
 @pytest.fixture
 def faulty(
     postgres: EmbeddedPostgres, faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path: Path
-) -> Iterator[Faulty]:
-    """A copy of the test's own."""
+) -> Iterator[FaultyBank]:
+    """A copy that the test may change."""
     with template_copy(postgres, "template_faulty", tmp_path) as settings:
-        yield Faulty(Database(settings), folder_store(settings), faulty[1])
+        yield FaultyBank(Database(settings), folder_store(settings), faulty[1])
 
 
-def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faulty) -> None:
+def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: FaultyBank) -> None:
     drifted, leaked = faulty.items
     done = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     after = datetime(2026, 7, 1, tzinfo=UTC)
     assert (done.months, done.passed_over) == (MONTHS, {})
     assert (done.changed[drifted], done.changed[leaked]) == (after, after)
-    found, last = ({p.item_id: p for p in call(faulty.database, proposals, windows=[of])} for of in (BOTH, LAST))
+    found, last = (
+        {p.item_id: p for p in call(faulty.database, proposals, windows=[window])} for window in (BOTH, LAST)
+    )
     assert set(found) == set(done.proposed)
     estimate = found[drifted].new
     truth = faulty.truth.bank.b[1][faulty.truth.bank.item_ids.index(drifted)]
@@ -79,14 +81,14 @@ def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faul
     assert np.median(narrower) < 0.9, "twice the answers: 0.71, and the linking's error on top"
 
 
-def test_anchors_are_proposed_only_if_named(faulty: Faulty) -> None:
+def test_anchors_are_proposed_only_if_named(faulty: FaultyBank) -> None:
     anchor = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")[0][0]
     assert anchor not in recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1).proposed
     named = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [anchor], threads=1)
     assert named.proposed == (anchor,)
 
 
-def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(faulty: Faulty) -> None:
+def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(faulty: FaultyBank) -> None:
     drifted, _ = faulty.items
     for _ in range(2):
         recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -96,7 +98,7 @@ def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(fa
     assert [one.month for one in history] == [FIRST, LAST], "of months: the months together are not one"
 
 
-def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty: Faulty) -> None:
+def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty: FaultyBank) -> None:
     drifted, _ = faulty.items
     everything = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -107,7 +109,7 @@ def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty
 
 
 def test_recalibration_is_refused_if_the_anchors_change_during_the_fit(
-    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction is open during the fit. The dropped anchor changes the linking, so no item may be proposed."""
     drifted, _ = faulty.items
@@ -128,7 +130,7 @@ def test_recalibration_is_refused_if_the_anchors_change_during_the_fit(
     assert rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal") == before
 
 
-def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(faulty: Faulty) -> None:
+def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(faulty: FaultyBank) -> None:
     """The item counts as published in May and decided on in June: July flags the leak but not the drift."""
     drifted, leaked = faulty.items
     query = "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'"
@@ -160,7 +162,7 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "items", "why"),
+    ("first", "last", "items", "reason"),
     [
         ("2026-01", "2026-02", (), "no month of 2026-01:2026-02 is green: 2026-01 has not been taken to the ledger"),
         (LAST, FIRST, (), "lies after"),
@@ -169,9 +171,9 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
     ],
 )
 def test_recalibration_of_an_invalid_window_is_refused(
-    faulty: Faulty, first: str, last: str, items: tuple[str, ...], why: str
+    faulty: FaultyBank, first: str, last: str, items: tuple[str, ...], reason: str
 ) -> None:
-    assert re.search(why, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
+    assert re.search(reason, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
 
 
 # -- which answers count -----------------------------------------------------------------------------
@@ -214,5 +216,5 @@ def test_pooling_excludes_earlier_answers_and_separates_the_months_of_a_learner(
         }
     )
     assert pooled(table, {})["learner_key"].to_pylist() == ["2026-01/1", "2026-02/1", "2026-02/2"]
-    left = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
-    assert left["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]
+    remaining = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert remaining["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]

@@ -1,4 +1,4 @@
-"""Release decisions: recorded whole, from a date on, with what came before left as it was."""
+"""Release decisions: recorded completely, in force from a date on, without changes of earlier results."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.waiting_decision import (
     ANCHORS,
@@ -76,7 +76,6 @@ from tests.helpers.waiting_decision import (
     NOW,
     accept,
     answers_as_fitted,
-    asked,
     bank,
     calibrate,
     decisions,
@@ -84,16 +83,17 @@ from tests.helpers.waiting_decision import (
     link,
     proposal_of,
     publish,
-    published,
+    published_rows,
     refused,
     violations,
+    waiting_references,
 )
 from tests.testbed.patience import patient
 
 __all__ = ["bank"]  # a fixture
 
 
-# -- what asks ---------------------------------------------------------------------------------------
+# -- waiting proposals -------------------------------------------------------------------------------
 
 
 def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Database, store: FolderStore) -> None:
@@ -109,9 +109,9 @@ def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Datab
     )
     found = call(bank, waiting_proposals)
     assert [(p.fit_id, p.new) for p in found] == [(p.fit_id, p.new) for p in latest_waiting(call(bank, proposals))]
-    assert asked(bank) == [f"{MAR}/late", str(MOVED)]
+    assert waiting_references(bank) == [f"{MAR}/late", str(MOVED)]
     accept(bank)
-    assert asked(bank) == [f"{MAR}/late"]
+    assert waiting_references(bank) == [f"{MAR}/late"]
 
 
 def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank: Database, store: FolderStore) -> None:
@@ -124,7 +124,7 @@ def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank:
         assert "2026-02/moved proposes or replaces other values" in refusal(decide)
     assert decisions(bank) == []
     accept(bank, seen=[proposal_of(bank)])
-    assert published(bank)[-1][0] == -0.9
+    assert published_rows(bank)[-1][0] == -0.9
 
 
 def test_newest_decisions_include_whether_each_is_still_valid(bank: Database) -> None:
@@ -198,7 +198,7 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
     bank: Database, store: FolderStore
 ) -> None:
     """Intervals are b ± 1.96 · 0.1; February proposes -0.3 and 0.5 is published. A red month changes nothing."""
-    asked = ("2026-02/moved: open", [str(MOVED)])
+    waiting = ("2026-02/moved: open", [str(MOVED)])
     contradicted = "2026-02/moved: contradicted by 2026-03", []
 
     def standing() -> tuple[str, list[str]]:
@@ -212,15 +212,15 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
         )
         publish(bank, store, month)
 
-    assert standing() == asked
+    assert standing() == waiting
     for b in (0.32, 0.68):
         calibrate(MAR, b)
         assert standing() == contradicted
     for b in (0.28, 0.72, -0.12, -0.3):  # neither value, or the proposed one
         calibrate(MAR, b)
-        assert standing() == asked
+        assert standing() == waiting
     calibrate(MAR, 0.72)
-    for severity, expected in (("none", contradicted), ("medium", asked)):
+    for severity, expected in (("none", contradicted), ("medium", waiting)):
         run_sql(
             bank,
             """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
@@ -230,9 +230,9 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
         assert standing()[0] == expected[0]
         run_sql(bank, "DELETE FROM item_drift WHERE month = %s", (MAR,))
     calibrate(MAR, 0.1, se=0.5)  # both
-    assert standing() == asked
+    assert standing() == waiting
     calibrate(MAR, 0.5, q_p=0.001)
-    assert standing() == asked
+    assert standing() == waiting
     calibrate(MAR, 0.5)
     assert standing() == contradicted
     accept(bank)
@@ -291,12 +291,12 @@ def test_accepted_value_is_in_force_from_its_date_with_the_name_and_the_reason(
 ) -> None:
     accept(bank)
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", APRIL)]
-    assert published(bank) == [
+    assert published_rows(bank) == [
         (0.5, "first", JAN, None, f"first published by the green month {JAN}", Month(JAN).end),
         (-0.3, "decision", FEB, "Ann", "it became easier", APRIL),
     ]
     assert [b_at(bank, at) for at in (APRIL - timedelta(microseconds=1), APRIL)] == [0.5, -0.3]
-    assert (proposal_of(bank).state, asked(bank), violations(bank, store)) == (State.ACCEPTED, [], [])
+    assert (proposal_of(bank).state, waiting_references(bank), violations(bank, store)) == (State.ACCEPTED, [], [])
 
 
 def test_accepted_value_leaves_earlier_abilities_bit_identical_and_makes_later_months_stale(
@@ -332,9 +332,9 @@ def test_rerun_month_with_the_same_numbers_does_not_reopen_decided_proposals(
 ) -> None:
     accept(bank)
     release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="within error")
-    before = published(bank), published(bank, "still")
+    before = published_rows(bank), published_rows(bank, "still")
     calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
-    assert (published(bank), published(bank, "still")) == before
+    assert (published_rows(bank), published_rows(bank, "still")) == before
     still_open = [p.item_id for p in call(bank, proposals, windows=[FEB]) if p.state is State.OPEN]
     assert still_open == list(ANCHORS)
 
@@ -346,9 +346,9 @@ def test_decision_on_a_month_closes_the_proposals_of_earlier_months(bank: Databa
         "q_value, wabc, severity, details, computed_at FROM item_drift",
     )
     calibrate(bank, store, MAR, {"moved": (1.0, -0.35)})
-    assert asked(bank) == ["2026-03/moved"], "the latest evidence on an item"
+    assert waiting_references(bank) == ["2026-03/moved"], "the latest evidence on an item"
     release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")
-    assert asked(bank) == []
+    assert waiting_references(bank) == []
 
 
 # -- refused -----------------------------------------------------------------------------------------
@@ -379,13 +379,13 @@ def test_decision_without_name_reason_future_or_proposal_is_refused(bank: Databa
 
 @pytest.mark.parametrize("text", ["", "moved", "2026-02", "2026-02/", "2026-2/moved", "../etc", "2026-02:/moved"])
 def test_invalid_name_of_a_proposal_is_refused(text: str) -> None:
-    assert not unsaid(refusal(parse_reference, text), "names no proposal", "irt release list --all")
+    assert not missing_sentences(refusal(parse_reference, text), "names no proposal", "irt release list --all")
 
 
 def test_closed_proposal_makes_the_whole_decision_fail(bank: Database) -> None:
     accept(bank)
     refused(bank, Reference(FEB, "still"), MOVED)
-    assert len(published(bank, "still")) == 1
+    assert len(published_rows(bank, "still")) == 1
 
 
 def test_decision_is_refused_if_its_month_has_been_fitted_again_since(bank: Database, store: FolderStore) -> None:
@@ -417,7 +417,7 @@ def test_second_of_two_concurrent_decisions_fails_and_names_the_first(bank: Data
     assert sorted(ends)[1] == "won"
     winner = ("Ann", "Ben")[ends.index("won")]
     assert f"was accepted by {winner}" in sorted(ends)[0]
-    assert (len(decisions(bank)), len(published(bank))) == (1, 2)
+    assert (len(decisions(bank)), len(published_rows(bank))) == (1, 2)
 
 
 KILLED = """
@@ -438,7 +438,7 @@ release.accept(Database(get_settings()), [Reference("2026-02", "moved")], by="An
 """
 
 
-def test_killed_decision_stores_nothing_and_does_not_block_the_next(bank: Database) -> None:
+def test_killed_decision_stores_no_rows_and_does_not_block_the_next(bank: Database) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED],
         cwd=Path(__file__).parents[2],
@@ -450,7 +450,7 @@ def test_killed_decision_stores_nothing_and_does_not_block_the_next(bank: Databa
         assert child.stdout.readline() == "written\n"
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    assert (decisions(bank), len(published(bank))) == ([], 1)
+    assert (decisions(bank), len(published_rows(bank))) == ([], 1)
     began = time.monotonic()
     accept(bank)
     assert time.monotonic() - began < patient(30), "the lock of the dead goes with its connection"
@@ -500,9 +500,9 @@ def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -
     assert f"{found.newly_failed} newly fail" in found.sentence
 
 
-@pytest.mark.parametrize(("scale", "theta", "why"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
-def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, why: str) -> None:
-    assert why in refusal(set_pass_mark, bank, scale, theta)
+@pytest.mark.parametrize(("scale", "theta", "reason"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
+def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, reason: str) -> None:
+    assert reason in refusal(set_pass_mark, bank, scale, theta)
 
 
 def test_impact_without_learners_or_pass_mark_names_the_missing_part(bank: Database) -> None:
@@ -524,7 +524,7 @@ def typed(bank: Database, irt: IrtOf) -> Irt:
     return partial(irt(bank.settings), "release")
 
 
-def shown(typed: Irt, *words: str) -> str:
+def run_to_text(typed: Irt, *words: str) -> str:
     """The output or the refusal of a command, and its exit status, without wrapped lines."""
     done = typed(*words)
     return f"{' '.join(f'{done.out} {done.err}'.split())} [{done.code}]"
@@ -545,7 +545,7 @@ def test_decision_commands_print_their_own_effect_before_the_prompt(
     accept_all = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01")
     take_back = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
     steps = (accept_all, (*accept_all, "--yes"), take_back, (*take_back, "--yes"), ("show", "2026-02/moved"), reject)
-    picture({" ".join(words): shown(typed, *words) for words in steps}, "decisions", **OF_THIS_RUN)
+    picture({" ".join(words): run_to_text(typed, *words) for words in steps}, "decisions", **OF_THIS_RUN)
     assert [row[1:4] for row in decisions(bank)] == [
         ("moved", "accept", "Ann"),
         ("moved", "undo", "Ben"),
@@ -555,13 +555,13 @@ def test_decision_commands_print_their_own_effect_before_the_prompt(
 
 def test_show_accept_and_reject_warn_if_answers_have_changed_since_the_fit(typed: Irt, bank: Database) -> None:
     signed = ("2026-02/moved", "--by", "Ann", "--reason", "easier")
-    told = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
+    warning = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
     answers_as_fitted(bank)
     assert "have changed since" not in typed("show", "2026-02/moved").out
     late_answer(bank)
     for words in (("show", "2026-02/moved"), ("accept", *signed), ("reject", *signed)):
-        assert told in " ".join(typed(*words).out.split())
-    assert typed("show", "2026-02/moved", "--json").json["changed_since"] == [told.removeprefix("look at ")]
+        assert warning in " ".join(typed(*words).out.split())
+    assert typed("show", "2026-02/moved", "--json").json["changed_since"] == [warning.removeprefix("look at ")]
     assert typed("accept", *signed, "--yes").code == 0, "who decides is told, and decides"
 
 
@@ -599,7 +599,7 @@ def test_drop_anchors_prints_the_command_that_restores_the_anchors(
     )
     who = ["--from", FEB, "--by", "Ben", "--reason", "reworded", "--yes"]
     steps = (("drop-anchors", "K2", *who), ("restore-anchors", "K2", *who), ("restore-anchors", "K2", *who))
-    picture("\n\n".join(shown(typed, *words) for words in steps), "anchors", **OF_THIS_RUN)
+    picture("\n\n".join(run_to_text(typed, *words) for words in steps), "anchors", **OF_THIS_RUN)
     assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
 
 
@@ -611,13 +611,13 @@ MAY = datetime(2026, 5, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 
 
-def undone(database: Database, *references: Reference, **others: Any) -> list[Undo]:
+def undo_decision(database: Database, *references: Reference, **others: Any) -> list[Undo]:
     values = {"by": "Ben", "reason": "the text was not simplified", "now": NOW} | others
     return undo(database, references or (MOVED,), **values)
 
 
-def not_undone(database: Database, *references: Reference, **others: Any) -> str:
-    return refused(database, *references, decide=undone, **others)
+def refused_undo(database: Database, *references: Reference, **others: Any) -> str:
+    return refused(database, *references, decide=undo_decision, **others)
 
 
 def b_at(database: Database, at: datetime) -> float:
@@ -627,20 +627,20 @@ def b_at(database: Database, at: datetime) -> float:
 def test_undone_value_never_comes_into_force_if_its_date_is_in_the_future(bank: Database, store: FolderStore) -> None:
     before = call(bank, in_force, SCALE, APRIL)
     accept(bank)
-    (done,) = undone(bank)
+    (done,) = undo_decision(bank)
     assert call(bank, in_force, SCALE, APRIL) == before, "the hash of the set too, so that no θ is stale"
     exported = call(bank, read_export, "parameters", APRIL).set_index("item_id")
     newest = call(bank, lineage, "moved")[0]
     assert (exported.b["moved"], exported.rule["moved"]) == (0.5, "undo")
     assert (newest["rule"], newest["decided_by"], newest["month"]) == ("undo", "Ben", JAN)
     assert (done.since, done.never_in_force, done.restored.b) == (APRIL, True, 0.5)
-    assert [row[:3] for row in published(bank)] == [
+    assert [row[:3] for row in published_rows(bank)] == [
         (0.5, "first", JAN),
         (pytest.approx(-0.3), "decision", FEB),
         (0.5, "undo", JAN),
     ], "nothing is changed or deleted"
     assert decisions(bank)[-1] == (FEB, "moved", "undo", "Ben", "the text was not simplified", APRIL)
-    assert asked(bank) == ["2026-02/moved"]
+    assert waiting_references(bank) == ["2026-02/moved"]
     assert violations(bank, store) == []
 
 
@@ -651,7 +651,7 @@ def test_undone_value_stays_in_force_until_the_next_month_or_a_named_later_date(
     bank: Database, store: FolderStore, others: dict[str, datetime], since: datetime
 ) -> None:
     accept(bank)
-    (done,) = undone(bank, **others)
+    (done,) = undo_decision(bank, **others)
     assert (done.since, done.never_in_force) == (since, False)
     in_between = since - timedelta(days=1)
     assert [b_at(bank, at) for at in (NOW, APRIL, in_between, since)] == [0.5, *[pytest.approx(-0.3)] * 2, 0.5]
@@ -661,7 +661,7 @@ def test_undone_value_stays_in_force_until_the_next_month_or_a_named_later_date(
 def test_undone_proposal_can_be_accepted_for_the_same_day_and_undone_again(bank: Database, store: FolderStore) -> None:
     reject = partial(release.reject, references=[MOVED], by="Cleo", reason="the key changed")
     for decide, b, state in (
-        *((accept, -0.3, State.ACCEPTED), (undone, 0.5, State.OPEN)) * 2,
+        *((accept, -0.3, State.ACCEPTED), (undo_decision, 0.5, State.OPEN)) * 2,
         (reject, 0.5, State.REJECTED),
     ):
         decide(bank)
@@ -671,64 +671,66 @@ def test_undone_proposal_can_be_accepted_for_the_same_day_and_undone_again(bank:
 
 def test_rejected_proposal_waits_again_after_an_undo(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="within error")
-    assert asked(bank) == []
-    (done,) = undone(bank)
-    assert (done.restored, done.since, asked(bank)) == (None, None, ["2026-02/moved"])
-    assert (len(published(bank)), violations(bank, store)) == (1, [])
+    assert waiting_references(bank) == []
+    (done,) = undo_decision(bank)
+    assert (done.restored, done.since, waiting_references(bank)) == (None, None, ["2026-02/moved"])
+    assert (len(published_rows(bank)), violations(bank, store)) == (1, [])
 
 
 def test_rerun_month_proposes_the_undone_value_again(bank: Database, store: FolderStore) -> None:
     """The numbers are unchanged, but no decision on them is valid any more."""
     accept(bank)
-    undone(bank)
+    undo_decision(bank)
     calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
-    assert (asked(bank), proposal_of(bank).state) == (["2026-02/moved"], State.OPEN)
+    assert (waiting_references(bank), proposal_of(bank).state) == (["2026-02/moved"], State.OPEN)
 
 
 def test_later_of_two_accepts_has_to_be_undone_first(bank: Database, store: FolderStore) -> None:
     accept(bank)
     calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
     accept(bank, Reference(MAR, "moved"), effective_from=MAY)
-    assert "after 2026-02/moved, 2026-03/moved was accepted: undo 2026-03/moved first" in not_undone(bank)
-    undone(bank, Reference(MAR, "moved"))
+    assert "after 2026-02/moved, 2026-03/moved was accepted: undo 2026-03/moved first" in refused_undo(bank)
+    undo_decision(bank, Reference(MAR, "moved"))
     assert [b_at(bank, at) for at in (APRIL, MAY)] == [pytest.approx(-0.3), pytest.approx(-0.3)]
-    undone(bank)
+    undo_decision(bank)
     assert [b_at(bank, at) for at in (APRIL, MAY)] == [pytest.approx(-0.3), 0.5], "not before what is published last"
     assert violations(bank, store) == []
 
 
 def test_refused_undo_states_the_reason_and_the_remedy(bank: Database, picture: Picture) -> None:
     found = {
-        "not decided on": not_undone(bank),
-        "never proposed": not_undone(bank, Reference("2025-01", "moved")),
-        "all of a month": not_undone(bank, Reference(FEB, "all")),
+        "not decided on": refused_undo(bank),
+        "never proposed": refused_undo(bank, Reference("2025-01", "moved")),
+        "all of a month": refused_undo(bank, Reference(FEB, "all")),
     }
     accept(bank)
     found |= {
-        "now": not_undone(bank, effective_from=NOW),
-        "before it is in force": not_undone(bank, effective_from=datetime(2026, 3, 20, tzinfo=UTC)),
-        "no reason": not_undone(bank, reason=" "),
+        "now": refused_undo(bank, effective_from=NOW),
+        "before it is in force": refused_undo(bank, effective_from=datetime(2026, 3, 20, tzinfo=UTC)),
+        "no reason": refused_undo(bank, reason=" "),
     }
-    undone(bank)
-    picture(found | {"undone already": not_undone(bank)}, "not_undone", **OF_THIS_RUN)
+    undo_decision(bank)
+    picture(found | {"undone already": refused_undo(bank)}, "not_undone", **OF_THIS_RUN)
 
 
 def test_first_publication_of_an_item_cannot_be_undone_only_withdrawn(bank: Database, store: FolderStore) -> None:
     calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
     accept(bank, Reference(JAN, "late"), MOVED)
-    said = not_undone(bank, MOVED, Reference(JAN, "late"))
-    assert not unsaid(said, "nothing was published for late before 2026-01/late", "irt items withdraw late")
+    reason = refused_undo(bank, MOVED, Reference(JAN, "late"))
+    assert not missing_sentences(
+        reason, "nothing was published for late before 2026-01/late", "irt items withdraw late"
+    )
     assert proposal_of(bank).state is State.ACCEPTED, "none of them where not all"
 
 
 def test_reject_is_not_undone_if_its_month_has_proposed_the_item_again(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="wait for more answers")
     calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
-    assert "2026-02/moved is open: its month has proposed it again" in not_undone(bank)
+    assert "2026-02/moved is open: its month has proposed it again" in refused_undo(bank)
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "message"),
     [
         (
             """UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.4)
@@ -739,12 +741,12 @@ def test_reject_is_not_undone_if_its_month_has_proposed_the_item_again(bank: Dat
     ],
 )
 def test_undo_without_decision_or_with_wrong_values_violates_an_invariant(
-    bank: Database, store: FolderStore, plant: str, said: str
+    bank: Database, store: FolderStore, plant: str, message: str
 ) -> None:
     accept(bank)
-    undone(bank)
+    undo_decision(bank)
     run_sql(bank, plant)
-    assert violations(bank, store) == [f"one_set_is_in_force_and_changes_are_decided: moved: {said}"]
+    assert violations(bank, store) == [f"one_set_is_in_force_and_changes_are_decided: moved: {message}"]
 
 
 # -- checks of later months --------------------------------------------------------------------------
@@ -756,7 +758,7 @@ ACCEPTED_FROM = "UPDATE release_decision SET decision = 'accept', effective_from
 
 @pytest.fixture
 def drifted(bank: Database, store: FolderStore) -> Database:
-    """An item that February and March see drift, by nearly as much."""
+    """An item that drifted in February and March, by nearly the same amount."""
     calibrate(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
     run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
     run_sql(
@@ -778,7 +780,7 @@ def test_status_lists_waiting_proposals(bank: Database, settings: Settings, tmp_
         assert collect_overview(bank, instance, settings).waiting == []
 
 
-def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
+def settled_values(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
     return call(database, settled_items, month)
 
 
@@ -792,7 +794,7 @@ def evaluate(check: Any, database: Database, store: FolderStore, month: str) -> 
 def test_drifted_item_fails_the_check_until_a_decision_and_is_named_afterwards(
     drifted: Database, store: FolderStore
 ) -> None:
-    assert known(drifted) == {}
+    assert settled_values(drifted) == {}
     found = evaluate(FAR, drifted, store, MAR)
     assert (found.passed, found.severity, found.description) == (
         False,
@@ -800,7 +802,7 @@ def test_drifted_item_fails_the_check_until_a_decision_and_is_named_afterwards(
         f"{MAR}: one item: moved",
     )
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
-    assert known(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
+    assert settled_values(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
     found = evaluate(FAR, drifted, store, MAR)
     assert (found.passed, found.description) == (
         True,
@@ -832,21 +834,21 @@ def test_lost_information_passes_the_check_after_a_decision_on_the_items_drift(
         (ACCEPTED_FROM.format("2026-04-01"), [f"{FEB}, accepted by Ann"]),
         (ACCEPTED_FROM.format("2026-03-01"), []),
     ],
-    ids=["it grew", "it was not large", "not in force yet", "compared with the new value, which nobody decided on"],
+    ids=["grown drift", "formerly small drift", "value not in force yet", "undecided new value"],
 )
 def test_decision_covers_drift_until_the_drift_grows_or_the_new_value_is_in_force(
     drifted: Database, change: str, expected: list[str]
 ) -> None:
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
     run_sql(drifted, change)
-    assert list(known(drifted).values()) == expected
+    assert list(settled_values(drifted).values()) == expected
 
 
 def test_item_passes_the_check_if_a_later_month_contradicts_its_proposal(bank: Database, store: FolderStore) -> None:
     """February runs late, as after a decision on its anchors; March has shown that the change is not real."""
     assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
     calibrate(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
-    assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
+    assert settled_values(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
     found = evaluate(FAR, bank, store, FEB)
     assert (found.passed, found.description) == (
         True,
@@ -857,7 +859,7 @@ def test_item_passes_the_check_if_a_later_month_contradicts_its_proposal(bank: D
 def test_item_passes_the_check_of_earlier_months_if_a_later_value_was_accepted(
     drifted: Database, store: FolderStore
 ) -> None:
-    """February runs again after the decision on March, when nobody can act on February's drift any more."""
+    """February runs again after the decision on March, when February's drift can no longer be decided on."""
     accept(drifted, Reference(MAR, "moved"))
-    assert known(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
+    assert settled_values(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
     assert evaluate(FAR, drifted, store, FEB).passed

@@ -1,4 +1,4 @@
-"""Runs whose workers were killed: the daemon repeats them, and until it has, nobody else steps in."""
+"""Runs whose workers were killed: the daemon repeats them, and until then no other process does."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ JOB = job_of(rows_of_month)
 BOTH = job_of(rows_of_month, abilities_of_month)
 
 
-class Killed:
-    """A run that the monitor failed because its worker was gone, on an instance as the servers have it."""
+class KilledRuns:
+    """Runs that the monitor failed because their workers had died, on an instance like the servers'."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
@@ -97,7 +97,7 @@ class Killed:
             sensor(context)
             self.cursor = context.cursor
 
-    def told(self) -> list[str]:
+    def alerts_after_tick(self) -> list[str]:
         self.tick()
         return [key.rpartition("|")[2] for (key,) in rows(self.database, "SELECT key FROM alert ORDER BY alert_id")]
 
@@ -106,7 +106,7 @@ def test_watchdog_is_requested_once_per_successful_night(settings: Settings, mon
     requested: list[Settings] = []
     monkeypatch.setattr(alert_sensors, "request_watchdog", requested.append)
     with dagster_instance(settings, Database(settings)) as instance:
-        daily = Killed(settings, instance)
+        daily = KilledRuns(settings, instance)
         for job, succeeds, expected in (
             ("calibrate_night", True, 1),
             ("calibrate_night", False, 1),
@@ -125,24 +125,24 @@ def test_watchdog_is_requested_once_per_successful_night(settings: Settings, mon
 
 
 def before(**ago: float) -> AbstractContextManager[None]:
-    """Dagster records what is done here as done this long ago."""
+    """Let Dagster record events of this context as this long ago."""
     return freeze_time(datetime.now(UTC) - timedelta(**ago))
 
 
 @pytest.fixture
 def a_minute_ago() -> Iterator[None]:
-    """What is recorded is a minute old, so that the daemon has had its turn."""
+    """Date all records a minute ago, so that the daemon has had its turn."""
     with before(minutes=1):
         yield
 
 
 @pytest.fixture
-def killed(settings: Settings) -> Iterator[Killed]:
+def killed(settings: Settings) -> Iterator[KilledRuns]:
     with dagster_instance(settings, Database(settings)) as instance:
-        yield Killed(settings, instance)
+        yield KilledRuns(settings, instance)
 
 
-def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_run(killed: Killed) -> None:
+def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_run(killed: KilledRuns) -> None:
     """Otherwise a later month's publication would pass the killed month, which would then only propose."""
     run = killed.run()
     assert (run.tags[WILL_RETRY_TAG], killed.under_way) == ("true", {MONTH})
@@ -152,7 +152,7 @@ def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_ru
 
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_followed_run_has_the_outcome_of_its_last_retry(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
+    killed: KilledRuns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
 ) -> None:
     runs = [killed.run()]
     without_words = dg.DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, "monthly")
@@ -160,7 +160,7 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
     killed.instance.report_run_failed(runs[0], "it is gone")
 
     def daemons_turn(_seconds: float) -> None:
-        """Between two looks: a repetition, which is killed, too; the third one succeeds, or not."""
+        """Repeat the run between two polls. Repetitions are killed too, except the third one if `succeeds`."""
         assert len(runs) < 4
         tags = {PARENT_RUN_ID_TAG: runs[-1].run_id, ROOT_RUN_ID_TAG: runs[0].run_id, RETRY_NUMBER_TAG: str(len(runs))}
         if succeeds and len(runs) == 3:
@@ -173,20 +173,20 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
     # Not `time.sleep` itself: threads that other tests left behind sleep, too.
     monkeypatch.setattr("irt_assets.runs.start.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
     outcome = await_run(killed.instance, runs[0].run_id, MONTHLY_JOB, MONTH)
-    why = "" if succeeds else f"its run {runs[3].run_id} ended as FAILURE"
-    assert (outcome.success, outcome.why) == (succeeds, why)
+    reason = "" if succeeds else f"its run {runs[3].run_id} ended as FAILURE"
+    assert (outcome.success, outcome.why) == (succeeds, reason)
     assert [record.getMessage() for record in caplog.records].count("run starting") == 1
     assert [run.run_id in caplog.text for run in runs[1:]] == [True, True, True]
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
 
 
-def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: Killed) -> None:
+def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: KilledRuns) -> None:
     run = killed.run()
     outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
 
-def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Killed) -> None:
+def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: KilledRuns) -> None:
     """This happens at the limit of tasks, where no step can begin."""
     run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
     error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
@@ -196,7 +196,7 @@ def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Kil
     assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 
-def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: Killed) -> None:
+def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: KilledRuns) -> None:
     """The daemon gives up on a run if the code server has died together with the worker."""
     run = killed.run()
     assert report_again(killed.instance) == []  # it is the daemon's turn
@@ -209,13 +209,13 @@ def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_agai
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     with before(minutes=1):
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
-    assert report_again(killed.instance) == []  # something is wrong that time does not mend
-    assert (killed.under_way, killed.told()) == (set(), [run.run_id])
+    assert report_again(killed.instance) == []  # a retry could not help
+    assert (killed.under_way, killed.alerts_after_tick()) == (set(), [run.run_id])
 
 
 @pytest.mark.usefixtures("a_minute_ago")
 @pytest.mark.parametrize("source", ErrorSource)
-def test_run_with_an_unrecorded_step_is_repeated_once(killed: Killed, source: ErrorSource) -> None:
+def test_run_with_an_unrecorded_step_is_repeated_once(killed: KilledRuns, source: ErrorSource) -> None:
     run = killed.failed_step(source)
     broke_off = source is ErrorSource.UNEXPECTED_ERROR
     assert killed.under_way == ({MONTH} if broke_off else set())
@@ -228,41 +228,41 @@ def test_run_with_an_unrecorded_step_is_repeated_once(killed: Killed, source: Er
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_killed_month_is_not_repeated_if_a_person_has_requested_the_month_again(killed: Killed) -> None:
+def test_killed_month_is_not_repeated_if_a_person_has_requested_the_month_again(killed: KilledRuns) -> None:
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_killed_run_is_repeated_even_if_automation_requested_different_assets(killed: Killed) -> None:
+def test_killed_run_is_repeated_even_if_automation_requested_different_assets(killed: KilledRuns) -> None:
     """Runs of selected assets share a job name, so that a later run replaces an earlier run only by its assets."""
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
     assert report_again(killed.instance) == [run.run_id]
 
 
-def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: Killed) -> None:
+def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: KilledRuns) -> None:
     run = killed.run()
     repetition = {PARENT_RUN_ID_TAG: run.run_id, ROOT_RUN_ID_TAG: run.run_id, RETRY_NUMBER_TAG: "1"}
     killed.instance.create_run_for_job(
         JOB, tags={PARTITION_TAG: MONTH, **repetition}, root_run_id=run.run_id, parent_run_id=run.run_id
     )
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed) -> None:
+def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: KilledRuns) -> None:
     first = killed.run()
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
     assert report_again(killed.instance) == []
-    assert len(killed.told()) == 1
+    assert len(killed.alerts_after_tick()) == 1
 
 
-def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
+def test_month_without_a_retry_is_not_under_way(killed: KilledRuns) -> None:
     killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
     assert killed.under_way == set()
     with before(hours=5):
@@ -273,23 +273,23 @@ def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
     assert killed.under_way == set()
 
 
-def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: Killed) -> None:
+def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: KilledRuns) -> None:
     run = killed.run()
-    assert killed.told() == []
+    assert killed.alerts_after_tick() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     killed.run(**own_worker_tags(), other="run")
-    (told,) = killed.told()
-    assert told != run.run_id
+    (alert,) = killed.alerts_after_tick()
+    assert alert != run.run_id
 
 
 # -- clocks ------------------------------------------------------------------------------------------
 
 
-def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: Killed) -> None:
+def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: KilledRuns) -> None:
     """Such a failure is dated before the cursor."""
     killed.tick()
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
         first = killed.run(**own_worker_tags())
-        assert killed.told() == [first.run_id]
+        assert killed.alerts_after_tick() == [first.run_id]
     second = killed.run(**own_worker_tags(), **{PARTITION_TAG: "2026-07"})
-    assert killed.told() == [first.run_id, second.run_id]
+    assert killed.alerts_after_tick() == [first.run_id, second.run_id]

@@ -1,4 +1,4 @@
-"""The invariant on report files reads what it must, in a folder and in a bucket, and forgets what was mended."""
+"""The invariant on report files: files read per night, in a folder and in a bucket, and repaired files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LEARNERS = 40
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def kept(request: pytest.FixtureRequest, store: FolderStore) -> ObjectStore:
-    """A store of either kind that counts what was read."""
+    """A store of either kind that counts its reads."""
     if request.param == "folder":
         return CountingFolder(store.root)
     request.getfixturevalue("s3")
     return CountingBucket(BUCKET)
 
 
-class Counting:
-    """Keeps the keys of what was read, which several threads do."""
+class CountingStore:
+    """Part of a store that records the keys of files that threads read."""
 
     read: list[str]
 
@@ -44,11 +44,11 @@ class Counting:
         return super().sha256(key)  # type: ignore[misc]
 
 
-class CountingFolder(Counting, FolderStore):
+class CountingFolder(CountingStore, FolderStore):
     pass
 
 
-class CountingBucket(Counting, BucketStore):
+class CountingBucket(CountingStore, BucketStore):
     pass
 
 
@@ -57,7 +57,7 @@ def key_of(week: date, n: int) -> str:
 
 
 def write_reports(database: Database, store: ObjectStore) -> None:
-    """Of two weeks, one of each learner."""
+    """Write one report per learner for each of two weeks."""
     artifacts = []
     for week in (EARLIER, NEWEST):
         for n in range(LEARNERS):
@@ -100,7 +100,7 @@ def test_every_file_is_read_within_four_weeks_and_the_newest_week_every_day(
 
 
 class WatchfulFolder(FolderStore):
-    """Sees, while a file is read, who holds a transaction open."""
+    """A store that records open transactions while a file is read."""
 
     database: Database
     open: list[tuple[Any, ...]]
@@ -182,7 +182,7 @@ def test_database_refuses_a_second_row_of_a_report(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "of",
+    "subject",
     [
         {},
         {"user_id": "u1"},
@@ -192,10 +192,10 @@ def test_database_refuses_a_second_row_of_a_report(database: Database) -> None:
     ],
 )
 def test_report_without_exactly_a_learner_week_or_a_window_is_refused(
-    database: Database, store: ObjectStore, of: dict[str, Any]
+    database: Database, store: ObjectStore, subject: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="of a user and a week, or of a window"):
-        store_report(database, store, KEY, b"", format="pdf", **of)
+        store_report(database, store, KEY, b"", format="pdf", **subject)
     assert not store.exists(KEY)
 
 

@@ -1,4 +1,4 @@
-"""What is thrown away, and everything that is not: each kind planted with each of its exceptions."""
+"""Retention: each kind of expired data is deleted, and each exception is kept."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ LATER, MUCH_LATER = timedelta(days=101), timedelta(days=366)
 ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)}
 
 
-def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
-    return {gone.kind: gone.names for gone in prune_rows(database, now, dry_run=dry_run) if gone.names}
+def prune_by_kind(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
+    return {deletion.kind: deletion.names for deletion in prune_rows(database, now, dry_run=dry_run) if deletion.names}
 
 
 def files_gone(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-    """What is pruned of the files, long after `now`."""
+    """Prune files long after `now`. Returns their names."""
     return prune_files(database, store, now + LATER, dry_run=dry_run).names
 
 
-def refitted(database: Database, store: ObjectStore) -> tuple[str, str]:
+def refit_month(database: Database, store: ObjectStore) -> tuple[str, str]:
     """A month that was fitted, linked and snapshotted twice; the ids of the superseded fit and of the present one."""
     old = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     uri = f"snapshots/scored_responses/{MONTH}/old.parquet"
@@ -70,12 +70,12 @@ def fits_of(database: Database) -> dict[str, set[str]]:
 def test_superseded_fit_is_deleted_with_its_parameters_attempt_and_snapshot(
     database: Database, store: FolderStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
-    assert pruned(database, now) == {}
-    would = pruned(database, now + LATER, dry_run=True)
+    old, new = refit_month(database, store)
+    assert prune_by_kind(database, now) == {}
+    would = prune_by_kind(database, now + LATER, dry_run=True)
     assert set(fits_of(database)["mirt_fit_meta"]) == {old, new}, "a dry run deleted something"
     assert (
-        pruned(database, now + LATER)
+        prune_by_kind(database, now + LATER)
         == would
         == {
             "superseded fits": (old,),
@@ -90,7 +90,7 @@ def test_superseded_fit_is_deleted_with_its_parameters_attempt_and_snapshot(
     for dry_run in (True, False):
         assert files_gone(database, store, now, dry_run=dry_run) == (old_file,)
         assert store.exists(old_file) is dry_run
-    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
+    assert (prune_by_kind(database, now + LATER), files_gone(database, store, now)) == ({}, ())
 
 
 SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
@@ -111,42 +111,42 @@ CITATIONS = {
 def test_cited_fit_stays_with_its_attempt_and_snapshot(
     table: str, database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(database, CITATIONS[table], (old,))
-    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
+    assert (prune_by_kind(database, now + LATER), files_gone(database, store, now)) == ({}, ())
     assert fits_of(database) == {table: {old, new} for table in FITTED}
 
 
 def test_proposal_of_a_superseded_fit_is_deleted_unless_a_decision_cites_the_fit(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     for fit in (old, new):
         rooms.run_sql(database, PROPOSAL, (fit,))
     rooms.run_sql(database, CITATIONS["release_decision"], (old,))
-    assert pruned(database, now + LATER) == {}
+    assert prune_by_kind(database, now + LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
-    assert pruned(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
-    left = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
-    assert left == fits_of(database)["mirt_fit_meta"] == {new}
+    assert prune_by_kind(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
+    remaining = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
+    assert remaining == fits_of(database)["mirt_fit_meta"] == {new}
 
 
 def test_proposal_of_a_recalibration_is_deleted_only_if_a_newer_proposal_replaced_the_item(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """The later recalibration of the window proposes only I1 and supersedes the whole fit."""
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(database, "UPDATE mirt_fit_meta SET kind = 'pooled'")
     for fit, item in ((old, "I1"), (old, "I2"), (new, "I1")):
         rooms.run_sql(database, PROPOSAL.replace("'2026-06'", "'2026-06:2026-07'").replace("I1", item), (fit,))
-    assert pruned(database, now + LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
+    assert prune_by_kind(database, now + LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
     assert fits_of(database)["mirt_fit_meta"] == {old, new}, "the open proposal rests on the superseded fit"
 
 
 def test_last_attempt_at_a_fit_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
     """The last attempt records why a month is red."""
     first, last = (rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS)) for _ in range(2))
-    assert pruned(database, now + LATER) == {"attempts at fits": (first,)}
+    assert prune_by_kind(database, now + LATER) == {"attempts at fits": (first,)}
     assert fits_of(database)["fit_staging"] == {last}
 
 
@@ -173,9 +173,9 @@ def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     nights(database, store, now, 40)
-    gone = pruned(database, now + timedelta(hours=1))
-    assert set(gone["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
-    assert len(gone["abilities of nights"]) == 10
+    deleted = prune_by_kind(database, now + timedelta(hours=1))
+    assert set(deleted["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
+    assert len(deleted["abilities of nights"]) == 10
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
     fits = fits_of(database)
     assert (fits["mirt_fit_meta"], len(fits["mirt_fit_meta"])) == (fits["mirt_item_params"], 31)
@@ -183,7 +183,7 @@ def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
 
 def test_last_night_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
     nights(database, store, now, 3)
-    pruned(database, now + MUCH_LATER)
+    prune_by_kind(database, now + MUCH_LATER)
     kept = "SELECT fit_id, update_id FROM mirt_fit_meta m, mirt_ability WHERE m.kind = 'nightly'"
     assert rooms.rows(database, kept) == [("night 0", "night 0")]
 
@@ -198,9 +198,9 @@ def test_online_theta_is_deleted_after_ninety_days_unless_newest_of_learner_and_
         rooms.run_sql(database, ABILITY, (f"month {k}", "busy", "s", "monthly", now - when))
     for user, scale, when in (("idle", "s", ago[1]), ("idle", "s", ago[0]), ("busy", "another", ago[0])):
         rooms.run_sql(database, ABILITY, (f"{user} {scale} {when.days}", user, scale, "online", now - when))
-    would = pruned(database, now, dry_run=True)
+    would = prune_by_kind(database, now, dry_run=True)
     assert would == {"abilities on request": ("busy 0", "busy 1", "idle s 400")}
-    assert pruned(database, now) == would
+    assert prune_by_kind(database, now) == would
     kept = rooms.rows(database, "SELECT update_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")
     assert kept == [("busy 2",), ("busy 3",), ("busy another 400",), ("idle s 200",)]
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability WHERE kind = 'monthly'") == [(4,)]
@@ -212,7 +212,7 @@ def test_online_theta_that_is_updated_during_a_prune_is_kept(database: Database,
         rooms.run_sql(database, ABILITY, (name, "u", "s", "online", now - timedelta(days=days)))
     with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
         updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (now,))
-        pruning = thread.submit(pruned, database, now)
+        pruning = thread.submit(prune_by_kind, database, now)
         while not rooms.rows(
             database,
             "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -244,8 +244,8 @@ def test_alerts_and_violations_are_deleted_a_year_after_their_end_and_never_whil
                    VALUES (%s, 'truth', '', %s, %s, %s, now() + %s)""",
                 (run, subject, passed, resolved, timedelta(minutes=run == "r2")),
             )
-    assert pruned(database, now + timedelta(days=364)) == {}
-    assert pruned(database, now + MUCH_LATER) == {
+    assert prune_by_kind(database, now + timedelta(days=364)) == {}
+    assert prune_by_kind(database, now + MUCH_LATER) == {
         "alerts that are over": ("1",),
         "violations that are gone": ("r1|truth",),
         "verdicts of invariants": ("r1|truth",),
@@ -265,7 +265,7 @@ def test_arrivals_are_deleted_after_a_school_year(database: Database, now: datet
             (source, now - timedelta(days=age)),
         )
     for dry_run in (True, False):
-        assert pruned(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
+        assert prune_by_kind(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
     assert rooms.rows(database, "SELECT source FROM intake") == [("both.csv",)]
 
 
@@ -287,9 +287,9 @@ def test_unfinished_file_of_a_killed_process_is_deleted_after_a_day(store: Folde
     part.write_bytes(b"half")
     os.utime(part, times=(now.timestamp(), now.timestamp()))
     assert prune_unfinished(store, now, dry_run=False).names == ()
-    left = (f"reports/2026-05-04/{PART}x1",)
+    unfinished = (f"reports/2026-05-04/{PART}x1",)
     for dry_run in (True, False):
-        assert prune_unfinished(store, now + LATER, dry_run=dry_run).names == left
+        assert prune_unfinished(store, now + LATER, dry_run=dry_run).names == unfinished
         assert part.exists() is dry_run
 
 
@@ -303,8 +303,8 @@ def test_learner_reports_are_deleted_after_a_school_year_and_bank_reports_are_ke
         )
     store_report(database, store, "reports/drift/2025-09/math-1.pdf", b"x", format="pdf", window="2025-09/math")
     after = datetime(2025, 9, 1, tzinfo=UTC)
-    assert pruned(database, after + timedelta(days=399)) == {}
-    assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
+    assert prune_by_kind(database, after + timedelta(days=399)) == {}
+    assert len(prune_by_kind(database, after + timedelta(days=401))["reports of learners"]) == 2
     assert files_gone(database, store, now) == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
@@ -402,28 +402,28 @@ def test_months_keep_their_state_and_evidence_after_a_prune(
         monkeypatch.setattr("jobs.retention.prune.datetime", Later)
         would = [g for g in prune(database, store, instance, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
-        gone = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
+        deleted = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, dry_run=False) if g.names]
-    assert {g.kind for g in would} <= set(gone)
+    assert {g.kind for g in would} <= set(deleted)
     once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")
-    assert [len(gone[kind]) for kind in once] == [1, 1, 1], gone
+    assert [len(deleted[kind]) for kind in once] == [1, 1, 1], deleted
     assert report.verdicts[0].passed
     assert [g for g in again if g.kind != "output of old runs that stay"] == []
 
 
 def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
     database, store = Database(world), rooms.folder_store(world)
-    old, new = refitted(database, store)
+    old, new = refit_month(database, store)
     rooms.run_sql(
         database, "UPDATE mirt_fit_meta SET superseded_at = now() - interval '101 days' WHERE fit_id = %s", (old,)
     )
     with dagster_instance(world, database) as instance:
         assert run_job(instance, world, PRUNE_JOB)
         (run,) = instance.get_runs(dg.RunsFilter(job_name=PRUNE_JOB))
-        said = [entry.user_message for entry in instance.all_logs(run.run_id)]
-    assert "deleted 1 superseded fits" in said
+        messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert "deleted 1 superseded fits" in messages
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 
@@ -437,7 +437,7 @@ SUPERSEDED, STAY = "runs that were superseded or failed", "output of old runs th
 
 @dg.asset(partitions_def=MONTHS)
 def month() -> None:
-    """Fails if its run's tag says so."""
+    """Fail if the run's tag demands it."""
     if "fails" in dg.AssetExecutionContext.get().run.tags:
         raise ValueError("as wanted")
 
@@ -465,7 +465,7 @@ DEFINITIONS = dg.Definitions(
 
 
 class Graph:
-    """Runs of the little graph, and what is pruned of them."""
+    """Runs of the little graph, and their pruning."""
 
     def __init__(self, database: Database, instance: dg.DagsterInstance) -> None:
         self.database, self.instance = database, instance
@@ -477,12 +477,12 @@ class Graph:
             .run_id
         )
 
-    def gone(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
+    def prune_runs_by_kind(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
         at = datetime.now(UTC) + later
         return {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
 
-    def pruned(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> tuple[str, ...]:
-        return self.gone(later, dry_run=dry_run)[SUPERSEDED]
+    def prune_superseded(self, later: timedelta = LATER_RUNS, *, dry_run: bool = False) -> tuple[str, ...]:
+        return self.prune_runs_by_kind(later, dry_run=dry_run)[SUPERSEDED]
 
     def runs(self) -> set[str]:
         return {run.run_id for run in self.instance.get_runs()}
@@ -514,25 +514,28 @@ def graph(home: tuple[Database, dg.DagsterInstance]) -> Iterator[Graph]:
 def test_superseded_run_is_deleted_with_its_events_and_output(graph: Graph) -> None:
     old, other, new = graph.run("make", "2026-01"), graph.run("make", "2026-02"), graph.run("make", "2026-01")
     output = graph.instance.compute_log_manager.get_log_keys_for_log_key_prefix
-    assert (graph.pruned(LATER_RUNS - timedelta(days=2)), graph.pruned(dry_run=True)) == ((), (old,))
-    assert (graph.runs(), graph.pruned(), graph.runs()) == ({old, other, new}, (old,), {other, new})
+    assert (graph.prune_superseded(LATER_RUNS - timedelta(days=2)), graph.prune_superseded(dry_run=True)) == (
+        (),
+        (old,),
+    )
+    assert (graph.runs(), graph.prune_superseded(), graph.runs()) == ({old, other, new}, (old,), {other, new})
     assert graph.instance.get_materialized_partitions(month.key) == {"2026-01", "2026-02"}
     assert not graph.instance.all_logs(old)
     with pytest.raises(FileNotFoundError):
         output([old, "compute_logs"], ComputeIOType.STDERR)
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
 
 
 def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(graph: Graph) -> None:
     """This is why such runs are kept; the test detects a newer Dagster that behaves differently."""
     only = graph.run("make", "2026-01")
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
     graph.instance.delete_run(only)
     assert graph.instance.get_materialized_partitions(month.key) == set()
 
 
 @pytest.mark.parametrize(
-    ("runs", "gone"),
+    ("runs", "deleted"),
     [
         ([("make", {"fails": "yes"}), ("make", {})], [[], [0]]),
         ([("judge", {}), ("make", {}), ("judge", {})], [[], [], [0, 1]]),
@@ -541,18 +544,18 @@ def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(grap
     ids=["a failed run until its partition was made", "the latest evaluation of a check", "the latest observation"],
 )
 def test_run_is_kept_until_a_later_run_replaces_its_results(
-    graph: Graph, runs: list[tuple[str, dict[str, str]]], gone: list[list[int]]
+    graph: Graph, runs: list[tuple[str, dict[str, str]]], deleted: list[list[int]]
 ) -> None:
     """`gone` names the runs that a prune would delete after each run."""
     made: list[str] = []
-    for (job, tags), expected in zip(runs, gone, strict=True):
+    for (job, tags), expected in zip(runs, deleted, strict=True):
         made.append(graph.run(job, None if job == "observe" else "2026-01", **tags))
-        assert set(graph.pruned(dry_run=True)) == {made[k] for k in expected}
+        assert set(graph.prune_superseded(dry_run=True)) == {made[k] for k in expected}
 
 
 def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
-    told, cited, last = (graph.run("make", "2026-01") for _ in range(3))
-    key = f"run make 2026-01|{told}"
+    alerted, cited, last = (graph.run("make", "2026-01") for _ in range(3))
+    key = f"run make 2026-01|{alerted}"
     with graph.database.connect() as connection:
         open_alert(connection, Alert(key, "error", "it failed", "look"))
         connection.execute(
@@ -560,16 +563,16 @@ def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
                VALUES ('2026-01', 's', 'done', 'w', %s)""",
             (cited,),
         )
-    assert graph.pruned() == ()
+    assert graph.prune_superseded() == ()
     rooms.call(graph.database, resolve_alert, key)
-    assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
+    assert (graph.prune_superseded(), graph.runs()) == ((alerted,), {cited, last})
 
 
 def test_running_run_is_not_deleted(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
     running = graph.instance.get_run_by_id(old)._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
-    assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
+    assert (graph.prune_superseded(), graph.runs()) == ((old,), {new, running.run_id})
 
 
 def test_prune_killed_between_events_and_run_is_completed_by_the_next_prune(
@@ -579,8 +582,8 @@ def test_prune_killed_between_events_and_run_is_completed_by_the_next_prune(
     with monkeypatch.context() as killed:
         killed.setattr(graph.instance, "delete_run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            graph.pruned()
-    assert (graph.runs(), graph.pruned()) == ({old, new}, (old,))
+            graph.prune_superseded()
+    assert (graph.runs(), graph.prune_superseded()) == ({old, new}, (old,))
     orphans = "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)"
     assert rooms.rows(graph.database, orphans) == [(0,)]
 
@@ -590,6 +593,6 @@ def test_output_of_an_old_run_is_deleted_even_if_the_run_is_kept(graph: Graph) -
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
         stream.write("a line")
-    assert graph.gone() == {SUPERSEDED: (), STAY: (run,)}
+    assert graph.prune_runs_by_kind() == {SUPERSEDED: (), STAY: (run,)}
     assert graph.runs() == {run}
-    assert graph.gone() == {SUPERSEDED: (), STAY: ()}
+    assert graph.prune_runs_by_kind() == {SUPERSEDED: (), STAY: ()}

@@ -1,4 +1,4 @@
-"""Output of a run's pod, shown by the page from a bucket, whatever disk it was printed on."""
+"""Output of a run's pod, shown by the Dagster UI from a bucket after the pod's disk is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resources.dagster_compat import ComputeIOType
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.integration.dagster_page import post, served
+from tests.integration.dagster_page import post, serve_page
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
@@ -39,7 +39,7 @@ def test_page_shows_the_output_of_a_deleted_pod(
         with pod.capture_logs(KEY):
             print("θ of 300 learners", flush=True)
             print("a warning", file=sys.stderr, flush=True)
-        with served(with_bucket) as app:
+        with serve_page(with_bucket) as app:
             shown = json.loads(post(app, SHOWN).text)["data"]["capturedLogs"]
             assert shown == {"stdout": "θ of 300 learners\n", "stderr": "a warning\n"}
         manager.upload_to_cloud_storage(KEY, ComputeIOType.STDOUT)

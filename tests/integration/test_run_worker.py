@@ -1,4 +1,4 @@
-"""The command of a run's pod: it becomes Dagster's command, and what interrupts it is no cancellation."""
+"""The command of a run's pod: it becomes Dagster's command, and an interruption is no cancellation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("run_worker")]
 
 @dg.op
 def dream() -> None:
-    """Until a file appears."""
+    """Sleep until a file appears."""
     while not (Path(os.environ["IRT_HOME"]) / "wake").exists():
         time.sleep(0.05)
 
@@ -43,7 +43,7 @@ def instance(settings: Settings, database: Database) -> Iterator[dg.DagsterInsta
 
 
 def worker(settings: Settings, instance: dg.DagsterInstance) -> tuple[str, subprocess.Popen[bytes]]:
-    """A run that was launched, and its pod's process."""
+    """A launched run, and its pod's process."""
     origin = dg.reconstructable(sleeper).get_python_origin()
     run = create_run_for_test(instance, job_name="sleeper", job_code_origin=origin)
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run.run_id)

@@ -1,4 +1,4 @@
-"""The model of a scale is chosen: at its origin, and for the months to come, with the anchors that go with it."""
+"""Choice of a scale's model: at its origin, and for later months, with suitable anchors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
@@ -116,7 +116,7 @@ def fresh(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator
 
 @pytest.fixture
 def window(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator[Settings]:
-    """As `fresh`, with the first month as the origin of a 2PL, and published."""
+    """A world whose first month is the origin of a 2PL and is published."""
     made_once(postgres, "template_window", guessers, with_a_window, **OF_MONTHS)
     with template_copy(postgres, "template_window", tmp_path, **OF_MONTHS) as settings:
         yield settings
@@ -181,7 +181,7 @@ def test_changed_model_freezes_the_anchors_again_from_the_origin_window(window: 
     assert np.abs(anchors.b - B[1:]).mean() < 0.2
     since = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
     assert (since, violations(window)) == ([(Month(NEXT).start,)], [])
-    # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
+    # A month of the new model is then on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 13 anchors have standard errors of about 0.05.
     assert calibrate(window, NEXT).state == "done"
     (constants,) = rows(
@@ -281,7 +281,7 @@ def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "reason"),
     [
         ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
         ({"prior_c": "beta(5,17)"}, "a prior on c needs guessing, and the 2PL of scale default in 2026-07 has none"),
@@ -290,9 +290,9 @@ def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None
     ],
 )
 def test_prior_on_a_parameter_missing_in_the_model_is_refused(
-    window: Settings, values: dict[str, str], why: str
+    window: Settings, values: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=why):
+    with pytest.raises(PermanentFailure, match=reason):
         preview(window, values)
 
 
@@ -360,8 +360,8 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
 
 def test_origin_with_a_2pl_warns_if_the_banks_anchors_have_guessing(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
-    said = irt(settings)("scale", "init").out
-    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
+    output = irt(settings)("scale", "init").out
+    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in output
 
 
 def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
@@ -416,16 +416,16 @@ def test_night_uses_the_model_of_its_day(world: Settings) -> None:
     ]
 
 
-# -- what is accepted, and the command line ----------------------------------------------------------
+# -- accepted guessing, and the command line ---------------------------------------------------------
 
 
 def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     accept = ("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
-    asked = typed(*accept)
-    assert (asked.code, "confirmation needed" in asked.err) == (2, True)
-    said = typed(*accept, "--yes")
-    assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
+    unconfirmed = typed(*accept)
+    assert (unconfirmed.code, "confirmation needed" in unconfirmed.err) == (2, True)
+    done = typed(*accept, "--yes")
+    assert done.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
         accepted = ["guessing" in accepted_subjects(connection, SCALE, Month(m).start) for m in (FIRST, NEXT, AFTER)]
         assert not accepted_subjects(connection, "other", Month(NEXT).start)
@@ -439,10 +439,10 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> No
 def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     signed = ("--by", "Ann", "--reason", "equal slopes")
-    asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
-    assert (asked.code, "with --yes" in asked.err) == (2, True)
-    assert not unsaid(
-        asked.out,
+    unconfirmed = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
+    assert (unconfirmed.code, "with --yes" in unconfirmed.err) == (2, True)
+    assert not missing_sentences(
+        unconfirmed.out,
         f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on",
         "no month becomes stale; published values stay",
     )
@@ -466,7 +466,7 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "reason"),
     [
         (("min_responses=110", "--from", NEXT), "a rule such as min_responses holds for all months: leave it out"),
         (("min_responses=110", "model=1pl"), "set min_responses and model in commands of their own"),
@@ -478,10 +478,10 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
     ],
 )
 def test_invalid_settings_of_a_scale_are_refused_by_name(
-    world: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+    world: Settings, irt: IrtOf, words: tuple[str, ...], reason: str
 ) -> None:
     refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
-    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert (refused.code, reason in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(Database(world), "SELECT * FROM scale_decision") == []
 
 

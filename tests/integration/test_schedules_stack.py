@@ -36,17 +36,17 @@ class LateStack:
     harness: Harness
     started: datetime
 
-    def missed(self, now: datetime) -> list[str]:
+    def missed_days(self, now: datetime) -> list[str]:
         """The days that are over at `now` and were not made when the daemon started."""
         return [day for day in DAYS.back(now, 14) if day >= DAYS.back(self.started, DAYS_MISSED)[0]]
 
     def clocks(self) -> tuple[datetime, datetime]:
-        """When it started, and now: a tick was at one of them or between."""
+        """Time of the start, and the current time. All ticks are between them."""
         return self.started, datetime.now(UTC)
 
 
 def runs(stack: Harness, origin: str, name: str, job: str) -> list[tuple[str, str]]:
-    """Partition and status of the runs of a job that a schedule or a sensor asked for, oldest first."""
+    """Partition and status of the runs of a job that a schedule or a sensor requested, oldest first."""
     found = stack.instance.get_runs(dg.RunsFilter(job_name=job, tags={f"dagster/{origin}_name": name}))
     return [(run.tags.get(PARTITION_TAG, "a range"), run.status.value) for run in reversed(found)]
 
@@ -57,8 +57,8 @@ def late(
 ) -> Iterator[LateStack]:
     now = datetime.now(UTC)
     days = DAYS.back(now, 14)
-    asked = {"irt_first_month": month_of(now - timedelta(days=100)), "irt_schedules": "running"}
-    with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("stack"), **asked) as settings:
+    options = {"irt_first_month": month_of(now - timedelta(days=100)), "irt_schedules": "running"}
+    with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("stack"), **options) as settings:
         database = Database(settings)
         add_items(database, {"q1": None, "q2": None})
         add_attempts(database, [attempt("u1", "q1", day_bounds(day)[0] + timedelta(hours=12)) for day in days])
@@ -78,7 +78,7 @@ def stack(late: LateStack) -> Harness:
 
 def test_missed_days_and_the_running_week_are_computed_once(late: LateStack, stack: Harness) -> None:
     def all_made() -> bool:
-        return {day for day, status in days() if status == "SUCCESS"} >= set(late.missed(late.started))
+        return {day for day, status in days() if status == "SUCCESS"} >= set(late.missed_days(late.started))
 
     def days() -> list[tuple[str, str]]:
         return runs(stack, "schedule", f"{FEATURES}_schedule", FEATURES)
@@ -90,10 +90,10 @@ def test_missed_days_and_the_running_week_are_computed_once(late: LateStack, sta
     wait_for("the week", lambda: "SUCCESS" in [status for _, status in weeks()], WITHIN_S, pause=1)
     (weekly,) = (s for s in stack.instance.all_instigator_state() if s.instigator_name == "compute_daily_kpis_schedule")
     stack.instance.stop_schedule(weekly.instigator_origin_id, weekly.selector_id)  # else a run each minute
-    assert sorted(day for day, _ in days()) in [late.missed(at) for at in late.clocks()]
+    assert sorted(day for day, _ in days()) in [late.missed_days(at) for at in late.clocks()]
     assert {week for week, _ in weeks()} <= {week_of(at) for at in late.clocks()}
     made = [day for (day,) in rows(stack.database, "SELECT DISTINCT date::text FROM features_topic_daily ORDER BY 1")]
-    assert made == late.missed(late.started)  # a day that ended meanwhile has no answers
+    assert made == late.missed_days(late.started)  # a day that ended meanwhile has no answers
 
 
 def test_the_running_week_is_backfilled_from_the_ui(stack: Harness) -> None:
@@ -106,7 +106,7 @@ def test_the_running_week_is_backfilled_from_the_ui(stack: Harness) -> None:
 
 def test_day_that_is_judged_again_is_recomputed_once(late: LateStack, stack: Harness) -> None:
     """Only its features are recomputed; the schedule of the weeks was stopped."""
-    day = late.missed(late.started)[1]
+    day = late.missed_days(late.started)[1]
 
     def made() -> list[str]:
         return [status for one, status in runs(stack, "schedule", f"{FEATURES}_schedule", FEATURES) if one == day]

@@ -1,4 +1,4 @@
-"""The first schema is what the history before it made, every later step can be taken back, the release before works."""
+"""The first schema equals the former history's, every later step has a downgrade, and the previous release works."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from resources.postgres.schema_version import (
 )
 from resources.settings import Settings
 from tests.helpers.rooms import call, rows, run_sql
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
 (SCHEMA_FILE,) = VERSIONS.glob("*.sql")
 RELEASE = COMMIT_OF_FIRST_SCHEMA
-"""A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
+"""A commit of main whose code works on the newest schema. Replace it once a schema no longer supports it."""
 
 SCHEMA = (
     "requirements.lock",
@@ -54,7 +54,7 @@ SCHEMA = (
     "resources/postgres/schema*.py",
     "resources/tables.py",
 )
-"""What may break a downgrade, or the release before: its code runs in the present environment."""
+"""Files that may break a downgrade or the previous release, whose code runs in the present environment."""
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -84,12 +84,12 @@ VALUES = {
     "double precision": ("0.5", "1"),
     "numeric": ("1", "2"),
 }
-"""Of each type a value of the first row, and one of the second."""
+"""Column type → value in the first row, value in the second row."""
 PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se": 0.5, "cov_ab": 0.5}'"""
 
 
 def catalog(database: Database) -> set[tuple[object, ...]]:
-    """All that the server knows of the schema, comments too; the log's partitions come with its rows and the clock."""
+    """Rows of the server's catalog, with comments, without the log's partitions, which depend on the clock."""
     with database.connect() as connection:
         found = [row for query in CATALOG for row in connection.execute(query.encode()).fetchall()]
     others = (VERSION_TABLE, "response_log_2", "attempt_verdict_2")
@@ -97,11 +97,11 @@ def catalog(database: Database) -> set[tuple[object, ...]]:
 
 
 def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
-    """Without the comments, which a downgrade may leave: no code reads them."""
+    """The catalog without comments. A downgrade may leave comments, as no code reads them."""
     return {(*row[:-1], None) if row[0] in ("column", "relation") else row for row in known}
 
 
-def counted(connection: psycopg.Connection) -> dict[str, int]:
+def count_rows(connection: psycopg.Connection) -> dict[str, int]:
     names = connection.execute(
         """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
            AND NOT relispartition AND relname <> %s ORDER BY 1""",
@@ -110,14 +110,14 @@ def counted(connection: psycopg.Connection) -> dict[str, int]:
     return {name: connection.execute(f"SELECT count(*) FROM {name}".encode()).fetchall()[0][0] for (name,) in names}
 
 
-def filled(database: Database) -> dict[str, int]:
-    """Two rows, with a value in every column, in each table that had none; how many rows each has."""
+def fill_tables(database: Database) -> dict[str, int]:
+    """Insert two rows, with a value in every column, into each empty table. Returns the number of rows per table."""
     with database.connect() as connection:
         if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
             ensure_month_partitions(connection, "2026-06", "2026-06")
         if connection.execute("SELECT to_regclass('attempt_verdict') IS NOT NULL").fetchone() == (True,):
             make_verdict_month(connection, "2026-06")
-        for table in (name for name, n in counted(connection).items() if not n):
+        for table in (name for name, n in count_rows(connection).items() if not n):
             columns = connection.execute(
                 """SELECT column_name, data_type FROM information_schema.columns
                    WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO'
@@ -130,11 +130,11 @@ def filled(database: Database) -> dict[str, int]:
                     PARAMETERS if name == "parameters" else VALUES[type_][row] for name, type_ in columns
                 )
                 connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})".encode())
-        return counted(connection)
+        return count_rows(connection)
 
 
-def emptied(database: Database) -> Config:
-    """Drop all tables. Returns what Alembic needs to make them again."""
+def drop_tables(database: Database) -> Config:
+    """Drop all tables. Returns Alembic's configuration for creating them."""
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     config = schema._alembic()
     config.attributes["database"] = database
@@ -145,7 +145,7 @@ def emptied(database: Database) -> Config:
 def test_registry_as_sql_creates_the_same_schema_as_the_migrations(database: Database) -> None:
     """The comparison includes catalog objects that Alembic ignores, such as triggers and partial indexes."""
     migrated = catalog(database)
-    emptied(database)
+    drop_tables(database)
     with database.connect() as connection:
         connection.execute(schema_as_sql().replace("{schema}", "public").encode())
     assert catalog(database) == migrated
@@ -153,7 +153,7 @@ def test_registry_as_sql_creates_the_same_schema_as_the_migrations(database: Dat
 
 @pytest.mark.on_change(*SCHEMA)
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
-    """The one that comes first on the role's search path gets everything, and the triggers find it from anywhere."""
+    """The first schema on the role's search path gets all objects, and triggers find it from any search path."""
     with database.connect() as connection:
         connection.execute('DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA "Five\'s own"')
         connection.execute(f'ALTER DATABASE {connection.info.dbname} SET search_path = "Five\'s own"'.encode())
@@ -180,7 +180,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
     config.attributes["database"] = database
     *later, first = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()]
     schema.upgrade(database)
-    before = filled(database)
+    before = fill_tables(database)
     newest = catalog(database)
     going_down = {}
     for name in later:
@@ -188,21 +188,22 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         going_down[name] = structure(catalog(database))
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
-            left = counted(connection)
-        lost = {table for table in schema.KEPT if table in left and left[table] < before[table]}
+            remaining = count_rows(connection)
+        lost = {table for table in schema.KEPT if table in remaining and remaining[table] < before[table]}
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
-        before = filled(database)
+        before = fill_tables(database)
     assert schema_version(database).revision == first
     for name in reversed(later):
         alembic.command.upgrade(config, "+1")
         assert structure(catalog(database)) == going_down[name], name
-        filled(database)
+        fill_tables(database)
     assert catalog(database) == newest
 
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of RELEASE. A clone without its history fetches that commit; where that fails, a skip says why."""
+    """The files of RELEASE. A clone without its history fetches that commit. If that fails, the
+    test is skipped with the reason."""
 
     def git(*words: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=False)
@@ -212,8 +213,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fetched = git("fetch", "--quiet", "--depth=1", "origin", RELEASE)
         archive = git("archive", RELEASE)
         if archive.returncode:
-            why = (fetched.stderr or archive.stderr).decode(errors="replace").strip()
-            pytest.skip(f"the release {RELEASE[:12]} is not in this clone and cannot be fetched: {why}")
+            reason = (fetched.stderr or archive.stderr).decode(errors="replace").strip()
+            pytest.skip(f"the release {RELEASE[:12]} is not in this clone and cannot be fetched: {reason}")
     folder = tmp_path_factory.mktemp("release")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
@@ -222,7 +223,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
-    """`earlier(settings)` gives the command line of RELEASE, in the present environment; it returns the output."""
+    """`earlier(settings)` returns a function that runs a command of RELEASE in the present environment."""
 
     def of(settings: Settings) -> Callable[..., str]:
         environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
@@ -254,9 +255,9 @@ def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
 def test_home_of_the_former_history_is_upgraded_to_the_same_schema_as_a_new_home(
     database: Database, settings: Settings, earlier: Callable[[Settings], Callable[..., str]]
 ) -> None:
-    alembic.command.upgrade(emptied(database), SCHEMA_FILE.stem)
+    alembic.command.upgrade(drop_tables(database), SCHEMA_FILE.stem)
     first = catalog(database)
-    emptied(database)
+    drop_tables(database)
     assert f"schema is at {SCHEMA_FILE.stem}" in earlier(settings)("db", "upgrade")
     assert catalog(database) == first
     schema.upgrade(database)
@@ -312,7 +313,7 @@ def test_previous_release_runs_on_the_newest_schema(
 
 
 # -- the version of the schema -----------------------------------------------------------------------
-# Code and schema of different ages: what runs, what is refused with which sentence, and the way back.
+# Code and schema of different ages: commands that run, commands that are refused with their sentence, and downgrades.
 
 FIRST, BEFORE_THE_FIRST = "0057_verdict_state", "0039_learner_reports"
 COMMANDS = (
@@ -332,7 +333,7 @@ COMMANDS = (
 
 @pytest.fixture
 def typed(settings: Settings, irt: IrtOf) -> Callable[..., tuple[int, str]]:
-    """What `irt` answers to these words: the exit code, and what it printed."""
+    """Run `irt` with these arguments. Returns the exit code and the output."""
 
     def run(*words: str) -> tuple[int, str]:
         done = irt(settings)(*words)
@@ -341,8 +342,8 @@ def typed(settings: Settings, irt: IrtOf) -> Callable[..., tuple[int, str]]:
     return run
 
 
-def became(database: Database, revision: str, oldest_code: str | None) -> None:
-    """The schema as if a migration that this code does not have had run."""
+def set_revision(database: Database, revision: str, oldest_code: str | None) -> None:
+    """Mark the schema as the result of a migration that this code lacks."""
     run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
 
 
@@ -362,7 +363,7 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
     had_oldest_code: bool, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
     """The message names the commit that can upgrade to the first schema, as this code cannot."""
-    became(database, BEFORE_THE_FIRST, None)
+    set_revision(database, BEFORE_THE_FIRST, None)
     if not had_oldest_code:
         run_sql(database, "ALTER TABLE irt_alembic_version DROP COLUMN oldest_code")
     before = catalog(database)
@@ -375,7 +376,9 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
         ("run", "webserver"),
     ):
         code, printed = typed(*words)
-        missing = unsaid(printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade")
+        missing = missing_sentences(
+            printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade"
+        )
         assert (code, missing) == (2, []), (words, printed)
     [finding] = [each for each in diagnose(settings) if each.subject == "schema"]
     assert (finding.state, finding.fix) == ("error", REMEDY)
@@ -383,7 +386,7 @@ def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgra
 
 
 def test_newer_schema_that_supports_this_code_is_used_unchanged(database: Database, settings: Settings) -> None:
-    became(database, "0999_from_tomorrow", schema_version(database).revision)
+    set_revision(database, "0999_from_tomorrow", schema_version(database).revision)
     assert open_database(settings).url == database.url
     schema.upgrade(database)
     assert schema_version(database).revision == "0999_from_tomorrow"
@@ -393,7 +396,7 @@ def test_newer_schema_that_supports_this_code_is_used_unchanged(database: Databa
 def test_newer_schema_that_does_not_support_this_code_is_refused(
     oldest_code: str | None, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    became(database, "0999_from_tomorrow", oldest_code)
+    set_revision(database, "0999_from_tomorrow", oldest_code)
     for words in (("release", "list"), ("db", "upgrade")):
         code, printed = typed(*words)
         assert (code, "install the newer irt-assets" in printed) == (2, True), words
@@ -419,19 +422,19 @@ def test_downgrade_is_refused_if_the_ledger_would_lose_values(
 
 
 @pytest.mark.parametrize(
-    ("revision", "now_at", "why"),
+    ("revision", "now_at", "reason"),
     [
         *((revision, None, "does not name one of the earlier") for revision in ("0999", "", "0", "base", "head")),
         ("0013", FIRST, r"'0013' does not name one of the earlier \(there is none\)"),
     ],
 )
 def test_downgrade_is_refused_unless_the_target_is_an_earlier_schema(
-    database: Database, next_version: str, revision: str, now_at: str | None, why: str
+    database: Database, next_version: str, revision: str, now_at: str | None, reason: str
 ) -> None:
     schema.upgrade(database)
     if now_at is not None:
         run_sql(database, "UPDATE irt_alembic_version SET version_num = %s", (now_at,))
-    assert re.search(why, refusal(schema.downgrade, database, revision))
+    assert re.search(reason, refusal(schema.downgrade, database, revision))
 
 
 def test_downgrade_without_confirmation_names_the_backup_command(
@@ -446,7 +449,7 @@ def test_downgrade_without_confirmation_names_the_backup_command(
 
 
 def test_first_command_creates_the_embedded_database_with_its_schema(tmp_path: Path) -> None:
-    """`irt doctor` promises a database at first use, but the first import asked for `irt db upgrade`."""
+    """`irt doctor` promises a database at first use, but the first import used to demand `irt db upgrade`."""
     settings = Settings(irt_home=tmp_path / "home", _env_file=None)
     try:
         database = open_database(settings)
@@ -482,7 +485,7 @@ def test_postgresql_15_accepts_the_same_schema(tmp_path: Path, require: Callable
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("DROP TABLE anchor_set", "table anchor_set is missing"),
         ("ALTER TABLE learner DROP COLUMN target_theta", "column learner.target_theta is missing"),
@@ -499,10 +502,10 @@ def test_postgresql_15_accepts_the_same_schema(tmp_path: Path, require: Callable
         ("CREATE OR REPLACE VIEW standing_decision AS SELECT * FROM release_decision", "view standing_decision is"),
     ],
 )
-def test_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
+def test_difference_from_the_registry_is_named(database: Database, damage: str, message: str) -> None:
     run_sql(database, damage)
     [difference] = schema.drift(database)
-    assert said in difference
+    assert message in difference
 
 
 def test_concurrent_requests_create_each_partition_once(database: Database) -> None:
@@ -511,8 +514,8 @@ def test_concurrent_requests_create_each_partition_once(database: Database) -> N
 
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(ask, ["2026-02", "2026-02", "2026-01", "2026-03"]))
-    there = ["2025-11", "2025-12", "2026-01", "2026-02", "2026-03"]
-    assert (sorted(month for months in made for month in months), ask("2026-03")) == (there, [])
+    existing = ["2025-11", "2025-12", "2026-01", "2026-02", "2026-03"]
+    assert (sorted(month for months in made for month in months), ask("2026-03")) == (existing, [])
     assert schema.drift(database) == []
 
 
@@ -542,7 +545,7 @@ def test_creating_a_partition_does_not_block_readers_and_writers(database: Datab
 
 
 def test_dagsters_storage_shares_the_database(database: Database) -> None:
-    """Dagster keeps its own alembic_version, in a schema of its own: neither disturbs the other."""
+    """Dagster has a separate alembic_version, in a separate schema, so the two do not interfere."""
     from dagster_postgres import DagsterPostgresStorage
 
     storage = DagsterPostgresStorage(database.dagster_url, should_autocreate_tables=True)

@@ -43,7 +43,7 @@ MONTH = "2026-01"
 END, NEXT = Month(MONTH).end, "2026-02"
 LEARNERS = 600
 MOST = {**{f"A{k}": 1 for k in range(6)}, "P": 3, "N": 1, "S2": 2, "S3": 3, "G": 2, "T": 3}
-"""Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; nobody gets the 3 points of T."""
+"""Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; no learner gets the 3 points of T."""
 STEPS = {
     "P": [0, 0.3, 0.2, 0],
     "S2": [0, 0.5, 0],
@@ -55,7 +55,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class World:
-    """The month's step, the scores (learners × items, in the order of MOST), and what measured them."""
+    """The month's step, the scores (learners × items, in the order of MOST), and the month's abilities."""
 
     database: Database
     store: FolderStore
@@ -65,12 +65,12 @@ class World:
 
 
 def truth(item: str) -> tuple[float, float]:
-    """Its a and d."""
+    """The item's a and d."""
     most = MOST[item]
     return 1.1 / most**0.6, 0.4 * (list(MOST).index(item) % 5 - 2) / most
 
 
-def drawn(seed: int = 12, **steps: list[float]) -> np.ndarray:
+def draw_scores(seed: int = 12, **steps: list[float]) -> np.ndarray:
     rng = np.random.default_rng(seed)
     theta, found = rng.standard_normal(LEARNERS), []
     for item, most in MOST.items():
@@ -87,10 +87,10 @@ def month(
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("scored")
     with template_copy(postgres, migrated_template, folder / "irt") as settings:
-        yield made(Database(settings), FolderStore(folder / "store"))
+        yield make_world(Database(settings), FolderStore(folder / "store"))
 
 
-def made(database: Database, store: FolderStore) -> World:
+def make_world(database: Database, store: FolderStore) -> World:
     known = {}
     for item in MOST:
         if item[0] in "AP":
@@ -105,13 +105,13 @@ def made(database: Database, store: FolderStore) -> World:
             run_sql(database, "UPDATE question SET meta = %s WHERE item_id = %s", (meta, item))
     rules = {"min_anchors": 4, "min_responses": 500, "max_b_se": 1.0}
     initialise(database, SCALE, first_month=MONTH, thresholds=rules)
-    scores = drawn()
-    answered(database, scores, Month(MONTH).start + timedelta(days=1))
-    step = calibrated(database, store, MONTH)
-    return World(database, store, step, scores, measured(database, "monthly"))
+    scores = draw_scores()
+    add_group_answers(database, scores, Month(MONTH).start + timedelta(days=1))
+    step = calibrate_month(database, store, MONTH)
+    return World(database, store, step, scores, measure_abilities(database, "monthly"))
 
 
-def answered(database: Database, scores: np.ndarray, start: datetime, group: str = "u") -> None:
+def add_group_answers(database: Database, scores: np.ndarray, start: datetime, group: str = "u") -> None:
     """Add these answers of all learners of a group to all items."""
     add_attempts(
         database,
@@ -123,19 +123,19 @@ def answered(database: Database, scores: np.ndarray, start: datetime, group: str
     )
 
 
-def calibrated(database: Database, store: ObjectStore, month: str) -> Step:
+def calibrate_month(database: Database, store: ObjectStore, month: str) -> Step:
     fit_and_link(database, store, month)
     measure_month(database, month)
     return publish_month(database, store, month, (), "run")[SCALE][month]
 
 
 def answer(user: str, item: str, score: int, at: datetime):
-    """Of 0/1 items the log has what is correct, of scored items the score beside it."""
+    """An answer as the log stores it: correct or not, and for scored items also the score."""
     given = None if MOST[item] == 1 else score
     return attempt(user, item, at, correct=score == MOST[item], score=given)
 
 
-def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
+def measure_abilities(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
     judge_until(database, at)
     [found] = call(database, measure_at, at, kind, f"{kind} {at:%m-%d}")  # type: ignore[arg-type]
     return found
@@ -146,8 +146,8 @@ def test_month_is_green_and_publishes_new_items_with_observed_maximum_scores(mon
     assert month.step.state == "done", month.step.why
     published = rows(month.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
     assert [item for (item,) in published] == ["G", "N", "S2", "S3"], month.step.held
-    why = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
-    assert "nobody got its maximum score, 3" in why["T"]
+    reason = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
+    assert "nobody got its maximum score, 3" in reason["T"]
 
 
 def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
@@ -190,22 +190,22 @@ def test_values_settled_by_the_month_include_the_steps(month: World) -> None:
 
 
 def test_month_night_and_requests_give_equal_theta_on_the_same_answers(month: World) -> None:
-    nightly = measured(month.database, "nightly")
+    nightly = measure_abilities(month.database, "nightly")
     np.testing.assert_array_equal(nightly.theta, month.monthly.theta)
     assert month.monthly.absent == {}
     stored = dict(rows(month.database, "SELECT user_id, theta FROM mirt_ability WHERE kind = 'monthly'"))
     assert len(stored) == LEARNERS
     for user in ("u0000", "u0100", "u0599"):
-        assert requested(month.database, user, END) == pytest.approx(stored[user], abs=1e-12)
+        assert request_theta(month.database, user, END) == pytest.approx(stored[user], abs=1e-12)
     mean = (month.scores[:, :-1] / np.array(list(MOST.values()))[:-1]).mean(axis=1)
     assert np.corrcoef(mean, [stored[f"u{i:04d}"] for i in range(LEARNERS)])[0, 1] > 0.9
 
 
-def in_bank(database: Database, item: str, said: dict[str, object]) -> None:
+def set_bank_values(database: Database, item: str, values: dict[str, object]) -> None:
     run_sql(
         database,
         "UPDATE question SET meta = jsonb_set(coalesce(meta, '{}'), '{irt}', %s) WHERE item_id = %s",
-        (json.dumps(said), item),
+        (json.dumps(values), item),
     )
 
 
@@ -218,23 +218,25 @@ def test_changed_model_or_block_of_an_item_makes_months_with_the_item_stale(mont
         return found.why if found.state is State.STALE else None
 
     assert why_stale() is None
-    said: dict[str, dict[str, object]] = {
+    changes: dict[str, dict[str, object]] = {
         "S2": {"model": "pcm", "max_score": 2},
         "S3": {"model": "RSM", "block": "mood", "max_score": 3},
     }
     unchanged = {"S2": {"model": "gpcm", "block": "x", "max_score": 2}, "N": {"model": "1pl"}}
     for item, now in unchanged.items():
-        in_bank(database, item, now)
+        set_bank_values(database, item, now)
     assert why_stale() is None
-    for item, now in said.items():
-        in_bank(database, item, now)
-    why = why_stale()
-    assert why is not None
-    assert "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in why
+    for item, now in changes.items():
+        set_bank_values(database, item, now)
+    reason = why_stale()
+    assert reason is not None
+    assert (
+        "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in reason
+    )
     run_sql(database, "UPDATE fit_staging SET spec = spec - 'scored_items'")
     assert why_stale() is None
-    for item in said:
-        in_bank(database, item, {"max_score": MOST[item]})
+    for item in changes:
+        set_bank_values(database, item, {"max_score": MOST[item]})
 
 
 def test_months_are_compared_with_an_origin_window_that_has_scored_items(month: World) -> None:
@@ -250,7 +252,7 @@ def test_months_are_compared_with_an_origin_window_that_has_scored_items(month: 
     assert found.name == "the origin window 2026-01-01 to 2026-02-01"
 
 
-def requested(database: Database, user: str, now: datetime) -> float:
+def request_theta(database: Database, user: str, now: datetime) -> float:
     with database.connect() as connection:
         return update(connection, read_measures(connection, now), user, 365, now)[SCALE].theta
 
@@ -261,7 +263,7 @@ def test_unobserved_score_counts_as_the_nearest_lower_score(month: World) -> Non
     given = [answer("one", "G", 1, at), answer("none", "G", 0, at)]
     given += [answer(user, "S3", 2, at + timedelta(minutes=1)) for user in ("one", "none")]
     add_attempts(month.database, given)
-    found = measured(month.database, "nightly", END + timedelta(days=2))
+    found = measure_abilities(month.database, "nightly", END + timedelta(days=2))
     assert found.absent == {"G": 1}
     theta = dict(
         rows(
@@ -269,15 +271,14 @@ def test_unobserved_score_counts_as_the_nearest_lower_score(month: World) -> Non
             "SELECT user_id, theta FROM mirt_ability WHERE update_id = 'nightly 02-03' AND user_id IN ('one', 'none')",
         )
     )
-    assert theta["one"] == theta["none"] == requested(month.database, "one", END + timedelta(days=2))
+    assert theta["one"] == theta["none"] == request_theta(month.database, "one", END + timedelta(days=2))
 
 
 def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_requests(month: World) -> None:
-    """T, of which somebody gets 3 points now, is in the night on the bank's scale with the curve that it was made
-    with."""
+    """The night's curve of item T, in which learners get 3 points now, is the simulated curve on the bank's scale."""
     database, end = month.database, Month(NEXT).end
     steps = {"T": [0, 0.3, 0.1, 0], "G": [0, 0.1, 0]}
-    answered(database, drawn(13, **steps), END + timedelta(days=4), "v")
+    add_group_answers(database, draw_scores(13, **steps), END + timedelta(days=4), "v")
     [outcome] = calibrate_night(database, "2026-02-28", "night", lambda _: EmEngine(1)).outcomes
     assert outcome.provisional == ("T",)
     fit = call(database, linked_fit, SCALE, "nightly", end - WINDOW, "em")
@@ -289,15 +290,15 @@ def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_reque
         assert error is not None
         assert abs(estimate - value) < 3.5 * error < 1.5, name
 
-    step = calibrated(database, month.store, NEXT)
+    step = calibrate_month(database, month.store, NEXT)
     assert step.state == "done", step.why
-    monthly, nightly = (measured(database, kind, end) for kind in ("monthly", "nightly"))
+    monthly, nightly = (measure_abilities(database, kind, end) for kind in ("monthly", "nightly"))
     np.testing.assert_array_equal(nightly.theta, monthly.theta)
     assert monthly.absent == nightly.absent
     assert monthly.absent["G"] > 0
     stored = dict(rows(database, "SELECT user_id, theta FROM mirt_ability WHERE window_end = %s", (end,)))
     for user in ("u0000", "v0000", "v0599"):
-        assert requested(database, user, end) == pytest.approx(stored[user], abs=1e-12)
+        assert request_theta(database, user, end) == pytest.approx(stored[user], abs=1e-12)
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def skewed_scale(database: Database, store: ObjectStore) -> Database:
     window = OriginWindow(*Month(ORIGIN).bounds, EmEngine(1), store)
     done = initialise(database, SCALE, first_month=ORIGIN, window=window)
     assert "θ is taken as a histogram" in (done.shape or "")
-    calibrated(database, store, SKEWED_MONTH)
+    calibrate_month(database, store, SKEWED_MONTH)
     return database
 
 

@@ -1,4 +1,4 @@
-"""Each server started by itself, as systemd starts it: `irt run`, what it tells systemd, and `irt health`."""
+"""Servers started one by one, as systemd starts them: `irt run`, notifications to systemd, and `irt health`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from services.theta_api.app import build_app as theta_api
 from services.theta_api.parameter_cache import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import ROOT, listening, port_of, served
+from tests.helpers.door import ROOT, listening, port_of, serve_in_thread
 from tests.helpers.prometheus import answer, child
 from tests.integration.test_theta_api import HEADERS, TOKEN
 from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
@@ -55,12 +55,12 @@ METRICS_PORTS = {"daemon": 9465, "code-server": 9466, "webserver": 9467}
 """The port of each server in our configuration of Prometheus, if the exporter's is 9464."""
 IRT = [sys.executable, "-m", "irt_assets.cli"]
 STARTS_WITHIN_S = 120.0
-"""Ten times what it takes on an idle machine."""
+"""Ten times the duration on an idle machine."""
 
 
 @dataclass
 class Service:
-    """A server, and the socket on which it speaks to its manager."""
+    """A server, and the socket for its notifications to the manager."""
 
     process: subprocess.Popen[bytes]
     manager: socket.socket
@@ -78,7 +78,7 @@ class Service:
         raise TimeoutError(f"{word} was not said\n{self.log.read_text()[-3000:]}")
 
     def forget(self) -> None:
-        """What was said until now: nothing for a second is its end."""
+        """Discard the notifications so far. Ends if no notification arrives for a second."""
         while True:
             try:
                 self.manager.recv(4096)
@@ -111,7 +111,7 @@ def installation(
         services = dict[str, Service]()
         try:
             for name in SERVERS:
-                services[name] = started(name, environment, home)
+                services[name] = start_service(name, environment, home)
             for service in services.values():
                 service.wait_until_it_says("READY=1")
             yield Installation(settings, environment, services)
@@ -123,7 +123,7 @@ def installation(
                 service.manager.close()
 
 
-def started(name: str, environment: dict[str, str], home: Path) -> Service:
+def start_service(name: str, environment: dict[str, str], home: Path) -> Service:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     address = home / f"{name}.notify"
     manager.bind(str(address))
@@ -188,7 +188,7 @@ def test_prometheus_scrapes_every_server_with_our_configuration(
         }.items():
             made = listening()
             ports[port] = port_of(made)
-            stack.enter_context(served(app, [made]))
+            stack.enter_context(serve_in_thread(app, [made]))
         text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8")
         text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
         configuration = yaml.safe_load(text) | {"rule_files": []}
@@ -199,15 +199,15 @@ def test_prometheus_scrapes_every_server_with_our_configuration(
         command = [str(prometheus), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         stack.enter_context(child([*command, f"--web.listen-address=127.0.0.1:{web}"], tmp_path))
         api = f"http://127.0.0.1:{web}/api/v1"
-        wanted = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
-        assert len(wanted) == len(ports)
-        answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == wanted)
-        asked = {"user_id": "ann"}  # so that it has something to count
-        requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=asked, headers=HEADERS, timeout=30)
+        expected = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+        assert len(expected) == len(ports)
+        answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == expected)
+        body = {"user_id": "ann"}  # so that it has something to count
+        requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=body, headers=HEADERS, timeout=30)
         found = set(answer(f"{api}/label/__name__/values", lambda data: set(OF_SERVERS) <= set(data)))
         ours = {name for name in found if name.startswith("irt_")} - set(OF_EXPORTER) - set(OF_SERVERS)
         assert {name for name in ours if not re.search("_(created|bucket|count|sum)$", name)} == set()
-        builds = answer(f"{api}/query?query=irt_build_info", lambda data: len(data["result"]) == len(wanted))
+        builds = answer(f"{api}/query?query=irt_build_info", lambda data: len(data["result"]) == len(expected))
         assert {one["metric"]["version"] for one in builds["result"]} == {code_version()}
 
 
@@ -248,9 +248,9 @@ def test_second_code_server_or_stack_of_a_home_is_refused(installation: Installa
 def test_health_starts_no_server_and_names_the_missing_parts(tmp_path: Path) -> None:
     environment = {**os.environ, "IRT_HOME": str(tmp_path / "new"), "IRT_UI_PORT": str(free_port())}
     done = subprocess.run([*IRT, "health"], env=environment, capture_output=True, text=True, timeout=patient(60))
-    said = done.stdout.splitlines()
-    assert (done.returncode, said[0], len(said)) == (1, "config: well", 5)
-    assert "embedded PostgreSQL is not running" in said[1]
+    output_lines = done.stdout.splitlines()
+    assert (done.returncode, output_lines[0], len(output_lines)) == (1, "config: well", 5)
+    assert "embedded PostgreSQL is not running" in output_lines[1]
     assert not (tmp_path / "new").exists()
 
 
@@ -265,7 +265,7 @@ def test_verifier_starts_without_a_database_and_reports_its_readiness(tmp_path: 
         "JWT_PUBLIC_KEY_PATH": str(tmp_path / "public.pem"),
         "PORT": str(free_port()),
     }
-    service = started("jwt-verifier", environment, tmp_path)
+    service = start_service("jwt-verifier", environment, tmp_path)
     try:
         service.wait_until_it_says("READY=1")
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A month's snapshot: what is in it, and what happens when it is taken again, spoilt or cannot be written."""
+"""A month's snapshot: its contents, and snapshots that are repeated, damaged or cannot be written."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 MONTH = rooms.MONTHS[0]
 
 
 @pytest.fixture
 def settings(world: Settings) -> Settings:
-    """Database and store of a test are those of `world`."""
+    """Let a test use the database and the store of `world`."""
     return world
 
 
@@ -67,8 +67,8 @@ def state(database: Database) -> list[tuple[str, bool]]:
 def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
     database: Database, store: FolderStore, small_truth: Truth
 ) -> None:
-    """Rapid guesses may differ: planted ones above the rule's limit, honest ones below it; hence the sum. All answers
-    are read, also those that came weeks late."""
+    """The count of rapid guesses may differ, as some planted guesses are slower than the limit and some honest answers
+    faster; hence the sum. All answers are read, even if they arrived weeks late."""
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
@@ -138,7 +138,7 @@ def test_snapshot_by_changed_rules_supersedes_and_snapshot_by_former_rules_is_re
 def test_snapshot_of_a_month_without_attempts_fails_permanently_with_the_reason(
     world: Settings, database: Database
 ) -> None:
-    assert not unsaid(
+    assert not missing_sentences(
         refusal(take_snapshot, database, rooms.folder_store(world), "2026-05", None),
         "2026-05 has no attempts",
         "irt import attempts",
@@ -210,11 +210,11 @@ def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
     return read_manifest(snapshot.uri, store.get(snapshot.uri))
 
 
-def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **said: Any) -> Snapshot:
-    """The snapshot with a manifest whose first part is `table`, of which the manifest says what it said before."""
+def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **changes: Any) -> Snapshot:
+    """The snapshot with a manifest whose first part is `table`; the manifest's entry for this part is unchanged."""
     manifest = manifest_of(store, snapshot)
     key, digest, size = store_parquet(store, FOLDER, table)
-    first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **said})
+    first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **changes})
     changed = manifest.model_copy(update={"parts": (first, *manifest.parts[1:])})
     uri, snapshot_hash = store_manifest(store, FOLDER, changed)
     return Snapshot(**vars(snapshot) | {"uri": uri, "snapshot_hash": snapshot_hash})
@@ -255,32 +255,34 @@ def test_fit_of_parts_equals_the_fit_of_the_file(database: Database, store: Fold
 
 @pytest.mark.parametrize("parts", [False, True], ids=["one file", "in parts"])
 @pytest.mark.parametrize(
-    ("spoil", "what"), [(FolderStore.delete, "is missing"), (partial(FolderStore.put, data=b"x"), "has sha256")]
+    ("spoil", "problem"), [(FolderStore.delete, "is missing"), (partial(FolderStore.put, data=b"x"), "has sha256")]
 )
 def test_missing_or_changed_file_or_part_is_named(
-    world: Settings, store: FolderStore, spoil: Callable[[FolderStore, str], object], what: str, parts: bool
+    world: Settings, store: FolderStore, spoil: Callable[[FolderStore, str], object], problem: str, parts: bool
 ) -> None:
     whole, in_pieces = in_parts(Database(world), store)
     snapshot = in_pieces if parts else whole
     key = manifest_of(store, snapshot).parts[1].key if parts else whole.uri
     spoil(store, key)
-    assert not unsaid(snapshot_problem(store, snapshot) or "", key, what)
-    for read in (read_snapshot, lambda *of: read_learners_of(*of, rooms.SCALE, "i")):
-        assert not unsaid(refusal(read, store, snapshot), key, what, f"materialise scored_responses of {MONTH} again")
+    assert not missing_sentences(snapshot_problem(store, snapshot) or "", key, problem)
+    for read in (read_snapshot, lambda *arguments: read_learners_of(*arguments, rooms.SCALE, "i")):
+        assert not missing_sentences(
+            refusal(read, store, snapshot), key, problem, f"materialise scored_responses of {MONTH} again"
+        )
 
 
 def test_part_with_unexpected_columns_rows_or_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
-    place = table.schema.get_field_index("response_time_ms")
-    other = table.set_column(place, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
-    for spoilt, why in (
+    index = table.schema.get_field_index("response_time_ms")
+    other = table.set_column(index, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
+    for spoilt, reason in (
         (other, "column response_time_ms as double, and the manifest says int64"),
         (table.drop_columns(["score"]), "lacks the column score"),
         (table.append_column("more", table["score"]), "columns that the manifest does not name: more"),
         (table.slice(1), "rows, and the manifest says"),
     ):
-        assert why in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
+        assert reason in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
     key = f"snapshots/{FOLDER}/no_parquet"
     store.put(key, b"no parquet")
     text = with_part(store, snapshot, table, key=key, sha256=hashlib.sha256(b"no parquet").hexdigest())
@@ -297,27 +299,27 @@ def test_learners_in_two_parts_are_refused(world: Settings, store: FolderStore) 
 
 def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
-    said = json.loads(store.get(snapshot.uri))
-    for change, why in (
+    manifest = json.loads(store.get(snapshot.uri))
+    for change, reason in (
         ({"rows": 1}, "do not add up"),
         ({"data_hash": "v2:other"}, "do not add up"),
-        ({"parts": said["parts"] * 2}, "names a part twice"),
+        ({"parts": manifest["parts"] * 2}, "names a part twice"),
         ({"format": 2}, "has format 2, and this code reads 1: install the newer irt-assets"),
         ({"parts": None}, "is not a manifest"),
     ):
-        content = json.dumps(said | change).encode()
+        content = json.dumps(manifest | change).encode()
         uri = f"snapshots/{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
         store.put(uri, content)
         spoilt = Snapshot(**vars(snapshot) | {"uri": uri})
-        assert why in (snapshot_problem(store, spoilt) or "")
+        assert reason in (snapshot_problem(store, spoilt) or "")
 
 
 def test_prune_keeps_only_the_parts_of_cited_manifests(database: Database, store: FolderStore) -> None:
     whole, snapshot = in_parts(database, store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
-    left = store_parquet(store, FOLDER, table.slice(1))[0]
+    remaining = store_parquet(store, FOLDER, table.slice(1))[0]
     later = datetime.now(UTC) + timedelta(days=2)
-    assert set(prune_files(database, store, later, dry_run=False).names) == {whole.uri, left}
+    assert set(prune_files(database, store, later, dry_run=False).names) == {whole.uri, remaining}
     assert snapshot_problem(store, snapshot) is None
     store.delete(snapshot.uri)
     assert prune_files(database, store, later, dry_run=False).names == (), "a manifest that is gone may come back"

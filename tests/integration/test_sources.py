@@ -1,4 +1,4 @@
-"""Days of features and weeks of KPIs are stored with the state of their verdicts, by which they are requested again."""
+"""Days of features and weeks of KPIs store the state of their verdicts. If the state changes, they are requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`irt status`: every schedule, month, open violation, alert and run, on one screen, and true.
+"""`irt status`: every schedule, month, open violation, alert and run, on one screen.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -25,13 +25,13 @@ from tests.helpers.dagster_private import (
     DaemonHeartbeat,
     InstigatorStatus,
 )
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
 from tests.integration.schedule_states import switch_on, tick
 
 
-class Seen:
-    """A world, its instance, and what is said of both."""
+class StatusView:
+    """A world, its instance, and the status of both."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
@@ -41,13 +41,13 @@ class Seen:
 
 
 @pytest.fixture
-def seen(world: Settings) -> Iterator[Seen]:
+def seen(world: Settings) -> Iterator[StatusView]:
     rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
     with dagster_instance(world, Database(world)) as instance:
-        yield Seen(world, instance)
+        yield StatusView(world, instance)
 
 
-def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: Seen) -> None:
+def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: StatusView) -> None:
     overview = seen.look()
     assert (overview.daemon_alive, overview.daemon_seen) == (False, None)
     assert [s.job for s in overview.schedules] == [plan.job for plan in PLANS]
@@ -58,7 +58,7 @@ def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: S
     assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
 
 
-def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: Seen) -> None:
+def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: StatusView) -> None:
     required = list(seen.instance.get_required_daemon_types())
 
     def beat(*silent: str) -> Overview:
@@ -75,7 +75,7 @@ def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: Seen) 
     assert daemon(seen.database) == "SCHEDULER of the daemon sent no heartbeat in the last three minutes"
 
 
-def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: Seen, now: datetime) -> None:
+def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: StatusView, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
     ahead = now + timedelta(days=300)
@@ -89,7 +89,7 @@ def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: Seen, now: da
     assert "the clock, which was set back" in (daemon(seen.database) or "")
 
 
-def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: Seen, now: datetime) -> None:
+def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: StatusView, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
 
@@ -108,12 +108,12 @@ def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: Seen, now
 
 
 @pytest.fixture
-def seen_month(made_month: Settings) -> Iterator[Seen]:
+def seen_month(made_month: Settings) -> Iterator[StatusView]:
     with dagster_instance(made_month, Database(made_month)) as instance:
-        yield Seen(made_month, instance)
+        yield StatusView(made_month, instance)
 
 
-def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: IrtOf) -> None:
+def test_status_shows_months_violations_alerts_and_runs(seen_month: StatusView, irt: IrtOf) -> None:
     done = seen_month.instance.get_runs()[0]
     seen_month.instance.add_run(
         done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})
@@ -131,7 +131,7 @@ def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: I
     assert [(r.name, r.partition, r.status) for r in overview.runs] == [("monthly_calibration", "2026-07", "started")]
     typed = irt(seen_month.settings)
     shown = typed("status")
-    missing = unsaid(
+    missing = missing_sentences(
         shown.out,
         "not running and never was",
         "aggregate_features_daily",
@@ -141,17 +141,17 @@ def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: I
         "without answers",
     )
     assert (shown.code, missing) == (1, [])
-    told = typed("status", "--json").json
-    assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
-    assert told["alerts"][0]["partition"] == "2026-06"
-    empty = [month["month"] for month in told["months"] if month["state"] == "empty"]
+    status = typed("status", "--json").json
+    assert {m["month"]: m["state"] for m in status["months"]}["2026-07"] == "running"
+    assert status["alerts"][0]["partition"] == "2026-06"
+    empty = [month["month"] for month in status["months"] if month["state"] == "empty"]
     lines = shown.out.splitlines()
     assert (sum(any(month in line for month in empty) for line in lines), len(lines) <= 30) == (1, True)
 
 
 def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path: Path, now: datetime) -> None:
     lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
-    there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
+    configured = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
     database = Database(world)
     with dagster_instance(world, database) as instance:
 
@@ -159,7 +159,7 @@ def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path
             return collect_overview(database, instance, settings).on_spark
 
         assert seen_with(world) is None
-        assert seen_with(there) == OnSpark("local[2]", lake.name, "", None)
+        assert seen_with(configured) == OnSpark("local[2]", lake.name, "", None)
         lake.commit("2026-10-31", [], "", 0)
-        run_job(instance, there, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
-        assert seen_with(there) == OnSpark("local[2]", lake.name, "2026-10-31", False)
+        run_job(instance, configured, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
+        assert seen_with(configured) == OnSpark("local[2]", lake.name, "2026-10-31", False)

@@ -1,4 +1,4 @@
-"""A process reads a stored file once, and still notices whatever happens to it. The bucket is that of a real server."""
+"""A process reads a stored file once, and still detects every change of it. The bucket belongs to a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(digest, len(file.read()), flush=True)
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """Of a process that has read nothing yet."""
+    """A store of a process that has not read anything yet."""
     while file_cache._copies:
         file_cache._copies.popitem()[1].file.close()
     if request.param == "bucket":
@@ -44,16 +44,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 @pytest.fixture
 def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys whose content was asked for, in order."""
-    asked: list[str] = []
+    """Keys whose content was requested, in order."""
+    keys: list[str] = []
     stream = type(store).stream
 
     def counted(store: ObjectStore, key: str) -> Iterator[bytes]:
-        asked.append(key)
+        keys.append(key)
         return stream(store, key)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(store), "stream", counted)
-    return asked
+    return keys
 
 
 def content(store: ObjectStore, key: str = KEY) -> bytes:
@@ -144,8 +144,8 @@ type(store).stream = stream
 
 def test_two_processes_read_a_file_concurrently(store: ObjectStore) -> None:
     with another_process(store) as one, another_process(store) as other:
-        said = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
-    assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
+        outputs = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
+    assert outputs == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
 
 
 @pytest.mark.parametrize(("limit", "one_copy"), [("KEPT_BYTES", len(CONTENT)), ("KEPT_FILES", 1)])

@@ -1,4 +1,4 @@
-"""Months of a bank with testlets: what is estimated, what comes into force, and who reports an SE(θ) that counts it."""
+"""Months of a bank with testlets: estimates, values in force, and every reported SE(θ) that includes the effects."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
         yield settings
 
 
-# -- what a month finds and publishes ------------------------------------------------------------------
+# -- estimates and publications of a month -------------------------------------------------------------
 
 
 def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settings) -> None:
-    """Four of its errors, and 5 % for what the estimate is low by (docs/explanation/testlets.md)."""
+    """Tolerance: four standard errors, and 5 % as the estimate is too low (docs/explanation/testlets.md)."""
     database = Database(world)
     found = publications(database)
     assert [row[0] for row in found] == list(MONTHS)
@@ -202,11 +202,11 @@ def test_testlet_sd_can_be_estimated_with_the_distribution_of_theta(world: Setti
 
 
 @pytest.mark.parametrize(
-    ("testlet", "why"),
+    ("testlet", "reason"),
     [("'all of them'", "1 testlets with at least 2 fitted items are too few"), ("item_id", "0 testlets")],
 )
 def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
-    world: Settings, testlet: str, why: str
+    world: Settings, testlet: str, reason: str
 ) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM testlet_sd_publication")
@@ -216,7 +216,7 @@ def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
     assert outcome.spec.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
-    assert why in shown
+    assert reason in shown
     assert (publications(database), published_set(database).testlets) == ([], None)
 
 
@@ -271,7 +271,7 @@ def test_information_of_the_set_in_force_accounts_for_testlets(world: Settings) 
 
 # -- mixed fits --------------------------------------------------------------------------------------
 # A month whose items are of several models, from the staged fit to the published set that the next month is compared
-# with: each item's model is known from what is stored.
+# with: each item's model follows from stored values.
 
 JAN, FEB = "2026-01", "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.2, 0.0), "K3": (0.9, 1.0)}

@@ -1,6 +1,6 @@
-"""The θ API over HTTP and on a real database: the document's request, what has no θ, a database that goes and comes.
+"""The θ API over HTTP and on a real database: the document's request, learners without θ, a database with outages.
 
-Its clock stands at the end of the small world's last month.
+Its clock shows the end of the small world's last month.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from services.theta_client.api import PATH
 from tests.helpers.asking import kind, unless_busy, unless_shed
 from tests.helpers.collector import collector
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.door import ROOT, port_of, served
+from tests.helpers.door import ROOT, port_of, serve_in_thread
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -87,7 +87,7 @@ class Api:
 def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
     ledger = Ledger(Database(settings), connections, clock=lambda: END)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(Access(TOKEN, None), ledger, connections), [listening]):
+    with serve_in_thread(build_app(Access(TOKEN, None), ledger, connections), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         yield api
@@ -204,8 +204,8 @@ def test_theta_is_refused_if_no_parameters_are_published(database: Database, set
 
 @pytest.mark.xdist_group("theta api")
 def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world: Settings) -> None:
-    """With a single right answer the numbers are finite and shrunk to the mean; a target scale without answers has
-    no number."""
+    """Numbers from a single right answer are finite and shrunk to the mean. A target scale without answers has no
+    number."""
     database = Database(world)
     item = published_item(database)
     run_sql(database, "INSERT INTO question (item_id, scale_id, topic_id) VALUES ('other', 'other', 'topic')")
@@ -235,9 +235,11 @@ def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world
 
 
 @pytest.mark.xdist_group("theta api")
-def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(world: Settings, begun: Database) -> None:
+def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(
+    world: Settings, world_database: Database
+) -> None:
     user = "ann"
-    add_attempts(begun, [attempt(user, published_item(begun), END - timedelta(days=1))])
+    add_attempts(world_database, [attempt(user, published_item(world_database), END - timedelta(days=1))])
     with running(world) as api:
         before = api.update(user).json()
         with altered(world, "RESET work_mem", "RESET work_mem"):
@@ -256,9 +258,9 @@ def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(worl
 
 @pytest.mark.xdist_group("theta api")
 def test_read_only_database_returns_503_with_the_reason_for_updates_and_serves_reads(
-    world: Settings, begun: Database
+    world: Settings, world_database: Database
 ) -> None:
-    add_attempts(begun, [attempt("ann", published_item(begun), END - timedelta(days=1))])
+    add_attempts(world_database, [attempt("ann", published_item(world_database), END - timedelta(days=1))])
     with running(world) as api:
         with altered(world, *READ_ONLY):
             answer = api.update_unless_shed("ann")
@@ -345,16 +347,18 @@ main()
 
 @pytest.mark.xdist_group("theta api")
 @pytest.mark.ci
-def test_process_answers_pending_requests_before_its_end(begun: Database, tmp_path: Path) -> None:
+def test_process_answers_pending_requests_before_its_end(world_database: Database, tmp_path: Path) -> None:
     """A request waits for a lock, TERM arrives, and the lock is released. The limit of two seconds is raised for
     this test."""
-    add_attempts(begun, [attempt("ann", published_item(begun), datetime.now(UTC) - timedelta(hours=1))])
+    add_attempts(
+        world_database, [attempt("ann", published_item(world_database), datetime.now(UTC) - timedelta(hours=1))]
+    )
     port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "IRT_HOME": str(tmp_path / "irt"),
-        "DATABASE_URL": begun.url,
+        "DATABASE_URL": world_database.url,
         "IRT_THETA_TOKEN": TOKEN,
         "IRT_THETA_PORT": str(port),
         "PROMETHEUS_METRICS_PORT": str(metrics),
@@ -364,14 +368,14 @@ def test_process_answers_pending_requests_before_its_end(begun: Database, tmp_pa
     def is_ready() -> bool:
         try:
             return requests.get(f"{url}/ready", timeout=5).status_code == 200
-        except (requests.ConnectionError, requests.Timeout):  # while it loads what it computes with
+        except (requests.ConnectionError, requests.Timeout):  # while it loads its parameters
             return False
 
     with (tmp_path / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-c", PATIENT], env=environment, stderr=log, stdout=log)
         try:
             wait_for("it to be ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
-            with ThreadPoolExecutor(1) as threads, psycopg.connect(begun.url) as other:
+            with ThreadPoolExecutor(1) as threads, psycopg.connect(world_database.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
                 asking = threads.submit(
                     unless_shed,
@@ -420,13 +424,13 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
         )
         assert traces.start("theta-api", settings)
         listening = socket.create_server(("127.0.0.1", 0))
-        with served(theta_app(settings), [listening]):
+        with serve_in_thread(theta_app(settings), [listening]):
             url = f"http://127.0.0.1:{port_of(listening)}"
             wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=30).status_code == 200, pause=0.02)
-            asked = unless_busy(
+            response = unless_busy(
                 lambda: requests.post(url + PATH, json={"user_id": ANN}, headers=HEADERS, timeout=patient(30))
             )
-            assert asked.status_code == 200, asked.text
+            assert response.status_code == 200, response.text
             theta = "/api/seedtest/analysis/irt/theta"
             shown = unless_busy(
                 lambda: requests.get(url + theta, {"user_id": ANN}, headers=HEADERS, timeout=patient(30))
@@ -437,7 +441,7 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
     (root,) = [span for span in posts if span.attributes["http.status_code"] != 503]
     assert (root.service, root.parent) == ("irt-theta-api", "")
     assert (root.attributes["http.route"], root.attributes["http.status_code"]) == (PATH, 200)
-    (transaction,) = received.below(root)
+    (transaction,) = received.children_of(root)
     assert (transaction.name, transaction.trace_id) == ("transaction", root.trace_id)
     assert {span.name for span in received.spans if not span.parent} == {f"POST {PATH}", f"GET {theta}"}
     sent = b"".join(received.bodies)
@@ -449,12 +453,12 @@ def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
 
 
 # -- the sweep ---------------------------------------------------------------------------------------
-# The sweep finds whose answers are newer than their θ, measures each once, and goes on where it stopped.
+# The sweep finds learners with answers newer than their θ, measures each once, and resumes after a stop.
 
 
 @pytest.fixture
 def answered(world: Settings, now: datetime) -> Database:
-    """Of ann, bob and eve each an answer of half an hour ago, recorded one minute apart; nothing else is so new."""
+    """A database with answers of ann, bob and eve half an hour ago, recorded one minute apart, after all others."""
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
     run_sql(database, "UPDATE response_log SET recorded_at = completed_at")

@@ -1,4 +1,4 @@
-"""Verdicts of a day: judged again if the log says otherwise, and all old or all new whenever judging ends."""
+"""Verdicts of a day: judged again if the log has changed, and all old or all new whenever judging ends."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ VERDICTS = """SELECT attempt_id, completed_at, user_id, item_id, scale_id, reaso
               ORDER BY 1, 2"""
 
 
-def stored(database: Database, day: date, until: date | None = None) -> list[tuple[Any, ...]]:
+def stored_verdicts(database: Database, day: date, until: date | None = None) -> list[tuple[Any, ...]]:
     return rows(database, VERDICTS, (day, (until or day) + DAY))
 
 
@@ -57,11 +57,11 @@ CHOSEN = """(SELECT attempt_id FROM response_log WHERE completed_at > '2026-06-0
              ORDER BY md5(attempt_id || %s) LIMIT 1)"""
 
 
-def at(day: int, second: int = 0) -> datetime:
+def time_of_day(day: int, second: int = 0) -> datetime:
     return day_bounds(DAYS[day].isoformat())[0] + timedelta(seconds=second)
 
 
-moments = st.builds(at, st.integers(1, 3), st.sampled_from([0, 60, 86_399]))
+moments = st.builds(time_of_day, st.integers(1, 3), st.sampled_from([0, 60, 86_399]))
 new_attempts = st.builds(
     lambda user, item, when, exam, correct, place, ms, hints, mode: attempt(
         user, item, when, session_id=f"{user} {exam}", form_id="F" if exam else None, correct=correct, position=place,
@@ -136,12 +136,19 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
     st.lists(new_attempts, min_size=6, max_size=12), st.lists(st.lists(changes, min_size=1, max_size=3), max_size=2)
 )
 @hypothesis.example(
-    [attempt("ann", "i0", at(1, 86_399)), attempt("ann", "i0", at(2)), attempt("ann", "i0", at(3))],
-    [[("INSERT", [attempt("ann", "i0", at(0))])], [(f"DELETE FROM response_log WHERE attempt_id = {CHOSEN}", "a")]],
+    [
+        attempt("ann", "i0", time_of_day(1, 86_399)),
+        attempt("ann", "i0", time_of_day(2)),
+        attempt("ann", "i0", time_of_day(3)),
+    ],
+    [
+        [("INSERT", [attempt("ann", "i0", time_of_day(0))])],
+        [(f"DELETE FROM response_log WHERE attempt_id = {CHOSEN}", "a")],
+    ],
 )
 @hypothesis.example(
-    [attempt("ann", "i0", at(1, 86_399), session_id="exam", form_id="F", correct=None)],
-    [[("INSERT", [attempt("ann", "i1", at(2), session_id="exam", form_id="F")])]],
+    [attempt("ann", "i0", time_of_day(1, 86_399), session_id="exam", form_id="F", correct=None)],
+    [[("INSERT", [attempt("ann", "i1", time_of_day(2), session_id="exam", form_id="F")])]],
 )
 def test_repeated_judging_equals_judging_from_scratch(
     database: Database, first: list[dict[str, Any]], nights: list[list[tuple[str, Any]]]
@@ -155,7 +162,7 @@ def test_repeated_judging_equals_judging_from_scratch(
             else:
                 run_sql(database, statement, () if value is None else (value,))
         judge_differing(database, DAYS[0], DAYS[-1] + 2 * DAY)
-    assert stored(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
+    assert stored_verdicts(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
     assert call(database, days_that_differ, DAYS[0], DAYS[-1] + 2 * DAY) == []
 
 
@@ -170,7 +177,7 @@ EVERY = {one["attempt_id"] for one in LOG}
 
 
 @pytest.fixture
-def judged(database: Database) -> Database:
+def judged_log(database: Database) -> Database:
     """Two judged days of two learners; `again` is a repeat."""
     begin(database)
     add_attempts(database, LOG)
@@ -201,14 +208,14 @@ def judged_at(database: Database) -> dict[str, datetime]:
     ],
 )  # fmt: skip
 def test_change_of_the_log_is_detected_and_only_affected_rows_are_judged_again(
-    judged: Database, change: str, judged_again: set[str]
+    judged_log: Database, change: str, judged_again: set[str]
 ) -> None:
-    before = judged_at(judged)
-    run_sql(judged, change)
-    assert DAYS[2] in call(judged, days_that_differ, DAYS[0], DAYS[-1])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == []
-    assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
+    before = judged_at(judged_log)
+    run_sql(judged_log, change)
+    assert DAYS[2] in call(judged_log, days_that_differ, DAYS[0], DAYS[-1])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert call(judged_log, days_that_differ, DAYS[0], DAYS[-1]) == []
+    assert {name for name, at in judged_at(judged_log).items() if before.get(name) != at} == judged_again
 
 
 def test_unjudged_days_are_judged_once_each_and_newest_first(database: Database) -> None:
@@ -217,7 +224,7 @@ def test_unjudged_days_are_judged_once_each_and_newest_first(database: Database)
     reported: list[JudgedDay] = []
     judge_differing(database, DAYS[0], DAYS[-1], reported.append, newest_first=True)
     assert [one.day for one in reported] == [DAYS[3], DAYS[2]]
-    assert stored(database, DAYS[0], DAYS[-1]) == from_scratch(database)
+    assert stored_verdicts(database, DAYS[0], DAYS[-1]) == from_scratch(database)
 
 
 def test_answer_that_arrives_during_judging_counts_for_newer_days(database: Database) -> None:
@@ -239,36 +246,38 @@ def test_minimum_counts_do_not_affect_stored_verdicts() -> None:
     assert rules_hash(Rules.from_settings({"hinted": "exclude"})) != rules_hash(Rules())
 
 
-def test_answer_is_a_repeat_only_while_the_log_contains_an_earlier_answer(judged: Database) -> None:
-    assert reasons(judged)["again"] == "repeat"
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
-    found = judge_differing(judged, DAYS[0], DAYS[-1])
+def test_answer_is_a_repeat_only_while_the_log_contains_an_earlier_answer(judged_log: Database) -> None:
+    assert reasons(judged_log)["again"] == "repeat"
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    found = judge_differing(judged_log, DAYS[0], DAYS[-1])
     assert [(one.day, one.written) for one in found] == [(DAYS[2], 1), (DAYS[3], 1)]
-    assert reasons(judged)["again"] is None
-    add_attempts(judged, [attempt("ann", "i0", NOON - DAY, attempt_id="late")])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
+    assert reasons(judged_log)["again"] is None
+    add_attempts(judged_log, [attempt("ann", "i0", NOON - DAY, attempt_id="late")])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
 
 
-def test_exam_that_continues_after_midnight_scores_items_omitted_before_midnight(judged: Database) -> None:
+def test_exam_that_continues_after_midnight_scores_items_omitted_before_midnight(judged_log: Database) -> None:
     exam = {"session_id": "exam", "form_id": "F"}
     left_out = attempt("cid", "i2", NOON + timedelta(hours=11), attempt_id="left out", correct=None, **exam)
-    add_attempts(judged, [left_out])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["left out"] == "not_reached"
-    add_attempts(judged, [attempt("cid", "i1", NOON + timedelta(hours=13), attempt_id="after", **exam)])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["left out"] is None
+    add_attempts(judged_log, [left_out])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["left out"] == "not_reached"
+    add_attempts(judged_log, [attempt("cid", "i1", NOON + timedelta(hours=13), attempt_id="after", **exam)])
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["left out"] is None
 
 
 def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The change writes verdicts of two days, in the transaction of the first."""
     execute, lock = psycopg.Cursor.execute, verdicts._lock
 
     def state() -> tuple[Any, ...]:
-        return stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1")
+        return stored_verdicts(judged_log, DAYS[0], DAYS[-1]), rows(
+            judged_log, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1"
+        )
 
     def killed(nth: int) -> bool:
         """Whether judging is stopped, before it has ended, at its nth statement after it has the lock."""
@@ -287,28 +296,28 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
 
             patched.setattr(verdicts, "_lock", begins)
             try:
-                judge_differing(judged, DAYS[0], DAYS[-1])
+                judge_differing(judged_log, DAYS[0], DAYS[-1])
             except KeyboardInterrupt:
                 return True
         return False
 
     old = state()
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
     seen = []
     for nth in count():
         if not killed(nth):
             break
         seen.append(state())
     new = state()
-    assert new[0] == from_scratch(judged)
+    assert new[0] == from_scratch(judged_log)
     assert {*map(repr, seen)} == {repr(old), repr(new)}
 
 
 def test_second_concurrent_night_waits_and_judges_no_day_again(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two days differ, with a verdict each."""
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'first'")
     usual, judging, let_go, calls = verdicts._judge, Event(), Event(), count()
 
     def slowly(*arguments: Any) -> Any:
@@ -321,48 +330,48 @@ def test_second_concurrent_night_waits_and_judges_no_day_again(
                WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
     monkeypatch.setattr(verdicts, "_judge", slowly)
     with ThreadPoolExecutor(2) as nights:
-        first = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        first = nights.submit(judge_differing, judged_log, DAYS[0], DAYS[-1])
         assert judging.wait(patient(60))
-        second = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        second = nights.submit(judge_differing, judged_log, DAYS[0], DAYS[-1])
         try:
-            wait_for("the second to wait", lambda: rows(judged, waits))
+            wait_for("the second to wait", lambda: rows(judged_log, waits))
         finally:
             let_go.set()
         found = [*first.result(), *second.result()]
     assert (next(calls), sum(one.written for one in found)) == (2, 2)
-    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+    assert stored_verdicts(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
-    judged: Database, monkeypatch: pytest.MonkeyPatch
+    judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'other'")
+    run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'other'")
     usual = verdicts._whom
 
     def meanwhile(*arguments: Any) -> Any:
-        add_attempts(judged, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
+        add_attempts(judged_log, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
         return usual(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(verdicts, "_whom", meanwhile)
-        judge_differing(judged, DAYS[0], DAYS[-1])
-    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert "meanwhile" in reasons(judged)
+        judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert call(judged_log, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert "meanwhile" in reasons(judged_log)
 
 
 # -- times of items ------------------------------------------------------------------------------------
 
 
-def timed(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
+def timed_attempt(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
     return attempt(user, item, at, response_time_ms=ms)
 
 
 def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Database) -> None:
     begin(database)
-    june = [timed(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
-    june += [timed("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
-    july = [timed(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
+    june = [timed_attempt(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
+    june += [timed_attempt("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
+    july = [timed_attempt(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
     add_attempts(database, june + july)
     rules = call(database, rules_of_month, "2026-07")
     times = call(database, times_of_day, date(2026, 7, 3), ["i0", "i1", "i2"], rules)
@@ -374,25 +383,27 @@ def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Databas
     ]
 
 
-def test_recomputed_item_times_make_later_days_differ(judged: Database) -> None:
-    late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
-    add_attempts(judged, late)
-    call(judged, take_item_times, "2026-06")
-    assert call(judged, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
-    run_sql(judged, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert reasons(judged)["first"] == "rapid"
+def test_recomputed_item_times_make_later_days_differ(judged_log: Database) -> None:
+    late = [timed_attempt(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
+    add_attempts(judged_log, late)
+    call(judged_log, take_item_times, "2026-06")
+    assert call(judged_log, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
+    run_sql(judged_log, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert reasons(judged_log)["first"] == "rapid"
 
 
-def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged: Database) -> None:
-    new = [timed(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
-    add_attempts(judged, new)
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged).items() if reason}
-    add_attempts(judged, [timed(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)])
-    judge_differing(judged, DAYS[0], DAYS[-1])
-    assert {reasons(judged)[one["attempt_id"]] for one in new} == {"rapid"}
-    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged_log: Database) -> None:
+    new = [timed_attempt(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
+    add_attempts(judged_log, new)
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged_log).items() if reason}
+    add_attempts(
+        judged_log, [timed_attempt(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)]
+    )
+    judge_differing(judged_log, DAYS[0], DAYS[-1])
+    assert {reasons(judged_log)[one["attempt_id"]] for one in new} == {"rapid"}
+    assert stored_verdicts(judged_log, DAYS[0], DAYS[-1]) == from_scratch(judged_log)
 
 
 def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: Database) -> None:
@@ -405,27 +416,33 @@ def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: D
         judge_differing(database, june, august)
         return reasons(database)
 
-    night(*(timed(f"j{n}", "i0", at(0), 100) for n in range(3)), timed("ann", "i2", at(1, 60), 40))
-    asked = timed("ann", "i0", at(2), 80)
-    new = [timed(f"k{n}", "i1", at(2, n), 100) for n in range(3)]
-    assert night(asked, *new)[asked["attempt_id"]] == "rapid"
-    again = timed("ann", "i2", at(3), 40)
-    assert night(again, timed("bob", "i1", at(3), 80))[again["attempt_id"]] == "repeat"
-    night(*(timed(f"l{n}", "i0", at(1), 50) for n in range(5)), *(timed(f"m{n}", "i1", at(2), 50) for n in range(5)))
+    night(
+        *(timed_attempt(f"j{n}", "i0", time_of_day(0), 100) for n in range(3)),
+        timed_attempt("ann", "i2", time_of_day(1, 60), 40),
+    )
+    answer = timed_attempt("ann", "i0", time_of_day(2), 80)
+    new = [timed_attempt(f"k{n}", "i1", time_of_day(2, n), 100) for n in range(3)]
+    assert night(answer, *new)[answer["attempt_id"]] == "rapid"
+    again = timed_attempt("ann", "i2", time_of_day(3), 40)
+    assert night(again, timed_attempt("bob", "i1", time_of_day(3), 80))[again["attempt_id"]] == "repeat"
+    night(
+        *(timed_attempt(f"l{n}", "i0", time_of_day(1), 50) for n in range(5)),
+        *(timed_attempt(f"m{n}", "i1", time_of_day(2), 50) for n in range(5)),
+    )
     run_sql(database, "DELETE FROM response_log WHERE attempt_id = %s", (new[0]["attempt_id"],))
-    assert night()[asked["attempt_id"]] == "rapid"
+    assert night()[answer["attempt_id"]] == "rapid"
     for month in ("2026-06", "2026-07"):
         call(database, take_item_times, month)
-    assert night()[asked["attempt_id"]] is None
-    by_night = stored(database, june, august)
+    assert night()[answer["attempt_id"]] is None
+    by_night = stored_verdicts(database, june, august)
     for table in ("attempt_verdict", "judged_day"):
         run_sql(database, f"DELETE FROM {table}")
     judge_differing(database, june, august)
-    assert stored(database, june, august) == by_night
+    assert stored_verdicts(database, june, august) == by_night
 
 
 # -- verdicts of whole worlds ------------------------------------------------------------------------
-# Stored verdicts are those of plain loops over the whole log, in small worlds with every edge of the rules.
+# Stored verdicts equal verdicts of plain loops over the whole log, in small worlds with every edge of the rules.
 
 BY_NAME = {world.name: world for world in WORLDS}
 QUICK = {"slower month", "exam over midnight", "change of clocks", "leap day"}
@@ -480,7 +497,7 @@ def test_comparison_with_plain_loops_detects_a_wrong_verdict(database: Database)
 
 
 # -- corrections -------------------------------------------------------------------------------------
-# Answers that are scored again or withdrawn: what they were is kept, what rests on them is stale, θ follows.
+# Answers that are scored again or withdrawn: former values are kept, dependent results are stale, θ follows.
 
 MONTH = rooms.MONTHS[0]
 START = datetime(2026, 6, 3, tzinfo=UTC)
@@ -503,7 +520,7 @@ def typed(settings: Settings, database: Database, irt: IrtOf) -> Irt:
     return irt(settings)
 
 
-def right(database: Database) -> dict[str, bool]:
+def correctness(database: Database) -> dict[str, bool]:
     return dict(rows(database, "SELECT id, correct FROM attempt ORDER BY 1"))  # type: ignore[arg-type]
 
 
@@ -517,9 +534,9 @@ def corrections(database: Database) -> list[tuple[object, ...]]:
 
 @pytest.mark.ci
 def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Database) -> None:
-    before = right(database)
+    before = correctness(database)
     words = ("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
-    said = {
+    output = {
         "answers": 5,
         "days": 2,
         "stale_months": [MONTH],
@@ -530,10 +547,10 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
         "right_before": 2,
         "right_after": 3,
     }
-    assert typed(*words, "--dry-run", "--json").json == said
-    assert (right(database), corrections(database)) == (before, [])
-    assert typed(*words, "--json").json == said
-    assert right(database) == before | {f"a{n}": n > 1 for n in range(5)}
+    assert typed(*words, "--dry-run", "--json").json == output
+    assert (correctness(database), corrections(database)) == (before, [])
+    assert typed(*words, "--json").json == output
+    assert correctness(database) == before | {f"a{n}": n > 1 for n in range(5)}
     assert corrections(database) == [
         (f"a{n}", n < 2, "rescore", "Ann", "the key was wrong", "2026-06-10") for n in range(5)
     ]
@@ -549,7 +566,7 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
 
 @pytest.mark.ci
 def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Database) -> None:
-    """Its last day is part of it; the item's record stays, as the other answers were scored by it."""
+    """A period includes its last day. The item's record is unchanged, as the other answers were scored by it."""
     day = f"{START:%Y-%m-%d}"
     done = typed("attempts", "rescore", "--item", "q1", "--key", "B", "--from", day, "--to", day, *BY, "--json").json
     assert (done["answers"], done["with_choice"], done["without_choice"]) == (3, 3, 0)
@@ -559,7 +576,7 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; chosen were: A and B"),
         (("rescore", "--item", "q3", "--key", "B"), "chosen were: none, as none is stored"),
@@ -569,11 +586,11 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
     ],
 )
 def test_correction_without_effect_is_refused(
-    typed: Irt, database: Database, words: tuple[str, ...], said: str
+    typed: Irt, database: Database, words: tuple[str, ...], message: str
 ) -> None:
     done = typed("attempts", *words, *BY)
-    told = (done.code, said in " ".join(done.err.split()), corrections(database))
-    assert told == (2, True, []), done.err
+    outcome = (done.code, message in " ".join(done.err.split()), corrections(database))
+    assert outcome == (2, True, []), done.err
 
 
 @pytest.mark.ci
@@ -592,7 +609,7 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
         f"stale, and made again by the daemon or irt calibrate: {MONTH}",
     ]
     assert [one[:3] for one in corrections(database)] == [("a0", True, "withdraw"), ("a1", True, "withdraw")]
-    assert [*right(database)] == ["a2", "a3", "a4", "a5", "other"]
+    assert [*correctness(database)] == ["a2", "a3", "a4", "a5", "other"]
 
     def imported(revision: int) -> ImportReport:
         log = tmp_path / "log.csv"
@@ -605,16 +622,16 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
     assert (imported(0).rejected, imported(0).duplicates) == ({"withdrawn_attempt": 1}, 1)
     back = imported(1)
     assert (back.accepted, back.corrected, back.rejected) == (1, 1, {})
-    assert [*right(database)] == ["a0", "a2", "a3", "a4", "a5", "other"]
+    assert [*correctness(database)] == ["a0", "a2", "a3", "a4", "a5", "other"]
     assert imported(0).duplicates == imported(1).duplicates == 2
 
 
 @pytest.mark.ci
 def test_an_items_answers_are_withdrawn(typed: Irt, database: Database) -> None:
     assert typed("attempts", "withdraw", "--item", "q1", "--dry-run", *BY, "--json").json["answers"] == 6
-    assert len(right(database)) == 7
+    assert len(correctness(database)) == 7
     typed("attempts", "withdraw", "--item", "q1", "--from", f"{START + timedelta(days=1):%Y-%m-%d}", *BY)
-    assert [*right(database)] == ["a0", "a2", "a4", "other"]
+    assert [*correctness(database)] == ["a0", "a2", "a4", "other"]
 
 
 @pytest.mark.ci
@@ -624,7 +641,7 @@ def test_import_of_a_rescored_answer_is_a_duplicate(typed: Irt, database: Databa
     log = tmp_path / "log.csv"
     log.write_text("attempt_id,user_id,item_id,completed_at,correct\na0,u0,q1,2026-06-03T00:00:00Z,1\n")
     report = import_attempts(database, [log], first_month=MONTH)
-    assert (report.duplicates, right(database)["a0"]) == (1, False)
+    assert (report.duplicates, correctness(database)["a0"]) == (1, False)
 
 
 @pytest.mark.ci

@@ -1,4 +1,4 @@
-"""What goes into PostgreSQL in bulk comes out as it was, and what does not fit is refused by name."""
+"""Bulk writes to PostgreSQL: values return unchanged, and unsuitable values are refused by column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.warehouse import append, frame_schema, read_arrow, read_frame, replace
 from tests.helpers.rooms import call
-from tests.helpers.sentences import refusal, unsaid
+from tests.helpers.sentences import missing_sentences, refusal
 
 NASTY = [
     "",
@@ -238,7 +238,7 @@ def test_all_problems_of_a_frame_are_reported_together_and_no_rows_are_written(c
     )
     with pytest.raises(PermanentFailure) as refused:
         append(connection, tables.features_topic_daily, frame)
-    assert not unsaid(
+    assert not missing_sentences(
         str(refused.value),
         "3 rows do not fit table features_topic_daily",
         "column topic_id is missing",
@@ -258,7 +258,7 @@ def attempts(number: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("table", "frame", "said"),
+    ("table", "frame", "message"),
     [
         (tables.learner, learners(user_id=[1, 2]), "column user_id: holds int64, expected TEXT"),
         (tables.learner, learners(target_theta=["1", "2"]), "column target_theta: holds text, expected DOUBLE"),
@@ -270,9 +270,9 @@ def attempts(number: float) -> pd.DataFrame:
     ],
 )
 def test_values_outside_a_columns_range_are_refused_by_name(
-    connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame, said: str
+    connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame, message: str
 ) -> None:
-    assert re.search(said, refusal(append, connection, table, frame))
+    assert re.search(message, refusal(append, connection, table, frame))
 
 
 def test_times_in_any_zone_are_stored_as_the_same_moment(connection: psycopg.Connection) -> None:
@@ -314,7 +314,7 @@ def test_rows_of_a_partition_with_a_null_value_are_replaced(connection: psycopg.
 
 
 def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> None:
-    """Without the lock both writers would find no rows to delete and then insert the same keys."""
+    """Both writers would find no rows to delete, and then insert the same keys, without the lock."""
     owned = {"week_start": dt.date(2026, 9, 7)}
 
     def second() -> None:
@@ -330,7 +330,7 @@ def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> No
         assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (5,)
 
 
-# -- what the registry gives to others ---------------------------------------------------------------
+# -- schemas from the registry -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", tables.METADATA.sorted_tables, ids=lambda table: table.name)

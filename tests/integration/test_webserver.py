@@ -1,4 +1,4 @@
-"""The page as it is served: Dagster's own application behind our layer, and reports from a real database and store."""
+"""The Dagster UI as it is served: Dagster's application behind our layer, and reports from a database and store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resources.settings import Settings
 from tests.helpers.asgi import ask
 from tests.helpers.rooms import call
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
+from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, serve_page, settings
 
 __all__ = ["instance", "settings"]  # fixtures
 
@@ -28,7 +28,7 @@ REPORT = '{"check_name": "converged", "passed": true}'
 def test_requests_of_the_ui_work_and_requests_of_foreign_pages_are_refused(
     instance: DagsterInstance, settings: Settings
 ) -> None:
-    with served(settings) as app:
+    with serve_page(settings) as app:
         assert "<!DOCTYPE html>" in ask(app, "GET", "/").text
         script = re.search(r'src="(/_next/[^"]+\.js)"', ask(app, "GET", "/").text)
         assert script
@@ -45,7 +45,7 @@ def test_requests_of_the_ui_work_and_requests_of_foreign_pages_are_refused(
 
 
 def test_malformed_requests_are_refused_without_an_exception(instance: DagsterInstance, settings: Settings) -> None:
-    with served(settings) as app:
+    with serve_page(settings) as app:
         bodies = b"[]", b'[{"query": "{ version }"}]', b"7", b'{"query": 7}', b"nothing", b'{"query": "{"}'
         found = {body: ask(app, "POST", "/graphql", JSON, body=body).status for body in bodies}
         assert found == dict.fromkeys(bodies, 400)
@@ -67,7 +67,7 @@ def test_reports_are_read_from_the_store_by_row_id(
     learners = store_report(
         database, store, "reports/w/u.pdf", b"%PDF", format="pdf", user_id=kind, week_start=date(2026, 11, 9)
     )
-    with served(settings) as app:
+    with serve_page(settings) as app:
         answer = ask(app, "GET", f"/reports/{html.artifact_id}")
         assert (answer.status, answer.text) == (200, page)
         assert "sandbox; default-src 'none'" in answer.headers["content-security-policy"]
@@ -82,11 +82,11 @@ def test_reports_are_read_from_the_store_by_row_id(
         moved = settings.irt_home.with_name("moved")
         shutil.copytree(store.root, moved / "objects")
         shutil.rmtree(store.root)
-        with served(settings, irt_home=moved) as app:
+        with serve_page(settings, irt_home=moved) as app:
             assert ask(app, "GET", f"/reports/{html.artifact_id}").text == page
         assert call(database, unrecorded, FolderStore(moved / "objects"), "reports/drift") == []
         later = datetime.now(UTC) + timedelta(days=2)
         assert prune_files(database, FolderStore(moved / "objects"), later, dry_run=True).names == ()
-    with served(settings, irt_ui_url="https://irt.example.org") as app:
+    with serve_page(settings, irt_ui_url="https://irt.example.org") as app:
         refused = ask(app, "GET", f"/reports/{learners.artifact_id}", {"host": "irt.example.org"})
         assert (refused.status, "IRT_UI_LEARNER_REPORTS" in refused.text) == (403, True)

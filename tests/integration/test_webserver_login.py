@@ -1,4 +1,4 @@
-"""The page with a login: Dagster's own application on real runs, and the names that they get."""
+"""The Dagster UI with a login: Dagster's application on real runs, and the users' names on runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers.asgi import ask
 from tests.helpers.dagster_private import DagsterGrpcClient, DagsterUserCodeUnreachableError
-from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
+from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, serve_page, settings
 from tests.testbed.issuer import Issuer, after
 from tests.testbed.stack_harness import wait_for
 
@@ -43,8 +43,8 @@ def location(instance: DagsterInstance) -> Iterator[str]:
     """A code server, as the workspace names it."""
     with tempfile.TemporaryDirectory(prefix="irt-") as folder:
         socket = f"{folder}/code.sock"
-        asked = ["-m", "tests.integration.location_with_months", "--socket", socket]
-        with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *asked]) as server:
+        arguments = ["-m", "tests.integration.location_with_months", "--socket", socket]
+        with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *arguments]) as server:
             client = DagsterGrpcClient(socket=socket, host="localhost")
             wait_for("the code server", lambda: is_up(client))
             yield f"[{{grpc_server: {{host: localhost, socket: {socket}, location_name: here}}}}]"
@@ -66,11 +66,11 @@ def login(settings: Settings, instance: DagsterInstance) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page(settings: Settings, login: dict[str, Any], location: str) -> Iterator[ASGIApp]:
-    with served(settings, locations=location, **login) as app:
+    with serve_page(settings, locations=location, **login) as app:
         yield app
 
 
-def asked(app: ASGIApp, query: str, params: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
+def query_graphql(app: ASGIApp, query: str, params: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
     body = json.dumps({"query": query, "variables": {"p": params}}).encode()
     answer = ask(app, "POST", "/graphql", JSON | headers, body=body)
     return answer.status, json.loads(answer.text)
@@ -81,20 +81,22 @@ def of_job(job: str, **tags: str) -> dict[str, Any]:
     return {"selector": REPOSITORY | {"jobName": job}, "runConfigData": {}, "executionMetadata": {"tags": pairs}}
 
 
-def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> DagsterRun:
-    status, told = answer
-    ((_, result),) = told["data"].items()
-    assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), told
+def launched_run(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> DagsterRun:
+    status, body = answer
+    ((_, result),) = body["data"].items()
+    assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), body
     return instance.get_run_by_id(result["run"]["runId"])
 
 
 def test_run_has_the_verified_name_and_ignores_a_typed_name(instance: DagsterInstance, page: ASGIApp) -> None:
     forged = {"irt-caller": '"zoe"', "x-user": "zoe"}
     params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
-    run = launched(instance, asked(page, RUN, params, **bearer("analyst"), **forged))
+    run = launched_run(instance, query_graphql(page, RUN, params, **bearer("analyst"), **forged))
     assert (run.status.value, run.tags[LAUNCHED_BY]) == ("QUEUED", "ann")
     again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
-    assert launched(instance, asked(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
+    assert (
+        launched_run(instance, query_graphql(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
+    )
 
 
 def test_operators_can_change_settings_and_viewers_can_only_read(
@@ -104,7 +106,7 @@ def test_operators_can_change_settings_and_viewers_can_only_read(
     assert "errors" not in post(page, GO, **bearer("operator")).text
     assert post(page, PAUSED, **bearer("viewer")).status == 403
     assert post(page, PAUSED, **bearer("operator", exp=after(-60))).status == 401
-    with served(settings, read_only=True, **login) as view:
+    with serve_page(settings, read_only=True, **login) as view:
         assert "<!DOCTYPE html>" in ask(view, "GET", "/", bearer("viewer")).text
         assert "autoMaterializePaused" in post(view, PAUSED, **bearer("viewer")).text
         assert ask(view, "GET", "/reports/1").status == 401
@@ -115,7 +117,7 @@ def test_operators_can_change_settings_and_viewers_can_only_read(
 def test_dagster_executes_the_query_of_the_body_and_not_of_the_address(
     instance: DagsterInstance, page: ASGIApp
 ) -> None:
-    """With a different spelling of the media type, Dagster itself reads the query from the address."""
+    """Dagster itself reads the query from the address if the media type is spelled differently."""
     harmless, given = json.dumps({"query": "{ version }"}).encode(), bearer("analyst")
     for spelled in ("Application/JSON", "APPLICATION/json; charset=utf-8", "application/json"):
         answer = ask(page, "POST", "/graphql", given | {"content-type": spelled}, f"query={GO}", harmless)
@@ -123,9 +125,9 @@ def test_dagster_executes_the_query_of_the_body_and_not_of_the_address(
 
 
 def test_typed_name_is_ignored_without_a_login(instance: DagsterInstance, settings: Settings, location: str) -> None:
-    with served(settings, locations=location) as app:
+    with serve_page(settings, locations=location) as app:
         params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
-        run = launched(instance, asked(app, RUN, params, **{"irt-caller": '"zoe"'}))
+        run = launched_run(instance, query_graphql(app, RUN, params, **{"irt-caller": '"zoe"'}))
         assert run.tags[LAUNCHED_BY] == ""
 
 
@@ -135,6 +137,6 @@ def test_incomplete_login_settings_refuse_to_start_the_page(
     for missing in login:
         with (
             pytest.raises(PermanentFailure, match=f"{missing.upper()}|a PEM file"),
-            served(settings, **login | {missing: None}),
+            serve_page(settings, **login | {missing: None}),
         ):
             pass

@@ -19,9 +19,20 @@ from websockets.typing import Origin, Subprotocol
 from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, Reply, bearer, listening, opened, port_of, served
+from tests.helpers.door import (
+    HOST,
+    NGINX,
+    Door,
+    Recorder,
+    Reply,
+    bearer,
+    listening,
+    open_door,
+    port_of,
+    serve_in_thread,
+)
 from tests.integration.dagster_page import GO, PAUSED, instance, settings
-from tests.integration.dagster_page import served as page
+from tests.integration.dagster_page import serve_page as page
 from tests.testbed.issuer import ORGANISATION, Issuer
 
 __all__ = ["instance", "settings"]  # fixtures
@@ -29,7 +40,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 
 
 class Pages(Recorder):
-    """Each server behind nginx is an application of its own."""
+    """Applications by port: each server behind nginx has its own."""
 
     by_port: dict[int, ASGIApp]
 
@@ -55,8 +66,8 @@ def door(
     with (
         page(settings, irt_ui_url=f"https://{HOST}/dagster", **login) as full,
         page(settings, irt_ui_url=f"https://{HOST}/dagster-view", read_only=True, **login) as view,
-        served(verifier, [own]),
-        opened(folder, port_of(own), pages, limit="9999r/s") as made,
+        serve_in_thread(verifier, [own]),
+        open_door(folder, port_of(own), pages, limit="9999r/s") as made,
     ):
         pages.by_port = {made.ports["dagster"]: full, made.ports["dagster-view"]: view}
         yield made
@@ -66,14 +77,14 @@ def cookie(role: str) -> tuple[str, str]:
     return "Cookie", f"__Host-irt={Issuer().token(roles=[role])}"
 
 
-def post(door: Door, place: str, query: str, *headers: tuple[str, str]) -> Reply:
+def post(door: Door, path: str, query: str, *headers: tuple[str, str]) -> Reply:
     body = json.dumps({"query": query}).encode()
-    return door.ask(f"{place}graphql", [("Content-Type", "application/json"), *headers], "POST", body)
+    return door.ask(f"{path}graphql", [("Content-Type", "application/json"), *headers], "POST", body)
 
 
-def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnection:
+def open_socket(door: Door, path: str, role: str, origin: str) -> ClientConnection:
     return connect(
-        f"wss://{HOST}:{door.tls}{place}graphql",
+        f"wss://{HOST}:{door.tls}{path}graphql",
         sock=socket.create_connection(("127.0.0.1", door.tls), timeout=10),
         ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
         additional_headers=[cookie(role)],
@@ -83,29 +94,29 @@ def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnect
     )
 
 
-@pytest.mark.parametrize(("place", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
-def test_browser_receives_the_page_its_data_and_its_websocket(door: Door, place: str, role: str) -> None:
-    shown = door.ask(f"{place}runs", [cookie(role)])
-    assert (shown.status, f'"{place}_next/'.encode() in shown.body) == (200, True)
+@pytest.mark.parametrize(("path", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
+def test_browser_receives_the_page_its_data_and_its_websocket(door: Door, path: str, role: str) -> None:
+    shown = door.ask(f"{path}runs", [cookie(role)])
+    assert (shown.status, f'"{path}_next/'.encode() in shown.body) == (200, True)
     own = ("Origin", f"https://{HOST}:{door.tls}")
-    assert b"autoMaterializePaused" in post(door, place, PAUSED, cookie(role), own).body
-    with open_socket(door, place, role, own[1]) as channel:
+    assert b"autoMaterializePaused" in post(door, path, PAUSED, cookie(role), own).body
+    with open_socket(door, path, role, own[1]) as channel:
         channel.send('{"type": "connection_init", "payload": {}}')
         assert json.loads(channel.recv(timeout=10)) == {"type": "connection_ack"}
         channel.send(json.dumps({"type": "start", "id": "1", "payload": {"query": GO}}))
         assert json.loads(channel.recv(timeout=10))["type"] == "error"
 
 
-@pytest.mark.parametrize("place", ["/dagster/", "/dagster-view/"])
-def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", ["/dagster/", "/dagster-view/"])
+def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: Door, path: str) -> None:
     sibling = f"https://evil.{HOST}"
-    assert post(door, place, GO, cookie("operator"), ("Origin", sibling)).status == 403
+    assert post(door, path, GO, cookie("operator"), ("Origin", sibling)).status == 403
     with pytest.raises(InvalidStatus) as refused:
-        open_socket(door, place, "operator", sibling)
+        open_socket(door, path, "operator", sibling)
     assert refused.value.response.status_code == 403
 
 
-def test_roles_are_enforced_in_each_place(door: Door) -> None:
+def test_roles_are_enforced_at_each_location_and_by_the_webserver(door: Door) -> None:
     assert door.ask("/dagster/", [cookie("viewer")]).status == 403
     assert post(door, "/dagster/", GO, bearer(Issuer().token(roles=["psychometrician"]))).status == 403
     assert b"errors" not in post(door, "/dagster/", GO, bearer(Issuer().token(roles=["operator"]))).body

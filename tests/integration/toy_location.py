@@ -16,13 +16,13 @@ MONTHS = MonthlyPartitionsDefinition(start_date="2026-01", fmt="%Y-%m")
 
 @asset(partitions_def=MONTHS, pool="calibration", group_name="toy")
 def sleeper(context: AssetExecutionContext) -> None:
-    """Sleeps as long as its run's tag `seconds` says."""
+    """Sleep for the number of seconds in the run's tag `seconds`."""
     time.sleep(float(context.run.tags.get("seconds", "0")))
 
 
 @asset(partitions_def=MONTHS, deps=[sleeper], group_name="toy")
 def dream() -> None:
-    """Follows the sleeper."""
+    """Run after the sleeper."""
 
 
 defs = Definitions(

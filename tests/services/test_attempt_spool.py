@@ -68,10 +68,10 @@ class Handler(BaseHTTPRequestHandler):
         assert self.path == "/behind/api/seedtest/attempts"
         rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         stored = [{"result": "accepted", "attempt_id": row["attempt_id"]} for row in rows]
-        judged = self.server.judge(rows)
-        if judged is None or judged[0] == 200:
+        result = self.server.judge(rows)
+        if result is None or result[0] == 200:
             self.server.received.append(rows)
-        status, headers, content = judged or (200, {}, {"attempts": stored})
+        status, headers, content = result or (200, {}, {"attempts": stored})
         body = json.dumps(content).encode()
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -95,7 +95,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unreachable_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     read_address.cache_clear()
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     yield
@@ -106,7 +106,7 @@ def answer(number: int) -> dict[str, Any]:
     return {"attempt_id": f"a{number}", "user_id": "u", "item_id": "i", "correct": number % 2 == 0}
 
 
-def filled(folder: Path, *numbers: int) -> AttemptSpool:
+def fill_spool(folder: Path, *numbers: int) -> AttemptSpool:
     """Returns a spool to which these answers were added, one call each."""
     sending = AttemptSpool(folder)
     for number in numbers:
@@ -147,7 +147,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def kept(folder: Path) -> list[dict[str, Any]]:
+def refused_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / spool.REFUSED).read_text().splitlines()]
 
 
@@ -166,17 +166,17 @@ def test_large_batches_are_sent_in_parts_within_the_apis_limits(server: Server) 
 
 def test_errors_contain_whether_and_when_to_send_again(server: Server) -> None:
     server.judge = lambda _rows: (503, {"Retry-After": "3"}, {"detail": "not now"})
-    busy = not_sent()
+    busy = sending_error()
     assert ("not now" in str(busy), busy.again, busy.pause) == (True, True, 3.0)
     server.judge = lambda _rows: (403, {}, {})
-    assert not not_sent().again
+    assert not sending_error().again
 
 
-def test_an_unreachable_server_raises_an_error_that_can_be_retried(away: None) -> None:
-    assert not_sent().again
+def test_an_unreachable_server_raises_an_error_that_can_be_retried(unreachable_api: None) -> None:
+    assert sending_error().again
 
 
-def not_sent() -> AttemptsNotSent:
+def sending_error() -> AttemptsNotSent:
     """Returns the error that sending a row raises."""
     with pytest.raises(AttemptsNotSent) as failed:
         send_attempts([{"user_id": "u"}])
@@ -195,7 +195,9 @@ def test_answers_of_many_threads_are_sent_once_and_the_folder_is_then_empty(serv
         sending.add([answer(1)])
 
 
-def test_add_returns_when_the_rows_are_on_disk(away: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_returns_when_the_rows_are_on_disk(
+    unreachable_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     usual = os.fsync
 
@@ -213,11 +215,11 @@ def test_add_returns_when_the_rows_are_on_disk(away: None, tmp_path: Path, monke
     sending.close(0)
 
 
-@pytest.mark.parametrize("killed_while", ["nobody sends", "all is sent"])
+@pytest.mark.parametrize("killed_while", ["no sending", "sending all rows"])
 def test_rows_added_before_kill_9_are_sent_by_the_next_process(
     server: Server, tmp_path: Path, killed_while: str
 ) -> None:
-    if killed_while == "nobody sends":
+    if killed_while == "no sending":
         server.judge = lambda _rows: (503, {"Retry-After": "1"}, {})
     processes = [adding(tmp_path, name, 100_000) for name in "xy"]
     taken: set[str] = set()
@@ -234,17 +236,17 @@ def test_rows_added_before_kill_9_are_sent_by_the_next_process(
     server.judge = lambda _rows: None
     assert AttemptSpool(tmp_path).close(patient(60))
     assert taken <= server.ids.keys()
-    assert [row["reason"] for row in kept(tmp_path)] == ["torn_line"]
-    assert '"torn"' in kept(tmp_path)[0]["line"]
+    assert [row["reason"] for row in refused_rows(tmp_path)] == ["torn_line"]
+    assert '"torn"' in refused_rows(tmp_path)[0]["line"]
     assert [path.name for path in tmp_path.iterdir()] == [spool.REFUSED]
 
 
-def test_files_of_a_running_process_are_left_alone_and_closed_files_are_sent(server: Server, tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_unchanged_and_closed_files_are_sent(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
     living = adding(tmp_path, "living", 50)
     assert living.stdout is not None
     assert [living.stdout.readline() for _ in range(50)][-1] == "living-49\n"
-    closed = filled(tmp_path, 1)
+    closed = fill_spool(tmp_path, 1)
     assert not closed.close(0)
     closed._worker.join()
     last, written = wait_for(
@@ -264,7 +266,7 @@ def test_files_of_a_running_process_are_left_alone_and_closed_files_are_sent(ser
 
 def test_a_forked_child_has_its_own_file_and_thread(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
-    sending = filled(tmp_path, 1)
+    sending = fill_spool(tmp_path, 1)
     child = os.fork()
     if child == 0:
         try:
@@ -289,10 +291,10 @@ def test_refused_answers_are_kept_with_the_reason_and_the_log_contains_no_ids(
         {},
         {"attempts": [bad if row["correct"] else {"result": "accepted"} for row in rows]},
     )
-    sending = filled(tmp_path, *range(6))
+    sending = fill_spool(tmp_path, *range(6))
     assert sending.close(patient(30))
-    assert (sending.refused, [row["attempt_id"] for row in kept(tmp_path)]) == (3, ["a0", "a2", "a4"])
-    assert kept(tmp_path)[0] == answer(0) | {"reason": "bad_score", "what_to_do": "Send 0 or 1."}
+    assert (sending.refused, [row["attempt_id"] for row in refused_rows(tmp_path)]) == (3, ["a0", "a2", "a4"])
+    assert refused_rows(tmp_path)[0] == answer(0) | {"reason": "bad_score", "what_to_do": "Send 0 or 1."}
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "a0" not in caplog.text
 
@@ -310,14 +312,14 @@ def test_pause_follows_retry_after_and_grows_if_the_header_is_missing(
         return usual(self, probe, 0.01)
 
     monkeypatch.setattr(threading.Condition, "wait_for", wait_for_it)
-    asked: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
+    responses: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
 
     def judge(_rows: list[dict[str, Any]]) -> Answer | None:
-        headers = next(asked, None)
+        headers = next(responses, None)
         return None if headers is None else (503, headers, {"detail": "busy"})
 
     server.judge = judge
-    assert filled(tmp_path, 1).close(patient(30))
+    assert fill_spool(tmp_path, 1).close(patient(30))
     longer = [wait / least for wait, least in zip(waits, [7, 1, 4, 8, 16, 32, 60, 60], strict=True)]
     assert all(1 <= factor <= 1.2 for factor in longer), waits
 
@@ -326,17 +328,17 @@ def test_pause_follows_retry_after_and_grows_if_the_header_is_missing(
 def test_rows_stay_if_a_setting_is_wrong_and_the_reason_is_logged_once(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    asked = []
+    requests = []
 
     def judge(rows: list[dict[str, Any]]) -> Answer:
-        asked.append(rows)
+        requests.append(rows)
         return status, {}, {"detail": "mend it"}
 
     server.judge = judge
-    sending = filled(tmp_path, 1)
+    sending = fill_spool(tmp_path, 1)
     wait_for("it to be refused", lambda: caplog.records)
     assert not sending.close(0.3)
-    assert len(asked) == 1
+    assert len(requests) == 1
     assert [record.getMessage().endswith(f"answered {status}: mend it") for record in caplog.records] == [True]
     [file] = tmp_path.iterdir()
     assert (file.suffix, json.loads(file.read_text())) == (".jsonl", answer(1))
@@ -351,7 +353,7 @@ def test_too_large_bodies_are_halved_and_too_large_rows_are_refused(server: Serv
     sending.add([answer(k) for k in range(7)])
     assert sending.close(patient(30))
     assert server.ids == Counter(f"a{k}" for k in (0, 1, 2, 4, 5, 6))
-    assert [(row["attempt_id"], row["reason"]) for row in kept(tmp_path)] == [("a3", "too_large")]
+    assert [(row["attempt_id"], row["reason"]) for row in refused_rows(tmp_path)] == [("a3", "too_large")]
 
 
 def test_rows_that_the_api_cannot_read_are_refused_and_later_files_are_sent(server: Server, tmp_path: Path) -> None:
@@ -365,7 +367,7 @@ def test_rows_that_the_api_cannot_read_are_refused_and_later_files_are_sent(serv
     (tmp_path / "01.jsonl").write_text(json.dumps(answer(7)) + "\n")
     assert AttemptSpool(tmp_path).close(patient(30))
     assert server.ids == Counter(f"a{k}" for k in (0, 1, 2, 4, 5, 6, 7))
-    assert [(row["attempt_id"], row["reason"], row["what_to_do"]) for row in kept(tmp_path)] == [
+    assert [(row["attempt_id"], row["reason"], row["what_to_do"]) for row in refused_rows(tmp_path)] == [
         ("a3", "bad_request", detail["detail"])
     ]
 
@@ -375,7 +377,7 @@ def test_lines_that_cannot_be_sent_as_json_are_refused_and_other_lines_are_sent(
     (tmp_path / "00.jsonl").write_text("\n".join(lines) + "\n")
     assert AttemptSpool(tmp_path).close(patient(30))
     assert server.ids == Counter(["a2"])
-    assert [row["reason"] for row in kept(tmp_path)] == ["torn_line"] * 2
+    assert [row["reason"] for row in refused_rows(tmp_path)] == ["torn_line"] * 2
 
 
 def test_an_unreadable_file_does_not_delay_later_files(server: Server, tmp_path: Path) -> None:
@@ -389,7 +391,7 @@ def test_an_unreadable_file_does_not_delay_later_files(server: Server, tmp_path:
 @pytest.mark.parametrize(
     "row", [{"x": float("nan")}, {"x": "\ud800"}, {"x": [1]}, {"x": {"y": 1}}, {1: "x"}, {"x": "y" * 2**20}]
 )
-def test_add_raises_if_the_api_could_not_read_a_row(away: None, tmp_path: Path, row: Any) -> None:
+def test_add_raises_if_the_api_could_not_read_a_row(unreachable_api: None, tmp_path: Path, row: Any) -> None:
     sending = AttemptSpool(tmp_path)
     with pytest.raises(ValueError):  # noqa: PT011 - raised by json, a codec or the spool
         sending.add([answer(1), row])
@@ -401,13 +403,13 @@ def test_add_raises_if_the_disk_is_full_and_earlier_rows_stay_whole(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.judge = lambda _rows: (503, {}, {})
-    sending = filled(tmp_path, 1)
-    usual, room = os.pwrite, [20]
+    sending = fill_spool(tmp_path, 1)
+    usual, free_bytes = os.pwrite, [20]
     with monkeypatch.context() as patch:
-        patch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: room[0]], at))
+        patch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: free_bytes[0]], at))
         with pytest.raises(OSError, match="No space left"):
             sending.add([answer(2)])
-        room[0] = 10_000
+        free_bytes[0] = 10_000
         sending.add([answer(2)])
         patch.setattr(spool.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(OSError, match="output error"):
@@ -438,7 +440,7 @@ def test_a_long_outage_makes_files_of_bounded_size_that_are_read_in_chunks(serve
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)
 
 
-def test_spool_files_of_an_outage_can_be_imported(away: None, tmp_path: Path, database: Database) -> None:
+def test_spool_files_of_an_outage_can_be_imported(unreachable_api: None, tmp_path: Path, database: Database) -> None:
     sending = AttemptSpool(tmp_path / "spool")
     now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])

@@ -78,13 +78,13 @@ from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-def in_bank(faulty: Faulty, at: datetime = NOW) -> list[BankItem]:
+def read_bank(faulty: Faulty, at: datetime = NOW) -> list[BankItem]:
     with Database(faulty[0]).connect() as connection:
         return bank_items(connection, read_scales(connection)[rooms.SCALE], at)
 
@@ -99,7 +99,7 @@ def test_bank_page_lists_parameters_in_force_and_drifted_items(faulty: Faulty) -
                 "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'", (rooms.MONTHS[1],)
             )
         }
-    found = in_bank(faulty)
+    found = read_bank(faulty)
     assert [item.item_id for item in found] == sorted(bank)
     assert {i.item_id: i.values for i in found if i.since} == {one.item_id: one.values for one in in_force}
     assert {item.item_id for item in found if item.drifted} == flagged != set()
@@ -148,22 +148,24 @@ def test_observed_proportions_of_an_item_equal_proportions_of_the_whole_snapshot
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
-        wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
-    assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
-    np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # sums differ in their order
-    np.testing.assert_array_equal(seen.proportion, wanted.proportion)
+        expected = observed_of(responses, {name: ItemRow.if_known(values) for name, values in rows}, latent, [item])[
+            item
+        ]
+    assert (seen.n.tolist(), seen.n.sum()) == (expected.n.tolist(), fitted.n)
+    np.testing.assert_allclose(seen.theta, expected.theta, atol=1e-12)  # sums differ in their order
+    np.testing.assert_array_equal(seen.proportion, expected.proportion)
 
 
-def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
+def view_request(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
     with DagsterInstance.ephemeral() as instance:
         reader = Reader(settings, instance)
     reader.now = lambda: NOW  # type: ignore[method-assign]
     return ViewRequest(view, fields, Identity("pat", "demo", (role,), frozenset(), math.inf), reader)
 
 
-def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
+def show_page(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
     """Status and text of a page."""
-    status, page = make_page(asked(settings, view, **fields))
+    status, page = make_page(view_request(settings, view, **fields))
     return int(status), f"{page.title}\n{TagList(page.body)}"
 
 
@@ -173,18 +175,20 @@ def rows_of(html: str) -> list[str]:
 
 
 def test_bank_page_shows_fifty_items_in_the_requested_order(faulty: Faulty) -> None:
-    items = in_bank(faulty)
+    items = read_bank(faulty)
     hardest = sorted((i for i in items if i.values), key=lambda i: -i.values.b)
     unpublished = [i for i in items if not i.values]
-    status, html = shown(faulty[0], "bank", sort="-b")
+    status, html = show_page(faulty[0], "bank", sort="-b")
     first_page = [i.item_id for i in [*hardest, *unpublished]][:PAGE_SIZE]
     assert (status, rows_of(html), 'aria-sort="descending"' in html) == (200, first_page, True)
     drifted = [i.item_id for i in items if i.drifted]
-    status, html = shown(faulty[0], "bank", flag="drift")
+    status, html = show_page(faulty[0], "bank", flag="drift")
     assert rows_of(html) == drifted != []
     assert f"{len(drifted)} drifted" in html
     one = drifted[0]
-    assert rows_of(shown(faulty[0], "bank", search=one.lower())[1]) == [i.item_id for i in items if one in i.item_id]
+    assert rows_of(show_page(faulty[0], "bank", search=one.lower())[1]) == [
+        i.item_id for i in items if one in i.item_id
+    ]
 
 
 @pytest.mark.parametrize(
@@ -208,74 +212,74 @@ def test_bank_page_shows_fifty_items_in_the_requested_order(faulty: Faulty) -> N
 def test_pages_for_unknown_views_or_fields_return_404(faulty: Faulty, view: str, fields: dict[str, str]) -> None:
     if fields.get("item") == "FIRST":
         fields = fields | {"item": rooms.call(Database(faulty[0]), waiting_proposals)[0].item_id}
-    status, html = shown(faulty[0], view, **fields)
+    status, html = show_page(faulty[0], view, **fields)
     assert status == 404
     assert "<script>" not in html
 
 
 def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faulty: Faulty) -> None:
-    items = in_bank(faulty)
+    items = read_bank(faulty)
     drifted = next(i for i in items if i.drifted and i.proposal)
     sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
-    status, html = shown(faulty[0], "item", item=drifted.item_id)
+    status, html = show_page(faulty[0], "item", item=drifted.item_id)
     assert (status, "It has drifted since" in html, "A decision waits" in html) == (200, True, True)
     assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
-    status, html = shown(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
+    status, html = show_page(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
     assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.values.a:.2f} and b = {sound.values.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 3
 
 
-def test_item_page_says_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
+def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
     settings = faulty[0].model_copy(update={"irt_home": tmp_path})
     item = rooms.call(Database(settings), waiting_proposals)[0].item_id
-    status, html = shown(settings, "item", item=item)
+    status, html = show_page(settings, "item", item=item)
     assert (status, "is missing from the object store" in html) == (200, True)
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
 def test_downloaded_file_contains_the_items_of_the_page(faulty: Faulty, kind: str) -> None:
-    response = download(asked(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
+    response = download(view_request(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
     content = body_of(response)
-    items = rows_of(shown(faulty[0], "bank", flag="drift", sort="-b")[1])
+    items = rows_of(show_page(faulty[0], "bank", flag="drift", sort="-b")[1])
     assert int(response.headers["content-length"]) == len(content)
     assert response.headers["content-disposition"] == f'attachment; filename="bank_2026-12-01.{kind}"'
     assert response.media_type == TYPES[kind]
     if kind == "xlsx":
         with zipfile.ZipFile(io.BytesIO(content)) as book:
-            assert not unsaid(book.read("xl/sharedStrings.xml").decode(), *(f">{item}<" for item in items))
+            assert not missing_sentences(book.read("xl/sharedStrings.xml").decode(), *(f">{item}<" for item in items))
     else:
         frame = (pd.read_csv if kind == "csv" else pd.read_parquet)(io.BytesIO(content))
         assert frame.item_id.tolist() == items
 
 
 def test_learner_downloads_require_analyst_role_and_files_have_safe_names(faulty: Faulty) -> None:
-    refused = download(asked(faulty[0], "", what="abilities"))
+    refused = download(view_request(faulty[0], "", what="abilities"))
     assert (refused.status_code, b"the role analyst" in bytes(refused.body)) == (403, True)
-    given = download(asked(faulty[0], "", role="analyst", what="abilities", to="parquet"))
+    given = download(view_request(faulty[0], "", role="analyst", what="abilities", to="parquet"))
     assert (given.status_code, "theta" in pd.read_parquet(io.BytesIO(body_of(given)))) == (200, True)
     unknown = {"what": "users"}, {"what": "bank", "to": "exe"}, {"what": "flags", "scale": 'x"\r\nSet-Cookie: a'}
-    assert [download(asked(faulty[0], "", **fields)).status_code for fields in unknown] == [404] * 3
-    named = download(asked(faulty[0], "", what="parameters", scale=rooms.SCALE))
+    assert [download(view_request(faulty[0], "", **fields)).status_code for fields in unknown] == [404] * 3
+    named = download(view_request(faulty[0], "", what="parameters", scale=rooms.SCALE))
     assert len(pd.read_csv(io.BytesIO(body_of(named)))) > 0
     assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
 
 
 def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Faulty) -> None:
-    items = in_bank(faulty)
+    items = read_bank(faulty)
     anchor = next(i.item_id for i in items if i.anchor)
     name = next(i.item_id for i in items if i.since and not i.anchor)
     form = DecisionForm("withdraw", (Reference("", name),), "it is on the web", "2027-01-01")
-    pat = asked(faulty[0], "item", role="psychometrician", item=name)
+    pat = view_request(faulty[0], "item", role="psychometrician", item=name)
 
     def told(form: DecisionForm, by: ViewRequest = pat) -> tuple[bool, str]:
         outcome = review(by, form)
         assert decide(by, form).ok is outcome.ok
         return outcome.ok, " ".join(outcome.sentences)
 
-    assert told(form, asked(faulty[0], "item", role="analyst"))[0] is False
+    assert told(form, view_request(faulty[0], "item", role="analyst"))[0] is False
     assert "expired" in told(form, replace(pat, identity=replace(pat.identity, exp=0.0)))[1]
-    for unfit, why in (
+    for unfit, reason in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),
         (replace(form, since="soon"), "wants a day"),
@@ -283,34 +287,34 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
         (replace(form, what="restore"), "is not withdrawn"),
     ):
-        assert (told(unfit)[0], why in told(unfit)[1]) == (False, True)
-    assert "Take it out of use" in shown(faulty[0], "item", item=name)[1]
+        assert (told(unfit)[0], reason in told(unfit)[1]) == (False, True)
+    assert "Take it out of use" in show_page(faulty[0], "item", item=name)[1]
     withdrawn = (
         f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."
     )
     assert told(form) == (True, withdrawn)
-    assert "withdrawn from 2027-01-01 on by pat: it is on the web" in shown(faulty[0], "item", item=name)[1]
-    assert "withdrawn from 2027-01-01 on" in shown(faulty[0], "bank", search=name)[1]
-    assert rows_of(shown(faulty[0], "bank", status="withdrawn")[1]) == []
-    later = in_bank(faulty, datetime(2027, 1, 1, tzinfo=UTC))
+    assert "withdrawn from 2027-01-01 on by pat: it is on the web" in show_page(faulty[0], "item", item=name)[1]
+    assert "withdrawn from 2027-01-01 on" in show_page(faulty[0], "bank", search=name)[1]
+    assert rows_of(show_page(faulty[0], "bank", status="withdrawn")[1]) == []
+    later = read_bank(faulty, datetime(2027, 1, 1, tzinfo=UTC))
     assert [i.item_id for i in later if i.status == "withdrawn"] == [name]
     assert told(replace(form, what="restore", reason="replaced there", since=""))[0]
-    html = shown(faulty[0], "item", item=name)[1]
+    html = show_page(faulty[0], "item", item=name)[1]
     assert html.index("replaced there") < html.index("it is on the web")
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("x")', "<script>alert(1)</script>", "a/b?c&d#🎓 ", "@" + "y" * 10_000])
 def test_item_ids_with_markup_or_formulas_are_escaped_on_pages_and_in_files(faulty: Faulty, name: str) -> None:
     rooms.add_items(Database(faulty[0]), {name: None})
-    status, html = shown(faulty[0], "bank", search=name)
+    status, html = show_page(faulty[0], "bank", search=name)
     assert (status, rows_of(html)) == (200, [quote_plus(name)])
-    status, html = shown(faulty[0], "item", item=name, scale=rooms.SCALE)
+    status, html = show_page(faulty[0], "item", item=name, scale=rooms.SCALE)
     body = html.partition("\n")[2]
     assert (status, "is not in use: nothing was ever published for it of" in body) == (200, True)
     assert "<script>" not in body
     assert "y" * 100 not in re.sub(r"<[^>]*>", "", body)
-    content = body_of(download(asked(faulty[0], "", what="bank", to="csv", search=name)))
+    content = body_of(download(view_request(faulty[0], "", what="bank", to="csv", search=name)))
     assert pd.read_csv(io.BytesIO(content)).item_id.tolist() == [f"'{name}" if name[0] in "=@" else name]
 
 
@@ -327,7 +331,7 @@ JUNE, JULY = rooms.MONTHS
 IN_AUGUST = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 
 
-class Seen(Reader):
+class FixedReader(Reader):
     """A reader with a fixed overview of the small world's two months."""
 
     seen: Overview
@@ -341,7 +345,7 @@ class Seen(Reader):
 
 @dataclass
 class World:
-    reader: Seen
+    reader: FixedReader
     database: Database
     instance: dg.DagsterInstance
     drift: dict[str, list[ScaleDrift]]
@@ -358,7 +362,7 @@ class World:
 
     def seeing(self, **changes: Any) -> World:
         """Returns the same world with these values in the overview."""
-        other = World(Seen(self.reader.settings, self.instance), self.database, self.instance, self.drift)
+        other = World(FixedReader(self.reader.settings, self.instance), self.database, self.instance, self.drift)
         other.reader.seen = replace(self.reader.seen, **changes)
         return other
 
@@ -382,10 +386,10 @@ class World:
         )
 
     @contextmanager
-    def judged(self, month: str, **failing: str) -> Iterator[World]:
+    def with_failed_gates(self, month: str, **failing: str) -> Iterator[World]:
         """Yields the same world with these gates failed in this month; `failing`: reason by gate."""
         with dg.DagsterInstance.ephemeral() as instance:
-            other = World(Seen(self.reader.settings, instance), self.database, instance, self.drift)
+            other = World(FixedReader(self.reader.settings, instance), self.database, instance, self.drift)
             other.evaluate(month, failing)
             yield other
 
@@ -417,7 +421,7 @@ def world(
     settings, _, drift = faulty
     with dg.DagsterInstance.ephemeral() as instance:
         database = Database(settings)
-        found = World(Seen(settings, instance), database, instance, drift)
+        found = World(FixedReader(settings, instance), database, instance, drift)
         for month in rooms.MONTHS:
             measure(database, month, f"run of {month}")
             found.evaluate(month, {})
@@ -431,7 +435,7 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
     assert world.reader.seen.waiting_by_month[1].decisions > 1
     html = world.page(view="months")
     assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
-    assert not unsaid(
+    assert not missing_sentences(
         html,
         f"{JULY} is green and safe to release; ",
         "2026-08-20 12:30 UTC",
@@ -441,7 +445,7 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
 
 
 @pytest.mark.parametrize(
-    ("severities", "partitions", "said"),
+    ("severities", "partitions", "sentence"),
     [
         (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
         (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
@@ -449,34 +453,34 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
     ],
 )
 def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
-    world: World, severities: list[str], partitions: list[str], said: str
+    world: World, severities: list[str], partitions: list[str], sentence: str
 ) -> None:
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
     html = world.seeing(violations=violations).page(view="months")
-    assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
+    assert not missing_sentences(html, f"{JULY} is green and safe to release; ", f"two rules</a>{sentence}")
 
 
 @pytest.mark.parametrize(
-    ("year", "said", "then"),
+    ("year", "sentence", "then"),
     [
         (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been made again since: <code>irt invariants run</code>"),
         (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
 def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
-    world: World, year: int, said: str, then: str
+    world: World, year: int, sentence: str, then: str
 ) -> None:
     violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
     evaluated = datetime(year, 1, 1, tzinfo=UTC)
     html = world.seeing(violations=[violation], evaluated_at=evaluated).page(view="months")
-    assert not unsaid(html, f"one rule</a>{said}", then)
+    assert not missing_sentences(html, f"one rule</a>{sentence}", then)
 
 
-def test_a_red_month_links_to_its_page_which_alone_has_the_long_reason(world: World) -> None:
-    why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
-    with world.judged(JULY, anchors_agree=why) as red:
+def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:
+    reason = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
+    with world.with_failed_gates(JULY, anchors_agree=reason) as red:
         html = red.page(view="months")
-        assert not unsaid(
+        assert not missing_sentences(
             html,
             "3 of 15 anchors moved against the others",
             f"{JULY} is red and not safe to release",
@@ -485,14 +489,14 @@ def test_a_red_month_links_to_its_page_which_alone_has_the_long_reason(world: Wo
         assert "A01 (b +0.80)" not in html
         passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
         what_to_do = "leave the month red"  # the gate's own wording
-        assert not unsaid(red.page(view="month", month=JULY), "<b>No. </b>", why, passed, what_to_do)
+        assert not missing_sentences(red.page(view="month", month=JULY), "<b>No. </b>", reason, passed, what_to_do)
 
 
 def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(world: World) -> None:
     """A run of the backfill holds locks on the tables it writes; pages read the rows from before it."""
     owned = {"month": JULY, "scale_id": rooms.SCALE}
     tags = {"dagster/partition": JULY, "dagster/backfill": "abcdefgh", LAUNCHED_BY: "ann"}
-    with world.judged(JULY) as busy, world.database.connect() as writing:
+    with world.with_failed_gates(JULY) as busy, world.database.connect() as writing:
         create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
         busy.look()
         advisory_lock(writing, "ledger", rooms.SCALE)
@@ -517,7 +521,7 @@ def test_months_page_shows_a_grid_if_there_are_several_scales(world: World) -> N
     other[1] = replace(other[1], state=State.RED, why="linked: fit x is not on the scale: too few anchors")
     both = [state for pair in zip(seen.months, other, strict=True) for state in pair]
     html = world.seeing(months=both).page(view="months")
-    assert not unsaid(html, "math / &lt;b&gt;", "scale=math+%2F+%3Cb%3E", f"default: {JULY} is green")
+    assert not missing_sentences(html, "math / &lt;b&gt;", "scale=math+%2F+%3Cb%3E", f"default: {JULY} is green")
     assert (html.count('<th scope="col"'), html.count("<tr>")) == (3, 3)
 
 
@@ -530,7 +534,9 @@ def test_months_in_a_row_without_answers_share_a_line(world: World, scales: tupl
     world = world.seeing(months=states)
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 2
-    assert not unsaid(html, "2025-01…2025-12", "2026-08…2026-09: no answers.", f"{JULY} is green and safe to release")
+    assert not missing_sentences(
+        html, "2025-01…2025-12", "2026-08…2026-09: no answers.", f"{JULY} is green and safe to release"
+    )
     assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
     assert "2026-09" not in world.page(view="reports")
     assert "2026-09" in world.page(view="reports", month="2026-09")
@@ -541,7 +547,7 @@ def test_missing_months_share_a_link_that_launches_them_in_dagster(world: World)
     seen = world.reader.seen
     missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
     html = world.seeing(months=missing + seen.months).page(view="months")
-    assert not unsaid(
+    assert not missing_sentences(
         html,
         f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""",
         "Two months missing: ",
@@ -555,15 +561,15 @@ def test_missing_months_share_a_link_that_launches_them_in_dagster(world: World)
 def test_months_of_the_origin_window_share_a_line_with_the_first_month_of_drift(
     world: World, scales: tuple[str, ...]
 ) -> None:
-    seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
-    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, why) for k in range(1, 6)]
+    seen, reason = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
+    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, reason) for k in range(1, 6)]
     states = [replace(state, scale_id=scale) for state in window + seen.months for scale in scales]
     world = world.seeing(months=states)
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 1
     assert "2026-01…2026-05" in html
-    assert html.count(why) == len(scales)
-    assert f"2026-05 is {why}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert html.count(reason) == len(scales)
+    assert f"2026-05 is {reason}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
     assert "irt report drift --month 2026-05" in world.page(view="month", month="2026-05", scale=rooms.SCALE)
     assert "2026-05" not in world.page(view="reports")
     assert "not written yet" in world.page(view="reports", month="2026-05")
@@ -579,7 +585,7 @@ def test_months_page_shows_the_origin_windows_fit_and_excluded_items(
     left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
     monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
-    assert not unsaid(
+    assert not missing_sentences(
         world.page(view="months"),
         "it begins with the first month after it",
         "2026-06-01 to 2026-07-01",
@@ -615,7 +621,7 @@ def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> Non
             (Month(JULY).end,),
         ).fetchone()
     now, counts = history[-1].constants, snapshot.counts[rooms.SCALE]
-    assert not unsaid(
+    assert not missing_sentences(
         html,
         f"= {number(now.slope, 3)} ± {number(now.slope_se, 3)} · θ of the fit",
         f"{signed(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
@@ -630,17 +636,17 @@ def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> Non
 
 
 def test_month_page_links_every_item_that_drifted(world: World) -> None:
-    (judged,) = world.drift[JULY]
-    drifted = [*judged.items("high"), *judged.items("medium")]
+    (drift,) = world.drift[JULY]
+    drifted = [*drift.items("high"), *drift.items("medium")]
     assert drifted
     links = [f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" for item in drifted]
-    how_many = f"{len(drifted)} drifted ({len(judged.items('high'))} of them high"
-    assert not unsaid(world.page(view="month", month=JULY), how_many, *links)
+    how_many = f"{len(drifted)} drifted ({len(drift.items('high'))} of them high"
+    assert not missing_sentences(world.page(view="month", month=JULY), how_many, *links)
 
 
 def test_gates_that_no_run_evaluated_are_shown_as_not_evaluated(world: World) -> None:
     with dg.DagsterInstance.ephemeral() as nothing_ran:
-        reader = Seen(world.reader.settings, nothing_ran)
+        reader = FixedReader(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
         _, page = make_page(ViewRequest("month", {"month": JULY}, DEMO, reader))
     html, n = TagList(page.body).get_html_string(), len(gates.SET_GATES)
@@ -650,7 +656,7 @@ def test_gates_that_no_run_evaluated_are_shown_as_not_evaluated(world: World) ->
 def test_recorded_decision_is_shown_on_the_month_page_with_name_and_reason(world: World) -> None:
     item = next(p.item_id for p in rooms.call(world.database, proposals, windows=[JUNE]) if p.state == "open")
     reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
-    assert not unsaid(
+    assert not missing_sentences(
         world.page(view="month", month=JUNE),
         "One decision so far.",
         ">rejected</td>",
@@ -694,12 +700,12 @@ def test_compare_page_shows_two_months_with_the_changes_of_their_items(world: Wo
     }
     both = fits[JUNE].keys() & fits[JULY].keys()
     assert f"{len(both):,} items were put on the scale by both months" in html
-    (judged,) = world.drift[JULY]
-    high = judged.items("high")[0]
+    (drift,) = world.drift[JULY]
+    high = drift.items("high")[0]
     change = number(fits[JULY][high].b - fits[JUNE][high].b)
     error = np.hypot(*(fits[month][high].b_se for month in rooms.MONTHS))
     assert f"{change} ± {number(error)}" in html
-    assert not unsaid(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
+    assert not missing_sentences(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
 
 
 def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_months(world: World) -> None:
@@ -707,14 +713,14 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
     backwards = world.page(view="compare", first=JULY, second=JUNE)
     assert "Choose two different months." in world.page(view="compare", first=JULY, second=JULY)
     chosen = f'<option value="{JULY}" selected="">', 'name="view" value="compare"'
-    assert not unsaid(backwards, f"What changed from {JULY} to {JUNE}?", *chosen)
+    assert not missing_sentences(backwards, f"What changed from {JULY} to {JUNE}?", *chosen)
 
 
 # -- in words ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("why", "short"),
+    ("reason", "short"),
     [
         (
             "anchors_agree: 2 of 9 anchors moved against the others: A1 (b +1); …",
@@ -726,12 +732,12 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
         (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
     ],
 )
-def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
-    assert in_short(why) == short
+def test_short_reason_is_the_first_clause(reason: str, short: str) -> None:
+    assert in_short(reason) == short
 
 
 @pytest.mark.parametrize(
-    ("state", "why", "waiting", "said"),
+    ("state", "reason", "waiting", "sentence"),
     [
         (State.GREEN, "2 items first published", 0, "is green and safe to release; nothing waits for a decision."),
         (State.GREEN, "2 items first published", 1, "is green and safe to release; one decision waits."),
@@ -748,9 +754,9 @@ def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
     ],
 )
 def test_verdict_of_a_month_is_a_sentence_that_depends_on_its_state(
-    state: State, why: str, waiting: int, said: str
+    state: State, reason: str, waiting: int, sentence: str
 ) -> None:
-    assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
+    assert f"{JUNE} {sentence}" in verdict(MonthState(JUNE, rooms.SCALE, state, reason), waiting, None)
 
 
 def test_every_page_based_on_the_overview_shows_the_overviews_age(world: World) -> None:
@@ -774,7 +780,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         assert "Reopen the month" in world.page(view="month", month=JUNE)
         rooms.run_sql(world.database, """UPDATE month_state SET came = '{"answers": 100, "late": 7}'""")
         late = "It has closed; answers since then: 7 late (7.0% of its answers)."
-        assert not unsaid(world.page(view="month", month=JUNE), late)
+        assert not missing_sentences(world.page(view="month", month=JUNE), late)
         world.look()
         assert "see what came after it closed" in world.page(view="months")
         assert not decide(other, form).ok
@@ -782,7 +788,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         assert since.endswith("no answer has changed since.")
         assert again.startswith(("To be made again", "Nothing is to be made again"))
         assert decide(decider, form).sentences[0] == "Reopened."
-        assert not unsaid(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
+        assert not missing_sentences(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
     finally:
         rooms.run_sql(world.database, "DELETE FROM month_state")
         world.look()

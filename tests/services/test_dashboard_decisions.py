@@ -41,7 +41,7 @@ from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.pictures import Picture
 from tests.helpers.rooms import SCALE, call, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.waiting_decision import (
     FEB,
     JAN,
@@ -54,7 +54,7 @@ from tests.helpers.waiting_decision import (
     decisions,
     late_answer,
     proposal_of,
-    published,
+    published_rows,
 )
 
 __all__ = ["bank"]  # a fixture
@@ -69,7 +69,7 @@ Page = Callable[..., str]
 Look = Callable[..., None]
 
 
-class At(Reader):
+class ReaderAtTime(Reader):
     """A reader with a fixed current time."""
 
     def now(self) -> datetime:
@@ -79,7 +79,7 @@ class At(Reader):
 @pytest.fixture
 def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield At(settings, instance)
+        yield ReaderAtTime(settings, instance)
 
 
 @pytest.fixture
@@ -124,19 +124,19 @@ def leaked(bank: Database) -> None:
 
 def refusal(outcome: DecisionOutcome) -> str:
     assert not outcome.ok
-    return said(outcome)
+    return outcome_text(outcome)
 
 
-def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
+def refusals(request: ViewRequest, *forms: DecisionForm) -> list[str]:
     """Reasons why both a review and a decision refuse these forms."""
-    return [refusal(attempt(asked, form)) for attempt in (review, decide) for form in forms]
+    return [refusal(attempt(request, form)) for attempt in (review, decide) for form in forms]
 
 
 def headline_of(name: str, ask: Ask) -> str:
     return plain(item_blocks.in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
-def said(outcome: DecisionOutcome) -> str:
+def outcome_text(outcome: DecisionOutcome) -> str:
     return " ".join(outcome.sentences)
 
 
@@ -144,64 +144,68 @@ def said(outcome: DecisionOutcome) -> str:
 
 
 def test_accept_is_previewed_and_then_recorded_in_the_name_of_the_logged_in_user(bank: Database, ask: Ask) -> None:
-    told = review(ask(), ACCEPT)
-    assert (told.ok, decisions(bank)) == (True, [])
-    assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in said(told)
-    done = decide(ask(), ACCEPT, told.seen)
-    assert (done.ok, said(done)) == (True, "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on.")
+    outcome = review(ask(), ACCEPT)
+    assert (outcome.ok, decisions(bank)) == (True, [])
+    assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in outcome_text(
+        outcome
+    )
+    done = decide(ask(), ACCEPT, outcome.seen)
+    assert (done.ok, outcome_text(done)) == (True, "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on.")
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", datetime(2026, 5, 1, tzinfo=UTC))]
-    assert published(bank)[-1][:2] == (-0.3, "decision")
+    assert published_rows(bank)[-1][:2] == (-0.3, "decision")
 
 
 def test_review_warns_if_answers_have_changed_since_the_fit(bank: Database, ask: Ask) -> None:
     answers_as_fitted(bank)
-    assert "have changed since" not in said(review(ask(), ACCEPT)) + said(review(ask(), REJECT))
+    assert "have changed since" not in outcome_text(review(ask(), ACCEPT)) + outcome_text(review(ask(), REJECT))
     late_answer(bank)
     for form in (ACCEPT, REJECT):
-        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in said(review(ask(), form))
+        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in outcome_text(
+            review(ask(), form)
+        )
 
 
 def test_accept_without_a_day_takes_effect_on_the_first_of_the_next_month(bank: Database, ask: Ask) -> None:
     assert decide(ask(), replace(ACCEPT, since="")).ok
-    assert published(bank)[-1][-1] == next_month(NOW)
+    assert published_rows(bank)[-1][-1] == next_month(NOW)
 
 
 def test_decisions_are_refused_if_the_role_is_too_low(bank: Database, ask: Ask) -> None:
     drop = DecisionForm("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
     for identity in (person("viewer"), person("analyst"), person()):
-        told = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
-        assert all("needs the role psychometrician" in why for why in told)
+        errors = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
+        assert all("needs the role psychometrician" in reason for reason in errors)
     assert decisions(bank) == []
     assert decide(ask(identity=person("operator")), REJECT).ok, "the role is above"
 
 
 def test_decisions_are_refused_if_the_login_has_expired(bank: Database, ask: Ask) -> None:
     ended = replace(ANN, exp=time.time() - LEEWAY_S - 1)
-    assert all("Your login has expired: reload the page" in why for why in refusals(ask(identity=ended), REJECT))
+    assert all("Your login has expired: reload the page" in reason for reason in refusals(ask(identity=ended), REJECT))
     assert decisions(bank) == []
 
 
 def test_decisions_are_refused_without_a_meaningful_reason(bank: Database, ask: Ask) -> None:
     for reason in ("", "  \n", "…", "x" * 2_001, "a\x00b"):
-        told = refusals(ask(), replace(ACCEPT, reason=reason), replace(REJECT, reason=reason))
-        assert all("reason" in why for why in told)
+        errors = refusals(ask(), replace(ACCEPT, reason=reason), replace(REJECT, reason=reason))
+        assert all("reason" in why for why in errors)
     assert decisions(bank) == []
 
 
 def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: Ask) -> None:
-    for why, days in {
+    for reason, days in {
         "is not in the future": ("2026-03-10", "1999-01-01"),
         "a day like": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
     }.items():
-        told = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
-        assert all(why in one for one in told)
+        errors = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
+        assert all(reason in one for one in errors)
     assert decisions(bank) == []
 
 
 def test_leaked_items_are_accepted_only_if_the_box_is_ticked(bank: Database, ask: Ask) -> None:
     leaked(bank)
-    why = "2026-02/moved leaked: the new value says who knows the answer"
-    assert [why in said(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
+    reason = "2026-02/moved leaked: the new value says who knows the answer"
+    assert [reason in outcome_text(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
     assert decisions(bank) == []
     assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
 
@@ -217,12 +221,12 @@ def test_only_the_first_of_two_simultaneous_decisions_is_recorded(bank: Database
 
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(click, (ANN, BEN), (ACCEPT, REJECT)))
-    ((_, _, what, by, reason, _),) = decisions(bank)
+    ((_, _, decision, by, reason, _),) = decisions(bank)
     (first,) = [outcome for outcome in outcomes if outcome.ok]
     (second,) = [outcome for outcome in outcomes if not outcome.ok]
     assert first is outcomes[0 if by == "Ann" else 1]
-    assert not unsaid(said(second), f"2026-02/moved was {what}ed by {by} on", reason)
-    assert len(published(bank)) == (2 if what == "accept" else 1)
+    assert not missing_sentences(outcome_text(second), f"2026-02/moved was {decision}ed by {by} on", reason)
+    assert len(published_rows(bank)) == (2 if decision == "accept" else 1)
 
 
 def test_the_same_click_twice_decides_once(bank: Database, ask: Ask) -> None:
@@ -242,18 +246,18 @@ def test_accept_is_refused_if_the_month_was_fitted_again_since_the_review(
 ) -> None:
     seen = review(ask(), ACCEPT).seen
     calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
-    assert "other values than those that were shown" in said(decide(ask(), ACCEPT, seen))
+    assert "other values than those that were shown" in outcome_text(decide(ask(), ACCEPT, seen))
     assert decisions(bank) == []
 
 
 def test_undo_is_previewed_and_reopens_the_proposal(bank: Database, ask: Ask) -> None:
-    assert "2026-02/moved has not been decided on yet" in said(review(ask(), UNDO))
+    assert "2026-02/moved has not been decided on yet" in outcome_text(review(ask(), UNDO))
     assert decide(ask(), ACCEPT).ok
-    told = review(ask(), UNDO)
+    outcome = review(ask(), UNDO)
     never = "from 2026-05-01 on, a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force"
-    assert (told.ok, never in said(told)) == (True, True)
+    assert (outcome.ok, never in outcome_text(outcome)) == (True, True)
     assert decide(ask(identity=BEN), UNDO).ok
-    assert [(what, by) for _, _, what, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
+    assert [(decision, by) for _, _, decision, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
     assert proposal_of(bank).state is State.OPEN
     assert not decide(ask(), UNDO).ok
 
@@ -261,10 +265,14 @@ def test_undo_is_previewed_and_reopens_the_proposal(bank: Database, ask: Ask) ->
 def test_unreachable_database_is_reported_with_a_remedy(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
-    away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    asked = ViewRequest("proposal", {}, ANN, At(away, instance))
-    told = [unsaid(why, "try again", "What you typed is still there") for why in refusals(asked, ACCEPT)]
-    assert told == [[], []]
+    unreachable = settings.model_copy(
+        update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")}
+    )
+    request = ViewRequest("proposal", {}, ANN, ReaderAtTime(unreachable, instance))
+    missing = [
+        missing_sentences(reason, "try again", "What you typed is still there") for reason in refusals(request, ACCEPT)
+    ]
+    assert missing == [[], []]
 
 
 def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, settings: Settings) -> None:
@@ -276,7 +284,7 @@ def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, s
 
 def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
     ask().reader.now = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    assert unsaid(refusal(decide(ask(), REJECT)), "fault of the dashboard", "zero") == ["zero"]
+    assert missing_sentences(refusal(decide(ask(), REJECT)), "fault of the dashboard", "zero") == ["zero"]
 
 
 def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
@@ -293,10 +301,10 @@ def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
 
 def test_alerts_of_a_proposal_are_found_by_an_index(bank: Database) -> None:
     """After three years, thousands of alerts are open and a thousand proposals wait."""
-    asked = {"windows": None, "items": None, "scale": None, "may_ask": True}
+    parameters = {"windows": None, "items": None, "scale": None, "may_ask": True}
     with bank.connect() as connection:
         connection.execute("SET LOCAL enable_seqscan = off")
-        plan = connection.execute(f"EXPLAIN {proposals._PROPOSALS}".encode(), asked).fetchall()
+        plan = connection.execute(f"EXPLAIN {proposals._PROPOSALS}".encode(), parameters).fetchall()
     assert any("drift_alerts_item" in line for (line,) in plan)
 
 
@@ -320,14 +328,14 @@ def test_proposals_of_a_month_are_listed_in_pages(bank: Database, page: Page) ->
     for first in ("-1", "x", "99", "1e9", "٣"):
         page("decisions", {"month": FEB, "all": "1", "first": first}, status=404)
     text = page("decisions", {"month": FEB, "all": "1", "first": "1"})
-    assert not unsaid(text, f"2 to {n} of {n}", str(STILL))
+    assert not missing_sentences(text, f"2 to {n} of {n}", str(STILL))
     assert f'chosen:{MOVED}"' not in text, "it is first, as it changes most"
 
 
 def test_proposal_page_shows_the_question_the_evidence_and_both_curves(bank: Database, page: Page, look: Look) -> None:
     look("proposal", "proposal", proposal=str(MOVED))
     text = page("proposal", {"proposal": str(MOVED)})
-    assert not unsaid(text, '"name":"published"', '"name":"estimate of 2026-02"', proposal_of(bank).fit_id)
+    assert not missing_sentences(text, '"name":"published"', '"name":"estimate of 2026-02"', proposal_of(bank).fit_id)
     leaked(bank)
     look("proposal", "leaked", proposal=str(MOVED))
 
@@ -348,10 +356,10 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     leaked(bank)
     assert offered in page("proposal", {"proposal": str(MOVED)})
     assert decide(ask(), REJECT).ok
-    missing = unsaid(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
+    missing = missing_sentences(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
     assert missing == [offered], "the day of the form there is that of the undoing"
     form = DecisionForm("withdraw", (MOVED,), "leaked")
-    assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
+    assert "moved is out of use from 2026-03-11 00:00 UTC on" in outcome_text(review(ask(), form))
     assert decide(ask(), form).ok
     assert elsewhere not in page("proposal", {"proposal": str(MOVED)})
     text = page("decisions", {})
@@ -408,13 +416,13 @@ def test_first_day_of_a_leak_is_the_same_on_every_page(
 def test_users_who_may_not_decide_see_the_evidence_and_the_required_role(bank: Database, page: Page) -> None:
     for view, fields in (("proposal", {"proposal": str(MOVED)}), ("decisions", {})):
         text = page(view, fields, person("analyst"))
-        shown = unsaid(text, "wABC", "eeds the role psychometrician", "Accept", "chosen:")
+        shown = missing_sentences(text, "wABC", "eeds the role psychometrician", "Accept", "chosen:")
         assert shown == ["Accept", "chosen:"]
 
 
 def test_several_chosen_proposals_are_shown_together(bank: Database, page: Page) -> None:
     text = page("proposal", {f"chosen:{MOVED}": "on", f"chosen:{STILL}": "on"})
-    assert not unsaid(text, "Publish the new values of two items?", "Reject …")
+    assert not missing_sentences(text, "Publish the new values of two items?", "Reject …")
     page("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)}, status=404)
 
 
@@ -427,9 +435,9 @@ def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
 
 
 def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, ask: Ask) -> None:
-    (wanted,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
-    (told,) = proposal.impact_sentences(ask(), [MOVED])
-    assert wanted.sentence.lower() in told.lower()
+    (expected,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
+    (outcome,) = proposal.impact_sentences(ask(), [MOVED])
+    assert expected.sentence.lower() in outcome.lower()
     assert decide(ask(), REJECT).ok
     assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
@@ -467,11 +475,11 @@ def test_moved_anchors_wait_for_a_decision_until_they_are_dropped(
     look("decisions", "moved_anchor")
     look("anchors", "anchor", month=FEB, scale=SCALE, item="K2")
     form = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
-    told = review(ask(), form)
-    assert (told.ok, told.stale, rows(red, "SELECT 1 FROM release_decision")) == (True, (FEB,), [])
+    outcome = review(ask(), form)
+    assert (outcome.ok, outcome.stale, rows(red, "SELECT 1 FROM release_decision")) == (True, (FEB,), [])
     done = decide(ask(), form)
     assert (done.ok, done.stale) == (True, (FEB,))
-    assert "3 anchors are in the set from 2026-02 on" in said(done)
+    assert "3 anchors are in the set from 2026-02 on" in outcome_text(done)
     assert not decide(ask(), form).ok
     assert rows(red, "SELECT decision, decided_by FROM release_decision") == [("drop_anchor", "Ann")]
     assert "that moved in 2026-02" not in page("decisions", {})
@@ -485,7 +493,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     back = replace(drop, what="put_back", reason="the old text is back")
     assert (
         "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "
-        in (said(review(ask(), drop)))
+        in (outcome_text(review(ask(), drop)))
     )
     assert "no dropped anchors" in refusal(review(ask(), back))
     assert decide(ask(), drop).ok
@@ -493,9 +501,9 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     # the text above "Dropped" once the decision is recorded
     assert page("anchors", address).startswith("Out of the anchors in 2026-02: K2")
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
-    assert "4 again, as they were frozen" in said(review(ask(), back))
-    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in said(decide(ask(), back))
-    assert unsaid(page("decisions", {}), "restored to the anchors", "Restore …") == ["Restore …"]
+    assert "4 again, as they were frozen" in outcome_text(review(ask(), back))
+    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in outcome_text(decide(ask(), back))
+    assert missing_sentences(page("decisions", {}), "restored to the anchors", "Restore …") == ["Restore …"]
     assert page("anchors", address).startswith("Among the anchors in 2026-02: K2")
     run_sql(red, "UPDATE publication_step SET state = 'done' WHERE month = %s", (FEB,))
     assert "Moved in 2026-02" not in page("anchors", address)
@@ -512,4 +520,4 @@ def test_items_that_are_not_anchors_cannot_be_dropped(bank: Database, page: Page
     for fields in nowhere:
         page("anchors", fields, status=404)
     text = page("anchors", {"item": "moved", "month": FEB, "scale": SCALE})
-    assert unsaid(text, "no anchors of scale", "Drop from") == ["Drop from"]
+    assert missing_sentences(text, "no anchors of scale", "Drop from") == ["Drop from"]

@@ -41,7 +41,7 @@ from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers.asgi import Answer, ask
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import add_attempts, add_learners, attempt, call, copied, folder_store, rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 WORLD = random_world(11)
 STRANGE = 'a/b "c" <d>&=é🎓%_\\' + "x" * 2_000
@@ -53,7 +53,7 @@ SOMEBODY = max(
 Page = Callable[..., str]
 
 
-class At(Reader):
+class ReaderAtTime(Reader):
     """A reader with a fixed current time."""
 
     def now(self) -> datetime:
@@ -91,7 +91,7 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(scope="module")
 def reader(settings: Settings, instance: dg.DagsterInstance) -> Reader:
-    return At(settings, instance)
+    return ReaderAtTime(settings, instance)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def page(reader: Reader) -> Page:
     return text
 
 
-def shown(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
@@ -115,7 +115,7 @@ def shown(value: float | None) -> str:
 
 def test_learners_are_found_by_the_beginning_of_their_id_or_the_whole_id(settings: Settings, page: Page) -> None:
     text = page("learners", search="100%")
-    assert not unsaid(text, "1 learner whose id begins with 100%", "?view=learner&user=100%25")
+    assert not missing_sentences(text, "1 learner whose id begins with 100%", "?view=learner&user=100%25")
     assert "100x" not in text, "a percent sign is not a pattern"
     with Database(settings).connect() as connection:
         known = sorted({STRANGE, "100%", "100x", *WORLD.learners, *(a["user_id"] for a in WORLD.attempts)})
@@ -151,10 +151,17 @@ def test_learner_page_shows_the_stored_thetas_kpis_and_weekly_answers(settings: 
     assert thetas
     for one in thetas:
         low, high = one.theta - Z95 * one.se, one.theta + Z95 * one.se
-        numbers = (shown(one.theta), shown(one.se), f"{shown(low)} … {shown(high)}", f"{one.n_items:,}")
-        assert not unsaid(text, f"<td>{one.scale_id}</td>", *(f">{number}</td>" for number in numbers))
+        numbers = (
+            format_number(one.theta),
+            format_number(one.se),
+            f"{format_number(low)} … {format_number(high)}",
+            f"{one.n_items:,}",
+        )
+        assert not missing_sentences(text, f"<td>{one.scale_id}</td>", *(f">{number}</td>" for number in numbers))
     assert week.kpis["why"], "the world has somebody without all KPIs"
-    assert not unsaid(text, *(f">{shown(week.kpis[name])}</td>" for name in RANGES), *week.kpis["why"].values())
+    assert not missing_sentences(
+        text, *(f">{format_number(week.kpis[name])}</td>" for name in RANGES), *week.kpis["why"].values()
+    )
     answered = [
         a
         for a in WORLD.attempts
@@ -204,12 +211,12 @@ def test_kpi_page_shows_the_quartiles_of_the_learners_records(settings: Settings
         values = [record[name] for record in records if record[name] is not None]
         assert (one.of, one.n) == (len(records), len(values))
         assert (one.low, one.median, one.high) == pytest.approx(tuple(np.quantile(values, [0.25, 0.5, 0.75])))
-        assert f">{shown(one.low)} … {shown(one.high)}</td>" in text
+        assert f">{format_number(one.low)} … {format_number(one.high)}</td>" in text
     run_sql(Database(settings), "UPDATE weekly_kpi SET kpis = kpis || '{\"P\": 1}', updated_at = now()")
     assert ">1.00 … 1.00</td>" in page("kpis"), "what was written anew is read anew"
 
 
-def test_quartiles_are_empty_if_nobody_has_the_kpi(settings: Settings) -> None:
+def test_quartiles_are_empty_if_no_learner_has_the_kpi(settings: Settings) -> None:
     with Database(settings).connect() as connection:
         nothing = quartiles(connection, date(2020, 1, 6))
         assert [(one.of, one.n, one.median) for one in nothing] == [(0, 0, None)] * len(RANGES)
@@ -247,11 +254,11 @@ def fetch(reader: Reader, settings: Settings, **fields: str | int) -> Answer:
 def test_reports_are_offered_by_month_and_scale_and_counted_by_week(page: Page, reported: dict[str, int]) -> None:
     text = page("reports")
     links = [f"report?id={reported[name]}&save=1" for name in ("drift", "pdf", "gone")]
-    assert not unsaid(text, "Two drift reports are there to read", f">{WEEK}</td>", *links)
+    assert not missing_sentences(text, "Two drift reports are there to read", f">{WEEK}</td>", *links)
     assert f'report?id={reported["pdf"]}"' not in text, "a PDF is downloaded"
     assert f"report?id={reported['learner']}" not in text
     of_month = page("reports", month="2026-09")
-    assert not unsaid(of_month, f'report?id={reported["drift"]}"', ">a/b</td>")
+    assert not missing_sentences(of_month, f'report?id={reported["drift"]}"', ">a/b</td>")
     assert f"report?id={reported['gone']}" not in of_month
     for month in ("2026-9", "x", "2031-01", "%", "٢٠٢٦-٠٩"):
         page("reports", status=404, month=month)
@@ -271,8 +278,8 @@ def test_a_report_is_shown_without_scripts_and_downloaded_under_its_name(
     assert saved.headers["content-disposition"].startswith("attachment")
     pdf = fetch(reader, settings, id=reported["pdf"])
     assert (pdf.headers["content-type"], pdf.text) == ("application/pdf", "%PDF")
-    gone = fetch(reader, settings, id=reported["gone"])
-    assert (gone.status, "no longer in the object store" in gone.text) == (404, True)
+    missing = fetch(reader, settings, id=reported["gone"])
+    assert (missing.status, "no longer in the object store" in missing.text) == (404, True)
     assert {fetch(reader, settings, id=name).status for name in ("", "0", "x", "1;2", "../../irt.env")} == {404}
 
 
@@ -281,7 +288,7 @@ def test_learner_reports_are_for_analysts_if_the_settings_allow_them(
 ) -> None:
     def asked(role: Role, view: str, **changes: Any) -> ViewRequest:
         fields = {"user": SOMEBODY, "id": str(reported["learner"])}
-        return ViewRequest(view, fields, person(role), At(settings.model_copy(update=changes), instance))
+        return ViewRequest(view, fields, person(role), ReaderAtTime(settings.model_copy(update=changes), instance))
 
     assert f'report?id={reported["learner"]}"' in unescape(str(make_page(asked("analyst", "learner"))[1].body))
     hidden = {"irt_ui_learner_reports": False}
@@ -290,7 +297,7 @@ def test_learner_reports_are_for_analysts_if_the_settings_allow_them(
     ]
     assert [answer.status_code for answer in answers] == [200, 403, 403]
     refused, link = unescape(str(make_page(asked("analyst", "learner", **hidden))[1].body)), f"id={reported['learner']}"
-    assert unsaid(refused, "IRT_UI_LEARNER_REPORTS", f"report?{link}") == [f"report?{link}"]
+    assert missing_sentences(refused, "IRT_UI_LEARNER_REPORTS", f"report?{link}") == [f"report?{link}"]
 
 
 # -- checks and alerts -------------------------------------------------------------------------------
@@ -326,7 +333,7 @@ def test_health_page_shows_violations_and_the_next_step(settings: Settings, page
     held = sum(passed and untested is None for _, passed, untested in verdicts)
     links = [f'?view=health&invariant={one.name}"' for one in INVARIANTS]
     held_of_all = f"{held} of {len(INVARIANTS)} invariants hold as of"
-    assert not unsaid(text, held_of_all, "Next: start the daemon", f"{WEEK} {looked}", *links)
+    assert not missing_sentences(text, held_of_all, "Next: start the daemon", f"{WEEK} {looked}", *links)
     assert text.count(">violated</span>") == len(
         {
             name
@@ -344,14 +351,14 @@ def test_alerts_show_the_channels_that_were_notified(settings: Settings, page: P
     assert [one.resolved_at is None for one in found] == [True] * (len(found) - 1) + [False]
     severities = [one.severity for one in found[:-1]]
     assert severities == sorted(severities)
-    assert not unsaid(
+    assert not missing_sentences(
         text, "slack of its beginning", "not yet (Slack is away)", "Look at x.", '"?view=month&month=2026-10"'
     )
     assert text.index("the run of x failed") < text.index("it was over soon")
 
 
 def test_invariant_page_shows_its_history(page: Page, looked: str) -> None:
-    assert not unsaid(
+    assert not missing_sentences(
         page("health", invariant="kpis_are_whole"), "It does not hold: one violation open", looked, "S = 7"
     )
     page("health", status=404, invariant="everything_is_fine")
@@ -381,7 +388,7 @@ def test_arrivals_page_shows_silent_sources_and_refusals_and_only_analysts_downl
              VALUES ('exam <b>', 'http', 1, 'bad_time', 'noon', '{"user_id": "u-secret"}')""",
     )
     seen = text("viewer")
-    assert not unsaid(
+    assert not missing_sentences(
         seen,
         "Two sources brought 40 rows in the last 24 hours, of which eight were refused; exam <b> is silent.",
         "exam <b> has brought no answers since",

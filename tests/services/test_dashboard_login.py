@@ -33,8 +33,8 @@ from services.dashboard.page import NotFound, Page, View, ViewRequest
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.asgi import ask, open_socket
-from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, port_of, served
-from tests.helpers.door import opened as opened_page
+from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, port_of, serve_in_thread
+from tests.helpers.door import open_door as opened_page
 from tests.helpers.sentences import refusal
 from tests.services import test_dashboard_login as pages
 from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
@@ -134,7 +134,7 @@ def test_probes_need_no_token_and_work_with_any_host(app: ASGIApp, host: str) ->
 
 
 @pytest.mark.parametrize(
-    ("view", "status", "said"),
+    ("view", "status", "message"),
     [
         ("missing", 404, "There is no item &lt;A17&gt;: see the bank."),
         ("nonsense", 404, "There is no view"),
@@ -145,18 +145,18 @@ def test_probes_need_no_token_and_work_with_any_host(app: ASGIApp, host: str) ->
         ("fault", 500, "a fault of the dashboard"),
     ],
 )
-def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str, status: int, said: str) -> None:
+def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str, status: int, message: str) -> None:
     answer = ask(app, "GET", "/", bearer(), f"view={view}")
-    assert (answer.status, said in answer.text, PASSWORD in answer.text) == (status, True, False)
+    assert (answer.status, message in answer.text, PASSWORD in answer.text) == (status, True, False)
 
 
 @contextmanager
-def opened(app: ASGIApp, token: str, origin: str | None = None) -> Iterator[ClientConnection]:
+def open_websocket(app: ASGIApp, token: str, origin: str | None = None) -> Iterator[ClientConnection]:
     """Yields a page's WebSocket after the page's first message."""
     listens_here = listening()
     port = port_of(listens_here)
     headers = {"Authorization": f"Bearer {token}"}
-    with served(app, [listens_here]):
+    with serve_in_thread(app, [listens_here]):
         address = f"ws://localhost:{port}/websocket/"
         with connect(address, additional_headers=headers, origin=Origin(origin) if origin else None) as made:
             first = {".clientdata_url_search": "?view=listens", "word": "hello"}
@@ -179,7 +179,7 @@ def test_websocket_is_closed_when_the_token_expires(settings: Settings, monkeypa
     """Messages sent after the expiry are ignored, and the WebSocket is closed with the reason."""
     app = server.build_app(cast(Reader, NoDatabase()), build_verifier(settings), settings)
     heard.clear()
-    with opened(app, Issuer().token(exp=after(3600))) as connection:
+    with open_websocket(app, Issuer().token(exp=after(3600))) as connection:
         until_heard(connection, "hello")
         end = time.time() + 7200
         monkeypatch.setattr("services.jwt_verifier.tokens.time.time", lambda: end)
@@ -191,9 +191,9 @@ def test_websocket_is_closed_when_the_token_expires(settings: Settings, monkeypa
 
 
 def test_websockets_without_a_valid_token_or_origin_are_refused(app: ASGIApp) -> None:
-    with pytest.raises(InvalidStatus), opened(app, "nothing"):
+    with pytest.raises(InvalidStatus), open_websocket(app, "nothing"):
         pass
-    with pytest.raises(InvalidStatus), opened(app, Issuer().token(), origin="http://elsewhere.localhost"):
+    with pytest.raises(InvalidStatus), open_websocket(app, Issuer().token(), origin="http://elsewhere.localhost"):
         pass
 
 
@@ -237,7 +237,7 @@ def door(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str]
         dashboard = server.build_app(cast(Reader, pages.NoDatabase()), build_verifier(settings), settings)
         verifier = build_app(build_verifier(settings), settings.jwt_cookie_name)
         with (
-            served(verifier, [own]),
+            serve_in_thread(verifier, [own]),
             opened_page(folder, port_of(own), Dashboard(dashboard), limit="9999r/s") as made,
         ):
             yield made

@@ -24,9 +24,9 @@ from resources.settings import Settings
 from services.dashboard import decisions as decision_pages
 from services.dashboard.login import DEMO
 from services.dashboard.server import build_app
-from tests.helpers.door import listening, port_of, served
+from tests.helpers.door import listening, port_of, serve_in_thread
 from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions
-from tests.services.test_dashboard_decisions import At
+from tests.services.test_dashboard_decisions import ReaderAtTime
 
 __all__ = ["bank"]  # a fixture
 PAGE = address("proposal", proposal=str(MOVED))
@@ -59,12 +59,15 @@ UNEXPECTED = {
 @pytest.fixture
 def port(settings: Settings, bank: Database, store: FolderStore) -> Iterator[int]:
     own = listening()
-    with dg.DagsterInstance.ephemeral() as instance, served(build_app(At(settings, instance), None, settings), [own]):
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        serve_in_thread(build_app(ReaderAtTime(settings, instance), None, settings), [own]),
+    ):
         yield port_of(own)
 
 
 @contextmanager
-def opened(port: int) -> Iterator[ClientConnection]:
+def open_page(port: int) -> Iterator[ClientConnection]:
     """Yields the page's WebSocket with a reason typed in, as in a browser."""
     with connect(f"ws://localhost:{port}/websocket/") as made:
         shown = {".clientdata_url_search": PAGE, ".clientdata_output_decision_hidden": False}
@@ -94,11 +97,11 @@ def page(port: int) -> str:
 def test_a_confirmed_decision_is_recorded_once_if_the_connection_is_lost(
     port: int, bank: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, lost, done = threading.Event(), threading.Event(), threading.Event()
+    started, lost, done = threading.Event(), threading.Event(), threading.Event()
     reject = decision_pages.release.reject
 
     def slow(*args: Any, **options: Any) -> Any:
-        begun.set()
+        started.set()
         assert lost.wait(WAIT_S)
         try:
             return reject(*args, **options)
@@ -106,29 +109,29 @@ def test_a_confirmed_decision_is_recorded_once_if_the_connection_is_lost(
             done.set()
 
     monkeypatch.setattr(decision_pages.release, "reject", slow)
-    with opened(port) as connection:
+    with open_page(port) as connection:
         click(connection, "reject")
         wait_for(connection, "This will happen")
         click(connection, "confirm")
-        assert begun.wait(WAIT_S)
+        assert started.wait(WAIT_S)
         connection.socket.shutdown(socket.SHUT_RDWR)
     assert decisions(bank) == []
     lost.set()
     assert done.wait(WAIT_S)
     assert decisions(bank) == [(FEB, "moved", "reject", DEMO.sub, "too few answers", None)]
     assert f"rejected by {DEMO.sub}" in page(port)
-    with opened(port) as connection:
+    with open_page(port) as connection:
         click(connection, "reject")
         wait_for(connection, "nothing was decided")
     assert len(decisions(bank)) == 1
 
 
 def test_an_unconfirmed_decision_is_not_recorded_by_a_later_connection(port: int, bank: Database) -> None:
-    with opened(port) as connection:
+    with open_page(port) as connection:
         click(connection, "reject")
         wait_for(connection, "This will happen")
         connection.socket.shutdown(socket.SHUT_RDWR)
-    with opened(port) as connection:
+    with open_page(port) as connection:
         click(connection, "confirm")
         click(connection, "reject")
         wait_for(connection, "This will happen")
@@ -150,7 +153,7 @@ def test_message_that_no_page_sends_closes_its_own_connection_without_a_tracebac
                     while True:
                         connection.recv(timeout=WAIT_S)
                 assert connection.protocol.close_code == 1007, name
-            said = [record.exc_info for record in caplog.records if record.name == "services.dashboard"]
-            assert said == [None], name
+            tracebacks = [record.exc_info for record in caplog.records if record.name == "services.dashboard"]
+            assert tracebacks == [None], name
         assert page_of_another.ping().wait(WAIT_S)
     assert not {"Traceback", "SessionWarning"} & set(re.findall(r"\w+", "".join(capfd.readouterr())))

@@ -17,7 +17,18 @@ from websockets.sync.client import connect
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, listening, opened, port_of, served, told
+from tests.helpers.door import (
+    HOST,
+    NGINX,
+    Door,
+    Recorder,
+    bearer,
+    listening,
+    open_door,
+    port_of,
+    serve_in_thread,
+    user_headers,
+)
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -50,14 +61,14 @@ def door(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door
     (folder / "public.pem").write_bytes(Issuer().pem)
     verifier = Verifier(PemKey(folder / "public.pem"), Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S))
     asked, own = Recorder(build_app(verifier, "__Host-irt")), listening()
-    with served(asked, [own]), opened(folder, port_of(own), Recorder(), limit="9999r/s") as made:
+    with serve_in_thread(asked, [own]), open_door(folder, port_of(own), Recorder(), limit="9999r/s") as made:
         made.asked = asked
         yield made
 
 
 @pytest.fixture(autouse=True)
 def nobody_was_let_in_before(door: Door) -> None:
-    door.let_in()
+    door.passed_requests()
     door.asked.seen.clear()
 
 
@@ -65,42 +76,52 @@ def token(role: str = "operator") -> str:
     return Issuer().token(roles=[role])
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", PLACES)
+def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, path: str) -> None:
     given = token()
-    assert door.ask(f"{place}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
-    ((server, seen),) = door.let_in()
-    assert server == PLACES[place][0]
-    assert (seen.path, seen.query) == ("/page" if place == "/admin/" else f"{place}page", "a=b")
-    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert door.ask(f"{path}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
+    ((server, seen),) = door.passed_requests()
+    assert server == PLACES[path][0]
+    assert (seen.path, seen.query) == ("/page" if path == "/admin/" else f"{path}page", "a=b")
+    assert user_headers(seen) == {
+        "x-user": ["ann"],
+        "x-org-id": ["acme"],
+        "x-roles": ["operator"],
+        "x-required-role": [],
+    }
     assert (seen.header("authorization"), seen.header("cookie")) == ([f"Bearer {given}"], ["theme=dark"])
     assert seen.header("host") == seen.header("x-forwarded-host") == [f"{HOST}:{door.tls}"]
     assert seen.header("x-forwarded-proto") == ["https"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("path", PLACES)
 @pytest.mark.parametrize("role", ROLES)
-def test_each_location_requires_its_role(door: Door, place: str, role: Role) -> None:
-    server, needed = PLACES[place]
+def test_each_location_requires_its_role(door: Door, path: str, role: Role) -> None:
+    server, needed = PLACES[path]
     enough = ROLES.index(role) >= ROLES.index(needed)
-    assert door.ask(place, [bearer(token(role))]).status == (200 if enough else 403)
-    assert [name for name, _ in door.let_in()] == ([server] if enough else [])
+    assert door.ask(path, [bearer(token(role))]).status == (200 if enough else 403)
+    assert [name for name, _ in door.passed_requests()] == ([server] if enough else [])
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, place: str) -> None:
+@pytest.mark.parametrize("path", PLACES)
+def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, path: str) -> None:
     lies = [("X-User", "root"), ("x-user", "root"), ("X-Org-Id", "other"), ("X-Roles", "root"), ("X_User", "root")]
     lies += [("X-Required-Role", "viewer"), ("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "http")]
     lies += [("Forwarded", "for=10.0.0.1"), ("X-Real-IP", "10.0.0.1"), ("X-Forwarded-Host", "evil.example")]
-    assert door.ask(place, [bearer(token()), *lies]).status == 200
-    ((_, seen),) = door.let_in()
-    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert door.ask(path, [bearer(token()), *lies]).status == 200
+    ((_, seen),) = door.passed_requests()
+    assert user_headers(seen) == {
+        "x-user": ["ann"],
+        "x-org-id": ["acme"],
+        "x-roles": ["operator"],
+        "x-required-role": [],
+    }
     assert seen.header("x-forwarded-for") == seen.header("x-real-ip") == ["127.0.0.1"]
     assert seen.header("x-forwarded-proto") == ["https"]
     assert not seen.header("forwarded")
     assert "root" not in str(seen.headers)
-    assert door.ask(place, lies).status == 401
-    assert not door.let_in()
+    assert door.ask(path, lies).status == 401
+    assert not door.passed_requests()
 
 
 def test_requests_cannot_lower_the_required_role(door: Door) -> None:
@@ -113,13 +134,13 @@ def test_requests_cannot_lower_the_required_role(door: Door) -> None:
 def test_attacks_on_tokens_are_refused(door: Door, attack: Attack) -> None:
     """Includes tokens that HTTP cannot transport."""
     assert door.ask("/admin/", [bearer(attack.make(Issuer()))]).status == attack.status
-    assert not door.let_in()
+    assert not door.passed_requests()
 
 
 @pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
 def test_user_names_that_do_not_fit_a_header_are_refused(door: Door, name: str) -> None:
     assert door.ask("/admin/", [bearer(Issuer().token(sub=name))]).status == 403
-    assert not door.let_in()
+    assert not door.passed_requests()
 
 
 @pytest.mark.parametrize(
@@ -139,13 +160,13 @@ def test_user_names_that_do_not_fit_a_header_are_refused(door: Door, name: str) 
 )
 def test_no_spelling_of_a_path_bypasses_its_required_role(door: Door, path: str) -> None:
     door.ask(path, [bearer(token("viewer"))])
-    assert "dagster" not in [name for name, _ in door.let_in()]
+    assert "dagster" not in [name for name, _ in door.passed_requests()]
 
 
 @pytest.mark.parametrize("path", ["/auth/verify", "/auth/verify?x", "/verify", "/metrics", "/health", "/other"])
 def test_unknown_and_internal_paths_return_404(door: Door, path: str) -> None:
     assert door.ask(path, [bearer(token())]).status == 404
-    assert not door.let_in()
+    assert not door.passed_requests()
     assert not door.asked.seen
 
 
@@ -153,16 +174,16 @@ def test_request_body_reaches_the_server_behind_nginx_and_not_the_verifier(door:
     body = os.urandom(300_000)
     more = [("Content-Type", "application/json"), ("X-Original-URI", "/"), ("Transfer-Encoding-Of-Mine", "chunked")]
     assert door.ask("/dagster/graphql", [bearer(token()), *more], "POST", body).status == 200
-    ((_, seen),) = door.let_in()
+    ((_, seen),) = door.passed_requests()
     assert seen.body == body
-    (asked,) = door.asked.seen
-    assert asked.body == b""
-    assert {name for name, _ in asked.headers} == {"host", "authorization", "x-required-role"}
+    (request,) = door.asked.seen
+    assert request.body == b""
+    assert {name for name, _ in request.headers} == {"host", "authorization", "x-required-role"}
 
 
 def test_browsers_may_send_their_token_in_a_cookie(door: Door) -> None:
     assert door.ask("/admin/", [("Cookie", f"theme=dark; __Host-irt={token()}")]).status == 200
-    assert (door.ask("/admin/", [("Cookie", "__Host-irt=rubbish")]).status, len(door.let_in())) == (401, 1)
+    assert (door.ask("/admin/", [("Cookie", "__Host-irt=rubbish")]).status, len(door.passed_requests())) == (401, 1)
 
 
 def test_browsers_are_redirected_to_the_login_and_programs_receive_401(door: Door) -> None:
@@ -177,9 +198,9 @@ def test_browsers_are_redirected_to_the_login_and_programs_receive_401(door: Doo
     assert forbidden.body.startswith(b"This page needs a role that your login does not have")
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: str) -> None:
-    url = f"wss://{HOST}:{door.tls}{place}graphql"
+@pytest.mark.parametrize("path", PLACES)
+def test_websockets_are_accepted_only_with_the_required_role(door: Door, path: str) -> None:
+    url = f"wss://{HOST}:{door.tls}{path}graphql"
 
     def open_one(role: str) -> str | bytes:
         raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
@@ -190,14 +211,14 @@ def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: 
             return channel.recv(timeout=10)
 
     assert open_one("operator") == "안녕"
-    ((server, seen),) = door.let_in()
-    assert server == PLACES[place][0]
-    assert told(seen)["x-user"] == ["ann"]
-    for role in ("", "viewer") if place == "/dagster/" else ("",):
+    ((server, seen),) = door.passed_requests()
+    assert server == PLACES[path][0]
+    assert user_headers(seen)["x-user"] == ["ann"]
+    for role in ("", "viewer") if path == "/dagster/" else ("",):
         with pytest.raises(InvalidStatus) as refused:
             open_one(role)
         assert refused.value.response.status_code == (403 if role else 401)
-    assert not door.let_in()
+    assert not door.passed_requests()
 
 
 def test_every_response_has_each_security_header_once(door: Door) -> None:
@@ -220,7 +241,7 @@ def test_other_host_names_are_refused(door: Door) -> None:
         door.connect("evil.example")
     with pytest.raises(ConnectionError):
         door.ask("/admin/", [bearer(token())], name="evil.example")
-    assert not door.let_in()
+    assert not door.passed_requests()
 
 
 def test_plain_http_is_redirected_to_https(door: Door) -> None:
@@ -231,7 +252,7 @@ def test_plain_http_is_redirected_to_https(door: Door) -> None:
     assert f"Location: https://{HOST}/admin/?a=b\r\n" in answer
 
 
-class Faulty:
+class FaultyVerifier:
     """A verifier that responds to any request with these bytes, or never responds."""
 
     def __init__(self) -> None:
@@ -265,9 +286,9 @@ def says(status: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Faulty, Door]]:
-    verifier, folder = Faulty(), tmp_path_factory.mktemp("faulty")
-    with opened(
+def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FaultyVerifier, Door]]:
+    verifier, folder = FaultyVerifier(), tmp_path_factory.mktemp("faulty")
+    with open_door(
         folder, port_of(verifier.own), Recorder(), limit="9999r/s", proxy_read_timeout=f"{1000 * patient(1):.0f}ms"
     ) as made:
         yield verifier, made
@@ -291,30 +312,32 @@ def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     ],
     ids=lambda answer: repr(answer)[:40],
 )
-def test_no_request_is_admitted_if_the_verifier_fails(faulty: tuple[Faulty, Door], answer: bytes | None) -> None:
+def test_no_request_is_admitted_if_the_verifier_fails(
+    faulty: tuple[FaultyVerifier, Door], answer: bytes | None
+) -> None:
     verifier, door = faulty
     verifier.answer = answer
     for given in ([bearer(token())], []):
         assert door.ask("/admin/", given).status == 500
-    assert not door.let_in()
+    assert not door.passed_requests()
 
 
-def test_requests_are_admitted_if_the_faulty_verifier_returns_200(faulty: tuple[Faulty, Door]) -> None:
+def test_requests_are_admitted_if_the_faulty_verifier_returns_200(faulty: tuple[FaultyVerifier, Door]) -> None:
     """Shows that the refusals above are caused by the faults."""
     verifier, door = faulty
     verifier.answer = says("200 OK")
-    assert (door.ask("/admin/").status, len(door.let_in())) == (200, 1)
+    assert (door.ask("/admin/").status, len(door.passed_requests())) == (200, 1)
 
 
 def test_no_request_is_admitted_if_the_verifier_is_unreachable(nginx: None, tmp_path: Path) -> None:
-    with opened(tmp_path, free_port(), Recorder()) as made:
+    with open_door(tmp_path, free_port(), Recorder()) as made:
         assert made.ask("/admin/", [bearer(token())]).status == 500
-        assert not made.let_in()
+        assert not made.passed_requests()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /admin/ HTTP/1.1\r\nHost: "], ids=["nothing", "half a header"])
 def test_connections_without_a_complete_header_are_closed(nginx: None, tmp_path: Path, sent: bytes) -> None:
-    with opened(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
+    with open_door(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
         channel.settimeout(patient(5))  # nginx waits for a minute by default
         channel.sendall(sent)
         assert channel.recv(65536) == b""
@@ -322,14 +345,14 @@ def test_connections_without_a_complete_header_are_closed(nginx: None, tmp_path:
 
 def test_too_frequent_requests_receive_429(nginx: None, tmp_path: Path) -> None:
     """Three hundred requests at once are allowed, then fifty per second."""
-    verifier = Faulty()
+    verifier = FaultyVerifier()
     verifier.answer = says("401 No")
-    with opened(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:
+    with open_door(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:
         with made.connect() as channel:
             one = f"GET /admin/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
             channel.sendall(one.encode() * 400 + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
             answers = b"".join(iter(lambda: channel.recv(65536), b"")).decode("latin-1")
         assert answers.count("HTTP/1.1 401") in range(300, 320)
         assert answers.count("HTTP/1.1 429") in range(80, 102)
-        assert not made.let_in()
+        assert not made.passed_requests()
     verifier.close()

@@ -21,7 +21,7 @@ from resources.settings import Settings
 from services.exporter.families import FAMILIES
 from tests.helpers.door import ROOT
 from tests.helpers.prometheus import PATIENCE_S, answer, child
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.testbed.machine import free_port
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("prometheus")]
@@ -60,9 +60,9 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
 
 def test_exporter_serves_only_on_loopback_and_ends_on_sigterm(settings: Settings, tmp_path: Path) -> None:
     with exporter(settings, tmp_path) as (process, port):
-        said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20)
-        assert said.headers["Content-Type"].startswith("text/plain; version=")
-        assert not unsaid(said.text, "\nirt_exporter_up 1.0\n", "process_resident_memory_bytes")
+        response = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20)
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        assert not missing_sentences(response.text, "\nirt_exporter_up 1.0\n", "process_resident_memory_bytes")
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.2:{port}/metrics", timeout=5)
         process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ import pytest
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
 
 
-class Held:
+class HeldWork:
     """Work that signals its beginning and ends when it is released."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
     return run
 
 
-async def begin(gate: Admission, held: Held) -> asyncio.Task[str]:
+async def begin(gate: Admission, held: HeldWork) -> asyncio.Task[str]:
     """Start the work of learner a. Returns its task once it has begun."""
     work = asyncio.create_task(gate.run("a", held))
     assert await asyncio.to_thread(held.began.wait, 30)
@@ -49,7 +49,7 @@ async def begin(gate: Admission, held: Held) -> asyncio.Task[str]:
 
 @in_loop
 async def test_work_is_shed_at_once_if_the_queue_is_full_and_queued_work_is_done() -> None:
-    gate, held = admission(workers=1, queue=2), Held()
+    gate, held = admission(workers=1, queue=2), HeldWork()
     first = await begin(gate, held)
     waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
     await asyncio.sleep(0)
@@ -63,8 +63,8 @@ async def test_work_is_shed_at_once_if_the_queue_is_full_and_queued_work_is_done
 
 
 @in_loop
-async def test_work_that_waits_too_long_is_shed_before_it_begins() -> None:
-    gate, held = admission(wait_s=0.01), Held()
+async def test_work_that_waits_too_long_is_shed_before_its_start() -> None:
+    gate, held = admission(wait_s=0.01), HeldWork()
     first = await begin(gate, held)
     with pytest.raises(Overloaded):
         await gate.run("b", lambda: pytest.fail("it was turned away"))
@@ -75,8 +75,8 @@ async def test_work_that_waits_too_long_is_shed_before_it_begins() -> None:
 
 
 @in_loop
-async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() -> None:
-    gate, held = admission(workers=2), Held()
+async def test_a_waiting_second_request_of_a_learner_occupies_no_thread() -> None:
+    gate, held = admission(workers=2), HeldWork()
     first = await begin(gate, held)
     second = asyncio.create_task(gate.run("a", lambda: held.let_go.is_set()))
     await asyncio.sleep(0)
@@ -90,8 +90,8 @@ async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() ->
 
 
 @in_loop
-async def test_work_that_takes_too_long_is_abandoned_and_keeps_its_place_until_it_ends() -> None:
-    gate, held = admission(workers=1, queue=1, limit_s=0.01), Held()
+async def test_work_over_the_time_limit_is_abandoned_and_occupies_its_slot_until_its_end() -> None:
+    gate, held = admission(workers=1, queue=1, limit_s=0.01), HeldWork()
     with pytest.raises(TooSlow):
         await gate.run("a", held)
     assert gate.present == 1
@@ -102,8 +102,8 @@ async def test_work_that_takes_too_long_is_abandoned_and_keeps_its_place_until_i
 
 
 @in_loop
-async def test_work_whose_caller_has_given_up_ends_before_storing_anything() -> None:
-    gate, held, stored = admission(limit_s=0.01), Held(), []
+async def test_work_of_an_absent_caller_ends_before_storing_results() -> None:
+    gate, held, stored = admission(limit_s=0.01), HeldWork(), []
 
     def work() -> None:
         held()
@@ -121,7 +121,7 @@ async def test_work_whose_caller_has_given_up_ends_before_storing_anything() -> 
 
 
 @in_loop
-async def test_errors_of_the_work_reach_the_caller_and_free_the_place() -> None:
+async def test_errors_of_the_work_reach_the_caller_and_free_the_slot() -> None:
     gate = admission()
 
     def fails() -> None:

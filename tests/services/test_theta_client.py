@@ -26,7 +26,7 @@ from services import theta_client
 from services.theta_client import api, counters, on_session_complete, updates
 from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MAX_WAITING, Updates
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
 
@@ -37,7 +37,7 @@ NOBODY = "http://127.0.0.1:9"  # the port of the discard service: nothing listen
 
 @pytest.fixture(autouse=True)
 def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins like a new process, with the hook enabled and no server at the API's address.
+    """Begin each test like a new process, with the hook enabled and no server at the API's address.
 
     Updates have a long timeout, for busy machines.
     """
@@ -51,17 +51,17 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     theta_client._updates.finish(0)
 
 
-def wait_for(updates: Updates, **wanted: int) -> None:
+def wait_for(updates: Updates, **expected: int) -> None:
     """Wait until these counters have these values. A minute is far more than any test needs."""
 
     def reached() -> bool:
-        return wanted.items() <= updates.counters().items()
+        return expected.items() <= updates.counters().items()
 
     with updates._changed:
         assert updates._changed.wait_for(reached, timeout=patient(60)), updates.counters()
 
 
-class Held:
+class HeldUpdate:
     """An update that waits until it is released, as if the API were slow."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Held:
         assert self.go_on.wait(patient(60))
 
 
-# --- what is sent
+# --- requests
 
 
 def test_hook_sends_the_learner_of_a_finished_session_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_numbers_and_uuids_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("value", [None, "", "false", "0", "off", "maybe"])
-def test_hook_does_nothing_if_it_is_switched_off(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_starts_no_worker_if_switched_off(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENABLE_IRT_ONLINE_UPDATE")
     if value is not None:
         monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", value)
@@ -218,7 +218,9 @@ def test_token_is_never_sent_to_proxies_or_redirect_targets(monkeypatch: pytest.
         ("IRT_THETA_TOKEN", "s3cret-비밀"),
     ],
 )
-def test_invalid_settings_are_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_named_and_no_request_is_sent(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UpdateFailed, match=f"^{name} must be") as failure:
         update_theta("u1")
@@ -229,7 +231,7 @@ def test_invalid_settings_are_named_and_nothing_is_sent(name: str, value: str, m
 
 
 def test_waiting_learners_are_sent_once_and_a_learner_being_sent_is_sent_again() -> None:
-    update = Held()
+    update = HeldUpdate()
     queue = Updates(update)
     queue.add("u1")
     update.begun.acquire(timeout=patient(60))
@@ -241,7 +243,7 @@ def test_waiting_learners_are_sent_once_and_a_learner_being_sent_is_sent_again()
 
 
 def test_a_full_queue_drops_new_learners() -> None:
-    update = Held()
+    update = HeldUpdate()
     queue = Updates(update)
     queue.add("first")
     update.begun.acquire(timeout=patient(60))
@@ -299,7 +301,7 @@ def test_failures_are_logged_once_a_minute(request: pytest.FixtureRequest) -> No
     assert warnings.empty()
 
 
-# --- what the exam notices
+# --- effects on the exam
 
 
 class Hostile:
@@ -345,7 +347,7 @@ ANYTHING = st.one_of(
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=20))
 def test_hook_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[Any, Any]]) -> None:
-    queue = Updates(Held())
+    queue = Updates(HeldUpdate())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theta_client, "_updates", queue)
         patch.setattr(updates._thread, "start_new_thread", lambda *_: None)
@@ -461,7 +463,7 @@ def test_process_ends_soon_even_if_the_api_misbehaves(behave: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_is_sent_after_the_exit_handler_has_run() -> None:
+def test_no_request_is_sent_after_the_exit_handler_has_run() -> None:
     program = """
 import atexit
 from services import theta_client
@@ -515,7 +517,7 @@ print('parent', counters())
     assert server.learners() == ["parent", "child", "waits", "again"]
 
 
-# --- what the exam service installs
+# --- the installed package
 
 
 @pytest.mark.ci
@@ -540,7 +542,7 @@ def test_the_wheel_has_no_dependencies_and_runs_the_documented_module(tmp_path: 
     files = ("__init__.py", "api.py", "attempts.py", "spool.py", "updates.py", "py.typed")
     modules = {f"irt_theta_client/{name}" for name in files}
     assert {name for name in names if ".dist-info/" not in name} == modules
-    assert unsaid(metadata, "Requires-Python: >=3.9", "Requires-Dist") == ["Requires-Dist"]
+    assert missing_sentences(metadata, "Requires-Python: >=3.9", "Requires-Dist") == ["Requires-Dist"]
 
     module = tmp_path / "exam" / "apps" / "seedtest_api" / "services" / "session_hooks.py"
     module.parent.mkdir(parents=True)

@@ -21,7 +21,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.testbed.machine import free_port
-from tests.testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
+from tests.testbed.theta_load import WORK, LoadResult, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
 
 pytestmark = [
     pytest.mark.ci,
@@ -61,17 +61,17 @@ most bursts.
 
 
 @dataclass
-class Served:
+class ServedApi:
     database: Database
     log: Log
     pid: int
     ports: tuple[int, int]
 
-    def asked(self, rate: int, seconds: int, seed: int) -> tuple[Answered, Answered]:
+    def run_load(self, rate: int, seconds: int, seed: int) -> tuple[LoadResult, LoadResult]:
         """Returns the API's responses and, at the same time and the usual rate, the responses of the 5 ms FastAPI."""
         users = [str(user) for user in np.random.default_rng(seed).choice(self.log.users, rate * seconds)]
 
-        async def both() -> tuple[Answered, Answered]:
+        async def both() -> tuple[LoadResult, LoadResult]:
             async with self.log.growing():
                 api = load(self.ports[0], users, rate, self.log)
                 return await asyncio.gather(api, load(self.ports[1], users[: USUAL * seconds], USUAL, None, WORK))
@@ -82,17 +82,17 @@ class Served:
 @pytest.fixture(scope="module")
 def served(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+) -> Iterator[ServedApi]:
     home: Path = tmp_path_factory.mktemp("load")
     with rooms.copied(postgres.start(), migrated_template, "theta_load", home) as settings:
         database = Database(settings)
         log = Log(database, load_log(database, 60_000, np.random.default_rng(1)))
         ports = free_port(), free_port()
         with servers(database.url, home, api=ports[0], hello=ports[1]) as pid:
-            yield Served(database, log, pid, ports)
+            yield ServedApi(database, log, pid, ports)
 
 
-def best(tries: Callable[[int], list[str]]) -> list[str]:
+def best_try(tries: Callable[[int], list[str]]) -> list[str]:
     """Returns the faults of the best try. No try follows a try without faults."""
     found: list[list[str]] = []
     for k in range(TRIES):
@@ -102,7 +102,7 @@ def best(tries: Callable[[int], list[str]]) -> list[str]:
     return min(found, key=len)
 
 
-def too_slow(api: Answered, work: Answered) -> list[str]:
+def too_slow(api: LoadResult, work: LoadResult) -> list[str]:
     return [
         f"{name} {took:.0f} ms: more than {limit} ms and than {TIMES_WORK} times the {usual:.0f} ms of 5 ms of work"
         for name, took, usual, limit in zip(("p50", "p99"), api.ms, work.ms, LIMITS_MS, strict=True)
@@ -110,28 +110,28 @@ def too_slow(api: Answered, work: Answered) -> list[str]:
     ]
 
 
-def with_cpu(served: Served, rate: int, seconds: int, seed: int) -> tuple[Answered, float]:
+def with_cpu(served: ServedApi, rate: int, seconds: int, seed: int) -> tuple[LoadResult, float]:
     """Returns the API's responses and the seconds of processor time they took."""
     began = cpu_s(served.pid)
-    api, _ = served.asked(rate, seconds, seed)
+    api, _ = served.run_load(rate, seconds, seed)
     return api, cpu_s(served.pid) - began
 
 
-def test_theta_api_responds_in_time_and_correctly_at_the_usual_rate(served: Served) -> None:
+def test_theta_api_responds_in_time_and_correctly_at_the_usual_rate(served: ServedApi) -> None:
     taken = []
 
     def one(k: int) -> list[str]:
-        api, work = served.asked(USUAL, SECONDS, k)
+        api, work = served.run_load(USUAL, SECONDS, k)
         taken.extend(api.taken)
         assert set(api.statuses) <= {200, 503}
         few = [] if api.statuses[200] >= 0.9 * USUAL * SECONDS else [f"answers {dict(api.statuses)}"]
         return few + too_slow(api, work)
 
-    assert best(one) == []
+    assert best_try(one) == []
     assert compare(served.database, served.log, some(taken, 100)) < 1e-12
 
 
-def test_theta_api_sheds_without_growth_or_wrong_thetas_at_ten_times_the_rate(served: Served) -> None:
+def test_theta_api_sheds_without_growth_or_wrong_thetas_at_ten_times_the_rate(served: ServedApi) -> None:
     api, cpu = with_cpu(served, USUAL, SECONDS, 9)
     cpu_of_an_answer = cpu / api.statuses[200]
     taken, cpu_of_a_shed_one, memory = [], [], [memory_mb(served.pid)]
@@ -149,7 +149,7 @@ def test_theta_api_sheds_without_growth_or_wrong_thetas_at_ten_times_the_rate(se
     assert compare(served.database, served.log, some(taken, 100)) < 1e-12
 
     def after(k: int) -> list[str]:
-        api, _ = served.asked(USUAL, 1, 20 + k)
+        api, _ = served.run_load(USUAL, 1, 20 + k)
         return [] if api.statuses[200] == USUAL else [f"still sheds: {dict(api.statuses)}"]
 
-    assert best(after) == []
+    assert best_try(after) == []

@@ -41,7 +41,7 @@ from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import served
+from tests.helpers.door import serve_in_thread
 from tests.helpers.sentences import refusal
 from tests.testbed.issuer import ATTACKS, Issuer
 
@@ -49,7 +49,7 @@ TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"
 
 
-class Untouched:
+class UnusedLedger:
     """A ledger whose database refuses every connection; `asked` counts the attempts."""
 
     ready, age_s, why_away = False, 1.0, "it is a test"
@@ -95,22 +95,22 @@ def issuer_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def untouched() -> Untouched:
-    return Untouched()
+def untouched() -> UnusedLedger:
+    return UnusedLedger()
 
 
 @pytest.fixture
-def ledger(untouched: Untouched) -> Untouched:
+def ledger(untouched: UnusedLedger) -> UnusedLedger:
     """The ledger behind `url`, with its count of attempts reset."""
     untouched.asked = 0
     return untouched
 
 
 @pytest.fixture(scope="module")
-def url(issuer_settings: dict[str, Any], untouched: Untouched) -> Iterator[str]:
+def url(issuer_settings: dict[str, Any], untouched: UnusedLedger) -> Iterator[str]:
     access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
     listening = socket.create_server(("127.0.0.1", 0))
-    with unhurried(), served(app.build_app(access, untouched, 2), [listening]):  # type: ignore[arg-type]
+    with unhurried(), serve_in_thread(app.build_app(access, untouched, 2), [listening]):  # type: ignore[arg-type]
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -158,7 +158,7 @@ UNFIT = {
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("name", UNFIT)
 def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
-    name: str, url: str, ledger: Untouched
+    name: str, url: str, ledger: UnusedLedger
 ) -> None:
     answer = post(url, UNFIT[name])
     is_problem(answer, 400, "bad_request")
@@ -167,14 +167,14 @@ def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
+def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: UnusedLedger) -> None:
     body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
     is_problem(post(url, body), 503, "database_away")
     assert ledger.asked == 1
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_too_large_bodies_are_refused_with_413(url: str, ledger: Untouched) -> None:
+def test_too_large_bodies_are_refused_with_413(url: str, ledger: UnusedLedger) -> None:
     is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
     chunked = requests.post(
         url + PATH, data=iter([b"x" * 9_000] * 3), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
@@ -187,7 +187,7 @@ def test_too_large_bodies_are_refused_with_413(url: str, ledger: Untouched) -> N
 @pytest.mark.parametrize(
     "user_id", ["u1", "🦊", "o'; DROP TABLE learner; --", "../../etc/passwd", "%s%(user)s", "x" * 600]
 )
-def test_every_text_is_accepted_as_a_learner_id(user_id: str, url: str, ledger: Untouched) -> None:
+def test_every_text_is_accepted_as_a_learner_id(user_id: str, url: str, ledger: UnusedLedger) -> None:
     answer = post(url, {"user_id": user_id, "lookback_days": 365})
     is_problem(answer, 503, "database_away")
     assert int(answer.headers["Retry-After"]) > 0
@@ -205,7 +205,7 @@ def test_requests_without_a_token_are_refused_before_the_body_is_parsed(url: str
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
-def test_attacks_on_tokens_are_refused_without_a_database_query(attack: Any, url: str, ledger: Untouched) -> None:
+def test_attacks_on_tokens_are_refused_without_a_database_query(attack: Any, url: str, ledger: UnusedLedger) -> None:
     assert post(url, {"user_id": "ann"}, attack.make(Issuer())).status_code in (400, 401, 403), attack
     assert ledger.asked == 0
 
@@ -241,7 +241,7 @@ POSTERS = {
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", POSTERS)
-def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledger: Untouched) -> None:
+def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledger: UnusedLedger) -> None:
     """A 503 means that the caller was admitted, as the database is unreachable in this test."""
     claims, status = POSTERS[who]
     headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}
@@ -279,7 +279,7 @@ def test_theta_api_does_not_start_without_valid_access_settings(
     assert "JWT_AUDIENCE" in refusal(build_access, Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
 
 
-def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple[int, Any, str]:
+def refuse_at_door(path: str, *coming: Any, headers: Any = (), **options: Any) -> tuple[int, Any, str]:
     """Returns status, headers and problem type with which `Door` refuses a request."""
     sent: list[Any] = []
     messages = iter(coming)
@@ -293,7 +293,7 @@ def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), **how)  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), **options)  # type: ignore[arg-type]
     asyncio.run(door({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send))
     start, body = sent
     return start["status"], start["headers"], json.loads(body["body"])["type"]
@@ -305,7 +305,7 @@ def test_requests_are_shed_before_authentication_if_the_queue_is_full() -> None:
     counted: list[None] = []
     full = {"refusal": lambda _path: app._too_much().response(), "shed": lambda: counted.append(None)}
     for path in (PATH, HISTORY, "/invariants/latest"):
-        status, headers, kind = at_the_door(path, **full)
+        status, headers, kind = refuse_at_door(path, **full)
         assert (status, kind, (b"retry-after", b"1") in headers) == (503, "urn:irt:problem:shed", True)
     assert len(counted) == 3
 
@@ -316,7 +316,7 @@ def test_truncated_requests_are_refused_as_a_whole() -> None:
     first_lines = {"type": "http.request", "body": b'{"user_id": "u"}\n', "more_body": True}
     known = {"headers": [(b"authorization", f"Bearer {TOKEN}".encode())]}
     open_door = {"refusal": lambda _path: None, "shed": lambda: None}
-    status, _, kind = at_the_door(POSTS_PATH, first_lines, {"type": "http.disconnect"}, **known, **open_door)
+    status, _, kind = refuse_at_door(POSTS_PATH, first_lines, {"type": "http.disconnect"}, **known, **open_door)
     assert (status, kind) == (400, "urn:irt:problem:cut_off")
 
 
@@ -386,7 +386,7 @@ def database_of_it(
 def contract_url(database_of_it: Database) -> Iterator[str]:
     ledger = Ledger(database_of_it, 2, clock=lambda: END)
     listening = socket.create_server(("127.0.0.1", 0))
-    with unhurried(), served(build_app(Access(TOKEN, None), ledger, 2), [listening]):
+    with unhurried(), serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
         while not ledger.ready:
             assert "starting" in ledger.why_away, ledger.why_away
             time.sleep(0.01)
@@ -416,8 +416,8 @@ def test_responses_to_malformed_bodies_match_the_description(name: str, contract
 @pytest.mark.parametrize(("user_id", "status"), [(ANSWERED, 200), (SILENT, 422), (CHECKER, 422), ("nobody", 404)])
 def test_responses_of_every_status_match_the_description(user_id: str, status: int, contract_url: str) -> None:
     for days in (1, 365):
-        asked = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
-        assert asked.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
+        case = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
+        assert case.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
     shown = SCHEMA[HISTORY]["GET"].Case(query={"user_id": user_id})
     stored = {200: 200, 404: 404}.get(status, 422)
     assert shown.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == stored
@@ -426,8 +426,8 @@ def test_responses_of_every_status_match_the_description(user_id: str, status: i
 @pytest.mark.xdist_group("theta contract")
 def test_lookback_days_may_be_written_as_an_integer_or_as_a_whole_float(contract_url: str) -> None:
     """JSON has one kind of number, and JSON Schema calls both an integer."""
-    asked = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
-    answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in asked]
+    bodies = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
+    answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in bodies]
     assert [one.status_code for one in answers] == [200] * 3
     assert answers[0].json() == answers[1].json() == answers[2].json()
     assert answers[0].json()["n_items"] == 3
@@ -452,17 +452,17 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
 
 @pytest.mark.xdist_group("theta contract")
 @pytest.mark.parametrize(
-    ("revision", "said"),
+    ("revision", "message"),
     [
         (None, "run `irt db upgrade`"),
         (f"{first_known() - 1:04d}_before", "git checkout"),
         (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )
-def test_ledger_refuses_a_schema_of_another_version(
-    revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
+def test_ledger_refuses_a_schema_of_a_different_version(
+    revision: str | None, message: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.theta_api.parameter_cache.schema_version", lambda _: SchemaVersion(revision))
     ledger = Ledger(database_of_it, 1)
-    assert said in refusal(ledger.refresh)
+    assert message in refusal(ledger.refresh)
     assert not ledger.ready

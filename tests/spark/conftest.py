@@ -54,11 +54,11 @@ def has_spark(require: Callable[[bool, str], None], tmp_path_factory: pytest.Tem
     require(shutil.which("java") is not None, "Java (apt install openjdk-17-jre-headless)")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("JDK_JAVA_OPTIONS", QUICK_JAVA)
-        patched.setenv("SPARK_CONF_DIR", str(configured(tmp_path_factory.mktemp("conf"), SMALL)))
+        patched.setenv("SPARK_CONF_DIR", str(write_configuration(tmp_path_factory.mktemp("conf"), SMALL)))
         yield
 
 
-def configured(folder: Path, properties: Mapping[str, str]) -> Path:
+def write_configuration(folder: Path, properties: Mapping[str, str]) -> Path:
     """Write Spark's configuration into the folder. Returns the folder."""
     lines = [f"{name} {value}\n" for name, value in properties.items()]
     (folder / "spark-defaults.conf").write_text("".join(lines))
@@ -80,7 +80,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """A cluster for a test, with executors of half a gigabyte. The process's other session is stopped."""
     (tmp_path / "conf").mkdir()
-    configuration = configured(tmp_path / "conf", {"spark.executor.memory": EXECUTOR_MEMORY})
+    configuration = write_configuration(tmp_path / "conf", {"spark.executor.memory": EXECUTOR_MEMORY})
     monkeypatch.setenv("SPARK_CONF_DIR", str(configuration))
     monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "driver"))
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")

@@ -38,22 +38,22 @@ pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change(imports=True)]
 
 @pytest.fixture(scope="module")
 def small() -> World:
-    return World.of(1500, 20)
+    return World.simulate(1500, 20)
 
 
 @pytest.fixture(scope="module")
 def large() -> World:
     """More than one shard."""
-    return World.of(10_000, ITEMS)
+    return World.simulate(10_000, ITEMS)
 
 
 @pytest.fixture
 def frame(spark: SparkSession) -> Callable[..., DataFrame]:
-    def of(world: World, *, groups: bool = False, partitions: int = 2) -> DataFrame:
+    def make(world: World, *, groups: bool = False, partitions: int = 2) -> DataFrame:
         table = world.table if groups else world.table.drop_columns(["group"])
         return spark.createDataFrame(table).repartition(partitions)
 
-    return of
+    return make
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +97,9 @@ def test_a_fit_of_one_shard_on_executors_equals_the_fit_in_memory(spark, frame, 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["2pl", "3pl"])
-@pytest.mark.parametrize("where", ["executors", "driver"])
-def test_a_fit_of_several_shards_equals_the_fit_in_memory(spark, frame, large, where, kind, monkeypatch):
-    if where == "driver":
+@pytest.mark.parametrize("location", ["executors", "driver"])
+def test_a_fit_of_several_shards_equals_the_fit_in_memory(spark, frame, large, location, kind, monkeypatch):
+    if location == "driver":
         monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 1 << 40)
     found = fit_on_spark(spark, frame(large, partitions=3), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
@@ -112,7 +112,7 @@ def test_a_fit_of_groups_in_several_shards_equals_the_fit_in_memory(spark, frame
 
 
 def test_a_fit_of_scored_items_equals_the_fit_in_memory(spark, frame):
-    world = World.of(1500, 20, most=3)
+    world = World.simulate(1500, 20, most=3)
     models = tuple("gpcm" if n > 2 else "2pl" for n in world.responses.n_categories)
     most = dict(zip(world.responses.item_ids, (world.responses.n_categories - 1).tolist(), strict=True))
     found = fit_on_spark(spark, frame(world), SETTINGS, model=models, max_scores=most)
@@ -144,18 +144,18 @@ def test_sums_do_not_depend_on_bundles_waves_and_partitions(spark, frame, small,
     assert reductions.number_of_shards(small.responses.n_responses) == 7
     everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.from_model(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
-    there = SparkAnswers(spark, frame(small), SETTINGS, None)
+    on_spark = SparkAnswers(spark, frame(small), SETTINGS, None)
     here = InMemory(small.responses, Persons.from_responses(small.responses, None, None, None))
     with kernels.runner(2) as run:
-        for source in (there, here):
+        for source in (on_spark, here):
             laid = source.laid_out(everything, rarer=False, by_category=False)
-            if source is there:
-                assert there.shards.rdd.getNumPartitions() == min(partitions, 3)
+            if source is on_spark:
+                assert on_spark.shards.rdd.getNumPartitions() == min(partitions, 3)
             for data in (laid.answers, laid.answers.thinned(4)):
                 problem = Problem(data, structure, Grid.spanning(), run)
                 point = problem.evaluate(x)
                 found.append([point.loglik, point.gradient, problem.observed_information(point), data.n, data.size])
-    there.close()
+    on_spark.close()
     for k in range(2):
         for one, other in zip(found[k], found[2 + k], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -173,7 +173,7 @@ def test_items_with_identical_answers_are_left_out(spark, frame, small):
 
 @pytest.mark.long
 def test_unrelated_answers_are_flagged_as_in_memory(spark, frame):
-    world = World.of(400, 10)
+    world = World.simulate(400, 10)
     score = np.random.default_rng(8).integers(0, 2, world.responses.n_responses).astype(np.int8)
     users = sorted(set(world.table["learner_key"].to_pylist()))
     ids = world.responses.item_ids
@@ -186,9 +186,9 @@ def test_unrelated_answers_are_flagged_as_in_memory(spark, frame):
         }
     )
     found = fit_on_spark(spark, frame(dataclasses.replace(world, table=table)), SETTINGS)
-    wanted = fit_em(dataclasses.replace(world.responses, score=score))
-    assert "unrelated" in wanted.convergence.reason
-    assert_same(found, wanted)
+    expected = fit_em(dataclasses.replace(world.responses, score=score))
+    assert "unrelated" in expected.convergence.reason
+    assert_same(found, expected)
 
 
 def test_weights_other_scores_duplicates_and_several_groups_are_refused(spark, frame, small):
@@ -209,6 +209,6 @@ def test_disconnected_answers_are_refused_as_in_memory(spark, frame, small):
     from pyspark.sql import functions as f
 
     of_learner = f.crc32("learner_key") % 2
-    apart = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
+    disconnected = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
     with pytest.raises(DisconnectedDesignError, match="2 groups"):
-        fit_on_spark(spark, apart, SETTINGS)
+        fit_on_spark(spark, disconnected, SETTINGS)

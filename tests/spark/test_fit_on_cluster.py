@@ -30,7 +30,7 @@ def sums_by_the_executors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
 
 
-class Killer(logging.Handler):
+class ExecutorKiller(logging.Handler):
     """Kills an executor when the fit reports its third E-step."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -46,8 +46,8 @@ class Killer(logging.Handler):
 def test_a_fit_does_not_change_if_an_executor_is_killed_and_the_log_reports_the_loss(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    world = World.of(10_000, 30)
-    log, killer = logging.getLogger("irt_assets.calibration"), Killer(cluster)
+    world = World.simulate(10_000, 30)
+    log, killer = logging.getLogger("irt_assets.calibration"), ExecutorKiller(cluster)
     settings = cluster.settings
     session = spark_session(settings)
     cluster.wait_for("two executors", lambda: len(cluster.executors()) == 2)
@@ -93,7 +93,7 @@ def test_a_fit_names_the_setting_if_executors_have_too_little_memory_for_python(
         configuration.write("spark.executor.pyspark.memory 400m\n")
     settings = cluster.settings
     session = spark_session(settings)
-    frame = session.createDataFrame(World.of(200, 30).table.drop_columns(["group"]))
+    frame = session.createDataFrame(World.simulate(200, 30).table.drop_columns(["group"]))
     with (
         pytest.raises(PermanentFailure, match=r"set that higher in spark-defaults\.conf") as raised,
         spark_jobs(session, "a fit"),

@@ -77,8 +77,8 @@ def test_a_month_keeps_its_snapshot_if_the_driver_is_killed(
         assert driver.stdout.readline() == "the parts are stored\n"
         children = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)
-    gone, _ = psutil.wait_procs(children, timeout=patient(10))
-    assert len(gone) == len(children), "Java and its Python end with the driver"
+    ended, _ = psutil.wait_procs(children, timeout=patient(10))
+    assert len(ended) == len(children), "Java and its Python end with the driver"
     with database.connect() as connection:
         assert current_snapshot(connection, MONTH) == before
     assert snapshot_problem(store, before) is None

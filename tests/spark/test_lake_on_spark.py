@@ -69,9 +69,9 @@ def test_spark_reads_the_same_rows_as_postgresql_for_the_requested_days(
     lake.register(spark, START, END)
     assert spark.table("attempt").columns == SCHEMA.names
     with logged.connect() as connection:
-        there = rows_by_day(on_postgres(connection), START, END)
-    assert rows_by_day(on_spark(spark), START, END) == there
-    assert [one.rows for one in there.values()] == [7, 7]
+        postgres_rows = rows_by_day(on_postgres(connection), START, END)
+    assert rows_by_day(on_spark(spark), START, END) == postgres_rows
+    assert [one.rows for one in postgres_rows.values()] == [7, 7]
     lake.register(spark, START, START + timedelta(days=1))
     assert count(spark) == 7
     lake.register(spark)
@@ -109,8 +109,8 @@ def test_missing_truncated_corrupt_and_mistyped_files_are_named(
         lake.register(spark, START, END)
     path.write_bytes(content)
     rows = pq.ParquetFile(path).read()
-    place = rows.schema.get_field_index("correct")
-    pq.write_table(rows.set_column(place, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
+    index = rows.schema.get_field_index("correct")
+    pq.write_table(rows.set_column(index, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
     lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "other.parquet")], "made by hand", 0)
     with pytest.raises(PermanentFailure, match="has a column correct of type int32 and not bool"):
         lake.register(spark, START, END)
@@ -131,8 +131,8 @@ def test_day_of_an_earlier_release_has_no_verdicts(
     lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "earlier.parquet")], before.data_hash, 0)
     lake.register(spark, START, START + timedelta(days=1))
     with logged.connect() as connection:
-        there = rows_by_day(on_postgres(connection), START, START + timedelta(days=1))
-    assert rows_by_day(on_spark(spark), START, END) == there
+        postgres_rows = rows_by_day(on_postgres(connection), START, START + timedelta(days=1))
+    assert rows_by_day(on_spark(spark), START, END) == postgres_rows
     assert list(faults(lake)) == []
     with pytest.raises(PermanentFailure, match="without verdicts on 2026-03-01, 2026-03-31: run the job"):
         lake.require_judged(START, END)

@@ -118,15 +118,15 @@ def test_a_month_read_on_spark_has_the_same_snapshot_and_hash_as_on_postgresql(
     with loaded.connect() as connection:
         here, totals = take_snapshot(loaded, store, MONTH, "run", relational.on_postgres(connection))
     move_to_lake()
-    there, totals_there = take_snapshot(loaded, store, MONTH, "run", collect_on_spark)
+    spark_snapshot, totals_there = take_snapshot(loaded, store, MONTH, "run", collect_on_spark)
     assert totals.n_attempts > 100
     assert totals_there == totals
-    assert is_manifest(there.uri)
-    assert there == replace(here, uri=there.uri, snapshot_hash=there.snapshot_hash)
+    assert is_manifest(spark_snapshot.uri)
+    assert spark_snapshot == replace(here, uri=spark_snapshot.uri, snapshot_hash=spark_snapshot.snapshot_hash)
     order = ["learner_key", "completed_at", "item_id"]
     rows_here, rows_there = (
         read_snapshot(store, one).drop_columns(["row", "session"]).sort_by([(c, "ascending") for c in order])
-        for one in (here, there)
+        for one in (here, spark_snapshot)
     )
     assert rows_there.to_pylist() == rows_here.to_pylist()
 

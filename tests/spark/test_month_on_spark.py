@@ -39,7 +39,7 @@ QUERIES = (
 """Queries for the rows of months in the ledger, which must be equal bit for bit."""
 
 
-def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
+def run_months(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
     """Run both months. Returns their rows in the ledger and the verdict of each of their checks."""
     verdicts = {}
     for month in rooms.MONTHS:
@@ -91,7 +91,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("where", ["executors", "auto"])
+@pytest.mark.parametrize("location", ["executors", "auto"])
 def test_months_on_spark_equal_months_on_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,
@@ -99,17 +99,17 @@ def test_months_on_spark_equal_months_on_one_machine(
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    where: str,
+    location: str,
 ) -> None:
     server = postgres.start()
-    with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
-        ledger, verdicts = made(graph, fits_on_spark=False)
+    with graph_of_small_world(server, f"here_{location}", tmp_path_factory) as graph:
+        ledger, verdicts = run_months(graph, fits_on_spark=False)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
-    if where == "executors":
+    if location == "executors":
         monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
-    with graph_of_small_world(server, f"there_{where}", tmp_path_factory) as graph:
-        ledger_there, verdicts_there = made(graph, fits_on_spark=where == "executors")
+    with graph_of_small_world(server, f"there_{location}", tmp_path_factory) as graph:
+        ledger_there, verdicts_there = run_months(graph, fits_on_spark=location == "executors")
         _assert_abilities_are_of_the_whole_log(graph)
         with graph.database.connect() as connection:
             snapshot = current_snapshot(connection, rooms.MONTHS[0])

@@ -29,7 +29,7 @@ from resources import settings as settings_of_runs
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 from tests.helpers.trial_engine import TrialEngine
 from tests.integration.graph import Graph, graph_of_small_world
 
@@ -164,7 +164,7 @@ def test_computations_that_need_all_answers_in_a_process_are_refused(months: Mad
     (fit,) = fit_month_for_comparison(
         graph.database, graph.store, rooms.MONTHS[0], None, engine="trial", scales=None, build=build
     )
-    assert not unsaid(fit.error, "scored answers: unset IRT_SPARK on a machine")
+    assert not missing_sentences(fit.error, "scored answers: unset IRT_SPARK on a machine")
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than a run reads"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
     window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)
@@ -172,7 +172,7 @@ def test_computations_that_need_all_answers_in_a_process_are_refused(months: Mad
         fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
 
 
-def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_is_fitted_to_a_sample_and_measures_all_learners(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, *_ = months
     start, end = window_of("2026-07-31")
     with graph.database.connect() as connection:

@@ -29,7 +29,7 @@ ENDS_WITHIN_S = 10.0
 """Limit for a cancelled job that would sleep for a minute. Spark kills its Python after two seconds."""
 
 
-class Interrupted(BaseException):
+class FakeInterrupt(BaseException):
     """Replaces Dagster's exception for an interrupt."""
 
 
@@ -59,12 +59,12 @@ def interrupt_at_work(spark: SparkSession) -> None:
 @pytest.mark.parametrize("fetch", ["toArrow", "collect", "count"])
 def test_an_interrupt_cancels_the_job_and_is_raised(spark: SparkSession, fetch: str) -> None:
     def interrupt(*_: object) -> None:
-        raise Interrupted
+        raise FakeInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         Thread(target=interrupt_at_work, args=(spark,)).start()
-        with pytest.raises(Interrupted), spark_jobs(spark, "sleeping"):
+        with pytest.raises(FakeInterrupt), spark_jobs(spark, "sleeping"):
             getattr(spark.range(2).mapInArrow(sleeps, "id long"), fetch)()
         assert signal.getsignal(signal.SIGINT) is interrupt
     finally:
@@ -96,7 +96,7 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    ("provoke", "said"),
+    ("provoke", "message"),
     [
         (cut_short, r"cut\.parquet cannot be read, it is cut short, spoilt or no Parquet file"),
         (of_another_type, r"typed\.parquet: the column a has the type BINARY, where bigint is expected"),
@@ -122,9 +122,9 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
     ],
 )
 def test_an_error_of_spark_names_the_file_or_the_setting(
-    spark: SparkSession, tmp_path: Path, provoke: Callable[[SparkSession, Path], object], said: str
+    spark: SparkSession, tmp_path: Path, provoke: Callable[[SparkSession, Path], object], message: str
 ) -> None:
-    with pytest.raises(PermanentFailure, match=said), spark_jobs(spark, "fails"):
+    with pytest.raises(PermanentFailure, match=message), spark_jobs(spark, "fails"):
         provoke(spark, tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_program_errors_are_raised_unchanged(spark: SparkSession) -> None:
     assert not is_transient(caught.value)
 
 
-def test_spark_of_another_major_version_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_of_a_different_major_version_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyspark.__version__", "3.5.1")
     with pytest.raises(
         PermanentFailure, match=r"^Spark is 4\.\S+, and this program works with Spark 3: unset SPARK_HOME"

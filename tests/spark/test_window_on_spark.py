@@ -102,8 +102,8 @@ def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Databas
     """Returns a function for a database whose months are read on Spark, from its own lake."""
 
     def with_lake(database: Database) -> Database:
-        there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
-        return Database(database.settings.model_copy(update=there))
+        settings = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
+        return Database(database.settings.model_copy(update=settings))
 
     return with_lake
 
@@ -262,10 +262,10 @@ def test_parts_missing_from_the_drivers_store_are_refused(
     mixed: Database, on_lake: Callable[[Database], Database], tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentFailure, match="executors on other machines need a bucket"):
-        take_snapshot(on_lake(mixed), OnEachMachine(tmp_path / "driver"), MONTH, None, collect_on_spark)
+        take_snapshot(on_lake(mixed), StorePerProcess(tmp_path / "driver"), MONTH, None, collect_on_spark)
 
 
-class OnEachMachine(FolderStore):
+class StorePerProcess(FolderStore):
     """A folder store that has a different folder in every process."""
 
     def __reduce__(self) -> tuple[type[FolderStore], tuple[Path]]:

@@ -27,17 +27,17 @@ ENDINGS = (".nbi", ".nbc")
 def key() -> str:
     """Key of the machine code: a hash of the sources, the compiler and the processor."""
     sources = sorted(CORE.rglob("*.py"))
-    features = sorted(name for name, there in llvm.get_host_cpu_features().items() if there)
+    features = sorted(name for name, present in llvm.get_host_cpu_features().items() if present)
     return fingerprint(*sources, version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), *features)
 
 
 def copy(source: Path, target: Path) -> None:
     """Copy the files of machine code below `source` that are missing in `target`."""
     for file in source.rglob("*"):
-        there = target / file.relative_to(source)
-        if file.suffix in ENDINGS and not there.exists():
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, there)
+        copied = target / file.relative_to(source)
+        if file.suffix in ENDINGS and not copied.exists():
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copied)
 
 
 def main(verb: str) -> None:

@@ -41,7 +41,7 @@ from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from services.theta_client import AttemptsNotSent, AttemptSpool, send_attempts
 from tests.testbed.stack_harness import ROOT, Harness, running_stack, wait_for
-from tests.testbed.theta_load import PATH, TOKEN, Log, Taken, compare, load_log
+from tests.testbed.theta_load import PATH, TOKEN, Log, ReturnedTheta, compare, load_log
 
 PORT = 18_431
 RATE = 200
@@ -104,7 +104,7 @@ class Exams:
                 assert {one["result"] for one in results} <= {"accepted", "duplicate"}, results
                 return
 
-    def theta(self, user: str) -> Taken | None:
+    def theta(self, user: str) -> ReturnedTheta | None:
         at_least = self.log.n_answers(user) + self.by_learner[user]
         began = time.perf_counter()
         try:
@@ -123,7 +123,7 @@ class Exams:
             return None
         self.theta_s.append(time.perf_counter() - began)
         content = answer.json()
-        taken = Taken(user, 1000 * self.theta_s[-1], content["theta"], content["n_items"], at_least)
+        taken = ReturnedTheta(user, 1000 * self.theta_s[-1], content["theta"], content["n_items"], at_least)
         assert taken.n_items >= at_least, f"{taken} leaves out answers"
         self.counts["θ answered"] += 1
         return taken
@@ -249,9 +249,9 @@ def go_on(exams: Exams, servers: Servers, seconds: int, kills: int) -> dict[str,
     more = str(servers.log.parent / "more.jsonl")
     tries: dict[str, int] = {}
 
-    def at(share: float, what: Callable[[], object]) -> None:
+    def at(share: float, action: Callable[[], object]) -> None:
         time.sleep(max(0.0, began + share * seconds - time.perf_counter()))
-        what()
+        action()
 
     def beside() -> None:
         at(0.15, lambda: tries.update(imported=servers.until_done("import", "attempts", more)))
@@ -264,13 +264,13 @@ def go_on(exams: Exams, servers: Servers, seconds: int, kills: int) -> dict[str,
     sessions = RATE * seconds // OF_A_SESSION
     with ThreadPoolExecutor(2) as others, ThreadPoolExecutor(200) as direct, ThreadPoolExecutor(200) as spooled:
         both = [others.submit(beside), others.submit(kill)]
-        asked = []
+        thetas = []
         for number in range(sessions):
             due = began + number * OF_A_SESSION / RATE
             time.sleep(max(0.0, due - time.perf_counter()))
             pool = spooled if number % 2 else direct
-            asked.append(pool.submit(exams.session, number, number // LEARNERS * OF_A_SESSION, due))
-        for one in (*both, *asked):
+            thetas.append(pool.submit(exams.session, number, number // LEARNERS * OF_A_SESSION, due))
+        for one in (*both, *thetas):
             one.result()
     return {
         "seconds": round(time.perf_counter() - began),
@@ -298,8 +298,10 @@ def check(exams: Exams, servers: Servers, database: Database, turn: datetime) ->
         after = connection.execute(
             "SELECT count(*) FROM response_log WHERE attempt_id LIKE 's%%' AND completed_at >= %s", (turn,)
         ).fetchone()
-        gone = connection.execute("SELECT count(*) FROM response_log WHERE user_id = %s", (exams.log.users[LEARNERS],))
-        assert gone.fetchone() == (0,)
+        erased = connection.execute(
+            "SELECT count(*) FROM response_log WHERE user_id = %s", (exams.log.users[LEARNERS],)
+        )
+        assert erased.fetchone() == (0,)
     assert set(stored.values()) == {1}
     assert exams.acknowledged == {name for name in stored if name.startswith("s")}
     assert sum(name.startswith("file-") for name in stored) == IMPORTED
@@ -328,11 +330,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--kills", type=int, default=3)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         home.chmod(0o755)
-        for name, value in run(asked.seconds, asked.kills, home).items():
+        for name, value in run(arguments.seconds, arguments.kills, home).items():
             print(f"{name}: {value}", flush=True)
 
 

@@ -19,9 +19,9 @@ class GradedItems(ScoredItems):
     For N(0, 1) learners, each score has the same share and the expected score the same mean slope.
     """
 
-    def at_least(self, away: Floats, item: Ints) -> Floats:
+    def at_least(self, distance: Floats, item: Ints) -> Floats:
         slope, thresholds = self._graded
-        return expit(slope[item, None] * (away[:, None] - thresholds[item]))
+        return expit(slope[item, None] * (distance[:, None] - thresholds[item]))
 
     @cached_property
     def _graded(self) -> tuple[Floats, Floats]:

@@ -53,15 +53,15 @@ def world(
     rng = np.random.default_rng(seed)
     a, b, theta = np.exp(rng.normal(0, 0.3, items)), rng.normal(size=items), rng.standard_normal(learners)
     b = np.sort(b) if easy_first else b
-    place = np.tile(np.arange(items), (learners, 1))
+    position = np.tile(np.arange(items), (learners, 1))
     if order == "own":
-        place = np.argsort(rng.random((learners, items)), axis=1)
+        position = np.argsort(rng.random((learners, items)), axis=1)
     fast = of_ability * theta + np.sqrt(1 - of_ability**2) * rng.standard_normal(learners)
     pace = paces ** (1 - 2 * np.argsort(np.argsort(fast)) / (learners - 1))
     days = pace[:, None] * np.arange(items) / (items - 1) * span
     gain = growth + growth_sd * rng.standard_normal((learners, 1))
-    right = rng.random((learners, items)) < expit(a[place] * (theta[:, None] + gain * days / span - b[place]))
+    right = rng.random((learners, items)) < expit(a[position] * (theta[:, None] + gain * days / span - b[position]))
     person = np.repeat(np.arange(learners, dtype=np.int32), items)
     names = tuple(f"i{j}" for j in range(items))
-    responses = Responses(person, place.ravel().astype(np.int32), right.ravel().astype(np.int8), learners, names)
+    responses = Responses(person, position.ravel().astype(np.int32), right.ravel().astype(np.int8), learners, names)
     return World(responses, days.ravel(), b)

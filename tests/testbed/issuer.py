@@ -32,7 +32,7 @@ ABSENT = Absent.ABSENT
 
 
 @cache
-def private_key(algorithm: str, whose: str = "the issuer's") -> Any:
+def private_key(algorithm: str, owner: str = "the issuer's") -> Any:
     """Returns the key of an algorithm and owner, generated once for all tests."""
     if algorithm == "RS256":
         return rsa.generate_private_key(65537, 2048)

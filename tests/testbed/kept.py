@@ -24,12 +24,12 @@ def fingerprint(*made_from: Path | str) -> str:
     return digest.hexdigest()[:16]
 
 
-def kept(what: str, key: str, make: Callable[[Path], None]) -> Path:
-    """Returns the kept folder of `what` for the sources in `key`. If it is missing, `make` fills it.
+def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Returns the kept folder of `name` for the sources in `key`. If it is missing, `make` fills it.
 
     `make` gets an empty folder. If it raises, nothing is kept. One process builds, other processes wait.
     """
-    folder = FOLDER / what / key
+    folder = FOLDER / name / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

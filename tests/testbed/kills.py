@@ -81,7 +81,7 @@ class Kill:
 
 
 @dataclass
-class Asked:
+class BackfillRequests:
     """Backfills that the analyst requested.
 
     Attributes:
@@ -102,20 +102,20 @@ class Asked:
 
 def kill_while_backfilling(
     stack: Harness, months: Sequence[str], kills: int, rng: random.Random, pause: tuple[float, float]
-) -> tuple[list[Kill], Asked]:
+) -> tuple[list[Kill], BackfillRequests]:
     """Request a backfill and kill processes `kills` times.
 
     After a backfill, the analyst requests months that are not green, or all months if it ends before the last kill.
     Pauses between kills are uniform in `pause`, in seconds. Returns after the last kill; runs may still be in progress.
     """
     made: list[Kill] = []
-    asked = Asked()
-    backfill = ask(stack, asked, months)
+    requests = BackfillRequests()
+    backfill = ask(stack, requests, months)
     while len(made) < kills:
         time.sleep(rng.uniform(*pause))
         if is_over(stack, backfill):
-            asked.ended.append(status(stack, backfill))
-            backfill = ask(stack, asked, unfinished(stack, months, asked) or months)
+            requests.ended.append(status(stack, backfill))
+            backfill = ask(stack, requests, unfinished(stack, months, requests) or months)
         kind = rng.choice(KINDS)
         victims = _victims(stack, kind, rng)
         if victims:
@@ -123,22 +123,22 @@ def kill_while_backfilling(
                 at = time.time()
                 stack.kill(*victims)
                 made.append(Kill(kind, at, tuple(victim.pid for victim in victims)))
-    return made, asked
+    return made, requests
 
 
-def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: float) -> None:
+def until_whole(stack: Harness, months: Sequence[str], requests: BackfillRequests, timeout: float) -> None:
     """Wait for the backfill, and request months that `irt status` does not show as green, until all are green."""
     deadline = time.monotonic() + timeout
     while True:
         wait_for("the backfill to end", lambda: is_over(stack, None), deadline - time.monotonic(), pause=1)
-        asked.ended.append(str(stack.instance.get_backfills(limit=1)[0].status.value))
-        left = unfinished(stack, months, asked)
-        if not left:
+        requests.ended.append(str(stack.instance.get_backfills(limit=1)[0].status.value))
+        remaining = unfinished(stack, months, requests)
+        if not remaining:
             return
-        ask(stack, asked, left)
+        ask(stack, requests, remaining)
 
 
-def ask(stack: Harness, asked: Asked, months: Sequence[str]) -> str:
+def ask(stack: Harness, requests: BackfillRequests, months: Sequence[str]) -> str:
     """Request a backfill of these months as soon as the webserver has loaded the assets again. Returns its id."""
 
     def attempt() -> str | None:
@@ -147,7 +147,7 @@ def ask(stack: Harness, asked: Asked, months: Sequence[str]) -> str:
         except (OSError, AssertionError, StackError):
             return None
 
-    asked.months.append(list(months))
+    requests.months.append(list(months))
     return wait_for("the backfill to be taken", attempt, 120, pause=1)
 
 
@@ -163,7 +163,7 @@ def status(stack: Harness, backfill: str) -> str:
     return str(found.status.value)
 
 
-def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]:
+def unfinished(stack: Harness, months: Sequence[str], requests: BackfillRequests) -> list[str]:
     """Months that are not green once no run is in progress and the sensors have requested all follow-up runs.
 
     They are added to `asked`.
@@ -180,10 +180,10 @@ def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]
         return None if stale or under_way or not all(map(partial(_followed, stack), green)) else states
 
     states = wait_for("the months to settle", settled, SETTLED_WITHIN_S, pause=2)
-    left = [month for month in months if states[month] != "green"]
-    for month in left:
-        (asked.stale if states[month] == "stale" else asked.again).add(month)
-    return left
+    remaining = [month for month in months if states[month] != "green"]
+    for month in remaining:
+        (requests.stale if states[month] == "stale" else requests.again).add(month)
+    return remaining
 
 
 def _followed(stack: Harness, month: str) -> bool:
@@ -248,18 +248,18 @@ def rows_of_months(database: Database) -> dict[str, dict[str, str]]:
     return found
 
 
-def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+def differences(found: dict[str, dict[str, str]], expected: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     """Months whose rows differ, by table."""
     return {
         name: differing
-        for name, months in wanted.items()
+        for name, months in expected.items()
         if (differing := sorted(m for m in months.keys() | found[name].keys() if found[name].get(m) != months.get(m)))
     }
 
 
-def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
+def states_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
     """State and reason of each month from `irt status`, run in its own process."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "irt_assets.cli", "status", "--json"],
         cwd=ROOT,
         env={**os.environ, **instance_environment(stack.settings, stack.database)},
@@ -267,8 +267,8 @@ def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
         text=True,
         check=False,
     )
-    said = json.loads(told.stdout)
-    months = said if isinstance(said, list) else said["months"]
+    shown = json.loads(done.stdout)
+    months = shown if isinstance(shown, list) else shown["months"]
     return {state["month"]: (state["state"], state["why"]) for state in months}
 
 
@@ -299,8 +299,8 @@ def left_behind(stack: Harness) -> list[str]:
             "items published twice": """SELECT count(*) FROM (SELECT 1 FROM item_parameter_publication
                 GROUP BY scale_id, item_id, effective_from HAVING count(*) > 1) two""",
         }
-        for what, query in queries.items():
+        for kind, query in queries.items():
             row = connection.execute(query.encode()).fetchone()
             if row and row[0]:
-                found.append(f"{row[0]} {what}")
+                found.append(f"{row[0]} {kind}")
     return found + [f"worker {process.pid} lives" for process in stack.workers()]

@@ -55,7 +55,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedMonth:
     window: Responses
     earlier: Responses
     anchors: AnchorSet
@@ -68,7 +68,7 @@ class Simulated:
         return ["gpcm" if n > 2 else "2pl" for n in self.window.n_categories]
 
 
-def simulate(rng: np.random.Generator, world: World) -> Simulated:
+def simulate(rng: np.random.Generator, world: World) -> SimulatedMonth:
     N, J = world.learners, world.items
     a, b = np.exp(rng.normal(0, 0.25, J)), rng.normal(0, 1, J)
     most = np.where(np.arange(J) % 3 == 1, world.max_score, 1)
@@ -91,7 +91,7 @@ def simulate(rng: np.random.Generator, world: World) -> Simulated:
     given = order[:, : world.answers]
     scores = _scores(rng.random(given.shape), a[given] * (theta[:, None] - b[given]), most[given])
     np.put_along_axis(window, given, scores, axis=1)
-    return Simulated(Responses.from_wide(window, ids, most + 1), earlier, _anchors(rng, a, b, ids), a, b, theta)
+    return SimulatedMonth(Responses.from_wide(window, ids, most + 1), earlier, _anchors(rng, a, b, ids), a, b, theta)
 
 
 def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) -> Floats:
@@ -104,38 +104,38 @@ def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) ->
 
 
 def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> AnchorSet:
-    place = np.arange(0, a.size, 3)
-    cov = calibration_covariance(a[place], b[place], np.zeros(place.size), ANCHOR_N)
-    error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((place.size, 2)))
+    indices = np.arange(0, a.size, 3)
+    cov = calibration_covariance(a[indices], b[indices], np.zeros(indices.size), ANCHOR_N)
+    error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((indices.size, 2)))
     return anchor_set_of(
         scale_id="simulated",
         version="1",
-        item_ids=tuple(ids[j] for j in place),
-        a=a[place] + error[:, 0],
-        b=b[place] + error[:, 1],
-        c=np.zeros(place.size),
+        item_ids=tuple(ids[j] for j in indices),
+        a=a[indices] + error[:, 0],
+        b=b[indices] + error[:, 1],
+        c=np.zeros(indices.size),
         a_se=np.sqrt(cov[:, 0, 0]),
         b_se=np.sqrt(cov[:, 1, 1]),
         cov_ab=cov[:, 0, 1],
-        topics=(None,) * place.size,
-        errors_assumed=np.zeros(place.size, dtype=bool),
+        topics=(None,) * indices.size,
+        errors_assumed=np.zeros(indices.size, dtype=bool),
     )
 
 
-def by_level(world: Simulated) -> LevelledFit:
+def by_level(world: SimulatedMonth) -> LevelledFit:
     return EarlierAnswers(world.earlier).fit_by_level(
         lambda groups, reference, _: fit_em(world.window, model=world.models, groups=groups, reference=reference),
         world.anchors,
     )
 
 
-def bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
+def bias_of(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and of b in the unit of the window's true θ."""
     slope = float(world.theta.std() / fit.latent_sd)
     return bias_on_the_scale(world, fit.rescaled(slope, float(world.theta.mean()) - slope * fit.latent_mean))
 
 
-def bias_on_the_scale(world: Simulated, fit: Calibration) -> tuple[float, float]:
+def bias_on_the_scale(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and of b of a fit in the unit of the truth, over items with ≥ 200 responses."""
     counted = fit.estimated & (fit.a > 0) & (fit.n >= SEEN_OFTEN)
     slopes = np.log(fit.a[counted] / world.a[counted])

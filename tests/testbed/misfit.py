@@ -170,9 +170,9 @@ class Month:
     q_p: float
 
 
-def fitted(responses: Responses) -> tuple[Calibration, bool]:
-    def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        return fit_em(some, model=model, latent=latent, threads=1, **how)
+def fit_shape(responses: Responses) -> tuple[Calibration, bool]:
+    def one(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **options)
 
     scored = responses.categories is not None
     calibration, shape = Shape.fit(one, responses, "gpcm" if scored else "2pl", "auto")
@@ -185,8 +185,8 @@ def simulate(row: Row, seed: list[int]) -> Month:
     of_month = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
     before = row.origin.answers(bank, np.arange(ITEMS), row.learners[0], 1.0, 0.0, row.forms, rng)
     now = row.month.answers(bank, of_month, row.learners[1], SLOPE, INTERCEPT, row.forms, rng)
-    origin, _ = fitted(before)
-    month, guessing = fitted(now)
+    origin, _ = fit_shape(before)
+    month, guessing = fit_shape(now)
     try:
         linking = link(
             month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1)

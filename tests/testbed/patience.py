@@ -13,7 +13,7 @@ IDLE_S = 0.12
 """Seconds that the rounds take on an idle core of the machines for which the deadlines were set."""
 
 
-def measured() -> float:
+def measure_slowness() -> float:
     """Factor, between 2 and 10, by which this machine is slower than an idle one, or will be as other tests run."""
     began, content = time.monotonic(), b"x" * 1_000_000
     for _ in range(ROUNDS):

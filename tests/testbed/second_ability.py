@@ -18,7 +18,7 @@ from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.anchors import anchors_of
 from psychometrics_testbed.made_anchors import with_errors_of
 from tests.testbed.aligned import disagree
-from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
+from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fit_shape
 
 MOVED, BY = 5, 0.5
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MonthResults:
     """Results of the three months.
 
     Attributes:
@@ -48,7 +48,7 @@ class Judged:
     found: float
 
     @classmethod
-    def of(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> Judged:
+    def from_months(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> MonthResults:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
         linkings = [link(month, anchors, limits=LOOSE) for month in months]
         frozen = with_errors_of(anchors, origin)
@@ -62,7 +62,7 @@ class Judged:
         return cls(tuple(map(disagree, linkings)), flagged, float(np.isin(moved, third.flagged).mean()))
 
 
-def simulate(row: Row, seed: list[int]) -> Judged:
+def simulate(row: Row, seed: list[int]) -> MonthResults:
     rng = np.random.default_rng(seed)
     bank = Bank.draw(rng)
     moved = rng.choice(ANCHORS, MOVED, replace=False)
@@ -74,5 +74,5 @@ def simulate(row: Row, seed: list[int]) -> Judged:
         row.world.answers(one, of_month, row.learners, SLOPE, INTERCEPT, row.forms, rng)
         for one in (bank, bank, replace(bank, b=harder))
     ]
-    origin, *fits = (fitted(window)[0] for window in (before, *months))
-    return Judged.of(origin, fits, [bank.ids[j] for j in moved])
+    origin, *fits = (fit_shape(window)[0] for window in (before, *months))
+    return MonthResults.from_months(origin, fits, [bank.ids[j] for j in moved])

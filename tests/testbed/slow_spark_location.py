@@ -13,13 +13,13 @@ from tests.testbed.spark_functions import sleeps
 take_snapshot = assets.take_snapshot
 
 
-def _slowly(*args: Any, **how: Any) -> Any:
+def _slowly(*args: Any, **options: Any) -> Any:
     settings = get_settings()
     if (settings.irt_home / "slow").exists():
         session = spark_session(settings)
         with spark_jobs(session, "a month that takes a minute"):
             session.range(2).mapInArrow(sleeps, "id long").toArrow()
-    return take_snapshot(*args, **how)
+    return take_snapshot(*args, **options)
 
 
 assets.take_snapshot = _slowly

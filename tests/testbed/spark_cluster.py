@@ -93,16 +93,16 @@ class Cluster:
         kill(self.master.pid)
         self.master.wait(STARTS_WITHIN_S)
 
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+    def wait_for(self, subject: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + patient(STARTS_WITHIN_S)
         while not condition():
-            assert time.monotonic() < deadline, f"{what}: it took too long\n{self._log('master')[-2000:]}"
+            assert time.monotonic() < deadline, f"{subject}: it took too long\n{self._log('master')[-2000:]}"
             time.sleep(0.1)
 
     def _worker(self, number: int) -> list[str]:
-        room = ["--cores", "1", "--memory", self.worker_memory, "--work-dir", str(self.folder / f"work{number}")]
+        resources = ["--cores", "1", "--memory", self.worker_memory, "--work-dir", str(self.folder / f"work{number}")]
         ports = ["--host", "127.0.0.1", "--webui-port", str(free_port())]
-        return ["org.apache.spark.deploy.worker.Worker", *room, *ports, self.url]
+        return ["org.apache.spark.deploy.worker.Worker", *resources, *ports, self.url]
 
     def _process(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         import pyspark
@@ -114,8 +114,8 @@ class Cluster:
             "SPARK_LOCAL_DIRS": str(self.folder / "local"),
             "PYSPARK_DRIVER_PYTHON": sys.executable,
         }
-        with (self.folder / f"{name}.log").open("wb") as said:
-            return subprocess.Popen([home / "bin" / "spark-class", *command], env=environment, stdout=said, stderr=said)
+        with (self.folder / f"{name}.log").open("wb") as log:
+            return subprocess.Popen([home / "bin" / "spark-class", *command], env=environment, stdout=log, stderr=log)
 
     def _log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text("utf-8", "replace")
@@ -139,9 +139,9 @@ def connect_server(folder: Path) -> Iterator[Settings]:
     environment = os.environ | {"SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(folder / "local")}
     environment |= {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(folders_of_code())}
     log = folder / "connect.log"
-    with log.open("wb") as said:
+    with log.open("wb") as log_file:
         command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", *options, *server]
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen(command, env=environment, stdout=log_file, stderr=log_file)
     try:
         deadline = time.monotonic() + patient(STARTS_WITHIN_S)
         while not answers_at("127.0.0.1", port, 1):

@@ -38,8 +38,8 @@ QUEUE_IS_LOOKED_AT = b"Priority sorting"
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
-    """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `what`.
+def wait_for(subject: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
+    """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `subject`.
 
     `timeout` applies to an idle machine, in seconds.
     """
@@ -50,7 +50,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pa
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout:.0f} s")
+            raise TimeoutError(f"{subject}: not within {timeout:.0f} s")
         time.sleep(pause)
 
 
@@ -123,15 +123,15 @@ class Harness:
             "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", {"id": run_id}
         )["terminateRun"]["__typename"]
 
-    def looked_at_its_queue(self, times: int = 2) -> None:
+    def wait_for_queue_polls(self, times: int = 2) -> None:
         """Wait until the daemon has gone through its non-empty queue `times` times."""
         log = self.stack.logs / "daemon.log"
 
         def looks() -> int:
             return log.read_bytes().count(QUEUE_IS_LOOKED_AT)
 
-        wanted = looks() + times
-        wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
+        expected = looks() + times
+        wait_for("the daemon to look at its queue", lambda: looks() >= expected)
 
     # -- from below -------------------------------------------------------------------------------
     def status(self, run_id: str) -> DagsterRunStatus:

@@ -47,8 +47,8 @@ class Row:
 
     @property
     def label(self) -> str:
-        where = f"{self.inside} in {self.inside // self.size} of {self.size}"
-        return f"{self.sd:g} | {where} | {self.design} | {self.learners:,}"
+        share = f"{self.inside} in {self.inside // self.size} of {self.size}"
+        return f"{self.sd:g} | {share} | {self.design} | {self.learners:,}"
 
 
 def answers(row: Row, learners: int, a: Floats, b: Floats, rng: np.random.Generator) -> tuple[Floats, Responses]:

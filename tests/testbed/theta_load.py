@@ -159,7 +159,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ReturnedTheta:
     """A returned θ.
 
     Attributes:
@@ -178,10 +178,10 @@ class Taken:
 
 
 @dataclass
-class Answered:
+class LoadResult:
     """Responses: the returned θ, counts by status, and the number of 503 responses without Retry-After."""
 
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[ReturnedTheta] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     without_retry_after: int = 0
 
@@ -229,12 +229,12 @@ class Client:
 
 async def load(
     port: int, users: list[str], rate: float, log: Log | None, path: str = PATH, days: int | None = 365
-) -> Answered:
+) -> LoadResult:
     """Send requests at a rate. Times are from the planned arrival to the end of the response.
 
     With a log, every second learner answers an item before the request.
     """
-    rng, client, answered = np.random.default_rng(7), Client(port, path, days), Answered()
+    rng, client, answered = np.random.default_rng(7), Client(port, path, days), LoadResult()
     arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
     began = time.perf_counter() + 0.5
 
@@ -244,8 +244,10 @@ async def load(
         answered.statuses[status] += 1
         answered.without_retry_after += status == 503 and "retry-after: " not in headers
         if status == 200:
-            ms, said = 1000 * (time.perf_counter() - due), json.loads(content)
-            answered.taken.append(Taken(user, ms, said.get("theta", np.nan), said.get("n_items", 0), at_least))
+            ms, answer = 1000 * (time.perf_counter() - due), json.loads(content)
+            answered.taken.append(
+                ReturnedTheta(user, ms, answer.get("theta", np.nan), answer.get("n_items", 0), at_least)
+            )
 
     async with asyncio.TaskGroup() as group:
         for k, (user, at) in enumerate(zip(users, arrivals, strict=True)):
@@ -259,7 +261,7 @@ async def load(
     return answered
 
 
-def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
+def compare(database: Database, log: Log, taken: Sequence[ReturnedTheta]) -> float:
     """Largest difference between a returned θ and the batch's θ on the same answers.
 
     The same number of answers means the same answers, as a learner's answers come in order. Raises AssertionError if
@@ -276,12 +278,12 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     rows = []
     for one in taken:
         assert one.n_items >= one.at_least, f"{one} leaves out answers"
-        place = int(np.searchsorted(found, one.user))
-        mine = np.arange(start[place], start[place + 1])
-        mine = mine[~np.isin(ids[batch.item[mine]], log.items_after(one.user, one.n_items))]
-        assert len(mine) == one.n_items, f"{one} rests on other answers than the batch's {len(mine)}"
-        rows.append(mine)
-    person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(mine) for mine in rows])
+        index = int(np.searchsorted(found, one.user))
+        answer_rows = np.arange(start[index], start[index + 1])
+        answer_rows = answer_rows[~np.isin(ids[batch.item[answer_rows]], log.items_after(one.user, one.n_items))]
+        assert len(answer_rows) == one.n_items, f"{one} rests on other answers than the batch's {len(answer_rows)}"
+        rows.append(answer_rows)
+    person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(answer_rows) for answer_rows in rows])
     seen = np.concatenate(rows)
     assert batch.at is not None
     at = batch.at[seen]
@@ -289,7 +291,7 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     return float(np.max(np.abs(estimate(same, items, scale).theta - [one.theta for one in taken])))
 
 
-def some(taken: Sequence[Taken], n: int) -> list[Taken]:
+def some(taken: Sequence[ReturnedTheta], n: int) -> list[ReturnedTheta]:
     """At most `n` of the returned θ, spread over the whole time."""
     chosen = np.unique(np.linspace(0, len(taken) - 1, n).astype(int)) if taken else []
     return [taken[k] for k in chosen]

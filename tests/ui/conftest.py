@@ -38,7 +38,7 @@ def platform(
     months = last_months(5)
     empty, full = months[:2], months[2:]
     with http_sink() as web, smtp_sink() as mail:
-        asked = {
+        options = {
             "irt_first_month": empty[0],
             "irt_threads": 2,
             "irt_schedules": "stopped",
@@ -47,7 +47,7 @@ def platform(
             "alert_email": "ops@example.org",
             "smtp_url": SecretStr(f"smtp://127.0.0.1:{mail.port}"),
         }
-        with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("platform"), **asked) as settings:
+        with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("platform"), **options) as settings:
             fill(settings, full, Fault("drift", first_month=full[2], size=-0.9, n_items=MADE_EASY))
             _misrecord(Database(settings), full[1])
             with running_stack(settings, "tests.helpers.quiet_location", "tests.helpers.quick_daemon") as stack:

@@ -31,8 +31,8 @@ def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     """The page receives events through a WebSocket, which our middleware allows it to open."""
-    told: list[str] = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
+    frames: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
     opened = ",".join(f"global@global:{group}" for group in GROUPS)
     page.goto(f"{platform.address}/asset-groups?expanded={opened}")
     for assets in GROUPS.values():
@@ -50,7 +50,7 @@ def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
     expect(page.get_by_text("Launched run")).to_be_visible()
     page.get_by_text("View", exact=True).click()
     page.wait_for_url("**/runs/*")
-    wait_for("the page to be told", lambda: told_of_events(page, told))
+    wait_for("the page to be told", lambda: told_of_events(page, frames))
     shown = page.url
     page.goto("about:blank")  # an open page that shows progress takes more CPU than the run
     platform.stack.finished(shown.rpartition("/")[2])
@@ -102,15 +102,17 @@ def test_a_report_opens_with_one_click_and_runs_no_script(platform: Platform, pa
     database, store = platform.stack.database, object_store(platform.stack.settings)
     evil = "<title>Drift report</title><h1>Safe to release: yes.</h1><script>document.body.remove()</script>"
     html = store_report(
-        database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{platform.bad}/s"
+        database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{platform.bad_month}/s"
     )
-    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{platform.bad}/s")
+    pdf = store_report(
+        database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{platform.bad_month}/s"
+    )
     links = [page_path(one.artifact_id, "") for one in (html, pdf)]
     metadata = {name: dg.MetadataValue.url(link) for name, link in zip(("open", "download"), links, strict=True)}
     platform.stack.instance.report_runless_asset_event(
-        dg.AssetMaterialization(DRIFT_REPORT, partition=platform.bad, metadata=metadata)
+        dg.AssetMaterialization(DRIFT_REPORT, partition=platform.bad_month, metadata=metadata)
     )
-    page.goto(f"{platform.address}/assets/{DRIFT_REPORT}?view=partitions&partition={platform.bad}")
+    page.goto(f"{platform.address}/assets/{DRIFT_REPORT}?view=partitions&partition={platform.bad_month}")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name=links[0]).first.click()
     report = opened.value
@@ -118,7 +120,7 @@ def test_a_report_opens_with_one_click_and_runs_no_script(platform: Platform, pa
     expect(report.get_by_role("heading", name="Safe to release: yes.")).to_be_visible()
     picture(report, "7-report")
     answer = page.request.get(f"{platform.address}{links[1]}")
-    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{platform.bad}_s.pdf"
+    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{platform.bad_month}_s.pdf"
 
 
 def node(page: Page, name: str) -> Locator:

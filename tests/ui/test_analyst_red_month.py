@@ -29,7 +29,7 @@ def test_backfill_is_launched_by_clicking_and_a_failing_month_delays_no_other_mo
     platform.make(platform.months[0])
     page.goto(f"{platform.address}{backfill_path(platform.months[1:])}")
     page.get_by_role("button", name="Materialize all").click()
-    expect(page.get_by_placeholder("ex: ")).to_have_value(f"[{platform.bad}...{platform.months[2]}]")
+    expect(page.get_by_placeholder("ex: ")).to_have_value(f"[{platform.bad_month}...{platform.months[2]}]")
     picture(page, "red-1-backfill")
     page.get_by_role("button", name="Launch backfill").click()
     expect(page.get_by_text("Created backfill")).to_be_visible()
@@ -56,7 +56,7 @@ def test_the_red_month_is_shown_as_failed_on_the_asset_of_publications(
 ) -> None:
     page.goto(f"{platform.address}/assets/published_item_parameters?view=partitions")
     expect(page.get_by_text("Failed (1)")).to_be_visible()
-    page.get_by_text(platform.bad, exact=True).first.click()
+    page.get_by_text(platform.bad_month, exact=True).first.click()
     expect(page.get_by_text("failed, and did not materialize this asset")).to_be_visible()
     picture(page, "red-3-month")
 
@@ -66,7 +66,7 @@ def test_log_of_the_red_months_run_states_the_reason_and_the_decision_to_make(
 ) -> None:
     (failed, *_) = platform.stack.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     page.goto(f"{platform.address}/runs/{failed.run_id}")
-    expect(page.get_by_text(f"{platform.bad} is held: ").first).to_be_visible()
+    expect(page.get_by_text(f"{platform.bad_month} is held: ").first).to_be_visible()
     expect(page.get_by_text("decide: take the anchors that changed").first).to_be_visible()
     picture(page, "red-3-run")
 
@@ -74,8 +74,8 @@ def test_log_of_the_red_months_run_states_the_reason_and_the_decision_to_make(
 def test_asset_page_of_the_red_month_states_the_reason_and_names_the_dashboard(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
-    page.goto(f"{platform.address}/assets/published_item_parameters?view=events&partition={platform.bad}")
-    expect(page.get_by_text(f"{platform.bad} is held: ").first).to_be_visible()
+    page.goto(f"{platform.address}/assets/published_item_parameters?view=events&partition={platform.bad_month}")
+    expect(page.get_by_text(f"{platform.bad_month} is held: ").first).to_be_visible()
     picture(page, "red-3-asset")
     expect(page.get_by_text("the dashboard, or `irt release`").first).to_be_visible()
 
@@ -84,7 +84,7 @@ def test_failed_check_of_the_red_month_states_the_reason_and_the_remedy(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     open_check(platform, page)
-    page.get_by_text(platform.bad, exact=True).first.click()
+    page.get_by_text(platform.bad_month, exact=True).first.click()
     expect(page.get_by_text("anchors moved against the others").first).to_be_visible()
     (fix,) = (gate.fix for gate in SET_GATES if gate.name == "anchors_agree")
     expect(page.get_by_role("row").filter(has_text="how to fix it").get_by_text(fix)).to_be_visible()
@@ -92,7 +92,7 @@ def test_failed_check_of_the_red_month_states_the_reason_and_the_remedy(
 
 
 def test_linking_plot_of_the_red_month_is_shown_as_a_picture(platform: Platform, page: Page, picture: Picture) -> None:
-    page.goto(f"{platform.address}/assets/linked_item_parameters?view=partitions&partition={platform.bad}")
+    page.goto(f"{platform.address}/assets/linked_item_parameters?view=partitions&partition={platform.bad_month}")
     page.get_by_role("row").filter(has_text="plot: linking (").get_by_text("Show Markdown").click()
     plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible()

@@ -25,7 +25,7 @@ from irt_assets.runs.in_process_runs import run_job
 from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
-from tests.helpers.door import listening, port_of, served
+from tests.helpers.door import listening, port_of, serve_in_thread
 from tests.testbed.issuer import Issuer
 from tests.testbed.patience import patient
 from tests.ui.walked_platform import PAGE_MS, Picture, Platform
@@ -59,7 +59,7 @@ def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> I
     platform.make(*platform.months)
     stack = platform.stack
     for month in (first, last):
-        assert platform.beside_the_browser(run_job, DRIFT_JOB, month)
+        assert platform.run_in_thread(run_job, DRIFT_JOB, month)
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
     with stack.database.connect() as connection:
         waiting = next(p for p in waiting_proposals(connection) if p.window == last)
@@ -68,7 +68,7 @@ def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> I
     reader = Reader(settings, stack.instance)
     reader.begin().result()
     own = listening()
-    with served(build_app(reader, build_verifier(settings), settings), [own]):
+    with serve_in_thread(build_app(reader, build_verifier(settings), settings), [own]):
         yield Dashboard(f"http://localhost:{port_of(own)}", reader, platform.months, waiting.item_id)
 
 
@@ -76,7 +76,7 @@ def waiting_in(connection: psycopg.Connection) -> list[str]:
     return [str(p.reference) for p in waiting_proposals(connection)]
 
 
-def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object) -> Page:
+def open_page(browser: Browser, dashboard: Dashboard, role: str, **context: object) -> Page:
     """Open a page as a user with this role. A script error on the page fails the test."""
     made = browser.new_context(**context)  # type: ignore[arg-type]
     made.add_cookies([{"name": COOKIE, "value": Issuer().token(sub="ann", roles=[role]), "url": dashboard.address}])
@@ -88,7 +88,7 @@ def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object)
 
 @pytest.fixture(scope="module")
 def psychometrician(chromium: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    page = opened(chromium, dashboard, "psychometrician", viewport={"width": 1280, "height": 900})
+    page = open_page(chromium, dashboard, "psychometrician", viewport={"width": 1280, "height": 900})
     yield page
     page.context.close()
 
@@ -228,7 +228,7 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
     """axe reports no serious violations, the first Tab leads to the content, and no requested file is missing."""
-    page = opened(chromium, dashboard, "psychometrician")
+    page = open_page(chromium, dashboard, "psychometrician")
     found = {}
     missing: list[str] = []
 
@@ -251,7 +251,7 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
 
 def test_item_page_on_a_telephone_is_folded_and_starts_at_the_top(chromium: Browser, dashboard: Dashboard) -> None:
     """No element takes the focus, no toolbar covers a figure, and an opened section shows its figures."""
-    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE)
+    page = open_page(chromium, dashboard, "psychometrician", viewport=PHONE)
     page.goto(f"{dashboard.address}/?view=item&item={dashboard.item}")
     expect(page.locator("[data-figure] .main-svg").first).to_be_visible()
     assert page.evaluate("document.activeElement.tagName") == "BODY"
@@ -265,7 +265,7 @@ def test_item_page_on_a_telephone_is_folded_and_starts_at_the_top(chromium: Brow
 def test_every_view_has_enough_contrast_in_dark_mode_and_fits_a_telephone(
     chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
-    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE, color_scheme="dark")
+    page = open_page(chromium, dashboard, "psychometrician", viewport=PHONE, color_scheme="dark")
     dim, wide = {}, {}
     for name, query in views(dashboard).items():
         page.goto(f"{dashboard.address}/?{query}")

@@ -83,12 +83,12 @@ def test_reports_fit_phones_and_desktops_without_overflow_or_broken_words(
 
 
 def test_item_names_run_no_script_and_the_report_makes_no_network_request(page: Page, report: Page) -> None:
-    said, asked = [], []
-    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages, requests = [], []
+    page.on("dialog", lambda dialog: (messages.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     report.reload()
     report.wait_for_load_state("networkidle")
-    assert said == []
-    assert [url for url in asked if not url.startswith("file:")] == []
+    assert messages == []
+    assert [url for url in requests if not url.startswith("file:")] == []
     assert "alert('x')" in report.locator("#items-table").inner_text()

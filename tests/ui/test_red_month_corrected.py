@@ -19,13 +19,13 @@ def test_corrected_month_and_the_next_month_become_green_when_recalibrated(platf
     platform.make(platform.months[0])
     run_sql(platform.stack.database, PUT_RIGHT)
     for month in platform.months[1:]:
-        assert platform.beside_the_browser(run_month, month).success
+        assert platform.run_in_thread(run_month, month).success
     assert platform.states() == [State.GREEN] * 3
 
 
 def test_checks_of_the_corrected_month_pass(platform: Platform, page: Page, picture: Picture) -> None:
     open_check(platform, page)
     expect(page.get_by_text("Passed (3)")).to_be_visible()
-    page.get_by_text(platform.bad, exact=True).first.click()
+    page.get_by_text(platform.bad_month, exact=True).first.click()
     expect(page.get_by_text("anchors agree").first).to_be_visible()
     picture(page, "red-6-checks")

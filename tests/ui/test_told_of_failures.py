@@ -19,43 +19,43 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 
 @pytest.fixture
-def told(platform: Platform) -> Iterator[Platform]:
+def quiet_platform(platform: Platform) -> Iterator[Platform]:
     """The platform, once all earlier messages have been delivered."""
     wait_for("what is to be told to arrive", lambda: not undelivered(platform))
     yield platform
     platform.web.gate.set()
 
 
-def test_a_failed_run_sends_an_alert_and_a_later_success_resolves_the_alert(told: Platform) -> None:
-    month, stack = told.empty[0], told.stack
+def test_a_failed_run_sends_an_alert_and_a_later_success_resolves_the_alert(quiet_platform: Platform) -> None:
+    month, stack = quiet_platform.empty[0], quiet_platform.stack
     run_id = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
     assert stack.finished(run_id) is DagsterRunStatus.FAILURE
-    wait_for("the alert", lambda: bodies(told, month))
+    wait_for("the alert", lambda: bodies(quiet_platform, month))
     (item,) = rows(stack.database, "SELECT min(item_id) FROM question")[0]
     add_attempts(stack.database, [attempt("u1", item, Month(month).start)])
     again = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
     assert stack.finished(again) is DagsterRunStatus.SUCCESS
-    wait_for("its end", lambda: len(bodies(told, month)) > 1)
-    wait_for("all to be on record as delivered", lambda: not undelivered(told))
-    opened, resolved = bodies(told, month)
+    wait_for("its end", lambda: len(bodies(quiet_platform, month)) > 1)
+    wait_for("all to be on record as delivered", lambda: not undelivered(quiet_platform))
+    opened, resolved = bodies(quiet_platform, month)
     assert (opened["event"], resolved["event"], opened["id"]) == ("opened", "resolved", resolved["id"])
     assert opened["title"].startswith(f"[test] the run of {MONTHLY_JOB} failed: month {month} has no attempts")
     assert (opened["partition"], opened["subjects"]) == (month, ["scored_responses"])
     assert opened["link"] == f"{stack.settings.ui_url}/runs/{run_id}"
 
 
-def test_a_hanging_channel_delays_only_its_own_messages(told: Platform) -> None:
+def test_a_hanging_channel_delays_only_its_own_messages(quiet_platform: Platform) -> None:
     """The delivery sensor keeps ticking while a channel hangs, and the delayed message arrives in the end."""
-    month, stack = told.empty[1], told.stack
-    mails = len(told.mail.received)
-    told.web.gate.clear()
+    month, stack = quiet_platform.empty[1], quiet_platform.stack
+    mails = len(quiet_platform.mail.received)
+    quiet_platform.web.gate.clear()
     assert stack.finished(stack.launch(MONTHLY_JOB, month, ["scored_responses"])) is DagsterRunStatus.FAILURE
-    wait_for("the mail", lambda: len(told.mail.received) > mails)
-    wait_for("the webhook to be tried", lambda: bodies(told, month))
-    wait_for("its failure to be noted", lambda: [said for _, said in undelivered(told)] not in ([], [None]))
-    wait_for("the mail to be noted", lambda: [channel for channel, _ in undelivered(told)] == ["webhook"])
-    told.web.gate.set()
-    wait_for("all to arrive", lambda: not undelivered_and_due(told), pause=1)
+    wait_for("the mail", lambda: len(quiet_platform.mail.received) > mails)
+    wait_for("the webhook to be tried", lambda: bodies(quiet_platform, month))
+    wait_for("its failure to be noted", lambda: [error for _, error in undelivered(quiet_platform)] not in ([], [None]))
+    wait_for("the mail to be noted", lambda: [channel for channel, _ in undelivered(quiet_platform)] == ["webhook"])
+    quiet_platform.web.gate.set()
+    wait_for("all to arrive", lambda: not undelivered_and_due(quiet_platform), pause=1)
     ticks = [
         tick.status
         for state in stack.instance.all_instigator_state()
@@ -64,7 +64,7 @@ def test_a_hanging_channel_delays_only_its_own_messages(told: Platform) -> None:
     ]
     assert TickStatus.SKIPPED in ticks  # a tick that only delivers messages requests no run
     assert TickStatus.FAILURE not in ticks
-    assert len(told.mail.received) == mails + 1
+    assert len(quiet_platform.mail.received) == mails + 1
 
 
 def bodies(platform: Platform, month: str) -> list[dict[str, Any]]:

@@ -39,16 +39,16 @@ class Platform:
         return self.stack.stack.address
 
     @property
-    def bad(self) -> str:
+    def bad_month(self) -> str:
         return self.months[1]
 
     def make(self, *months: str) -> None:
         """Calibrate these months unless an earlier file has done so. A file that runs alone needs this."""
         for month in months:
             if self.states()[self.months.index(month)] is State.MISSING:
-                self.beside_the_browser(run_month, month)
+                self.run_in_thread(run_month, month)
 
-    def beside_the_browser(self, run: Callable[..., T], *arguments: str) -> T:
+    def run_in_thread(self, run: Callable[..., T], *arguments: str) -> T:
         """Run a function of `runs.in_process_runs` in another thread, as Playwright's event loop blocks this thread."""
         with ThreadPoolExecutor(1) as other:
             return other.submit(run, self.stack.instance, self.stack.settings, *arguments).result()

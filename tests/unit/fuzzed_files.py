@@ -45,7 +45,7 @@ odd = st.sampled_from(ODD) | st.text(st.characters(codec="utf-8", exclude_charac
 
 @dataclass(frozen=True)
 class File:
-    """A file's content. `rows`: number of rows that are not blank; None if the damage makes the number ambiguous."""
+    """A file's content. `rows`: number of rows that are not blank, or None if the damage makes the number ambiguous."""
 
     kind: str
     content: bytes
@@ -56,7 +56,7 @@ def is_blank(row: Row) -> bool:
     return all(cell in (None, "") for cell in row.values())
 
 
-def written(kind: str, rows: list[Row]) -> bytes:
+def write_rows(kind: str, rows: list[Row]) -> bytes:
     """Write rows, which have the same columns, as a file of this kind."""
     packed = kind.endswith(".gz")
     kind = kind.removesuffix(".gz")
@@ -109,19 +109,19 @@ damage = st.tuples(
 )
 
 
-def damaged(content: bytes, how: list[tuple[str, float, int, bytes]]) -> bytes:
-    for what, where, length, piece in how:
-        at = int(where * len(content))
+def damage_bytes(content: bytes, damages: list[tuple[str, float, int, bytes]]) -> bytes:
+    for kind, position, length, piece in damages:
+        at = int(position * len(content))
         end = at + length
-        if what == "insert":
+        if kind == "insert":
             content = content[:at] + piece + content[at:]
-        elif what == "overwrite":
+        elif kind == "overwrite":
             content = content[:at] + piece + content[at + len(piece) :]
-        elif what == "delete":
+        elif kind == "delete":
             content = content[:at] + content[end:]
-        elif what == "repeat":
+        elif kind == "repeat":
             content = content[:end] + content[at:]
-        elif what == "cut":
+        elif kind == "cut":
             content = content[:at]
         elif at < len(content):
             content = content[:at] + bytes([content[at] ^ (1 << length % 8)]) + content[at + 1 :]
@@ -133,22 +133,22 @@ def tables(draw: st.DrawFn, columns: dict[str, st.SearchStrategy[str | None]], m
     """Draw a file of rows with these columns, of any kind, damaged or not."""
     kind = draw(st.sampled_from(KINDS))
     rows = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=most))
-    how = draw(st.just([]) | st.lists(damage, min_size=1, max_size=3))
-    return harmed(File(kind, written(kind, rows), sum(not is_blank(row) for row in rows)), how)
+    damages = draw(st.just([]) | st.lists(damage, min_size=1, max_size=3))
+    return damage_file(File(kind, write_rows(kind, rows), sum(not is_blank(row) for row in rows)), damages)
 
 
-def harmed(file: File, how: list[tuple[str, float, int, bytes]]) -> File:
+def damage_file(file: File, damages: list[tuple[str, float, int, bytes]]) -> File:
     """Damage a file. If it is packed, half of the time the unpacked content is damaged and packed again."""
-    if not how:
+    if not damages:
         return file
-    if file.kind.endswith(".gz") and how[0][2] % 2:
-        content = gzip.compress(damaged(gzip.decompress(file.content), how), mtime=0)
+    if file.kind.endswith(".gz") and damages[0][2] % 2:
+        content = gzip.compress(damage_bytes(gzip.decompress(file.content), damages), mtime=0)
     else:
-        content = damaged(file.content, how)
-    return File(file.kind, content, _counted(file.kind, content))
+        content = damage_bytes(file.content, damages)
+    return File(file.kind, content, _count_rows(file.kind, content))
 
 
-def _counted(kind: str, content: bytes) -> int | None:
+def _count_rows(kind: str, content: bytes) -> int | None:
     """Count the rows of a text with Python's own parsers. Returns None if they cannot parse it either."""
     try:
         if kind.endswith(".gz"):

@@ -58,8 +58,8 @@ def test_only_an_item_whose_estimates_differ_is_reported_with_both_values() -> N
 def test_shift_of_all_items_is_reported_if_no_single_item_differs_enough() -> None:
     agreement = of_b([-1, 0, 1], [-0.92, 0.08, 1.08])
     assert agreement.disagreeing(RULES) == []
-    (said,) = agreement.problems(RULES)
-    assert "differ in b by 0.80 standard errors" in said
+    (problem,) = agreement.problems(RULES)
+    assert "differ in b by 0.80 standard errors" in problem
 
 
 def test_item_is_not_compared_if_neither_engine_would_publish_its_estimate() -> None:
@@ -98,7 +98,7 @@ def test_engines_agree_without_a_correlation_if_the_model_fixes_discrimination()
 
 
 @pytest.mark.parametrize(
-    ("engines", "left_out", "said"),
+    ("engines", "left_out", "sentence"),
     [
         ((), {}, "no engine, nothing to compare"),
         (("em",), {}, "one engine, nothing to compare"),
@@ -106,7 +106,7 @@ def test_engines_agree_without_a_correlation_if_the_model_fixes_discrimination()
     ],
 )
 def test_month_agrees_and_its_sentence_gives_the_reason_if_there_is_no_pair_of_engines(
-    engines: tuple[str, ...], left_out: dict[str, str], said: str
+    engines: tuple[str, ...], left_out: dict[str, str], sentence: str
 ) -> None:
     month = MonthAgreement(Scale("default"), engines, (), left_out)
-    assert (month.sentence, month.agrees) == (said, True)
+    assert (month.sentence, month.agrees) == (sentence, True)

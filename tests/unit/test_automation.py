@@ -61,7 +61,7 @@ class World:
             partition_key=month, instance=self.instance, raise_on_error=False, run_config=QUIET
         )
 
-    def asked(self) -> set[str]:
+    def requested_months(self) -> set[str]:
         """Evaluate one tick. Returns the months whose report it requests."""
         found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
         self.cursor = found.cursor
@@ -72,52 +72,52 @@ class World:
 def world() -> Iterator[World]:
     with dg.DagsterInstance.ephemeral() as instance:
         world = World(instance)
-        assert world.asked() == set()
+        assert world.requested_months() == set()
         yield world
 
 
 def test_report_is_requested_once_for_every_month_that_became_green(world: World) -> None:
     world.run("month", JANUARY)
-    assert world.asked() == {JANUARY}
-    assert world.asked() == set()
+    assert world.requested_months() == {JANUARY}
+    assert world.requested_months() == set()
     world.run("drift", JANUARY)
-    assert world.asked() == set()
+    assert world.requested_months() == set()
     world.run("month", "2026-03")
     world.run("month", FEBRUARY)
-    assert world.asked() == {FEBRUARY, "2026-03"}
+    assert world.requested_months() == {FEBRUARY, "2026-03"}
 
 
 def test_report_of_a_red_month_is_not_requested_until_the_month_is_green(world: World) -> None:
     world.green = False
     world.run("month", JANUARY)
-    assert world.asked() == set()
+    assert world.requested_months() == set()
     world.green = True
     world.run("month", JANUARY)
-    assert world.asked() == {JANUARY}
+    assert world.requested_months() == {JANUARY}
 
 
 def test_report_is_not_requested_again_if_a_green_month_turned_red(world: World) -> None:
     world.run("month", JANUARY)
-    world.asked()
+    world.requested_months()
     world.run("drift", JANUARY)
     world.green = False
     world.run("month", JANUARY)
-    assert world.asked() == set()
+    assert world.requested_months() == set()
 
 
 def test_report_is_requested_if_a_check_only_warns(world: World) -> None:
     world.calm = False
     world.run("month", JANUARY)
-    assert world.asked() == {JANUARY}
+    assert world.requested_months() == {JANUARY}
 
 
 def test_report_is_requested_again_if_its_month_was_refitted_between_ticks(world: World) -> None:
     """The end of a run and the refit after it are often between two ticks."""
     world.run("month", JANUARY)
-    world.asked()
+    world.requested_months()
     world.run("drift", JANUARY)
     world.run("month", JANUARY)
-    assert world.asked() == {JANUARY}
+    assert world.requested_months() == {JANUARY}
 
 
 def test_report_is_not_requested_while_a_run_of_its_month_is_in_progress(world: World) -> None:
@@ -126,19 +126,19 @@ def test_report_is_not_requested_while_a_run_of_its_month_is_in_progress(world: 
     run = world.instance.create_run_for_job(
         world.defs.resolve_job_def("fit"), tags={"dagster/partition": JANUARY}, status=dg.DagsterRunStatus.STARTED
     )
-    assert world.asked() == {FEBRUARY}
+    assert world.requested_months() == {FEBRUARY}
     world.instance.report_run_canceled(run)
-    assert world.asked() == {JANUARY}
+    assert world.requested_months() == {JANUARY}
 
 
 def test_report_of_a_refitted_month_is_requested_once_its_publication_step_is_done(world: World) -> None:
     world.run("month", JANUARY)
-    world.asked()
+    world.requested_months()
     world.run("drift", JANUARY)
     world.run("fit", JANUARY)
-    assert world.asked() == set()
+    assert world.requested_months() == set()
     world.run("publish", JANUARY)
-    assert world.asked() == {JANUARY}
+    assert world.requested_months() == {JANUARY}
 
 
 # -- sensors -----------------------------------------------------------------------------------------
@@ -154,16 +154,18 @@ def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: da
 @pytest.mark.parametrize(
     ("waiting", "stale", "under_way", "expected"),
     [
-        pytest.param([], {}, {"2026-01"}, [], id="nothing waits and nothing is asked"),
+        pytest.param([], {}, {"2026-01"}, [], id="no waiting months"),
         pytest.param(
-            ["2026-03", "2026-02"], {}, (), [("2026-02", True), ("2026-03", True)], id="in order once the way is clear"
+            ["2026-03", "2026-02"], {}, (), [("2026-02", True), ("2026-03", True)], id="in order if no month runs"
         ),
-        pytest.param(["2026-01", "2026-03"], {}, {"2026-02"}, [("2026-01", True)], id="not while an earlier one runs"),
-        pytest.param(["2026-03"], {}, {"2026-03"}, [], id="not while it runs itself"),
-        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later one that runs holds nothing up"),
-        pytest.param([], {"2026-03": "set"}, {"2026-01"}, [("2026-03", False)], id="stale abilities alone"),
-        pytest.param(["2026-03"], {"2026-03": "set"}, (), [("2026-03", True)], id="waiting and stale, once"),
-        pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="a stale month that runs is left to its run"),
+        pytest.param(
+            ["2026-01", "2026-03"], {}, {"2026-02"}, [("2026-01", True)], id="not during an earlier month's run"
+        ),
+        pytest.param(["2026-03"], {}, {"2026-03"}, [], id="not during the month's own run"),
+        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later month's run is no obstacle"),
+        pytest.param([], {"2026-03": "set"}, {"2026-01"}, [("2026-03", False)], id="only stale abilities"),
+        pytest.param(["2026-03"], {"2026-03": "set"}, (), [("2026-03", True)], id="waiting and stale: one request"),
+        pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="not during a stale month's run"),
     ],
 )
 def test_sensor_requests_months_in_order_unless_an_earlier_month_runs(

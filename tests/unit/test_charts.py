@@ -39,13 +39,13 @@ def chart(**changes: object) -> Chart:
     return Chart(**({"x": (0, 10), "y": (0, 1), "x_label": "x", "y_label": "y", "described": "a chart"} | changes))  # type: ignore[arg-type]
 
 
-def parsed(drawn: str) -> ElementTree.Element:
+def parse_svg(drawn: str) -> ElementTree.Element:
     return ElementTree.fromstring(drawn)
 
 
 def marks(drawn: str, colour: str = "blue") -> list[tuple[float, float]]:
     """Return the places of the circles of a colour."""
-    paths = [p for p in parsed(drawn).iter(f"{SVG}path") if p.get("stroke") == svg.COLOURS[colour]]
+    paths = [p for p in parse_svg(drawn).iter(f"{SVG}path") if p.get("stroke") == svg.COLOURS[colour]]
     return [(float(x), float(y)) for p in paths for x, y in re.findall(r"M([\d.]+) ([\d.]+)h\.01", p.get("d", ""))]
 
 
@@ -66,7 +66,7 @@ def test_axis_runs_downwards_if_its_ends_are_in_descending_order() -> None:
 def test_value_beyond_the_axis_is_drawn_as_an_arrow_at_the_edge() -> None:
     (path,) = [
         p
-        for p in parsed(chart().points([5], [7], "orange").to_svg(bare=True)).iter(f"{SVG}path")
+        for p in parse_svg(chart().points([5], [7], "orange").to_svg(bare=True)).iter(f"{SVG}path")
         if p.get("fill") == svg.COLOURS["orange"]
     ]
     at = re.match(r"M[\d.]+ ([\d.]+)l", path.get("d", ""))
@@ -76,13 +76,13 @@ def test_value_beyond_the_axis_is_drawn_as_an_arrow_at_the_edge() -> None:
 @pytest.mark.parametrize(
     "bad", ["<script>alert(1)</script>", "a\x01b", "x" * 500, "$x_1$", "😀 項目", "", "line\nbreak"]
 )
-def test_text_is_escaped_in_every_place_of_a_chart(bad: str) -> None:
+def test_text_is_escaped_in_every_part_of_a_chart(bad: str) -> None:
     drawn = chart(x_label=bad, described=f'"{bad}', x_names={1.0: bad}, y_names={0.5: bad}, heading=bad, notes=[bad])
     drawn.points([1], [0.5], name=bad, shape="triangle", titles=[bad]).names([1], [0.5], [bad])
     for made in (drawn.to_svg(bare=True), drawn.to_svg(), Picture(bad, [drawn]).to_svg()):
         assert "<script" not in made
-        assert parsed(made) is not None
-    (title,) = parsed(drawn.to_svg(bare=True)).iter(f"{SVG}title")
+        assert parse_svg(made) is not None
+    (title,) = parse_svg(drawn.to_svg(bare=True)).iter(f"{SVG}title")
     assert (title.text or "") == "".join(ch if ch.isprintable() else "□" for ch in bad), "it reads as it was"
     assert json.loads(json.dumps(drawn.to_plotly()))["data"][0]["text"] == [bad]
 
@@ -90,7 +90,7 @@ def test_text_is_escaped_in_every_place_of_a_chart(bad: str) -> None:
 @pytest.mark.parametrize("shape", ["circle", "triangle", "cross", "diamond", "square"])
 def test_points_with_missing_values_are_not_drawn(shape: str) -> None:
     drawn = chart().points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"])
-    assert [title.text for title in parsed(drawn.to_svg(bare=True)).iter(f"{SVG}title")] == ["there"]
+    assert [title.text for title in parse_svg(drawn.to_svg(bare=True)).iter(f"{SVG}title")] == ["there"]
     assert drawn.to_plotly()["data"][0]["y"] == [None, 0.5]
 
 
@@ -111,7 +111,7 @@ def test_axis_ends_include_every_value_with_a_margin_and_default_to_1_if_all_are
 
 
 def test_ticks_are_round_numbers_within_the_axis() -> None:
-    root = parsed(chart(x=(-3.5, 3.5), y=(-0.13, 0.47)).to_svg(bare=True))
+    root = parse_svg(chart(x=(-3.5, 3.5), y=(-0.13, 0.47)).to_svg(bare=True))
     ticks = {text.text for text in root.iter(f"{SVG}text")}
     assert {"−2", "0", "2", "0.1", "0.4"} <= ticks
 
@@ -145,7 +145,7 @@ def test_every_part_of_a_chart_has_properties_that_plotly_accepts() -> None:
 
 def test_picture_arranges_charts_in_rows_and_lists_each_name_once_in_its_legend() -> None:
     charts = [chart().line([0, 10], [0, 1], name=name) for name in ("one", "two", "one")]
-    wide, narrow = (parsed(Picture("title", charts, columns).to_svg()) for columns in (3, 1))
+    wide, narrow = (parse_svg(Picture("title", charts, columns).to_svg()) for columns in (3, 1))
     assert float(wide.get("height", 0)) < float(narrow.get("height", 0))
     assert {wide.get("width"), narrow.get("width")} == {"900"}
     texts = [text.text for text in wide.iter(f"{SVG}text")]
@@ -201,7 +201,7 @@ def anchors_of(calibration: Calibration, moved: int = 0) -> AnchorSet:
     )  # fmt: skip
 
 
-def unestimated(calibration: Calibration, *items: int) -> Calibration:
+def without_estimates(calibration: Calibration, *items: int) -> Calibration:
     a, d, cov = calibration.a.copy(), calibration.d.copy(), calibration.cov.copy()
     flags = list(calibration.flags)
     for j in items:
@@ -211,7 +211,7 @@ def unestimated(calibration: Calibration, *items: int) -> Calibration:
     return replace(calibration, a=a, d=d, cov=cov, flags=tuple(flags))
 
 
-def drawn(picture: Picture) -> str:
+def draw_svg(picture: Picture) -> str:
     """Return a picture's SVG. Also asserts the pane's width and a size that metadata can store."""
     assert len(picture.to_markdown()) <= MAX_BYTES
     made = picture.to_svg()
@@ -219,23 +219,23 @@ def drawn(picture: Picture) -> str:
     return made
 
 
-def marked(chart: Chart) -> dict[str, int]:
+def count_marks(chart: Chart) -> dict[str, int]:
     """Count the points of each named kind."""
     return {part.name: len(part.xs) for part in chart.parts if isinstance(part, Points) and part.name}
 
 
-def named(chart: Chart) -> list[str]:
+def names_in(chart: Chart) -> list[str]:
     return [name for part in chart.parts if isinstance(part, Names) for name in part.names]
 
 
 @pytest.mark.parametrize("k", [1, 120, 1000, 5000])
 def test_only_flagged_items_are_marked_in_the_plot_of_parameters(k: int) -> None:
     sound, flagged = (plots.parameters_with_intervals(fit(k, flagged=some)) for some in ((), (0,)))
-    assert [marked(chart) for chart in sound.charts] == [{}, {}]
-    assert [marked(chart) for chart in flagged.charts] == [{"flagged": 1}] * 2
-    assert [named(chart) for chart in flagged.charts] == [["i0"]] * 2
-    assert svg.COLOURS["orange"] in drawn(flagged)
-    assert svg.COLOURS["orange"] not in drawn(sound)
+    assert [count_marks(chart) for chart in sound.charts] == [{}, {}]
+    assert [count_marks(chart) for chart in flagged.charts] == [{"flagged": 1}] * 2
+    assert [names_in(chart) for chart in flagged.charts] == [["i0"]] * 2
+    assert svg.COLOURS["orange"] in draw_svg(flagged)
+    assert svg.COLOURS["orange"] not in draw_svg(sound)
 
 
 def test_axis_stays_narrow_if_an_item_has_an_extreme_difficulty() -> None:
@@ -250,14 +250,14 @@ def test_axis_stays_narrow_if_an_item_has_an_extreme_difficulty() -> None:
 def test_curves_of_a_few_items_fit_into_a_single_picture(n_shown: int) -> None:
     picture = plots.item_curves(fit(30, flagged=(1,)), [f"i{j}" for j in range(n_shown)])
     assert len(picture.charts) == n_shown
-    drawn(picture)
+    draw_svg(picture)
 
 
 def test_information_plot_without_charts_gives_the_reason_if_no_item_has_parameters() -> None:
-    full, empty = plots.test_information(fit(20)), plots.test_information(unestimated(fit(3), 0, 1, 2))
+    full, empty = plots.test_information(fit(20)), plots.test_information(without_estimates(fit(3), 0, 1, 2))
     assert len(full.charts) == 2
     assert not empty.charts
-    assert "No item has parameters" in drawn(empty)
+    assert "No item has parameters" in draw_svg(empty)
 
 
 def test_histogram_of_abilities_counts_every_learner() -> None:
@@ -265,7 +265,7 @@ def test_histogram_of_abilities_counts_every_learner() -> None:
     picture = plots.ability_histogram(theta, np.full(theta.size, 0.3))
     (bars,) = [part for part in picture.charts[0].parts if hasattr(part, "top")]
     assert sum(bars.top) == theta.size
-    drawn(picture)
+    draw_svg(picture)
 
 
 def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking, disagreement: str = "") -> Picture:
@@ -279,7 +279,7 @@ def test_only_dropped_anchors_are_marked_as_left_out() -> None:
         linking = link(calibration, anchors)
         assert len(linking.anchors_dropped) == moved
         for chart in scatter(calibration, anchors, linking).charts:
-            assert marked(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
+            assert count_marks(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
 
 
 def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
@@ -287,19 +287,19 @@ def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
     anchors = anchors_of(calibration)
     linking = link(calibration, anchors)
     one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
-    told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
-    before, after = (scatter(calibration, anchors, k) for k in (linking, told))
-    assert [marked(chart) for chart in before.charts] == [{"used": 30}] * 2
-    assert [marked(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
-    assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
+    changed = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
+    before, after = (scatter(calibration, anchors, k) for k in (linking, changed))
+    assert [count_marks(chart) for chart in before.charts] == [{"used": 30}] * 2
+    assert [count_marks(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
+    assert [names_in(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
 
 
 def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_few_agree() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     linking = replace(link(calibration, anchors), suspects={})
-    why = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
-    title = scatter(calibration, anchors, linking, why).title
+    reason = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
+    title = scatter(calibration, anchors, linking, reason).title
     assert "those used agree" in title
     assert (
         "\nOnly 20 anchors agree with each other, 67% of those with enough responses; needed are 5 and 70%\n" in title
@@ -322,9 +322,9 @@ def test_linking_plot_gives_the_reason_if_the_few_used_anchors_disagree_too() ->
 def test_linking_plot_is_drawn_if_anchors_lack_estimates_or_moved() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
-    partly = unestimated(calibration.select(np.arange(30) != 29), 28)
+    partly = without_estimates(calibration.select(np.arange(30) != 29), 28)
     picture = scatter(partly, anchors, link(partly, anchors))
-    assert svg.COLOURS["orange"] in drawn(picture)
+    assert svg.COLOURS["orange"] in draw_svg(picture)
     assert "2 without estimate" in picture.title
 
 
@@ -334,12 +334,12 @@ def test_pictures_are_drawn_if_item_ids_contain_markup_or_unusual_characters() -
     ids = ("x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak")
     calibration = fit(40, flagged=tuple(range(len(ids))))
     odd = replace(calibration, item_ids=(*ids, *calibration.item_ids[len(ids) :]))
-    drawn(plots.parameters_with_intervals(odd))
-    assert "項目" in drawn(plots.item_curves(odd, ids))
+    draw_svg(plots.parameters_with_intervals(odd))
+    assert "項目" in draw_svg(plots.item_curves(odd, ids))
     anchors = anchors_of(fit(40), moved=len(ids))
     sound = replace(fit(40), item_ids=odd.item_ids)
-    told = replace(anchors, item_ids=odd.item_ids)
-    drawn(scatter(sound, told, link(sound, told)))
+    renamed = replace(anchors, item_ids=odd.item_ids)
+    draw_svg(scatter(sound, renamed, link(sound, renamed)))
 
 
 def test_markdown_contains_the_picture_and_an_escaped_alternative_text() -> None:

@@ -21,8 +21,8 @@ def test_living_worker_is_recognised_if_the_clock_jumps_by_an_hour(
 ) -> None:
     """The kernel counts a process's start from boot; only the computed time of boot moves with the clock."""
     worker = json.loads(own_worker_tags()[WORKER_TAG])
-    told: Callable[[], float] = psutil._psplatform.boot_time
-    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: told() + jump.total_seconds())
+    boot_time: Callable[[], float] = psutil._psplatform.boot_time
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + jump.total_seconds())
     assert _alive(worker)
 
 
@@ -31,7 +31,7 @@ def test_living_worker_is_recognised_if_the_time_of_boot_differs_by_a_second(
     moved: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a clock is corrected by small steps, the time of boot may differ between two readings."""
-    told: Callable[[], float] = psutil._psplatform.boot_time
-    boot, looks = told(), iter(moved)
+    boot_time: Callable[[], float] = psutil._psplatform.boot_time
+    boot, looks = boot_time(), iter(moved)
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + next(looks))
     assert _alive(json.loads(own_worker_tags()[WORKER_TAG]))

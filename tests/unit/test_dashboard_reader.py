@@ -29,7 +29,7 @@ def overview(minute: int) -> Overview:
     return Overview(now, True, now, [], [], [], [], [], [])
 
 
-class Looks:
+class ScriptedLooks:
     """Replacement of `look` whose results the test sets; `begun` has an entry for each call."""
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class Looks:
 
 
 @pytest.fixture
-def looks() -> Looks:
-    return Looks()
+def looks() -> ScriptedLooks:
+    return ScriptedLooks()
 
 
 @pytest.fixture
-def reader(looks: Looks) -> Iterator[Reader]:
+def reader(looks: ScriptedLooks) -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
         reader = Reader(Settings(_env_file=None), instance, looks)
         reader.patience_s = 0.05
@@ -58,10 +58,12 @@ def reader(looks: Looks) -> Iterator[Reader]:
         yield reader
 
 
-def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(reader: Reader, looks: Looks) -> None:
-    asked = ViewRequest("months", {}, DEMO, reader)
+def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(
+    reader: Reader, looks: ScriptedLooks
+) -> None:
+    request = ViewRequest("months", {}, DEMO, reader)
     for _ in range(3):
-        status, page = make_page(asked)
+        status, page = make_page(request)
         assert int(status) == 503
         assert "The months are being read" in page.title
         assert 'data-again="2000"' in str(page.body)
@@ -71,10 +73,10 @@ def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(re
     assert looks.begun.empty()
     reading.result(LONG_S)
     assert reader.is_ready
-    assert int(make_page(asked)[0]) == 200
+    assert int(make_page(request)[0]) == 200
 
 
-def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: Looks) -> None:
+def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: ScriptedLooks) -> None:
     reading = reader.begin()
     looks.begun.get().put(PermanentFailure("the schema is older than this code"))
     with pytest.raises(PermanentFailure, match="older than this code"):
@@ -86,7 +88,7 @@ def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: L
     assert reading.result(LONG_S) == reader.overview() == overview(1)
 
 
-def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader: Reader, looks: Looks) -> None:
+def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader: Reader, looks: ScriptedLooks) -> None:
     """Dagster keeps its connections, so the first query after a restart of the database uses a dead connection."""
     lost = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection"))
     reader.patience_s = LONG_S
@@ -96,7 +98,7 @@ def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader:
     assert (int(status), page.title) == (503, "The database does not answer")
 
 
-def age(reader: Reader, looks: Looks, **since: float) -> None:
+def age(reader: Reader, looks: ScriptedLooks, **since: float) -> None:
     """Read an overview and set the clock forward by `since`."""
     reading = reader.begin()
     looks.begun.get(timeout=LONG_S).put(overview(1))
@@ -104,7 +106,7 @@ def age(reader: Reader, looks: Looks, **since: float) -> None:
     reader.now = lambda: overview(1).now + timedelta(**since)  # type: ignore[method-assign]
 
 
-def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: Looks) -> None:
+def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: ScriptedLooks) -> None:
     age(reader, looks, seconds=30)
     assert reader.overview() == overview(1)
     assert looks.begun.empty()
@@ -112,7 +114,7 @@ def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: Looks) -> Non
 
 @pytest.mark.parametrize("seconds", [31, 15 * 60, -3600])
 def test_page_waits_for_a_new_overview_if_the_stored_overview_is_old(
-    reader: Reader, looks: Looks, seconds: float
+    reader: Reader, looks: ScriptedLooks, seconds: float
 ) -> None:
     """An overview from the future counts as old too: the clock may have been set back."""
     reader.patience_old_s = LONG_S
@@ -126,7 +128,7 @@ def test_page_waits_for_a_new_overview_if_the_stored_overview_is_old(
 
 @pytest.mark.parametrize(("seconds", "ago"), [(31, "one minute"), (13, None), (9 * 60, "nine minutes")])
 def test_page_with_an_old_overview_shows_its_age_and_reloads(
-    reader: Reader, looks: Looks, seconds: float, ago: str | None
+    reader: Reader, looks: ScriptedLooks, seconds: float, ago: str | None
 ) -> None:
     reader.patience_old_s = 0.01
     age(reader, looks, seconds=seconds)
@@ -138,7 +140,7 @@ def test_page_with_an_old_overview_shows_its_age_and_reloads(
         looks.begun.get(timeout=LONG_S).put(overview(2))
 
 
-def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks: Looks) -> None:
+def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks: ScriptedLooks) -> None:
     reader.patience_old_s = 0.01
     age(reader, looks, minutes=13)
     status, page = make_page(ViewRequest("months", {}, DEMO, reader))
@@ -147,7 +149,7 @@ def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks
     looks.begun.get(timeout=LONG_S).put(overview(2))
 
 
-def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader: Reader, looks: Looks) -> None:
+def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader: Reader, looks: ScriptedLooks) -> None:
     """This holds also for an overview whose reading began before the decision and ends after it."""
     before, old = reader.begin(), looks.begun.get()
     reader.forget()
@@ -160,7 +162,7 @@ def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader:
     assert reader.overview() == overview(2)
 
 
-def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks: Looks) -> None:
+def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks: ScriptedLooks) -> None:
     """The second overview is read far faster than the first, so visitors need not reload."""
     first = reader.begin()
     looks.begun.get().put(overview(1))
@@ -175,7 +177,7 @@ def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks:
     assert shown.get(timeout=LONG_S) == overview(2)
 
 
-def test_simultaneous_visitors_wait_for_the_same_reading(reader: Reader, looks: Looks) -> None:
+def test_simultaneous_visitors_wait_for_the_same_reading(reader: Reader, looks: ScriptedLooks) -> None:
     reader.patience_s = LONG_S
     shown = Queue[Overview]()
     visitors = [threading.Thread(target=lambda: shown.put(reader.overview())) for _ in range(4)]

@@ -42,19 +42,19 @@ def test_successful_partition_is_run_again_only_if_requested(
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, _name, first, _last: ran.append(first) or True)
-    said: list[str] = []
-    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), said.append, again)
+    lines: list[str] = []
+    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again)
     for key in ("made", "failed", "new"):
         jobs.run("work", key)
     assert ran == expected
-    assert said[0] == ("  work made: 0 s" if again else "  work made: made already")
+    assert lines[0] == ("  work made: 0 s" if again else "  work made: made already")
 
 
 def test_other_jobs_and_ranges_of_partitions_run_although_a_partition_succeeded(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *asked: ran.append(asked) or True)
+    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *arguments: ran.append(arguments) or True)
     jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lambda _line: None, again=False)
     jobs.run("other", "made")
     jobs.run("work", "made", "new")
@@ -66,7 +66,7 @@ def test_night_is_not_run_again_if_a_job_of_the_old_name_succeeded(
 ) -> None:
     tags = {"dagster/partition": "2026-07-16"}
     create_run_for_test(instance, job_name="mirt_calibrate", tags=tags, status=dg.DagsterRunStatus.SUCCESS)
-    said: list[str] = []
-    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), said.append, again=False)
+    lines: list[str] = []
+    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again=False)
     jobs.run("calibrate_night", "2026-07-16")
-    assert said == ["  calibrate_night 2026-07-16: made already"]
+    assert lines == ["  calibrate_night 2026-07-16: made already"]

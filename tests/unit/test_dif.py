@@ -24,7 +24,7 @@ from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family
 from irt_psychometrics.plots.axes import Points
 from psychometrics_testbed.split_fits import LEARNERS, split_fit, without
 from tests.helpers.drift_facts import WHOLE
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -44,7 +44,7 @@ def test_wald_statistic_is_0_if_the_groups_parameters_are_equal() -> None:
     assert (found.wald, found.df.tolist()) == (pytest.approx(0.0, abs=1e-9), [2] * J)
 
 
-def test_wald_test_finds_an_item_that_is_harder_for_a_group_with_its_effect_size() -> None:
+def test_wald_test_detects_an_item_that_is_harder_for_a_group_with_its_effect_size() -> None:
     """wABC is compared with an integral over the normal with the mean and variance of both groups together; the Wald
     statistic with Lord's, from a, d and their covariance."""
     b = B + 0.6 * (np.arange(J) == 3)
@@ -144,8 +144,8 @@ def test_logistic_regression_of_counts_equals_a_regression_of_single_answers() -
     rng = np.random.default_rng(4)
     score, group, form = rng.integers(0, 9, 900), rng.integers(0, 2, 900), rng.integers(0, 2, 900)
     y = rng.random(900) < expit(-2 + 0.5 * score + 0.6 * group - 0.1 * group * score + 0.3 * form)
-    place = np.ravel_multi_index((form, score, group), (2, 9, 2))
-    n, right = (np.bincount(place, w, 36).reshape(18, 2) for w in (np.ones(900), y))
+    cell_index = np.ravel_multi_index((form, score, group), (2, 9, 2))
+    n, right = (np.bincount(cell_index, w, 36).reshape(18, 2) for w in (np.ones(900), y))
     found = logistic_dif(Cells(np.repeat([0, 1], 9), np.tile(np.arange(9) / 8, 2), n, right, right), focal=1)
 
     def best(*columns: np.ndarray) -> float:
@@ -204,13 +204,13 @@ def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, 
     return DifRow(item, "lang", "ko", "en", q, ets_class, details)
 
 
-def whole(**others: object) -> DifRow:
+def whole_row(**others: object) -> DifRow:
     return DifRow("", "lang", "ko", "", None, None, WHOLE | others)
 
 
 def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_significant() -> None:
     found = [
-        whole(),
+        whole_row(),
         row("alone", "none", "C", large=False),
         row("both", "high", "C", large=True),
         row("fine", "none", "A", large=False),
@@ -224,11 +224,11 @@ def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_signific
 
 
 def test_attributes_that_were_not_tested_are_shown_with_the_reason() -> None:
-    found = [whole(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
+    found = [whole_row(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
     assert "lang not tested (2 of 9 groups are a|b)" in dif_said(found)
     table = markdown(groups_table({"default": found}))
     assert (
-        unsaid(
+        missing_sentences(
             table,
             "3 smaller groups",
             "12 | | | left out, 5 of them with a value that is not a group",
@@ -257,7 +257,7 @@ def test_sentence_on_dif_warns_if_items_were_assigned_by_level() -> None:
 def test_plot_of_differences_is_drawn_for_any_number_of_items(names: int) -> None:
     """60 names do not fit. Dagster handles metadata of up to 150 kB well."""
     rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
-    picture = differences_plot(whole(), rows)
+    picture = differences_plot(whole_row(), rows)
     (chart,) = picture.charts
     assert [(part.name, len(part.xs)) for part in chart.parts if isinstance(part, Points)] == [("large", names)]
     assert len(picture.to_markdown("DIF")) < 150_000
@@ -280,6 +280,6 @@ def test_attribute_value_names_a_group_if_the_value_is_a_short_text_or_a_number(
 def test_table_shows_the_difference_of_expected_scores_if_difficulty_is_extrapolated() -> None:
     far = row("far", "high", "C", large=True)
     far.details["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
-    table = markdown(*items_blocks({"default": [whole(), far, row("near", "high", "C", large=True)]}))
-    assert unsaid(table, "| score −0.123 ± 0.021 |", "| +0.60 ± 0.10 |") == []
-    assert differences_plot(whole(), [far]) is None, "there is no difference of difficulty to draw"
+    table = markdown(*items_blocks({"default": [whole_row(), far, row("near", "high", "C", large=True)]}))
+    assert missing_sentences(table, "| score −0.123 ± 0.021 |", "| +0.60 ± 0.10 |") == []
+    assert differences_plot(whole_row(), [far]) is None, "there is no difference of difficulty to draw"

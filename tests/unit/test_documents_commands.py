@@ -47,8 +47,8 @@ def sections() -> dict[str, list[tuple[list[str], str, str]]]:
         name, _, body = part.partition("\n")
         rows = [re.split(r"(?<!\\)\|", line.strip("|"))[:3] for line in body.splitlines() if line.startswith("| `")]
         found[name] = [
-            (SPAN.findall(written.replace("\\|", "|")), verdict.strip(), said.replace("\\|", "|").strip())
-            for written, verdict, said in rows
+            (SPAN.findall(written.replace("\\|", "|")), verdict.strip(), replacement.replace("\\|", "|").strip())
+            for written, verdict, replacement in rows
         ]
     return found
 
@@ -62,20 +62,20 @@ def test_every_command_of_the_documents_is_in_a_single_row(shared: Path) -> None
     described = sections()
     assert set(described) == set(documents)
     assert sum(map(len, documents.values())) > 230
-    for name, asked in documents.items():
+    for name, documented in documents.items():
         written = [(row, one) for row, (spans, _, _) in enumerate(described[name]) for one in spans]
-        rows_of = {command: {row for row, one in written if pattern(one).fullmatch(command)} for command in asked}
+        rows_of = {command: {row for row, one in written if pattern(one).fullmatch(command)} for command in documented}
         assert {command: rows for command, rows in rows_of.items() if len(rows) != 1} == {}, name
-        unused = [one for _, one in written if not any(pattern(one).fullmatch(command) for command in asked)]
+        unused = [one for _, one in written if not any(pattern(one).fullmatch(command) for command in documented)]
         assert unused == [], name
 
 
 def test_commands_marked_as_written_are_accepted_by_our_programs(shared: Path) -> None:
     wrong = []
     for name, rows in sections().items():
-        asked = commands((shared / "requirements" / f"{name}.md").read_text())
+        documented = commands((shared / "requirements" / f"{name}.md").read_text())
         kept = [one for spans, verdict, _ in rows if verdict == "as written" for one in spans]
-        for command in asked:
+        for command in documented:
             if any(pattern(one).fullmatch(command) for one in kept):
                 wrong += faults(command)
     assert wrong == []
@@ -84,11 +84,11 @@ def test_commands_marked_as_written_are_accepted_by_our_programs(shared: Path) -
 def test_commands_that_replace_the_documents_commands_are_accepted_by_our_programs() -> None:
     wrong = []
     for rows in sections().values():
-        for spans, verdict, said in rows:
-            named = [one for one in SPAN.findall(said) if one.split()[0] in OURS and one not in OURS]
+        for spans, verdict, replacement in rows:
+            named = [one for one in SPAN.findall(replacement) if one.split()[0] in OURS and one not in OURS]
             assert verdict in VERDICTS, spans
-            assert said or verdict in ("as written", "not needed"), spans
-            assert verdict != "instead" or SPAN.search(said), spans
+            assert replacement or verdict in ("as written", "not needed"), spans
+            assert verdict != "instead" or SPAN.search(replacement), spans
             wrong += [found for one in named if "…" not in one for found in faults(one)]
     assert wrong == []
 

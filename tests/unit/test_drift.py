@@ -200,8 +200,12 @@ def test_item_variation_is_the_default_for_two_items_and_infinite_without_a_comm
     two = Drift.from_comparison(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
     assert (two.tau, two.at_the_limit) == (0.1, False)
     assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
-    apart = Drift.from_comparison(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
-    assert (apart.tau, apart.at_the_limit, apart.severity) == (np.inf, True, ("high", "none", "high", "high"))
+    scattered = Drift.from_comparison(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+    assert (scattered.tau, scattered.at_the_limit, scattered.severity) == (
+        np.inf,
+        True,
+        ("high", "none", "high", "high"),
+    )
 
 
 def test_items_are_tested_on_b_alone_if_the_model_has_no_slopes() -> None:
@@ -226,7 +230,7 @@ def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
 
 
 def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
-    """The recomputed errors equal those of `link` up to rounding, because both use the same first-order expansion."""
+    """The recomputed errors equal the errors of `link` up to rounding: both use the same first-order expansion."""
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
@@ -260,12 +264,12 @@ def names(chart: Chart) -> list[str]:
     return [part.name for part in chart.parts if isinstance(part, Line)]
 
 
-def informed(compared: ComparedMonth, unestimated: Unestimated | None = None) -> MonthInformation:
+def inform_month(compared: ComparedMonth, unestimated: Unestimated | None = None) -> MonthInformation:
     return inform(Scale("math"), compared, unestimated or Unestimated())
 
 
 def test_month_without_drift_retires_no_item_and_keeps_its_information() -> None:
-    found = informed(month())
+    found = inform_month(month())
     assert found.retiring == ()
     assert found.efficiency[:2] == pytest.approx((1.0, 1.0), rel=1e-12), "the same sums, in another order"
     row = test_row(found)
@@ -281,7 +285,7 @@ def test_month_without_drift_retires_no_item_and_keeps_its_information() -> None
 
 
 def test_new_items_have_a_row_and_no_share_of_the_tests_information() -> None:
-    found = informed(month())
+    found = inform_month(month())
     rows = {row["item_id"]: row for row in item_rows(found)}
     assert {item for item, row in rows.items() if row["details"]["status"] == "new"} == set(IDS[ANCHORS:ITEMS])
     assert test_row(found)["details"]["items"]["new"] == ITEMS - ANCHORS
@@ -292,7 +296,7 @@ def test_new_items_have_a_row_and_no_share_of_the_tests_information() -> None:
 @pytest.mark.parametrize(("learners", "trusted"), [(1000, False), (1999, False), (2000, True)])
 def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, trusted: bool) -> None:
     raw = replace(estimated(np.random.default_rng(8)), models=("3pl",) * ITEMS, n_persons=learners)
-    found = informed(month(raw))
+    found = inform_month(month(raw))
     assert found.trusted is trusted
     caution = test_row(found)["details"]["caution"]
     assert (caution is None) is trusted
@@ -303,7 +307,7 @@ def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, 
 def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimated() -> None:
     """The published items do not occur in the month."""
     two = replace(Published.of_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
-    found = informed(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
+    found = inform_month(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
     row = test_row(found)
     curve, details = row["curve"], row["details"]
     assert (details["worst"], details["why"]) == (None, "no item in force was estimated by the month")
@@ -319,7 +323,7 @@ def test_error_names_a_published_item_whose_values_give_no_information() -> None
     broken = Published.of_anchors(ANCHORS_IN_FORCE)
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
     with pytest.raises(PsychometricsError, match=f"1 published item has no information .*{IDS[2]}"):
-        informed(month(published=broken))
+        inform_month(month(published=broken))
 
 
 def test_items_published_as_a_different_model_are_listed_and_not_compared() -> None:
@@ -328,7 +332,7 @@ def test_items_published_as_a_different_model_are_listed_and_not_compared() -> N
     published = Published.of_anchors(ANCHORS_IN_FORCE)
     fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
     compared = month(published=replace(published, fitted=fitted))
-    found = informed(compared)
+    found = inform_month(compared)
     assert set(found.loss.items.item_ids) == set(IDS[4:ANCHORS])
     rows = {row["item_id"]: row["details"] for row in item_rows(found)}
     assert (rows[IDS[0]]["status"], rows[IDS[4]]["status"]) == ("of another model", "compared")
@@ -343,7 +347,7 @@ def test_items_published_as_a_different_model_are_listed_and_not_compared() -> N
 
 def test_information_is_not_compared_if_all_items_were_published_as_a_different_model() -> None:
     published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
-    found = informed(month(published=published))
+    found = inform_month(month(published=published))
     assert found.loss.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
     assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(rows_of(found)[""]))

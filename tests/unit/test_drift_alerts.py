@@ -31,7 +31,7 @@ FEW: Row = ("2026-09", "none", {"proportion_correct": {}})
         ([leak("2026-10", "2026-10-01"), SOUND, leak("2026-06", "2026-06-03")], "2026-10-01"),
         ([SOUND], None),
     ],
-    ids=["new", "lasting", "not estimated between", "without a day", "an earlier one was over", "none"],
+    ids=["new", "lasting", "not estimated between", "without a day", "an earlier change had ended", "no change"],
 )
 def test_change_began_at_its_onset_in_the_first_of_its_consecutive_months(
     newest_first: list[Row], began: str | None
@@ -43,12 +43,12 @@ def test_change_began_at_its_onset_in_the_first_of_its_consecutive_months(
 # Proposed actions for an item: a case for each rule and for the rules' order.
 
 RULES = {
-    "a wrong key goes before everything, also where it is an anchor that moved": (
+    "a wrong key precedes all other evidence, also of a moved anchor": (
         Evidence("high", kind="wrong key", is_anchor=True, moved_against="b +0.80"),
         Action.CHECK_KEY,
         "wrong key",
     ),
-    "negative discrimination is a wrong key that was never published": (
+    "a negative slope is a wrong key that was never published": (
         Evidence(flags=("negative_discrimination",)),
         Action.CHECK_KEY,
         "stronger learners get it wrong more often",
@@ -58,7 +58,7 @@ RULES = {
         Action.NOT_PUBLISHED,
         "fewer points",
     ),
-    "an item that everybody has right": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
+    "an item with only right answers": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
     "a leak": (Evidence("medium", kind="leak", onset="2026-09-12"), Action.RETIRE, "since 2026-09-12$"),
     "a leak from the window's first day on may be older": (
         Evidence("high", kind="leak", onset="2026-09-01"),
@@ -71,32 +71,32 @@ RULES = {
         "it is an anchor",
     ),
     "an anchor that drifted": (Evidence("medium", kind="drift", is_anchor=True), Action.DROP_ANCHOR, "medium severity"),
-    "an anchor that moved against the others": (
+    "an anchor that moved relative to the other anchors": (
         Evidence(is_anchor=True, moved_against="b +0.81"),
         Action.DROP_ANCHOR,
         "b \\+0.81",
     ),
     "an anchor left out twice": (Evidence(is_anchor=True, months_dropped=2), Action.DROP_ANCHOR, "2 months in a row"),
     "an anchor left out once": (Evidence(is_anchor=True, months_dropped=1), Action.KEEP, "look again"),
-    "far drift": (Evidence("high", kind="drift", months_flagged=1), Action.RE_ESTIMATE, "high severity"),
-    "far change of no known kind": (Evidence("high", kind="unclear"), Action.RE_ESTIMATE, "high severity"),
+    "large drift": (Evidence("high", kind="drift", months_flagged=1), Action.RE_ESTIMATE, "high severity"),
+    "large change of unknown kind": (Evidence("high", kind="unclear"), Action.RE_ESTIMATE, "high severity"),
     "drift for a second month": (
         Evidence("medium", kind="drift", months_flagged=2),
         Action.RE_ESTIMATE,
         "2 months in a row",
     ),
     "drift for the first month": (Evidence("medium", kind="drift", months_flagged=1), Action.KEEP, "look again"),
-    "drift for the first month that goes on in small steps": (
+    "drift for the first month that continues in small steps": (
         Evidence("medium", kind="drift", months_flagged=1, trend=(-0.1, 0.01)),
         Action.RE_ESTIMATE,
         "-0.10 a month",
     ),
-    "easier, and no times to tell a leak": (
+    "easier, without times to detect a leak": (
         Evidence("high", kind="easier: drift or leak"),
         Action.RE_ESTIMATE,
         "leak cannot be ruled out",
     ),
-    "a trend alone": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
+    "only a trend": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
     "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "less precisely"),
     "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.KEEP, "lang: ko"),
     "large DIF of an anchor": (
@@ -104,7 +104,7 @@ RULES = {
         Action.DROP_ANCHOR,
         "lang: ko",
     ),
-    "a leak of what is out of use": (
+    "a leak of an item out of use": (
         Evidence("high", kind="leak", withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
         Action.WITHDRAWN,
         "^withdrawn from 2026-12-01 on by Ann: posted; it leaked",

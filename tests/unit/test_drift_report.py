@@ -49,7 +49,7 @@ from tests.helpers.drift_facts import (
 )
 from tests.helpers.fit_specs import CONSTANTS
 from tests.helpers.pictures import Picture
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 
 class Page(HTMLParser):
@@ -76,10 +76,10 @@ class Page(HTMLParser):
 
 def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() -> None:
     facts = made_up_facts(SOUND, ANCHOR, LEAKED)
-    said = verdict(facts)
-    assert said.mark == "yes"
+    sentence = verdict(facts)
+    assert sentence.mark == "yes"
     assert (
-        said.in_short == "2026-10 of scale default is safe to release. "
+        sentence.in_short == "2026-10 of scale default is safe to release. "
         "Look at two items: retire one and find out whether to drop one from the anchors."
     )
     assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
@@ -87,12 +87,12 @@ def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() 
 
 @pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
 def test_report_gives_the_reason_if_a_month_is_not_green(state: State, mark: str) -> None:
-    why = "anchors_agree: 30 anchors disagree"
-    facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, why))
+    reason = "anchors_agree: 30 anchors disagree"
+    facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, reason))
     assert verdict(facts).mark == mark
     page = Page(html(facts, NOW)).text
     assert f"Safe to release: {mark}." in page
-    assert why in page
+    assert reason in page
 
 
 def test_report_of_a_month_without_a_fit_gives_the_reason(picture: Picture) -> None:
@@ -130,9 +130,9 @@ def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few
     assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
     assert "DISAGREE" not in text
-    apart, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
-    assert "Those used DISAGREE" in apart
-    assert "too few" not in apart
+    scattered, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
+    assert "Those used DISAGREE" in scattered
+    assert "too few" not in scattered
 
 
 def test_change_of_a_moved_anchor_has_the_same_size_everywhere_on_the_page() -> None:
@@ -183,32 +183,35 @@ def test_every_link_in_the_page_has_a_target(items: tuple[Item, ...]) -> None:
         assert f'id="{address[1:]}"' in written, address
 
 
-def linked(month: str, intercept: float, **changes: Any) -> Linked:
+def linked_month(month: str, intercept: float, **changes: Any) -> Linked:
     constants = FIT.constants.model_copy(update={"intercept": intercept} | changes)
     return replace(FIT, month=month, spec=FIT.spec.model_copy(update={"linking_constants": constants}))
 
 
 @pytest.mark.parametrize(
-    ("now", "said"),
+    ("now", "message"),
     [
-        (linked("2026-10", 0.12), ""),
+        (linked_month("2026-10", 0.12), ""),
         (
-            linked("2026-10", 0.4),
+            linked_month("2026-10", 0.4),
             "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
         (
-            linked("2026-10", 0.4, share_kept=0.6),
+            linked_month("2026-10", 0.4, share_kept=0.6),
             "Anchors that moved against the others may be the cause: decide on them first.",
         ),
-        (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
+        (
+            linked_month("2026-10", 0.1, slope=1.5),
+            "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors.",
+        ),
     ],
 )
-def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, said: str) -> None:
+def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, message: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
-    facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
+    facts = made_up_facts(SOUND, fit=now, linkings=(linked_month("2026-09", 0.1), now))
     found = jumped(facts)
-    assert bool(found) == bool(said)
-    assert said in found
+    assert bool(found) == bool(message)
+    assert message in found
     assert found in Page(html(facts, NOW)).text
     assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
 
@@ -218,7 +221,7 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     difference of scores if groups have no difficulty. A leaked item is never offered for publication."""
     new = made_up_item("B7", drift_row("B7", "2026-09", 0.0, "none"), drift_row("B7", "2026-10", 0.9, "high"))
     lasting = made_up_item("B8", drift_row("B8", "2026-09", 0.9, "high"), drift_row("B8", "2026-10", 0.9, "high"))
-    gone = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
+    vanished = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
     waiting = Change(
         "2026-10", "default", "B2", "fit-1", ItemRow(1, 0.5, 0, 0.1, 0.1), 900, "it is published already",
         State_.OPEN, False, False, False, ItemRow(1, 0, 0, 0.1, 0.1), NOW, None, 0.12, NOW,
@@ -234,8 +237,8 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     tested = {"large": True, "why_not": "", "low_power": False, "n": {"focal": 496, "reference": 495}, "wald": wald}
     not_tested = {"large": False, "why_not": "186 learners, 200 are needed", "n": {"focal": 9, "reference": 8}}
     facts = made_up_facts(
-        SOUND, ANCHOR, LEAKED, new, lasting, gone,
-        linkings=(linked("2026-09", 0.1), FIT),
+        SOUND, ANCHOR, LEAKED, new, lasting, vanished,
+        linkings=(linked_month("2026-09", 0.1), FIT),
         open_decisions=(waiting, leaked),
         effect=Impact("default", "2026-10", 2, learners=7, touched=5),
         decisions=(decided,),
@@ -287,8 +290,8 @@ def test_details_show_the_proportion_correct_if_an_item_was_not_estimated() -> N
     )
     item = replace(made_up_item("B3", row), values=None)
     facts = made_up_facts(SOUND, item)
-    said = dict(details(item, None).rows)["not estimated"]
-    assert said == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
+    explanation = dict(details(item, None).rows)["not estimated"]
+    assert explanation == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
@@ -296,23 +299,28 @@ def test_pdf_shows_the_pages_findings_and_the_provenance_of_its_numbers() -> Non
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
     made = pypdfium2.PdfDocument(typeset(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
-    assert unsaid(pages[0], "Safe to release: yes.", "문항-1", "drop from anchors") == []
-    assert unsaid(pages[-1], "fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl") == []
+    assert missing_sentences(pages[0], "Safe to release: yes.", "문항-1", "drop from anchors") == []
+    assert (
+        missing_sentences(pages[-1], "fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl")
+        == []
+    )
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
 
 
 def test_details_show_curves_instead_of_parameters_if_the_published_model_differs() -> None:
-    said = "compared by curves: published as 2PL, fitted as 3PL"
+    sentence = "compared by curves: published as 2PL, fitted as 3PL"
     curves = {"right": -0.081, "right_se": 0.012, "with_ability": 0.002, "with_ability_se": 0.01, "df": 2}
-    across = drift_row("K1", "2026-10", 0.0, "high", across_models=said, curves=curves, limits=None, delta_b_95=None)
+    across = drift_row(
+        "K1", "2026-10", 0.0, "high", across_models=sentence, curves=curves, limits=None, delta_b_95=None
+    )
     row = replace(across, delta_a=None, delta_b=None, wabc=0.09)
     facts = made_up_facts(made_up_item("K1", row))
-    told = dict(details(facts.items["K1"], None).rows)
-    assert told["models"] == said
-    assert told["right answers"] == "−0.081 ± 0.012 of the learners"
-    assert "Δb" not in told
+    rows = dict(details(facts.items["K1"], None).rows)
+    assert rows["models"] == sentence
+    assert rows["right answers"] == "−0.081 ± 0.012 of the learners"
+    assert "Δb" not in rows
     text = Page(html(facts, NOW)).text
-    assert f"One item was {said}." in text
+    assert f"One item was {sentence}." in text
     assert "joint test of its curves" in text
 
 
@@ -323,9 +331,11 @@ def test_details_show_curves_instead_of_parameters_if_the_published_model_differ
 @pytest.mark.parametrize(("tau", "found"), [(0.18, "τ = 0.18"), (None, "they have no line in common")])
 def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau: float | None, found: str) -> None:
     rows = [drift_row("i1", "2026-09", 0.6, "high", tau=tau), drift_row("i2", "2026-09", 0.1, "none", tau=tau)]
-    said = drift_said(rows)
-    assert said.startswith(f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)")
-    assert said.endswith("; 1 high, 0 medium of two items compared: i1")
+    sentence = drift_said(rows)
+    assert sentence.startswith(
+        f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)"
+    )
+    assert sentence.endswith("; 1 high, 0 medium of two items compared: i1")
 
 
 def test_sentence_on_drift_omits_item_variation_within_the_limit() -> None:

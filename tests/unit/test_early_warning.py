@@ -19,11 +19,11 @@ from tests.helpers.pictures import Picture
 LIMITS = PublicationRules()
 
 
-def linked(
+def linked_night(
     items: dict[str, Value], slope: Value = (1.0, 0.02), intercept: Value = (0.0, 0.02), **constants: Any
 ) -> LinkedFit:
-    said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
-    found = LinkingConstants.from_json(CONSTANTS | said | constants, "fit")
+    linking = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
+    found = LinkingConstants.from_json(CONSTANTS | linking | constants, "fit")
     spec = LinkedSpec(linking_constants=found, latent=Spread(mean=0.0, sd=1.0))
     fitted = {
         item: FittedItem(None if b is None else ItemRow(1.0, b, b_se=se), 1, (), {}) for item, (b, se) in items.items()
@@ -34,33 +34,35 @@ def linked(
 SOUND = {f"i{k}": (k / 10, 0.1) for k in range(10)}
 
 
-def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
-    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, LIMITS)
+def compare_shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
+    return compare(linked_night({}, **{name: night}), ("2026-07", linked_night({}, **{name: month})), {}, LIMITS)
 
 
 def test_night_reports_changes_that_are_large_and_beyond_their_errors(picture: Picture) -> None:
     before, after = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}, {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
     moved = SOUND | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
     warnings = {
-        "a sound night": compare(linked(SOUND), ("2026-07", linked({})), SOUND, LIMITS),
-        "two items moved": compare(linked(moved), None, SOUND, LIMITS),
-        "a vague item and a small move": compare(linked(after), None, before, LIMITS),
-        "the intercept moved": shifted((0.5, 0.05), (0.1, 0.05)),
-        "the slope moved": shifted((1.4, 0.05), (1.1, 0.02), "slope"),
-        "the intercept moved within the limit": shifted((0.39, 0.01), (0.10, 0.01)),
-        "the intercept moved within its errors": shifted((0.5, 0.1), (0.1, 0.1)),
-        "another slope, without a month before": compare(linked({}, slope=(3.0, 0.1)), None, {}, LIMITS),
-        "half of the anchors": compare(linked({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS),
-        "only Q is against the anchors": compare(linked({}, q_p=0.001), None, {}, LIMITS),
+        "a sound night": compare(linked_night(SOUND), ("2026-07", linked_night({})), SOUND, LIMITS),
+        "two items moved": compare(linked_night(moved), None, SOUND, LIMITS),
+        "a vague item and a small move": compare(linked_night(after), None, before, LIMITS),
+        "the intercept moved": compare_shifted((0.5, 0.05), (0.1, 0.05)),
+        "the slope moved": compare_shifted((1.4, 0.05), (1.1, 0.02), "slope"),
+        "the intercept moved within the limit": compare_shifted((0.39, 0.01), (0.10, 0.01)),
+        "the intercept moved within its errors": compare_shifted((0.5, 0.1), (0.1, 0.1)),
+        "another slope, without a month before": compare(linked_night({}, slope=(3.0, 0.1)), None, {}, LIMITS),
+        "half of the anchors": compare(
+            linked_night({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS
+        ),
+        "only Q is against the anchors": compare(linked_night({}, q_p=0.001), None, {}, LIMITS),
     }
     picture({title: "\n".join(one.problems()) or "nothing" for title, one in warnings.items()}, "warnings")
     assert len(warnings["a sound night"].difficulties.item_ids) == 10
 
 
-@pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
-def test_item_is_not_compared_without_an_estimate_an_error_and_a_published_value(gone: dict[str, Any]) -> None:
+@pytest.mark.parametrize("missing", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
+def test_item_is_not_compared_without_an_estimate_an_error_and_a_published_value(missing: dict[str, Any]) -> None:
     published = {"i0": (0.0, 0.1), "i1": (0.0, float("nan"))}
-    warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, LIMITS)
+    warning = compare(linked_night(missing | {"i1": (2.0, 0.1)}), None, published, LIMITS)
     assert warning.difficulties.item_ids == ()
     assert warning.problems() == []
 

@@ -163,22 +163,22 @@ def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict],
     """Learners are in three parts, any of which may be empty; only the parts' responses per item are summed."""
     parts = [[n for n, row in enumerate(rows) if row["user"] % 3 == part] for part in range(3)]
     attempts = [attempts_of([rows[n] for n in part]) for part in parts]
-    judged = [JudgedLearners.from_attempts(one, rules) for one in attempts]
+    judged_parts = [JudgedLearners.from_attempts(one, rules) for one in attempts]
     items, few_items = {row["item"] for row in rows}, dict[int, int]()
 
     def responses() -> dict[int, int]:
-        of_part = [part.responses() for part in judged]
+        of_part = [part.responses() for part in judged_parts]
         return {item: sum(int(n[item]) for n in of_part if item < n.size) for item in items}
 
     while few := items_with_few(responses().items(), rules.eligibility.min_fitted_responses, few_items):
         few_items |= few
-        for part in judged:
+        for part in judged_parts:
             part.drop_items([*few])
     whole = judge(attempts_of(rows), rules)
     assert few_items == whole.few_items
-    outcomes = [part.outcome() for part in judged]
-    for place, (code, score) in zip(parts, outcomes, strict=True):
-        assert (code.tolist(), score.tolist()) == (whole.code[place].tolist(), whole.score[place].tolist())
+    outcomes = [part.outcome() for part in judged_parts]
+    for indices, (code, score) in zip(parts, outcomes, strict=True):
+        assert (code.tolist(), score.tolist()) == (whole.code[indices].tolist(), whole.score[indices].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
 
@@ -205,8 +205,8 @@ def test_removing_an_item_removes_learners_and_further_items_below_their_minimum
     pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
     verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)
-    left = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
-    assert (left, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
+    remaining = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
+    assert (remaining, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
 
 
 def test_minima_of_learners_and_items_are_skipped_if_abilities_need_all_answers() -> None:
@@ -243,7 +243,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
+    ("settings", "reason"),
     [
         (
             {"warn_anchor_share": 0.5},
@@ -253,11 +253,11 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
         ({"max_abs_b": 0.0}, "max_abs_b=0 would hold back every item"),
     ],
 )
-def test_rules_that_hold_back_everything_are_refused_when_set_and_accepted_when_read(
-    settings: dict[str, Any], why: str
+def test_rules_without_effect_are_refused_when_set_and_accepted_when_read(
+    settings: dict[str, Any], reason: str
 ) -> None:
     rules = Rules.from_settings(settings)
-    with pytest.raises(PsychometricsError, match=why):
+    with pytest.raises(PsychometricsError, match=reason):
         rules.require_effect()
     Rules.from_settings({"warn_anchor_share": 0.7}).require_effect()
 
@@ -399,10 +399,10 @@ def test_fifty_learners_without_an_earlier_theta_are_a_separate_group() -> None:
 def test_earlier_theta_is_known_if_five_answered_items_have_parameters() -> None:
     x = np.array([[1, 0, 1, 1, 0, 1], [1, 0, 1, 1, np.nan, 1], [np.nan] * 6, [1, 1, 1, 1, 1, np.nan]])
     answers = Responses.from_wide(x, ["a", "b", "c", "d", "e", "unknown"])
-    place = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
+    item_ids = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
     slope, intercept = np.array([1.0, 2.0, 1.0, 0.5, 1.5]), np.array([0.0, 1.0, -1.0, 0.5, 0.2])
-    found = Earlier.scored(answers, place, ItemCurves(slope, intercept, np.zeros(5)))
-    expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], place), slope, intercept, np.zeros(5)).theta
+    found = Earlier.scored(answers, item_ids, ItemCurves(slope, intercept, np.zeros(5)))
+    expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], item_ids), slope, intercept, np.zeros(5)).theta
     assert found.known.tolist() == [True, False, False, True]
     np.testing.assert_allclose(found.theta[[0, 3]], expected[[0, 3]])
 

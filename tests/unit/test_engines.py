@@ -78,8 +78,8 @@ def test_engines_in_r_use_the_r_service_if_its_address_is_set() -> None:
 )
 def test_remote_engine_names_the_settings_that_are_missing(given: dict[str, str], missing: str) -> None:
     settings = Settings(**given, _env_file=None)
-    said = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
-    assert registry.installed("remote", settings) == said
+    message = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
+    assert registry.installed("remote", settings) == message
 
 
 @pytest.mark.parametrize(

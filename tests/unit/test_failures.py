@@ -19,7 +19,7 @@ import irt_assets
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 
-def refused() -> psycopg.Error:
+def connection_error() -> psycopg.Error:
     """Return psycopg's error for an address without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
@@ -30,7 +30,7 @@ def refused() -> psycopg.Error:
 
 
 def test_refused_connection_is_transient() -> None:
-    assert is_transient(refused())
+    assert is_transient(connection_error())
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_refusal_by_the_server_is_not_transient(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "sentence"),
     [
         (errors.DiskFull("could not extend file"), "full, and the transaction under way was undone: make room"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
@@ -115,10 +115,10 @@ def test_refusal_by_the_server_is_not_transient(words: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_kind_of_error_is_explained_by_a_different_sentence(error: Exception, said: str) -> None:
+def test_each_kind_of_error_is_explained_by_a_different_sentence(error: Exception, sentence: str) -> None:
     """A full disk and a deadlock were once explained by "the database does not answer"."""
-    assert said in str(explain(error))
-    assert ("does not answer" in str(explain(error))) == (said == "does not answer")
+    assert sentence in str(explain(error))
+    assert ("does not answer" in str(explain(error))) == (sentence == "does not answer")
     if isinstance(error, psycopg.Error):
         assert explain(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)) == explain(error)
 
@@ -129,7 +129,7 @@ def test_errors_of_the_program_have_no_explanation() -> None:
     assert explain(FileNotFoundError(2, "No such file")) is None
 
 
-class OfAnotherDriver(psycopg2.OperationalError):
+class ForeignDriverError(psycopg2.OperationalError):
     """An error of psycopg2, whose `pgcode` is None if the connection is lost."""
 
     pgcode: str | None = None
@@ -138,7 +138,7 @@ class OfAnotherDriver(psycopg2.OperationalError):
 def test_errors_of_dagsters_storage_are_classified_like_errors_of_our_database() -> None:
     """Dagster uses psycopg2, whose lost connections were once not retried."""
     lost, refused_it, deadlock = (
-        OfAnotherDriver(words)
+        ForeignDriverError(words)
         for words in ("server closed the connection unexpectedly", 'database "bank" does not exist', "deadlock")
     )
     deadlock.pgcode = "40P01"

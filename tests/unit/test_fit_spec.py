@@ -24,7 +24,7 @@ from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
 from resources.failures import PermanentFailure
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.helpers.same_fits import assert_same
-from tests.unit.test_gates import evidence, linked, staged
+from tests.unit.test_gates import evidence, linked_with, staged
 
 FIT = "2026-06-default-em-1 (2026-06, default, em)"
 RULES = Rules.from_settings({"second_dimension": "hold", "new_misfit": "hold", "latent": "auto"})
@@ -92,12 +92,12 @@ def test_linked_spec_contains_the_staged_spec() -> None:
 # -- gates do not pass because a key is missing ----------------------------------------------------------
 
 
-def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
+def damaged_copies(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Yield copies of a stored object with a key removed or misspelt at any depth, each with the path of that key."""
     if isinstance(stored, list):
         for k, one in enumerate(stored):
-            for where, changed in damaged(one, (*at, k)):
-                yield where, [*stored[:k], changed, *stored[k + 1 :]]
+            for path, changed in damaged_copies(one, (*at, k)):
+                yield path, [*stored[:k], changed, *stored[k + 1 :]]
     if not isinstance(stored, dict):
         return
     for key, value in stored.items():
@@ -105,8 +105,8 @@ def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, 
             rest = {name: of for name, of in stored.items() if name != key}
             yield ".".join(map(str, (*at, key))), rest
             yield ".".join(map(str, (*at, f"{key} misspelt"))), rest | {f"{key}x": value}
-        for where, changed in damaged(value, (*at, key)):
-            yield where, stored | {key: changed}
+        for path, changed in damaged_copies(value, (*at, key)):
+            yield path, stored | {key: changed}
 
 
 def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, GateResult]:
@@ -114,40 +114,40 @@ def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, 
     month = evidence(
         scale=SCALE,
         staged=staged(spec=StagedSpec.from_json(staged_as, FIT)),
-        linked=replace(linked(), model_spec=LinkedSpec.from_json(linked_as, FIT)),
+        linked=replace(linked_with(), model_spec=LinkedSpec.from_json(linked_as, FIT)),
     )
     return {gate.name: gate.judge(month) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
 
 
 def test_undamaged_fit_passes_all_gates_and_all_checks_except_independence() -> None:
     found = verdicts(staged_json(), linked_json())
-    assert found.keys() - passed(found) == {"items_are_independent"}  # i1 and i2
+    assert found.keys() - passed_gates(found) == {"items_are_independent"}  # i1 and i2
     assert "one pair of items shares more than the ability" in found["items_are_independent"].why
 
 
-@pytest.mark.parametrize("of", ["staged", "linked"])
-def test_damaged_spec_raises_an_error_or_changes_a_verdict(of: str) -> None:
+@pytest.mark.parametrize("kind", ["staged", "linked"])
+def test_damaged_spec_raises_an_error_or_changes_a_verdict(kind: str) -> None:
     whole = {"staged": staged_json(), "linked": linked_json()}
-    cases = {where: tuple((whole | {of: spec}).values()) for where, spec in damaged(whole[of])}
+    cases = {path: tuple((whole | {kind: spec}).values()) for path, spec in damaged_copies(whole[kind])}
     assert len(cases) > 200
-    assert unnoticed(cases) == set()
+    assert unnoticed_damage(cases) == set()
 
 
-def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[str]:
+def unnoticed_damage(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[str]:
     """Return the cases that can be read and have the same verdicts as the undamaged fit."""
-    whole = passed(verdicts(staged_json(), linked_json()))
+    whole = passed_gates(verdicts(staged_json(), linked_json()))
     found = set()
-    for where, (staged_as, linked_as) in cases.items():
+    for path, (staged_as, linked_as) in cases.items():
         try:
-            if passed(verdicts(staged_as, linked_as)) == whole:
-                found.add(where)
+            if passed_gates(verdicts(staged_as, linked_as)) == whole:
+                found.add(path)
         except PermanentFailure as failure:
             if FIT not in str(failure):
-                found.add(where)
+                found.add(path)
     return found
 
 
-def passed(found: dict[str, GateResult]) -> set[str]:
+def passed_gates(found: dict[str, GateResult]) -> set[str]:
     return {name for name, verdict in found.items() if verdict.passed}
 
 

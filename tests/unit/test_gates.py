@@ -85,7 +85,7 @@ def evidence(**changes: Any) -> Evidence:
         snapshot=SNAPSHOT,
         staged=staged(),
         calibration=calibration(),
-        linked=linked(),
+        linked=linked_with(),
         group_shift=NOTHING_TO_COMPARE,
     )
     return replace(sound, **changes)
@@ -96,7 +96,7 @@ OUTSIDE = {"math": {"scored": 80}, "default": {"unusable": 20}}
 NOTHING_TO_COMPARE = GroupShift("nothing in force to compare: no item")
 
 
-def linked(**constants: Any) -> LinkedFit:
+def linked_with(**constants: Any) -> LinkedFit:
     spec = LinkedSpec(
         linking_constants=LinkingConstants.from_json(CONSTANTS | constants, "fit"),
         latent=Spread(mean=0.0, sd=1.0),
@@ -109,11 +109,11 @@ def linked_before(**constants: Any) -> LinkedSpec:
     return LinkedSpec(linking_constants=known, latent=Spread(mean=0.0, sd=1.0))
 
 
-def counted(**answers: int) -> Snapshot:
+def snapshot_with(**answers: int) -> Snapshot:
     return replace(SNAPSHOT, counts={"default": answers})
 
 
-def ruled(**rules: Any) -> Scale:
+def scale_with(**rules: Any) -> Scale:
     return Scale("default", rules=Rules.from_settings(rules))
 
 
@@ -121,7 +121,7 @@ def with_statistics(p: float | None, rule: str) -> dict[str, Any]:
     parallel = None if p is None else PARALLEL | {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
     of_set = SetStatistics.from_json(SET | {"parallel": parallel}, "fit")
     spec = a_spec(fit_statistics=FitStatistics(items={}, set=of_set))
-    return {"staged": staged(spec=spec), "scale": ruled(second_dimension=rule)}
+    return {"staged": staged(spec=spec), "scale": scale_with(second_dimension=rule)}
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -154,14 +154,14 @@ CASES: dict[str, dict[str, Any]] = {
             ),
         ),
     },
-    "few anchors of many are left": {"linked": linked(share_kept=0.69)},
-    "few anchors are left": {"linked": linked(anchors_used=["k1"] * 4)},
-    "the anchors vary too much": {"linked": linked(tau=0.3, tau_low=0.16)},
-    "the anchors vary just not too much": {"linked": linked(tau=0.3, tau_low=0.15)},
-    "just enough anchors are left": {"linked": linked(share_kept=0.70)},
-    "only Q is against the anchors": {"linked": linked(q_p=1e-9, i2=0.9)},
+    "few anchors of many are left": {"linked": linked_with(share_kept=0.69)},
+    "few anchors are left": {"linked": linked_with(anchors_used=["k1"] * 4)},
+    "the anchors vary too much": {"linked": linked_with(tau=0.3, tau_low=0.16)},
+    "the anchors vary just not too much": {"linked": linked_with(tau=0.3, tau_low=0.15)},
+    "just enough anchors are left": {"linked": linked_with(share_kept=0.70)},
+    "only Q is against the anchors": {"linked": linked_with(q_p=1e-9, i2=0.9)},
     "an end of the bank is placed badly": {
-        "linked": linked(slope_se=0.1),
+        "linked": linked_with(slope_se=0.1),
         "bank": Bank({}, {f"i{k}": k - 5.0 for k in range(11)}, frozenset(["i0"])),
     },
     "an earlier release linked, and its anchors disagree": {
@@ -170,14 +170,14 @@ CASES: dict[str, dict[str, Any]] = {
     "an earlier release linked, and its anchors just agree": {
         "linked": LinkedFit("fit", "hash", "data", "anchors", True, linked_before(q_p=0.01), {})
     },
-    "10 of 100 answers are rapid": {"snapshot": counted(scored=90, rapid=10)},
-    "10 of 100 answers are rapid or unusable": {"snapshot": counted(scored=90, rapid=6, unusable=4)},
-    "11 of 101 answers are rapid": {"snapshot": counted(scored=90, rapid=11)},
-    "repeats are no rejected answers": {"snapshot": counted(scored=80, rapid=10, repeat=10)},
+    "10 of 100 answers are rapid": {"snapshot": snapshot_with(scored=90, rapid=10)},
+    "10 of 100 answers are rapid or unusable": {"snapshot": snapshot_with(scored=90, rapid=6, unusable=4)},
+    "11 of 101 answers are rapid": {"snapshot": snapshot_with(scored=90, rapid=11)},
+    "repeats are no rejected answers": {"snapshot": snapshot_with(scored=80, rapid=10, repeat=10)},
     "10 of 50 answers are rapid, besides those of no learner or to no item": {
-        "snapshot": counted(scored=40, rapid=10, sandbox=30, test_account=10, not_reached=10)
+        "snapshot": snapshot_with(scored=40, rapid=10, sandbox=30, test_account=10, not_reached=10)
     },
-    "without answers": {"snapshot": counted()},
+    "without answers": {"snapshot": snapshot_with()},
     "20 of 100 answers are to items outside a bank that has no scale `default`": {
         "scale": Scale("math"),
         "snapshot": replace(SNAPSHOT, counts=OUTSIDE, rules={"math": {}}),
@@ -186,7 +186,7 @@ CASES: dict[str, dict[str, Any]] = {
         "scale": Scale("math"),
         "snapshot": replace(SNAPSHOT, counts=OUTSIDE, rules={"math": {}, "default": {}}),
     },
-    "without statistics where one dimension is demanded": {"scale": ruled(second_dimension="hold")},
+    "without statistics where one dimension is demanded": {"scale": scale_with(second_dimension="hold")},
     "a second dimension with p = 0.0009": with_statistics(0.0009, "hold"),
     "a second dimension with p = 0.0011": with_statistics(0.0011, "hold"),
     "a second dimension with p = 0.0009 that warns": with_statistics(0.0009, "warn"),
@@ -198,11 +198,11 @@ def test_months_are_held_by_the_gates_that_their_faults_concern(picture: Picture
     """Answers outside the bank count against every scale unless a scale `default` has them, as nobody would notice them
     otherwise. Q alone does not hold a month, unless an earlier release linked it."""
     found = {case: failures(evidence(**changes)) for case, changes in CASES.items()}
-    picture({case: listed(gates) for case, gates in found.items()}, "months")
+    picture({case: list_reasons(gates) for case, gates in found.items()}, "months")
 
 
-def listed(gates: dict[str, str]) -> str:
-    return "\n".join(f"{gate}: {why}" for gate, why in sorted(gates.items())) or "passes every gate"
+def list_reasons(gates: dict[str, str]) -> str:
+    return "\n".join(f"{gate}: {reason}" for gate, reason in sorted(gates.items())) or "passes every gate"
 
 
 def test_linking_constants_of_an_earlier_release_are_written_unchanged() -> None:
@@ -267,7 +267,7 @@ SHIFTED = GroupShift(items=20, shift=0.30, shift_se=0.05)
 STAYED = GroupShift(items=20, shift=0.02, shift_se=0.05)
 
 
-def compared(
+def evaluate_shift(
     gate: Callable[[Evidence], GateResult],
     group_shift: GroupShift | None = STAYED,
     rule: str = "hold",
@@ -275,7 +275,7 @@ def compared(
     earlier: tuple[MonthConstants, ...] = HISTORY,
     **constants: Any,
 ) -> GateResult:
-    fit = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
+    fit = linked_with(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
     rules = Rules.from_settings({"new_misfit": rule, "max_anchor_shift": largest})
     return gate(evidence(linked=fit, group_shift=group_shift, scale=Scale("default", rules=rules), earlier=earlier))
 
@@ -308,7 +308,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def said(verdict: GateResult) -> str:
+def outcome_text(verdict: GateResult) -> str:
     return f"{'passes' if verdict.passed else 'fails'}: {verdict.why}"
 
 
@@ -319,8 +319,8 @@ def of_shape(shape: Shape | None, **changes: Any) -> GateResult:
 @pytest.mark.parametrize(
     ("judge", "cases", "name"),
     [
-        (partial(compared, linking_stays_near_its_history), LINKINGS, "linking_jumps"),
-        (partial(compared, anchors_move_with_the_others), SHIFTS, "anchors_move"),
+        (partial(evaluate_shift, linking_stays_near_its_history), LINKINGS, "linking_jumps"),
+        (partial(evaluate_shift, anchors_move_with_the_others), SHIFTS, "anchors_move"),
         (of_shape, SHAPES, "guessing"),
     ],
 )
@@ -328,7 +328,7 @@ def test_gate_holds_a_month_with_its_reason_if_the_evidence_exceeds_the_limits(
     picture: Picture, judge: Callable[..., GateResult], cases: dict[str, dict[str, Any]], name: str
 ) -> None:
     """The cases are in `linking_jumps`, `anchors_move` and `guessing`."""
-    picture({title: said(judge(**case)) for title, case in cases.items()}, name)
+    picture({title: outcome_text(judge(**case)) for title, case in cases.items()}, name)
 
 
 def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_items(picture: Picture) -> None:
@@ -342,7 +342,7 @@ def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_it
         published_items_are_fitted(left_out),
         published_items_are_fitted(evidence()),
     ]
-    picture("\n".join(f"{said(verdict)} {verdict.details}" for verdict in verdicts), "warnings")
+    picture("\n".join(f"{outcome_text(verdict)} {verdict.details}" for verdict in verdicts), "warnings")
 
 
 # -- engines that a scale demands --------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_gate_fails_if_a_demanded_engine_has_no_result(picture: Picture, monkeyp
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
     monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
     verdicts = {title: demanded_engines_fitted(evidence(demanded={"pymc": fit})) for title, fit in DEMANDED.items()}
-    picture({title: said(verdict) for title, verdict in verdicts.items()}, "demanded")
+    picture({title: outcome_text(verdict) for title, verdict in verdicts.items()}, "demanded")
 
 
 # -- misfit ------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_items_that_answer_alike_are_named_once_if_their_dependence_grew(picture
     """The items are in the gate's reason and in the table of the same comparison."""
     found = {str(low): compared_misfit(BOTH, **low) for low in GROWN}
     pages = {
-        low: f"{said(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
+        low: f"{outcome_text(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
         for low, one in found.items()
     }
     picture(pages, "misfit")
@@ -406,7 +406,9 @@ def test_items_that_answer_alike_are_named_once_if_their_dependence_grew(picture
 
 def test_reason_of_held_misfit_names_its_items_if_the_comparison_stores_them(picture: Picture) -> None:
     spec = {"new": StagedSpec(misfit=compared_misfit(BOTH)), "old": StagedSpec(misfit=compared_misfit(dependence=0.3))}
-    months = {age: evidence(staged=staged(spec=one), scale=ruled(new_misfit="hold")) for age, one in spec.items()}
+    months = {age: evidence(staged=staged(spec=one), scale=scale_with(new_misfit="hold")) for age, one in spec.items()}
     judges = (misfit_has_not_grown, misfit_was_accepted)
-    verdicts = {f"{age}, {judge.__name__}": said(judge(month)) for age, month in months.items() for judge in judges}
+    verdicts = {
+        f"{age}, {judge.__name__}": outcome_text(judge(month)) for age, month in months.items() for judge in judges
+    }
     picture(verdicts, "misfit_accepted")

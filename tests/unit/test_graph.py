@@ -44,10 +44,10 @@ def test_every_asset_has_a_description_and_owners_and_reads_no_later_group(tmp_p
     assert not [key for key, node in nodes.items() if not (node.owners and node.kinds)]
     says_what_a_row_is = re.compile(r"One (row|sentence) per ").match
     assert not [key for key, node in nodes.items() if not says_what_a_row_is(node.description or "")]
-    place = {key: GROUPS.index(node.group_name) for key, node in nodes.items()}
-    assert {*place.values()} == {*range(len(GROUPS))}
+    group_index = {key: GROUPS.index(node.group_name) for key, node in nodes.items()}
+    assert {*group_index.values()} == {*range(len(GROUPS))}
     read = [(key, parent) for key, node in nodes.items() for parent in node.parent_keys]
-    assert not [(key, parent) for key, parent in read if place[parent] > place[key]]
+    assert not [(key, parent) for key, parent in read if group_index[parent] > group_index[key]]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
 
 
 @pytest.mark.parametrize(
-    ("enabled", "there", "found"),
+    ("enabled", "packages", "found"),
     [
         ("", (), ()),
         ("", ("pymc", "mirt"), ()),
@@ -88,9 +88,9 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
     ],
 )
 def test_only_enabled_and_installed_engines_have_an_asset(
-    tmp_path: Path, installed: set[str], enabled: str, there: tuple[str, ...], found: tuple[str, ...]
+    tmp_path: Path, installed: set[str], enabled: str, packages: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
-    installed.update(there)
+    installed.update(packages)
     graph = build_defs(Settings(irt_home=tmp_path, irt_engines=enabled))
     assets = {f"item_calibration_{engine}" for engine in found}
     made = {key.to_user_string() for key in graph.resolve_asset_graph().materializable_asset_keys}
@@ -127,7 +127,7 @@ def test_every_pool_is_limited_to_a_single_run() -> None:
 
 
 def test_number_of_concurrent_runs_exceeds_the_number_of_pools() -> None:
-    """Each of the two pools admits a single long run, so that a place is free for daily jobs, which have no pool except
+    """Both pools admit a single long run each, so a run can always start for daily jobs, which have no pool except
     for the nightly calibration."""
     settings = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))
     defs = build_defs(Settings(irt_engines="pymc", _env_file=None))

@@ -36,7 +36,7 @@ def sources(file: str) -> list[str]:
     return [source for words in copies if not words[0].startswith("--from=") for source in words[:-1]]
 
 
-def gets_through(path: str) -> bool:
+def is_copied(path: str) -> bool:
     """Whether .dockerignore admits a path: the last pattern that matches the path or a parent folder decides."""
     passes = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -57,7 +57,7 @@ def test_copied_files_exist_and_are_not_ignored(file: str) -> None:
         found = list(ROOT.glob(source))
         assert found, source
         for path in found:
-            assert gets_through(str(path.relative_to(ROOT))), source
+            assert is_copied(str(path.relative_to(ROOT))), source
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_copied_files_exist_and_are_not_ignored(file: str) -> None:
     [".git/config", ".irt/env", ".venv/bin/irt", "tests/conftest.py", "dist/wheelhouse/x", "irt_assets/__pycache__/x"],
 )
 def test_secrets_tests_and_caches_are_ignored(path: str) -> None:
-    assert not gets_through(path)
+    assert not is_copied(path)
 
 
 def test_all_packages_of_the_distribution_are_copied() -> None:
@@ -119,15 +119,15 @@ def test_base_image_can_be_changed_and_no_package_index_is_hard_coded(file: str)
 
 def test_image_sets_the_same_environment_as_the_systemd_units() -> None:
     unit = (ROOT / "deploy/systemd/units/irt-.service.d/20-installation.conf").read_text()
-    there = {
+    image_variables = {
         word
         for line in unit.splitlines()
         if re.match("Environment=[A-Z]", line)
         for word in line.partition("=")[2].split()
     }
     image = {word for name, rest in instructions("Dockerfile") if name == "ENV" for word in rest.split()}
-    assert there
-    assert there <= image
+    assert image_variables
+    assert image_variables <= image
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def image(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(image: Path, cache: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run_container(image: Path, cache: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "NUMBA_CACHE_DIR": str(cache)}
     return subprocess.run(
         [image / "libexec/irt-container", *command], env=environment, capture_output=True, text=True, check=False
@@ -151,7 +151,7 @@ def started(image: Path, cache: Path, *command: str) -> subprocess.CompletedProc
 def test_entry_point_copies_kernels_to_a_writable_cache_and_runs_the_command(image: Path) -> None:
     cache = image / "var/numba"
     cache.parent.mkdir()
-    ran = started(image, cache, "sh", "-c", 'echo "$1"; exit 7', "sh", "two words")
+    ran = run_container(image, cache, "sh", "-c", 'echo "$1"; exit 7', "sh", "two words")
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, "two words\n", "")
     assert (cache / "psychometrics" / KERNEL).read_text() == "machine code"
     assert [path.name for path in cache.parent.iterdir()] == ["numba"]
@@ -160,18 +160,18 @@ def test_entry_point_copies_kernels_to_a_writable_cache_and_runs_the_command(ima
 def test_kernels_compiled_later_are_kept_until_the_image_changes(image: Path) -> None:
     cache = image / "var/numba"
     cache.parent.mkdir()
-    started(image, cache, "true")
+    run_container(image, cache, "true")
     (cache / "more.nbc").write_text("compiled here")
-    started(image, cache, "true")
+    run_container(image, cache, "true")
     assert (cache / "more.nbc").exists()
     (image / "numba/built").write_text("tomorrow\n")
-    started(image, cache, "true")
+    run_container(image, cache, "true")
     assert not (cache / "more.nbc").exists()
     assert (cache / "built").read_text() == "tomorrow\n"
 
 
 def test_command_runs_if_the_cache_is_not_writable(image: Path) -> None:
-    ran = started(image, image / "absent/numba", "echo", "here")
+    ran = run_container(image, image / "absent/numba", "echo", "here")
     assert (ran.returncode, ran.stdout) == (0, "here\n")
     assert "numba compiles anew" in ran.stderr
 

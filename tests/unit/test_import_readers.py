@@ -32,7 +32,7 @@ from irt_assets.intake.staging import copy_rows
 from irt_psychometrics import commands
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
-from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
+from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damage_bytes, odd, tables, typed_parquet, write_rows
 
 
 def rows(path: Path) -> list[tuple[int, dict]]:
@@ -238,7 +238,7 @@ def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         ('{"u": "ann", "u": "bob"}', "the key 'u' occurs twice"),
         ('{"u": {"a": 1, "a": 2}}', "the key 'a' occurs twice"),
@@ -250,12 +250,11 @@ def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> 
         ('{"u": ' + "1" * 5_000 + "}", "not JSON"),
     ],
 )
-def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, why: str) -> None:
-    """Each line is followed by a valid line or by a blank line. Two objects in a line were once counted for a blank
-    line."""
+def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, reason: str) -> None:
+    """A valid line or a blank line follows each line. Two objects in a line were once counted for a blank line."""
     for other in ('{"u": "eve"}', ""):
         path = write(tmp_path / "log.jsonl", f"{line}\n{other}\n")
-        assert [(row.line, row.value) for row in bad(path)] == [(1, why)]
+        assert [(row.line, row.value) for row in bad(path)] == [(1, reason)]
         assert [row["u"] for _, row in rows(path)] == ["eve"] * bool(other)
 
 
@@ -290,7 +289,7 @@ def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"  \n ", "is empty"),
@@ -321,8 +320,8 @@ def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
         (b"u,q\nann," + b"x" * (19 * 2**20) + b"\n", "at most 8 MiB"),
     ],
 )
-def test_error_for_an_unreadable_file_gives_the_cause_or_a_remedy(tmp_path: Path, content: bytes, said: str) -> None:
-    with pytest.raises(PermanentFailure, match=said):
+def test_error_for_an_unreadable_file_gives_the_cause_or_a_remedy(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(PermanentFailure, match=message):
         rows(write(tmp_path / "log", content))
 
 
@@ -391,7 +390,7 @@ def test_file_with_more_than_20000_columns_is_refused(tmp_path: Path, kind: str)
 
 
 def test_duplicate_json_key_is_detected_in_linear_time() -> None:
-    """Each key was once compared with all others: 20,000 keys took 5.7 s."""
+    """Keys were once compared with all others: 20,000 keys took 5.7 s."""
     keys = ", ".join(f'"k{n}": 1' for n in range(100_000))
     with linear_time(), pytest.raises(NotKept, match="the key 'k99999' occurs twice"):
         parse(f'{{{keys}, "k99999": 1}}')
@@ -399,7 +398,7 @@ def test_duplicate_json_key_is_detected_in_linear_time() -> None:
 
 @pytest.mark.parametrize("same_ends", [True, False])
 def test_json_lines_with_changing_keys_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
-    """Each line once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
+    """Lines once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
     ends = '{"k0": 1}\n' if same_ends else ""
     path = write(tmp_path / "log.jsonl", ends + "".join(f'{{"k{n}": 1}}\n' for n in range(10_000)) + ends)
     with linear_time():
@@ -431,7 +430,7 @@ def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
 
 
 def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> None:
-    """Each empty line was once a row of 20,000 cells."""
+    """An empty line was once a row of 20,000 cells."""
     path = write(tmp_path / "log.csv", ",".join(f"c{n}" for n in range(20_000)) + "\n" * 2_000)
     with pytest.raises(PermanentFailure, match="empty lines"):
         rows(path)
@@ -538,9 +537,9 @@ def outcome(read: Callable[[Path], Any], content: bytes) -> Any:
         try:
             return read(path)
         except (PermanentFailure, PsychometricsError) as error:
-            said = str(error)
-            assert len(said) > 10, said
-            assert not any(word in said for word in ("Traceback", "Counter(", "<class", "object at 0x")), said
+            message = str(error)
+            assert len(message) > 10, message
+            assert not any(word in message for word in ("Traceback", "Counter(", "<class", "object at 0x")), message
             return None
 
 
@@ -601,7 +600,7 @@ def test_every_row_of_an_undamaged_log_is_counted() -> None:
     sound = {"user_id": "a", "completed_at": TIMES[0]}
     rows = [sound | {"item_id": f"q{n}", "correct": text} for n, text in enumerate(scores)]
     for kind in KINDS:
-        report, accepted = outcome(read_fuzzed_log, written(kind, rows))
+        report, accepted = outcome(read_fuzzed_log, write_rows(kind, rows))
         assert (report.read, accepted) == (len(scores), 6), kind  # "", " ", "0", "1", "1.0", "true"
 
 
@@ -670,7 +669,7 @@ def test_damaged_mapping_file_is_applied_or_refused(how: list[tuple[str, float, 
         log.write_bytes(MAPPED)
         return read_fuzzed_log(log, path)
 
-    found = outcome(read, damaged(MAPPING, how))
+    found = outcome(read, damage_bytes(MAPPING, how))
     if found is not None:
         check_counts(found[0], File("csv", MAPPED, 2), found[1])
 
@@ -696,7 +695,7 @@ TABLE = {
     "b_se": st.sampled_from(["0.1", ""]) | odd,
 }
 fitted = st.builds(
-    lambda how: File("json", damaged(json.dumps(FITTED).encode(), how)), st.lists(damage, min_size=0, max_size=2)
+    lambda how: File("json", damage_bytes(json.dumps(FITTED).encode(), how)), st.lists(damage, min_size=0, max_size=2)
 )
 given_answers = tables(PERSONS) | tables(ANSWERS) | tables(SCORED, most=30)
 given_parameters = fitted | tables(TABLE, most=4)

@@ -71,7 +71,7 @@ def test_file_is_refused_as_a_whole_with_the_remedies(tmp_path: Path, picture: P
     with gaps as 2.0, so that no answer of 1,080 matched the key, without a message."""
     mapping = mapping_file(tmp_path, "columns: {user_id: user_id, item_id: item_id, correct: correct}")
     places = {text: mapping if text is CHOICES else "auto" for text, _ in REFUSED.values()}
-    found = {title: refusal(read, tmp_path, text, how, places[text]) for title, (text, how) in REFUSED.items()}
+    found = {title: refusal(read, tmp_path, text, options, places[text]) for title, (text, options) in REFUSED.items()}
     picture(found, "files", folder=re.escape(str(tmp_path)))
 
 
@@ -113,14 +113,14 @@ def test_single_score_above_1_rejects_only_its_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [MATRIX, LIST, LIST.replace("correct", "score")])
 def test_scores_are_stored_if_the_import_or_the_bank_gives_their_maximum(tmp_path: Path, text: str) -> None:
-    wanted = {("ann", "i2"): (4, True), ("bob", "i2"): (2, False), ("cid", "i2"): (0, False)}
+    expected = {("ann", "i2"): (4, True), ("bob", "i2"): (2, False), ("cid", "i2"): (0, False)}
     for maxima in (Maxima(declared={"i2": 4}), Maxima(declared={"i*": 4}), Maxima({"i2": 4})):
         if maxima.recorded and text is LIST:
             with pytest.raises(PermanentFailure, match="item i2 has scores up to 4"):
                 read(tmp_path, text, AsGiven(maxima))
             continue
         found, report = read(tmp_path, text, AsGiven(maxima), names=("score", "correct"))
-        assert {key: value for key, value in found.items() if key[1] == "i2"} == wanted
+        assert {key: value for key, value in found.items() if key[1] == "i2"} == expected
         assert found["bob", "i1"][1] is (maxima.of_item("i1") == 1)
         assert not report.rejected
 

@@ -59,7 +59,7 @@ class Machine:
         return ran.returncode, ran.stdout
 
     @property
-    def asked(self) -> list[str]:
+    def logged_calls(self) -> list[str]:
         return self.log.read_text().splitlines()
 
     @property
@@ -68,9 +68,9 @@ class Machine:
 
     def shown(self, *arguments: str, release: str = RELEASES[0], fails: str = "nothing fails") -> str:
         """Install, and return status, output and calls as text, with a unit per line and without this run's paths."""
-        status, said = self.install(*arguments, release=release, fails=fails)
+        status, output = self.install(*arguments, release=release, fails=fails)
         current = self.current if (self.root / "opt/irt/current").exists() else "none"
-        lines = [f"exit status {status}, current release: {current}", said, "asked:", *self.asked]
+        lines = [f"exit status {status}, current release: {current}", output, "asked:", *self.logged_calls]
         text = "\n".join(lines).replace(str(self.houses[release]), "HOUSE").replace(str(self.root), "ROOT")
         return re.sub(r" (?=[\w@.-]+\.(?:service|timer|target)\b)", "\n  ", text)
 
@@ -163,8 +163,8 @@ def test_installer_calls_systemd_in_the_right_order_and_explains_each_step(
         machine.env(settings)
     if "JWT_ISSUER" in settings:
         machine.env("JWT_ISSUER=y\n", "jwt-verifier")
-    titles = {call: ", ".join([" ".join(["install.sh", *call]), *how.values()]) for call, how in calls.items()}
-    picture({titles[call]: machine.shown(*call, **how) for call, how in calls.items()}, scene, **CHANGING)
+    titles = {call: ", ".join([" ".join(["install.sh", *call]), *options.values()]) for call, options in calls.items()}
+    picture({titles[call]: machine.shown(*call, **options) for call, options in calls.items()}, scene, **CHANGING)
 
 
 def test_dry_run_changes_no_file_and_lists_old_cron_lines(machine: Machine, picture: Picture) -> None:
@@ -198,7 +198,7 @@ def test_repeated_installation_unpacks_no_wheel_and_keeps_settings_and_drop_ins(
     before = machine.files()
     status, _ = machine.install()
     assert status == 0
-    assert not any(line.startswith("uv ") for line in machine.asked)
+    assert not any(line.startswith("uv ") for line in machine.logged_calls)
     assert machine.files() == before
     assert "IRT_THREADS=7" in file.read_text()
 
@@ -223,17 +223,17 @@ def test_upgrade_keeps_the_old_release_and_rollback_returns_to_that_release(mach
     machine.install()
     units = machine.root / "etc/systemd/system"
     for release in RELEASES[1:]:
-        status, said = machine.install("--upgrade", release=release)
-        assert (status, machine.current) == (0, release), said
+        status, output = machine.install("--upgrade", release=release)
+        assert (status, machine.current) == (0, release), output
     assert {path.name for path in (machine.root / "opt/irt/releases").iterdir()} == set(RELEASES[1:])
     assert (units / "irt-of-1.2.service").is_file()
     assert not (units / "irt-of-1.1.service").exists()
 
-    status, said = machine.script(machine.root / "opt/irt/current/install.sh", "--rollback")
-    assert (status, machine.current) == (0, RELEASES[1]), said
+    status, output = machine.script(machine.root / "opt/irt/current/install.sh", "--rollback")
+    assert (status, machine.current) == (0, RELEASES[1]), output
     assert (units / "irt-of-1.1.service").is_file()
     assert not (units / "irt-of-1.2.service").exists()
-    assert not any("db " in line for line in machine.asked)
+    assert not any("db " in line for line in machine.logged_calls)
 
 
 def test_uninstalling_keeps_settings_and_data_unless_purge_is_given(machine: Machine) -> None:
@@ -242,11 +242,11 @@ def test_uninstalling_keeps_settings_and_data_unless_purge_is_given(machine: Mac
     data = machine.root / "var/lib/irt/objects/snapshot"
     data.parent.mkdir(parents=True)
     data.write_text("answers")
-    status, said = machine.script(machine.root / "opt/irt/current/install.sh", "--uninstall")
-    assert status == 0, said
+    status, output = machine.script(machine.root / "opt/irt/current/install.sh", "--uninstall")
+    assert status == 0, output
     kept = {"etc/irt/irt.env", "etc/irt/jwt-verifier.env", "etc/irt/irt-r.env", "var/lib/irt/objects/snapshot"}
     assert machine.files() == kept
-    assert "database" in said
+    assert "database" in output
 
     machine.install()
     machine.script(machine.root / "opt/irt/current/install.sh", "--uninstall", "--purge")
@@ -278,9 +278,9 @@ def test_installer_recommends_the_r_service_if_a_setting_enables_an_engine_in_r(
     machine: Machine, engines: str, offered: bool
 ) -> None:
     machine.env(f"{URL}IRT_ENGINES={engines}\n")
-    status, said = machine.install()
+    status, output = machine.install()
     assert status == 0
-    assert ("systemctl enable --now irt-r" in said) == offered
+    assert ("systemctl enable --now irt-r" in output) == offered
 
 
 def test_quoted_setting_is_accepted(machine: Machine) -> None:
@@ -292,9 +292,9 @@ def test_wheelhouse_with_a_damaged_file_is_refused(machine: Machine, tmp_path: P
     spoilt = tmp_path / "spoilt"
     shutil.copytree(machine.houses[RELEASES[0]], spoilt)
     (spoilt / "wheels/irt_assets-1.0-py3-none-any.whl").write_bytes(b"something else")
-    status, said = machine.script(spoilt / "install.sh")
+    status, output = machine.script(spoilt / "install.sh")
     assert status == 1
-    assert "irt_assets-1.0-py3-none-any.whl: FAILED" in said
+    assert "irt_assets-1.0-py3-none-any.whl: FAILED" in output
 
 
 def test_wheelhouse_for_a_different_python_is_refused(machine: Machine, tmp_path: Path) -> None:
@@ -303,6 +303,6 @@ def test_wheelhouse_for_a_different_python_is_refused(machine: Machine, tmp_path
     sums = (other / "SHA256SUMS").read_text().splitlines(keepends=True)
     (other / "SHA256SUMS").write_text("".join(line for line in sums if not line.endswith("  python\n")))
     (other / "python").write_text("3.99 riscv64\n")
-    status, said = machine.script(other / "install.sh")
+    status, output = machine.script(other / "install.sh")
     assert status == 1
-    assert "3.99 riscv64" in said
+    assert "3.99 riscv64" in output

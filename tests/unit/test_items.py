@@ -215,7 +215,7 @@ def test_information_criteria_count_parameters_and_persons():
     assert fit.bic == pytest.approx(4 * np.log(100) + 400)
 
 
-def test_responses_follow_their_persons_to_new_places() -> None:
+def test_responses_follow_their_persons_to_new_positions() -> None:
     some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
     timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
     placed = timed.placed(np.array([4, 1, 2], np.int32), 5)

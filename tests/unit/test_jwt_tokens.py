@@ -76,12 +76,12 @@ def verifier(request: pytest.FixtureRequest, pem: Verifier, jwks: Verifier) -> V
     return {"pem": pem, "jwks": jwks}[request.param]
 
 
-def asked(verifier: Verifier, token: str, *more: tuple[str, str], method: str = "GET") -> Answer:
+def verify_token(verifier: Verifier, token: str, *more: tuple[str, str], method: str = "GET") -> Answer:
     """Return the verifier's response to nginx for a request with this token."""
     return ask(door(verifier, COOKIE), method, "/verify", [("authorization", f"Bearer {token}"), *more])
 
 
-def names_told(answer: Answer) -> set[str]:
+def user_header_names(answer: Answer) -> set[str]:
     return {name for name in ("x-user", "x-org-id", "x-roles") if name in answer.headers}
 
 
@@ -91,9 +91,9 @@ def test_forged_or_invalid_token_is_refused_with_its_reason(verifier: Verifier, 
     with pytest.raises(TokenRefused) as refused:
         verifier.verify(token)
     assert refused.value.reason in attack.reasons.split()
-    answer = asked(verifier, token)
+    answer = verify_token(verifier, token)
     assert answer.status == refused.value.status == attack.status
-    assert not names_told(answer)
+    assert not user_header_names(answer)
     assert answer.headers.get("www-authenticate", "").startswith("Bearer ") == (attack.status == 401)
 
 
@@ -127,10 +127,10 @@ def test_valid_token_identifies_the_user(verifier: Verifier) -> None:
     identity = verifier.verify(Issuer().token(exp=exp))
     scope = frozenset({"exam:write", "openid"})
     assert identity == Identity("ann", ORGANISATION, ("viewer", "psychometrician"), scope, exp)
-    answer = asked(verifier, Issuer().token())
+    answer = verify_token(verifier, Issuer().token())
     assert answer.status == 200
-    told = {name: answer.headers[name] for name in ("x-user", "x-org-id", "x-roles", "cache-control")}
-    assert told == {
+    headers = {name: answer.headers[name] for name in ("x-user", "x-org-id", "x-roles", "cache-control")}
+    assert headers == {
         "x-user": "ann",
         "x-org-id": "acme",
         "x-roles": "viewer,psychometrician",
@@ -142,7 +142,7 @@ def test_valid_token_identifies_the_user(verifier: Verifier) -> None:
     ("claim", "seconds"), [("exp", -10), ("exp", 0.5), ("nbf", 20), ("iat", 20), ("iat", -MAX_AGE_S)]
 )
 def test_token_is_accepted_if_clocks_differ_by_a_few_seconds(pem: Verifier, claim: str, seconds: float) -> None:
-    assert asked(pem, Issuer().token(**{claim: time.time() + seconds})).status == 200
+    assert verify_token(pem, Issuer().token(**{claim: time.time() + seconds})).status == 200
 
 
 @pytest.mark.parametrize(
@@ -156,26 +156,26 @@ def test_token_is_accepted_if_clocks_differ_by_a_few_seconds(pem: Verifier, clai
     ],
 )
 def test_additional_claims_are_accepted(verifier: Verifier, changes: dict[str, Any]) -> None:
-    assert asked(verifier, Issuer().token(**changes)).status == 200
+    assert verify_token(verifier, Issuer().token(**changes)).status == 200
 
 
 @pytest.mark.parametrize("header", [{"typ": ABSENT}, {"typ": "at+jwt"}, {"x5t": "abc"}])
 def test_additional_header_fields_are_accepted(verifier: Verifier, header: dict[str, Any]) -> None:
-    assert asked(verifier, Issuer().token(header)).status == 200
+    assert verify_token(verifier, Issuer().token(header)).status == 200
 
 
 @pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
 def test_user_name_that_cannot_be_a_header_is_refused_by_the_endpoint(verifier: Verifier, name: str) -> None:
     token = Issuer().token(sub=name)
     assert verifier.verify(token).sub == name
-    answer = asked(verifier, token)
-    assert (answer.status, names_told(answer)) == (403, set())
+    answer = verify_token(verifier, token)
+    assert (answer.status, user_header_names(answer)) == (403, set())
 
 
 @pytest.mark.parametrize("own", ROLES)
 @pytest.mark.parametrize("needed", ROLES)
 def test_role_includes_the_permissions_of_lower_roles(pem: Verifier, own: Role, needed: Role) -> None:
-    answer = asked(pem, Issuer().token(roles=[own]), ("x-required-role", needed))
+    answer = verify_token(pem, Issuer().token(roles=[own]), ("x-required-role", needed))
     assert answer.status == (200 if ROLES.index(own) >= ROLES.index(needed) else 403)
 
 
@@ -189,13 +189,13 @@ def test_user_without_a_known_role_is_identified_and_refused(pem: Verifier, role
     is not 401."""
     token = Issuer().token(roles=roles)
     assert pem.verify(token).roles == ()
-    assert asked(pem, token).status == 403
+    assert verify_token(pem, token).status == 403
 
 
 def test_unknown_roles_are_ignored(pem: Verifier) -> None:
     token = Issuer().token(roles=["admin", "analyst", "viewer"])
     assert pem.verify(token).roles == ("viewer", "analyst")
-    assert asked(pem, token, ("x-required-role", "analyst")).headers["x-roles"] == "viewer,analyst"
+    assert verify_token(pem, token, ("x-required-role", "analyst")).headers["x-roles"] == "viewer,analyst"
 
 
 def test_only_mapped_roles_count_if_the_settings_map_the_companys_roles(tmp_path: Path) -> None:
@@ -262,18 +262,18 @@ def test_setting_that_maps_to_an_unknown_role_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("needed", ["root", "", "viewer, operator", "VIEWER"])
 def test_request_that_requires_an_unknown_role_is_refused(pem: Verifier, needed: str) -> None:
-    assert asked(pem, Issuer().token(roles=["operator"]), ("x-required-role", needed)).status == 403
+    assert verify_token(pem, Issuer().token(roles=["operator"]), ("x-required-role", needed)).status == 403
 
 
 def test_request_with_two_required_roles_is_refused(pem: Verifier) -> None:
     twice = [("x-required-role", "viewer"), ("x-required-role", "viewer")]
-    assert asked(pem, Issuer().token(roles=["operator"]), *twice).status == 403
+    assert verify_token(pem, Issuer().token(roles=["operator"]), *twice).status == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PROPFIND", "BREW"])
 def test_responses_have_only_status_200_401_or_403(pem: Verifier, method: str) -> None:
-    assert asked(pem, Issuer().token(), method=method).status in (200, 403)
-    assert asked(pem, "garbage", method=method).status in (401, 403)
+    assert verify_token(pem, Issuer().token(), method=method).status in (200, 403)
+    assert verify_token(pem, "garbage", method=method).status in (401, 403)
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, MemoryError, RecursionError, KeyError])
@@ -287,8 +287,8 @@ def test_request_is_refused_if_reading_a_key_raises_an_error(
         def find(self, key_id: str | None, wait_s: float = 0) -> Any:
             raise fault(f"could not read {TOKEN}")
 
-    answer = asked(Verifier(Broken(), RULES), TOKEN)
-    assert (answer.status, names_told(answer)) == (403, set())
+    answer = verify_token(Verifier(Broken(), RULES), TOKEN)
+    assert (answer.status, user_header_names(answer)) == (403, set())
     assert TOKEN not in caplog.text + answer.text
     assert fault.__name__ in caplog.text
 
@@ -299,8 +299,8 @@ def test_request_is_refused_if_the_verifier_raises_an_error() -> None:
             raise RuntimeError(token)
 
     keys = JwksKeys("https://login.example.org/jwks", fetch=lambda _: Issuer().jwks)
-    answer = asked(Broken(keys, RULES), TOKEN)
-    assert (answer.status, names_told(answer)) == (403, set())
+    answer = verify_token(Broken(keys, RULES), TOKEN)
+    assert (answer.status, user_header_names(answer)) == (403, set())
 
 
 TOKEN = Issuer().token()
@@ -310,9 +310,9 @@ def test_tokens_are_never_logged_or_included_in_responses(verifier: Verifier, ca
     caplog.set_level(logging.DEBUG)
     app = build_app(verifier, COOKIE)
     tokens = [TOKEN, *(attack.make(Issuer()) for attack in ATTACKS)]
-    said = "".join(ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"}).text for token in tokens)
-    said += caplog.text + ask(app, "GET", "/metrics").text
-    assert not any(part in said for token in tokens for part in token.split(".") if len(part) > 12)
+    output = "".join(ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"}).text for token in tokens)
+    output += caplog.text + ask(app, "GET", "/metrics").text
+    assert not any(part in output for token in tokens for part in token.split(".") if len(part) > 12)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_token_is_read_from_the_authorization_header_or_from_the_cookie(
 def test_response_names_an_error_only_if_a_token_was_sent(pem: Verifier) -> None:
     """RFC 6750, section 3.1, requires this."""
     assert ask(build_app(pem, COOKIE), "GET", "/verify").headers["www-authenticate"] == 'Bearer realm="irt"'
-    wrong = asked(pem, "x.y.z").headers["www-authenticate"]
+    wrong = verify_token(pem, "x.y.z").headers["www-authenticate"]
     assert wrong == 'Bearer realm="irt", error="invalid_token"'
 
 
@@ -423,7 +423,7 @@ class FakeIssuer:
         made.close()
 
 
-def away() -> bytes:
+def refuse_connection() -> bytes:
     raise requests.ConnectionError("the issuer is away")
 
 
@@ -488,7 +488,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
-        issuer.answer = away
+        issuer.answer = refuse_connection
         for _ in range(23):
             issuer.now += 60 * MINUTE_S
             assert source.find("another") is None
@@ -504,7 +504,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
 def test_verifier_refuses_tokens_and_is_unhealthy_until_the_issuer_responds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    issuer = FakeIssuer(away)
+    issuer = FakeIssuer(refuse_connection)
     with issuer.keys() as source:
         app = build_app(Verifier(source, KEY_RULES), "session")
         token = {"authorization": f"Bearer {Issuer().token()}"}
@@ -552,7 +552,7 @@ def jwk(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (Issuer().jwk | changes).items() if value is not None}
 
 
-def of(key: Any, algorithm: str) -> dict[str, Any]:
+def jwk_without_algorithm(key: Any, algorithm: str) -> dict[str, Any]:
     return {**Issuer(algorithm, key=key).jwk, "alg": None}
 
 
@@ -573,7 +573,7 @@ def of(key: Any, algorithm: str) -> dict[str, Any]:
         jwk(kid=7),
         jwk(kid=["2026"]),
         jwk(d="AQ", p="AQ"),
-        {**of(rsa.generate_private_key(65537, 1024), "RS256")},
+        {**jwk_without_algorithm(rsa.generate_private_key(65537, 1024), "RS256")},
         {**Issuer("ES256").jwk, "crv": "P-384", "alg": None},
         {**Issuer("ES256").jwk, "crv": "secp256k1"},
         {**Issuer("ES256").jwk, "y": Issuer("ES256").jwk["x"]},
@@ -666,7 +666,7 @@ def test_jwks_document_that_arrives_too_slowly_is_refused(
         fetch_jwks(web("200", Issuer().jwks, {}))
 
 
-def written(path: Path, data: bytes) -> Path:
+def replace_file(path: Path, data: bytes) -> Path:
     """Write a file by replacing it, as an editor does."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(data)
@@ -674,11 +674,11 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def test_key_file_is_read_again_after_a_change(tmp_path: Path) -> None:
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
     assert source.find(None) is before
-    written(path, Issuer(key=OTHER).pem)
+    replace_file(path, Issuer(key=OTHER).pem)
     assert source.find("any").public.public_numbers() == OTHER.public_key().public_numbers()  # type: ignore[union-attr]
 
 
@@ -687,14 +687,14 @@ def test_previous_key_is_kept_if_the_key_file_becomes_invalid(
     tmp_path: Path, data: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
-    path.unlink() if data is None else written(path, data)
+    path.unlink() if data is None else replace_file(path, data)
     assert source.find("any") is before
     assert source.find("any") is before
     assert caplog.text.count("the previous key stays in force") == 1
-    written(path, Issuer(key=OTHER).pem)
+    replace_file(path, Issuer(key=OTHER).pem)
     assert source.find("any") is not before
 
 
@@ -726,7 +726,7 @@ def test_unusable_key_file_is_refused_with_the_reason(tmp_path: Path, data: byte
 
 
 def test_settings_must_name_a_single_source_of_keys(tmp_path: Path) -> None:
-    path = written(tmp_path / "public.pem", Issuer().pem)
+    path = replace_file(tmp_path / "public.pem", Issuer().pem)
     assert isinstance(key_source(Settings(jwt_public_key_path=path, _env_file=None)), PemKey)
     assert isinstance(key_source(Settings(jwt_jwks_url=URL, _env_file=None)), JwksKeys)
     for given in ({}, {"jwt_public_key_path": path, "jwt_jwks_url": URL}):

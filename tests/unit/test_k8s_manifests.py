@@ -66,8 +66,8 @@ def test_kustomizations_list_every_file_of_their_folder_and_no_missing_file() ->
 
 
 def test_objects_have_the_names_of_the_documents() -> None:
-    for kind, wanted in DOCUMENTED.items():
-        assert wanted <= names(kind)
+    for kind, expected in DOCUMENTED.items():
+        assert expected <= names(kind)
     (api,) = [one for one in objects("Service") if one["metadata"]["name"] == "irt-theta-api"]
     assert [(port["name"], port["port"]) for port in api["spec"]["ports"]] == [("http", 80), ("metrics", 9090)]
     (r_service,) = [one for one in objects("Service") if one["metadata"]["name"] == "r-irt-plumber"]
@@ -120,11 +120,11 @@ def test_every_secret_and_its_keys_are_created_by_the_page_and_as_external_secre
         one["spec"]["target"]["name"]: {item["secretKey"] for item in one["spec"]["data"]}
         for one in objects("ExternalSecret")
     }
-    for where, container in containers():
+    for location, container in containers():
         for source in container.get("envFrom", []):
             if "secretRef" in source:
-                assert source["secretRef"]["name"] in by_hand, where
-                assert source["secretRef"]["optional"] is True, where
+                assert source["secretRef"]["name"] in by_hand, location
+                assert source["secretRef"]["optional"] is True, location
         references = [
             one["valueFrom"]["secretKeyRef"]
             for one in container.get("env", [])
@@ -132,7 +132,7 @@ def test_every_secret_and_its_keys_are_created_by_the_page_and_as_external_secre
         ]
         for reference in references:
             for made in (by_hand, stored):
-                assert reference["key"] in made[reference["name"]], where
+                assert reference["key"] in made[reference["name"]], location
     assert {name: by_hand[name] for name in stored} == stored
 
 
@@ -236,8 +236,8 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
     """Require a kubectl whose kustomize supports components."""
     found = shutil.which("kubectl")
     require(found is not None, "kubectl 1.21 or newer")
-    said = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
-    require(int(json.loads(said.stdout)["clientVersion"]["minor"].rstrip("+")) >= 21, "kubectl 1.21 or newer")
+    done = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
+    require(int(json.loads(done.stdout)["clientVersion"]["minor"].rstrip("+")) >= 21, "kubectl 1.21 or newer")
 
 
 @pytest.mark.long
@@ -265,15 +265,15 @@ def test_overlay_builds_with_its_namespace_settings_and_images(overlay: str, sch
 @pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
 def test_all_components_build_together(tmp_path: Path) -> None:
-    there = os.path.relpath(K8S, tmp_path)
+    relative = os.path.relpath(K8S, tmp_path)
     (overlay,) = documents(K8S / "overlays" / "seedtest" / "kustomization.yaml")
     taken = {(K8S / "overlays" / "seedtest" / name).resolve() for name in overlay["components"]}
     more = [folder for folder in kustomizations() if folder.parent == K8S / "components" and folder not in taken]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [f"{there}/overlays/seedtest"],
-        "components": [f"{there}/components/{folder.name}" for folder in more],
+        "resources": [f"{relative}/overlays/seedtest"],
+        "components": [f"{relative}/components/{folder.name}" for folder in more],
         "namespace": "seedtest",
         "images": overlay["images"],
     }
@@ -350,8 +350,8 @@ def test_page_lists_every_deployment_with_its_memory_and_every_cron_job() -> Non
 @pytest.mark.usefixtures("kubectl")
 def test_kustomization_on_the_page_uses_images_of_its_registry(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
-    there = os.path.relpath(ROOT, tmp_path)
-    (tmp_path / "kustomization.yaml").write_text(block.replace("../irt-assets/", f"{there}/"))
+    relative = os.path.relpath(ROOT, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(block.replace("../irt-assets/", f"{relative}/"))
     built = kustomize(tmp_path)
     assert "PrometheusRule" in {one["kind"] for one in built}
     images = set(re.findall(r'"image": "([^"]+)"', json.dumps(built)))

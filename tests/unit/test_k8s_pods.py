@@ -33,13 +33,13 @@ def command(pod: Pod) -> list[str]:
     return list(pod.spec["containers"][0]["args"])
 
 
-def asks_for(job: str) -> list[str]:
+def cron_jobs_of(job: str) -> list[str]:
     return [name for name in CRON_JOBS if command(PODS[name])[:3] == ["irt", "job", job]]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
 def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
-    found = asks_for(plan.documents_name)
+    found = cron_jobs_of(plan.documents_name)
     (active,) = [name for name in found if not CRON_JOBS[name]["spec"]["suspend"]]
     assert set(found) - {active} == ({"mirt-calibrate"} if plan.job == NIGHTLY_JOB else set())
     for name in found:
@@ -50,7 +50,7 @@ def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
 
 
 def test_cron_jobs_exist_only_for_schedules_and_the_backup() -> None:
-    planned = {name for plan in PLANS for name in asks_for(plan.documents_name)}
+    planned = {name for plan in PLANS for name in cron_jobs_of(plan.documents_name)}
     assert set(CRON_JOBS) - planned == {"irt-backup"}
     assert CRON_JOBS["irt-backup"]["spec"]["suspend"]
 
@@ -61,7 +61,7 @@ def fires(schedule: str, zone: str, begin: datetime, days: int) -> list[datetime
     assert schedule.split()[2:] == ["*", "*", "*"]
     every = (begin + timedelta(minutes=passed) for passed in range(days * 24 * 60))
     local = ((time, time.astimezone(ZoneInfo(zone))) for time in every)
-    return [time for time, there in local if there.minute == minute and there.hour in hours]
+    return [time for time, local_time in local if local_time.minute == minute and local_time.hour in hours]
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_cron_job_has_its_label_and_a_key_that_prevents_a_second_run(name: str) 
 
 def test_every_command_of_a_container_is_accepted_by_irt() -> None:
     servers = set()
-    for where, container in containers():
+    for location, container in containers():
         words = container.get("args", [])
         if words[:2] == ["sh", "-c"]:
             words = re.fullmatch(r"until (.*); do sleep \d+; done", words[2])[1].split()  # type: ignore[index]
         if container["image"] == "irt-assets":
-            assert (words[0], fault_of_irt(words[1:])) == ("irt", ""), where
+            assert (words[0], fault_of_irt(words[1:])) == ("irt", ""), location
             servers |= {words[2]} if words[1] == "run" else set()
         probes = [container[kind]["exec"]["command"] for kind in PROBES if "exec" in container.get(kind, {})]
         for probe in probes:
-            assert (probe[:3], fault_of_irt(probe[1:])) == (["irt", "health", "--probe"], ""), where
+            assert (probe[:3], fault_of_irt(probe[1:])) == (["irt", "health", "--probe"], ""), location
     assert servers == set(Server)
 
 
@@ -157,11 +157,11 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_environment_variable_is_a_setting() -> None:
     known = names_read()
-    for where, container in containers():
+    for location, container in containers():
         given = environment(container)
         if container["image"] == "r-irt-plumber":
             given = {name for name in given if not OF_THE_R_SERVICE.fullmatch(name)} - {*environment({})}
-        assert set(given) <= known, where
+        assert set(given) <= known, location
 
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -183,7 +183,7 @@ def test_ports_and_probed_paths_are_served_by_the_code(pod: Pod, monkeypatch: py
     container = pod.spec["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     given = environment(container)
-    asked = [container[kind]["httpGet"] for kind in PROBES if "httpGet" in container.get(kind, {})]
+    probes = [container[kind]["httpGet"] for kind in PROBES if "httpGet" in container.get(kind, {})]
     if container["name"] == "r-service":
         assert set(ports.values()) == {8000}
         source = (ROOT / "services" / "r_irt" / "plumber.R").read_text()
@@ -204,11 +204,11 @@ def test_ports_and_probed_paths_are_served_by_the_code(pod: Pod, monkeypatch: py
         assert listening in ports.values()
         metrics = int(given.get("PROMETHEUS_METRICS_PORT", 0))
         assert set(ports.values()) <= {listening, metrics}
-        assert {ports.get(page["port"]) for page in asked} == {listening}
+        assert {ports.get(page["port"]) for page in probes} == {listening}
         assert given.get("IRT_THETA_HOST", "") == "0.0.0.0" or container["args"][-2:] == ["--host", "0.0.0.0"]
         source = "".join(path.read_text() for path in (ROOT / "services" / package).glob("*.py"))
-    assert asked
-    for page in asked:
+    assert probes
+    for page in probes:
         assert re.search(rf'["\s]{page["path"]}["\s]', source), page
 
 
@@ -277,10 +277,10 @@ def test_folders_for_home_and_caches_of_an_image_are_mounted(image: str, file: s
     assert re.findall(r"^USER (.*)$", text, re.M) == [f"{USER}:{USER}"]
     written = set(re.findall(r"(/(?:var|tmp)[\w/]*)", " ".join(re.findall(r"^(?:ENV +| +)\w+=(\S+)", text, re.M))))
     assert written
-    for where, container in containers():
+    for location, container in containers():
         if container["image"] == image:
             mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
-            assert all(any(f"{path}/".startswith(f"{one}/") for one in mounted) for path in written), where
+            assert all(any(f"{path}/".startswith(f"{one}/") for one in mounted) for path in written), location
 
 
 def test_only_pods_that_start_runs_have_a_service_account_token() -> None:

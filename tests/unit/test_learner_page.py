@@ -41,9 +41,11 @@ def text(html: str) -> str:
 
 def test_every_language_has_the_same_phrases_with_the_same_placeholders() -> None:
     placeholders = {
-        language: {key: {name for _, name, _, _ in Formatter().parse(phrase) if name} for key, phrase in said.items()}
+        language: {
+            key: {name for _, name, _, _ in Formatter().parse(phrase) if name} for key, phrase in translation.items()
+        }
         for language in LANGUAGES
-        for said in [phrases(language)]
+        for translation in [phrases(language)]
     }
     english = placeholders.pop("en")
     for language, others in placeholders.items():
@@ -135,7 +137,7 @@ def test_extreme_level_is_never_described_as_above_all_learners() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"levels": ()}, "You haven’t answered enough questions yet to measure your level"),
         ({"kpis": GOOD | {"S": None, "why": {"S": "a reason of tomorrow"}}}, "It couldn’t be calculated this week"),
@@ -145,8 +147,8 @@ def test_extreme_level_is_never_described_as_above_all_learners() -> None:
         ({"kpis": GOOD | {"P": 0.34}}, "is about 34%"),
     ],
 )
-def test_missing_or_extreme_values_are_explained_in_the_report(change: dict[str, Any], said: str) -> None:
-    assert said in text(page(replace(FACTS, **change)))
+def test_missing_or_extreme_values_are_explained_in_the_report(change: dict[str, Any], sentence: str) -> None:
+    assert sentence in text(page(replace(FACTS, **change)))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -240,22 +242,22 @@ def test_theta_is_drawn_at_the_time_of_its_last_answer_with_its_interval() -> No
     assert of_night.high == [pytest.approx(0.6 + Z95 * 0.2)]
 
 
-@pytest.mark.parametrize(("as_of", "said"), [(LAST.as_of, "2026-10-06"), (None, "2026-10-15")])
-def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(
-    as_of: datetime | None, said: str
-) -> None:
+@pytest.mark.parametrize(("as_of", "day"), [(LAST.as_of, "2026-10-06"), (None, "2026-10-15")])
+def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(as_of: datetime | None, day: str) -> None:
     one = theta(0.6, 0.2, "nightly", LAST.window_end, as_of)
     text = str(in_short(Learner("u", False, "default", 1.0), {"default": one}, "UTC"))
     assert "from 40 answers as of " in text
-    assert said.replace("-", ", ").replace(", 0", ", ") in text
+    assert day.replace("-", ", ").replace(", 0", ", ") in text
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "sentence"),
     [
         (NOW - timedelta(days=70), "have not been made yet"),
         (NOW - timedelta(days=366), "No live answer in the last 365"),
     ],
 )
-def test_activity_does_not_claim_inactivity_if_features_have_not_been_computed_yet(last: datetime, said: str) -> None:
-    assert said in str(activity([], last, NOW))
+def test_activity_does_not_claim_inactivity_if_features_have_not_been_computed_yet(
+    last: datetime, sentence: str
+) -> None:
+    assert sentence in str(activity([], last, NOW))

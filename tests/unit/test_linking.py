@@ -78,7 +78,7 @@ def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, 
 def test_symmetric_linkings_in_both_directions_are_inverse_although_anchors_have_errors(
     method: Method, assumed: bool
 ) -> None:
-    """With an asymmetric criterion the errors of the anchors make the two linkings differ, here by a per mille or
+    """The errors of the anchors make the two linkings differ if the criterion is asymmetric, here by a per mille or
     more."""
     new, anchors = month(np.random.default_rng(1), k=12)
     for symmetric in (True, False):
@@ -173,8 +173,8 @@ def test_anchors_disagree_if_their_variation_exceeds_the_limit() -> None:
     new, anchors = month(rng, n_new=5000, n_old=5000)
     found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
     assert (found.share_kept >= 0.7, found.tau_low > 0.15) == (True, True)
-    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
-    assert "from month to month beyond their errors, at least by 0." in why
+    reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
+    assert "from month to month beyond their errors, at least by 0." in reason
 
 
 def test_change_of_an_anchor_is_reported_in_the_parameter_that_moved() -> None:
@@ -225,8 +225,8 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
     found = link(calibration(new.a, b, new.cov_ab), anchors)
     assert set(found.suspects) == set(found.anchors_dropped) == {"item00", "item01", "item02", "item03"}
     assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
-    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
-    assert why.startswith(
+    reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
+    assert reason.startswith(
         "only 6 anchors agree with each other, 60% of those with enough responses; needed are 5 and 70%"
     )
 
@@ -259,7 +259,7 @@ def test_unusable_anchors_are_omitted_with_the_reason() -> None:
     old_a[4] = -1.0
     fit = replace(new, a=a, n=n, cov=cov, flags=tuple(flags)).select(np.arange(20) != 5)
     found = link(fit, replace(anchors, a=old_a))
-    assert {item: why.split(":")[0] for item, why in found.anchors_dropped.items()} == {
+    assert {item: reason.split(":")[0] for item, reason in found.anchors_dropped.items()} == {
         "item00": "Its discrimination in this fit is -0.400, not above 0",
         "item01": "It has 199 responses in this window, 200 are needed.",
         "item02": "This fit gave it no standard errors.",
@@ -277,12 +277,12 @@ def test_assumed_errors_of_very_steep_items_are_not_nan() -> None:
     a, b = np.array([60.0, 60.0, 1e6]), np.array([0.05, 0.1, 0.033])
     a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(3))
     by_hand = []
-    for slope, place in zip(a[:2], b[:2], strict=True):
+    for slope, difficulty in zip(a[:2], b[:2], strict=True):
         theta = np.linspace(-6, 6, 61)
         density = np.exp(-(theta**2) / 2)
-        logistic = 1 / (1 + np.exp(-np.clip(slope * (theta - place), -700, 700)))
+        logistic = 1 / (1 + np.exp(-np.clip(slope * (theta - difficulty), -700, 700)))
         weight = 500 * density / density.sum() * logistic * (1 - logistic)
-        information = np.array([[theta - place, np.full(61, -slope)]])[0]
+        information = np.array([[theta - difficulty, np.full(61, -slope)]])[0]
         by_hand.append(np.linalg.inv((weight * information) @ information.T))
     np.testing.assert_allclose(covariance(a_se, b_se, cov_ab)[:2], by_hand, rtol=1e-6)  # both sums lose digits
     assert (a_se[2], b_se[2], cov_ab[2]) == (np.inf, np.inf, 0)
@@ -302,7 +302,7 @@ COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
 and 1.65."""
 
 
-def published(low: float, high: float) -> dict[str, float]:
+def published_difficulties(low: float, high: float) -> dict[str, float]:
     """Return difficulties whose 10th and 90th percentiles are `low` and `high`."""
     return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
 
@@ -316,12 +316,12 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
         return gaps_in_coverage(slope, intercept, COV, ["algebra"] * 2, b, ["algebra"], 0.10)
 
     assert error_of_linking(slope, intercept, COV, [low, high]) == pytest.approx([0.1, 0.1], abs=1e-3)
-    assert gaps(published(low + 0.01, high - 0.01)) == []
+    assert gaps(published_difficulties(low + 0.01, high - 0.01)) == []
     error = error_of_linking(slope, intercept, COV, [low - 0.5])[0]
-    (gap,) = gaps(published(low - 0.5, high - 0.01))
+    (gap,) = gaps(published_difficulties(low - 0.5, high - 0.01))
     assert gap.startswith(f"the anchors used place b = {low - 0.5:.2f}, the 10th percentile of the published b, with")
     assert gap.endswith(f"standard error of {error:.2f}, limit 0.10")
-    assert [gap.partition(", the ")[2][:15] for gap in gaps(published(low - 1, high + 1))] == [
+    assert [gap.partition(", the ")[2][:15] for gap in gaps(published_difficulties(low - 1, high + 1))] == [
         "10th percentile",
         "90th percentile",
     ]
@@ -329,7 +329,7 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
 
 def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
     def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
-        return gaps_in_coverage(1.0, 0.0, COV, kept, published(-1, 1), bank, 0.10)
+        return gaps_in_coverage(1.0, 0.0, COV, kept, published_difficulties(-1, 1), bank, 0.10)
 
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
     assert gaps(["algebra", "algebra"], ["algebra"] * 18 + ["sets", "sets", "logic"]) == []
@@ -339,7 +339,7 @@ def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
 
 
 def test_published_difficulties_that_are_not_finite_are_listed_and_ignored() -> None:
-    b = published(-1, 1) | {"lost": np.nan, "far": np.inf}
+    b = published_difficulties(-1, 1) | {"lost": np.nan, "far": np.inf}
     named = "2 items are published with a b that is not a number: far, lost"
     assert gaps_in_coverage(1.0, 0.0, COV, [], b, [], 0.10) == [named]
     assert len(gaps_in_coverage(1.0, 0.0, 9 * COV, [], b, [], 0.10)) == 3
@@ -408,13 +408,14 @@ def test_linking_with_errors_per_item_equals_linking_with_their_joint_matrix(
     assert items.suspects
     for item in items.suspects:
         one, other_one = (
-            [suspects[item][of] for of in ("delta_a", "delta_b", "z")] for suspects in (items.suspects, whole.suspects)
+            [suspects[item][key] for key in ("delta_a", "delta_b", "z")]
+            for suspects in (items.suspects, whole.suspects)
         )
         assert one == pytest.approx(other_one, rel=1e-8)
 
 
 def test_linking_allocates_no_joint_matrix_if_errors_of_anchors_are_independent() -> None:
-    """With 1,200 anchors a joint matrix has 46 MB, and arrays of curves 1 MB each."""
+    """A joint matrix of 1,200 anchors has 46 MB, and arrays of curves 1 MB each."""
     new, anchors = month(np.random.default_rng(3), k=1200)
     tracemalloc.start()
     link(new, anchors)

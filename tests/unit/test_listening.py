@@ -63,11 +63,11 @@ def server(port: int, manager: socket.socket, kept: int | None = None) -> Iterat
         process.communicate()
 
 
-def what_is_kept(manager: socket.socket) -> tuple[list[str], list[int]]:
+def receive_descriptors(manager: socket.socket) -> tuple[list[str], list[int]]:
     """Receive a message to systemd. Returns its lines and the descriptors sent with it."""
-    said, passed, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(4))
+    message, passed, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(4))
     descriptors = array.array("i", b"".join(data for _, _, data in passed))
-    return said.decode().split("\n"), list(descriptors)
+    return message.decode().split("\n"), list(descriptors)
 
 
 def answer(port: int) -> str:
@@ -76,21 +76,21 @@ def answer(port: int) -> str:
 
 
 @pytest.fixture
-def kept(manager: socket.socket) -> Iterator[tuple[int, int]]:
+def kept_socket(manager: socket.socket) -> Iterator[tuple[int, int]]:
     """Return descriptor and port of a socket whose server has been killed."""
     port = free_port()
     with server(port, manager):
-        said, (descriptor,) = what_is_kept(manager)
-        assert said == ["FDSTORE=1", "FDNAME=requests"]
+        message, (descriptor,) = receive_descriptors(manager)
+        assert message == ["FDSTORE=1", "FDNAME=requests"]
         assert answer(port)
     yield descriptor, port
     os.close(descriptor)
 
 
 def test_request_sent_while_no_server_runs_is_answered_by_the_next_server(
-    kept: tuple[int, int], manager: socket.socket
+    kept_socket: tuple[int, int], manager: socket.socket
 ) -> None:
-    descriptor, port = kept
+    descriptor, port = kept_socket
     with socket.create_connection(("127.0.0.1", port), GIVEN_UP_S) as early:
         early.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         with server(port, manager, descriptor):
@@ -98,14 +98,14 @@ def test_request_sent_while_no_server_runs_is_answered_by_the_next_server(
 
 
 def test_server_opens_a_new_socket_if_the_port_of_the_stored_socket_differs(
-    kept: tuple[int, int], manager: socket.socket
+    kept_socket: tuple[int, int], manager: socket.socket
 ) -> None:
-    descriptor, _ = kept
+    descriptor, _ = kept_socket
     other = free_port()
     with server(other, manager, descriptor):
-        assert what_is_kept(manager) == (["FDSTOREREMOVE=1", "FDNAME=requests"], [])
-        said, (opened,) = what_is_kept(manager)
-        assert said == ["FDSTORE=1", "FDNAME=requests"]
+        assert receive_descriptors(manager) == (["FDSTOREREMOVE=1", "FDNAME=requests"], [])
+        message, (opened,) = receive_descriptors(manager)
+        assert message == ["FDSTORE=1", "FDNAME=requests"]
         assert answer(other)
         os.close(opened)
 
@@ -113,7 +113,7 @@ def test_server_opens_a_new_socket_if_the_port_of_the_stored_socket_differs(
 def test_requests_are_answered_during_reloads(manager: socket.socket) -> None:
     port = free_port()
     with server(port, manager) as process:
-        _, (descriptor,) = what_is_kept(manager)
+        _, (descriptor,) = receive_descriptors(manager)
         os.close(descriptor)  # the server has its own copy
         first = answer(port)
         process.send_signal(signal.SIGHUP)
@@ -130,7 +130,7 @@ def test_error_names_a_port_that_is_in_use(manager: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with server(port, manager) as process:
-            _, said = process.communicate(timeout=GIVEN_UP_S)
+            _, message = process.communicate(timeout=GIVEN_UP_S)
     assert process.returncode == 1
-    assert f"127.0.0.1, port {port}" in said
-    assert "Traceback" not in said
+    assert f"127.0.0.1, port {port}" in message
+    assert "Traceback" not in message

@@ -98,11 +98,11 @@ def test_secrets_are_removed_from_log_lines(
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
     logs.configure()
-    said = " and ".join(SECRETS.values())
+    message = " and ".join(SECRETS.values())
     try:
-        raise ValueError(said)
+        raise ValueError(message)
     except ValueError:
-        logging.getLogger("irt").exception("said %s", said, extra={"url": said, "other": {"deep": said}})
+        logging.getLogger("irt").exception("said %s", message, extra={"url": message, "other": {"deep": message}})
     text = capsys.readouterr().err
     assert len(lines(text)) == 1
     for secret in ("dbpassword", "hooks.slack.com/services/T0", "token-of-the-service"):
@@ -128,18 +128,18 @@ def test_log_level_is_the_lowest_level_that_is_written(
     assert [line["message"] for line in lines(capsys.readouterr().err)] == ["no disk", "no disk"]
 
 
-@pytest.mark.parametrize(("wanted", "begins"), [("json", "{"), ("text", "")])
+@pytest.mark.parametrize(("expected", "begins"), [("json", "{"), ("text", "")])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_setting_of_the_log_format_has_precedence_over_the_kind_of_standard_error(
-    wanted: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+    expected: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOG_FORMAT", wanted)
+    monkeypatch.setenv("LOG_FORMAT", expected)
     get_settings.cache_clear()
     with redirect_stderr(stream()) as written:
         logs.configure()
         logging.getLogger("irt").warning("the daemon ended")
     assert written.getvalue().startswith(begins)
-    assert written.getvalue().endswith("WARNING the daemon ended\n") == (wanted == "text")
+    assert written.getvalue().endswith("WARNING the daemon ended\n") == (expected == "text")
 
 
 PROGRAM = """
@@ -159,11 +159,11 @@ except ZeroDivisionError:
 def test_every_line_in_the_journal_begins_with_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise `journalctl -p err` would find no entries. Every line of a traceback has the priority, too."""
     monkeypatch.setenv("LOG_FORMAT", "text")
-    said, elsewhere = (
+    journal, elsewhere = (
         subprocess.run([sys.executable, "-c", PROGRAM, off], capture_output=True, text=True, check=True).stderr
         for off in ("0", "1")
     )
-    first, *rest = said.splitlines()
+    first, *rest = journal.splitlines()
     assert first.startswith("<6>")
     assert len(rest) > 3
     assert all(line.startswith("<3>") for line in rest)

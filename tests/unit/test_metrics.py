@@ -46,7 +46,7 @@ OF_SERVERS: dict[str, set[str]] = {
     "irt_theta_set_age_seconds": set(),
     "jwt_keys_age_seconds": set(),
 }
-"""Metrics of servers, except those of any process. In tests/integration/test_servers.py a Prometheus scrapes them."""
+"""Metrics of servers, except metrics of any process. In tests/integration/test_servers.py a Prometheus scrapes them."""
 OF_EXPORTER = {family.name: set(family.labels) for family in FAMILIES}
 LABELS = {
     **OF_EXPORTER,
@@ -57,7 +57,7 @@ LABELS = {
 METRIC = re.compile(r"\b(?:irt_\w+|jwt_\w+|up|process_\w+)\b")
 
 
-class Away(Database):
+class LostDatabase(Database):
     """A database that does not respond, and counts connections."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Away(Database):
         return super().connect()
 
 
-def scraped(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], float]]]:
+def scrape(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], float]]]:
     answer = ask(build_app(collector), "GET", "/metrics")
     assert answer.status == 200
     found = text_string_to_metric_families(answer.text)
@@ -80,22 +80,22 @@ def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreac
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]
-    database = Away()
+    database = LostDatabase()
     collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
-    for seconds, asked in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
+    for seconds, n_reads in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
         now[0] = seconds
-        found = {name: samples for name, samples in scraped(collector).items() if name.startswith("irt_") and samples}
+        found = {name: samples for name, samples in scrape(collector).items() if name.startswith("irt_") and samples}
         assert found == {
             "irt_exporter_up": [({}, 0.0)],
             "irt_build_info": [({"version": code_version()}, 1.0)],
         }
-        assert database.asked == asked
+        assert database.asked == n_reads
     assert [record.levelname for record in caplog.records] == ["ERROR"], "the same fault is logged once"
     assert ask(build_app(collector), "GET", "/health").status == 200
 
 
 def test_exporter_does_not_import_numerical_libraries() -> None:
-    """These libraries take 240 MB and three seconds, in a process that reads a dozen rows."""
+    """Numerical libraries take 240 MB and three seconds, in a process that reads a dozen rows."""
     program = "import sys, services.exporter.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"ibis", "numba", "numpy", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())

@@ -37,19 +37,19 @@ def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table:
 
 
 @pytest.mark.parametrize(
-    ("texts", "theirs"),
+    ("texts", "expected"),
     [
         (("never", "u-1,q1"), True),
         (("7", "u-12,q1"), False),
         (("u-1", ""), True),
     ],
 )
-def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], theirs: bool) -> None:
-    assert holds("u-1", texts) is theirs
+def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], expected: bool) -> None:
+    assert holds("u-1", texts) is expected
 
 
 def test_learner_id_is_found_in_text_escaped_as_csv_or_json() -> None:
     json_in_csv = json.dumps({"user": 'q"q7'}).replace('"', '""')
-    theirs = ['"q""q7",1', json.dumps({"user": 'q"q7'}), f'"{json_in_csv}"', r'{"user": "\u0071\u0022q7"}']
+    texts = ['"q""q7",1', json.dumps({"user": 'q"q7'}), f'"{json_in_csv}"', r'{"user": "\u0071\u0022q7"}']
     others = ['"q""q71",1', json.dumps({"user": 'q"q71'}), r"q\q7", "😀 \\ud83d"]
-    assert [text for text in (*theirs, *others) if holds('q"q7', [text])] == theirs
+    assert [text for text in (*texts, *others) if holds('q"q7', [text])] == texts

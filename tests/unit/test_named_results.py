@@ -31,10 +31,10 @@ def tuples_in(annotation: ast.AST) -> bool:
     """Whether an annotation is or contains a tuple with three parts or more, except as the key of a mapping."""
     if isinstance(annotation, ast.Subscript):
         name, parts = ast.unparse(annotation.value), annotation.slice
-        of = parts.elts if isinstance(parts, ast.Tuple) else [parts]
-        if name == "tuple" and len(of) > 2:
+        elements = parts.elts if isinstance(parts, ast.Tuple) else [parts]
+        if name == "tuple" and len(elements) > 2:
             return True
-        return any(map(tuples_in, of[1:] if "dict" in name or "Mapping" in name else of))
+        return any(map(tuples_in, elements[1:] if "dict" in name or "Mapping" in name else elements))
     return any(map(tuples_in, ast.iter_child_nodes(annotation)))
 
 
@@ -46,25 +46,25 @@ def by_position(source: str) -> Iterator[str]:
         for node in module.body
         if isinstance(node, ast.Assign) and tuples_in(node.value) and isinstance(node.value, ast.Subscript)
     }
-    classes = {id(of): node.name for node in ast.walk(module) if isinstance(node, ast.ClassDef) for of in node.body}
+    classes = {id(cls): node.name for node in ast.walk(module) if isinstance(node, ast.ClassDef) for cls in node.body}
     for node in ast.walk(module):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.returns is None:
             continue
         aliases = {name.id for name in ast.walk(node.returns) if isinstance(name, ast.Name)} & named
         if aliases or tuples_in(node.returns):
-            of = classes.get(id(node))
-            yield f"{of}.{node.name}" if of else node.name
+            cls = classes.get(id(node))
+            yield f"{cls}.{node.name}" if cls else node.name
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().removeprefix("packages/irt-psychometrics/")
 
 
 def test_functions_that_return_three_values_or_more_name_these_values() -> None:
     found = {
-        f"{shown(path)} {function}"
-        for room in PRODUCT
-        for path in (ROOT / room).rglob("*.py")
+        f"{path_text(path)} {function}"
+        for folder in PRODUCT
+        for path in (ROOT / folder).rglob("*.py")
         if not path.name.endswith("kernels.py")  # compiled code cannot return records
         if "tuple[" in (text := path.read_text())
         for function in by_position(text)
@@ -92,9 +92,9 @@ class Of:
 def test_functions_do_not_return_either_a_result_or_a_text() -> None:
     """A function without a result raises, or returns `Refused`, so callers cannot mistake a reason for a result."""
     found = {
-        f"{shown(path)} {node.name}: {ast.unparse(node.returns)}"
-        for room in PRODUCT
-        for path in (ROOT / room).rglob("*.py")
+        f"{path_text(path)} {node.name}: {ast.unparse(node.returns)}"
+        for folder in PRODUCT
+        for path in (ROOT / folder).rglob("*.py")
         if re.search(r"->[^:]*\|", text := path.read_text())
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(node.returns, ast.BinOp)

@@ -104,7 +104,7 @@ def without_blocks(page: Path) -> str:
     return FENCED.sub("", page.read_text())
 
 
-def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
+def is_broken(page: Path, path: str, anchor: str) -> bool:
     target = (page.parent / path).resolve() if path else page
     return not target.exists() or bool(anchor and target.suffix == ".md" and anchor not in anchors(target))
 
@@ -112,7 +112,7 @@ def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
 def test_links_on_pages_have_targets() -> None:
     links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
     assert len(links) > 300
-    assert [(page.name, path, anchor) for page, path, anchor in links if leads_nowhere(page, path, anchor)] == []
+    assert [(page.name, path, anchor) for page, path, anchor in links if is_broken(page, path, anchor)] == []
 
 
 def test_modules_in_the_table_of_questions_exist() -> None:
@@ -121,4 +121,4 @@ def test_modules_in_the_table_of_questions_exist() -> None:
     table = page.partition("### Where each question is answered")[2].partition("\n### ")[0]
     named = re.findall(r"`(\w+/[\w/]+(?:\.py)?)`", table)
     assert len(named) > 25
-    assert [name for name in named if not any((ROOT / room / name).exists() for room in ("", "irt_assets"))] == []
+    assert [name for name in named if not any((ROOT / folder / name).exists() for folder in ("", "irt_assets"))] == []

@@ -1,4 +1,4 @@
-"""Stored pictures: a difference fails with its lines, and a test that writes a picture never passes."""
+"""Comparison with stored pictures: a difference fails with its lines, and a test that writes a picture never passes."""
 
 from __future__ import annotations
 

@@ -72,11 +72,11 @@ def test_dagster_dev_in_a_checkout_ends_with_an_error_that_recommends_irt_serve(
         text=True,
         timeout=patient(120),
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert "Traceback" not in said
-    assert "IRT_DAGSTER_DATABASE_URL is not set" in said.splitlines()[-1]
-    assert "`irt serve`" in said.splitlines()[-1]
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "Traceback" not in output
+    assert "IRT_DAGSTER_DATABASE_URL is not set" in output.splitlines()[-1]
+    assert "`irt serve`" in output.splitlines()[-1]
 
 
 def test_daemon_and_webserver_use_our_log_handler_once_their_instance_exists() -> None:
@@ -108,8 +108,8 @@ def test_settings_are_read_only_by_programs_and_passed_to_other_modules() -> Non
     root = Path(definitions.__file__).parents[1]
     readers = {
         path.relative_to(root).as_posix()
-        for room in ("irt_assets", "jobs", "resources", "services")
-        for path in (root / room).rglob("*.py")
+        for folder in ("irt_assets", "jobs", "resources", "services")
+        for path in (root / folder).rglob("*.py")
         if "get_settings" in (text := path.read_text("utf-8"))
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "get_settings"

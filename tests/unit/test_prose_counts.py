@@ -63,13 +63,13 @@ def measure() -> dict[str, int]:
     documented = [text for path in tracked("*.py") for _, text in docstrings(path)]
     code = chain(documented, *map(comments, tracked("*.py")))
     counts: dict[str, int] = {}
-    for of, texts in (("code", code), ("pages", prose_of_pages())):
+    for kind, texts in (("code", code), ("pages", prose_of_pages())):
         found: Counter[str] = Counter()
         for text in texts:
             on_one_line = " ".join(text.split())
             for name, pattern in PHRASES.items():
                 found[name] += len(re.findall(pattern, on_one_line, re.IGNORECASE))
-        counts |= {f"{of}: {name}": found[name] for name in PHRASES}
+        counts |= {f"{kind}: {name}": found[name] for name in PHRASES}
     counts["docstrings without a subject"] = sum(bool(NO_SUBJECT.match(text.strip())) for text in documented)
     return counts
 

@@ -32,7 +32,7 @@ from irt_psychometrics.core.priors import (
 )
 from irt_psychometrics.core.responses import Responses
 from psychometrics_testbed.made_anchors import anchor_set_of
-from tests.helpers.sentences import unsaid
+from tests.helpers.sentences import missing_sentences
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)
@@ -77,8 +77,8 @@ def test_items_of_a_block_share_steps_and_published_items_have_no_prior_on_rare_
 def test_item_without_answers_in_a_sample_keeps_its_categories() -> None:
     seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
     assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
-    asked = request(seen)
-    assert (asked.model, asked.scored_items) == (request().model, frozenset("DEF"))
+    fit_request = request(seen)
+    assert (fit_request.model, fit_request.scored_items) == (request().model, frozenset("DEF"))
     none_scored = PLAIN.among("ABCE", np.array([2, 2, 2, 4]))
     assert none_scored.n_categories.tolist() == [2, 2, 2, 4]
     assert PLAIN.among("ABCE").categories is None
@@ -106,10 +106,10 @@ def test_scored_items_are_refused_by_3pl_scales_and_by_dichotomous_engines() -> 
 
 def test_fit_keeps_mean_scores_and_models_of_scored_items() -> None:
     """Testlets are ignored, and a scored item with few answers has no prior on its slope, which is per point."""
-    asked = request(testlets={"A": "t", "D": "t"})
-    made = calibrate(EmEngine(threads=1), replace(asked, provisional=("A", "D")), "hash").calibration
+    fit_request = request(testlets={"A": "t", "D": "t"})
+    made = calibrate(EmEngine(threads=1), replace(fit_request, provisional=("A", "D")), "hash").calibration
     assert made.convergence.converged, made.convergence.reason
-    assert (made.models, made.priors["only"]) == (asked.model, ["A"])
+    assert (made.models, made.priors["only"]) == (fit_request.model, ["A"])
     back = decode(encode(made))
     mean = np.bincount(SCORED.item, SCORED.score) / np.bincount(SCORED.item)
     np.testing.assert_allclose(back.p_values, mean / MOST)
@@ -136,8 +136,13 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     found = answers_counted_otherwise(responses, {"E": lacking, "D": full_credit, "A": full_credit})
     assert found == {"E": 2, "D": 1}
     nothing = np.array([])
-    said = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
-    assert unsaid(said, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate") == []
+    sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
+    assert (
+        missing_sentences(
+            sentence, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate"
+        )
+        == []
+    )
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
     assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
     assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
@@ -162,16 +167,16 @@ def test_parameters_of_scored_items_in_the_bank_are_refused_if_steps_are_incompl
 
 def test_request_of_dichotomous_items_has_a_single_model() -> None:
     """The model is a name and not a name per item, so that hashes and specs of earlier releases stay valid."""
-    asked: list[Any] = []
+    models: list[Any] = []
 
     class Recorded(EmEngine):
-        def calibrate(self, responses: Responses, **how: Any) -> Any:  # type: ignore[override]
-            asked.append(how["model"])
-            return super().calibrate(responses, **how)
+        def calibrate(self, responses: Responses, **options: Any) -> Any:  # type: ignore[override]
+            models.append(options["model"])
+            return super().calibrate(responses, **options)
 
     scores = (rng.random((300, 5)) < 0.5).astype(float)
     calibrate(Recorded(threads=1), request(Responses.from_wide(scores)), "hash")
-    assert set(asked) == {TWO_PL.name}
+    assert set(models) == {TWO_PL.name}
 
 
 # -- dichotomous items -------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ ON_SLOPES = Priors(a=LogNormal(0.0, 0.5), only=("i1",))
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("fit_request", "expected"),
     [
         (plain_request(), ON_SLOPES),
         (replace(plain_request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})), ON_SLOPES),
@@ -214,16 +219,16 @@ ON_SLOPES = Priors(a=LogNormal(0.0, 0.5), only=("i1",))
     ids=["2pl", "published", "all published", "rasch", "1pl", "no provisional item", "a provisional anchor"],
 )
 def test_slopes_have_a_prior_if_items_are_provisional_unpublished_and_not_anchors(
-    asked: FitRequest, expected: Priors | None
+    fit_request: FitRequest, expected: Priors | None
 ) -> None:
-    assert asked.priors() == expected
+    assert fit_request.priors() == expected
 
 
 OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0), Beta(5.0, 17.0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "own", "expected"),
+    ("fit_request", "own", "expected"),
     [
         (plain_request("2pl"), Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE)),
         (plain_request("2pl"), Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
@@ -235,10 +240,10 @@ OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0),
     ],
 )
 def test_scales_priors_on_a_or_b_apply_to_all_items_and_replace_provisional_priors(
-    asked: FitRequest, own: Priors, expected: Priors
+    fit_request: FitRequest, own: Priors, expected: Priors
 ) -> None:
     """A prior on c replaces the model's default prior and keeps the prior on provisional slopes."""
-    assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
+    assert replace(fit_request, scale=replace(fit_request.scale, priors=own)).priors() == expected
 
 
 def test_fit_uses_the_known_c_of_anchors_and_estimates_all_other_c() -> None:
@@ -249,24 +254,24 @@ def test_fit_uses_the_known_c_of_anchors_and_estimates_all_other_c() -> None:
     zero, one = np.zeros(3), np.ones(3)
     c = np.array([0.15, 0.0, 0.3])
     anchors = anchor_set_of("s", "1", ("i0", "i1", "gone"), one, zero, c, one, one, zero, (None,) * 3, zero > 0)
-    asked = FitRequest(
+    fit_request = FitRequest(
         scale=Scale("s", model="3pl", rules=Rules()),
         responses=Responses.from_wide(answers.astype(float), ids),
         provisional=(),
         left_out={},
         anchors=anchors,
     )
-    made = calibrate(EmEngine(1), asked, "hash").calibration
+    made = calibrate(EmEngine(1), fit_request, "hash").calibration
     assert Priors.from_dict(made.priors).known_guessing == KnownGuessing(0.12, ("i0",), (0.15,))
     assert made.c_se[0] < 0.12 * 0.15 * 0.85
     assert (made.c_se[1:] > made.c_se[0]).all()
 
 
 def test_prior_on_difficulty_is_refused_if_items_are_assigned_by_level() -> None:
-    asked = plain_request(assignment="by_level")
-    asked = replace(asked, scale=replace(asked.scale, priors=Priors(b=OWN_DIFFICULTY)))
+    fit_request = plain_request(assignment="by_level")
+    fit_request = replace(fit_request, scale=replace(fit_request.scale, priors=Priors(b=OWN_DIFFICULTY)))
     with pytest.raises(PsychometricsError, match="irt scale set prior_b=none --scale s"):
-        calibrate(EmEngine(1), asked, "hash")
+        calibrate(EmEngine(1), fit_request, "hash")
 
 
 def test_prior_is_rescaled_to_the_unit_of_the_fit() -> None:
@@ -299,14 +304,14 @@ def test_windows_of_a_3pl_always_have_a_histogram(testlets: dict[str, str]) -> N
     scale = Scale("s", model="3pl", rules=Rules.from_settings({"latent": "auto"}))
     for theta in (rng.normal(size=800), (rng.chisquare(3, 1200) - 3) / np.sqrt(6)):
         answers = rng.random((theta.size, 20)) < 0.2 + 0.8 * expit(a * (theta[:, None] - b))
-        asked = FitRequest(
+        fit_request = FitRequest(
             scale=scale,
             responses=Responses.from_wide(answers.astype(float), ids),
             provisional=(),
             left_out={},
             testlets=testlets,
         )
-        made = calibrate(EmEngine(1), asked, "hash")
+        made = calibrate(EmEngine(1), fit_request, "hash")
         assert made.calibration.convergence.converged
         assert (made.calibration.populations[0].nodes != (), made.shape.latent) == (True, "histogram")
 
@@ -319,6 +324,6 @@ class OnePopulation:
 
 
 def test_engine_for_a_single_population_refuses_a_scale_assigned_by_level() -> None:
-    asked = replace(plain_request(assignment="by_level"))
+    fit_request = replace(plain_request(assignment="by_level"))
     with pytest.raises(PsychometricsError, match="engine other fits one population, and items of scale s are assigned"):
-        calibrate(OnePopulation(), asked, "hash")  # type: ignore[arg-type]
+        calibrate(OnePopulation(), fit_request, "hash")  # type: ignore[arg-type]

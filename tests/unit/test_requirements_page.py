@@ -34,9 +34,9 @@ def ids() -> list[str]:
 def test_page_lists_every_row_of_the_requirements_once(shared: Path) -> None:
     text = (shared / "REQUIREMENTS.md").read_text()
     section = SECTION_8.search(text)
-    asked = [*ROW.findall(text), *(f"8.{number}" for number in POINT.findall(section[0]))]
-    assert len(asked) > 250
-    assert sorted(ids()) == sorted(asked)
+    required = [*ROW.findall(text), *(f"8.{number}" for number in POINT.findall(section[0]))]
+    assert len(required) > 250
+    assert sorted(ids()) == sorted(required)
 
 
 def test_page_lists_no_row_twice() -> None:
@@ -45,9 +45,9 @@ def test_page_lists_no_row_twice() -> None:
     assert [row for row in found if found.count(row) > 1] == []
 
 
-def faults(state: str, text: str, where: str) -> list[str]:
+def faults(state: str, text: str, cell: str) -> list[str]:
     found = [] if state in STATES and text else [f"no state: {state}"]
-    links, commands = LINK.findall(where), COMMAND.findall(where)
+    links, commands = LINK.findall(cell), COMMAND.findall(cell)
     if not links and not commands:
         found.append("it does not say where")
     for name, target in links:

@@ -30,10 +30,10 @@ def test_outcome_is_the_same_from_stored_events_and_from_the_run() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([fit, published], instance=instance, raise_on_error=False)
         stored = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
-    why, warning = "2026-02 has no anchors", "Q7: an item that nobody answers"
-    wanted = RunOutcome("monthly", "2026-02", False, why, result.run_id, (warning,))
+    reason, warning = "2026-02 has no anchors", "Q7: an item that nobody answers"
+    expected = RunOutcome("monthly", "2026-02", False, reason, result.run_id, (warning,))
     for events in (result.all_events, stored):
-        assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == wanted
+        assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == expected
 
 
 def test_outcome_gives_the_error_if_a_run_broke_off_within_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def messages(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return the output of a program that forks workers as the code server does."""
     folder = tmp_path_factory.mktemp("workers")
     (folder / "program.py").write_text(PROGRAM)
@@ -100,27 +100,27 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_worker_inherits_loaded_modules_but_no_files_or_signal_handlers(said: list[str]) -> None:
-    told = json.loads(said[-1])
-    assert (told["loaded"], told["open"], told["hangs up"]) == (["the graph"], [], True)
+def test_worker_inherits_loaded_modules_but_no_files_or_signal_handlers(messages: list[str]) -> None:
+    state = json.loads(messages[-1])
+    assert (state["loaded"], state["open"], state["hangs up"]) == (["the graph"], [], True)
 
 
-def test_worker_inherits_imported_numba(said: list[str]) -> None:
+def test_worker_inherits_imported_numba(messages: list[str]) -> None:
     """The code server itself does not use numba, whose import takes half a second."""
-    assert json.loads(said[-1])["computes"]
+    assert json.loads(messages[-1])["computes"]
 
 
-def test_worker_is_the_preferred_victim_if_memory_runs_out(said: list[str]) -> None:
-    assert json.loads(said[-1])["score"] == WORKER_OOM_SCORE_ADJ
+def test_worker_is_the_preferred_victim_if_memory_runs_out(messages: list[str]) -> None:
+    assert json.loads(messages[-1])["score"] == WORKER_OOM_SCORE_ADJ
 
 
-def test_running_worker_is_found_and_calls_exit_handlers_at_its_end(said: list[str]) -> None:
-    told = json.loads(said[-1])
-    assert (told["found"], told["ended"]) == (True, 0)
-    assert said[0] == "spans are sent"
+def test_running_worker_is_found_and_calls_exit_handlers_at_its_end(messages: list[str]) -> None:
+    state = json.loads(messages[-1])
+    assert (state["found"], state["ended"]) == (True, 0)
+    assert messages[0] == "spans are sent"
 
 
-def test_worker_ends_if_its_parent_is_killed_and_later_workers_are_forked_again(said: list[str]) -> None:
+def test_worker_ends_if_its_parent_is_killed_and_later_workers_are_forked_again(messages: list[str]) -> None:
     """The code server considers the worker dead then, and Dagster repeats its run."""
-    told = json.loads(said[-1])
-    assert (told["found afterwards"], told["ended afterwards"]) == ([], 0)
+    state = json.loads(messages[-1])
+    assert (state["found afterwards"], state["ended afterwards"]) == ([], 0)

@@ -86,16 +86,16 @@ def month(number: int) -> datetime:
     return datetime(2026, number, 1, tzinfo=UTC)
 
 
-def decided(number: int, subject: Any, value: str, since: int) -> ScaleDecision:
+def decision(number: int, subject: Any, value: str, since: int) -> ScaleDecision:
     return ScaleDecision(number, "s", subject, value, month(since), "Ann", "because", month(since))
 
 
 HISTORY = [
-    decided(1, "model", "3pl", 6),
-    decided(2, "prior_c", "beta(5, 17)", 6),
-    decided(3, "model", "rasch", 8),
-    decided(4, "prior_c", "none", 8),
-    decided(5, "guessing", "accepted", 9),
+    decision(1, "model", "3pl", 6),
+    decision(2, "prior_c", "beta(5, 17)", 6),
+    decision(3, "model", "rasch", 8),
+    decision(4, "prior_c", "none", 8),
+    decision(5, "guessing", "accepted", 9),
 ]
 
 
@@ -111,7 +111,7 @@ def test_newest_decision_of_all_is_in_force_if_no_window_is_given() -> None:
 
 
 def test_later_decision_for_an_earlier_month_replaces_decisions_for_later_months() -> None:
-    back = [*HISTORY, decided(6, "model", "2pl", 7)]
+    back = [*HISTORY, decision(6, "model", "2pl", 7)]
     assert [found.value for m in (6, 7, 8) if (found := decision_in_force(back, "model", month(m)))] == [
         "3pl",
         "2pl",
@@ -123,7 +123,7 @@ def test_priors_in_force_follow_the_decisions_for_the_window() -> None:
     assert priors_in_force(HISTORY, month(5)) is None
     assert priors_in_force(HISTORY, month(7)) == Priors(c=Beta(5.0, 17.0))
     assert priors_in_force(HISTORY, month(8)) is None
-    assert priors_in_force([*HISTORY, decided(6, "prior_b", "normal(0, 2)", 8)], None) == Priors(b=Normal(0.0, 2.0))
+    assert priors_in_force([*HISTORY, decision(6, "prior_b", "normal(0, 2)", 8)], None) == Priors(b=Normal(0.0, 2.0))
 
 
 def test_fit_differs_from_its_scale_if_its_model_or_priors_are_not_in_force() -> None:
@@ -143,10 +143,10 @@ def test_fit_without_a_recorded_latent_distribution_does_not_differ_from_its_sca
 
 
 MOVED = [
-    decided(1, "ability_variance", "0.0025", 6),
-    decided(2, "ability_growth", "0.01", 7),
-    decided(3, "ability_variance", "auto", 8),
-    decided(4, "occasion_variance", "0.09", 9),
+    decision(1, "ability_variance", "0.0025", 6),
+    decision(2, "ability_growth", "0.01", 7),
+    decision(3, "ability_variance", "auto", 8),
+    decision(4, "occasion_variance", "0.09", 9),
 ]
 
 
@@ -170,4 +170,4 @@ def test_movement_in_force_is_decided_for_the_month_and_auto_keeps_the_number(
 
 def test_movement_is_proposed_from_auto_until_a_number_is_decided() -> None:
     assert [proposals_wanted(MOVED[:n]) for n in range(5)] == [False, False, False, True, True]
-    assert not proposals_wanted([*MOVED, decided(5, "ability_variance", "0", 10)])
+    assert not proposals_wanted([*MOVED, decision(5, "ability_variance", "0", 10)])

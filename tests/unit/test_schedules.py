@@ -83,10 +83,10 @@ def test_job_is_due_an_hour_or_a_day_after_its_time(
     ],
 )
 def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str) -> None:
-    wanted = FEATURES.partitions_due(tick, LONG_AGO)
-    assert wanted[-1] == day
-    assert len(wanted) == 14
-    assert date.fromisoformat(wanted[0]) == date.fromisoformat(day) - timedelta(days=13)
+    expected = FEATURES.partitions_due(tick, LONG_AGO)
+    assert expected[-1] == day
+    assert len(expected) == 14
+    assert date.fromisoformat(expected[0]) == date.fromisoformat(day) - timedelta(days=13)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str
     ],
 )
 def test_weekly_tick_requests_the_current_week_and_the_eight_weeks_before(tick: datetime, running: str) -> None:
-    wanted = KPIS.partitions_due(tick, LONG_AGO)
-    mondays = [date.fromisoformat(week) for week in wanted]
-    assert wanted[-1] == running
+    expected = KPIS.partitions_due(tick, LONG_AGO)
+    mondays = [date.fromisoformat(week) for week in expected]
+    assert expected[-1] == running
     assert [later - earlier for earlier, later in pairwise(mondays)] == [timedelta(weeks=1)] * 8
 
 

@@ -41,7 +41,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_manager, "TIMEOUT_S", patient(GIVEN_UP_S))
 
 
-class Ending(threading.Thread):
+class EndingThread(threading.Thread):
     """A thread that runs until its probe raises SystemExit."""
 
     def run(self) -> None:
@@ -55,21 +55,21 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         path = str(tmp_path / "notify")
         listening.bind(path if request.param == "a file" else f"\0{path}")
         listening.settimeout(patient(GIVEN_UP_S))
-        monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=Ending))
+        monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=EndingThread))
         monkeypatch.setenv("NOTIFY_SOCKET", path if request.param == "a file" else f"@{path}")
         yield listening
 
 
-def heard(manager: socket.socket) -> list[str]:
+def receive_lines(manager: socket.socket) -> list[str]:
     return manager.recv(4096).decode().split("\n")
 
 
 def answering(*faults: str | None) -> Probe:
     """Return a probe with these results, which then ends the calling thread."""
-    said = iter(faults)
+    answers = iter(faults)
 
     def probe() -> str | None:
-        for fault in said:
+        for fault in answers:
             return fault
         raise SystemExit
 
@@ -78,7 +78,7 @@ def answering(*faults: str | None) -> Probe:
 
 def test_lines_of_a_state_are_sent_in_a_single_message(manager: socket.socket) -> None:
     notify("READY=1", "STATUS=well")
-    assert heard(manager) == ["READY=1", "STATUS=well"]
+    assert receive_lines(manager) == ["READY=1", "STATUS=well"]
 
 
 def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_healthy(
@@ -86,10 +86,10 @@ def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_hea
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering("it starts", "it starts", None, None, *["it hangs"] * 3))
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
-    assert heard(manager) == ["WATCHDOG=1", "STATUS=well"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["WATCHDOG=1", "STATUS=well"]
     for _ in range(3):
-        assert heard(manager) == ["STATUS=it hangs"]
+        assert receive_lines(manager) == ["STATUS=it hangs"]
 
 
 def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
@@ -97,8 +97,8 @@ def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering(None), ready=answering("it warms up", None))
-    assert heard(manager) == ["WATCHDOG=1"]
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["WATCHDOG=1"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
 
 
 def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
@@ -106,7 +106,7 @@ def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering("it hangs"), ready=answering("it waits", None))
-    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+    assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
 
 
 def test_service_that_responds_with_503_counts_as_alive() -> None:
@@ -183,7 +183,7 @@ def test_process_whose_main_thread_hangs_is_restarted_by_a_second_thread() -> No
     assert int(printed) == process.pid
 
 
-class Well(BaseHTTPRequestHandler):
+class HealthyHandler(BaseHTTPRequestHandler):
     """A handler that responds with 200 to every request."""
 
     def do_GET(self) -> None:
@@ -202,7 +202,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
         address_family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
 
     try:
-        server = Server((request.param, 0), Well)
+        server = Server((request.param, 0), HealthyHandler)
     except OSError as error:
         pytest.skip(f"this machine has no {request.param} ({error})")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -225,7 +225,7 @@ def test_service_is_probed_at_its_given_address(
 
 
 def test_probe_of_the_loopback_address_fails_if_a_service_listens_elsewhere() -> None:
-    with HTTPServer(("127.0.0.2", free_port()), Well) as server:
+    with HTTPServer(("127.0.0.2", free_port()), HealthyHandler) as server:
         settings = Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
 

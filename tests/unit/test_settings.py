@@ -190,7 +190,7 @@ def test_error_for_a_malformed_url_gives_the_fault_and_no_part_of_the_url(given:
         _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
     assert fault in str(refused.value)
     assert not any(part in str(refused.value) for part in (SECRET, "5432", "u:", "ab", given))
-    assert SECRET not in shown(refused)
+    assert SECRET not in printed_traceback(refused)
 
 
 @pytest.mark.parametrize("option", ["sslmode", "channel_binding", "target_session_attrs"])
@@ -199,7 +199,7 @@ def test_error_does_not_contain_a_value_that_libpq_refuses(option: str) -> None:
     database = Database(Settings(database_url=url, _env_file=None))
     with pytest.raises(PermanentFailure, match=f"DATABASE_URL gives {option}") as refused, database.connect():
         pass
-    assert SECRET not in shown(refused)
+    assert SECRET not in printed_traceback(refused)
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "irt_home"])
@@ -211,10 +211,10 @@ def test_error_for_an_invalid_setting_does_not_contain_its_value(name: str, monk
         return
     with pytest.raises(PermanentFailure, match=name.upper()) as refused:
         get_settings()
-    assert SECRET not in shown(refused)
+    assert SECRET not in printed_traceback(refused)
     with pytest.raises(ValidationError, match=f"(?i){name}") as refused_by_pydantic:
         Settings(_env_file=None)
-    assert SECRET not in shown(refused_by_pydantic)
+    assert SECRET not in printed_traceback(refused_by_pydantic)
 
 
 def test_error_names_an_env_file_that_is_not_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_error_names_an_env_file_that_is_not_utf_8(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("IRT_ENV_FILE", str(tmp_path / "binary.env"))
     with pytest.raises(PermanentFailure, match=r"binary\.env is not UTF-8") as refused:
         get_settings()
-    assert SECRET not in shown(refused)
+    assert SECRET not in printed_traceback(refused)
 
 
 @pytest.mark.parametrize("url", [f"smtp://u:{SECRET}/ab@h:25", f"smtp://u:[{SECRET}]@h", f"smtp://u:[{SECRET}@h"])
@@ -234,12 +234,12 @@ def test_error_for_an_invalid_alert_address_does_not_contain_its_value(url: str)
         slack_webhook_url=SecretStr(url.replace("smtp", "https")),
         _env_file=None,
     )
-    said = "\n".join(problems(settings))
-    assert all(name in said for name in ("SMTP_URL", "ALERT_WEBHOOK_URL", "SLACK_WEBHOOK_URL"))
-    assert SECRET not in said
+    message = "\n".join(problems(settings))
+    assert all(name in message for name in ("SMTP_URL", "ALERT_WEBHOOK_URL", "SLACK_WEBHOOK_URL"))
+    assert SECRET not in message
 
 
-def shown(caught: pytest.ExceptionInfo[BaseException]) -> str:
+def printed_traceback(caught: pytest.ExceptionInfo[BaseException]) -> str:
     """Return the printed traceback, including causes."""
     return "".join(traceback.format_exception(caught.value))
 
@@ -356,9 +356,9 @@ def test_libpq_variables_are_ignored_if_incomplete_or_if_the_url_is_set(
 
 
 def test_ports_of_two_servers_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    for port, said in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
+    for port, message in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
         monkeypatch.setenv("PROMETHEUS_METRICS_PORT", port)
-        with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{said} are both {port}"):
+        with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{message} are both {port}"):
             get_settings()
     monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9090")
     assert get_settings().irt_exporter_metrics_port == 9464
@@ -431,7 +431,7 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("IRT_DB_SCHEMA", "Exam", "IRT_DB_SCHEMA"),
         ("IRT_DB_SCHEMA", "dagster", "name one schema"),
@@ -439,10 +439,10 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
     ],
 )
 def test_invalid_or_duplicate_name_of_a_schema_is_refused(
-    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         get_settings()
 
 

@@ -59,15 +59,15 @@ def test_setting_replaces_the_usual_pause_from_the_first_day_on(picture: Picture
     first = [MONDAY]
     assert not is_silent(first, 2 * HOUR, 2 * HOUR)
     assert is_silent(first, 2 * HOUR + timedelta(seconds=1), 2 * HOUR)
-    said = silence("s", first, MONDAY + DAY, 2 * HOUR)
-    picture(said.sentence(MONDAY + DAY), "allowed")
+    found = silence("s", first, MONDAY + DAY, 2 * HOUR)
+    picture(found.sentence(MONDAY + DAY), "allowed")
 
 
 def test_alert_names_source_time_usual_pause_and_remedy(picture: Picture) -> None:
     arrivals = office_hours()
     now = arrivals[-1] + 90 * timedelta(minutes=1)
-    said = silence("a,b=c d", arrivals, now, None)
-    alert = said.alert(now)
+    found = silence("a,b=c d", arrivals, now, None)
+    alert = found.alert(now)
     picture(f"{alert.what}\n{alert.fix}", "alert")
     assert Settings(irt_silent_after="a%2Cb%3Dc%20d=3d", _env_file=None).silent_after == {"a,b=c d": 3 * DAY}
 

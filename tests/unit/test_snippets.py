@@ -96,12 +96,12 @@ def test_functions_on_the_page_on_fit_accept_the_arguments_shown() -> None:
     rows = [line.split(" | ") for line in lines if re.search(r" \| `(classical|(scoring|itemfit)\.\w+)` \|$", line)]
     checked = 0
     for _, written, module in rows:
-        there = import_module(f"irt_psychometrics.{module.strip(' |`')}")
+        imported = import_module(f"irt_psychometrics.{module.strip(' |`')}")
         for name, given in CALL.findall(written.replace("\\|", "|")):
             call = ast.parse(f"f({given.split('|')[0].strip()})", mode="eval").body
             assert isinstance(call, ast.Call)
             names = [one.id for one in call.args if isinstance(one, ast.Name)]
-            taken = [*inspect.signature(getattr(there, name)).parameters.values()]
+            taken = [*inspect.signature(getattr(imported, name)).parameters.values()]
             required = [one.name for one in taken if one.default is one.empty]
             assert names == required, name
             assert {word.arg for word in call.keywords} <= {one.name for one in taken}

@@ -18,7 +18,7 @@ NO_AUTHORS = re.compile(
 """Words before a year, or before a number that looks like a year, that are not authors."""
 
 
-def cited() -> dict[tuple[str, str], str]:
+def cited_publications() -> dict[tuple[str, str], str]:
     """Return a citing file by first author and year."""
     named = subprocess.run(
         ["git", "ls-files", "irt_assets", "jobs", "packages", "resources", "services", "docs"],
@@ -35,18 +35,18 @@ def cited() -> dict[tuple[str, str], str]:
     return found
 
 
-def listed() -> set[tuple[str, str]]:
+def listed_publications() -> set[tuple[str, str]]:
     entries = re.findall(r"^- \*\*(.+?) (\d{4})\.\*\* .+", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return {(re.split(r", | & ", authors)[0], year) for authors, year in entries}
 
 
 def test_every_cited_publication_is_listed():
-    missing = {key: where for key, where in cited().items() if key not in listed()}
+    missing = {key: location for key, location in cited_publications().items() if key not in listed_publications()}
     assert not missing, f"add them to {PAGE.name}, or the word to NO_AUTHORS: {missing}"
 
 
 def test_every_listed_publication_is_cited():
-    assert not listed() - set(cited())
+    assert not listed_publications() - set(cited_publications())
 
 
 def test_every_publication_is_listed_only_once():

@@ -76,7 +76,7 @@ def test_addresses_of_a_spark_master_are_parsed() -> None:
 
 @pytest.mark.usefixtures("has_pyspark")
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [
         (None, "Java is missing: apt install openjdk-17-jre-headless"),
         ("11.0.20", "Java is 11 .*, and Spark needs 17 or newer: apt install openjdk-17-jre-headless"),
@@ -84,10 +84,10 @@ def test_addresses_of_a_spark_master_are_parsed() -> None:
     ],
 )
 def test_error_gives_the_java_package_if_java_is_missing_or_too_old(
-    version: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    version: str | None, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_java(monkeypatch, tmp_path, version)
-    with pytest.raises(PermanentFailure, match=said):
+    with pytest.raises(PermanentFailure, match=message):
         spark.spark_session(Settings(irt_spark="local[2]", _env_file=None))
 
 
@@ -107,11 +107,11 @@ def test_unreachable_spark_master_is_a_transient_failure_with_its_address(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound and not listening
-        for master, what in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
-            with pytest.raises(TransientFailure, match=rf"no Spark {what} answers at 127\.0\.0\.1:{port}: See"):
+        for master, name in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
+            with pytest.raises(TransientFailure, match=rf"no Spark {name} answers at 127\.0\.0\.1:{port}: See"):
                 spark.spark_session(Settings(irt_spark=master, _env_file=None))
             found = finding(irt_spark=master, irt_attempts="lake")
-            assert (found.state, found.detail) == ("error", f"no Spark {what} answers at 127.0.0.1:{port}")
+            assert (found.state, found.detail) == ("error", f"no Spark {name} answers at 127.0.0.1:{port}")
         taken.listen()
         assert finding(irt_spark=f"sc://127.0.0.1:{port}", irt_attempts="lake").state == "ok"
 
@@ -146,7 +146,7 @@ LOST = (
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "said"),
+    ("text", "kind", "message"),
     [
         (
             LOST.format(why="Command exited with code 137"),
@@ -176,7 +176,7 @@ LOST = (
     ],
 )
 def test_errors_of_spark_are_explained_as_transient_or_permanent_failures(
-    text: str, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+    text: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = type("SparkException", (Exception,), {"__module__": "pyspark.errors"})(text)
     monkeypatch.delitem(sys.modules, "pyspark", raising=False)
@@ -184,7 +184,7 @@ def test_errors_of_spark_are_explained_as_transient_or_permanent_failures(
     monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))
     found = explain_spark(error)
     assert type(found) is kind
-    assert re.search(said, str(found))
+    assert re.search(message, str(found))
 
 
 def test_executor_is_refused_if_packages_differ_and_logged_if_its_processor_differs(

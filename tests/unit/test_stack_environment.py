@@ -46,11 +46,11 @@ def test_dagster_url_keeps_existing_options(tmp_path: Path) -> None:
 
 def test_child_processes_inherit_the_settings_of_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://another.example/other")
-    told = environment(tmp_path)
-    assert told["IRT_HOME"] == str(tmp_path)
-    assert told["IRT_FIRST_MONTH"] == "2026-07"
-    assert told["DATABASE_URL"].startswith("postgresql://someone:secret@")
-    assert "IRT_UI_PORT" not in told, "a default is not a wish: a child must not take it for one"
+    variables = environment(tmp_path)
+    assert variables["IRT_HOME"] == str(tmp_path)
+    assert variables["IRT_FIRST_MONTH"] == "2026-07"
+    assert variables["DATABASE_URL"].startswith("postgresql://someone:secret@")
+    assert "IRT_UI_PORT" not in variables, "a default is not a wish: a child must not take it for one"
 
 
 def test_dagster_home_contains_the_current_configuration(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_socket_path_is_short_enough_if_the_home_is_deep(tmp_path: Path) -> None
         second.parent.rmdir()
 
 
-def configured(home: Path, **settings: str) -> dict[str, Any]:
+def dagster_configuration(home: Path, **settings: str) -> dict[str, Any]:
     chosen = Settings.model_validate({"irt_home": home, "database_url": "postgresql://db.example/assess", **settings})
     instance_environment(chosen, Database(chosen))
     return yaml.safe_load((home / "dagster" / "dagster.yaml").read_bytes())
@@ -83,7 +83,7 @@ def configured(home: Path, **settings: str) -> dict[str, Any]:
 def test_kubernetes_launcher_changes_only_launcher_and_monitoring_in_the_configuration(tmp_path: Path) -> None:
     usual = yaml.safe_load(CONFIGURATION.read_bytes())
     chosen = {"irt_run_launcher_config": "service_account_name: irt-runs", "irt_run_resources": "other=1/3Gi"}
-    made = configured(tmp_path, irt_run_launcher="kubernetes", **chosen)
+    made = dagster_configuration(tmp_path, irt_run_launcher="kubernetes", **chosen)
     assert f"{made['run_launcher']['module']}.{made['run_launcher']['class']}" == (
         f"{KubernetesRunLauncher.__module__}.{KubernetesRunLauncher.__name__}"
     )
@@ -98,14 +98,14 @@ def test_kubernetes_launcher_changes_only_launcher_and_monitoring_in_the_configu
 
 def test_launcher_configuration_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML"):
-        configured(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
+        dagster_configuration(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
 
 
 def test_output_of_runs_is_stored_in_the_bucket_if_a_bucket_is_set(tmp_path: Path) -> None:
-    made = configured(tmp_path, s3_bucket="bank")
+    made = dagster_configuration(tmp_path, s3_bucket="bank")
     assert made["compute_logs"]["class"] == "S3ComputeLogManager"
-    told = made["compute_logs"]["config"]
-    assert (told["bucket"], told["prefix"]) == ("bank", "run-logs")
+    config = made["compute_logs"]["config"]
+    assert (config["bucket"], config["prefix"]) == ("bank", "run-logs")
     assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
 
 
@@ -113,10 +113,10 @@ def test_processes_use_host_and_port_of_a_remote_code_server(tmp_path: Path) -> 
     settings = Settings(
         irt_home=tmp_path, database_url=SecretStr("postgresql://db.example/x"), irt_code_server="irt-code-server:4266"
     )
-    told = instance_environment(settings, Database(settings))
-    assert (told["IRT_CODE_SERVER_HOST"], told["IRT_CODE_SERVER_PORT"]) == ("irt-code-server", "4266")
-    assert told["IRT_CODE_SERVER"] == "irt-code-server:4266"
-    started = commands(settings, told, port=3000, read_only=False)
+    variables = instance_environment(settings, Database(settings))
+    assert (variables["IRT_CODE_SERVER_HOST"], variables["IRT_CODE_SERVER_PORT"]) == ("irt-code-server", "4266")
+    assert variables["IRT_CODE_SERVER"] == "irt-code-server:4266"
+    started = commands(settings, variables, port=3000, read_only=False)
     assert started["code server"][3:7] == ["-h", "0.0.0.0", "-p", "4266"]
     assert str(WORKSPACE_OVER_TCP) in started["daemon"]
 

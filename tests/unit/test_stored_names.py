@@ -74,5 +74,5 @@ def present_names() -> dict[str, set[str]]:
 def test_names_stored_by_dagster_still_exist() -> None:
     present = present_names()
     assert STORED.keys() == present.keys()
-    gone = {name for kind, names in STORED.items() for name in names if name not in present[kind]}
-    assert gone == GONE
+    missing = {name for kind, names in STORED.items() for name in names if name not in present[kind]}
+    assert missing == GONE

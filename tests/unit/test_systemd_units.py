@@ -49,7 +49,7 @@ def units(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str
     return folder / "units"
 
 
-def analyzed(units: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_analyze(units: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["systemd-analyze", *arguments],
         env={"PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{units}:", "LC_ALL": "C.UTF-8"},
@@ -60,13 +60,15 @@ def analyzed(units: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_verifies_all_units_without_a_message(units: Path) -> None:
-    ran = analyzed(units, "verify", "--man=no", *map(str, sorted(path for path in units.iterdir() if path.is_file())))
+    ran = run_analyze(
+        units, "verify", "--man=no", *map(str, sorted(path for path in units.iterdir() if path.is_file()))
+    )
     assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
 def test_exposure_of_every_service_is_below_the_limit(units: Path) -> None:
     named = [name.replace("@.", "@x.") for name in SERVICES]
-    ran = analyzed(units, "security", "--offline=true", "--no-pager", *named)
+    ran = run_analyze(units, "security", "--offline=true", "--no-pager", *named)
     levels = re.findall(r"exposure level for (\S+): (\d+\.\d)", ran.stdout)
     assert sorted(name for name, _ in levels) == sorted(named), ran.stderr
     assert {name: level for name, level in levels if float(level) > MOST_EXPOSED} == {}
@@ -78,7 +80,7 @@ def test_drop_in_that_loads_settings_as_a_credential_is_valid(units: Path) -> No
     dropin.parent.mkdir()
     shutil.copy(SYSTEMD / "etc/credentials.conf", dropin)
     try:
-        ran = analyzed(units, "verify", "--man=no", str(units / "irt-theta-api.service"))
+        ran = run_analyze(units, "verify", "--man=no", str(units / "irt-theta-api.service"))
         assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
     finally:
         shutil.rmtree(dropin.parent)
@@ -106,7 +108,7 @@ def test_apparmor_profile_of_the_units_exists_in_complain_mode() -> None:
     assert [(name, "complain" in flags.split(", ")) for name, flags in profiles] == [(name, True) for name in named]
 
 
-def started(name: str) -> list[list[str]]:
+def start_commands(name: str) -> list[list[str]]:
     """Return the commands of a unit, split into words."""
     return [line.split() for line in re.findall(r"^ExecStart=(.*)$", (UNITS / name).read_text(), re.M)]
 
@@ -114,13 +116,13 @@ def started(name: str) -> list[list[str]]:
 def test_programs_and_commands_of_units_exist() -> None:
     jobs = {plan.documents_name for plan in PLANS} | set(SENSORS)
     for name in SERVICES:
-        for command, *words in started(name):
+        for command, *words in start_commands(name):
             if command.endswith("bin/irt"):
                 known = {"run": set(Server), "job": jobs, "calibrate": {"--engine"}, "report": {"drift"}}
                 assert words == ["backup"] or words[1] in known.get(words[0], {"unit-failed"}), name
             else:
                 assert (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
-    servers = {words[2] for name in SERVICES for words in started(name) if words[1:2] == ["run"]}
+    servers = {words[2] for name in SERVICES for words in start_commands(name) if words[1:2] == ["run"]}
     assert servers == set(Server)
 
 
@@ -165,13 +167,14 @@ def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     (service,) = [
         name
         for name in SERVICES
-        if [plan.documents_name] == [w[2] for w in started(name) if w[1:2] == ["job"] and w[2] == plan.documents_name]
+        if [plan.documents_name]
+        == [w[2] for w in start_commands(name) if w[1:2] == ["job"] and w[2] == plan.documents_name]
     ]
     minute, hour, day, _, weekday = plan.cron.split()
     date = f"*-*-{day.rjust(2, '0') if day != '*' else '*'}"
-    wanted = f"{WEEKDAYS[weekday]}{date} {hour.rjust(2, '0')}:{minute.rjust(2, '0')}:00 {plan.zone}"
+    expected = f"{WEEKDAYS[weekday]}{date} {hour.rjust(2, '0')}:{minute.rjust(2, '0')}:00 {plan.zone}"
     timer = (UNITS / service).with_suffix(".timer").read_text()
-    assert f"OnCalendar={wanted}\n" in timer
+    assert f"OnCalendar={expected}\n" in timer
     assert "Persistent=true" in timer
 
 
@@ -189,10 +192,10 @@ def test_invariants_timer_fires_every_night_if_new_york_changes_its_clocks(
 ) -> None:
     """02:00 in New York does not exist in one night of the year, and systemd skips that day."""
     lines = re.findall(r"^OnCalendar=(.*)$", (UNITS / "irt-invariants.timer").read_text(), re.M)
-    said = analyzed(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
+    output = run_analyze(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
     at = {
         datetime.strptime(found, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - UTC, as asked
-        for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", said.stdout)
+        for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", output.stdout)
     }
     nights = sorted(at)[: len(hours)]
     assert [night.hour for night in nights] == hours

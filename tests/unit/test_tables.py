@@ -98,7 +98,7 @@ def test_answers_are_partitioned_by_a_column_of_their_key() -> None:
 
 def test_attempt_view_has_the_documented_columns_in_order() -> None:
     """Companies replace this view by their own, so its columns are a contract."""
-    wanted = [
+    expected = [
         "id",
         "user_id",
         "item_id",
@@ -119,4 +119,4 @@ def test_attempt_view_has_the_documented_columns_in_order() -> None:
     ]
     select = VIEWS["attempt"].split("FROM")[0].replace("SELECT", "")
     named = [re.split(r"\s+AS\s+|\.", part.strip())[-1] for part in re.split(r",(?![^(]*\))", select)]
-    assert named == wanted
+    assert named == expected

@@ -76,7 +76,7 @@ def test_warning_gives_the_command_that_installs_missing_packages_of_opentelemet
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 
 
-def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_says_grpc(
+def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_selects_grpc(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with grpc_collector() as received:
@@ -125,21 +125,21 @@ def test_run_is_a_trace_with_a_span_for_each_step(
         ).resolve_job_def("nightly")
         result = job.execute_in_process(partition_key="2026-09-01", instance=instance, raise_on_error=False)
     traces.stop()
-    run, fit, failed = (received.named(name) for name in ("run nightly", "calibrated", "broken"))
+    run, fit, failed = (received.span_named(name) for name in ("run nightly", "calibrated", "broken"))
     assert {span.service for span in received.spans} == {"irt-run"}
     assert run.attributes == {"run_id": result.run_id, "job": "nightly", "partition": "2026-09-01"}
     assert (fit.attributes, fit.failed) == ({"step": "calibrated", "asset": "fit, quality"}, False)
     assert (failed.attributes, failed.failed, run.failed) == ({"step": "broken"}, True, True)
-    assert sorted(span.name for span in received.below(run)) == ["broken", "calibrated"]
+    assert sorted(span.name for span in received.children_of(run)) == ["broken", "calibrated"]
     assert b"ann-7" not in b"".join(received.bodies)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    (said,) = [line for line in lines if line["message"] == "7 answers"]
-    assert (said["trace_id"], said["span_id"]) == (run.trace_id, fit.span_id)
+    (logged,) = [line for line in lines if line["message"] == "7 answers"]
+    assert (logged["trace_id"], logged["span_id"]) == (run.trace_id, fit.span_id)
     (failure,) = [line for line in lines if line.get("event") == "STEP_FAILURE"]
     assert failure["span_id"] == failed.span_id
 
 
-class Silent:
+class SilentExporter:
     """An exporter whose collector is unreachable while `away` is true."""
 
     def __init__(self) -> None:
@@ -155,12 +155,12 @@ class Silent:
 def test_unreachable_collector_is_warned_of_once_and_retried_rarely(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = [0.0]
-    silent = Silent()
+    silent = SilentExporter()
     sending = Collector(silent, "http://collector:4317", clock=lambda: now[0])  # type: ignore[arg-type]
-    for seconds, asked in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
+    for seconds, n_calls in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
         now[0] = seconds
         sending.export([])
-        assert silent.asked == asked
+        assert silent.asked == n_calls
     (record,) = caplog.records
     assert (record.levelname, "4318" in record.message) == ("WARNING", True)
     silent.away, now[0] = False, 2 * REST_S

@@ -21,7 +21,7 @@ from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.linking.linking import link
 from tests.helpers.fit_specs import SET
 from tests.testbed.aligned import World, month
-from tests.unit.test_gates import a_spec, evidence, linked, staged
+from tests.unit.test_gates import a_spec, evidence, linked_with, staged
 
 TWINS = {
     "learner_pairs": 41,
@@ -71,7 +71,7 @@ def test_linked_fit_stores_no_learner_ids() -> None:
 def test_check_warns_if_anchors_are_skewed(skewness: float | None, passed: bool) -> None:
     anchors = [f"i{k}" for k in range(30)]
     known = {} if skewness is None else {"skewness": skewness}
-    verdict = anchors_scatter_evenly(evidence(linked=linked(anchors_used=anchors, **known)))
+    verdict = anchors_scatter_evenly(evidence(linked=linked_with(anchors_used=anchors, **known)))
     assert verdict.passed is passed
     if not passed:
         assert f"have become {'harder' if skewness and skewness > 0 else 'easier'} together" in verdict.why

@@ -76,8 +76,8 @@ CELLS = {
 
 @pytest.mark.parametrize("case", CELLS)
 def test_error_for_cells_that_are_not_scores_gives_their_likely_meaning(case: str, tmp_path: Path) -> None:
-    text, most, said = CELLS[case]
+    text, most, meaning = CELLS[case]
     path = tmp_path / "answers.csv"
     path.write_text(text, "utf-8")
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=meaning):
         FILES.answers(path, None, FILES.max_scores(most) if most else None)

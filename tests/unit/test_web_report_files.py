@@ -60,7 +60,7 @@ def rows(store: FolderStore, tmp_path: Path) -> dict[int, tuple[Any, ...]]:
     }
 
 
-def asked(
+def request_file(
     rows: dict[int, tuple[Any, ...]], store: Any, path: str, *, learners: bool = False, prefix: str = "", **knobs: Any
 ) -> Answer:
     database: Any = Rows(rows, **knobs)
@@ -68,7 +68,7 @@ def asked(
 
 
 def test_html_report_is_served_inline_in_a_sandbox(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
-    answer = asked(rows, store, "/reports/7")
+    answer = request_file(rows, store, "/reports/7")
     assert (answer.status, answer.text) == (200, PAGE.decode())
     headers = {
         "content-security-policy": CSP,
@@ -83,7 +83,7 @@ def test_html_report_is_served_inline_in_a_sandbox(rows: dict[int, tuple[Any, ..
 def test_pdf_report_is_served_as_an_attachment_with_a_descriptive_name(
     rows: dict[int, tuple[Any, ...]], store: FolderStore
 ) -> None:
-    answer = asked(rows | {8: (store.put("b.pdf", b"%PDF"), *rows[8][1:])}, store, "/reports/8")
+    answer = request_file(rows | {8: (store.put("b.pdf", b"%PDF"), *rows[8][1:])}, store, "/reports/8")
     headers = {
         "content-disposition": "attachment; filename*=utf-8''drift_2026-09_maths.pdf",
         "content-type": "application/pdf",
@@ -96,10 +96,10 @@ def test_pdf_report_is_served_as_an_attachment_with_a_descriptive_name(
 def test_learner_reports_are_refused_unless_the_setting_permits_access(
     rows: dict[int, tuple[Any, ...]], store: FolderStore
 ) -> None:
-    refused = asked(rows, store, "/reports/9")
+    refused = request_file(rows, store, "/reports/9")
     assert refused.status == 403
     assert "IRT_UI_LEARNER_REPORTS=true" in refused.text
-    shown = asked(rows, store, "/reports/9", learners=True)
+    shown = request_file(rows, store, "/reports/9", learners=True)
     assert shown.text == PAGE.decode()
     assert shown.headers["content-disposition"] == "inline; filename*=utf-8''week_2026-11-09_u_1%20%22%C3%A9.html"
 
@@ -108,7 +108,7 @@ def test_learner_reports_are_refused_unless_the_setting_permits_access(
 def test_report_with_an_unknown_or_invalid_id_is_not_found(
     rows: dict[int, tuple[Any, ...]], store: FolderStore, name: str
 ) -> None:
-    answer = asked(rows, store, f"/reports/{name}")
+    answer = request_file(rows, store, f"/reports/{name}")
     assert answer.status == 404
     assert answer.text.startswith("There is no report ")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -118,7 +118,7 @@ def test_report_with_an_unknown_or_invalid_id_is_not_found(
 def test_response_recommends_materialising_a_report_whose_file_is_missing(
     rows: dict[int, tuple[Any, ...]], store: FolderStore, artifact: int
 ) -> None:
-    answer = asked(rows, store, f"/reports/{artifact}")
+    answer = request_file(rows, store, f"/reports/{artifact}")
     assert answer.status == 404
     assert answer.text == (
         "The file drift_2026-08_maths.html is no longer in the object store; materialise the report again.\n"
@@ -136,13 +136,13 @@ def test_response_recommends_materialising_a_report_whose_file_is_missing(
 def test_failures_of_database_or_store_reveal_no_internal_names(
     rows: dict[int, tuple[Any, ...]], store: FolderStore, error: Exception, status: int
 ) -> None:
-    answer = asked(rows, store, "/reports/7", error=error)
+    answer = request_file(rows, store, "/reports/7", error=error)
     assert answer.status == status
     assert "10.0.0.5" not in answer.text
     assert "bucket" not in answer.text
 
 
 def test_requests_for_other_paths_are_passed_to_dagster(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
-    assert asked(rows, store, "/assets/reports/7").text == "the page"
-    assert asked(rows, store, "/dagster/runs", prefix="/dagster").text == "the page"
-    assert asked(rows, store, "/dagster/reports/7", prefix="/dagster").text == PAGE.decode()
+    assert request_file(rows, store, "/assets/reports/7").text == "the page"
+    assert request_file(rows, store, "/dagster/runs", prefix="/dagster").text == "the page"
+    assert request_file(rows, store, "/dagster/reports/7", prefix="/dagster").text == PAGE.decode()

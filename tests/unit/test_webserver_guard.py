@@ -328,7 +328,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("query", HIDDEN, ids=range(len(HIDDEN)))
-def test_mutation_is_judged_by_its_name_at_any_place_in_a_query(verifier: Verifier, query: str) -> None:
+def test_mutation_is_judged_by_its_name_at_any_position_in_a_query(verifier: Verifier, query: str) -> None:
     refused = post(page(verifier), query, {"p": 1}, **bearer("analyst"))
     assert refused.status == 403
     assert json.loads(refused.text)["errors"][0]["message"] == (
@@ -413,7 +413,7 @@ def test_request_is_dropped_silently_if_the_client_disconnects_before_its_end(
 SUBSCRIBE = {"type": "start", "id": "1", "payload": {"query": "subscription { capturedLogs { stdout } }"}}
 
 
-def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[list[Any], list[Message]]:
+def converse(app: ASGIApp, headers: dict[str, str], messages: list[Any]) -> tuple[list[Any], list[Message]]:
     """Send messages by WebSocket. Returns the messages that reach Dagster, and the messages sent to the client.
 
     A function among the messages is called in its turn.
@@ -422,7 +422,7 @@ def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[li
     heard: list[Message] = []
     waiting: list[Any] = [
         {"type": "websocket.connect"},
-        *(each if callable(each) else {"type": "websocket.receive", "text": _text(each)} for each in said),
+        *(each if callable(each) else {"type": "websocket.receive", "text": _text(each)} for each in messages),
         {"type": "websocket.disconnect", "code": 1000},
     ]
 
@@ -449,8 +449,8 @@ def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[li
     return reached, heard
 
 
-def _text(said: object) -> str:
-    return said if isinstance(said, str) else json.dumps(said)
+def _text(message: object) -> str:
+    return message if isinstance(message, str) else json.dumps(message)
 
 
 @pytest.mark.parametrize("kind", ["start", "subscribe", "anything"])
@@ -460,8 +460,8 @@ def test_operations_by_websocket_except_subscriptions_are_refused(verifier: Veri
     begin = {"type": "connection_init", "payload": {}}
     reached, heard = converse(page(verifier), bearer("operator"), [begin, SUBSCRIBE, other, SUBSCRIBE])
     assert reached == [begin, SUBSCRIBE, SUBSCRIBE]
-    (told,) = [json.loads(m["text"]) for m in heard if m.get("text") not in (None, "data")]
-    assert (told["type"], told["id"]) == ("error", "2")
+    (message,) = [json.loads(m["text"]) for m in heard if m.get("text") not in (None, "data")]
+    assert (message["type"], message["id"]) == ("error", "2")
 
 
 @pytest.mark.parametrize("login", [True, False])

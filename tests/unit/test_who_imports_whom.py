@@ -37,7 +37,7 @@ def test_folder_imports_only_permitted_packages(folder: str) -> None:
 def test_benchmarks_import_each_other_as_modules_of_the_package() -> None:
     """A benchmark started with `python -m` cannot import a file of its folder by the bare name."""
     files = sorted((ROOT / "benchmarks").glob("*.py"))
-    beside = {path.stem for path in files}
+    modules = {path.stem for path in files}
     imported = [(path.name, line, name) for path in files for line, name in imported_names(ROOT, path)]
     assert any(name.startswith("benchmarks.") for _, _, name in imported)
-    assert [one for one in imported if one[2].partition(".")[0] in beside] == []
+    assert [one for one in imported if one[2].partition(".")[0] in modules] == []

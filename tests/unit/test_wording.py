@@ -12,7 +12,7 @@ from irt_assets.common.wording import listed, some_of
 
 
 @pytest.mark.parametrize(
-    ("n", "all_of_them", "said"),
+    ("n", "all_of_them", "expected"),
     [
         (0, None, ""),
         (1, None, "i0"),
@@ -23,9 +23,9 @@ from irt_assets.common.wording import listed, some_of
     ],
 )
 def test_first_items_of_a_long_list_are_named_and_the_rest_is_counted(
-    n: int, all_of_them: int | None, said: str
+    n: int, all_of_them: int | None, expected: str
 ) -> None:
-    assert some_of([f"i{k}" for k in range(n)], 3, all_of_them) == said
+    assert some_of([f"i{k}" for k in range(n)], 3, all_of_them) == expected
 
 
 def test_list_is_separated_by_semicolons_if_requested() -> None:

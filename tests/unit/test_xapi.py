@@ -50,20 +50,20 @@ def statement(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in (made | more).items() if value is not None}
 
 
-def taken(**more: Any) -> dict[str, Any]:
+def convert(**more: Any) -> dict[str, Any]:
     attempt = attempt_of(statement(**more), NAMING)
     assert isinstance(attempt, dict), attempt
     return attempt
 
 
-def refused(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
+def refusal_reason(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
     with pytest.raises(NotTaken) as refusal:
         attempt_of(statement(**more), naming)
     return refusal.value.reason, refusal.value.value
 
 
 def test_statement_is_converted_to_all_columns_of_an_attempt() -> None:
-    assert taken() == {
+    assert convert() == {
         "attempt_id": ID,
         "user_id": "u42",
         "item_id": "q7",
@@ -76,18 +76,20 @@ def test_statement_is_converted_to_all_columns_of_an_attempt() -> None:
 
 
 def test_attempt_has_null_columns_if_optional_properties_are_missing() -> None:
-    least = taken(id=None, context=None, result={"success": False}, object={"id": "https://exam.example.org/items/q7"})
+    least = convert(
+        id=None, context=None, result={"success": False}, object={"id": "https://exam.example.org/items/q7"}
+    )
     assert {name: value for name, value in least.items() if value is None} == dict.fromkeys(
         ("attempt_id", "response", "response_time_ms", "session_id")
     )
     assert least["correct"] is False
-    assert taken(timestamp=None)["completed_at"] == "2026-11-20T08:00:32.000Z"
-    assert taken(timestamp=None, stored=None)["completed_at"] is None
-    assert attempt_of(statement(), Naming(HOME)) == taken() | {"item_id": "https://exam.example.org/items/q7"}
+    assert convert(timestamp=None)["completed_at"] == "2026-11-20T08:00:32.000Z"
+    assert convert(timestamp=None, stored=None)["completed_at"] is None
+    assert attempt_of(statement(), Naming(HOME)) == convert() | {"item_id": "https://exam.example.org/items/q7"}
 
 
 def test_statement_id_is_converted_to_lower_case() -> None:
-    assert taken(id=ID.upper()) == taken()
+    assert convert(id=ID.upper()) == convert()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_statement_id_is_converted_to_lower_case() -> None:
     ],
 )
 def test_correctness_is_read_from_success_or_from_a_scaled_score_of_0_or_1(result: Any, correct: bool) -> None:
-    assert taken(result=result)["correct"] is correct
+    assert convert(result=result)["correct"] is correct
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_correctness_is_read_from_success_or_from_a_scaled_score_of_0_or_1(resul
     ],
 )
 def test_statement_without_success_or_a_scaled_score_of_0_or_1_is_refused(result: Any, reason: tuple[str, str]) -> None:
-    assert refused(result=result) == reason
+    assert refusal_reason(result=result) == reason
 
 
 @pytest.mark.parametrize(
@@ -131,20 +133,20 @@ def test_statement_without_success_or_a_scaled_score_of_0_or_1_is_refused(result
 def test_duration_is_converted_to_milliseconds_unless_it_contains_months_or_years(
     duration: str, ms: int | None
 ) -> None:
-    assert taken(result={"success": True, "duration": duration})["response_time_ms"] == ms
+    assert convert(result={"success": True, "duration": duration})["response_time_ms"] == ms
 
 
 @pytest.mark.parametrize(
     "duration", ["", "P", "PT", "12", "P1S", "PT1", "P1DT", "PT-1S", "1:30", "PT" + "9" * 400 + "S"]
 )
 def test_invalid_duration_is_refused(duration: str) -> None:
-    assert refused(result={"success": True, "duration": duration}) == ("bad_response_time", duration)
+    assert refusal_reason(result={"success": True, "duration": duration}) == ("bad_response_time", duration)
 
 
 def test_account_with_a_different_home_page_is_refused() -> None:
     other = {"account": {"homePage": HOME + "/", "name": "u42"}}
-    assert refused(actor=other) == ("other_home_page", HOME + "/")
-    assert refused(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", HOME)
+    assert refusal_reason(actor=other) == ("other_home_page", HOME + "/")
+    assert refusal_reason(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", HOME)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_account_with_a_different_home_page_is_refused() -> None:
     ],
 )
 def test_actors_without_an_account_are_refused(actor: Any, value: str) -> None:
-    assert refused(actor=actor) == ("not_an_account", value)
+    assert refusal_reason(actor=actor) == ("not_an_account", value)
 
 
 def test_other_verbs_are_skipped_and_voiding_statements_return_the_voided_id() -> None:
@@ -168,8 +170,8 @@ def test_other_verbs_are_skipped_and_voiding_statements_return_the_voided_id() -
     assert attempt_of(statement(verb={"id": VOIDED}, actor={"mbox": "x"}, object=voiding), NAMING) == VoidedStatement(
         ID
     )
-    assert refused(verb={"id": VOIDED}) == ("bad_statement", "object.objectType")
-    assert refused(verb={"id": VOIDED}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
+    assert refusal_reason(verb={"id": VOIDED}) == ("bad_statement", "object.objectType")
+    assert refusal_reason(verb={"id": VOIDED}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
 
 
 @pytest.mark.parametrize(
@@ -188,11 +190,11 @@ def test_other_verbs_are_skipped_and_voiding_statements_return_the_voided_id() -
     ],
 )
 def test_malformed_statement_is_refused_with_the_property(more: Any, value: str) -> None:
-    assert refused(**more) == ("bad_statement", value)
+    assert refusal_reason(**more) == ("bad_statement", value)
 
 
 def test_activity_outside_the_item_prefix_is_refused() -> None:
-    assert refused(object={"id": "https://elsewhere.org/q7"}) == ("other_activity", "https://elsewhere.org/q7")
+    assert refusal_reason(object={"id": "https://elsewhere.org/q7"}) == ("other_activity", "https://elsewhere.org/q7")
 
 
 JSON = st.recursive(

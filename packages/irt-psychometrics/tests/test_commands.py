@@ -144,7 +144,7 @@ def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["fit", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["link", "a", "b", "--metric-d", "x"], "--metric-d"),
@@ -153,9 +153,9 @@ def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -
         ([], "COMMAND"),
     ],
 )
-def test_wrong_requests_have_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_requests_have_exit_code_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main(words)
     except SystemExit as end:
         code = end.code
-    assert (code, said in capsys.readouterr().err) == (2, True)
+    assert (code, message in capsys.readouterr().err) == (2, True)

@@ -39,12 +39,12 @@ def window(
     )  # fmt: skip
 
 
-def published(b: np.ndarray) -> ItemParameters:
+def published_items(b: np.ndarray) -> ItemParameters:
     return ItemParameters(IDS, A, b, C, np.zeros((ITEMS, 2, 2)))
 
 
-def told(answers: TimedAnswers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
-    return classify_changes(answers, items, published(b), mean=MEAN, sd=SD)["item00"]
+def classify(answers: TimedAnswers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
+    return classify_changes(answers, items, published_items(b), mean=MEAN, sd=SD)["item00"]
 
 
 def without_times(answers: TimedAnswers) -> TimedAnswers:
@@ -58,44 +58,44 @@ def without_options(answers: TimedAnswers) -> TimedAnswers:
 @pytest.mark.parametrize("size", [-0.5, -0.8, 0.5, 0.8])
 def test_drift_is_classified_with_its_size(size: float) -> None:
     """1500 answers give b an error of about 0.06, and limits are three of these."""
-    change = told(window(drift=size))
+    change = classify(window(drift=size))
     assert (change.kind, change.size, change.onset) == (ChangeKind.DRIFT, pytest.approx(size, abs=0.18), None)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])
 def test_leak_is_classified_with_its_share(share: float) -> None:
     """Among the 800 learners who do not know the answer, the share has an error of 0.02; θ adds some error."""
-    change = told(window(leak=share))
+    change = classify(window(leak=share))
     assert (change.kind, change.size) == (ChangeKind.LEAK, pytest.approx(share, abs=0.08))
     assert change.time_z < -4
 
 
 def test_first_day_of_a_leak_is_found() -> None:
-    onsets = [told(window(leak=0.6, from_day=LEAKED_FROM, seed=s)).onset for s in range(5)]
+    onsets = [classify(window(leak=0.6, from_day=LEAKED_FROM, seed=s)).onset for s in range(5)]
     assert np.median(np.abs(np.array(onsets) - LEAKED_FROM)) <= 1
 
 
 def test_easier_items_are_classified_as_drift_or_leak_if_times_are_missing() -> None:
-    drifted, leaked = (told(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
+    drifted, leaked = (classify(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
     assert (drifted.kind, leaked.kind) == (ChangeKind.EASIER, ChangeKind.EASIER)
     assert np.isnan(leaked.time_z)
 
 
 def test_harder_items_are_classified_as_drift_if_times_are_missing() -> None:
-    assert told(without_times(window(drift=0.8))).kind is ChangeKind.DRIFT
+    assert classify(without_times(window(drift=0.8))).kind is ChangeKind.DRIFT
 
 
 @pytest.mark.parametrize("options", [True, False])
 def test_wrong_key_is_classified_with_and_without_options(options: bool) -> None:
     answers = window(wrong_key=True)
-    change = told(answers if options else without_options(answers))
+    change = classify(answers if options else without_options(answers))
     # three standard errors of a share among 700; the option that abler learners choose is the right one
     expected = ChangeKind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
     assert (change.kind, change.size, change.distractor) == expected
 
 
 def test_items_that_did_not_change_are_classified_as_unclear() -> None:
-    change = told(window())
+    change = classify(window())
     assert (change.kind, np.isnan(change.size)) == (ChangeKind.UNCLEAR, True)
     assert max(change.gains.values()) < 10.8
 
@@ -104,8 +104,8 @@ def test_abilities_come_from_items_outside_the_request() -> None:
     answers = window(drift=-0.5)
     wrong_about_another = B + 3.0 * (np.arange(ITEMS) == 1)
     both = ("item00", "item01")
-    assert told(answers, items=both) == told(answers, b=wrong_about_another, items=both)
-    assert told(answers).gains != told(answers, b=wrong_about_another).gains
+    assert classify(answers, items=both) == classify(answers, b=wrong_about_another, items=both)
+    assert classify(answers).gains != classify(answers, b=wrong_about_another).gains
 
 
 def test_slower_learners_and_longer_items_do_not_change_the_evidence_of_a_leak() -> None:
@@ -118,16 +118,16 @@ def test_slower_learners_and_longer_items_do_not_change_the_evidence_of_a_leak()
         log_time=answers.log_time + longer[answers.item] + slower[answers.person],
         usual_log_time=answers.usual_log_time + longer,
     )
-    assert told(shifted).time_z == pytest.approx(told(answers).time_z, abs=1e-9)
+    assert classify(shifted).time_z == pytest.approx(classify(answers).time_z, abs=1e-9)
 
 
 def test_leak_is_not_classified_if_the_usual_time_is_uncertain() -> None:
     answers = window(leak=0.35)
     unsure = replace(answers, usual_log_time_se=np.full(ITEMS, 0.5))
-    assert told(unsure).kind is ChangeKind.DRIFT
-    assert -1 < told(unsure).time_z < 0
+    assert classify(unsure).kind is ChangeKind.DRIFT
+    assert -1 < classify(unsure).time_z < 0
 
 
 def test_items_without_published_values_are_not_classified() -> None:
     b = np.where(np.arange(ITEMS) == 0, np.nan, B)
-    assert classify_changes(window(), ["item00"], published(b), mean=MEAN, sd=SD) == {}
+    assert classify_changes(window(), ["item00"], published_items(b), mean=MEAN, sd=SD) == {}

@@ -89,9 +89,9 @@ def test_wrong_keys_and_constant_items_give_item_warnings() -> None:
     x = irt.Responses.from_wide(matrix)
     with pytest.warns(irt.ItemWarning) as caught:
         f = irt.fit(x)
-    said = sorted(str(warning.message) for warning in caught)
-    assert [text.split(":")[0] for text in said] == ["i3", "i9"]
-    assert "correct the key" in said[0]
+    messages = sorted(str(warning.message) for warning in caught)
+    assert [text.split(":")[0] for text in messages] == ["i3", "i9"]
+    assert "correct the key" in messages[0]
     assert Path(caught[0].filename) == Path(__file__)
     assert "correct the key" in f._repr_html_()
 
@@ -182,8 +182,8 @@ def test_steps_of_simulated_partial_credit_are_recovered_by_a_fit() -> None:
     x = irt.simulate_responses(made, rng.normal(0, made.calibration.latent_sd, 4000), random_state=rng)
     found = irt.fit(x, "pcm")
     for k in (1, 2, 3):
-        apart = np.abs(found.items.steps[f"b{k}"] - made.items.steps[f"b{k}"])
-        assert np.all(apart < 4 * found.items.steps[f"b{k}_se"])
+        differences = np.abs(found.items.steps[f"b{k}"] - made.items.steps[f"b{k}"])
+        assert np.all(differences < 4 * found.items.steps[f"b{k}_se"])
 
 
 def test_progress_counts_the_iterations_of_all_stages() -> None:

@@ -32,7 +32,7 @@ def curve(theta, a, b, c):
     return c + (1 - c) / (1 + np.exp(-a * (theta - b)))
 
 
-def of(a, b, c) -> ItemCurves:
+def curves_of(a, b, c) -> ItemCurves:
     a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
     with np.errstate(invalid="ignore"):  # a flat item's b is infinite
         return ItemCurves(a, -a * b, c)
@@ -65,7 +65,7 @@ def test_information_of_a_test_matches_mirt(shared: Path, key: str) -> None:
     a, b, c = (np.array([item[name] for item in fit["irt"]], dtype=float) for name in ("a", "b", "g"))
     theta = np.array([row["theta"] for row in fit["test_information"]], dtype=float)
     of_mirt = [row["info"] for row in fit["test_information"]]
-    np.testing.assert_allclose(item_information(theta, of(a, b, c)).sum(axis=1), of_mirt, rtol=5e-5)
+    np.testing.assert_allclose(item_information(theta, curves_of(a, b, c)).sum(axis=1), of_mirt, rtol=5e-5)
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(1.0, 0.0, 0.0), (2.3, 0.8, 0.0), (0.6, -1.5, 0.2), (1.7, 1.0, 0.35)])
@@ -79,21 +79,21 @@ def test_information_matches_the_curvature_of_the_expected_log_likelihood(a: flo
         return p * np.log(q) + (1 - p) * np.log(1 - q)
 
     curvature = -(expected(theta + h) - 2 * expected(theta) + expected(theta - h)) / h**2
-    ours = item_information(theta, of(a, b, c))[:, 0]
+    ours = item_information(theta, curves_of(a, b, c))[:, 0]
     np.testing.assert_allclose(ours, curvature, atol=1e-5)
 
 
 def test_information_of_a_2pl_item_peaks_at_its_difficulty_and_integrates_to_its_slope() -> None:
     """a²/4 at b, and ∫ I dθ = a (Birnbaum 1968); the rectangle rule on ±40 covers the whole integral."""
     theta = np.linspace(-40, 40, 8001)
-    information = item_information(theta, of(1.3, 0.4, 0.0))[:, 0]
+    information = item_information(theta, curves_of(1.3, 0.4, 0.0))[:, 0]
     assert theta[information.argmax()] == pytest.approx(0.4, abs=1e-9)
     assert (information.max(), information.sum() * 0.01) == (pytest.approx(1.3**2 / 4), pytest.approx(1.3, rel=1e-9))
 
 
 def test_items_without_parameters_or_with_a_negative_slope_have_no_information() -> None:
     a, b, c = np.array([-0.9, np.nan, 0.0, 1.0]), np.array([0.0, np.nan, np.inf, 0.0]), np.zeros(4)
-    information = item_information(np.array([0.0]), of(a, b, c))
+    information = item_information(np.array([0.0]), curves_of(a, b, c))
     assert information.tolist() == [[0.0, 0.0, 0.0, 0.25]]
     misleading = Information.from_parameters(parameters(a[:1], b[:1], c[:1]), 0.0)
     assert (misleading.se.tolist(), Information.from_parameters(parameters(a[3:], b[3:], c[3:]), 0.0).se.tolist()) == (
@@ -106,12 +106,12 @@ def test_items_without_parameters_or_with_a_negative_slope_have_no_information()
 def test_greatest_information_matches_the_maximum_on_a_fine_grid(a: float, c: float) -> None:
     """On a grid of step 0.001 the largest value misses the peak by about (0.0005·a)²/4, 4e-7 of it at most."""
     theta = np.linspace(-4, 4, 8001)
-    on_grid = item_information(theta, of(a, 0.3, c)).max()
-    assert greatest_information(of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)
+    on_grid = item_information(theta, curves_of(a, 0.3, c)).max()
+    assert greatest_information(curves_of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)
 
 
 def test_greatest_information_is_zero_without_a_positive_slope() -> None:
-    assert greatest_information(of([-0.5, 0.0], [0, 0], [0, 0])).tolist() == [0.0, 0.0]
+    assert greatest_information(curves_of([-0.5, 0.0], [0, 0], [0, 0])).tolist() == [0.0, 0.0]
 
 
 # --- the population --------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_information_is_averaged_with_the_given_weights() -> None:
     weighted = Abilities(np.array([-1.0, 0.5]), np.array([3.0, 1.0]))
     now = [[0.9, 0.2, 0.1], [1.4, -0.3, 0.0]]
     found = losses_of_items(comparison(now, [[1.0, 0.0, 0.1], [1.2, 0.0, 0.0]], 0.01 * np.eye(2)), weighted)
-    held = item_information(np.array([-1.0, 0.5]), of(*np.array(now).T))
+    held = item_information(np.array([-1.0, 0.5]), curves_of(*np.array(now).T))
     np.testing.assert_allclose(found.now, 0.75 * held[0] + 0.25 * held[1], rtol=1e-12)
 
 
@@ -147,14 +147,14 @@ def test_error_of_a_log_ratio_matches_the_spread_over_drawn_parameters(c: float)
     has a standard error of 1.1 %. Limit: 5 %."""
     new, old = np.array([1.1, 0.8]), np.array([1.6, -0.4])
     cov_new, cov_old = np.array([[4e-4, -1e-4], [-1e-4, 3e-4]]), np.array([[2e-4, 1e-4], [1e-4, 4e-4]])
-    said = losses_of_items(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)
+    losses = losses_of_items(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)
     rng = np.random.default_rng(3)
     drawn = [rng.multivariate_normal(x, cov, 4000).T for x, cov in ((new, cov_new), (old, cov_old))]
-    logs = [np.log(PLAIN.weights @ item_information(PLAIN.theta, of(*ab, np.full(4000, c)))) for ab in drawn]
-    assert np.std(logs[0] - logs[1]) == pytest.approx(said.log_se[0], rel=0.05)
+    logs = [np.log(PLAIN.weights @ item_information(PLAIN.theta, curves_of(*ab, np.full(4000, c)))) for ab in drawn]
+    assert np.std(logs[0] - logs[1]) == pytest.approx(losses.log_se[0], rel=0.05)
     test = loss_of_test(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)
     k = test.theta.size // 4
-    at = [np.log(item_information(test.theta[[k]], of(*ab, np.full(4000, c)))[0]) for ab in drawn]
+    at = [np.log(item_information(test.theta[[k]], curves_of(*ab, np.full(4000, c)))[0]) for ab in drawn]
     assert np.std(at[0] - at[1]) == pytest.approx(test.log_se[k], rel=0.05)
 
 
@@ -162,17 +162,17 @@ def test_error_of_a_loss_excludes_the_anchors_effect_on_the_scale() -> None:
     """If both sides have the same values, their gradients are equal, and the expected variance follows from the
     covariance of the difference, which includes shared errors. The gradient comes from central differences, which err
     by 1e-8."""
-    there = world(np.random.default_rng(6))[1][0]
-    old, h = there.published, 1e-4
-    still = replace(there, window=replace(there.window, a=old.a, b=old.b))
+    simulated = world(np.random.default_rng(6))[1][0]
+    old, h = simulated.published, 1e-4
+    still = replace(simulated, window=replace(simulated.window, a=old.a, b=old.b))
 
     def log_average(a, b):
-        return np.log(PLAIN.weights @ item_information(PLAIN.theta, of(a, b, old.c)))
+        return np.log(PLAIN.weights @ item_information(PLAIN.theta, curves_of(a, b, old.c)))
 
     by_a = (log_average(old.a + h, old.b) - log_average(old.a - h, old.b)) / (2 * h)
     by_b = (log_average(old.a, old.b + h) - log_average(old.a, old.b - h)) / (2 * h)
     gradient = np.stack([by_a, by_b], axis=1)
-    variance = np.einsum("jk,jkl,jl->j", gradient, there.cov, gradient)
+    variance = np.einsum("jk,jkl,jl->j", gradient, simulated.cov, gradient)
     np.testing.assert_allclose(losses_of_items(still, PLAIN).log_se, np.sqrt(variance), rtol=1e-6)
 
 
@@ -203,11 +203,11 @@ def test_items_whose_slope_turned_negative_have_lost_all_information() -> None:
 
 
 def test_published_items_without_information_are_refused_with_their_name() -> None:
-    there = comparison([[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], np.eye(2))
+    flat = comparison([[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], np.eye(2))
     with pytest.raises(PsychometricsError, match="item1"):
-        losses_of_items(there, PLAIN)
+        losses_of_items(flat, PLAIN)
     with pytest.raises(PsychometricsError, match="item1"):
-        loss_of_test(there, PLAIN)
+        loss_of_test(flat, PLAIN)
 
 
 def test_loss_of_a_test_is_total_and_without_interval_if_its_only_key_is_wrong() -> None:
@@ -240,12 +240,12 @@ def test_error_of_the_linking_constants_is_common_to_the_whole_test() -> None:
     """Items have no errors; the constants are drawn with their errors. Limits are as in the tests above."""
     slope, intercept, cov = 1.2, 0.5, np.array([[4e-4, 1e-4], [1e-4, 3e-4]])
     now, exact = np.array([[1.1, 0.8, 0.0], [0.7, -0.4, 0.0]]), np.zeros((2, 2))
-    said = loss_of_test(replace(comparison(now, now, exact), linking=placed(slope, intercept, cov)), PLAIN)
-    k = said.theta.size // 4
+    loss = loss_of_test(replace(comparison(now, now, exact), linking=placed(slope, intercept, cov)), PLAIN)
+    k = loss.theta.size // 4
     drawn = np.random.default_rng(4).multivariate_normal([slope, intercept], cov, 4000)
     a, b = now[:, 0] * slope, (now[:, 1] - intercept) / slope
-    logs = [np.log(item_information(said.theta[[k]], of(a / s, s * b + i, np.zeros(2))).sum()) for s, i in drawn]
-    assert np.std(logs) == pytest.approx(said.log_se[k], rel=0.05)
+    logs = [np.log(item_information(loss.theta[[k]], curves_of(a / s, s * b + i, np.zeros(2))).sum()) for s, i in drawn]
+    assert np.std(logs) == pytest.approx(loss.log_se[k], rel=0.05)
     of_anchors = loss_of_test(
         replace(comparison(now, now, exact), linking=placed(slope, intercept, cov, ("item0", "item1"))), PLAIN
     )
@@ -269,10 +269,10 @@ BANK = Information.from_parameters(
 
 
 def test_retiring_half_of_equal_items_halves_the_information() -> None:
-    left = BANK.without({"b", "d"})
-    np.testing.assert_allclose(left.relative_efficiency(BANK), 0.5, rtol=1e-12)
-    np.testing.assert_allclose(left.se, BANK.se * np.sqrt(2), rtol=1e-12)
-    assert left.parameters.item_ids == ("a", "c")
+    remaining = BANK.without({"b", "d"})
+    np.testing.assert_allclose(remaining.relative_efficiency(BANK), 0.5, rtol=1e-12)
+    np.testing.assert_allclose(remaining.se, BANK.se * np.sqrt(2), rtol=1e-12)
+    assert remaining.parameters.item_ids == ("a", "c")
 
 
 def test_ranges_of_theta_with_large_errors_end_at_the_limit() -> None:
@@ -286,10 +286,10 @@ def test_ranges_of_theta_with_large_errors_end_at_the_limit() -> None:
 
 
 def test_error_of_a_test_without_items_exceeds_every_limit() -> None:
-    left = BANK.without(NAMES)
-    assert (left.theta_with_se_above(50.0), BANK.theta_with_se_above(50.0)) == (((-4.0, 4.0),), ())
-    assert not left.relative_efficiency(BANK).any()
-    assert np.isnan(left.relative_efficiency(left)).all()
+    remaining = BANK.without(NAMES)
+    assert (remaining.theta_with_se_above(50.0), BANK.theta_with_se_above(50.0)) == (((-4.0, 4.0),), ())
+    assert not remaining.relative_efficiency(BANK).any()
+    assert np.isnan(remaining.relative_efficiency(remaining)).all()
 
 
 def test_retiring_unknown_items_is_refused_with_their_name() -> None:

@@ -173,14 +173,14 @@ def test_curves_of_two_groups_differ_by_the_change_of_difficulty() -> None:
     assert np.interp(1.1, other.xs, other.ys) == pytest.approx(0.5, abs=1e-3)
 
 
-def linked(used: tuple[str, ...]) -> Any:
+def linking_with(used: tuple[str, ...]) -> Any:
     return SimpleNamespace(slope=1.25, intercept=0.5, slope_se=0.02, intercept_se=0.03, anchors_used=used)
 
 
 def test_linked_items_lie_on_the_line_and_dropped_anchors_are_named_crosses() -> None:
     old = FIT.rescaled(1.25, 0.5)
     moved = replace(old, d=old.d + np.array([0.0, 1.0, 0.0, 0.0]))
-    picture = plots.linking(FIT, moved, linked(("i1", "i3", "s1")))
+    picture = plots.linking(FIT, moved, linking_with(("i1", "i3", "s1")))
     for chart, slope, intercept in zip(picture.charts, (1.25, 0.8), (0.5, 0.0), strict=True):
         used, out = parts(chart, Points)
         assert np.array(used.ys) == pytest.approx(slope * np.array(used.xs) + intercept)
@@ -258,9 +258,15 @@ def test_observed_proportions_lie_near_the_curve_of_the_simulated_item() -> None
         (lambda: plots.item_curves(FIT, "i9"), "no such item: 'i9'"),
         (lambda: plots.item_curves(FIT, ["i1", "i2"], each_score=True), "for one item"),
         (lambda: plots.item_curves(FIT, "i1", theta=[1.0, 0.0]), "increasing abilities"),
-        (lambda: plots.item_curves(lost("i1"), "i1"), "item i1 has no parameters.*every learner answered"),
-        (lambda: plots.wright_map(lost(*ITEMS)), "no item has parameters"),
-        (lambda: plots.linking(lost(*ITEMS), FIT, linked(ITEMS)), "no item with parameters in common"),
+        (
+            lambda: plots.item_curves(calibration_without("i1"), "i1"),
+            "item i1 has no parameters.*every learner answered",
+        ),
+        (lambda: plots.wright_map(calibration_without(*ITEMS)), "no item has parameters"),
+        (
+            lambda: plots.linking(calibration_without(*ITEMS), FIT, linking_with(ITEMS)),
+            "no item with parameters in common",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_the_item_and_the_remedy(call: Any, message: str) -> None:
@@ -268,7 +274,7 @@ def test_bad_input_is_refused_with_the_item_and_the_remedy(call: Any, message: s
         call()
 
 
-def lost(*items: str) -> Calibration:
+def calibration_without(*items: str) -> Calibration:
     gone = np.isin(ITEMS, items)
     flags = tuple((Flag.ALL_CORRECT,) if is_gone else () for is_gone in gone)
     return calibration(a=np.where(gone, np.nan, A), d=np.where(gone, np.nan, -A * B), flags=flags)

@@ -1,4 +1,4 @@
-"""Each result pickles, equals itself after a round trip to JSON, is short in a terminal, and has HTML and a frame."""
+"""Tests that each result pickles, survives a round trip to JSON, is short in a terminal, and has HTML and a frame."""
 
 import json
 import pickle

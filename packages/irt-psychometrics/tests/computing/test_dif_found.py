@@ -1,4 +1,4 @@
-"""DIF analysis of fitted answers finds planted items, and does not report differences of ability as DIF.
+"""DIF analysis of fits detects planted items, and does not report differences of ability as DIF.
 
 A cheap part of benchmarks/bench_dif.py, whose tables are in docs/explanation/dif.md.
 """
@@ -128,7 +128,7 @@ A = np.exp(np.linspace(-0.4, 0.4, J))
 B = np.linspace(-1.5, 1.5, J)[::-1]
 
 
-def compared(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differences:
+def compare_groups(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differences:
     return differences_of(split_fit(a, d, error), np.full(2, LEARNERS))
 
 
@@ -139,7 +139,9 @@ def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> No
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 2], a[1, 5] = 0.4, 0.4
     d[0, 9], d[1, 9] = -2.5, -3.0
-    draws = [compared(a + ERROR * rng.normal(size=a.shape), d + ERROR * rng.normal(size=a.shape)) for _ in range(300)]
+    draws = [
+        compare_groups(a + ERROR * rng.normal(size=a.shape), d + ERROR * rng.normal(size=a.shape)) for _ in range(300)
+    ]
     delta, se = (np.array([getattr(found, name)[0] for found in draws]) for name in ("delta", "se"))
     shift, shift_se = (np.array([getattr(found, name)[0] for found in draws]) for name in ("shift", "shift_se"))
     for j in (2, 5, 6, 9):
@@ -152,7 +154,7 @@ def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> 
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 3], d[0, 3] = 0.5, -3.25
     a[1, 7] = 0.15
-    found = compared(a, d)
+    found = compare_groups(a, d)
     stated = np.isfinite(found.delta[0, :, 1])
     assert np.flatnonzero(~stated).tolist() == [3, 7]
     assert np.array_equal(stated, np.isfinite(found.se[0, :, 1]))
@@ -190,7 +192,7 @@ def test_squared_z_of_a_difference_does_not_exceed_the_joint_wald_statistic() ->
     rng = np.random.default_rng(5)
     for _ in range(20):
         a, d = A + 0.1 * rng.normal(size=(2, J)), 0.1 * rng.normal(size=(2, J)) - A * B
-        found = compared(a, d, 0.1)
+        found = compare_groups(a, d, 0.1)
         assert np.all((found.shift / found.shift_se)[0] ** 2 <= found.wald * 1.001)
         assert np.all((found.delta / found.se)[0, :, 1] ** 2 <= found.wald * 1.6 + 0.1)
 

@@ -267,7 +267,7 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"weights": [1.0] * 59}, "weights must be 60 numbers"),
         ({"weights": [1.0] * 59 + [-2.0]}, r"the first is -2.0 of person 59"),
@@ -279,10 +279,10 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
         ({"model": "4pl"}, "got model '4pl'"),
     ],
 )
-def test_invalid_requests_are_refused_with_the_value_that_was_given(options, said):
+def test_invalid_requests_are_refused_with_their_value(options, message):
     rng = np.random.default_rng(13)
     x = answers(rng, rng.normal(size=60), *bank(rng, 6))
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         fit_em(Responses.from_wide(x), **options)
 
 
@@ -313,18 +313,18 @@ def test_groups_by_earlier_level_remove_most_of_the_bias_of_a_single_prior():
     assert abs(bias[1]) < 0.15
 
 
-def test_rescaling_there_and_back_changes_nothing():
+def test_fit_is_unchanged_after_a_rescaling_and_its_inverse():
     rng = np.random.default_rng(16)
     x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)
     fit = fit_em(Responses.from_wide(x), model="3pl", groups=["a", "b"] * 200)
-    there = fit.rescaled(1.7, -0.4)
+    rescaled = fit.rescaled(1.7, -0.4)
     theta = np.linspace(-2, 2, 5)[:, None]
-    np.testing.assert_allclose(there.a * (1.7 * theta - 0.4) + there.d, fit.a * theta + fit.d, atol=1e-12)
-    back = there.rescaled(1 / 1.7, 0.4 / 1.7)
+    np.testing.assert_allclose(rescaled.a * (1.7 * theta - 0.4) + rescaled.d, fit.a * theta + fit.d, atol=1e-12)
+    back = rescaled.rescaled(1 / 1.7, 0.4 / 1.7)
     for name in ("a", "d", "c", "cov", "joint_cov"):
         np.testing.assert_allclose(getattr(back, name), getattr(fit, name), atol=1e-12)
     assert back.populations[1].mean == pytest.approx(fit.populations[1].mean, abs=1e-12)
-    np.testing.assert_array_equal(there.c_se, fit.c_se)
+    np.testing.assert_array_equal(rescaled.c_se, fit.c_se)
 
 
 # -- priors ------------------------------------------------------------------------------------------
@@ -392,18 +392,18 @@ def test_value_and_gradient_match_a_plain_posterior_away_from_its_mode(priors, r
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("priors", [GUESSING_PRIOR, Priors(c=Beta(5, 17)), EVERY_PRIOR])
-def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
+def test_an_independent_optimiser_reaches_the_same_mode_and_errors(priors):
     x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
     fit = fit_em(Responses.from_wide(x), model="3pl", priors=priors, tolerance=1e-7)
     assert fit.convergence.converged, fit.convergence.reason
     plain = plain_objective(x, priors)
     start = np.concatenate([a, d, np.full(6, -1.4)])
     found = minimize(lambda p: -plain(p)[1], start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
-    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
-    assert plain(mine)[1] >= plain(found)[1] - 1e-6
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
-    assert fit.convergence.loglik == pytest.approx(plain(mine)[0], abs=1e-8)
-    hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), mine, 1e-4)
+    estimates = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    assert plain(estimates)[1] >= plain(found)[1] - 1e-6
+    np.testing.assert_allclose(estimates, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
+    assert fit.convergence.loglik == pytest.approx(plain(estimates)[0], abs=1e-8)
+    hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), estimates, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
     # second differences of step 1e-4 keep about four digits here: logit c is hardly determined
     for j in range(6):
@@ -415,7 +415,7 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_known():
+def test_an_independent_optimiser_reaches_the_same_mode_and_errors_if_some_c_are_known():
     x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
     ids, known = [f"i{j}" for j in range(6)], {"i1": 0.1, "i4": 0.3, "not in the fit": 0.5}
     fit = fit_em(Responses.from_wide(x, ids), model="3pl", tolerance=1e-7, guessing=known)
@@ -430,9 +430,9 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_k
 
     start = np.concatenate([a, d, np.full(6, -1.4)])
     found = minimize(lambda p: -objective(p), start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
-    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # as above
-    hessian = differences(lambda p: differences(objective, p, 1e-4), mine, 1e-4)
+    estimates = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    np.testing.assert_allclose(estimates, found, atol=2e-3)  # as above
+    hessian = differences(lambda p: differences(objective, p, 1e-4), estimates, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
     for j in range(6):
         np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
@@ -535,25 +535,25 @@ def test_wrong_key_gives_a_slope_near_zero_if_the_prior_forces_positive_slopes()
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
-    ("model", "priors", "said"),
+    ("model", "priors", "message"),
     [
         ("rasch", Priors(a=LogNormal(0, 1)), "no slope"),
         ("2pl", Priors(c=Beta(5, 17)), "no guessing"),
     ],
 )
-def test_priors_on_parameters_that_the_model_lacks_are_refused(model, priors, said):
+def test_priors_on_parameters_that_the_model_lacks_are_refused(model, priors, message):
     x, _, _ = simulated(np.random.default_rng(0), 50, 5)
-    with pytest.raises(PsychometricsError, match=said):
+    with pytest.raises(PsychometricsError, match=message):
         fit_em(Responses.from_wide(x), model=model, priors=priors)
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
-    ("family", "numbers", "said"),
+    ("family", "numbers", "message"),
     [(Beta, (1, 17), "Beta prior: alpha must be above 1, got 1"), (Normal, (0, 0), "Normal prior: sd must be above 0")],
 )
-def test_priors_with_invalid_numbers_are_refused_with_the_name_of_the_number(family, numbers, said):
-    with pytest.raises(PsychometricsError, match=said):
+def test_priors_with_invalid_numbers_are_refused_with_the_name_of_the_number(family, numbers, message):
+    with pytest.raises(PsychometricsError, match=message):
         family(*numbers)
 
 

@@ -72,9 +72,9 @@ def test_estimates_errors_likelihood_and_scores_match_mirt(shared, mirt, name, m
     assert (fit.aic, fit.bic) == pytest.approx((reference["AIC"], reference["BIC"]), abs=2e-3)
     assert fit.latent_sd**2 == pytest.approx(reference["group"]["var"], abs=1e-4)
     scores = eap(responses, fit.a, fit.d, fit.c, sd=fit.latent_sd)
-    where = np.array([row["row"] - 1 for row in reference["scores"]])
-    np.testing.assert_allclose(scores.theta[where], column(reference["scores"], "eap"), atol=1e-3)
-    np.testing.assert_allclose(scores.se[where], column(reference["scores"], "se_eap"), atol=1e-3)
+    row_numbers = np.array([row["row"] - 1 for row in reference["scores"]])
+    np.testing.assert_allclose(scores.theta[row_numbers], column(reference["scores"], "eap"), atol=1e-3)
+    np.testing.assert_allclose(scores.se[row_numbers], column(reference["scores"], "se_eap"), atol=1e-3)
 
 
 def test_deayala_rasch_reaches_the_true_maximum(shared, mirt):
@@ -87,7 +87,7 @@ def test_deayala_rasch_reaches_the_true_maximum(shared, mirt):
 
 
 @pytest.mark.parametrize("name", ["lsat6", "lsat7"])
-def test_published_2pl_estimates_are_found(shared, published, name):
+def test_2pl_estimates_match_the_published_estimates(shared, published, name):
     entry = published[f"{name}_2pl"]
     fit = fit_em(read(shared, name))
     np.testing.assert_allclose(fit.a, entry["a"], atol=entry["tolerance"])
@@ -96,14 +96,14 @@ def test_published_2pl_estimates_are_found(shared, published, name):
     )
 
 
-def test_published_lsat6_log_likelihood_is_found(shared, published):
+def test_log_likelihood_of_lsat6_matches_the_published_value(shared, published):
     assert fit_em(read(shared, "lsat6")).convergence.loglik == pytest.approx(
         published["lsat6_2pl"]["loglik"],
         abs=1e-3,  # printed with three digits
     )
 
 
-def test_published_rasch_and_common_slope_estimates_are_found(shared, published):
+def test_rasch_and_common_slope_estimates_match_the_published_estimates(shared, published):
     rasch, one = fit_em(read(shared, "lsat6"), model="rasch"), fit_em(read(shared, "lsat7"), model="1pl")
     np.testing.assert_allclose(rasch.d, published["lsat6_rasch"]["d"], atol=published["lsat6_rasch"]["tolerance"])
     assert rasch.latent_sd**2 == pytest.approx(published["lsat6_rasch"]["latent_variance"], abs=0.005)  # two digits
@@ -111,7 +111,7 @@ def test_published_rasch_and_common_slope_estimates_are_found(shared, published)
     assert one.a[0] == pytest.approx(published["lsat7_1pl"]["a"], abs=published["lsat7_1pl"]["tolerance"])
 
 
-def test_the_common_slope_of_lsat6_is_found(shared):
+def test_the_common_slope_of_lsat6_matches_the_published_value(shared):
     """DATASETS.md: a = .7551 and log-likelihood −2466.938, from an independent 61-point Gauss-Hermite fit."""
     fit = fit_em(read(shared, "lsat6"), model="1pl")
     np.testing.assert_allclose(fit.a, 0.7551, atol=1e-4)
@@ -138,8 +138,8 @@ def test_3pl_estimates_errors_and_likelihood_match_mirt(shared, mirt, name):
     np.testing.assert_allclose(fit.c_se, column(reference["irt"], "se_g"), rtol=1e-2)
     assert_likelihood(fit, reference)
     scores = eap(responses, fit.a, fit.d, fit.c)
-    where = np.array([row["row"] - 1 for row in reference["scores"]])
-    np.testing.assert_allclose(scores.theta[where], column(reference["scores"], "eap"), atol=1e-3)
+    row_numbers = np.array([row["row"] - 1 for row in reference["scores"]])
+    np.testing.assert_allclose(scores.theta[row_numbers], column(reference["scores"], "eap"), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -351,9 +351,9 @@ def test_s_x2_matches_mirt(shared, mirt, key):
 def test_q3_matches_mirt(shared, mirt, key):
     fit = calibration(mirt[key], key)
     ours = local_dependence(answers(shared, key, fit), fit)
-    place = {item: j for j, item in enumerate(fit.item_ids)}
+    index_of = {item: j for j, item in enumerate(fit.item_ids)}
     for row in mirt[key]["Q3_EAP"]:
-        i, j = place[row["i"]], place[row["j"]]
+        i, j = index_of[row["i"]], index_of[row["j"]]
         if row["v"] is None:
             assert ours.n[i, j] == 0
             assert np.isnan(ours.q3[i, j])

@@ -113,19 +113,19 @@ FLAG_ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(FLAG_ITEMS)]
 
 
-def fitted(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Calibration:
+def fit_answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Calibration:
     theta = rng.normal(mean, sd, (n, 1))
     right = rng.random((n, FLAG_ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))
     return fit_em(Responses.from_wide(right.astype(float), IDS), threads=1)
 
 
-def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
+def measure_losses(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
     """A month of other learners, N(0.5, 1.2²), in which the first three items keep this share of their a."""
     rng = np.random.default_rng([9, seed])
     a, b = np.exp(rng.normal(0, 0.3, FLAG_ITEMS)), rng.normal(0, 1, FLAG_ITEMS)
-    old = fitted(rng, n, a, b, 0.0, 1.0)
+    old = fit_answers(rng, n, a, b, 0.0, 1.0)
     frozen = anchor_set(old.a, old.b, old.cov_ab)
-    new = fitted(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
+    new = fit_answers(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
     anchors, linking = frozen, link(new, frozen)
     found = Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
     return losses_of_items(found, Abilities.normal()), loss_of_test(found, Abilities.normal())
@@ -137,7 +137,7 @@ def test_sound_items_are_not_flagged_for_lost_information() -> None:
     """At 1000 learners the plain rule, below 0.8, fires on 16 % of sound items; of 1200 its standard error is 1.1 %.
     The mean square of z is 1 with a standard error of √(2/1200) = 0.04, if items of a month are independent. The test
     as a whole is flagged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
-    months = [judged(seed, 1000, 1.0) for seed in range(40)]
+    months = [measure_losses(seed, 1000, 1.0) for seed in range(40)]
     items = [losses for losses, _ in months]
     assert np.mean([len(losses.flagged) / FLAG_ITEMS for losses in items]) <= 0.01
     assert np.mean([losses.ratio < 0.8 for losses in items]) > 0.12
@@ -149,7 +149,7 @@ def test_sound_items_are_not_flagged_for_lost_information() -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_items_with_half_of_their_slope_are_flagged_at_2000_learners() -> None:
-    months = [judged(100 + seed, 2000, 0.5)[0] for seed in range(8)]
+    months = [measure_losses(100 + seed, 2000, 0.5)[0] for seed in range(8)]
     found = np.array([np.isin(IDS, losses.flagged) for losses in months])
     assert found[:, :FLATTENED].mean() >= 0.8
     assert found[:, FLATTENED:].mean() <= 0.01

@@ -71,26 +71,26 @@ def _grouped(rng):
 @pytest.mark.parametrize("shape", ["2pl", "rasch", "3pl", "histogram", "groups", "anchored", "all right", "one thread"])
 def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape):
     """Executors sum over shards; the direct way is a pass over the responses."""
-    rng, how, groups = np.random.default_rng(4), {}, None
+    rng, options, groups = np.random.default_rng(4), {}, None
     x = _guessed(rng) if shape == "3pl" else planned(rng)
     if shape == "groups":
         x, groups = _grouped(rng)
-        how = {"groups": groups}
+        options = {"groups": groups}
     elif shape == "histogram":
-        how = {"latent": "histogram"}
+        options = {"latent": "histogram"}
     elif shape in ("rasch", "3pl"):
-        how = {"model": shape}
+        options = {"model": shape}
     elif shape == "all right":
         x[:, 3] = np.where(np.isnan(x[:, 3]), np.nan, 1)
     responses = Responses.from_wide(x)
     if shape == "anchored":
         fit = fit_em(responses)
         known = anchor_set(1.1 * fit.a[:4], 0.2 - fit.d[:4] / fit.a[:4], np.tile(0.01 * np.eye(2), (4, 1, 1)))
-        how = {"anchors": replace(known, item_ids=fit.item_ids[:4])}
-    fit = fit_em(responses, **how)
+        options = {"anchors": replace(known, item_ids=fit.item_ids[:4])}
+    fit = fit_em(responses, **options)
     keep = fit.estimated
-    place = np.array([["one", "two"].index(group) for group in groups or ["one"] * len(x)])
-    layout = ResponseLayout.from_responses(responses.of_items(keep), group=place, rarer=shape == "3pl", shards=5)
+    group_index = np.array([["one", "two"].index(group) for group in groups or ["one"] * len(x)])
+    layout = ResponseLayout.from_responses(responses.of_items(keep), group=group_index, rarer=shape == "3pl", shards=5)
     assert layout.flipped.any() == (shape == "3pl")
     sums = ItemSums.from_answers(layout, fit, threads=1 if shape == "one thread" else 2)
     direct, by_sums = (item_fit(responses, fit, groups=groups, everybody=some) for some in (None, sums))
@@ -109,7 +109,7 @@ def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_only_the_item_that_middling_learners_alone_get_right_is_flagged():
+def test_only_the_item_answered_correctly_by_middling_learners_is_flagged():
     x = planned(np.random.default_rng(3), persons=3000)
     middling = np.abs(np.nanmean(x, axis=1) - 0.55) < 0.12
     x[:, 11] = np.where(np.isnan(x[:, 11]), np.nan, middling)

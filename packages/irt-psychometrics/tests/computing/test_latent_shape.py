@@ -35,8 +35,8 @@ def bank(items: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return np.exp(rng.normal(0.1, 0.3, items)), rng.normal(0, 1, items)
 
 
-def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-    return fit_em(some, model=model, latent=latent, **how)
+def fit(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, **options)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -44,9 +44,9 @@ def test_only_a_normal_theta_is_fitted_if_normality_is_not_rejected() -> None:
     rng = np.random.default_rng(1)
     made: list[tuple[Model, Latent]] = []
 
-    def counted(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    def counted(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
         made.append((model, latent))
-        return fit(some, model, latent, **how)
+        return fit(some, model, latent, **options)
 
     responses = answers(rng.normal(size=2000), *bank(40, rng), rng)
     calibration, shape = Shape.fit(counted, responses, "2pl", "auto")
@@ -85,7 +85,7 @@ def test_guessing_is_detected_if_theta_is_normal_or_skewed(shape_of_theta: str) 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
-def test_3pl_gets_a_histogram_and_no_report_of_guessing_for_any_shape(shape_of_theta: str) -> None:
+def test_3pl_has_a_histogram_and_no_report_of_guessing_for_any_shape(shape_of_theta: str) -> None:
     rng = np.random.default_rng(4)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
     _, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "3pl", "auto")
@@ -144,9 +144,9 @@ def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
 def test_compared_fits_reach_the_maxima_of_separate_fits(shape_of_theta: str, guessing: float) -> None:
-    """Compared fits start from earlier fits and end if a step promises less than 1e-5. Because of the priors and the
-    roughness penalty, the log-likelihood itself is then within .05 of its value at the maximum, many times the root of
-    1e-5. A different maximum would be whole units away."""
+    """Fits of a comparison start from earlier fits and end if a step promises less than 1e-5. Because of the priors
+    and the roughness penalty, the log-likelihood itself is then within .05 of its value at the maximum, many times the
+    root of 1e-5. A different maximum would be whole units away."""
     rng = np.random.default_rng(12)
     theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
     responses = answers(theta, *bank(30, rng), rng, guessing)
@@ -168,8 +168,8 @@ def test_standard_errors_are_computed_only_for_candidates_of_the_result() -> Non
     rng = np.random.default_rng(13)
     made: dict[tuple[Model, Latent], Calibration] = {}
 
-    def kept(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        made[model, latent] = fit(some, model, latent, **how)
+    def kept(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+        made[model, latent] = fit(some, model, latent, **options)
         return made[model, latent]
 
     calibration, _ = Shape.fit(kept, answers(skewed(4, 1500, rng), *bank(30, rng), rng), "2pl", "auto")
@@ -399,9 +399,9 @@ def test_histogram_is_the_same_if_the_bank_is_too_large_for_a_full_covariance(mo
     responses = Responses.from_wide(skewed_answers(1500))
     whole = fit_em(responses, latent="histogram")
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
-    apart = fit_em(responses, latent="histogram")
-    assert apart.convergence.converged, apart.convergence.reason
-    assert apart.joint_cov is None
-    np.testing.assert_allclose(apart.a, whole.a, atol=1e-3)
-    np.testing.assert_allclose(apart.d, whole.d, atol=1e-3)
-    assert np.all(apart.a_se < whole.a_se)  # the blocks count the weights as known
+    by_blocks = fit_em(responses, latent="histogram")
+    assert by_blocks.convergence.converged, by_blocks.convergence.reason
+    assert by_blocks.joint_cov is None
+    np.testing.assert_allclose(by_blocks.a, whole.a, atol=1e-3)
+    np.testing.assert_allclose(by_blocks.d, whole.d, atol=1e-3)
+    assert np.all(by_blocks.a_se < whole.a_se)  # the blocks count the weights as known

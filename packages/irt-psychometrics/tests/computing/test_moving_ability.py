@@ -133,8 +133,8 @@ def test_scores_with_a_tiny_variance_match_scores_of_a_constant_ability():
 
 
 def test_learners_without_a_usable_answer_get_the_population_mean_and_sd():
-    gone = items()
-    known = ItemCurves(np.where(np.arange(ITEMS + 1) < 3, np.nan, gone.a), gone.d, gone.c)
+    unknown = items()
+    known = ItemCurves(np.where(np.arange(ITEMS + 1) < 3, np.nan, unknown.a), unknown.d, unknown.c)
     responses = Responses(
         np.array([0, 2], np.int32),
         np.array([1, 5], np.int32),

@@ -32,7 +32,7 @@ def errors(a: Floats, b: Floats, learners: int) -> Floats:
     return np.stack([[a_se**2, cov], [cov, b_se**2]]).transpose(2, 0, 1) * 500 / learners
 
 
-def answered(rng: np.random.Generator, a: Floats, b: Floats, n: int, learners: int = LEARNERS) -> Responses:
+def simulate_answers(rng: np.random.Generator, a: Floats, b: Floats, n: int, learners: int = LEARNERS) -> Responses:
     """The first items are answered by n of the learners, θ ~ N(0.5, 1.2²); the rest by all."""
     theta = rng.normal(MEAN, SD, (learners, 1))
     scores = (rng.random((learners, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
@@ -41,7 +41,7 @@ def answered(rng: np.random.Generator, a: Floats, b: Floats, n: int, learners: i
     return Responses.from_wide(scores, IDS)
 
 
-def judged(
+def compare_proportions(
     responses: Responses, a: Floats, b: Floats, cov: Floats = EXACT, *, c: float = 0.0, mean_se: float = 0.0
 ) -> ProportionsCorrect:
     tested = IDS[:TESTED]
@@ -62,7 +62,7 @@ def test_five_percent_of_sound_items_have_p_below_0_05() -> None:
         off = np.einsum("jkl,jl->jk", np.linalg.cholesky(errors(a, b, 500)), rng.standard_normal((ITEMS, 2)))
         published_a, published_b = np.maximum(a + off[:, 0], 0.2), b + off[:, 1]
         cov = errors(published_a, published_b, 500)
-        found = judged(answered(rng, a, b, 300), published_a, published_b, cov)
+        found = compare_proportions(simulate_answers(rng, a, b, 300), published_a, published_b, cov)
         p.append(found.p)
         z.append(found.difference / found.se)
     p_all, z_all = np.concatenate(p), np.concatenate(z)
@@ -80,11 +80,11 @@ def test_item_that_became_easier_by_0_8_is_flagged_from_150_answers() -> None:
         a, b = bank(rng)
         a[0], b[0] = 1.0, 0.5
         changed = b - 0.8 * (np.arange(ITEMS) == 0)
-        tested = judged(answered(rng, a, changed, 150), a, b, errors(a, b, 2000))
-        place = tested.item_ids.index("item00")
-        found += tested.severity[place] != "none"
-        severities.append(tested.severity[place])
-        assert tested.difference[place] > 0
+        tested = compare_proportions(simulate_answers(rng, a, changed, 150), a, b, errors(a, b, 2000))
+        index = tested.item_ids.index("item00")
+        found += tested.severity[index] != "none"
+        severities.append(tested.severity[index])
+        assert tested.difference[index] > 0
     assert found >= 30
     assert severities.count("high") > severities.count("medium"), "0.14 lies above 0.10"
 
@@ -93,7 +93,7 @@ def test_standard_error_is_close_to_binomial_if_published_values_are_exact() -> 
     rng = np.random.default_rng(6)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5
-    found = judged(answered(rng, a, b, 400), a, b)
+    found = compare_proportions(simulate_answers(rng, a, b, 400), a, b)
     assert found.n.tolist() == [400, 400]
     # Jensen: the spread of p over learners lowers p̄(1 − p̄), at most by its variance, here by less than a third
     whole = np.sqrt(found.expected * (1 - found.expected) / found.n)
@@ -109,27 +109,31 @@ def test_errors_of_published_values_count_by_the_slope_of_the_expectation(item: 
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5
-    responses, h, variance = answered(rng, a, b, 200), 1e-3, 0.04
+    responses, h, variance = simulate_answers(rng, a, b, 200), 1e-3, 0.04
     expected = []
     for sign in (1, -1):
         moved = np.stack([a, b])
         moved[parameter, item] += sign * h
-        expected.append(judged(responses, *moved, c=c).expected[0])
+        expected.append(compare_proportions(responses, *moved, c=c).expected[0])
     cov = EXACT.copy()
     cov[item, parameter, parameter] = variance
-    added = judged(responses, a, b, cov, c=c).se[0] ** 2 - judged(responses, a, b, c=c).se[0] ** 2
+    added = (
+        compare_proportions(responses, a, b, cov, c=c).se[0] ** 2 - compare_proportions(responses, a, b, c=c).se[0] ** 2
+    )
     assert added == pytest.approx(variance * ((expected[0] - expected[1]) / (2 * h)) ** 2, rel=1e-4)
 
 
 def test_error_of_the_learners_mean_counts_by_the_slope_of_the_expectation() -> None:
     rng = np.random.default_rng(8)
     a, b = bank(rng)
-    responses, h = answered(rng, a, b, 200), 1e-3
+    responses, h = simulate_answers(rng, a, b, 200), 1e-3
     published = ItemParameters(IDS, a, b, np.zeros(ITEMS), EXACT)
     up, down = (
         proportions_correct(responses, IDS[:TESTED], published, mean=MEAN + x, sd=SD).expected[0] for x in (h, -h)
     )
-    added = judged(responses, a, b, mean_se=0.3).se[0] ** 2 - judged(responses, a, b).se[0] ** 2
+    added = (
+        compare_proportions(responses, a, b, mean_se=0.3).se[0] ** 2 - compare_proportions(responses, a, b).se[0] ** 2
+    )
     assert added == pytest.approx((0.3 * (up - down) / (2 * h)) ** 2, rel=1e-4)
 
 
@@ -137,9 +141,9 @@ def test_answers_to_tested_items_do_not_change_abilities() -> None:
     """Reversing all answers to the second tested item changes nothing for the first."""
     rng = np.random.default_rng(9)
     a, b = bank(rng)
-    responses = answered(rng, a, b, 300)
+    responses = simulate_answers(rng, a, b, 300)
     turned = replace(responses, score=np.where(responses.item == 1, 1 - responses.score, responses.score))
-    before, after = judged(responses, a, b), judged(turned, a, b)
+    before, after = compare_proportions(responses, a, b), compare_proportions(turned, a, b)
     assert before.expected[0] == after.expected[0]
     assert before.observed[1] != after.observed[1]
 
@@ -148,11 +152,11 @@ def test_items_with_too_few_or_nearly_equal_answers_are_not_tested() -> None:
     rng = np.random.default_rng(10)
     a, b = bank(rng)
     b[1] = -6.0
-    assert judged(answered(rng, a, b, FEWEST - 1), a, b).item_ids == ()
-    assert judged(answered(rng, a, b, 100), a, b).item_ids == ("item00",)
+    assert compare_proportions(simulate_answers(rng, a, b, FEWEST - 1), a, b).item_ids == ()
+    assert compare_proportions(simulate_answers(rng, a, b, 100), a, b).item_ids == ("item00",)
 
 
 def test_result_is_empty_if_no_item_can_be_tested() -> None:
     nothing = Responses.from_wide(np.full((3, ITEMS), np.nan), IDS)
-    found = judged(nothing, np.ones(ITEMS), np.zeros(ITEMS))
+    found = compare_proportions(nothing, np.ones(ITEMS), np.zeros(ITEMS))
     assert (found.item_ids, found.severity, found.q.tolist()) == ((), (), [])

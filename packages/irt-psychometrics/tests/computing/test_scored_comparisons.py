@@ -59,7 +59,7 @@ def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRU
     return Comparison.from_linked_fit(new, link(new, anchors), anchors, Published.of_anchors(anchors))
 
 
-def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
+def shares_by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
     """Expected shares of the maximum score, (J, T)."""
     shares = []
     for j, n in enumerate(truth.categories):
@@ -73,7 +73,7 @@ def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
 @WHERE_STATISTICS_CHANGE
 def test_curves_and_derivatives_match_expected_shares_and_finite_differences() -> None:
     items = TRUTH.estimated(np.random.default_rng(2), 10**9).items
-    np.testing.assert_allclose(items.curve(THETA).T, by_hand(TRUTH, THETA), atol=1e-3)
+    np.testing.assert_allclose(items.curve(THETA).T, shares_by_hand(TRUTH, THETA), atol=1e-3)
     (some,) = items.others
     by, step = items.by_further(THETA), 1e-6
     for row in range(len(some.further)):
@@ -167,14 +167,14 @@ def test_covariances_between_scored_anchors_match_the_joint_covariance_of_the_fi
         return AnchorPairs(of.items, anchors, of.models).differences(1.0, 0.0)
 
     step, columns = 1e-5, np.zeros((2 * TRUTH.size, len(fit.joint_cov)))
-    for (j, k), place in np.ndenumerate(fit.places_of_parameters):
-        if place >= 0:
+    for (j, k), position in np.ndenumerate(fit.places_of_parameters):
+        if position >= 0:
             ends = []
             for by in (step, -step):
                 a, d, further = fit.a.copy(), fit.d.copy(), fit.further.copy()
                 (a, d, further[:, max(k - 2, 0)])[min(k, 2)][j] += by
                 ends.append(two_numbers(replace(fit, a=a, d=d, further=further)).d.ravel())
-            columns[:, place] = (ends[0] - ends[1]) / (2 * step)
+            columns[:, position] = (ends[0] - ends[1]) / (2 * step)
     exact, found = columns @ fit.joint_cov @ columns.T, two_numbers(fit).cov[0]
     errors = np.sqrt(exact.diagonal())
     np.testing.assert_allclose(found / np.outer(errors, errors), exact / np.outer(errors, errors), atol=0.03)
@@ -189,7 +189,7 @@ def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
     assert Drift.from_comparison(month(11)).flagged == ()
     theta, w = Grid.spanning().nodes, np.exp(Grid.spanning().log_weights())
     moved = TRUTH.moved(0.5 * (np.arange(TRUTH.size) == MOVED))
-    area = w @ np.abs(by_hand(moved, theta) - by_hand(TRUTH, theta))[MOVED]
+    area = w @ np.abs(shares_by_hand(moved, theta) - shares_by_hand(TRUTH, theta))[MOVED]
     assert found.wabc[MOVED] == pytest.approx(area, abs=0.02)
 
 
@@ -275,7 +275,7 @@ def test_scored_items_lose_information_if_their_slope_falls() -> None:
     losses = losses_of_items(comparison, Abilities.normal())
     assert losses.flagged == ()
     people, step = Abilities.normal(), 1e-6
-    steep = (by_hand(TRUTH, people.theta + step) - by_hand(TRUTH, people.theta - step)) / (2 * step)
+    steep = (shares_by_hand(TRUTH, people.theta + step) - shares_by_hand(TRUTH, people.theta - step)) / (2 * step)
     expected = TRUTH.parameters[0] * np.array(MOST) * (steep @ people.weights)  # a² Var(x) = a·m·∂(E/m)/∂θ
     items = TRUTH.estimated(np.random.default_rng(19), 10**10).items
     found = people.weights @ item_information(people.theta, items.curves)
@@ -311,7 +311,7 @@ def test_slopes_of_expected_scores_match_the_difference_between_both_curves() ->
     other[:, 1] -= 0.5 * x[:, 0]
     area, t, slopes = curve_difference(x, other, theta, scored)
     w = np.exp(Grid.spanning().log_weights())
-    gap = by_hand(TRUTH.moved(np.full(TRUTH.size, 0.5)), theta) - by_hand(TRUTH, theta)
+    gap = shares_by_hand(TRUTH.moved(np.full(TRUTH.size, 0.5)), theta) - shares_by_hand(TRUTH, theta)
     np.testing.assert_allclose(t[:, 0], gap @ w, atol=1e-10)
     np.testing.assert_allclose(area, np.abs(gap) @ w, atol=1e-10)
     np.testing.assert_allclose(slopes[:, :, 1] * (other[:, [1]] - x[:, [1]]), t, atol=1e-7)

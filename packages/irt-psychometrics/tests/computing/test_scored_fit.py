@@ -39,7 +39,7 @@ KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
 PERSONS, ITEMS = 2000, 24
 
 
-def drawn(seed: int, n: int = ITEMS) -> tuple[ScoredItems, np.random.Generator]:
+def draw_items(seed: int, n: int = ITEMS) -> tuple[ScoredItems, np.random.Generator]:
     rng = np.random.default_rng(seed)
     a, b = np.exp(rng.normal(0, 0.2, n)), rng.normal(0, 1, n)
     return ScoredItems.drawn(rng, [KINDS[j % 4] for j in range(n)], a, b), rng
@@ -61,7 +61,7 @@ def truth(items: ScoredItems):
 @pytest.fixture(scope="module")
 def sound():
     """Responses to planned missing forms that follow the model, and their fit."""
-    items, rng = drawn(7)
+    items, rng = draw_items(7)
     theta = rng.normal(size=PERSONS)
     x = items.matrix(rng, theta)
     x[unseen(PERSONS, ITEMS // 2)] = np.nan
@@ -71,7 +71,7 @@ def sound():
 
 @WHERE_STATISTICS_CHANGE
 def test_shares_by_sum_score_match_the_enumeration_of_patterns():
-    items, _ = drawn(3, 4)
+    items, _ = draw_items(3, 4)
     whole = Fitted.from_responses(responses_of(items, np.zeros((1, 4))), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     by_hand = np.zeros((4, 4, items.max_scores.sum() + 1))
@@ -113,7 +113,7 @@ def test_number_of_parameters_of_an_item_follows_from_its_scores(sound):
 
 @WHERE_STATISTICS_CHANGE
 def test_m2_of_a_mixed_form_uses_only_the_items_scored_0_and_1():
-    items, rng = drawn(5)
+    items, rng = draw_items(5)
     x = items.matrix(rng, rng.normal(size=PERSONS))
     form = form_fit(responses_of(items, x), truth(items))[0]
     plain = items.max_scores == 1
@@ -125,7 +125,7 @@ def test_m2_of_a_mixed_form_uses_only_the_items_scored_0_and_1():
 @WHERE_STATISTICS_CHANGE
 def test_only_items_whose_scores_do_not_follow_theta_are_flagged(simulate_about):
     simulate_about(100_000)
-    items, rng = drawn(11)
+    items, rng = draw_items(11)
     theta = rng.normal(size=PERSONS)
     x = items.matrix(rng, theta)
     x[:, 0] = np.where(rng.random(PERSONS) < 0.4 * np.exp(-(theta**2)), 0, x[:, 0])
@@ -140,7 +140,7 @@ def test_only_items_whose_scores_do_not_follow_theta_are_flagged(simulate_about)
 
 @WHERE_STATISTICS_CHANGE
 def test_copies_of_a_scored_item_and_careless_learners_are_flagged():
-    items, rng = drawn(13)
+    items, rng = draw_items(13)
     x = items.matrix(rng, rng.normal(size=PERSONS))
     copied = x.copy()
     copied[:, 4] = np.where(rng.random(PERSONS) < 0.7, x[:, 0], x[:, 4])
@@ -155,14 +155,14 @@ def test_copies_of_a_scored_item_and_careless_learners_are_flagged():
 
 @WHERE_STATISTICS_CHANGE
 def test_lz_star_keeps_its_level_at_the_true_parameters():
-    items, rng = drawn(17)
+    items, rng = draw_items(17)
     p = person_fit(responses_of(items, items.matrix(rng, rng.normal(size=20_000))), truth(items)).p
     assert 0.04 < np.mean(p < 0.05) < 0.06  # its error is .0015
 
 
 @WHERE_STATISTICS_CHANGE
 def test_proportions_and_correlations_are_computed_from_shares_of_the_maximum():
-    items, rng = drawn(19)
+    items, rng = draw_items(19)
     x = items.matrix(rng, rng.normal(size=500))
     shares, responses = x / items.max_scores, responses_of(items, x)
     np.testing.assert_allclose(proportion_correct(responses), shares.mean(axis=0))
@@ -174,7 +174,7 @@ def test_proportions_and_correlations_are_computed_from_shares_of_the_maximum():
 @WHERE_STATISTICS_CHANGE
 def test_infit_outfit_and_rmsd_match_sums_over_posteriors(simulate_about):
     simulate_about(1000)
-    items, rng = drawn(23, 8)
+    items, rng = draw_items(23, 8)
     x = items.matrix(rng, rng.normal(size=300))
     fit = truth(items)
     whole = Fitted.from_responses(responses_of(items, x), fit)
@@ -221,7 +221,7 @@ def test_statistics_far_from_the_model_are_not_shrunk():
 @WHERE_STATISTICS_CHANGE
 def test_transform_of_residuals_matches_posteriors_given_the_remaining_answers():
     """Compares with posteriors computed directly, for answers to four items and random directions."""
-    items, rng = drawn(31, 4)
+    items, rng = draw_items(31, 4)
     x = items.matrix(rng, rng.normal(size=6))
     whole = Fitted.from_responses(responses_of(items, x), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
@@ -245,7 +245,7 @@ def test_transform_of_residuals_matches_posteriors_given_the_remaining_answers()
 
 @WHERE_STATISTICS_CHANGE
 def test_posterior_without_an_item_matches_the_product_over_the_remaining_items():
-    items, rng = drawn(29, 8)
+    items, rng = draw_items(29, 8)
     x = items.matrix(rng, rng.normal(size=200))
     responses, fit = responses_of(items, x), truth(items)
     rows = responses.person, responses.item, responses.score
@@ -349,15 +349,15 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
     """A perfect pattern has full credit for all items, but 0 for the item with a negative slope."""
     ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
     ends[ends < 0] = np.nan
-    of = {
+    scores = {
         m: score(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
         for m in ("ml", "wle", "eap")
     }
-    assert of["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
-    assert np.isnan(of["ml"].theta[3])
-    assert of["wle"].theta[0] > 2 > -2 > of["wle"].theta[1]
-    assert (of["eap"].theta[3], of["eap"].se[3]) == (MEAN, SD)
-    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, of["wle"].theta)
+    assert scores["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
+    assert np.isnan(scores["ml"].theta[3])
+    assert scores["wle"].theta[0] > 2 > -2 > scores["wle"].theta[1]
+    assert (scores["eap"].theta[3], scores["eap"].se[3]) == (MEAN, SD)
+    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, scores["wle"].theta)
 
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():

@@ -118,7 +118,7 @@ def test_scored_items_have_abilities_in_the_order_of_their_sums() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimator", "value", "said"),
+    ("estimator", "value", "message"),
     [
         (ItemResponseModel(), 2.0, "item x1: score 2 in row 3, and its scores are 0 … 1"),
         (ItemResponseModel(), 0.5, "item x1: score 0.5 in row 3"),
@@ -129,11 +129,11 @@ def test_scored_items_have_abilities_in_the_order_of_their_sums() -> None:
     ],
 )
 def test_invalid_requests_are_refused_with_the_item_or_the_parameter(
-    matrix, estimator, value: float, said: str
+    matrix, estimator, value: float, message: str
 ) -> None:
     x = matrix.copy()
     x[3, 1] = value
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         estimator.fit(x)
 
 

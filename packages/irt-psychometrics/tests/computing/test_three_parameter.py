@@ -46,7 +46,7 @@ class World:
         return Comparison.from_linked_fit(self.fit, self.linking, self.anchors, self.published)
 
 
-def frozen(origin: Calibration) -> AnchorSet:
+def freeze_anchors(origin: Calibration) -> AnchorSet:
     sound = [j for j in range(ANCHORS) if not origin.flags[j]]
     fit = origin.select(sound)
     k = fit.n_items
@@ -78,7 +78,7 @@ def world(seed: int) -> World:
     moved = np.where(np.arange(ITEMS) >= ITEMS - MOVED, 0.5 * rng.choice([-1, 1], ITEMS), 0.0)
     second = answers(b + moved, INTERCEPT, SLOPE)
     origin = fit_em(first, model="3pl", threads=1)
-    anchors = with_errors_of(frozen(origin), origin)
+    anchors = with_errors_of(freeze_anchors(origin), origin)
     fit = fit_em(second, model="3pl", threads=1, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
     return World(first, second, fit, link(fit, anchors), anchors, of_origin(origin, anchors))
 
@@ -95,8 +95,8 @@ def rates(months: list[Drift]) -> tuple[float, float]:
     moved = IDS[-MOVED:]
     sound = np.concatenate([drift.p[~np.isin(drift.item_ids, moved)] for drift in months])
     found = sum(item in drift.flagged for drift in months for item in moved)
-    there = sum(item in drift.item_ids for drift in months for item in moved)
-    return float(np.mean(sound < 0.05)), found / there
+    compared = sum(item in drift.item_ids for drift in months for item in moved)
+    return float(np.mean(sound < 0.05)), found / compared
 
 
 def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dropped() -> None:

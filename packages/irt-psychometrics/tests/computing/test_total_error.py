@@ -20,11 +20,11 @@ from psychometrics_testbed.linked_months import calibration, errors
 NOTHING = np.zeros((2, 2))
 
 
-def answered(probability: np.ndarray, rng: np.random.Generator) -> Responses:
+def draw_answers(probability: np.ndarray, rng: np.random.Generator) -> Responses:
     return Responses.from_wide((rng.random(probability.shape) < probability).astype(float))
 
 
-def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
+def draw_items(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
     """Items with large, unequal errors of (a, b), and of logit c if c > 0."""
     a, b = rng.lognormal(0, 0.3, j), rng.normal(0, 1, j)
     root = rng.normal(0, 0.08, (j, 3, 3)) * np.array([1, 1, 3])[:, None]
@@ -36,9 +36,9 @@ def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
 @pytest.mark.parametrize("c", [0.0, 0.2])
 def test_total_error_matches_the_spread_of_theta_over_drawn_parameters(c):
     rng = np.random.default_rng(11)
-    items = made(rng, 60, c)
+    items = draw_items(rng, 60, c)
     theta = np.linspace(-1.5, 1.5, 7)
-    responses = answered(items.curve(theta), rng)
+    responses = draw_answers(items.curve(theta), rng)
     # the mode: the formula is exact for it, up to second order; EAP moves similarly
     scores = score(responses, items.a, items.d, items.c, method="map")
     errors_of = ParameterErrors(items, np.full(60, -1), [], NOTHING)
@@ -107,7 +107,7 @@ def test_common_errors_of_a_fits_unit_and_origin_are_added_to_the_error_of_theta
     np.testing.assert_allclose(found, gamma, rtol=1e-8, atol=1e-12)
 
     theta = np.array([-1.0, 0.0, 1.5])
-    responses = answered(fit.items.curve(theta), rng)
+    responses = draw_answers(fit.items.curve(theta), rng)
     scores = eap(responses, fit.a, fit.d, fit.c)
     with_own = ParameterErrors(replace(fit.items, cov=own), np.full(80, -1), [], NOTHING)
     whole = ParameterErrors(fit.items, np.zeros(80, dtype=np.int64), [found], NOTHING)
@@ -119,22 +119,22 @@ def test_common_errors_of_a_fits_unit_and_origin_are_added_to_the_error_of_theta
 
 def test_errors_that_several_fits_share_count_once():
     rng = np.random.default_rng(6)
-    items = made(rng, 40)
-    responses = answered(items.curve(np.zeros(3)), rng)
+    items = draw_items(rng, 40)
+    responses = draw_answers(items.curve(np.zeros(3)), rng)
     scores = eap(responses, items.a, items.d, items.c)
     gamma = np.diag([0.0, 0.01])
     halves = np.arange(40) % 2
     one = ParameterErrors(items, np.zeros(40, dtype=np.int64), [gamma], NOTHING).total_se(scores, responses, 1.0)
     same = ParameterErrors(items, halves, [gamma, gamma], gamma).total_se(scores, responses, 1.0)
-    apart = ParameterErrors(items, halves, [gamma, gamma], NOTHING).total_se(scores, responses, 1.0)
+    separate = ParameterErrors(items, halves, [gamma, gamma], NOTHING).total_se(scores, responses, 1.0)
     np.testing.assert_allclose(same, one, rtol=1e-12)
-    assert (apart < one).all()
+    assert (separate < one).all()
     assert (one > scores.se).all()
 
 
 def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
     """Answers to items without parameters do not matter."""
-    items = made(np.random.default_rng(7), 4)
+    items = draw_items(np.random.default_rng(7), 4)
     unknown = replace(
         items,
         a=np.where(np.arange(4) == 3, np.nan, items.a),
@@ -142,8 +142,8 @@ def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
     )
     responses = Responses.from_wide(np.array([[1, 0, np.nan, 1], [1, 0, 1, np.nan], [np.nan, np.nan, np.nan, 1.0]]))
     scores = eap(responses, unknown.a, unknown.d, unknown.c)
-    of = ParameterErrors(unknown, np.full(4, -1), [], NOTHING)
-    total = of.total_se(scores, responses, 1.0)
+    errors_ = ParameterErrors(unknown, np.full(4, -1), [], NOTHING)
+    total = errors_.total_se(scores, responses, 1.0)
     assert total[0] > scores.se[0]
     assert np.isnan(total[1])
     assert total[2] == scores.se[2] == 1.0
@@ -151,14 +151,14 @@ def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
     order = np.lexsort((turned.item, turned.person))
     turned = replace(turned, item=turned.item[order], score=turned.score[order])
     names = tuple(unknown.item_ids[int(k)] for k in (3, 2, 1, 0))
-    np.testing.assert_allclose(of.among(names).total_se(scores, turned, 1.0), total, rtol=1e-12)
+    np.testing.assert_allclose(errors_.among(names).total_se(scores, turned, 1.0), total, rtol=1e-12)
 
 
 def test_rasch_fits_have_common_errors_of_the_origin_but_not_of_the_unit():
     """A fit without joint covariance has no common errors."""
     rng = np.random.default_rng(8)
     theta, b = rng.normal(0, 1, 1500), np.linspace(-1.5, 1.5, 20)
-    responses = answered(ItemCurves(np.ones(20), -b, np.zeros(20)).probability(theta), rng)
+    responses = draw_answers(ItemCurves(np.ones(20), -b, np.zeros(20)).probability(theta), rng)
     fit = fit_em(responses, model="rasch")
     found = ParameterErrors.common_to(fit)
     assert np.abs(found[0]).max() == 0.0
@@ -174,7 +174,7 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
     for _ in range(fits):
         a, b = rng.lognormal(0, 0.3, 200), rng.normal(0, 1, 200)
         curves = ItemCurves(a, -a * b, np.zeros(200))
-        fit = fit_em(answered(curves.probability(rng.normal(0, 1, learners)), rng), model="2pl")
+        fit = fit_em(draw_answers(curves.probability(rng.normal(0, 1, learners)), rng), model="2pl")
         gamma = ParameterErrors.common_to(fit)
         for n in answers:
             theta = rng.normal(0, 1, 300)
@@ -184,9 +184,9 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
             person = np.repeat(np.arange(300, dtype=np.int32), item.size)
             responses = Responses(person, np.tile(item, 300), x.ravel(), 300, fit.item_ids)
             scores = eap(responses, fit.a, fit.d, fit.c)
-            of = ParameterErrors(fit.items, np.zeros(200, dtype=np.int64), [gamma], NOTHING)
+            errors_ = ParameterErrors(fit.items, np.zeros(200, dtype=np.int64), [gamma], NOTHING)
             off = np.abs(scores.theta - theta)
-            total = of.total_se(scores, responses, 1.0)
+            total = errors_.total_se(scores, responses, 1.0)
             held[n].append((float(np.mean(off < 1.96 * scores.se)), float(np.mean(off < 1.96 * total))))
     return {n: tuple(np.mean(shares, axis=0).tolist()) for n, shares in held.items()}
 

@@ -36,7 +36,7 @@ def shuffled(rng: np.random.Generator, responses: Responses) -> Responses:
     return replace(responses, score=score)
 
 
-def fitted(responses: Responses) -> Calibration:
+def fit_responses(responses: Responses) -> Calibration:
     return fit_em(responses, threads=1)
 
 
@@ -46,8 +46,8 @@ def test_weak_scale_is_accepted_but_refused_if_its_answers_are_shuffled() -> Non
     A shuffled log passes once in a hundred."""
     rng = np.random.default_rng(4)
     logs = [sparse(rng, 12) for _ in range(8)]
-    assert all(fitted(log).convergence.converged for log in logs)
-    refused = [fitted(shuffled(rng, log)).convergence for log in logs]
+    assert all(fit_responses(log).convergence.converged for log in logs)
+    refused = [fit_responses(shuffled(rng, log)).convergence for log in logs]
     assert sum(not c.converged for c in refused) >= 7
     assert all("cannot be distinguished from unrelated ones" in c.reason for c in refused if not c.converged)
     assert all("scored by the right key" in c.reason for c in refused if not c.converged), "a way out"
@@ -56,7 +56,7 @@ def test_weak_scale_is_accepted_but_refused_if_its_answers_are_shuffled() -> Non
 def test_common_slope_is_suggested_if_answers_do_not_determine_slopes() -> None:
     """4 answers per learner determine a common slope, but not the items' own slopes."""
     log = sparse(np.random.default_rng(1), 4)
-    reason = fitted(log).convergence.reason
+    reason = fit_responses(log).convergence.reason
     assert "fit a rasch or 1pl model" in reason
     assert "unrelated" not in reason
     assert fit_em(log, model="rasch", threads=1).convergence.converged
@@ -66,7 +66,7 @@ def test_verdict_on_unrelated_answers_is_reproducible_and_shuffles_within_groups
     """The difference of the groups' means contributes to the gain; shuffling within groups preserves this part."""
     rng = np.random.default_rng(2)
     log = shuffled(rng, sparse(rng, 11))
-    assert fitted(log).convergence.reason == fitted(log).convergence.reason
+    assert fit_responses(log).convergence.reason == fit_responses(log).convergence.reason
     low, high = sparse(rng, 11), sparse(rng, 11)
     noise = [shuffled(rng, replace(part, score=np.where(rng.random(part.score.size) < p, 1, 0).astype(np.int8)))
              for part, p in ((low, 0.3), (high, 0.7))]  # fmt: skip
@@ -86,4 +86,4 @@ def test_verdict_on_unrelated_answers_is_reproducible_and_shuffles_within_groups
 
 def test_answers_are_not_shuffled_if_a_fit_passes_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(independence, "_shuffles", lambda *_: pytest.fail("shuffled"))
-    assert fitted(sparse(np.random.default_rng(3), 30)).convergence.converged
+    assert fit_responses(sparse(np.random.default_rng(3), 30)).convergence.converged

@@ -33,7 +33,7 @@ def answers(seed: int, persons: int = PERSONS, items: int = ITEMS, seen: float =
     return x
 
 
-def scored(seed: int) -> Floats:
+def scored_answers(seed: int) -> Floats:
     """Scores 0, 1 and 2: sums of two answers each."""
     x = answers(seed, items=2 * ITEMS)
     return x[:, ::2] + x[:, 1::2]
@@ -54,10 +54,12 @@ def assert_same(one: Calibration, other: Calibration) -> None:
     assert one.convergence.n_parameters == other.convergence.n_parameters
     for value in ("aic", "bic"):
         assert getattr(one, value) == pytest.approx(getattr(other, value), abs=1e-6)
-    for mine, theirs in zip(one.populations, other.populations, strict=True):
-        assert (mine.name, mine.n_persons) == (theirs.name, theirs.n_persons)
-        own = (mine.mean, mine.sd, mine.mean_se, mine.sd_se)
-        np.testing.assert_allclose(own, (theirs.mean, theirs.sd, theirs.mean_se, theirs.sd_se), **SAME)
+    for population, other_population in zip(one.populations, other.populations, strict=True):
+        assert (population.name, population.n_persons) == (other_population.name, other_population.n_persons)
+        own = (population.mean, population.sd, population.mean_se, population.sd_se)
+        np.testing.assert_allclose(
+            own, (other_population.mean, other_population.sd, other_population.mean_se, other_population.sd_se), **SAME
+        )
 
 
 # -- counts ------------------------------------------------------------------------------------------
@@ -92,14 +94,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_fit_with_counts_equals_the_fit_of_repeated_rows(request_: dict[str, Any], groups: bool) -> None:
     polytomous = request_.get("model") in ("gpcm", "pcm", "rsm")
-    x, sizes = (scored(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
+    x, sizes = (scored_answers(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
     counts = np.random.default_rng(2).integers(0, 4, PERSONS)
     labels = np.where(np.arange(PERSONS) % 3 > 0, "north", "south")
-    how = {**request_, "tolerance": 1e-9}
+    options = {**request_, "tolerance": 1e-9}
     repeated = np.repeat(labels, counts).tolist() if groups else None
-    whole = fit_em(Responses.from_wide(np.repeat(x, counts, axis=0), None, sizes), groups=repeated, **how)
+    whole = fit_em(Responses.from_wide(np.repeat(x, counts, axis=0), None, sizes), groups=repeated, **options)
     named = labels.tolist() if groups else None
-    assert_same(fit_em(Responses.from_wide(x, None, sizes), groups=named, weights=counts, **how), whole)
+    assert_same(fit_em(Responses.from_wide(x, None, sizes), groups=named, weights=counts, **options), whole)
 
 
 def test_fit_of_lsat7_patterns_matches_the_fit_of_1000_rows_and_mirt() -> None:
@@ -204,7 +206,7 @@ def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> Non
 
 
 def test_errors_of_scored_items_with_sampling_weights_match_the_sandwich_by_brute_force() -> None:
-    x = scored(7)[:, :4]
+    x = scored_answers(7)[:, :4]
     weights = np.random.default_rng(8).choice([1.0, 4.0], PERSONS)
     responses = Responses.from_wide(x, None, np.full(4, 3))
     fit = fit_em(responses, model="gpcm", sampling_weights=weights, tolerance=1e-9)
@@ -223,11 +225,15 @@ def test_errors_of_scored_items_with_sampling_weights_match_the_sandwich_by_brut
     np.testing.assert_allclose(fit.joint_cov, expected, rtol=2e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("how", [{"model": "3pl"}, {"model": "rasch"}, {"latent": "histogram"}, {"anchors": ANCHORS}])
-def test_unit_of_sampling_weights_does_not_matter(how: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"model": "3pl"}, {"model": "rasch"}, {"latent": "histogram"}, {"anchors": ANCHORS}]
+)
+def test_unit_of_sampling_weights_does_not_matter(options: dict[str, Any]) -> None:
     responses = Responses.from_wide(answers(9, seen=0.7))
     weights = np.random.default_rng(10).uniform(1, 5, PERSONS)
-    one, other = (fit_em(responses, sampling_weights=unit * weights, tolerance=1e-9, **how) for unit in (1.0, 250.0))
+    one, other = (
+        fit_em(responses, sampling_weights=unit * weights, tolerance=1e-9, **options) for unit in (1.0, 250.0)
+    )
     assert one.n_persons == PERSONS
     assert_same(one, other)
 
@@ -272,7 +278,7 @@ BAD = np.ones(PERSONS)
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("options", "message"),
     [
         ({"weights": BAD, "sampling_weights": BAD}, "a fit takes one of them"),
         ({"weights": BAD[1:]}, "weights must be 400 numbers.*none for person 399"),
@@ -287,9 +293,9 @@ BAD = np.ones(PERSONS)
         ({"sampling_weights": BAD, "latent": "histogram", "anchors": ANCHORS}, "latent='normal'"),
     ],
 )
-def test_invalid_weights_are_refused_with_the_person(how: dict[str, Any], message: str) -> None:
+def test_invalid_weights_are_refused_with_the_person(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
-        fit_em(Responses.from_wide(answers(13)), **how)
+        fit_em(Responses.from_wide(answers(13)), **options)
 
 
 def test_robust_errors_are_refused_if_the_items_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
