@@ -27,7 +27,7 @@ from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, b
 def by_anchors_only(world: Simulated) -> Calibration:
     """Fit with groups defined only by the look-back's answers to anchors."""
     known = world.anchors
-    earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
+    earlier = levels.EarlierTheta.from_answers(world.earlier, known.item_ids, known.curves)
     groups = earlier.groups()
     names = sorted(set(groups))
     return fit_em(world.window, groups=groups, reference=names[len(names) // 2])

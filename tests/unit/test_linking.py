@@ -352,13 +352,13 @@ def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> No
     no_covariance = np.full((k, k), 1.0) - 0.9 * np.eye(k)
     with (
         pytest.raises(BreakdownError, match=r"it was not linked: the arithmetic broke down .*LinAlgError: .*definite"),
-        BreakdownError.explained("it was not linked"),
+        BreakdownError.explain("it was not linked"),
     ):
         link(replace(new, joint_cov=no_covariance), anchors, purify=False)
 
 
 def test_errors_of_the_code_are_not_reported_as_a_breakdown() -> None:
-    with pytest.raises(TypeError), BreakdownError.explained("it was not linked"):
+    with pytest.raises(TypeError), BreakdownError.explain("it was not linked"):
         raise TypeError("a bug")
 
 

@@ -297,11 +297,11 @@ def _answers(
     order = np.argsort(pair, kind="stable")
     twice = np.flatnonzero(np.diff(pair[order]) == 0)
     if twice.size:
-        what = [
+        repeats = [
             f"person {persons[person[now]]}, item {items[item[now]]} in lines {line[now]} and {line[again]}"
             for now, again in zip(order[twice], order[twice + 1], strict=True)
         ]
-        raise faults(path, what, "A person answers an item once: decide which answer counts and delete the others")
+        raise faults(path, repeats, "A person answers an item once: decide which answer counts and delete the others")
     responses = Responses(
         person[order].astype(np.int32),
         item[order].astype(np.int32),

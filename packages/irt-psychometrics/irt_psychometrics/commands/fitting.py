@@ -338,13 +338,13 @@ def _on_theta(result: Mapping[str, Any]) -> Report:
     guessed = "" if model_of(result["model"]).guesses else ", or items are guessed"
     rejected = (
         f"θ is not normal under this model (score test: χ²(2) = {tested['statistic']:.1f}, p ="
-        f" {tested['p']:.1g}): {_skewed(tested)}{guessed}. Parameters are"
+        f" {tested['p']:.1g}): {_describe_shape(tested)}{guessed}. Parameters are"
         " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
     )
     return [rejected]
 
 
-def _skewed(normality: Mapping[str, float]) -> str:
+def _describe_shape(normality: Mapping[str, float]) -> str:
     skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
     if abs(skewness) >= abs(kurtosis):
         return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"

@@ -15,11 +15,11 @@ from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link as link_fit
-from irt_psychometrics.linking.linking import match, weighted_by_populations
+from irt_psychometrics.linking.linking import match, weight_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5
-"""With fewer common items, an item that moved cannot be distinguished from the others, and there is a warning."""
+"""Number of common items below which a moved item cannot be distinguished from the others, and there is a warning."""
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=3, warn_anchor_share=0.0)
 
 
@@ -118,7 +118,7 @@ def link(
             " none of them can be shown to have moved"
         )
     if pairs.size < FEW:
-        pairs = weighted_by_populations(pairs, fit, symmetric)
+        pairs = weight_by_populations(pairs, fit, symmetric)
         constants = solve(pairs, method, weighted) if pairs.size else None
         if constants is None:
             raise _no_constants(method, pairs)
@@ -126,7 +126,7 @@ def link(
         rmse = pairs.rmse(slope, intercept)
     else:
         try:
-            with BreakdownError.explained(f"{new.path} could not be linked"):
+            with BreakdownError.explain(f"{new.path} could not be linked"):
                 found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error

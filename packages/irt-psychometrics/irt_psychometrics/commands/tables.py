@@ -107,8 +107,8 @@ class Table:
             bad += rows.bad
             yield Batch(rows.lines, rows.column, rows.bad)
         if bad:
-            what = [f"line {line}: {reason}" for line, reason in bad]
-            raise faults(self.path, what, "Every row needs as many cells as the header")
+            messages = [f"line {line}: {reason}" for line, reason in bad]
+            raise faults(self.path, messages, "Every row needs as many cells as the header")
 
     def rows(self) -> list[tuple[int, dict[str, str]]]:
         """The rows of a small table with their line numbers; empty rows are left out."""
@@ -146,10 +146,10 @@ class Table:
             raise faults(self.path, [f"column {name} occurs twice" for name in repeated], "Names of columns are unique")
 
 
-def faults(path: Path, what: Sequence[str], remedy: str) -> PsychometricsError:
+def faults(path: Path, messages: Sequence[str], remedy: str) -> PsychometricsError:
     """One error for all faults of a file, with the first five, their number, and the remedy."""
-    more = f"; and {len(what) - FAULTS_NAMED} more" if len(what) > FAULTS_NAMED else ""
-    return PsychometricsError(f"{path}: {'; '.join(what[:FAULTS_NAMED])}{more}. {remedy}")
+    more = f"; and {len(messages) - FAULTS_NAMED} more" if len(messages) > FAULTS_NAMED else ""
+    return PsychometricsError(f"{path}: {'; '.join(messages[:FAULTS_NAMED])}{more}. {remedy}")
 
 
 def encode(texts: Iterable[str]) -> Cells:

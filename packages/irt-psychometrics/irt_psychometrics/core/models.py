@@ -20,7 +20,15 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats as Floats
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
-from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, items_where, model_of, parts
+from irt_psychometrics.core.item_models import (
+    ItemCurves,
+    OtherItems,
+    item_model,
+    items_where,
+    model_of,
+    parts,
+    select_others,
+)
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import ItemModel, between
@@ -271,7 +279,7 @@ class Calibration:
     def _others(self) -> tuple[OtherItems, ...]:
         items = parts(self.item_model, self.parameters, self.n_categories)
         places = np.where(self.estimated, np.arange(self.n_items), -1)
-        return chosen((some for some in items if not some.model.logistic), places, self.n_items)
+        return select_others((some for some in items if not some.model.logistic), places, self.n_items)
 
     @property
     def places_of_parameters(self) -> Ints:
@@ -289,7 +297,7 @@ class Calibration:
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
         own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
-        return model.shown(self.further[j], errors, categories) | steps
+        return model.stored_values(self.further[j], errors, categories) | steps
 
     @property
     def estimated(self) -> Mask:
@@ -439,7 +447,7 @@ def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, bla
     return out
 
 
-def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
+def pool_moments(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
     """Mean and SD of θ over the persons of G groups together; arguments have shape (G,), `sizes` in any unit."""
     share = np.asarray(sizes, dtype=float)
     share = share / share.sum()

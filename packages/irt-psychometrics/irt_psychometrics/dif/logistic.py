@@ -19,7 +19,7 @@ Size = Literal["A", "B", "C"]
 MODERATE, LARGE = 0.035, 0.070
 """Limits on ΔR² (Jodoin & Gierl 2001)."""
 CERTAIN_P = 0.05
-_MOST_STEPS, _MOST_HALVINGS, _FLAT = 50, 30, 1e-8
+_MAX_STEPS, _MAX_HALVINGS, _FLAT = 50, 30, 1e-8
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def _loglik(x: Floats, n: Floats, right: Floats) -> float:
     solutions. Coefficients without a finite maximum are harmless, too, because the supremum is finite.
     """
     beta, value = np.zeros(x.shape[1]), -float(n.sum()) * np.log(2)
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         p = expit(x @ beta)
         weighted = x * (n * p * (1 - p))[:, None]
         step = np.linalg.lstsq(weighted.T @ x, x.T @ (right - n * p), rcond=None)[0]
-        for _ in range(_MOST_HALVINGS):
+        for _ in range(_MAX_HALVINGS):
             eta = x @ (beta + step)
             climbed = float(right @ eta - n @ np.logaddexp(0.0, eta)) - value
             if climbed >= 0:

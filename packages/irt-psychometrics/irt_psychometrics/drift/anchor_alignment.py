@@ -22,7 +22,7 @@ from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 from irt_psychometrics.linking.criteria import by_b_alone
 
-_MOST_STARTS = 50
+_MAX_STARTS = 50
 """Largest number of lines, for each group of items, at which the search starts."""
 
 
@@ -74,8 +74,8 @@ def moves(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expecte
     both = bool(others.any() and not others.all())
     at, _ = differences(comparison, mean, sd)
     line = second_line(at, others if both else None, expected_variation)
-    told = both and (line.kept & others).any() and (line.kept & ~others).any()
-    shift, shift_se = (line.constants[-1], np.sqrt(line.cov[-1, -1])) if told else (np.nan, np.nan)
+    can_tell = both and (line.kept & others).any() and (line.kept & ~others).any()
+    shift, shift_se = (line.constants[-1], np.sqrt(line.cov[-1, -1])) if can_tell else (np.nan, np.nan)
     return Moves(comparison.item_ids, line, others, float(shift), float(shift_se))
 
 
@@ -141,5 +141,5 @@ def _starts(at: Differences, others: Mask | None) -> Floats:
     groups = [np.arange(len(at.d))] if others is None else [np.flatnonzero(others), np.flatnonzero(~others)]
     log_slope = float(np.median(at.d[:, 0])) if at.by_constants.shape[2] == 2 else 0.0
     intercepts = -(at.d[:, 1] + at.by_constants[:, 1, 0] * log_slope)
-    some = np.concatenate([group[:: -(-group.size // _MOST_STARTS)] for group in groups])
+    some = np.concatenate([group[:: -(-group.size // _MAX_STARTS)] for group in groups])
     return np.column_stack([np.full(some.size, np.exp(log_slope)), intercepts[some]])

@@ -12,7 +12,8 @@ from irt_psychometrics.drift.anchor_alignment import moves
 from irt_psychometrics.drift.errors import Comparison
 
 MIN_OTHERS = 5
-"""With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
+"""Minimum number of items besides the anchors. With fewer, a shift of the items cannot be distinguished from a shift of
+the scale."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ShiftAgainstAnchors:
 def shift_against_anchors(
     comparison: Comparison, *, mean: float, sd: float, expected_variation: float
 ) -> ShiftAgainstAnchors:
-    """See `Drift.of_anchors`."""
+    """See `Drift.shift_against_anchors`."""
     n = int((~comparison.anchors).sum())
     if n < MIN_OTHERS:
         raise PsychometricsError(

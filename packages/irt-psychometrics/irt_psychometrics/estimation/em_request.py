@@ -118,31 +118,31 @@ def _one_per_person(name: str, values: npt.ArrayLike, n_persons: int) -> Floats:
     return weight
 
 
-def _require(name: str, what: str, weight: Floats, sound: Mask) -> None:
+def _require(name: str, requirement: str, weight: Floats, sound: Mask) -> None:
     wrong = np.flatnonzero(~sound)
     if wrong.size:
         raise PsychometricsError(
-            f"{name} must be {what}; {wrong.size} are not, the first is {weight[wrong[0]]} of person {wrong[0]} "
+            f"{name} must be {requirement}; {wrong.size} are not, the first is {weight[wrong[0]]} of person {wrong[0]} "
             "(counted from 0)"
         )
 
 
-def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
+def resolve_priors(model: ItemModel, priors: Priors | None) -> Priors:
     if priors is None:
         return model.default_priors
-    for parameter, what, instead in (
+    for parameter, name, instead in (
         ("a", "slope", " or fit a 1pl or 2pl"),
         ("b", "difficulty", ""),
         ("c", "guessing", " or fit a 3pl"),
     ):
         if parameter not in model.priors_on and getattr(priors, parameter) is not None:
             raise PsychometricsError(
-                f"a {model.name} model has no {what} for the prior on {parameter}; leave it out{instead}"
+                f"a {model.name} model has no {name} for the prior on {parameter}; leave it out{instead}"
             )
     return priors
 
 
-def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+def resolve_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
     """Return the model of the items.
 
     Raises PsychometricsError if it does not suit the categories of the items, the anchors or the testlets.
@@ -198,7 +198,7 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
     return given
 
 
-def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
+def replace_lacking_scores(responses: Responses, anchors: AnchorSet | None) -> Responses:
     """The responses, with each score that an anchor's parameters lack replaced by the score that it counts as."""
     given = () if anchors is None else anchors.among(responses.item_ids).others
     score = responses.score.copy()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _compiled
+from irt_psychometrics.core.kernels import _kernel
 
 RESCALED_AFTER = 16
 """Number of factors, each at least `MIN_PROBABILITY`, whose product cannot underflow."""
 MIN_PROBABILITY = 1e-15
 
 
-@_compiled
+@_kernel
 def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
     """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
 
@@ -47,7 +47,7 @@ def add_up_patterns(first, last, start, item, score, effects, right, wrong, weig
             out[u, q] += np.log(mean)
 
 
-@_compiled
+@_kernel
 def add_up_persons(first, last, start, pattern, table, group, log_weights):  # type: ignore[no-untyped-def]
     """Σ log P(answers) of persons first … last − 1.
 
@@ -71,7 +71,7 @@ def add_up_persons(first, last, start, pattern, table, group, log_weights):  # t
     return loglik
 
 
-@_compiled
+@_kernel
 def information_in_pairs(  # type: ignore[no-untyped-def]
     first, last, answers, testlet, information, grid, theta, out
 ):
