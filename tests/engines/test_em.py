@@ -461,7 +461,7 @@ def test_identical_items_are_flagged_and_the_fit_does_not_converge(rng, model):
     result = fit(matrix, model)
     assert [item for item, flags in flagged(result).items() if Flag.DUPLICATE in flags] == ["i1", "i2"]
     assert not result.convergence.converged
-    assert "the same answers by the same learners as another (i1, i2)" in result.convergence.reason
+    assert "the same answers by the same learners as another item (i1, i2)" in result.convergence.reason
     if model == "2pl":
         assert flagged(result) == {item: {Flag.AT_BOUND, Flag.DUPLICATE} for item in ("i1", "i2")}
 

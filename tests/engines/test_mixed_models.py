@@ -134,7 +134,7 @@ def test_fit_of_several_models_has_a_joint_name_and_a_model_per_item(
     assert (mixed.model, mixed.item_model.spoken) == ("2pl+3pl+2plu", "2PL and 3PL and 2PL with an upper asymptote")
     assert model_of(mixed.model).name == mixed.model
     assert mixed.select(np.arange(EACH)).item_model is TWO_PL
-    with pytest.raises(PsychometricsError, match="got model '4pl'"):
+    with pytest.raises(PsychometricsError, match="unknown model '4pl'"):
         model_of("2pl+4pl")
     logs = mixed.item_model.log_probabilities(THETA, mixed.parameters, mixed.n_categories)
     np.testing.assert_allclose(np.exp(logs[:, :, 1]).T, mixed.curves.probability(THETA), rtol=1e-10)
@@ -367,7 +367,7 @@ def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
     [
         (("2pl", "3pl"), "models must be 6 names, one per item; got 2"),
         (("2pl", "4pl") * 3, "got model '4pl'"),
-        (("3pl", MODEL.name) * 3, "are fitted apart; got a 3PL and 2PL with an upper asymptote"),
+        (("3pl", MODEL.name) * 3, "cannot be fitted together; got a 3PL and 2PL with an upper asymptote"),
     ],
 )
 def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], said: str) -> None:
@@ -489,7 +489,7 @@ def test_values_of_a_month_and_published_values_keep_their_curves_if_merged(fit:
 
 
 def test_functions_limited_to_a_b_and_c_refuse_trial_models_by_name(fit: Calibration) -> None:
-    message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
+    message = "is computed from a, b and c, which do not determine the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
         FitSummary.from_fit(trial_answers(1), fit)
     with pytest.raises(PsychometricsError, match=f"an error that holds within testlets {message}"):
@@ -507,7 +507,7 @@ def test_table_of_a_fitted_file_has_u_of_the_trial_model(fit: Calibration, tmp_p
     assert float(row["u_se"]) > 0
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
-    with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
+    with pytest.raises(PsychometricsError, match=r"each use of .*fit.json is computed from a, b and c"):
         FILES.parameters(tmp_path / "fit.json")
 
 

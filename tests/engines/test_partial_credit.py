@@ -209,7 +209,7 @@ def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
     free = GPCM.free(CATEGORIES).T
     ratio = np.sqrt(np.diagonal(blocks.cov, axis1=1, axis2=2)[free] / np.diagonal(whole.cov, axis1=1, axis2=2)[free])
     assert 0.8 < ratio.min() <= ratio.max() < 1 + 1e-6  # blocks leave out covariances through the unit of θ
-    with pytest.raises(PsychometricsError, match="a rating scale model are made for up to 10 parameters"):
+    with pytest.raises(PsychometricsError, match="a rating scale model are computed for up to 10 parameters"):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
 
@@ -435,7 +435,9 @@ def test_requests_that_need_two_categories_are_refused_for_scored_items(world):
         fit_em(responses, model=TWO_PL.name)
     with pytest.raises(PsychometricsError, match="within testlets is defined for items of two categories"):
         fit_em(responses, model="gpcm", testlets={"i1": "t", "i2": "t"})
-    with pytest.raises(PsychometricsError, match=r"with and without c .* are fitted apart; got a 3PL and GPCM"):
+    with pytest.raises(
+        PsychometricsError, match=r"with and without c .* cannot be fitted together; got a 3PL and GPCM"
+    ):
         fit_em(Responses.from_wide([[0, 2], [1, 1]], categories=[2, 3]), model=["3pl", "gpcm"])
     anchors = anchors_of_items(fit.select([1]).items)
     fewer = Responses.from_wide(np.minimum(simulated()[2], 2), categories=np.full(ITEMS, 3))

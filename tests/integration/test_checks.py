@@ -363,7 +363,7 @@ def test_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
     first = calibrate(bank, FIRST)
     said, _ = judged(bank, FIRST, anchors_move_with_the_others)
     assert (first.state, first.n_published) == ("done", OTHERS)
-    assert said.why.endswith("besides them the month has estimated 0 well enough, and 5 are needed")
+    assert said.why.endswith("the month has estimated 0 published items besides them well enough, and 5 are needed")
 
     step = calibrate(bank, NEXT)
     verdict, failed = judged(bank, NEXT, anchors_move_with_the_others)

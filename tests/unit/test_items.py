@@ -268,7 +268,9 @@ def test_complementary_log_log_model_has_the_right_curve_and_cannot_be_selected(
 
 
 def test_unknown_model_is_refused_with_a_list_of_models():
-    with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm; got model '4pl'"):
+    with pytest.raises(
+        PsychometricsError, match=r"unknown model '4pl'; the models are rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm"
+    ):
         item_model("4pl")
 
 

@@ -233,7 +233,7 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
 
 def test_scattered_anchors_raise_an_error_without_constants() -> None:
     new, anchors = exact(k=5)
-    with pytest.raises(LinkingError, match="of 5 items no 3 lie on one line") as caught:
+    with pytest.raises(LinkingError, match="no 3 of 5 items lie on one line") as caught:
         link(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
     assert [part for part in ("math", "replace the anchors", "new origin") if part not in str(caught.value)] == []
 

@@ -197,7 +197,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         small, large = (one, two) if nested == 0 else (two, one)
         test, df = "likelihood ratio", large.convergence.n_parameters - small.convergence.n_parameters
         statistic = 2 * (large.convergence.loglik - small.convergence.loglik)
-        no_reference = _why_no_chi2(small, large)
+        no_reference = _chi2_objections(small, large)
         p = float("nan") if no_reference else float(chdtrc(df, max(statistic, 0.0)))
         notes += no_reference or _weaknesses(small, large)
         if statistic < 0:
@@ -272,11 +272,13 @@ def _histogram(fit: Calibration) -> bool:
     return any(population.nodes for population in fit.populations)
 
 
-def _why_no_chi2(small: Calibration, large: Calibration) -> list[str]:
+def _chi2_objections(small: Calibration, large: Calibration) -> list[str]:
     """Reasons why the likelihood ratio has no χ² reference, not even an approximate one."""
     notes = []
     if large.convergence.n_parameters < small.convergence.n_parameters:
-        notes.append("The larger model counts fewer parameters, as priors and penalties hold some of them.")
+        notes.append(
+            "The larger model has fewer effective parameters, because priors and penalties restrict some of them."
+        )
     if _histogram(large):
         notes.append("The weights of a histogram are penalised and some lie at 0: its 2Δ log L has no χ² reference.")
     if small.priors != large.priors:
@@ -298,12 +300,12 @@ def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
             "hold: its p is too large. Trust AIC and BIC, or simulate under the smaller model."
         )
     for name, fit in (("smaller", small), ("larger", large)):
-        if bounds := _at_bounds(fit):
+        if bounds := _bound_clause(fit):
             notes.append(f"In the {name} model {bounds}, where the χ² reference does not hold.")
     return notes
 
 
-def _at_bounds(fit: Calibration) -> str:
+def _bound_clause(fit: Calibration) -> str:
     """A clause that names the estimates at a bound. Returns "" if there are none."""
     found = []
     low, high = LATENT_SD_BOUNDS

@@ -613,7 +613,7 @@ def fit(
             calibration, shape = Shape.fit(one, x, models, latent)
         else:
             calibration = fit_em(x, model=models, latent=latent, **request)
-            shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")
+            shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as requested")
     persons = fitted_posteriors(x, calibration, groups=labels)
     found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
     _warn(found)
@@ -631,7 +631,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
         return source
     items = items_of(source)
     if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
-        raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: there are no such parameters")
+        raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: no parameters have this name")
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
     if len(set(chosen)) != len(chosen):
         raise PsychometricsError("an item is named twice among the anchors; name it once")
@@ -642,7 +642,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     assumed = ~errors[usable]
     known = known.select([item for item, use in zip(chosen, usable, strict=True) if use])
     if not known.item_ids:
-        raise PsychometricsError(f"none of {some_of(chosen)} has parameters with a > 0, so none can be an anchor")
+        raise PsychometricsError(f"no item of {some_of(chosen)} has parameters with a > 0, so there is no anchor")
     if assumed.any():
         cov = known.cov_of_each.copy()
         a_se, b_se, cov_ab = assumed_errors(known.a, known.b, known.c, known.others)
@@ -694,7 +694,7 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     names = [population.name for population in fit.latent]
     if labels is None:
         if len(names) > 1:
-            raise PsychometricsError(f"the fit has the groups {some_of(names)}: say groups=, the label of each person")
+            raise PsychometricsError(f"the fit has the groups {some_of(names)}: give groups=, the label of each person")
         return [(fit.latent[0], np.ones(n_persons, dtype=bool))]
     if strange := set(labels) - set(names):
         raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some_of(names)}")

@@ -302,8 +302,8 @@ def _link_fits(
     common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
     if not common:
         raise LinkingError(
-            f"the two have no item in common ({some_of(new.item_ids)} and {some_of(bank.item_ids)}), so their scales "
-            "cannot be related. Are the names written alike?"
+            f"the two fits have no item in common ({some_of(new.item_ids)} and {some_of(bank.item_ids)}), so their "
+            "scales cannot be related. Are the names written alike?"
         )
     frozen = anchors_from(old, common)
     pairs, dropped = match(new.calibration, frozen, _LIMITS)

@@ -108,8 +108,8 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """Arguments of a `Comparison` whose items are all anchors with independent errors."""
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
-    apart = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
-    return {"anchors": np.ones(k, dtype=bool), "apart": apart, "linking": placed()}
+    errors = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
+    return {"anchors": np.ones(k, dtype=bool), "difference_errors": errors, "linking": placed()}
 
 
 def placed(

@@ -79,7 +79,7 @@ def test_scores_with_a_gap_are_written_for_mirt_and_tam_and_refused_as_steps():
     for form in ("mirt", "tam"):
         assert parameters_of(columns_of(form, item)) == pytest.approx(item, abs=1e-12)
     for form in ("steps", "parscale", "conquest"):
-        with pytest.raises(PsychometricsError, match="without score 1 has no place"):
+        with pytest.raises(PsychometricsError, match="without score 1 cannot be written"):
             columns_of(form, item)
 
 

@@ -298,7 +298,7 @@ def align(
         if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
-        tau2_slope = variation.at_q(variation.df * _within(limit, df))
+        tau2_slope = variation.at_q(variation.df * _truncated_mean(limit, df))
         found = _alternate(at_constants, found.constants, found.wald, tau2_slope)
         if (found.kept == before).all():
             break
@@ -326,7 +326,7 @@ def invariant(
         slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
         intercept += float(line.step[-1])
         at = differences(slope, intercept)
-        found = chdtrc(df, quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
+        found = chdtrc(df, quadratic(at.d, _distance_covariance(at, line.by_d), at.own_slopes))
     return (slope, intercept), found
 
 
@@ -374,7 +374,7 @@ def _alternate(
     kept, inner = wald <= limit, wald <= core
     for _ in range(_MAX_ROUNDS):
         if kept.sum() < MIN_ITEMS:
-            raise NoLineError(f"of {kept.size} items no {MIN_ITEMS} lie on one line within their errors")
+            raise NoLineError(f"no {MIN_ITEMS} of {kept.size} items lie on one line within their errors")
         at = differences(constants)
         edge = core
         if inner.sum() < MIN_ITEMS:
@@ -382,18 +382,18 @@ def _alternate(
         variation = _Variation.from_differences(at.keep(inner), DIFFICULTIES, tau2_slope)
         df = 1 + at.own_slopes[inner].astype(np.int64)
         least = _MIN_TAU_OF_FEW**2 if kept.size < _FEW else 0.0
-        tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
+        tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _truncated_mean(edge[inner], df)), least)])
         line = _Line.through(at, kept, tau2)
         constants = constants + np.pad(line.step, (constants.size - line.step.size, 0))
         at = differences(constants)
-        d_cov = _from_the_others(at.with_variation(tau2), line.by_d)
+        d_cov = _distance_covariance(at.with_variation(tau2), line.by_d)
         wald = quadratic(at.d, d_cov, at.own_slopes)
         inner = wald <= core
         before, kept = kept, wald <= limit
         if (kept == before).all() and np.abs(line.step).max() < 1e-6:
             break
     if kept.sum() < MIN_ITEMS:
-        raise NoLineError(f"of {kept.size} items no {MIN_ITEMS} lie on one line within their errors")
+        raise NoLineError(f"no {MIN_ITEMS} of {kept.size} items lie on one line within their errors")
     return Alignment(
         constants=constants,
         cov=line.cov,
@@ -409,7 +409,7 @@ def _alternate(
     )
 
 
-def _within(limit: Floats, df: Ints) -> float:
+def _truncated_mean(limit: Floats, df: Ints) -> float:
     """Mean of χ² truncated at `limit` divided by the mean of χ², over several items; arguments have shape (K,)."""
     return float((df * chdtr(df + 2, limit) / chdtr(df, limit)).sum() / df.sum())
 
@@ -484,7 +484,7 @@ class _Line:
         return cls(by_d @ at.d.ravel(), cov, by_d)
 
 
-def _from_the_others(at: Differences, by_d: Floats) -> Floats:
+def _distance_covariance(at: Differences, by_d: Floats) -> Floats:
     """Covariance of the items' distances from a least-squares line with the derivatives `by_d`, shape (K, 2, 2).
 
     If variances are known, a residual divided by its own error equals the distance from the line of the other items

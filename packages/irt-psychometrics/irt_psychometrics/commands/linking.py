@@ -107,15 +107,15 @@ def link(
     fit = _as_calibration(new, common, weighted, equal_slopes=_equal(new.a) and _equal(old.a))
     items = old.with_errors(common, known=weighted)
     known = np.isfinite(items.a_se) & np.isfinite(items.b_se)
-    why = "gives it no standard errors" if weighted else "has it where no ability is"
+    why = "gives it no standard errors" if weighted else "puts it far from all abilities"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
     pairs, dropped = match(fit, anchors, _LIMITS)
     warnings = []
     if len(common) < FEW:
         warnings.append(
-            f"only {len(common)} items are in both tables ({', '.join(common)}): the constants rest on few items, and"
-            " none of them can be shown to have moved"
+            f"only {len(common)} items are in both tables ({', '.join(common)}): the constants depend on few"
+            " items, and items that moved cannot be detected"
         )
     if pairs.size < FEW:
         pairs = weight_by_populations(pairs, fit, symmetric)

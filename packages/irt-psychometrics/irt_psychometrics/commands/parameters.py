@@ -125,7 +125,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         latent = _latent(path, fit["latent"])
         for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
             if (model := item_model(name)).two_categories:
-                model.require_logistic(f"what is done with {path}")
+                model.require_logistic(f"each use of {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
@@ -292,7 +292,9 @@ def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
     try:
         found = _parse_json(row.get("further") or "{}")
     except ValueError as error:
-        raise PsychometricsError(f"{path}: line {line}: further is not what `irt export` writes: {error}") from error
+        raise PsychometricsError(
+            f"{path}: line {line}: further is not in the form that `irt export` writes: {error}"
+        ) from error
     return {name: "" if value is None else str(value) for name, value in found.items()}
 
 

@@ -143,7 +143,9 @@ class Table:
         ]
         repeated = repeated or sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise faults(self.path, [f"column {name} occurs twice" for name in repeated], "Names of columns are unique")
+            raise faults(
+                self.path, [f"column {name} occurs twice" for name in repeated], "Give each column its own name"
+            )
 
 
 def faults(path: Path, messages: Sequence[str], remedy: str) -> PsychometricsError:
@@ -222,8 +224,7 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
     library: Any = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
     if library is None:
         raise PsychometricsError(
-            f"{path}: Parquet is read by pyarrow, polars or pandas, and none of them is installed. Install one, or save"
-            " the file as CSV"
+            f"{path}: reading Parquet needs pyarrow, polars or pandas. Install one of them, or save the file as CSV"
         )
     import narwhals as nw  # here, because CSV needs no data frames
 

@@ -197,5 +197,5 @@ def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | N
     raise DisconnectedDesignError(
         f"the responses fall into {len(parts)} groups that share neither an item nor a learner, so their parameters "
         f"cannot be put on one scale. {named}{more}. Either collect common items or common learners that join them, "
-        f"or calibrate each group apart and link it to the scale through anchors."
+        f"or calibrate each group separately and link it to the scale through anchors."
     )

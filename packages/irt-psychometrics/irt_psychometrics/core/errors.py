@@ -37,7 +37,7 @@ class BreakdownError(PsychometricsError):
             _log.warning("%s", failure, exc_info=True)
             raise cls(
                 f"{failure}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few "
-                "answers, or with parameters far out, are the usual cause; the log has the place"
+                "answers, or with parameters far out, are the usual cause; the log contains the traceback"
             ) from error
 
 

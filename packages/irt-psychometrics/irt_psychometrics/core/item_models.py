@@ -542,4 +542,4 @@ def item_model(name: str | Sequence[str]) -> ItemModel:
     try:
         return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
     except KeyError:
-        raise PsychometricsError(f"there are the models {', '.join(ITEM_MODELS)}; got model {name!r}") from None
+        raise PsychometricsError(f"unknown model {name!r}; the models are {', '.join(ITEM_MODELS)}") from None

@@ -162,7 +162,7 @@ class ItemRow:
     def agrees_with(self, other: ItemRow) -> bool:
         """Whether a and b of `other` both lie in this item's 95 % intervals; False if an error is not known."""
         pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
-        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
+        return all(se is not None and abs(value - own) <= Z95 * se for own, value, se in pairs)
 
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T,)."""
@@ -427,8 +427,8 @@ class ItemParameters:
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
-        a, b, c, cov = (_or_nan(x, at) for x in known)
-        further_cov = None if self.further_cov is None else _or_nan(self.further_cov, at)
+        a, b, c, cov = (_values_at(x, at) for x in known)
+        further_cov = None if self.further_cov is None else _values_at(self.further_cov, at)
         others = select_others(self.others, np.array(at), len(self.a))
         return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
 
@@ -477,7 +477,7 @@ class ItemParameters:
         )
 
 
-def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
+def _values_at(values: Floats, at: Sequence[int]) -> Floats:
     """The values of the items at these places; NaN for the place −1."""
     found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
     return found

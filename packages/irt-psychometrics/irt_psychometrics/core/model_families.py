@@ -148,7 +148,7 @@ class ItemModel(ABC):
         self.require_two_categories(subject)
         if not self.logistic:
             raise PsychometricsError(
-                f"{subject} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+                f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
     def require_logistic_or_scores(self, subject: str) -> None:
@@ -204,7 +204,7 @@ class ItemModel(ABC):
         """
         if max_score > 1 and self.guesses:
             raise PsychometricsError(
-                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot stand beside it yet: choose "
+                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot be combined with it yet: choose "
                 "another model for the scale, or score them as right and wrong"
             )
         return self if max_score == 1 else GPCM if self.own_slopes else PCM
@@ -275,7 +275,7 @@ class ItemModel(ABC):
         more categories overrides this method and `jacobian`; otherwise both raise PsychometricsError.
         """
         self.require_two_categories(_BY_AD)
-        return _with_line_moved(parameters, slope, intercept)
+        return _move_line(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         """Derivatives of one item's transformed parameters by its parameters, shape (size, size)."""
@@ -293,7 +293,7 @@ class ItemModel(ABC):
         Raises PsychometricsError if the model does not define them; `subject` is the subject of the message.
         """
         raise PsychometricsError(
-            f"{subject} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+            f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
         )
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
@@ -462,7 +462,7 @@ class PartialCreditModel(ItemModel):
 
     def free(self, categories: Ints, given: Mask | None = None) -> Mask:
         free = super().free(categories)
-        free[2:] = between(_possible(categories, given)).T
+        free[2:] = inner_scores(_possible(categories, given)).T
         return free
 
     def fixed_values(self, categories: Ints, given: Mask | None = None) -> Floats:
@@ -547,7 +547,7 @@ class PartialCreditModel(ItemModel):
         return found
 
     def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        return _with_line_moved(parameters, slope, intercept)
+        return _move_line(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         return _line_jacobian(slope, intercept, size)
@@ -563,7 +563,7 @@ GPCM = PartialCreditModel("gpcm", "GPCM", "own")
 CLOGLOG = ComplementaryLogLog()
 
 
-def between(scores: Mask) -> Mask:
+def inner_scores(scores: Mask) -> Mask:
     """Mask of an item's `scores` (J, C) that are neither its lowest nor its highest, shape (J, C)."""
     return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
 
@@ -574,7 +574,7 @@ def _possible(categories: Ints, given: Mask | None) -> Mask:
     return has if given is None else has & given[:, : has.shape[1]]
 
 
-def _with_line_moved(parameters: Floats, slope: float, intercept: float) -> Floats:
+def _move_line(parameters: Floats, slope: float, intercept: float) -> Floats:
     """The parameters with a* = a/slope and d* = d − a·intercept/slope, and the others unchanged."""
     out = parameters.copy()
     out[0] = parameters[0] / slope

@@ -31,7 +31,7 @@ from irt_psychometrics.core.item_models import (
 )
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import ItemModel, between
+from irt_psychometrics.core.model_families import ItemModel, inner_scores
 from irt_psychometrics.core.named_values import Meaning, NameWithMeaning
 from irt_psychometrics.core.options import Model as Model
 
@@ -62,13 +62,13 @@ class Flag(NameWithMeaning):
         "all_correct",
         "every learner answered it correctly, so it has no finite difficulty",
         key_doubt="every learner answered it correctly, so it has no finite difficulty; "
-        "a key that takes any answer does the same",
+        "a key that accepts any answer has the same effect",
     )
     ALL_WRONG = _Meaning(
         "all_wrong",
         "no learner answered it correctly, so it has no finite difficulty",
         key_doubt="no learner answered it correctly, so it has no finite difficulty; "
-        "a key that takes any answer does the same",
+        "a key that accepts any answer has the same effect",
     )
     NO_DATA = _Meaning("no_data", "no learner answered it in this window")
     AT_BOUND = _Meaning("at_bound", "the estimate stopped at a bound and is not a maximum")
@@ -434,7 +434,7 @@ def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
     pairs = np.arange(2 * n_items).reshape(-1, 2)
     if further is None:
         return pairs
-    free = between(np.isfinite(further))
+    free = inner_scores(np.isfinite(further))
     places = np.full(free.shape, -1)
     places[free] = 2 * n_items + np.arange(free.sum())
     return np.column_stack([pairs, places])

@@ -228,7 +228,7 @@ class Priors:
                 continue
             if name not in _STORED or prior.get("family") not in _STORED[name]:
                 raise PsychometricsError(
-                    f"prior {prior!r} on {name!r} is not known; there are "
+                    f"unknown prior {prior!r} on {name!r}; the priors are "
                     + "; ".join(f"{parameter}: {', '.join(families)}" for parameter, families in _FAMILIES.items())
                 )
             chosen[name] = _STORED[name][prior["family"]](**{k: v for k, v in prior.items() if k != "family"})

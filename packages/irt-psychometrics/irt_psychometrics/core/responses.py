@@ -167,7 +167,7 @@ class Responses(Result):
                 categories = Scoring.from_key_or_maximum(ids, None, max_score).categories(ids)
             return cls._from_matrix(x, item_ids, categories)
         if categories is not None:
-            raise PsychometricsError("categories is for a matrix; of a data frame say max_score=")
+            raise PsychometricsError("categories is for a matrix; use max_score= for a data frame")
         ids = tuple(map(str, item_ids if item_ids is not None else (c for c in frame.columns if c != person)))
         columns = [frame.column(item, "an item") for item in ids]
         scoring = Scoring.from_key_or_maximum(ids, key, max_score)

@@ -128,7 +128,7 @@ class Result:
         try:
             stored = json.loads(text)
             if not (isinstance(stored, dict) and stored.get("format") == FORMAT):
-                raise PsychometricsError(f"this JSON has no format {FORMAT!r}; read what to_json() wrote")
+                raise PsychometricsError(f"this JSON has no format {FORMAT!r}; read the text that to_json() returned")
             if stored["version"] != VERSION:
                 raise PsychometricsError(
                     f"this JSON has version {stored['version']} and this release reads {VERSION}; write it again"
@@ -137,7 +137,9 @@ class Result:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, PsychometricsError):
                 raise
-            raise PsychometricsError(f"this is not JSON of a result ({error}); read what to_json() wrote") from error
+            raise PsychometricsError(
+                f"this is not JSON of a result ({error}); read the text that to_json() returned"
+            ) from error
         if not isinstance(found, cls):
             raise PsychometricsError(f"this JSON holds a {type(found).__name__}; read it with {type(found).__name__}")
         return found

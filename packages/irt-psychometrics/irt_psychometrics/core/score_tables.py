@@ -96,7 +96,7 @@ class Scoring:
         shown = repr(cell.item() if isinstance(cell, np.generic) else cell)
         ways = [f"choices need key={{{item!r}: the right option, …}}"]
         if number is not None and number > most and number.is_integer():
-            ways.insert(0, f"if scores go up to {max(int(number), 2)}, say so with max_score=")
+            ways.insert(0, f"if scores go up to {max(int(number), 2)}, give max_score=")
         elif number is None:
             ways += [
                 "leave the column out with item_ids= if it is not an item, or name it in person= if it holds persons"

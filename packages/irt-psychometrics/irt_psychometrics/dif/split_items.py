@@ -188,8 +188,8 @@ def _all_but_items(fit: Calibration) -> bool:
 
 def _too_few(n: int, reference: str, focal: str) -> str:
     return (
-        f"{n} items have answers enough in group {reference} and {focal}, and {MIN_ITEMS} are needed to distinguish"
-        f" DIF from a difference in ability. Compare groups that answered the same items"
+        f"{n} items have enough answers in the groups {reference} and {focal}, and {MIN_ITEMS} are needed to"
+        f" distinguish DIF from a difference in ability. Compare groups that answered the same items"
     )
 
 

@@ -100,12 +100,12 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     Their errors exclude the errors of any line. Also returns their covariances, shape (J, 2, 2), which include the
     errors of that line.
     """
-    window, published, apart = comparison.window, comparison.published, comparison.apart
+    window, published, errors = comparison.window, comparison.published, comparison.difference_errors
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
     change = np.stack([window.a - published.a, published.a * published.b - window.a * window.b], axis=1)
     of_stored = comparison.cov / (of_ab * of_ab.swapaxes(1, 2))
-    by_window, by_published = np.zeros((2, len(change), 2, apart.window.shape[1]))
+    by_window, by_published = np.zeros((2, len(change), 2, errors.window.shape[1]))
     by_window[:, :, :2], by_published[:, :, :2] = ad_by_ab(window), ad_by_ab(published)
     units, own_slopes, curved = ad_by_ab(middle) * of_ab, comparison.tests_slopes, comparison.by_curves
     if curved.any():
@@ -127,11 +127,11 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     at = Differences(
         (to_units @ change[:, :, None])[:, :, 0],
         by_constants=by_line[:, :, 1 if slope_fixed else 0 :],
-        cov=by_window @ apart.window @ by_window.swapaxes(1, 2)
-        + by_published @ apart.published @ by_published.swapaxes(1, 2),
+        cov=by_window @ errors.window @ by_window.swapaxes(1, 2)
+        + by_published @ errors.published @ by_published.swapaxes(1, 2),
         own_slopes=own_slopes,
-        common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ apart.common,
-        common_cov=apart.common_cov,
+        common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ errors.common,
+        common_cov=errors.common_cov,
     )
     return at, of_stored
 

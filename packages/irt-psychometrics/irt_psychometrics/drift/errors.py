@@ -262,7 +262,7 @@ def by_place(items: ItemParameters) -> Floats:
     return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
 
 
-def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
+def _subtract_common(cov: Floats, by: Floats, common: Floats) -> Floats:
     """Subtract by · common · byᵀ from covariances of (a, b) and further parameters, shape (J, P, P).
 
     The covariance of an item is unchanged if the difference would not be positive semidefinite.
@@ -346,17 +346,19 @@ class DifferenceErrors:
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(ParameterErrors.common_to(window))
         by_line = by_place(middle_of(now, published))
-        common, common_cov = _in_common(published, by_line, anchors)
+        common, common_cov = _common_errors(published, by_line, anchors)
         return cls(
-            _without(with_further(now.cov, padded(now.further_cov, len(now.a), size)), by_place(now), of_sample),
-            _without(published.cov_of_all, common, common_cov),
+            _subtract_common(
+                with_further(now.cov, padded(now.further_cov, len(now.a), size)), by_place(now), of_sample
+            ),
+            _subtract_common(published.cov_of_all, common, common_cov),
             common,
             common_cov,
         )
 
 
-def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
-    """`common` and `common_cov` of `Apart`.
+def _common_errors(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
+    """`common` and `common_cov` of `DifferenceErrors`.
 
     The common part comes from γ of each fit, from γ of the fit that gave the anchors' frozen values, and from each
     frozen value's own error, which also affects the fits that were linked to it.
@@ -365,7 +367,7 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
     by_anchors, k = by_place(anchors), len(place)
     of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
     places, frozen = anchors.places_of_parameters, anchors.cov_with_further
-    own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
+    own = _subtract_common(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
     fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
     n = 2 * len(fits)
     f = np.array([fit.by_anchors[:, places] for fit in fits]).reshape(n, *places.shape)
@@ -400,7 +402,7 @@ class Comparison:
         by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
         fitted: model and learners of the window's J items.
         anchors: shape (J,), whether the window was linked by an item, or dropped it from the linking.
-        apart: the errors without a common line.
+        difference_errors: the errors without a common line.
         linking: the linking of the window, with its covariances.
     """
 
@@ -409,7 +411,7 @@ class Comparison:
     by_anchors: Floats
     fitted: tuple[FitPopulation, ...]
     anchors: Mask
-    apart: DifferenceErrors
+    difference_errors: DifferenceErrors
     linking: Linking
 
     @classmethod
@@ -439,7 +441,9 @@ class Comparison:
             by_anchors=(y.to_ab @ y.by_anchors)[j],
             fitted=FitPopulation.for_items(y.fit.select(j)),
             anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
-            apart=DifferenceErrors.from_window(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+            difference_errors=DifferenceErrors.from_window(
+                y.raw.rescaled(linking.slope, linking.intercept), old, anchors
+            ),
             linking=y.linking,
         )
 
@@ -513,7 +517,7 @@ class Comparison:
             window=self.window.select(kept),
             published=self.published.select(kept),
             fitted=tuple(compress(self.fitted, keep)),
-            apart=self.apart.select(keep),
+            difference_errors=self.difference_errors.select(keep),
             by_anchors=self.by_anchors[keep],
             anchors=self.anchors[keep],
         )

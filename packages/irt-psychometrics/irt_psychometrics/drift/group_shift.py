@@ -37,9 +37,9 @@ def shift_against_anchors(
     n = int((~comparison.anchors).sum())
     if n < MIN_OTHERS:
         raise PsychometricsError(
-            f"of the published items besides them the month has estimated {n} well enough, and {MIN_OTHERS} are needed"
+            f"the month has estimated {n} published items besides them well enough, and {MIN_OTHERS} are needed"
         )
     found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
     if math.isnan(found.shift):
-        raise PsychometricsError("all items of one group moved singly")
+        raise PsychometricsError("all items of one group moved individually")
     return ShiftAgainstAnchors(n, -found.shift, found.shift_se)

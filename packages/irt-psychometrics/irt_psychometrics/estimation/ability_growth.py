@@ -194,7 +194,7 @@ class MovementEstimate:
         every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
         if unbounded := stretches.kinds_at_limit(every.x):
             raise PsychometricsError(
-                f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
+                f"the likelihood still rises at a limit of the search for {' and '.join(unbounded)}: "
                 "answers are almost all right, almost all wrong, or do not depend on ability"
             )
         item_errors = stretches.item_errors(every.x, curves, items)

@@ -72,7 +72,7 @@ from irt_psychometrics.estimation.em_request import (
     resolve_priors,
     same_answers,
 )
-from irt_psychometrics.estimation.independence import why_unrelated
+from irt_psychometrics.estimation.independence import unrelated_reason
 from irt_psychometrics.estimation.latent_distribution import NormalGroups
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.optimizer import Solution, maximise
@@ -260,7 +260,7 @@ def fit_em(
     """
     if isinstance(responses, RemoteAnswers):
         if not (groups is None and reference is None and weights is None):
-            raise TypeError("answers that lie elsewhere have their own groups, and no weights")
+            raise TypeError("answers on other machines have their own groups and cannot have weights")
         remote = responses
         return fit_source(lambda: remote, remote, **options)
     counted = replace_lacking_scores(responses, options.get("anchors"))
@@ -290,7 +290,7 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, request:
     whole = MatrixSize.from_model(model_of([models] if isinstance(models, str) else models), responses.n_categories)
     if whole.size > whole.most:
         raise PsychometricsError(
-            f"robust errors, as sampling_weights require, are made for up to {whole.most} {whole.unit}, and "
+            f"robust errors, as sampling_weights require, are computed for up to {whole.most} {whole.unit}, and "
             f"there are {whole.size}. Fit fewer items at once"
         )
 
@@ -366,7 +366,7 @@ def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[
     with kernels.runner(request["threads"]) as run:
         fit = _fit_answers(source, laid, keep, kept_ids, run, priors, lay_out, request)
     calibration = _calibration(items, counts, fit, keep, models, given)
-    calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
+    calibration = _restore_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict(), data_hash=request["data_hash"])
     if request["latent"] == "histogram" and not structure.anchored:
         return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
@@ -445,12 +445,12 @@ def _fit_answers(
     else:
         products: Callable[[Point], Floats] | None = None
         if request["learners"] is not None:
-            products = _by_learner(problem, source.gather_items(keep), request["learners"])
+            products = _learner_products(problem, source.gather_items(keep), request["learners"])
         elif share_testlets(kept_ids, request["testlets"] or {}):
             products = problem.score_products
         known = request["abilities_known"]
         found = errors(problem, solution.point, solution.at_bound, products=products, abilities_known=known)
-    doubt = why_unrelated(lambda: source.gather_items(keep), problem, solution.point.loglik)
+    doubt = unrelated_reason(lambda: source.gather_items(keep), problem, solution.point.loglik)
     same = alike(laid.first_alike, data.n, data.correct)
     return _Fit(problem, solution, found, source.names, same, doubt)
 
@@ -472,7 +472,7 @@ class _Search:
         found = maximise(
             problem, near.point.x, self.tolerance, self.max_iterations, near.pairs, least_gain=self.least_gain
         )
-        return _then(near, found)
+        return _add_iterations(near, found)
 
 
 def _find_maximum(
@@ -492,12 +492,12 @@ def _find_maximum(
         grid = _wide_enough(search.nodes, earlier.latent_mean, earlier.latent_sd)
         problem = problem_on(grid)
         problem = _dense_enough(problem, problem.start(earlier))
-        problem, solution = _with_histogram(problem, problem.start(earlier), with_weights, search.max_iterations)
+        problem, solution = _start_histogram(problem, problem.start(earlier), with_weights, search.max_iterations)
         return problem, search.ascend(problem, solution)
     problem = problem_on(Grid.symmetric(search.nodes))
     coarse = max(search.tolerance, COARSE_TOLERANCE)
     few = problem_on(_half(problem.grid))
-    near = _by_sample(few, lambda on: on.start(earlier), coarse, search.max_iterations)
+    near = _maximise_from_sample(few, lambda on: on.start(earlier), coarse, search.max_iterations)
     solution = search.ascend(problem, near)
     grid = _wide_enough(search.nodes, solution.point.means, solution.point.sds)
     resolved = _dense_enough(problem_on(grid), solution.point.x)
@@ -505,12 +505,12 @@ def _find_maximum(
         problem = resolved
         solution = search.ascend(problem, replace(solution, pairs=()))
     if with_weights is not None:
-        problem, near = _with_histogram(problem, solution.point.x, with_weights, search.max_iterations)
-        solution = search.ascend(problem, _then(solution, near))
+        problem, near = _start_histogram(problem, solution.point.x, with_weights, search.max_iterations)
+        solution = search.ascend(problem, _add_iterations(solution, near))
     return problem, solution
 
 
-def _by_learner(
+def _learner_products(
     problem: Problem, gathered: tuple[Responses, Persons] | None, learners: npt.NDArray[np.integer[Any]]
 ) -> Callable[[Point], Floats]:
     if gathered is None:
@@ -528,7 +528,7 @@ def _half(grid: Grid) -> Grid:
     return Grid.symmetric(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
 
 
-def _by_sample(
+def _maximise_from_sample(
     whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
 ) -> Solution:
     """Find a maximum. If there are many learners, the search starts at the maximum of a sample of them."""
@@ -539,7 +539,9 @@ def _by_sample(
     some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
     first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
     known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample's curvature differs
-    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
+    return _add_iterations(
+        first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain)
+    )
 
 
 def _sample_step(data: LaidOutAnswers) -> int:
@@ -550,7 +552,7 @@ def _sample_step(data: LaidOutAnswers) -> int:
     return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
 
 
-def _then(first: Solution, second: Solution) -> Solution:
+def _add_iterations(first: Solution, second: Solution) -> Solution:
     return replace(second, iterations=first.iterations + second.iterations)
 
 
@@ -576,7 +578,7 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
     return Problem(problem.data, problem.structure, grid, problem.run, problem.priors)
 
 
-def _with_histogram(
+def _start_histogram(
     problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
     """The problem with free weights, and a point to start from.
@@ -588,13 +590,13 @@ def _with_histogram(
     coarse = with_weights(histogram_nodes=len(few.nodes))
     x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
     whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
-    near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
+    near = _maximise_from_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
     free = with_weights(histogram_nodes=len(problem.grid.nodes))
     fine = Problem(problem.data, free, problem.grid, problem.run, problem.priors)
-    return fine, _on_all_nodes(near, whole, fine)
+    return fine, _interpolate_solution(near, whole, fine)
 
 
-def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
+def _interpolate_solution(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
     from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do not need
 
@@ -722,7 +724,7 @@ def _overall_moments(populations: Sequence[Population]) -> tuple[float, float]:
     return pool_moments([p.n_persons for p in populations], means, sds)
 
 
-def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
+def _restore_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     """Give all anchors, answered or not, their given parameters and errors of 0."""
     if not given.known.any():
         return calibration
@@ -766,7 +768,7 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
-            f"({some_of(list(named[found.unidentified]))}): the observed information is singular there"
+            f"({some_of(list(named[found.unidentified]))}): the observed information is singular for them"
         )
     if fit.same.any():
         reasons.append(same_answers(named[fit.same].tolist()))

@@ -134,7 +134,7 @@ class Estimates:
             flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(vague[k])
         reasons = [first.convergence.reason] if first.convergence.reason else []
         if not self.converged:
-            reasons.append(self.reason or f"{engine} did not converge, and does not say why")
+            reasons.append(self.reason or f"{engine} did not converge and gave no reason")
         return replace(
             first,
             engine=engine,
@@ -312,10 +312,10 @@ class ExternalFit:
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 
-        unexplained = f"{self.engine} did not converge, and does not say why"
+        unexplained = f"{self.engine} did not converge and gave no reason"
         reasons = [found.reason or unexplained] if not found.converged else []
         if not held.any():
-            reasons += _without_unit(found, of)
+            reasons += _unit_problems(found, of)
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(no_common_scale(f"slopes beyond {SLOPE_BOUND:g}", named[ruling]))
@@ -349,8 +349,8 @@ class _Assessment:
         """The convergence, given the largest gradient `slope` and the name of its parameter, `parameter`."""
         if found.converged and not slope <= STEEPEST:
             self.reasons.append(
-                f"{self.engine} stopped where the likelihood still rises, most for {parameter}: the gradient is "
-                f"{slope:.2g} standard errors and must be at most {STEEPEST:g}"
+                f"{self.engine} stopped before the maximum of the likelihood: the largest gradient, for {parameter}, "
+                f"is {slope:.2g} standard errors and must be at most {STEEPEST:g}"
             )
         return Convergence(
             converged=not self.reasons,
@@ -396,7 +396,7 @@ def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
     return replace(found, d=of_scores[:, 0], cov=cov), np.where(has, of_scores[:, 1:], -np.inf)
 
 
-def _without_unit(found: Estimates, of: ItemModel) -> list[str]:
+def _unit_problems(found: Estimates, of: ItemModel) -> list[str]:
     """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
     quantity, value, (low, high) = {
         "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),

@@ -31,7 +31,7 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 """Real and shuffled answers are compared by a short ascent on few nodes: 40 ms for 28,000 answers to 163 items."""
 
 
-def why_unrelated(gather: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
+def unrelated_reason(gather: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """The reason to doubt that answers have anything in common, a sentence; "" if there is no reason.
 
     Only items with slopes of their own, and curves of a, d and c or of the partial credit family, are tested.
@@ -47,7 +47,8 @@ def why_unrelated(gather: Callable[[], tuple[Responses, Persons] | None], proble
     if found is None:
         return (
             f"the answers may have nothing in common: with an ability behind them they are likelier than without by a "
-            f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
+            f"likelihood ratio statistic of only {ratio:.1f}, and they are too many for a comparison with shuffled "
+            "answers"
         )
     responses, persons = _repeat_persons(*found)
     scored = responses.categories is not None
@@ -60,13 +61,13 @@ def why_unrelated(gather: Callable[[], tuple[Responses, Persons] | None], proble
     )
     if _first_matching_shuffle(responses, persons, PCM if scored else ONE_PL, problem.run) is None:
         return (
-            f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
-            f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
+            f"the answers do not distinguish items' own slopes from chance: with such slopes {chance}. One slope "
+            f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or collect more answers"
         )
     return (
         f"the answers to different items cannot be distinguished from unrelated ones: with an ability behind them "
-        f"{chance}. Look whether each answer stands with its learner and item and was scored by the right key, or give "
-        f"more answers"
+        f"{chance}. Check that each answer belongs to its learner and item and was scored with the right key, or "
+        f"collect more answers"
     )
 
 

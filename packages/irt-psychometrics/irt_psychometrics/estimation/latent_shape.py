@@ -42,7 +42,7 @@ MAX_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
-UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
+UNDER_GUESSING = "θ is taken as a histogram: a normal θ would shift its skewness into c and bias the slopes of linking"
 """Reason why a model with guessing has a histogram without a test. Its score test misses a skew that changes the slope
 of a month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
@@ -179,7 +179,9 @@ class Shape:
                 made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
             test = normality(responses, made[unit_sd, "normal"])
         except PsychometricsError as error:
-            return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
+            return calibration, Shape(
+                "normal", f"θ is taken as normal; neither normality nor guessing was tested: {error}"
+            )
         n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
         rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
         if rejected and n < MIN_LEARNERS:
@@ -188,7 +190,7 @@ class Shape:
                 f"learners do not determine its shape, {MIN_LEARNERS:,} are needed"
             )
         if n < MIN_LEARNERS_FOR_GUESSING:
-            why += f"; guessing was not looked for: {MIN_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+            why += f"; guessing was not tested: {MIN_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
             return calibration, Shape("normal", why, test)
         some = draw_learners(responses, MAX_LEARNERS)
         if rejected and n >= MIN_LEARNERS:
@@ -296,7 +298,7 @@ def _test_guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
         return _Guessing(True, f"learners guess: {'; '.join(signs)}", gain)
     why = (
         f"the items' curve does not fit: {'; '.join(signs)}; but a {CLOGLOG.spoken}, which has no asymptote, raises "
-        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so that learners guess is not shown"
+        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so guessing is not established"
     )
     return _Guessing(False, why, gain)
 
@@ -344,6 +346,6 @@ def draw_learners(responses: Responses, learners: int) -> Responses:
 
 def _reason_of_request(rule: Latent, learners: int) -> str:
     if rule == "normal":
-        return "θ is taken as normal, as asked"
+        return "θ is taken as normal, as requested"
     few = f"; {learners:,} learners do not determine its shape" if learners < MIN_LEARNERS else ""
-    return f"θ is taken as a histogram, as asked{few}"
+    return f"θ is taken as a histogram, as requested{few}"

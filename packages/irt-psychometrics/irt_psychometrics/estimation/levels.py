@@ -172,7 +172,9 @@ def correlation_with(responses: Responses, difficulty: Floats, earlier: EarlierT
     if there are fewer than two learners or no variance.
     """
     if earlier.theta.shape != (responses.n_persons,):
-        raise PsychometricsError(f"earlier θ of {earlier.theta.size} learners for {responses.n_persons} in the fit")
+        raise PsychometricsError(
+            f"there are {earlier.theta.size} earlier θ for the {responses.n_persons} learners in the fit"
+        )
     usable = np.isfinite(difficulty) & (np.abs(difficulty) <= _PLAUSIBLE_B)
     rows = usable[responses.item] & earlier.known[responses.person]
     b, theta = difficulty[responses.item[rows]], earlier.theta[responses.person[rows]]

@@ -87,10 +87,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     of = calibration.item_model
     of.require_logistic_or_scores("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
-        raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
+        raise PsychometricsError("the test of normality needs one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
         raise PsychometricsError(
-            "normality is tested where the fit has a joint covariance: this one has too many items"
+            "the test of normality needs the joint covariance of a fit, and this fit has too many items for it"
         )
     counts = Counts.from_responses(responses, np.ones(responses.n_persons))
     keep = np.isfinite(calibration.a) & counts.estimable(of)

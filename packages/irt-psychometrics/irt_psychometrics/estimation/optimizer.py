@@ -106,7 +106,7 @@ def maximise(
             pairs = []
             ahead = _line_search(problem, point, problem.precondition(point, free_gradient, frozen))
         if ahead is None:
-            reason = f"no step from here raises the log-likelihood, with a largest scaled gradient of {gradient:.2g}"
+            reason = f"no step raises the log-likelihood further; the largest scaled gradient is {gradient:.2g}"
             break
         moved = ahead.x - point.x
         bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
@@ -123,7 +123,7 @@ def maximise(
     if not reason:
         reason = (
             f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
-            f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
+            f"scaled gradient of {gradient:.2g} (both must be below {tolerance:.2g})"
         )
     outward = (point.x >= upper) | (point.x <= lower)
     return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))

@@ -89,7 +89,7 @@ def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
     return [[(shards[k], 0, len(shards[k].set_of)) for k in bundle] for bundle in bundles(len(shards))]
 
 
-def over(summand: PersonSum, bundle: Iterable[Piece]) -> Sums:
+def sum_bundle(summand: PersonSum, bundle: Iterable[Piece]) -> Sums:
     """Compute the sums over one bundle."""
     into = summand.zeros()
     for people, first, last in bundle:
@@ -117,4 +117,4 @@ class ThreadSums:
     def __call__(self, summand: PersonSum) -> Sums:
         size = sum(array.nbytes for array in summand.zeros())
         at_once = max(2, _IN_FLIGHT_BYTES // max(size, 1))
-        return add_parts(self.run.in_order(lambda bundle: over(summand, bundle), self.pieces, at_once))
+        return add_parts(self.run.in_order(lambda bundle: sum_bundle(summand, bundle), self.pieces, at_once))

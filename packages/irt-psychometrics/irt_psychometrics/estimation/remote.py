@@ -287,7 +287,7 @@ class _BundleSums:
             people = _people_of(row)
             if len(self.first_of) == 1:
                 into = reductions.add_parts(
-                    reductions.over(self.summand, piece) for piece in reductions.pieces([people])
+                    reductions.sum_bundle(self.summand, piece) for piece in reductions.pieces([people])
                 )
                 current = 0
                 continue

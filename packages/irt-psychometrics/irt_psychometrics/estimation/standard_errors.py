@@ -124,8 +124,8 @@ def require_one_matrix(structure: ParameterLayout) -> None:
     size = len(structure.listed) - 2 * structure.n_groups
     if structure.steps_of is not None and size > FULL_COVARIANCE_PARAMETERS:
         raise PsychometricsError(
-            f"errors of a rating scale model are made for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, and "
-            f"there are {size}. Fit fewer items at once, or a PCM"
+            f"errors of a rating scale model are computed for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, "
+            f"and there are {size}. Fit fewer items at once, or fit a PCM"
         )
 
 

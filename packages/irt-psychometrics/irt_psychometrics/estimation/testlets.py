@@ -138,7 +138,7 @@ def estimate_effect_sd(
 
     if n_testlets < MIN_TESTLETS:
         return unknown(
-            f"{n_testlets} testlets with at least 2 fitted items are too few to know how testlets of the scale differ: "
+            f"{n_testlets} testlets with at least 2 fitted items are too few to estimate how testlets differ: "
             f"{MIN_TESTLETS} are needed"
         )
     place = {item: j for j, item in enumerate(calibration.item_ids)}
@@ -173,7 +173,7 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
     x = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     if x[0] >= 0.99 * MAX_SD**2:
         return replace(
-            unknown, why=f"σ came to its bound of {MAX_SD:g} SDs of θ: answers in a testlet follow from each other"
+            unknown, why=f"σ stopped at its bound of {MAX_SD:g} SDs of θ: answers in a testlet follow from each other"
         )
     steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
     centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
@@ -185,7 +185,7 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
     if se > MAX_SD_ERROR:
         return replace(
             unknown,
-            why=f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
+            why=f"σ is estimated as {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
         )
     return replace(unknown, sd=unit * sd, se=unit * se)
 

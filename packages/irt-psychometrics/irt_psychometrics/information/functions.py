@@ -43,7 +43,7 @@ _NODES = 241
 _STEPS = 79
 _MANY = np.linspace(-30, 30, 2001)
 """Logits at which the greatest information is searched for models without a formula for it."""
-_STEP, _LEAST = 1e-4, float(np.finfo(float).tiny)
+_STEP, _TINY = 1e-4, float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Information:
         if unknown:
             raise PsychometricsError(
                 f"{len(unknown)} items to be retired are not among the {len(ids)} of the test:"
-                f" {', '.join(unknown[:5])}; take them from the list"
+                f" {', '.join(unknown[:5])}; remove them from the list"
             )
         stays = ~np.isin(np.array(ids, dtype=object), list(retired))
         remaining = None if self.effects is None else Effects(self.effects.testlet[stays], self.effects.sd)
@@ -433,7 +433,7 @@ def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
     distance = theta[:, None] - items.b
     by_eta = curves.log_information_slope_at(a * distance, items.c)
     if items.others:
-        up, down = (np.log(np.maximum(items.curves.information(theta + x), _LEAST)) for x in (_STEP, -_STEP))
+        up, down = (np.log(np.maximum(items.curves.information(theta + x), _TINY)) for x in (_STEP, -_STEP))
         for some in items.others:
             by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
     positive = np.where(a > 0, a, 1.0)  # other items have no information and no gradient

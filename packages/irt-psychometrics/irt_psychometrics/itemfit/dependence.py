@@ -222,9 +222,9 @@ def split_half_difference(
     whole = FittedData.from_responses(responses, calibration, groups).subsample(MAX_PERSONS, rng)
     if whole.calibration.n_items < 4:
         return None
-    apart = _split_half_difference(whole, threads)
+    difference = _split_half_difference(whole, threads)
     expected = [_split_half_difference(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
-    return SplitHalves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+    return SplitHalves(float(np.sqrt(difference)), float(np.sqrt(np.mean(expected))))
 
 
 def _split_half_difference(whole: FittedData, threads: int | None) -> float:
@@ -277,8 +277,8 @@ def _loading_items(matrix: Floats, vector: Floats) -> Ints:
     whose loading is above 1/√J, the loading if all items were alike. The largest loading comes first.
     """
     sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
-    one = max(sides, key=lambda side: float(side @ matrix @ side))
-    return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
+    side = max(sides, key=lambda loadings: float(loadings @ matrix @ loadings))
+    return np.array([j for j in np.argsort(-side, kind="stable") if side[j] > 1 / np.sqrt(len(side))], dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,8 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, absorbed: Flo
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.strictly_ordered:
         raise PsychometricsError(
             "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
-            "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "the same order and at nearly the same pace. Let the scale's occasions be months (`irt scale set "
+            "occasions=month`)"
         )
     moved = np.nan_to_num(growth.estimate * absorbed)
     a = np.nan_to_num(calibration.a)

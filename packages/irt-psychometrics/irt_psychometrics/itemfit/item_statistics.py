@@ -128,7 +128,7 @@ def item_fit(
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.subsample(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / tables.variance])
-        law = _under_the_model(sample, tables, directions, n, copies, rng, run)
+        law = _simulate_distribution(sample, tables, directions, n, copies, rng, run)
         of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = (directions * residual).sum(axis=2)
@@ -254,7 +254,7 @@ class ResidualDistribution:
     pull_of_scores: Floats
 
 
-def _under_the_model(
+def _simulate_distribution(
     sample: FittedData,
     tables: _Tables,
     directions: Floats,

@@ -51,7 +51,7 @@ class Abilities:
         if groups is None:
             if len(populations) > 1:
                 raise PsychometricsError(
-                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): say which of them each learner is in"
+                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): give the group of each learner"
                 )
             group = np.zeros(n_persons, dtype=np.int64)
         else:

@@ -163,11 +163,11 @@ def _candidates(whole: FittedData, theta: Floats) -> Ints:
     few = np.repeat((size > 1) & (size <= MAX_IN_COMMON), size)
     key, person = key[few], person[few]
     found = []
-    for apart in range(1, MAX_IN_COMMON):
-        same = key[apart:] == key[:-apart]
+    for lag in range(1, MAX_IN_COMMON):
+        same = key[lag:] == key[:-lag]
         if not same.any():
             break
-        found.append(np.unique(person[:-apart][same] * r.n_persons + person[apart:][same]))
+        found.append(np.unique(person[:-lag][same] * r.n_persons + person[lag:][same]))
     if not found:
         return np.empty((0, 2), dtype=np.int64)
     return np.column_stack(np.divmod(np.unique(np.concatenate(found)), r.n_persons))

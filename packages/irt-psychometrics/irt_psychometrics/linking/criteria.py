@@ -247,16 +247,16 @@ def solve(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | Non
     Raises PsychometricsError if a method that compares no curves is to be symmetric.
     """
     if method in _OF_CURVES:
-        return _by_curves(pairs, method, weighted)
+        return _solve_curves(pairs, method, weighted)
     if pairs.nodes_new.size:
         raise PsychometricsError(
             f"{method} compares no curves, so it has one form only: leave out `symmetric`, or choose one of "
             + ", ".join(_OF_CURVES)
         )
-    return _by_moments(pairs, method, weighted)
+    return _solve_moments(pairs, method, weighted)
 
 
-def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
+def _solve_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
@@ -293,7 +293,7 @@ def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants
     )
 
 
-def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
+def _solve_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
 
     P of a scored item is its expected share of the maximum score, so an item does not count more because it has more

@@ -157,19 +157,19 @@ def _warnings(n_assumed: int, share: float, limits: AnchorLimits) -> tuple[str, 
     warnings = []
     if n_assumed:
         warnings.append(
-            f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
-            " and anchors are not weighted"
+            f"{n_assumed} anchors have no errors in the bank: the errors of a calibration with n = {ASSUMED_N} are"
+            " assumed, and anchors are not weighted"
         )
     if share < limits.warn_anchor_share:
-        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
+        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review the dropped anchors")
     return tuple(warnings)
 
 
 def _require_errors(cov: Floats, agreement: Agreement, scale_id: str) -> None:
     if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
         raise BreakdownError(
-            f"the linking of scale {scale_id} has no standard errors: those of the fit or of its anchors"
-            " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
+            f"the linking of scale {scale_id} has no standard errors: the errors of the fit or of its"
+            " anchors are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
         )
 
 

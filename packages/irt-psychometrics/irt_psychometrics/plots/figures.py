@@ -111,8 +111,8 @@ def _for_score(seen: Observed, score: int) -> Observed:
 def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str) -> None:
     titles = [f"{p:.2f} of {n} answers" for p, n in zip(found.proportion, found.n, strict=True)]
     shapes = CHOICES["shape"]
-    one: dict[str, Any] = {"colour": "black" if name else colour, "shape": shapes[k % len(shapes)]}
-    chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **one)
+    style: dict[str, Any] = {"colour": "black" if name else colour, "shape": shapes[k % len(shapes)]}
+    chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **style)
 
 
 def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
@@ -374,7 +374,7 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
     Raises PsychometricsError for another parameter, or if no item has a value.
     """
     if parameter not in ("a", "b"):
-        raise PsychometricsError(f"drift is drawn of a or b, not of {parameter!r}")
+        raise PsychometricsError(f"drift is drawn for a or b, not for {parameter!r}")
     delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
     kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
     return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
@@ -508,26 +508,26 @@ class _CurveWithBand(NamedTuple):
     high: Floats | tuple[()]
 
 
-def _curve(one: ItemParameters, theta: Floats) -> _CurveWithBand:
-    p = one.curve(theta)[:, 0]
-    by = np.hstack([one.curve_by_ab(theta)[0], one.by_further(theta)[0].T])
-    se = _root_of_form(by, one.cov_of_all[0])
+def _curve(item: ItemParameters, theta: Floats) -> _CurveWithBand:
+    p = item.curve(theta)[:, 0]
+    by = np.hstack([item.curve_by_ab(theta)[0], item.by_further(theta)[0].T])
+    se = _root_of_form(by, item.cov_of_all[0])
     with np.errstate(divide="ignore", invalid="ignore"):
         return _CurveWithBand(p, *_band(p, se / (p * (1 - p))))
 
 
-def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_CurveWithBand]:
+def _curves_of_scores(item: ItemParameters, theta: Floats) -> list[_CurveWithBand]:
     """Probability of each score of one item, with bands."""
-    if not one.others:
-        p, low, high = _curve(one, theta)
+    if not item.others:
+        p, low, high = _curve(item, theta)
         below: tuple[Any, Any] = (1 - np.asarray(high), 1 - np.asarray(low)) if len(low) else ((), ())
         return [_CurveWithBand(1 - p, *below), _CurveWithBand(p, low, high)]
-    (some,) = one.others
-    parameters = some.parameters(one.a, one.d)
+    (some,) = item.others
+    parameters = some.parameters(item.a, item.d)
     p = some.model.probabilities(theta, parameters, some.categories)[0]
     by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p by a, d and further parameters
-    by_ab = np.concatenate([[by[0] - one.b[0] * by[1], -one.a[0] * by[1]], by[2:]])
-    cov = one.cov_of_all[0, : len(by_ab), : len(by_ab)]
+    by_ab = np.concatenate([[by[0] - item.b[0] * by[1], -item.a[0] * by[1]], by[2:]])
+    cov = item.cov_of_all[0, : len(by_ab), : len(by_ab)]
     found = []
     for k in range(p.shape[1]):
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -51,7 +51,9 @@ def sum_score_table(
     """
     if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
         missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
-        raise ValueError(f"every item of the form needs parameters; items at places {missing[:5].tolist()} have none")
+        raise ValueError(
+            f"every item of the form needs parameters; items at positions {missing[:5].tolist()} lack them"
+        )
     unit = Grid.symmetric(nodes)
     theta = mean + sd * unit.nodes
     if others:

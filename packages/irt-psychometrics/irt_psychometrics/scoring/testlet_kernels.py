@@ -85,7 +85,7 @@ def information_in_pairs(  # type: ignore[no-untyped-def]
     start, item, counts = answers
     low, step = grid
     Q = information.shape[0]
-    seen, whose = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
+    seen, owner = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
     for i in range(first, last):
         place = min(max((theta[i] - low) / step, 0.0), Q - 1.000001)
         q = int(place)
@@ -97,10 +97,10 @@ def information_in_pairs(  # type: ignore[no-untyped-def]
             t = testlet[j]
             if t >= 0:
                 own = counts[r] * (here[j] + share * (beyond[j] - here[j]))
-                if whose[t] == i:
+                if owner[t] == i:
                     total += own * seen[t]
                     seen[t] += own
                 else:
-                    whose[t] = i
+                    owner[t] = i
                     seen[t] = own
         out[i] = 2.0 * total

@@ -236,7 +236,7 @@ def test_groups_without_common_items_are_not_compared() -> None:
     responses = Responses(whole.person[kept], whole.item[kept], whole.score[kept], 900, whole.item_ids)
     dif = Dif.from_responses("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
     assert dif.wald is None
-    assert "0 items have answers enough" in dif.reason
+    assert "0 items have enough answers" in dif.reason
 
 
 def test_labels_of_the_wrong_length_are_refused() -> None:
@@ -265,7 +265,7 @@ def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[i
     assert np.isfinite(dif.wald.p[:6]).all()
     (out,) = (g for g in dif.groups if not g.tested)
     assert out.name == left_out
-    assert "0 items have answers enough" in out.reason
+    assert "0 items have enough answers" in out.reason
     assert dif.reference.name == "a"
 
 

@@ -213,7 +213,7 @@ def test_fit_is_refused_if_no_learner_answered_an_anchor():
     rng = np.random.default_rng(7)
     a, b = bank(rng, 6)
     x = answers(rng, rng.normal(0, 1, 100), a, b)
-    with pytest.raises(PsychometricsError, match=r"none of the 1 anchors .* \(elsewhere\)"):
+    with pytest.raises(PsychometricsError, match=r"no item of the 1 anchors .* \(elsewhere\)"):
         fit_em(Responses.from_wide(x), anchors=anchor_set(["elsewhere"], a[:1], b[:1]))
     x[:, 0] = np.nan
     with pytest.raises(PsychometricsError, match=r"no learner answered an anchor \(i1\)"):

@@ -235,7 +235,7 @@ def test_guessing_is_tested_only_if_there_are_at_least_300_learners() -> None:
     assert "; learners guess: " in shape.why
     _, shape = Shape.fit(fit, draw_learners(responses, 299), "2pl", "auto")
     assert not shape.guessing
-    assert shape.why.endswith("; guessing was not looked for: 300 learners are needed, there are 299")
+    assert shape.why.endswith("; guessing was not tested: 300 learners are needed, there are 299")
 
 
 @WHERE_STATISTICS_CHANGE
@@ -387,7 +387,7 @@ def test_histogram_of_a_group_is_refused_if_all_its_weights_are_zero() -> None:
 def test_requested_histogram_of_few_learners_is_fitted_with_a_warning() -> None:
     calibration, shape = Shape.fit(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
     assert calibration.convergence.converged
-    assert shape.why == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
+    assert shape.why == "θ is taken as a histogram, as requested; 50 learners do not determine its shape"
     (population,) = calibration.populations
     assert min(population.weights) >= 0
     assert sum(population.weights) == pytest.approx(1.0)

@@ -44,8 +44,8 @@ from psychometrics_testbed.made_scored import planned_mixed
 from psychometrics_testbed.scored_estimates import ScoredItems, frozen
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
-MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
-TRUTH = ScoredItems.draw(np.random.default_rng(1), MOST)
+MAX_SCORES = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
+TRUTH = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES)
 THETA = np.linspace(-3, 3, 13)
 MOVED = 4
 
@@ -195,7 +195,7 @@ def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
-    pcm = ScoredItems.draw(np.random.default_rng(12), MOST, "pcm", "rasch")
+    pcm = ScoredItems.draw(np.random.default_rng(12), MAX_SCORES, "pcm", "rasch")
     rng = np.random.default_rng(13)
     anchors = frozen(pcm.estimated(rng, 3000))
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
@@ -227,7 +227,9 @@ def test_changes_of_scored_items_are_classified_as_drift_or_leak(j: int) -> None
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
     answers = {
-        ChangeKind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
+        ChangeKind.EASIER: np.where(
+            rng.random(n) < 0.4, MAX_SCORES[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]
+        ),
         ChangeKind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
     }
     for kind, own in answers.items():
@@ -259,7 +261,7 @@ def test_items_without_an_estimate_are_compared_by_their_mean_share() -> None:
         responses = TRUTH.answers(rng, rng.normal(0.2, 1.1, 150))
         found = proportions_correct(responses, [item], published, mean=0.2, sd=1.1)
         z.append(float(found.difference[0] / found.se[0]))
-        share = responses.score.reshape(150, -1)[:, MOVED].mean() / MOST[MOVED]
+        share = responses.score.reshape(150, -1)[:, MOVED].mean() / MAX_SCORES[MOVED]
         assert found.observed[0] == pytest.approx(share)
     assert np.std(z) == pytest.approx(1.0, abs=0.28)
     moved = TRUTH.moved(0.9 * np.ones(TRUTH.size))
@@ -276,7 +278,7 @@ def test_scored_items_lose_information_if_their_slope_falls() -> None:
     assert losses.flagged == ()
     people, step = Abilities.normal(), 1e-6
     steep = (by_hand(TRUTH, people.theta + step) - by_hand(TRUTH, people.theta - step)) / (2 * step)
-    expected = TRUTH.parameters[0] * np.array(MOST) * (steep @ people.weights)  # a² Var(x) = a·m·∂(E/m)/∂θ
+    expected = TRUTH.parameters[0] * np.array(MAX_SCORES) * (steep @ people.weights)  # a² Var(x) = a·m·∂(E/m)/∂θ
     items = TRUTH.estimated(np.random.default_rng(19), 10**10).items
     found = people.weights @ item_information(people.theta, items.curves)
     np.testing.assert_allclose(found, expected, rtol=1e-2)

@@ -266,19 +266,19 @@ D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
 C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
 STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
 """t by item: scores 0 to 2; 0 to 3 without any answer of 1; and 0 or 2. The rest are a 2PL and a 3PL."""
-MOST = np.array([1, 2, 3, 1, 2])
+MAX_SCORES = np.array([1, 2, 3, 1, 2])
 SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
 PATTERNS = np.array(list(product(*SCORES)))
 OTHERS = OtherItems.from_parameters(
     {
-        j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
+        j: {"max_score": MAX_SCORES[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
         for j, steps in STEPS.items()
     }
 )
 CURVES = ItemCurves(A, D, C, OTHERS)
 
 
-def responses_of_patterns(patterns, most=MOST) -> Responses:
+def responses_of_patterns(patterns, most=MAX_SCORES) -> Responses:
     return Responses.from_wide(np.asarray(patterns, dtype=float), categories=np.asarray(most) + 1)
 
 
@@ -311,7 +311,9 @@ def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
     some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
     items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
-    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.from_items(items, mean=MEAN, sd=SD))
+    found = eap_by(
+        responses_of_patterns([pattern], np.tile(MAX_SCORES, times)), Curves.from_items(items, mean=MEAN, sd=SD)
+    )
     theta = np.linspace(-3, 3, 60_001)
     log_posterior = sum(loglik(part, theta) for part in pattern.reshape(times, 5)) - 0.5 * ((theta - MEAN) / SD) ** 2
     posterior = np.exp(log_posterior - log_posterior.max())
@@ -364,7 +366,7 @@ def test_sum_score_table_matches_the_enumeration_of_patterns():
     found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
     unit = Grid.symmetric()
     theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
-    joint = np.zeros((MOST.sum() + 1, theta.size))
+    joint = np.zeros((MAX_SCORES.sum() + 1, theta.size))
     for pattern in PATTERNS:
         joint[pattern.sum()] += weights * np.exp(loglik(pattern, theta))
     np.testing.assert_allclose(found.probability, joint.sum(axis=1), atol=1e-14)
