@@ -59,7 +59,7 @@ ENDS = np.array([-1.28, 1.28])
 
 def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
     """Both sides of a month with half of the items scored. Estimates are drawn with errors or, with `fits`, fitted."""
-    truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
+    truth = ScoredItems.draw(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
     truth = truth.select(rng.permutation(world.k))  # the first items move
     by = world.moves(rng, np.zeros(world.k))
     sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)

@@ -79,8 +79,8 @@ class Oracle(Groups):
 
     moved = 0
 
-    def apart(self) -> tuple[Mask, Copies]:
-        _, near = super().apart()
+    def fit_separately(self) -> tuple[Mask, Copies]:
+        _, near = super().fit_separately()
         return np.arange(self.responses.n_items) >= self.moved, near
 
 
@@ -91,7 +91,9 @@ def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
     Oracle.moved = moved or 0
     made = Groups if moved is None else Oracle
-    return compare_groups(made.of(responses, names, member, answered, model="2pl", latent="normal", threads=1))
+    return compare_groups(
+        made.from_responses(responses, names, member, answered, model="2pl", latent="normal", threads=1)
+    )
 
 
 def models(rng: np.random.Generator, tests: int) -> None:

@@ -28,7 +28,7 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.change_types import ChangeKind, TimedAnswers, classify_changes
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
@@ -81,12 +81,12 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
     is_anchor = rng.permutation(is_anchor) if design.anchors < 1 else is_anchor
     frozen = anchors_of(old, is_anchor)
     anchors = with_errors_of(frozen, old) if design.joint else frozen
-    published = Published.of_anchors(anchors)
+    published = Published.from_anchors(anchors)
     new = fit_em(answers(rng, n_new, a, b + moved, MEAN, SD), threads=1)
     try:
         if design.anchors < 1:
             first = fit_em(answers(rng, n_old, a, b, 0.0, 1.0), threads=1)
-            others = Published.of_fit(first, link(first, frozen), anchors)
+            others = Published.from_fit(first, link(first, frozen), anchors)
             published = others.then(published)
         linking = link(new, frozen)
     except LinkingError:
@@ -108,7 +108,7 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     ids = tuple(old.item_ids[j] for j in k)
     known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     now = replace(y, joint_cov=None).select(k).items
-    return Comparison(now, known, np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size, **alone(now, known))
+    return Comparison(now, known, np.zeros((k.size, 2, 0)), (FitPopulation("2pl"),) * k.size, **alone(now, known))
 
 
 @dataclass
@@ -221,7 +221,7 @@ def trend(options: argparse.Namespace) -> None:
                     linking = link(new, frozen)
                 except LinkingError:
                     continue
-                compared.append(Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors)))
+                compared.append(Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors)))
                 elapsed.append(m)
                 if m > 1:
                     hits = np.isin([f"i{j:03d}" for j in range(30)], trends(compared, elapsed, anchors).flagged)
@@ -270,7 +270,7 @@ def kinds(options: argparse.Namespace) -> None:
             except LinkingError:
                 continue
             drift = Drift.from_comparison(
-                Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
+                Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors))
             )
             count, flagged = count + 2, flagged + int(np.isin(np.array(old.item_ids)[changed], drift.flagged).sum())
             sound_count += items - 2

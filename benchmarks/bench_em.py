@@ -246,7 +246,7 @@ def likelihood(design: tuple[int, int, int]) -> Any:
 
     def at(a: np.ndarray, d: np.ndarray) -> float:
         with kernels.runner(None) as run:
-            problem = Problem(data, ParameterLayout.from_model(TWO_PL, design[1]), Grid.spanning(NODES), run)
+            problem = Problem(data, ParameterLayout.from_model(TWO_PL, design[1]), Grid.symmetric(NODES), run)
             return problem.evaluate(np.concatenate([a, d])).loglik
 
     return at

@@ -48,7 +48,7 @@ def by_weeks(of: World) -> tuple[Calibration, Calibration]:
     fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner)
     unit = fit.standardised(fit.latent_mean, fit.latent_sd)
     found = Growth.within(of.responses, of.days, replace(unit, populations=()))
-    return unit, found.given_back(unit, weeks.responses, weeks.days, groups=weeks.groups)
+    return unit, found.correct_difficulties(unit, weeks.responses, weeks.days, groups=weeks.groups)
 
 
 def main() -> None:

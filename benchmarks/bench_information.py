@@ -43,10 +43,10 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
     old = fitted(rng, n, a, b, c, 0.0, 1.0)
     frozen = anchors_of(old, (np.arange(ITEMS) < anchored) & np.isfinite(old.b_se))
     anchors = with_errors_of(frozen, old)
-    published = Published.of_anchors(anchors)
+    published = Published.from_anchors(anchors)
     if anchored < ITEMS:
         later = fitted(rng, n, a, b, c, 0.0, 1.0)
-        published = Published.of_fit(later, link(later, frozen), anchors).then(published)
+        published = Published.from_fit(later, link(later, frozen), anchors).then(published)
     new = fitted(rng, n, a * share, b, c, MEAN, SD)
     linking = link(new, frozen)
     return Comparison.from_linked_fit(new, linking, anchors, published)

@@ -27,7 +27,7 @@ from tests.testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_sca
 def by_anchors_only(world: SimulatedMonth) -> Calibration:
     """Fit with groups defined only by the look-back's answers to anchors."""
     known = world.anchors
-    earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
+    earlier = levels.EarlierTheta.from_answers(world.earlier, known.item_ids, known.curves)
     groups = earlier.groups()
     names = sorted(set(groups))
     return fit_em(world.window, groups=groups, reference=names[len(names) // 2])

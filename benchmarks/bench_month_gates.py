@@ -221,13 +221,13 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
     origin, ratio = before.calibration, eigenvalue_ratio(of_before.set)
     known = usable(origin, origin.item_ids[:n_anchors])
     anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, known)).items)
-    published = Published.of_anchors(anchors)
+    published = Published.from_anchors(anchors)
     earlier: list[MonthConstants] = []
     for k in range(MONTHS):
         name = f"2026-{k + 1:02d}"
         of_month = np.r_[:n_anchors, misfit.ITEMS : 2 * misfit.ITEMS - n_anchors]
         now, shape, statistics = fitted(of_month, misfit.SLOPE, misfit.INTERCEPT + rng.normal(0, 0.1))
-        fit, change = now.calibration, now.compared_with(before, guessing=shape.guessing, threads=1)
+        fit, change = now.calibration, now.compare_with(before, guessing=shape.guessing, threads=1)
         growth = Growth(**change.growth)
         compared = ComparedMisfit(reference="the origin", ratio=ratio, items=change.items, growth=growth)
         try:
@@ -265,7 +265,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
         earlier.append(MonthConstants(month_number(name), *values))
         if k == 0:
-            of_first = Published.of_fit(fit, linking, anchors)
+            of_first = Published.from_fit(fit, linking, anchors)
             published = published.then(of_first.select(usable(fit, fit.item_ids[n_anchors:])))
 
 

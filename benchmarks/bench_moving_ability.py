@@ -51,7 +51,7 @@ from irt_psychometrics.estimation.ability_growth import MovementEstimate
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
-from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filtered
+from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filter_learners
 from irt_psychometrics.scoring.total_error import ParameterErrors
 from psychometrics_testbed.moving_ability import Moving, answered
 
@@ -345,7 +345,9 @@ def _show_forecasts(
             person = np.repeat(np.arange(len(to)), to - first).astype(np.int32)
             some = Responses(person, responses.item[rows], responses.score[rows], len(to), responses.item_ids)
             found.append(
-                filtered(OccasionAnswers.from_responses(some, day[rows], curves), curves, lattice, 1).log_likelihood
+                filter_learners(
+                    OccasionAnswers.from_responses(some, day[rows], curves), curves, lattice, 1
+                ).log_likelihood
             )
         return found[0] - found[1]
 

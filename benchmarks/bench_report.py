@@ -26,7 +26,7 @@ from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.itemfit.observed import observed
+from irt_psychometrics.itemfit.observed import group_answers
 
 MONTHS = [f"2026-{k:02d}" for k in range(1, 13)]
 NOW = datetime(2027, 1, 1, 3, tzinfo=UTC)
@@ -118,7 +118,7 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
     )
     evidence = Evidence("high" if flagged else "none", kind if flagged else None, "2026-12-09", is_anchor=is_anchor)
     theta = rng.normal(size=1000)
-    seen = observed(theta, rng.random(1000) < probability(theta, a, -a * b, 0.0)) if flagged else None
+    seen = group_answers(theta, rng.random(1000) < probability(theta, a, -a * b, 0.0)) if flagged else None
     statistics = {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.01, "rmsd": 0.02}
     curve, last = ItemRow(a, b, 0.0, 0.1, 0.1, 0.001), history[-1]
     proposal = propose(evidence)

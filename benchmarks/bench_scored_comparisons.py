@@ -39,7 +39,7 @@ Found = dict[str, list[float]]
 
 def moved_by(truth: ScoredItems, j: int, area: float) -> np.ndarray:
     """Movement of each item's steps: item `j` by the amount that gives this wABC, other items by 0."""
-    grid, of_j = Grid.spanning(), np.arange(truth.size) == j
+    grid, of_j = Grid.symmetric(), np.arange(truth.size) == j
 
     def share(items: ScoredItems) -> np.ndarray:
         score = model_of(items.models).expected_score(grid.nodes, items.parameters, items.categories)[j]
@@ -52,7 +52,7 @@ def moved_by(truth: ScoredItems, j: int, area: float) -> np.ndarray:
 
 
 def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> None:
-    truth = ScoredItems.drawn(rng, (1, 3, 1, 2, 4, 1) * 5, args.model, args.others)
+    truth = ScoredItems.draw(rng, (1, 3, 1, 2, 4, 1) * 5, args.model, args.others)
     moved = int(rng.integers(truth.size))
     by = moved_by(truth, moved, args.moved)
 
@@ -69,7 +69,7 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
     found["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
     found["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)
     found["bias of the intercept"].append(linking.intercept - INTERCEPT)
-    comparison = Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors))
     drift, losses = Drift.from_comparison(comparison), losses_of_items(comparison, Abilities.normal())
     of_moved = ids(truth.size)[moved] if args.moved else ""
     kinds = dict(zip(ids(truth.size), np.where(truth.categories > 2, "scored", "0/1"), strict=True))
@@ -83,7 +83,7 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
 
 
 def groups(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> None:
-    truth, n = ScoredItems.drawn(rng, (1, 3, 2, 1, 1, 3, 2, 4, 1, 1), args.model, args.others), args.learners
+    truth, n = ScoredItems.draw(rng, (1, 3, 2, 1, 1, 3, 2, 4, 1, 1), args.model, args.others), args.learners
     theta, moved = np.r_[rng.normal(0, 1, n), rng.normal(-0.5, 1, n)], int(rng.integers(truth.size))
     by = moved_by(truth, moved, args.moved)
     both = truth.answers(rng, theta[:n]), truth.moved(by).answers(rng, theta[n:])

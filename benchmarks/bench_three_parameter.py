@@ -30,7 +30,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
@@ -172,7 +172,7 @@ def month(row: Row, seed: list[int]) -> Month:
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
     anchors = replace(frozen, further_cov=guessing_of(origin, frozen.item_ids))
-    published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
+    published = Published.from_fit(fits[0], linkings[0], anchors).then(Published.from_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
         "sound": Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], anchors, published)),
@@ -191,9 +191,9 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
     """Values of anchors and the month's items that an origin and its first month publish under a 2PL."""
     of_origin, of_month = (fit_em(responses, model="2pl", threads=1) for responses in (origin, first))
     frozen = anchors_of(of_origin, ids)
-    values = Published.of_fit(of_month, link(of_month, frozen), frozen)
-    values = values.then(replace(Published.of_anchors(frozen), fitted=(Fitted("2pl", 0.0, 1.0),) * len(ids)))
-    alone = Published.of_values(ItemParameters(values.item_ids, values.a, values.b, values.c, values.cov), anchors)
+    values = Published.from_fit(of_month, link(of_month, frozen), frozen)
+    values = values.then(replace(Published.from_anchors(frozen), fitted=(FitPopulation("2pl", 0.0, 1.0),) * len(ids)))
+    alone = Published.from_values(ItemParameters(values.item_ids, values.a, values.b, values.c, values.cov), anchors)
     return replace(alone, fitted=values.fitted)
 
 

@@ -44,7 +44,7 @@ def simulate(rng: np.random.Generator, persons: int, length: int, model: Model, 
     if model == "gpcm":
         scores = [KINDS[j % len(KINDS)] for j in range(items)]
         a, b = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items)
-        drawn = (GradedItems if graded else ScoredItems).drawn(rng, scores, a, b)
+        drawn = (GradedItems if graded else ScoredItems).draw(rng, scores, a, b)
         seen = design(drawn.matrix(rng, rng.normal(size=persons)), length)
         return Responses.from_wide(seen, categories=drawn.max_scores[: seen.shape[1]] + 1)
     a = np.exp(rng.normal(0, 0.3, items)) if model in ("2pl", "3pl") else np.ones(items)

@@ -75,7 +75,7 @@ def peak_mb() -> int:
 def steps(answers: LaidOutAnswers, threads: int, repeats: int) -> tuple[float, float]:
     """Median seconds of an E-step at the starting values, and its log-likelihood."""
     with kernels.runner(threads) as run:
-        problem = Problem(answers, ParameterLayout.from_model(item_model("2pl"), ITEMS), Grid.spanning(), run)
+        problem = Problem(answers, ParameterLayout.from_model(item_model("2pl"), ITEMS), Grid.symmetric(), run)
         x = problem.start()
         problem.evaluate(x)
         found = []
@@ -90,12 +90,12 @@ def measure_steps(session: SparkSession, paths: list[str], settings: Settings, c
     began, worked = time.perf_counter(), stage_seconds(session)
     answers = SparkAnswers(session, session.read.parquet(*paths), settings, None)
     counted = time.perf_counter() - began
-    there = answers.laid_out(np.ones(ITEMS, dtype=bool), rarer=False, by_category=False).answers
+    there = answers.lay_out_items(np.ones(ITEMS, dtype=bool), rarer=False, by_category=False).answers
     laid_out, in_stages = time.perf_counter() - began - counted, stage_seconds(session) - worked
     executors, loglik = steps(there, cores, repeats)
     memory = peak_mb()
     began = time.perf_counter()
-    here = there.fetched()
+    here = there.fetch_all()
     moved = time.perf_counter() - began
     answers.close()
     threads, same = steps(here, cores, repeats)

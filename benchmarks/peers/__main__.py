@@ -226,7 +226,7 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
 
     def at(a: Floats, b: Floats) -> float:
         with kernels.runner(None) as of:
-            problem = Problem(layout, ParameterLayout.from_model(TWO_PL, len(a)), Grid.spanning(NODES), of)
+            problem = Problem(layout, ParameterLayout.from_model(TWO_PL, len(a)), Grid.symmetric(NODES), of)
             return problem.evaluate(np.concatenate([a, -a * b])).loglik
 
     return at

@@ -192,7 +192,7 @@ def _results() -> dict[str, Any]:
         "anchors": anchors,
         "constants": constants,
         "moved": Drift.from_comparison(
-            Comparison.from_linked_fit(second, constants, anchors, Published.of_anchors(anchors))
+            Comparison.from_linked_fit(second, constants, anchors, Published.from_anchors(anchors))
         ),
         "dif": Dif.from_responses("sample", both, groups, model=_models()),
         "scores": scores,

@@ -216,10 +216,10 @@ def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]
 
     Parameters lack a score that no answer of the fit had.
     """
-    known = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+    known = ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:
         return {}
-    otherwise = known.counted_otherwise(responses.item, responses.score, responses.categories)
+    otherwise = known.scored_differently(responses.item, responses.score, responses.categories)
     n = np.bincount(responses.item[otherwise & known.known[responses.item]], minlength=responses.n_items)
     return {responses.item_ids[j]: int(n[j]) for j in np.flatnonzero(n).tolist()}
 
@@ -247,7 +247,7 @@ def curves_of(
     testlets: InTestlets | None = None,
 ) -> Curves:
     """Response curves of `item_ids` by the parameters `items`. An item without parameters has no curve."""
-    known = ItemParameters.of_rows(item_ids, map(items.get, item_ids))
+    known = ItemParameters.from_rows(item_ids, map(items.get, item_ids))
     effects = testlets.effects(item_ids) if testlets else None
     return Curves.from_items(known.curves, mean=scale.mu, sd=scale.sigma, effects=effects)
 

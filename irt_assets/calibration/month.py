@@ -259,7 +259,7 @@ class FitInputs:
                 counts = snapshot.counts.get(scale.scale_id, {})
                 raise PsychometricsError(nothing_scored(scale, snapshot.month, counts))
             engine = make()
-            with BreakdownError.explained(f"scale {scale.scale_id} could not be fitted by {name}"):
+            with BreakdownError.explain(f"scale {scale.scale_id} could not be fitted by {name}"):
                 if isinstance(engine, Sampler):
                     require_one_population(name, request)
                     require_everybody(f"a scale of engine {name}", request)

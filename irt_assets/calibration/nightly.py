@@ -165,7 +165,7 @@ def _fit(
     if anchors is None:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
     try:
-        with BreakdownError.explained(f"scale {scale.scale_id} could not be fitted"):
+        with BreakdownError.explain(f"scale {scale.scale_id} could not be fitted"):
             made = calibrate(build(scale.engine), request, judged.data_hash)
             raw = made.calibration
             if not raw.convergence.converged:

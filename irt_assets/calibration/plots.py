@@ -87,7 +87,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
         row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
         chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
         chart.heading = Chart.shortened(item, 30)
-        for score, curve in enumerate(row.of_each_score(_THETA)):
+        for score, curve in enumerate(row.score_probabilities(_THETA)):
             colour = Chart.SERIES[score % len(Chart.SERIES)]
             shares = found.of_score(score)
             chart.line(_THETA, curve, colour, f"score {score}")

@@ -46,7 +46,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
     if anchors is None:
         return LinkResult(None, error=no_origin(scale, window))
     try:
-        with BreakdownError.explained("it could not be linked to the anchors"):
+        with BreakdownError.explain("it could not be linked to the anchors"):
             return _link_result(scale, raw, anchors)
     except PsychometricsError as error:
         return LinkResult(anchors, error=error)

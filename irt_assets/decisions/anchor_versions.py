@@ -213,7 +213,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
 
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
-        with BreakdownError.explained("the anchors do not determine the linking"):
+        with BreakdownError.explain("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)
         return linking, LinkingConstants.from_linking(linking).disagreement(scale.rules.publication)
     except PsychometricsError as error:

@@ -137,7 +137,7 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
         statistics = judged.get(name)
         growth = statistics.growth if statistics else None
         if growth is None:
-            growth = WindowGrowth.of_answers(responses.of_rows(month == np.datetime64(name)))
+            growth = WindowGrowth.from_answers(responses.of_rows(month == np.datetime64(name)))
         if growth.r2 is not None and growth.ordered and growth.outcome != "constant":
             found.append((growth.r2, growth.outcome))
     if not found:

@@ -103,7 +103,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from all learners P(1 − P) is 0, and errors are not finite
-        item = ItemParameters.of_rows([""], [ItemRow(a, b, c, further=further)]).with_assumed_errors()
+        item = ItemParameters.from_rows([""], [ItemRow(a, b, c, further=further)]).with_assumed_errors()
         errors = (float(x[0]) for x in (item.a_se, item.b_se, item.cov_ab))
         return ItemRow(a, b, c, *errors, further=further), True
 
@@ -277,7 +277,7 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
     Raises PermanentFailure if the fit does not converge, and PsychometricsError if the engine cannot fit the window.
     """
     scale_id = request.scale.scale_id
-    with BreakdownError.explained(f"the origin window of scale {scale_id} could not be fitted"):
+    with BreakdownError.explain(f"the origin window of scale {scale_id} could not be fitted"):
         made = calibrate(engine, request, snapshot.data_hash)
         calibration = made.calibration
         c = calibration.convergence

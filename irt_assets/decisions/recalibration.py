@@ -137,7 +137,7 @@ def recalibrate(
         in_bank=in_bank,
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
-    with BreakdownError.explained(f"{window} could not be fitted"):
+    with BreakdownError.explain(f"{window} could not be fitted"):
         raw, spec = _fit(request, basis, snapshot, groups, items, threads)
     with database.connect() as connection:
         linked, linking = _link(connection, scale, raw, window)

@@ -110,10 +110,10 @@ def _compared(
 ) -> Dif:
     """Compare the groups of an attribute. If that is impossible, the result has the reason."""
     if isinstance(answers, NotCompared):
-        return Dif.untested(attribute, answers.why)
+        return Dif.without_test(attribute, answers.why)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
-        with BreakdownError.explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
+        with BreakdownError.explain("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
             return Dif.from_responses(
                 attribute,
                 answers.responses,
@@ -124,7 +124,7 @@ def _compared(
                 threads=threads,
             )
     except BreakdownError as error:
-        return Dif.untested(attribute, str(error))
+        return Dif.without_test(attribute, str(error))
 
 
 def answers_of(

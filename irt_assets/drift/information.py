@@ -59,7 +59,7 @@ class Items:
         known = set(old.item_ids)
         new = [item for item, has in zip(fitted.item_ids, fitted.estimated, strict=True) if has and item not in known]
         ids = (*old.item_ids, *new)
-        return cls(old.among(ids), now_of.among(ids).or_else(fitted.items.select(new).among(ids)))
+        return cls(old.among(ids), now_of.among(ids).fill_missing_from(fitted.items.select(new).among(ids)))
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class Items:
     @property
     def latest(self) -> ItemParameters:
         """The month's parameters, or the published ones if the item has no estimate."""
-        return self.now.or_else(self.published)
+        return self.now.fill_missing_from(self.published)
 
 
 class Efficiency(NamedTuple):
@@ -190,7 +190,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
 def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
     """Judge the month on a scale. If that is not possible, the result contains the reason."""
     try:
-        with BreakdownError.explained(f"{month} could not be judged"):
+        with BreakdownError.explain(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             items = Items.from_comparison(compared).item_ids

@@ -74,7 +74,7 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     try:
-        with BreakdownError.explained(f"{month} could not be judged"):
+        with BreakdownError.explain(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]

@@ -57,7 +57,7 @@ def fit_brms(
     )
     answer = Answer.from_result(call("irt_calibrate", payload), len(kept))
     version, software = answer.software_versions("brms", "rstan")
-    calibration = replace(answer.estimates, c=np.zeros(len(kept))).in_place_of(
+    calibration = replace(answer.estimates, c=np.zeros(len(kept))).merge_into(
         em,
         kept,
         engine=ENGINE,

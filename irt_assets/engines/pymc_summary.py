@@ -116,7 +116,7 @@ def calibration_of(
         reason="; ".join(reasons),
         iterations=draws.transitions,
     )
-    return estimates.in_place_of(
+    return estimates.merge_into(
         em,
         kept,
         engine="pymc",

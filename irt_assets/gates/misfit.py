@@ -84,8 +84,8 @@ def compared(
     if len(before.calibration.populations) > 1:
         return ComparedMisfit(**about, why=FITTED_BY_LEVEL)
     try:
-        with BreakdownError.explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
-            change = window_of(responses, calibration, statistics).compared_with(before, guessing=guessing)
+        with BreakdownError.explain("the comparison failed"), threadpool_limits(1, user_api="blas"):
+            change = window_of(responses, calibration, statistics).compare_with(before, guessing=guessing)
     except PsychometricsError as error:
         return ComparedMisfit(**about, why=str(error), lost=True)
     return ComparedMisfit(

@@ -215,7 +215,7 @@ def _residuals(
     if answers.num_rows == 0:
         return np.array([]), np.array([])
     ids = answers["item_id"].to_pylist()
-    items = ItemParameters.of_rows(ids, map(published.get, ids))
+    items = ItemParameters.from_rows(ids, map(published.get, ids))
     p, _ = items.curve_at(answers["theta"].to_numpy()[:, None])
     residual = answers["score"].to_numpy() - p[:, 0]
     kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # in practice, learners often know items

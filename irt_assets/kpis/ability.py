@@ -73,7 +73,7 @@ def _abilities(
     assert responses.at is not None
     age = item_status.microseconds(end) - responses.at
     first = np.searchsorted(responses.person, np.arange(users.size))
-    items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
+    items = ItemParameters.from_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
     counts = [np.bincount(responses.person[rows], minlength=users.size) for rows in (recent, previous)]

@@ -48,7 +48,7 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     if not rows:
         return None
-    items = ItemParameters.of_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
+    items = ItemParameters.from_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
     return AnchorSet(
         **vars(items) | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint(rows)[None]},
         scale_id=scale_id,

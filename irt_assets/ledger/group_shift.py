@@ -1,6 +1,6 @@
 """Movement of a month's anchors as a group against the other published items, as it is stored and judged.
 
-`Drift.of_anchors` computes the estimate; calibration/group_shift.py decides when a month is measured.
+`Drift.shift_against_anchors` computes the estimate; calibration/group_shift.py decides when a month is measured.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class GroupShift:
     def from_comparison(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
         """Estimate the shift of a month. N(mean, sd²) is the scale's population."""
         try:
-            found = Drift.of_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
+            found = Drift.shift_against_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except PsychometricsError as error:
             return cls(f"the anchors cannot be compared with others: {error}")
         return cls(items=found.items, shift=found.shift, shift_se=found.shift_se, sd=sd)

@@ -33,7 +33,7 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     ).fetchall()
     common = {fit: np.array(gamma or [np.nan] * 4).reshape(2, 2) for fit, _, gamma in stored}
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
-    items = ItemParameters.of_rows(list(published.items), published.items.values())
+    items = ItemParameters.from_rows(list(published.items), published.items.values())
     more = [j for j, one in enumerate(published.items.values()) if one.c_se is not None or one.further]
     known = further_errors(connection, cited, [items.item_ids[j] for j in more]) if more else {}
     cited_by = {j: (published.fits.get(items.item_ids[j]) or "", items.item_ids[j]) for j in more}

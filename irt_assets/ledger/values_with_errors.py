@@ -82,11 +82,11 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     learners are assumed.
     """
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
-    values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
+    values = ItemParameters.from_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
     cov = np.where(unknown[:, None, None], values.with_assumed_errors().cov, np.nan_to_num(values.cov))
-    published = Published.of_values(replace(values, cov=cov), anchors)
-    of_anchors = Published.of_anchors(anchors)
+    published = Published.from_values(replace(values, cov=cov), anchors)
+    of_anchors = Published.from_anchors(anchors)
     frozen = [
         item
         for item, a_k, b_k in zip(of_anchors.item_ids, of_anchors.a, of_anchors.b, strict=True)
@@ -129,12 +129,12 @@ def _of_bank(model: str | None) -> ModelOfFit | None:
 
 def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
     """The items that were published with the fit's values. Returns an empty set if the fit is no longer stored."""
-    nothing = Published.of_anchors(anchors).select([])
+    nothing = Published.from_anchors(anchors).select([])
     constants = constants_of(connection, [fit_id]).get(fit_id)
     window = _window(connection, fit_id, constants) if constants else None
     if window is None:
         return nothing
-    linked = Published.of_fit(window.raw, window.linking, anchors)
+    linked = Published.from_fit(window.raw, window.linking, anchors)
     unchanged = [
         item
         for item, a, b in zip(linked.item_ids, linked.a, linked.b, strict=True)

@@ -369,7 +369,7 @@ def observed_of(
     responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
     """Return `Observed.by_ability` of the wanted items, with the curves of a month."""
-    items = ItemParameters.of_rows(responses.item_ids, [curves.get(name) for name in responses.item_ids])
+    items = ItemParameters.from_rows(responses.item_ids, [curves.get(name) for name in responses.item_ids])
     return Observed.by_ability(responses, items, wanted, mean=latent.mean, sd=latent.sd)
 
 

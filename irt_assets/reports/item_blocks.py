@@ -171,7 +171,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
     found = [(one, style) for one, style in ((item.published, PUBLISHED), (item.values, NOW)) if one is not None]
     most = max(one.max_score for one, _ in found)
-    curves = [(one.of_each_score(theta), style) for one, style in found if one.max_score == most]
+    curves = [(one.score_probabilities(theta), style) for one, style in found if one.max_score == most]
     figures = []
     for k in range(most + 1):
         if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):

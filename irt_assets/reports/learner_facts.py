@@ -267,7 +267,7 @@ def _judge_topics(
             continue
         person, item = responses.person[rows], responses.item[rows]
         curves = Curves.from_items(
-            ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+            ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
         )
         topic = np.array([topics[topic_of[item_id]] for item_id in responses.item_ids])
         pairs, group = np.unique(person.astype(np.int64) * len(topics) + topic[item], return_inverse=True)

@@ -81,7 +81,7 @@ def earlier_responses(
     begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, items, wanted)
     place = {learner: person for person, learner in enumerate(learners)}
-    return responses.placed(np.array([place[user] for user in users], dtype=np.int32), len(learners))
+    return responses.renumber_persons(np.array([place[user] for user in users], dtype=np.int32), len(learners))
 
 
 def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:

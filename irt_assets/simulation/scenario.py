@@ -373,7 +373,7 @@ def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> Scor
     scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
     for turn, j in enumerate(places):
         scores[j] = scenario.scored_items[turn % len(scenario.scored_items)]
-    return ScoredItems.drawn(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b)
+    return ScoredItems.draw(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b)
 
 
 def _choose_items(

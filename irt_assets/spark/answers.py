@@ -120,8 +120,8 @@ class SparkAnswers(RemoteAnswers):
             raise PsychometricsError(trouble[0])
         yield from ((row.shard, row.asDict()) for row in known)
 
-    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> Any:
-        laid = super().laid_out(keep, rarer=rarer, by_category=by_category)
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> Any:
+        laid = super().lay_out_items(keep, rarer=rarer, by_category=by_category)
         if self.in_memory:
             self.close()
         by = "the driver" if self.in_memory else "the executors"
@@ -137,7 +137,7 @@ class SparkAnswers(RemoteAnswers):
     def fetch(self, work: ShardWork | None = None) -> Rows:
         return fetched(self.shards if work is None else mapped(self.shards, work), self.n_shards, self.n_bytes)
 
-    def evaluated(self, loglik: float) -> None:
+    def report_loglik(self, loglik: float) -> None:
         for executor, why in lost_executors(self.session).items():
             if executor not in self.lost:
                 _log.warning("executor %s was lost, and others laid out its shards again: %s", executor, why)

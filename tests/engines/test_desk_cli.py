@@ -187,14 +187,14 @@ def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None
 
 def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:
     text = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
-    assert missing_sentences(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
+    assert missing_sentences(text, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as requested") == []
     assert "θ ~ N(" not in text
 
 
 def test_latent_auto_is_refused_with_anchors(irt, data: Path) -> None:
     anchored = irt("fit", data / "responses.csv", "--latent", "auto", "--anchors", data / "items.csv")
     assert anchored.code == 2
-    assert "--latent auto judges one population without anchors" in " ".join(anchored.err.split())
+    assert "--latent auto is for one population without anchors" in " ".join(anchored.err.split())
 
 
 # -- files -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from irt_psychometrics.commands import fit, link, score, simulate_responses
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.fitting import FileFit
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.core.covariances import of_errors
+from irt_psychometrics.core.covariances import from_errors
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.responses import Responses
@@ -311,7 +311,7 @@ def table(
     k = len(items)
     a_se, b_se = se if se else (np.nan, np.nan)
     columns = [np.asarray(x, dtype=float) for x in (a, b, c if c is not None else np.zeros(k))]
-    cov = of_errors(np.full(k, a_se), np.full(k, b_se), np.zeros(k))
+    cov = from_errors(np.full(k, a_se), np.full(k, b_se), np.zeros(k))
     return ParameterTable(tuple(items), *columns, cov, path=Path("t.csv"))
 
 
@@ -427,7 +427,7 @@ def test_items_are_weighted_by_their_errors_if_both_tables_have_errors(old: Para
     sharp = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
     new = move_table(sharp, 1.0, 0.0)
     new.b[0] += 0.3
-    blunt = replace(new, cov=of_errors(new.a_se, np.where(np.arange(12) == 0, 1.0, 0.1), np.zeros(12)))
+    blunt = replace(new, cov=from_errors(new.a_se, np.where(np.arange(12) == 0, 1.0, 0.1), np.zeros(12)))
     plain = link(new, sharp, method="mean-sigma", purify=False).intercept
     weighted = link(blunt, sharp, method="mean-sigma", purify=False).intercept
     classical = link(replace(blunt, cov=blunt.cov * np.nan), sharp, method="mean-sigma")

@@ -46,7 +46,7 @@ def simulate_drift(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drif
     new = fit_answers(rng, n_new, a, b + moved, 0.5, 1.2)
     anchors = frozen
     drift = Drift.from_comparison(
-        Comparison.from_linked_fit(new, link(new, frozen), anchors, Published.of_anchors(anchors))
+        Comparison.from_linked_fit(new, link(new, frozen), anchors, Published.from_anchors(anchors))
     )
     return drift, np.array([level != "none" for level in drift.severity])
 
@@ -88,7 +88,7 @@ def of_few_answers(seed: int) -> np.ndarray:
         answers[rng.permutation(2000)[200:], j] = np.nan
     every = anchor_set(old.a, old.b, old.cov_ab)
     anchors = with_errors_of(every, old)
-    published = Published.of_anchors(anchors)
+    published = Published.from_anchors(anchors)
     provisional = tuple(np.array(IDS)[few].tolist())
     request = FitRequest(
         scale=Scale("math"),
@@ -122,7 +122,7 @@ DRAWS = 4_000
 
 def items() -> ItemParameters:
     """A 2PL item and a 3PL item."""
-    cov = covariances.of_errors(np.array([0.1, 0.15]), np.array([0.12, 0.1]), np.array([-0.01, 0.01]))
+    cov = covariances.from_errors(np.array([0.1, 0.15]), np.array([0.12, 0.1]), np.array([-0.01, 0.01]))
     further_cov = np.array([[[0.0, 0.0, 0.0]], [[0.01, 0.01, 0.25]]])
     a, b, c = np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.2]])
     return ItemParameters(("one", "guessed"), a, b, c, cov, further_cov)
@@ -152,7 +152,7 @@ def test_draws_are_the_same_at_each_call() -> None:
 
 def test_parameters_of_scores_are_moved_and_missing_scores_stay_missing() -> None:
     further = {"max_score": 3.0, "t0": 0.0, "t1": 0.4, "t3": 0.0}
-    known = ItemParameters.of_rows(["scored", "plain"], [ItemRow(0.9, 0.2, further=further), ItemRow(1.2, 0.3)])
+    known = ItemParameters.from_rows(["scored", "plain"], [ItemRow(0.9, 0.2, further=further), ItemRow(1.2, 0.3)])
     further_cov = np.zeros((2, 4, 6))
     further_cov[0, 1, 3] = 0.09
     known = replace(known, cov=np.tile(np.diag([0.04, 0.02]), (2, 1, 1)), further_cov=further_cov)

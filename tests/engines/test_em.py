@@ -88,7 +88,7 @@ def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model
     structure = ParameterLayout.from_model(item_model(model), 6)
     free = rng.normal(0.3, 0.4, structure.size)
     with kernels.runner(2) as run:
-        point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
+        point = Problem(data, structure, Grid.symmetric(), run).evaluate(free)
     plain = plain_objective(model, x, 6)
     assert point.loglik == pytest.approx(plain(free), abs=1e-9)  # sums of 60 logs in double precision
     # central differences of step 1e-5 are accurate to about 1e-7 here
@@ -219,7 +219,7 @@ def test_m_step_maximises_the_expected_posterior_of_every_item():
     data = ResponseLayout.from_responses(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
     with kernels.runner(1) as run:
         problem = Problem(
-            data, ParameterLayout.from_model(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR
+            data, ParameterLayout.from_model(item_model("3pl"), ITEMS), Grid.symmetric(), run, GUESSING_PRIOR
         )
         point = problem.evaluate(problem.start())
         moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
@@ -295,11 +295,11 @@ def test_e_step_in_shards_matches_the_e_step_without_shards_for_any_threads(shar
     for threads in (1, 3):
         with kernels.runner(threads) as run:
             data = ResponseLayout.from_responses(responses, shards=shards)
-            problem = Problem(data, structure, Grid.spanning(), run)
+            problem = Problem(data, structure, Grid.symmetric(), run)
             point = problem.evaluate(x)
             found.append((point.loglik, point.gradient, problem.observed_information(point)))
     with kernels.runner(1) as run:
-        problem = Problem(ResponseLayout.from_responses(responses, shards=1), structure, Grid.spanning(), run)
+        problem = Problem(ResponseLayout.from_responses(responses, shards=1), structure, Grid.symmetric(), run)
         whole = problem.evaluate(x)
         information = problem.observed_information(whole)
     for one, other in zip(*found, strict=True):
@@ -461,7 +461,7 @@ def test_identical_items_are_flagged_and_the_fit_does_not_converge(rng, model):
     result = fit(matrix, model)
     assert [item for item, flags in flagged(result).items() if Flag.DUPLICATE in flags] == ["i1", "i2"]
     assert not result.convergence.converged
-    assert "the same answers by the same learners as another (i1, i2)" in result.convergence.reason
+    assert "the same answers by the same learners as another item (i1, i2)" in result.convergence.reason
     if model == "2pl":
         assert flagged(result) == {item: {Flag.AT_BOUND, Flag.DUPLICATE} for item in ("i1", "i2")}
 

@@ -23,11 +23,11 @@ from irt_psychometrics.itemfit.growth import (
     Growth,
     WindowGrowth,
     _Answers,
-    gone_into_difficulty,
+    absorbed_growth,
     share_explained,
     without_growth,
 )
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.scoring.abilities import Curves
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -44,7 +44,7 @@ def test_score_of_growth_matches_the_slope_of_the_likelihood(model: str) -> None
     rng = np.random.default_rng(3)
     responses = answers_of(model, rng)
     fit = fit_em(responses, model=model, threads=1)  # type: ignore[arg-type]
-    whole = Fitted.from_responses(responses, fit)
+    whole = FittedData.from_responses(responses, fit)
     found = _Answers.from_fit(whole, 1)
     t = rng.random(responses.n_responses)
     nodes, weights = whole.abilities.nodes, whole.abilities.weights[0]
@@ -64,7 +64,7 @@ def test_score_of_growth_matches_the_slope_of_the_likelihood(model: str) -> None
 def answers_of(model: str, rng: np.random.Generator) -> Responses:
     theta = rng.standard_normal(300)
     if model == "gpcm":
-        scored = ScoredItems.drawn(rng, [(0, 1, 2)] * 5, np.ones(5), np.linspace(-1, 1, 5))
+        scored = ScoredItems.draw(rng, [(0, 1, 2)] * 5, np.ones(5), np.linspace(-1, 1, 5))
         return Responses.from_wide(scored.matrix(rng, theta), categories=np.full(5, 3))
     return Responses.from_wide(rng.random((300, 8)) < 0.2 + 0.8 * expit(theta[:, None] - np.linspace(-1, 1, 8)))
 
@@ -72,7 +72,7 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
 @WHERE_STATISTICS_CHANGE
 def test_residuals_of_time_are_orthogonal_to_items_and_learners() -> None:
     simulated = world(1, learners=400, items=20)
-    whole = Fitted.from_responses(simulated.responses, fit_em(simulated.responses, threads=1))
+    whole = FittedData.from_responses(simulated.responses, fit_em(simulated.responses, threads=1))
     answers = _Answers.from_fit(whole, 1)
     residuals = answers.beside_items_and_learners(simulated.days, simulated.responses) * answers.information
     theta = answers.theta[simulated.responses.person]
@@ -186,7 +186,7 @@ def test_difficulties_are_corrected_for_growth() -> None:
         fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
         unit = fit.standardised(fit.latent_mean, fit.latent_sd)
         found = Growth.within(simulated.responses, simulated.days, replace(unit, populations=()), threads=1).of_window
-        absorbed = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
+        absorbed = absorbed_growth(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
         back = without_growth(unit, found, absorbed)
         own = unit.cov[:, 1, 1] - 2 * found.estimate * absorbed * unit.cov[:, 0, 1]
         own += (found.estimate * absorbed) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * absorbed) ** 2

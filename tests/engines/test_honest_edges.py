@@ -129,7 +129,7 @@ def test_identical_items_are_flagged_and_the_fit_does_not_converge(engine):
     fit = calibrate(engine, x)
     assert not fit.convergence.converged
     assert all(Flag.DUPLICATE in fit.flags[j] for j in (0, 1))
-    assert "the same answers by the same learners as another (i1, i2)" in fit.convergence.reason
+    assert "the same answers by the same learners as another item (i1, i2)" in fit.convergence.reason
 
 
 def test_disconnected_forms_are_refused_with_the_remedy(engine):

@@ -196,7 +196,7 @@ def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
     an offset of some items. Common errors of items are given separately, or in a matrix with the own errors."""
     pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
-    own = pairs.differences(slope, intercept).varying(np.array([0.0, tau**2]))
+    own = pairs.differences(slope, intercept).with_variation(np.array([0.0, tau**2]))
     rng = np.random.default_rng(8)
     at = replace(own, common=rng.normal(0, 0.1, (pairs.size, 2, 3)), common_cov=np.diag([1.0, 0.5, 2.0]))
     by_common = at.common.reshape(-1, 3)
@@ -212,10 +212,10 @@ def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
         return float(moved.ravel()[used] @ weight @ moved.ravel()[used])
 
     df = used.sum() - (1 if model == "rasch" else 2)
-    for found, constants in ((at, 2), (at.apart(others, 0.0), 3)):
+    for found, constants in ((at, 2), (at.shift_b(others, 0.0), 3)):
         least = minimize(left, np.zeros(constants), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
         in_one = replace(found, cov=v[None], common=None)
-        for by in (found.least(at.used), in_one.least(at.used)):
+        for by in (found.q_statistic(at.used), in_one.q_statistic(at.used)):
             # the search stops when nothing moves by 1e-9; Q is flat there
             assert by.q == pytest.approx(least.fun, rel=1e-6)
             assert by.df == df - (constants - 2)

@@ -15,7 +15,7 @@ from irt_psychometrics.itemfit import misfit
 from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.misfit import Window, share, share_of_class
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 
@@ -83,8 +83,8 @@ def test_error_of_a_large_eigenvalue_matches_the_spread_over_samples() -> None:
     assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.2)
 
 
-def fit_responses(responses: Responses) -> Fitted:
-    return Fitted.from_responses(responses, fit_em(responses, threads=1))
+def fit_responses(responses: Responses) -> FittedData:
+    return FittedData.from_responses(responses, fit_em(responses, threads=1))
 
 
 def test_dependence_of_the_reference_is_not_reported_as_new() -> None:
@@ -136,14 +136,14 @@ def test_stored_parallel_analysis_is_reused_if_numbers_of_learners_are_similar(m
         Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration, replications=11))
         for one in (few, more, many)
     ]
-    plain = few.compared_with(few).growth["ratio"]
+    plain = few.compare_with(few).growth["ratio"]
     monkeypatch.setattr(misfit, "parallel_analysis", counted)
-    assert kept[0].compared_with(kept[0]).growth["ratio"] == plain
-    assert kept[1].compared_with(kept[0]).growth["ratio"] is not None
+    assert kept[0].compare_with(kept[0]).growth["ratio"] == plain
+    assert kept[1].compare_with(kept[0]).growth["ratio"] is not None
     assert made == []
-    kept[2].compared_with(kept[0])
+    kept[2].compare_with(kept[0])
     assert made == [600], "the larger one again, with as many learners as the smaller one has"
-    kept[2].compared_with(few)
+    kept[2].compare_with(few)
     assert made == [600, 600, 600], "none was kept with an earlier version's fit"
 
 
@@ -196,7 +196,7 @@ def test_random_answers_are_detected_if_all_learners_guess(forms: bool) -> None:
     reference = Window(before, fit_em(before, threads=1))
     for random in (0.0, 0.1):
         now = World(guessing=0.2, random=random).answers(bank, items, 2000, SLOPE, INTERCEPT, forms, rng)
-        change = Window(now, fit_em(now, threads=1)).compared_with(reference, guessing=True)
+        change = Window(now, fit_em(now, threads=1)).compare_with(reference, guessing=True)
         growth[random] = change.growth["chance"]
     assert growth[0.0].low < 0 < LIMITS["chance"] < growth[0.1].low
     assert growth[0.1].low < 0.1 < growth[0.1].high
@@ -205,19 +205,19 @@ def test_random_answers_are_detected_if_all_learners_guess(forms: bool) -> None:
 def test_learners_are_compared_by_the_references_fit_only_if_they_guess() -> None:
     rng = np.random.default_rng(11)
     one, other = (Window(x, fit_em(x, threads=1)) for x in (answers(rng, 600), answers(rng, 600)))
-    assert "chance" not in one.compared_with(other).growth
+    assert "chance" not in one.compare_with(other).growth
     renamed = Window(
         replace(other.responses, item_ids=tuple(f"new{j}" for j in range(12))),
         replace(other.calibration, item_ids=tuple(f"new{j}" for j in range(12))),
     )
-    assert "chance" not in one.compared_with(renamed, guessing=True).growth, "no item in common"
+    assert "chance" not in one.compare_with(renamed, guessing=True).growth, "no item in common"
 
 
 def test_windows_without_common_items_are_compared_by_measures_without_items() -> None:
     rng = np.random.default_rng(5)
     one, other = answers(rng, 600), answers(rng, 600)
     renamed = Responses(other.person, other.item, other.score, other.n_persons, tuple(f"new{j}" for j in range(12)))
-    change = Window(one, fit_em(one)).compared_with(Window(renamed, fit_em(renamed)))
+    change = Window(one, fit_em(one)).compare_with(Window(renamed, fit_em(renamed)))
     assert change.items == 0
     assert {name for name, measure in change.growth.items() if measure is None} == {"dependence", "rmsea", "unlikely"}
     assert isinstance(change.growth["random"], Measure)
@@ -232,6 +232,6 @@ def test_items_of_two_windows_are_matched_by_name_in_any_order() -> None:
     other = Responses(
         reversed_items.person[order], reversed_items.item[order], reversed_items.score[order], 600, one.item_ids[::-1]
     )
-    change = Window(one, fit_em(one)).compared_with(Window(other, fit_em(other)))
+    change = Window(one, fit_em(one)).compare_with(Window(other, fit_em(other)))
     assert (change.items, change.now.unlikely) == (12, change.before.unlikely)
     assert change.growth["rmsea"].value == pytest.approx(0, abs=1e-6)  # the same answers: the fits agree to 1e-8

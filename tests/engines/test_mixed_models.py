@@ -30,7 +30,7 @@ from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import ComparedFit, Shape
@@ -134,7 +134,7 @@ def test_fit_of_several_models_has_a_joint_name_and_a_model_per_item(
     assert (mixed.model, mixed.item_model.spoken) == ("2pl+3pl+2plu", "2PL and 3PL and 2PL with an upper asymptote")
     assert model_of(mixed.model).name == mixed.model
     assert mixed.select(np.arange(EACH)).item_model is TWO_PL
-    with pytest.raises(PsychometricsError, match="got model '4pl'"):
+    with pytest.raises(PsychometricsError, match="unknown model '4pl'"):
         model_of("2pl+4pl")
     logs = mixed.item_model.log_probabilities(THETA, mixed.parameters, mixed.n_categories)
     np.testing.assert_allclose(np.exp(logs[:, :, 1]).T, mixed.curves.probability(THETA), rtol=1e-10)
@@ -204,7 +204,7 @@ def test_rows_of_mixed_fits_match_rows_of_fits_of_a_single_model(mixed: Calibrat
             else:
                 assert value == other["params"][name], name
     read = [FittedItem.from_row(row).values for row in found]
-    items = ItemParameters.of_rows(mixed.item_ids, read)
+    items = ItemParameters.from_rows(mixed.item_ids, read)
     np.testing.assert_allclose(items.curve(THETA), mixed.rescaled(SLOPE, INTERCEPT).items.curve(THETA), rtol=1e-9)
 
 
@@ -213,7 +213,7 @@ def test_abilities_of_mixed_items_match_posteriors_from_their_curves(mixed: Cali
     p = mixed.curves.probability(rng.standard_normal(200))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), mixed.item_ids)
     scored = eap_by(responses, Curves.from_items(mixed.curves))
-    nodes = Grid.spanning().nodes
+    nodes = Grid.symmetric().nodes
     logs = mixed.item_model.log_probabilities(nodes, mixed.parameters, mixed.n_categories)
     joint = np.tile(-(nodes**2) / 2, (200, 1))
     np.add.at(joint, responses.person, logs[responses.item, :, responses.score])
@@ -254,7 +254,7 @@ def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
     moved = mixed.d.copy()
     moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
     raw = replace(mixed, d=moved)
-    comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.from_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
     drift = Drift.from_comparison(comparison)
@@ -268,7 +268,7 @@ def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
         np.testing.assert_allclose(differences.cov[at], of_part.cov, rtol=1e-12)
     of_unknown_model = replace(comparison.published, fitted=(None,) * 3 * EACH)
     assert of_unknown_model.models(mixed.models) == mixed.models
-    as_2pl = replace(comparison.published, fitted=(Fitted("2pl", 0.0, 1.0),) * 3 * EACH)
+    as_2pl = replace(comparison.published, fitted=(FitPopulation("2pl", 0.0, 1.0),) * 3 * EACH)
     across = replace(comparison, published=as_2pl)
     assert across.across_models.tolist() == [False] * EACH + [True] * 2 * EACH
     assert across.by_curves.tolist() == comparison.by_curves.tolist()
@@ -294,7 +294,7 @@ def test_items_with_a_common_slope_are_tested_on_difficulty_alone(parts: list[Ca
     moved = {name: replace(fit, a=steeper * fit.a, d=steeper * fit.d) for name, fit in fits.items()}
     waldes = {
         name: Drift.from_comparison(
-            Comparison.from_linked_fit(fit, found[name], anchors, Published.of_anchors(anchors))
+            Comparison.from_linked_fit(fit, found[name], anchors, Published.from_anchors(anchors))
         ).wald
         for name, fit in moved.items()
     }
@@ -367,7 +367,7 @@ def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
     [
         (("2pl", "3pl"), "models must be 6 names, one per item; got 2"),
         (("2pl", "4pl") * 3, "got model '4pl'"),
-        (("3pl", MODEL.name) * 3, "are fitted apart; got a 3PL and 2PL with an upper asymptote"),
+        (("3pl", MODEL.name) * 3, "cannot be fitted together; got a 3PL and 2PL with an upper asymptote"),
     ],
 )
 def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], message: str) -> None:
@@ -382,7 +382,7 @@ def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], messag
 LEARNERS, ITEMS = 4000, 20
 TRIAL_SLOPE, TRIAL_INTERCEPT = 1.25, -0.6
 TWO = np.full(ITEMS, 2)
-NODES = Grid.spanning().nodes
+NODES = Grid.symmetric().nodes
 rng = np.random.default_rng(4)
 A, B, U = np.exp(rng.normal(0.4, 0.2, ITEMS)), rng.normal(-0.6, 0.7, ITEMS), rng.uniform(0.7, 0.9, ITEMS)
 TRUTH = np.stack([A, -A * B, logit(U)])
@@ -450,12 +450,12 @@ def test_drift_of_trial_items_compares_curves_and_flags_the_moved_item(fit: Cali
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
-    comparison = Comparison.from_linked_fit(raw, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(raw, found, anchors, Published.from_anchors(anchors))
     assert comparison.by_curves.all()
     drift = Drift.from_comparison(comparison)
     assert drift.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
-    weights = np.exp(Grid.spanning().log_weights())
+    weights = np.exp(Grid.symmetric().log_weights())
     difference = comparison.window.curve(NODES) - comparison.published.curve(NODES)
     np.testing.assert_allclose(differences.t[:, 0], weights @ difference, atol=0.02)
     np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(difference))
@@ -482,14 +482,14 @@ def test_gradients_of_information_match_finite_differences(fit: Calibration) -> 
 def test_values_of_a_month_and_published_values_keep_their_curves_if_merged(fit: Calibration) -> None:
     ids = fit.item_ids[:3]
     plain = ItemParameters(ids, np.ones(3), np.zeros(3), np.zeros(3), np.zeros((3, 2, 2)))
-    latest = fit.items.select(ids[1:2]).among(ids).or_else(plain)
+    latest = fit.items.select(ids[1:2]).among(ids).fill_missing_from(plain)
     found = latest.curve(NODES)
     np.testing.assert_allclose(found[:, [0, 2]], plain.curve(NODES)[:, [0, 2]])
     np.testing.assert_allclose(found[:, 1], fit.items.curve(NODES)[:, 1])
 
 
 def test_functions_limited_to_a_b_and_c_refuse_trial_models_by_name(fit: Calibration) -> None:
-    message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
+    message = "is computed from a, b and c, which do not determine the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
         FitSummary.from_fit(trial_answers(1), fit)
     with pytest.raises(PsychometricsError, match=f"an error that holds within testlets {message}"):
@@ -507,7 +507,7 @@ def test_table_of_a_fitted_file_has_u_of_the_trial_model(fit: Calibration, tmp_p
     assert float(row["u_se"]) > 0
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
-    with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
+    with pytest.raises(PsychometricsError, match=r"each use of .*fit.json is computed from a, b and c"):
         FILES.parameters(tmp_path / "fit.json")
 
 

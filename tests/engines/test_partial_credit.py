@@ -78,7 +78,7 @@ def world():
 
 def brute_force(responses, parameters):
     """log L by quadrature with a loop over answers, and the posteriors (N, Q)."""
-    nodes = Grid.spanning().nodes
+    nodes = Grid.symmetric().nodes
     weights = np.exp(-0.5 * nodes**2)
     logs = GPCM.log_probabilities(nodes, parameters, responses.n_categories)
     joint = np.tile(np.log(weights / weights.sum()), (responses.n_persons, 1))
@@ -97,7 +97,7 @@ def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **options)
         given_scores=data.counts.table > 0,
         **options,
     )
-    return Problem(data, layout, Grid.spanning(), run, priors or Priors())
+    return Problem(data, layout, Grid.symmetric(), run, priors or Priors())
 
 
 def test_simulated_parameters_are_recovered_by_a_gpcm_fit(world):
@@ -209,7 +209,7 @@ def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
     free = GPCM.free(CATEGORIES).T
     ratio = np.sqrt(np.diagonal(blocks.cov, axis1=1, axis2=2)[free] / np.diagonal(whole.cov, axis1=1, axis2=2)[free])
     assert 0.8 < ratio.min() <= ratio.max() < 1 + 1e-6  # blocks leave out covariances through the unit of θ
-    with pytest.raises(PsychometricsError, match="a rating scale model are made for up to 10 parameters"):
+    with pytest.raises(PsychometricsError, match="a rating scale model are computed for up to 10 parameters"):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
 
@@ -241,7 +241,7 @@ def test_linked_fits_keep_their_curves_and_transform_errors_by_the_jacobian(worl
     for j, k in np.argwhere(places >= 0):
         move = np.zeros_like(fit.parameters)
         move[k, j] = step
-        up, down = (GPCM.transformed(fit.parameters + sign * move, slope, intercept) for sign in (1, -1))
+        up, down = (GPCM.transform_parameters(fit.parameters + sign * move, slope, intercept) for sign in (1, -1))
         changed = ((up - down) / (2 * step)).T[:, :size]
         by[places[places >= 0], places[j, k]] = changed[places >= 0]
     # differences with a step of 1e-6
@@ -250,7 +250,7 @@ def test_linked_fits_keep_their_curves_and_transform_errors_by_the_jacobian(worl
 
 def test_change_of_scale_is_refused_for_models_without_their_own_transformation():
     for change in (
-        lambda: ItemModel.transformed(GPCM, np.ones((4, 2)), 1.2, 0.1),
+        lambda: ItemModel.transform_parameters(GPCM, np.ones((4, 2)), 1.2, 0.1),
         lambda: ItemModel.jacobian(GPCM, 1.2, 0.1, 4),
     ):
         with pytest.raises(PsychometricsError, match="a GPCM has more"):
@@ -262,7 +262,7 @@ def test_abilities_match_posterior_means_by_brute_force(world):
     scored = eap_by(responses, Curves.from_items(fit.curves), threads=1)
     loglik, posterior = brute_force(responses, fit.parameters)
     assert fit.convergence.loglik == pytest.approx(loglik, abs=1e-8)
-    nodes = Grid.spanning().nodes
+    nodes = Grid.symmetric().nodes
     mean = posterior @ nodes
     np.testing.assert_allclose(scored.theta, mean, atol=1e-10)
     np.testing.assert_allclose(scored.se, np.sqrt((posterior * (nodes - mean[:, None]) ** 2).sum(axis=1)), atol=1e-10)
@@ -435,7 +435,9 @@ def test_requests_that_need_two_categories_are_refused_for_scored_items(world):
         fit_em(responses, model=TWO_PL.name)
     with pytest.raises(PsychometricsError, match="within testlets is defined for items of two categories"):
         fit_em(responses, model="gpcm", testlets={"i1": "t", "i2": "t"})
-    with pytest.raises(PsychometricsError, match=r"with and without c .* are fitted apart; got a 3PL and GPCM"):
+    with pytest.raises(
+        PsychometricsError, match=r"with and without c .* cannot be fitted together; got a 3PL and GPCM"
+    ):
         fit_em(Responses.from_wide([[0, 2], [1, 1]], categories=[2, 3]), model=["3pl", "gpcm"])
     anchors = anchors_of_items(fit.select([1]).items)
     fewer = Responses.from_wide(np.minimum(simulated()[2], 2), categories=np.full(ITEMS, 3))

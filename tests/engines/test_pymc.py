@@ -89,7 +89,7 @@ def test_density_and_gradient_match_marginal_likelihood_times_priors(truth):
         point = Problem(
             ResponseLayout.from_responses(responses),
             ParameterLayout.from_model(item_model("2pl"), J),
-            Grid.spanning(61),
+            Grid.symmetric(61),
             run,
         ).evaluate(np.concatenate([np.exp(log_a), -np.exp(log_a) * b]))
     # the density of log a is the density of a times the Jacobian a
@@ -367,7 +367,7 @@ def test_density_and_gradient_of_a_3pl_match_likelihood_times_priors(guessed_tru
         problem = Problem(
             ResponseLayout.from_responses(responses),
             ParameterLayout.from_model(item_model("3pl"), J),
-            Grid.spanning(61),
+            Grid.symmetric(61),
             run,
         )
         point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))

@@ -11,7 +11,7 @@ from scipy.special import expit, logsumexp
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 
-GRID = Grid.spanning(41)
+GRID = Grid.symmetric(41)
 
 
 @pytest.fixture(scope="module", autouse=True)

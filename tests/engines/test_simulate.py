@@ -559,8 +559,8 @@ def test_scored_items_do_not_change_the_remaining_items_of_a_scenario():
 
 def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
     rng = np.random.default_rng(8)
-    items = ScoredItems.drawn(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
-    theta = Grid.spanning(241)
+    items = ScoredItems.draw(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
+    theta = Grid.symmetric(241)
     weights, graded = np.exp(theta.log_weights()), GradedItems(items.a, items.b, items.t)
     for j, most in enumerate(items.max_scores):
         item, distance = np.full(theta.nodes.size, j), theta.nodes - items.b[j]

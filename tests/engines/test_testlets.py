@@ -114,7 +114,7 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
     items = [f"i{j}" for j in range(5)]
     fit = replace(fit_em(Responses.from_wide(rng.integers(0, 2, (300, 5)), items), threads=1), a=a, d=-a * b)
     testlet_of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
-    some, abilities = testlets._drawn(Responses.from_wide(x, items), fit, np.arange(5), None)
+    some, abilities = testlets._draw_learners(Responses.from_wide(x, items), fit, np.arange(5), None)
     likelihood = testlets._Likelihood.from_responses(
         some, fit, np.arange(5), number_testlets(items, testlet_of), abilities
     )

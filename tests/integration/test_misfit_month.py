@@ -381,7 +381,7 @@ def test_failed_comparison_of_misfit_holds_the_month_and_keeps_its_fit(
     def broken(*_: Any, **__: Any) -> Any:
         raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr(misfit.Window, "compared_with", broken)
+    monkeypatch.setattr(misfit.Window, "compare_with", broken)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
     reason = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"

@@ -163,7 +163,7 @@ def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
         assert params["model"] == ("gpcm" if most > 1 else "2pl")
         assert p_value == pytest.approx(month.scores[:, j].mean() / most)
         assert items[item].max_score == most == parameters.get("max_score", 1)
-        expected = ItemParameters.of_rows([item], [items[item]]).curve(np.zeros(1))[0, 0]
+        expected = ItemParameters.from_rows([item], [items[item]]).curve(np.zeros(1))[0, 0]
         own = params.get("further", {})
         steps = np.array([own.get(f"t{k}", -np.inf) for k in range(most + 1)]) if own else np.zeros(2)
         weights = np.exp(np.arange(most + 1) * -params["a"] * params["b"] + steps)

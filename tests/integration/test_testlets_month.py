@@ -312,7 +312,7 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     assert staged.decoded().models == fit.models
     assert staged.says_the_same(staged.snapshot_hash, fit, MADE_UP_SPEC)
     assert not staged.says_the_same(staged.snapshot_hash, replace(fit, models=("2pl",) * fit.n_items), MADE_UP_SPEC)
-    items = ItemParameters.of_rows(fit.item_ids, (read[item].values for item in fit.item_ids))
+    items = ItemParameters.from_rows(fit.item_ids, (read[item].values for item in fit.item_ids))
     np.testing.assert_allclose(items.curve(THETA), fit.items.curve(THETA), rtol=1e-9)
     stored = dict(rows(database, "SELECT item_id, params->>'model' FROM mirt_item_params"))
     assert stored == MODELS

@@ -148,11 +148,11 @@ def test_sums_do_not_depend_on_bundles_waves_and_partitions(spark, frame, small,
     here = InMemory(small.responses, Persons.from_responses(small.responses, None, None, None))
     with kernels.runner(2) as run:
         for source in (on_spark, here):
-            laid = source.laid_out(everything, rarer=False, by_category=False)
+            laid = source.lay_out_items(everything, rarer=False, by_category=False)
             if source is on_spark:
                 assert on_spark.shards.rdd.getNumPartitions() == min(partitions, 3)
-            for data in (laid.answers, laid.answers.thinned(4)):
-                problem = Problem(data, structure, Grid.spanning(), run)
+            for data in (laid.answers, laid.answers.thin(4)):
+                problem = Problem(data, structure, Grid.symmetric(), run)
                 point = problem.evaluate(x)
                 found.append([point.loglik, point.gradient, problem.observed_information(point), data.n, data.size])
     on_spark.close()

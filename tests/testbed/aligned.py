@@ -10,10 +10,10 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.alignment.common_line import Alignment
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import block_diagonal, of_each
+from irt_psychometrics.core.covariances import block_diagonal, item_blocks
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.linking.linking import _aligned, match
+from irt_psychometrics.linking.linking import _align_anchors, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 from psychometrics_testbed.scored_estimates import LOST
@@ -71,14 +71,14 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
             break
     (a_new, b_new, new), (a_old, b_old, old) = sides
     return (
-        calibration(a_new, b_new, of_each(new[None]), n=world.n, joint_ab=new),
-        replace(anchor_set(a_old, b_old, of_each(old[None])), cov=old[None]),
+        calibration(a_new, b_new, item_blocks(new[None]), n=world.n, joint_ab=new),
+        replace(anchor_set(a_old, b_old, item_blocks(old[None])), cov=old[None]),
     )
 
 
 def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
     pairs, _ = match(new, anchors, AnchorLimits())
-    return _aligned(pairs, AnchorLimits())
+    return _align_anchors(pairs, AnchorLimits())
 
 
 def disagree(linking: Linking) -> bool:

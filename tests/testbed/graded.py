@@ -26,7 +26,7 @@ class GradedItems(ScoredItems):
     @cached_property
     def _graded(self) -> tuple[Floats, Floats]:
         """Slopes (J,), and θ at which P(score ≥ k) = ½, relative to b, shape (J, C). It is −∞ for k = 0."""
-        grid, own = Grid.spanning(), super()
+        grid, own = Grid.symmetric(), super()
         weights = np.exp(grid.log_weights())
         slopes, thresholds = np.empty_like(self.a), np.full_like(self.t, np.inf)
         thresholds[:, 0] = -np.inf

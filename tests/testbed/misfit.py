@@ -98,7 +98,7 @@ def _scored(scores: tuple[int, ...], graded: bool, a: tuple[float, ...], b: tupl
     """Draw the scored items of a bank, from its b. Cached, as finding a graded model takes seconds."""
     rng = np.random.default_rng(round(1e6 * b[0]) % 2**32)
     kind = GradedItems if graded else ScoredItems
-    return kind.drawn(rng, [scores] * len(a), np.array(a), np.array(b))
+    return kind.draw(rng, [scores] * len(a), np.array(a), np.array(b))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         )
     except (LinkingError, PsychometricsError):  # too few anchors agree, or the items cannot be linked
         linking = None
-    change = Window(now, month).compared_with(Window(before, origin), guessing=guessing, threads=1)
+    change = Window(now, month).compare_with(Window(before, origin), guessing=guessing, threads=1)
     if linking is None:
         return Month(change, guessing, np.nan, np.nan, 0.0)
     return Month(change, guessing, linking.slope, linking.intercept, linking.q_p)

@@ -52,8 +52,8 @@ class MonthResults:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
         linkings = [link(month, anchors, limits=LOOSE) for month in months]
         frozen = with_errors_of(anchors, origin)
-        of_anchors = Published.of_anchors(frozen)
-        published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
+        of_anchors = Published.from_anchors(frozen)
+        published = Published.from_fit(months[0], linkings[0], frozen).then(of_anchors)
         first, second, third = (
             Drift.from_comparison(Comparison.from_linked_fit(month, linking, frozen, known), misfit_accepted=True)
             for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)

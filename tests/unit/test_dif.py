@@ -87,7 +87,7 @@ def test_q_values_are_computed_over_the_tests_of_all_attributes() -> None:
             q=family_q(of_attribute), delta=none, se=none, wabc=none, shift=none, shift_se=none, unestimated=({}, {}),
         )  # fmt: skip
         found.append(Dif("lang", ids, (), 0, wald, None))
-    untested = Dif.untested("tier", "no learner has it")
+    untested = Dif.without_test("tier", "no learner has it")
     lang, tier, country = Dif.with_common_q([found[0], untested, found[1]])
     assert found[0].wald is not None and lang.wald is not None and country.wald is not None  # noqa: PT018
     assert found[0].wald.flagged == ("i0",)

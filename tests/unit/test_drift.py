@@ -23,7 +23,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import LogNormal, Priors
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
@@ -60,8 +60,8 @@ def test_anchor_set_made_from_a_fit_has_the_fits_joint_covariance() -> None:
 
 def test_later_publication_of_an_item_replaces_the_earlier_values() -> None:
     anchors = anchor_set(A[:3], B[:3], ANCHOR_BLOCKS[:3])
-    first = Published.of_anchors(anchors)
-    decided = Published.of_values(
+    first = Published.from_anchors(anchors)
+    decided = Published.from_values(
         ItemParameters(("item01",), np.array([2.0]), np.array([0.3]), np.zeros(1), 0.01 * np.eye(2)[None]), anchors
     )
     both = first.then(decided).select(["item00", "item01", "item02"])
@@ -75,7 +75,7 @@ def test_comparison_is_refused_if_the_linking_belongs_to_a_different_fit() -> No
     now = estimated(generator)
     linking = replace(link(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
     with pytest.raises(PsychometricsError, match="not the linking of this fit"):
-        Comparison.from_linked_fit(now, linking, frozen, Published.of_anchors(frozen))
+        Comparison.from_linked_fit(now, linking, frozen, Published.from_anchors(frozen))
 
 
 def test_item_without_estimates_or_published_values_is_not_compared() -> None:
@@ -85,7 +85,7 @@ def test_item_without_estimates_or_published_values_is_not_compared() -> None:
     now = replace(now, a=a, cov=cov, joint_cov=joint)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    found = Comparison.from_linked_fit(now, link(now, frozen), anchors, Published.of_anchors(anchors))
+    found = Comparison.from_linked_fit(now, link(now, frozen), anchors, Published.from_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
 
@@ -95,7 +95,7 @@ def test_estimate_under_its_own_prior_is_not_compared_with_the_published_value()
     start = datetime(2026, 7, 1, tzinfo=UTC)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    at = InForce(Published.of_anchors(anchors), (start,) * ANCHORS)
+    at = InForce(Published.from_anchors(anchors), (start,) * ANCHORS)
     for priors, compared_items in (
         (Priors(a=LogNormal(0.0, 0.5), only=(IDS[1],)), ANCHORS - 1),
         (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's prior, under which values were published too
@@ -236,7 +236,7 @@ def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
-        again = Comparison.from_linked_fit(raw, stored, frozen, Published.of_anchors(frozen)).linking
+        again = Comparison.from_linked_fit(raw, stored, frozen, Published.from_anchors(frozen)).linking
         np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)
         assert again.with_items is not None
         np.testing.assert_allclose(again.with_items, linking.with_items, rtol=1e-9, atol=1e-15)
@@ -253,7 +253,7 @@ SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 def month(raw: Calibration | None = None, published: Published | None = None) -> ComparedMonth:
     """Compare a fit of all items with the published values (by default: of the anchors)."""
     raw = raw or estimated(np.random.default_rng(8))
-    published = published or Published.of_anchors(ANCHORS_IN_FORCE)
+    published = published or Published.from_anchors(ANCHORS_IN_FORCE)
     linking = link(raw, FROZEN, purify=False)
     drift = Drift.from_comparison(Comparison.from_linked_fit(raw, linking, ANCHORS_IN_FORCE, published))
     at = InForce(published, (SINCE,) * len(published.item_ids))
@@ -306,7 +306,7 @@ def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, 
 
 def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimated() -> None:
     """The published items do not occur in the month."""
-    two = replace(Published.of_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
+    two = replace(Published.from_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
     found = inform_month(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
     row = test_row(found)
     curve, details = row["curve"], row["details"]
@@ -320,7 +320,7 @@ def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimate
 
 
 def test_error_names_a_published_item_whose_values_give_no_information() -> None:
-    broken = Published.of_anchors(ANCHORS_IN_FORCE)
+    broken = Published.from_anchors(ANCHORS_IN_FORCE)
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
     with pytest.raises(PsychometricsError, match=f"1 published item has no information .*{IDS[2]}"):
         inform_month(month(published=broken))
@@ -329,8 +329,8 @@ def test_error_names_a_published_item_whose_values_give_no_information() -> None
 def test_items_published_as_a_different_model_are_listed_and_not_compared() -> None:
     """Two models give different information for the same item. Only items published as the window's model are
     compared."""
-    published = Published.of_anchors(ANCHORS_IN_FORCE)
-    fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
+    published = Published.from_anchors(ANCHORS_IN_FORCE)
+    fitted = tuple(FitPopulation("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
     compared = month(published=replace(published, fitted=fitted))
     found = inform_month(compared)
     assert set(found.loss.items.item_ids) == set(IDS[4:ANCHORS])
@@ -346,7 +346,7 @@ def test_items_published_as_a_different_model_are_listed_and_not_compared() -> N
 
 
 def test_information_is_not_compared_if_all_items_were_published_as_a_different_model() -> None:
-    published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
+    published = replace(Published.from_anchors(ANCHORS_IN_FORCE), fitted=(FitPopulation("3pl"),) * ANCHORS)
     found = inform_month(month(published=published))
     assert found.loss.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]

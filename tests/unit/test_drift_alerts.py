@@ -58,7 +58,7 @@ RULES = {
         Action.NOT_PUBLISHED,
         "fewer points",
     ),
-    "an item with only right answers": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
+    "an item with only right answers": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "accepts any answer"),
     "a leak": (Evidence("medium", kind="leak", onset="2026-09-12"), Action.RETIRE, "since 2026-09-12$"),
     "a leak from the window's first day on may be older": (
         Evidence("high", kind="leak", onset="2026-09-01"),

@@ -11,8 +11,8 @@ from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curves_described
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.curves import FEWEST, CurveDifferences, Moments, curve_differences
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.curves import MIN_ITEMS, CurveDifferences, Moments, curve_differences
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from psychometrics_testbed.published_months import alone
 
@@ -21,7 +21,7 @@ A = np.array([0.8, 1.0, 1.2, 1.5, 1.8, 1.2])
 B = np.array([-1.5, -0.5, 0.0, 0.5, 1.0, 1.5])
 C = np.array([0.2, 0.3, 0.2, 0.1, 0.2, 0.25])
 IDS = tuple(f"item{j}" for j in range(A.size))
-LEARNERS = Fitted("2pl", 0.5, 1.2)
+LEARNERS = FitPopulation("2pl", 0.5, 1.2)
 
 
 def weights(mean: float, sd: float) -> np.ndarray:
@@ -43,7 +43,7 @@ def nearest_2pl(a: float, b: float, c: float, mean: float, sd: float) -> tuple[f
 
 
 def compare_curves(
-    now: np.ndarray, old: np.ndarray, window: Fitted, published: Fitted | None, se: float = 0.05
+    now: np.ndarray, old: np.ndarray, window: FitPopulation, published: FitPopulation | None, se: float = 0.05
 ) -> Comparison:
     """Compare the window's (a, b, c) with published ones, shape (J, 3) each. Errors of a and b are independent; c has
     an error only in the window."""
@@ -64,7 +64,7 @@ def sound_items() -> tuple[np.ndarray, np.ndarray]:
 def test_curve_statistic_is_0_for_an_item_and_its_nearest_2pl_among_the_2pls_learners() -> None:
     """This holds in both directions. The tolerance of 1e-6 covers 61 against 2001 nodes, and the root."""
     of_3pl, of_2pl = sound_items()
-    window = Fitted("3pl", 0.1, 0.9)
+    window = FitPopulation("3pl", 0.1, 0.9)
     upward = curve_differences(compare_curves(of_3pl, of_2pl, window, LEARNERS), mean=0.0, sd=1.0)
     downward = curve_differences(compare_curves(of_2pl, of_3pl, LEARNERS, window), mean=0.0, sd=1.0)
     for found in (upward, downward):
@@ -73,7 +73,7 @@ def test_curve_statistic_is_0_for_an_item_and_its_nearest_2pl_among_the_2pls_lea
 
 def test_unchanged_items_of_two_models_are_not_flagged_and_have_no_parameter_differences() -> None:
     of_3pl, of_2pl = sound_items()
-    drift = Drift.from_comparison(compare_curves(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    drift = Drift.from_comparison(compare_curves(of_3pl, of_2pl, FitPopulation("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ()
     assert np.isnan([drift.delta_a, drift.delta_b, drift.delta_c]).all()
     assert np.isnan(drift.se).all()
@@ -85,7 +85,7 @@ def test_unchanged_items_of_two_models_are_not_flagged_and_have_no_parameter_dif
 def test_an_item_that_moved_is_flagged_if_its_published_model_differs() -> None:
     of_3pl, of_2pl = sound_items()
     of_3pl[2, 1] += 0.8
-    drift = Drift.from_comparison(compare_curves(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    drift = Drift.from_comparison(compare_curves(of_3pl, of_2pl, FitPopulation("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
     description = curves_described(drift, 2)
@@ -96,11 +96,11 @@ def test_linear_change_of_the_published_scale_is_removed_if_there_are_enough_ite
     """The published fit is on a different scale, θ = 1.1θ' + 0.2. With too few items the change cannot be estimated."""
     of_3pl, of_2pl = sound_items()
     moved = np.column_stack([of_3pl[:, 0] / 1.1, 1.1 * of_3pl[:, 1] + 0.2, of_3pl[:, 2]])
-    found = curve_differences(compare_curves(moved, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0)
+    found = curve_differences(compare_curves(moved, of_2pl, FitPopulation("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0)
     assert found.t == pytest.approx(0.0, abs=1e-5), "Gauss-Newton has converged"
-    few = slice(0, FEWEST - 1)
+    few = slice(0, MIN_ITEMS - 1)
     alone = curve_differences(
-        compare_curves(moved[few], of_2pl[few], Fitted("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0
+        compare_curves(moved[few], of_2pl[few], FitPopulation("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0
     )
     assert np.abs(alone.t[:, 0]).min() > 0.005
 
@@ -109,7 +109,7 @@ def test_curves_are_compared_by_the_share_of_right_answers_if_a_model_has_no_slo
     of_3pl, of_2pl = sound_items()
     published = np.column_stack([np.ones(A.size), of_2pl[:, 1:]])
     found = curve_differences(
-        compare_curves(of_3pl, published, Fitted("3pl", 0.1, 0.9), Fitted("rasch", 0.5, 1.2)), mean=0.0, sd=1.0
+        compare_curves(of_3pl, published, FitPopulation("3pl", 0.1, 0.9), FitPopulation("rasch", 0.5, 1.2)), mean=0.0, sd=1.0
     )
     assert found.df.tolist() == [1] * A.size
     assert found.wald == pytest.approx(found.t[:, 0] ** 2 / found.cov[:, 0, 0], rel=1e-12)
@@ -118,10 +118,10 @@ def test_curves_are_compared_by_the_share_of_right_answers_if_a_model_has_no_slo
 def test_published_model_is_inferred_from_c_if_no_model_is_recorded() -> None:
     of_3pl, of_2pl = sound_items()
     for old, window, models in (
-        (of_2pl, Fitted("3pl", 0.0, 1.0), {("2pl", "3pl")}),
-        (of_3pl, Fitted("2pl", 0.0, 1.0), {("3pl", "2pl")}),
-        (of_3pl, Fitted("3pl", 0.0, 1.0), set()),
-        (of_2pl, Fitted("rasch", 0.0, 1.0), set()),
+        (of_2pl, FitPopulation("3pl", 0.0, 1.0), {("2pl", "3pl")}),
+        (of_3pl, FitPopulation("2pl", 0.0, 1.0), {("3pl", "2pl")}),
+        (of_3pl, FitPopulation("3pl", 0.0, 1.0), set()),
+        (of_2pl, FitPopulation("rasch", 0.0, 1.0), set()),
     ):
         drift = Drift.from_comparison(compare_curves(of_3pl, old, window, None))
         assert set(drift.across_models.values()) == models
@@ -130,7 +130,7 @@ def test_published_model_is_inferred_from_c_if_no_model_is_recorded() -> None:
 def test_covariance_of_the_curve_statistic_equals_the_covariance_of_simulated_curves() -> None:
     """Errors are so small that the first order suffices. 20,000 draws determine SDs and correlations to about 1 %."""
     of_3pl, _ = sound_items()
-    comparison = compare_curves(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
+    comparison = compare_curves(of_3pl, of_3pl, FitPopulation("3pl", 0.0, 1.0), FitPopulation("3pl", 0.0, 1.0), se=0.01)
     comparison = replace(
         comparison, window=replace(comparison.window, further_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1, 1)))
     )

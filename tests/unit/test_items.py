@@ -24,7 +24,7 @@ from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
 from irt_psychometrics.core.responses import Responses
 
 EASY, HARD = ItemRow(0.8, -1.0, 0.0, 0.1, 0.2, 0.01), ItemRow(1.5, 1.2, 0.2, 0.2, 0.1, -0.005)
-ITEMS = ItemParameters.of_rows(("easy", "hard", "none"), [EASY, HARD, None])
+ITEMS = ItemParameters.from_rows(("easy", "hard", "none"), [EASY, HARD, None])
 THETA = np.linspace(-3, 3, 7)
 
 
@@ -218,7 +218,7 @@ def test_information_criteria_count_parameters_and_persons():
 def test_responses_follow_their_persons_to_new_positions() -> None:
     some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
     timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
-    placed = timed.placed(np.array([4, 1, 2], np.int32), 5)
+    placed = timed.renumber_persons(np.array([4, 1, 2], np.int32), 5)
     assert (placed.person.tolist(), placed.item.tolist(), placed.score.tolist()) == (
         [1, 2, 2, 4, 4],
         [0, 0, 1, 0, 1],
@@ -268,7 +268,9 @@ def test_complementary_log_log_model_has_the_right_curve_and_cannot_be_selected(
 
 
 def test_unknown_model_is_refused_with_a_list_of_models():
-    with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm; got model '4pl'"):
+    with pytest.raises(
+        PsychometricsError, match=r"unknown model '4pl'; the models are rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm"
+    ):
         item_model("4pl")
 
 
@@ -278,7 +280,7 @@ def test_models_have_the_right_free_parameters_slopes_and_priors():
     assert [m.n_own for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [1, 1, 2, 3]
     assert RASCH.free(TWO).tolist() == [[False] * 3, [True] * 3]
     assert THREE_PL.free(TWO).all()
-    assert RASCH.fixed_at(TWO)[:, 0].tolist() == [1.0, 0.0]
+    assert RASCH.fixed_values(TWO)[:, 0].tolist() == [1.0, 0.0]
     assert THREE_PL.default_priors == GUESSING_PRIOR
     assert TWO_PL.default_priors == Priors()
     assert (THREE_PL.without_guessing, RASCH.without_guessing) == (TWO_PL, RASCH)
@@ -318,7 +320,7 @@ def test_derivatives_equal_finite_differences(model):
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
 def test_transform_of_the_scale_leaves_every_curve_unchanged(model):
     at, slope, intercept = parameters(model), 1.3, -0.4
-    moved = model.transformed(at, slope, intercept)
+    moved = model.transform_parameters(at, slope, intercept)
     np.testing.assert_allclose(
         model.probabilities(slope * MODEL_THETA + intercept, moved, TWO),
         model.probabilities(MODEL_THETA, at, TWO),

@@ -233,7 +233,7 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
 
 def test_scattered_anchors_raise_an_error_without_constants() -> None:
     new, anchors = exact(k=5)
-    with pytest.raises(LinkingError, match="of 5 items no 3 lie on one line") as caught:
+    with pytest.raises(LinkingError, match="no 3 of 5 items lie on one line") as caught:
         link(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
     assert [part for part in ("math", "replace the anchors", "new origin") if part not in str(caught.value)] == []
 
@@ -352,13 +352,13 @@ def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> No
     no_covariance = np.full((k, k), 1.0) - 0.9 * np.eye(k)
     with (
         pytest.raises(BreakdownError, match=r"it was not linked: the arithmetic broke down .*LinAlgError: .*definite"),
-        BreakdownError.explained("it was not linked"),
+        BreakdownError.explain("it was not linked"),
     ):
         link(replace(new, joint_cov=no_covariance), anchors, purify=False)
 
 
 def test_errors_of_the_code_are_not_reported_as_a_breakdown() -> None:
-    with pytest.raises(TypeError), BreakdownError.explained("it was not linked"):
+    with pytest.raises(TypeError), BreakdownError.explain("it was not linked"):
         raise TypeError("a bug")
 
 

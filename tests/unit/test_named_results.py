@@ -14,14 +14,14 @@ BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
     "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
-    "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `of_errors` takes them",
+    "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `from_errors` takes them",
     "irt_psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
     "irt_psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
     "irt_psychometrics/itemfit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
     "irt_psychometrics/itemfit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
     "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
-    "irt_psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
+    "irt_psychometrics/scoring/total_error.py ParameterErrors._partial_credit_errors": "arguments of a kernel, too",
     "irt_psychometrics/estimation/reductions.py pieces": "arguments of a kernel, in the kernel's order",
 }
 """Functions that return three values or more by position, each with the reason."""
@@ -90,7 +90,7 @@ class Of:
 
 
 def test_functions_do_not_return_either_a_result_or_a_text() -> None:
-    """A function without a result raises, or returns `Refused`, so callers cannot mistake a reason for a result."""
+    """A function without a result raises, or returns `Refusal`, so callers cannot mistake a reason for a result."""
     found = {
         f"{path_text(path)} {node.name}: {ast.unparse(node.returns)}"
         for folder in PRODUCT

@@ -24,7 +24,7 @@ from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_blocks import category_curves, curves, parameters
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.itemfit.observed import observed
+from irt_psychometrics.itemfit.observed import group_answers
 from irt_psychometrics.plots.axes import Line, Points
 from resources.dagster_schema import rows_of, rows_shown
 
@@ -134,10 +134,10 @@ NOW = replace(PUBLISHED, b=0.1)
 def findings(published: ItemRow, values: ItemRow) -> ItemFindings:
     rng = np.random.default_rng(1)
     theta = rng.normal(size=2000)
-    score = (rng.random(2000) > values.of_each_score(theta).cumsum(axis=0)[:-1]).sum(axis=0)
+    score = (rng.random(2000) > values.score_probabilities(theta).cumsum(axis=0)[:-1]).sum(axis=0)
     return ItemFindings(
         item_id="essay", topic=None, is_anchor=False, published=published, since=datetime(2026, 6, 1, tzinfo=UTC),
-        values=values, n=2000, statistics={}, flags=(), drift=None, observed=observed(theta, score, max_score=2),
+        values=values, n=2000, statistics={}, flags=(), drift=None, observed=group_answers(theta, score, max_score=2),
     )  # fmt: skip
 
 

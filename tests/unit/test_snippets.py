@@ -50,7 +50,7 @@ def a_month_compared() -> dict[str, Any]:
     anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
     linking = link(fit, anchors)
-    found = Comparison.from_linked_fit(fit, linking, anchors, Published.of_anchors(anchors))
+    found = Comparison.from_linked_fit(fit, linking, anchors, Published.from_anchors(anchors))
     return {"drift": SimpleNamespace(comparison=found), "parameters": found.window}
 
 

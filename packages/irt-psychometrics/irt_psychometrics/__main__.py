@@ -106,12 +106,12 @@ def link(
     return 0
 
 
-def simulate(folder: Path, params: Path | None, as_json: bool, **how: Any) -> int:
+def simulate(folder: Path, params: Path | None, as_json: bool, **options: Any) -> int:
     """Simulate answers that follow the model exactly, and write the true values next to them."""
     from irt_psychometrics.commands import Files, simulate_responses
 
     Files.check_folder(folder)
-    done = simulate_responses(params=_parameters(params) if params is not None else None, **how)
+    done = simulate_responses(params=_parameters(params) if params is not None else None, **options)
     done.write(folder)
     _print(done.as_dict(), done.report(folder), as_json)
     return 0
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_answers(command)
     command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Item response model.")
     command.add_argument("--anchors", type=Path, help="Table item,a,b,c of items that keep these parameters.")
-    command.add_argument("--max-score", help="Of scored items: a number, or a table item,max_score; else 1.")
+    command.add_argument("--max-score", help="Maximum score: a number, or a table item,max_score. Default: 1.")
     command.add_argument("--groups", type=Path, help="Table person,group: groups with their own mean and SD.")
     command.add_argument(
         "--latent",
@@ -153,12 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--method", choices=("eap", "map", "wle", "ml"), default="eap", help="Estimator of ability.")
     command.add_argument(
-        "--partial", action="store_true", help="Also if less than half of the table's items have answers."
+        "--partial", action="store_true", help="Score although less than half of the table's items have answers."
     )
 
     command = add(link)
-    command.add_argument("new", type=Path, help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")
-    command.add_argument("old", type=Path, help="… on the scale of this one.")
+    command.add_argument("new", type=Path, help="Table item,a,b,c[,a_se,b_se], or a fit.json, to transform.")
+    command.add_argument("old", type=Path, help="Table or fit.json with the scale to which NEW is transformed.")
     command.add_argument(
         "--method", choices=get_args(Method), default="stocking-lord", help="Criterion of the constants."
     )
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--mean", type=float, default=0.0, help="Mean of θ.")
     command.add_argument("--sd", type=float, default=1.0, help="SD of θ.")
     command.add_argument("--each", type=int, help="Items that a person sees, at random; all by default.")
-    command.add_argument("--max-score", type=int, help="Of items of a pcm, rsm or gpcm; 3 by default.")
+    command.add_argument("--max-score", type=int, help="Maximum score of items of a pcm, rsm or gpcm; 3 by default.")
     command.add_argument("--seed", type=int, default=1, help="Seed of all random draws.")
     return parser
 

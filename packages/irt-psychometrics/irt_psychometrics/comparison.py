@@ -18,7 +18,7 @@ from irt_psychometrics.core.errors import ComparisonWarning, PsychometricsError
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.results import Result, shown, shown_p
+from irt_psychometrics.core.results import Result, format_p, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.parameter_layout import LATENT_SD_BOUNDS
 from irt_psychometrics.fitting import Fit
@@ -106,9 +106,12 @@ class ModelComparison(Result):
     def _facts(self) -> dict[str, str]:
         facts = {}
         if self.test == "likelihood ratio":
-            facts = {f"χ²({self.df})" if self.p >= 0 else "2Δ log L": shown(self.statistic, 2), "p": shown_p(self.p)}
+            facts = {
+                f"χ²({self.df})" if self.p >= 0 else "2Δ log L": format_value(self.statistic, 2),
+                "p": format_p(self.p),
+            }
         elif self.test:
-            facts = {"Vuong's z": shown(self.statistic, 2), "p": shown_p(self.p)}
+            facts = {"Vuong's z": format_value(self.statistic, 2), "p": format_p(self.p)}
         facts = {name: value for name, value in facts.items() if value}
         names = self.models if self.models[0] != self.models[1] else ("first", "second")
         lower = {name: names[int(np.argmin(x))] for name, x in (("AIC", self.aic), ("BIC", self.bic))}
@@ -126,7 +129,7 @@ class ModelComparison(Result):
 
     def _notes(self) -> Sequence[str]:
         largest = [
-            f"{item} ({shown(float(size))})"
+            f"{item} ({format_value(float(size))})"
             for item, size in zip(self.items.item_ids, self.items.wabc, strict=True)
             if size >= 0.0005
         ]
@@ -185,7 +188,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     _require_same_responses(first, second)
     fits = (one, two)
     test, statistic, df, p, notes = "", 0.0, 0, float("nan"), list[str]()
-    nested = 0 if _nested(one, two) else 1 if _nested(two, one) else None
+    nested = 0 if _is_nested(one, two) else 1 if _is_nested(two, one) else None
     for name, fit in zip(("first", "second"), fits, strict=True):
         if not fit.convergence.converged:
             notes.append(f"The {name} fit did not converge: its log L is not a maximum.")
@@ -194,7 +197,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         small, large = (one, two) if nested == 0 else (two, one)
         test, df = "likelihood ratio", large.convergence.n_parameters - small.convergence.n_parameters
         statistic = 2 * (large.convergence.loglik - small.convergence.loglik)
-        no_reference = _why_no_chi2(small, large)
+        no_reference = _chi2_objections(small, large)
         p = float("nan") if no_reference else float(chdtrc(df, max(statistic, 0.0)))
         notes += no_reference or _weaknesses(small, large)
         if statistic < 0:
@@ -241,7 +244,7 @@ def _require_same_responses(first: Fit, second: Fit) -> None:
         )
 
 
-def _nested(small: Calibration, large: Calibration) -> bool:
+def _is_nested(small: Calibration, large: Calibration) -> bool:
     """Whether `small` is the same model as `large`, or `large` with constraints."""
     kept = small.estimated
     models = _models(small), _models(large)
@@ -269,11 +272,13 @@ def _histogram(fit: Calibration) -> bool:
     return any(population.nodes for population in fit.populations)
 
 
-def _why_no_chi2(small: Calibration, large: Calibration) -> list[str]:
+def _chi2_objections(small: Calibration, large: Calibration) -> list[str]:
     """Reasons why the likelihood ratio has no χ² reference, not even an approximate one."""
     notes = []
     if large.convergence.n_parameters < small.convergence.n_parameters:
-        notes.append("The larger model counts fewer parameters, as priors and penalties hold some of them.")
+        notes.append(
+            "The larger model has fewer effective parameters, because priors and penalties restrict some of them."
+        )
     if _histogram(large):
         notes.append("The weights of a histogram are penalised and some lie at 0: its 2Δ log L has no χ² reference.")
     if small.priors != large.priors:
@@ -295,12 +300,12 @@ def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
             "hold: its p is too large. Trust AIC and BIC, or simulate under the smaller model."
         )
     for name, fit in (("smaller", small), ("larger", large)):
-        if bounds := _at_bounds(fit):
+        if bounds := _bound_clause(fit):
             notes.append(f"In the {name} model {bounds}, where the χ² reference does not hold.")
     return notes
 
 
-def _at_bounds(fit: Calibration) -> str:
+def _bound_clause(fit: Calibration) -> str:
     """A clause that names the estimates at a bound. Returns "" if there are none."""
     found = []
     low, high = LATENT_SD_BOUNDS
@@ -325,16 +330,16 @@ def _vuong(first: Floats, second: Floats) -> tuple[float, float]:
 
     Returns z = 0 and p = NaN if ω = 0.
     """
-    apart = first - second
-    omega = float(np.std(apart))
+    difference = first - second
+    omega = float(np.std(difference))
     if not omega > 1e-8:
         return 0.0, float("nan")
-    z = float(apart.sum() / (np.sqrt(apart.size) * omega))
+    z = float(difference.sum() / (np.sqrt(difference.size) * omega))
     return z, float(2 * ndtr(-abs(z)))
 
 
 def _differences(one: Calibration, two: Calibration, frame_kind: str | None) -> ItemDifferences:
-    grid = Grid.spanning()
+    grid = Grid.symmetric()
     unit = [fit.rescaled(1 / fit.latent_sd, -fit.latent_mean / fit.latent_sd) for fit in (one, two)]
     curves = [fit.curves.probability(grid.nodes) for fit in unit]
     wabc: Any = np.exp(grid.log_weights()) @ np.abs(curves[0] - curves[1])

@@ -26,11 +26,11 @@ from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.core.results import Result, columns_of_rows, shown
+from irt_psychometrics.core.results import Result, columns_of_rows, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
-from irt_psychometrics.estimation.optimizer import Progress, reporting
+from irt_psychometrics.estimation.optimizer import Progress, report_progress
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
@@ -168,8 +168,12 @@ class PersonScores(Result):
 
     def _facts(self) -> dict[str, str]:
         known = self.theta[np.isfinite(self.theta)]
-        facts = {"mean": shown(float(known.mean())), "SD": shown(float(known.std(ddof=1)))} if known.size > 1 else {}
-        return facts | ({} if np.isnan(self.reliability) else {"reliability": shown(self.reliability)})
+        facts = (
+            {"mean": format_value(float(known.mean())), "SD": format_value(float(known.std(ddof=1)))}
+            if known.size > 1
+            else {}
+        )
+        return facts | ({} if np.isnan(self.reliability) else {"reliability": format_value(self.reliability)})
 
     def _columns(self) -> dict[str, Any]:
         return {"person": self.person_ids, "n": self.n, "theta": self.theta, "se": self.se}
@@ -218,13 +222,13 @@ class FitStatistics(Result):
         return f"fit of {len(self.item_ids):,} items"
 
     def _facts(self) -> dict[str, str]:
-        facts = {"reliability": shown(self.whole.get("reliability"))}
+        facts = {"reliability": format_value(self.whole.get("reliability"))}
         for form in self.whole.get("m2") or ():
             name = "RMSEA₂" if form["items"] == len(self.item_ids) else f"RMSEA₂ ({form['items']} items)"
-            facts[name] = shown(form["rmsea"])
+            facts[name] = format_value(form["rmsea"])
         if (q3 := self.whole.get("q3")) is not None:
             facts["locally dependent pairs"] = f"{q3['flagged']:,} of {q3['pairs']:,}"
-        facts["misfitting items"] = shown(len(self.misfitting))
+        facts["misfitting items"] = format_value(len(self.misfitting))
         return facts
 
     def _columns(self) -> dict[str, Any]:
@@ -270,13 +274,13 @@ class InformationTable(Result):
 
     def _facts(self) -> dict[str, str]:
         best = int(self.test.argmax())
-        return {"most": f"{shown(float(self.test[best]))} at θ = {shown(float(self.theta[best]), 2)}"}
+        return {"most": f"{format_value(float(self.test[best]))} at θ = {format_value(float(self.theta[best]), 2)}"}
 
     def _columns(self) -> dict[str, Any]:
         own = {f"information_{item}": self.items[:, j] for j, item in enumerate(self.item_ids)}
         return {"theta": self.theta, "information": self.test, "se": self.se} | own
 
-    def _shown_columns(self) -> dict[str, Any]:
+    def _html_columns(self) -> dict[str, Any]:
         return {"theta": self.theta, "information": self.test, "se": self.se}
 
 
@@ -387,10 +391,10 @@ class Fit(Result):
         >>> len(scores.theta), scores.method
         (401, 'eap')
         """
-        own, labels = self._aligned(x), _labels(groups, x.n_persons)
+        own, labels = self._align(x), _labels(groups, x.n_persons)
         theta, se = np.full(own.n_persons, np.nan), np.full(own.n_persons, np.nan)
         for population, here in populations_of(self.calibration, labels, own.n_persons):
-            scores = self._scored(own, method, population)
+            scores = self._score(own, method, population)
             theta[here], se[here] = scores.theta[here], scores.se[here]
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
         reliability = Scores(theta[n > 0], se[n > 0]).reliability if method == "eap" else float("nan")
@@ -425,7 +429,7 @@ class Fit(Result):
             raise PsychometricsError(
                 f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
             )
-        own, labels = self._aligned(x), _labels(groups, x.n_persons)
+        own, labels = self._align(x), _labels(groups, x.n_persons)
         populations_of(self.calibration, labels, x.n_persons)
         from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
 
@@ -450,7 +454,7 @@ class Fit(Result):
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
         return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
-    def _aligned(self, x: Responses) -> Responses:
+    def _align(self, x: Responses) -> Responses:
         """The responses with all items of the fit, in the fit's order."""
         require_responses(x, "score")
         sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
@@ -470,7 +474,7 @@ class Fit(Result):
         categories = sizes if (sizes > 2).any() else None
         return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
 
-    def _scored(self, x: Responses, method: Method, population: Population) -> Scores:
+    def _score(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
         if method == "eap":
             return eap_by(x, Curves.from_items(items, population=population))
@@ -487,8 +491,12 @@ class Fit(Result):
         return f"{fit.model}, {fit.n_persons:,} persons, {fit.n_items:,} items"
 
     def _facts(self) -> dict[str, str]:
-        facts = {"log L": shown(self.log_likelihood, 2), "AIC": shown(self.aic, 2), "BIC": shown(self.bic, 2)}
-        facts["reliability"] = shown(self.reliability)
+        facts = {
+            "log L": format_value(self.log_likelihood, 2),
+            "AIC": format_value(self.aic, 2),
+            "BIC": format_value(self.bic, 2),
+        }
+        facts["reliability"] = format_value(self.reliability)
         return facts if self.converged else facts | {"converged": "no"}
 
     def _columns(self) -> Mapping[str, Any]:
@@ -500,7 +508,7 @@ class Fit(Result):
         notes += flag_notes(fit.item_ids, fit.flags)
         several = len(fit.populations) > 1
         of_theta = [
-            f"{f'θ of {p.name}' if several else 'θ'} has mean {shown(p.mean, 2)} and SD {shown(p.sd, 2)}."
+            f"{f'θ of {p.name}' if several else 'θ'} has mean {format_value(p.mean, 2)} and SD {format_value(p.sd, 2)}."
             for p in fit.populations
             if several or (p.mean, p.sd) != (0.0, 1.0)
         ]
@@ -589,9 +597,9 @@ def fit(
     labels, models = _labels(groups, x.n_persons), _models(x, model)
     if unknown := options.keys() - (FitOptions.__annotations__.keys() - {"model", "latent", "data_hash"}):
         raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
-    asked: dict[str, Any] = {**options, "groups": labels, "reference": reference, "data_hash": digest(x)}
-    asked |= {"priors": priors, "anchors": None if anchors is None else anchors_from(anchors)}
-    with _reported(progress):
+    request: dict[str, Any] = {**options, "groups": labels, "reference": reference, "data_hash": digest(x)}
+    request |= {"priors": priors, "anchors": None if anchors is None else anchors_from(anchors)}
+    with _report_progress(progress):
         if latent == "auto":
             if groups is not None or anchors is not None or isinstance(model, Mapping):
                 raise PsychometricsError(
@@ -600,12 +608,12 @@ def fit(
                 )
 
             def one(r: Responses, m: Any, of: Any, /, **more: Any) -> Calibration:
-                return fit_em(r, **(asked | more | {"model": m, "latent": of}))
+                return fit_em(r, **(request | more | {"model": m, "latent": of}))
 
             calibration, shape = Shape.fit(one, x, models, latent)
         else:
-            calibration = fit_em(x, model=models, latent=latent, **asked)
-            shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")
+            calibration = fit_em(x, model=models, latent=latent, **request)
+            shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as requested")
     persons = fitted_posteriors(x, calibration, groups=labels)
     found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
     _warn(found)
@@ -623,7 +631,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
         return source
     items = items_of(source)
     if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
-        raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: there are no such parameters")
+        raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: no parameters have this name")
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
     if len(set(chosen)) != len(chosen):
         raise PsychometricsError("an item is named twice among the anchors; name it once")
@@ -634,7 +642,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     assumed = ~errors[usable]
     known = known.select([item for item, use in zip(chosen, usable, strict=True) if use])
     if not known.item_ids:
-        raise PsychometricsError(f"none of {some_of(chosen)} has parameters with a > 0, so none can be an anchor")
+        raise PsychometricsError(f"no item of {some_of(chosen)} has parameters with a > 0, so there is no anchor")
     if assumed.any():
         cov = known.cov_of_each.copy()
         a_se, b_se, cov_ab = assumed_errors(known.a, known.b, known.c, known.others)
@@ -658,11 +666,11 @@ def items_of(source: Fit | ItemParameters) -> ItemParameters:
     )
 
 
-def require_responses(x: Any, what: str) -> None:
-    """Raise PsychometricsError, which names the remedy, if `x` is not `Responses`. `what` is the caller's name."""
+def require_responses(x: Any, caller: str) -> None:
+    """Raise PsychometricsError, which names the remedy, if `x` is not `Responses`. `caller` is the calling function."""
     if not isinstance(x, Responses):
         raise PsychometricsError(
-            f"{what} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
+            f"{caller} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
             "person"
         )
 
@@ -686,7 +694,7 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     names = [population.name for population in fit.latent]
     if labels is None:
         if len(names) > 1:
-            raise PsychometricsError(f"the fit has the groups {some_of(names)}: say groups=, the label of each person")
+            raise PsychometricsError(f"the fit has the groups {some_of(names)}: give groups=, the label of each person")
         return [(fit.latent[0], np.ones(n_persons, dtype=bool))]
     if strange := set(labels) - set(names):
         raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some_of(names)}")
@@ -729,14 +737,14 @@ def _models(x: Responses, model: str | Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def _reported(progress: bool | Progress) -> Iterator[None]:
+def _report_progress(progress: bool | Progress) -> Iterator[None]:
     if not progress:
         yield
     elif callable(progress):
-        with reporting(progress):
+        with report_progress(progress):
             yield
     else:
-        with _bar() as advance, reporting(advance):
+        with _bar() as advance, report_progress(advance):
             yield
 
 

@@ -18,7 +18,7 @@ from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.core.results import Result, shown, shown_p
+from irt_psychometrics.core.results import Result, format_p, format_value
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
@@ -76,10 +76,10 @@ class ScaleLink(Result):
     def _facts(self) -> dict[str, str]:
         of = self.linking
         return {
-            "slope": f"{shown(of.slope)} ± {shown(of.slope_se)}",
-            "intercept": f"{shown(of.intercept)} ± {shown(of.intercept_se)}",
-            "τ": shown(of.tau),
-            "p (anchors agree)": shown_p(of.q_p),
+            "slope": f"{format_value(of.slope)} ± {format_value(of.slope_se)}",
+            "intercept": f"{format_value(of.intercept)} ± {format_value(of.intercept_se)}",
+            "τ": format_value(of.tau),
+            "p (anchors agree)": format_p(of.q_p),
         }
 
     def _columns(self) -> dict[str, Any]:
@@ -142,7 +142,11 @@ class ItemDrift(Result):
         return f"drift of {len(self.item_ids)} items"
 
     def _facts(self) -> dict[str, str]:
-        return {"moved": f"{len(self.flagged)}", "slope": shown(self.link.slope), "τ": shown(self.link.linking.tau)}
+        return {
+            "moved": f"{len(self.flagged)}",
+            "slope": format_value(self.link.slope),
+            "τ": format_value(self.link.linking.tau),
+        }
 
     def _columns(self) -> dict[str, Any]:
         numbers = ("delta_a", "delta_a_se", "delta_b", "delta_b_se", "wabc", "p", "q")
@@ -283,13 +287,13 @@ def link(
     >>> 0.8 < found.slope < 1.4, 0.8 < found.intercept < 1.2
     (True, True)
     """
-    found = _linked(new, old, anchors, method, symmetric)
+    found = _link_fits(new, old, anchors, method, symmetric)
     for note in found._notes():
         warnings.warn(note, LinkWarning, stacklevel=2)
     return found
 
 
-def _linked(
+def _link_fits(
     new: Fit, old: Fit | ItemParameters, anchors: Sequence[str] | None, method: Method, symmetric: bool
 ) -> ScaleLink:
     if not isinstance(new, Fit):
@@ -298,16 +302,16 @@ def _linked(
     common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
     if not common:
         raise LinkingError(
-            f"the two have no item in common ({some_of(new.item_ids)} and {some_of(bank.item_ids)}), so their scales "
-            "cannot be related. Are the names written alike?"
+            f"the two fits have no item in common ({some_of(new.item_ids)} and {some_of(bank.item_ids)}), so their "
+            "scales cannot be related. Are the names written alike?"
         )
     frozen = anchors_from(old, common)
     pairs, dropped = match(new.calibration, frozen, _LIMITS)
-    said = "; ".join(f"{item}: {why}" for item, why in [*dropped.items()][:5])
+    reasons = "; ".join(f"{item}: {why}" for item, why in [*dropped.items()][:5])
     if pairs.size < MIN_ANCHORS:
         raise LinkingError(
             f"{pairs.size} of {len(common)} common items can serve as anchors, {MIN_ANCHORS} are needed"
-            f"{f'. Dropped: {said}' if said else ''}. Give both sides more items in common"
+            f"{f'. Dropped: {reasons}' if reasons else ''}. Give both sides more items in common"
         )
     try:
         found = link_anchors(new.calibration, frozen, method=method, symmetric=symmetric, limits=_LIMITS)
@@ -351,16 +355,16 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     Each item gets a joint Wald test of both parameters. The errors include the errors of the linking and the variation
     between calibrations of items that did not move.
     """
-    linked = _linked(new, old, anchors, "stocking-lord", symmetric=False)
+    linked = _link_fits(new, old, anchors, "stocking-lord", symmetric=False)
     bank = items_of(old)
     frozen = anchors_from(old, [item for item in linked.item_ids if anchors is None or item in set(anchors)])
-    published = Published.of_anchors(frozen)
+    published = Published.from_anchors(frozen)
     rest = [item for item in linked.item_ids if item not in set(frozen.item_ids)]
     rest = [item for item in rest if np.isfinite(bank.select([item]).b_se[0])]
     if rest:
         others = bank.select(rest)
         own = ItemParameters(others.item_ids, others.a, others.b, others.c, others.cov_of_each, others=others.others)
-        published = Published.of_values(own, frozen).then(published)
+        published = Published.from_values(own, frozen).then(published)
     population = old.calibration if isinstance(old, Fit) else None
     mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
     comparison = Comparison.from_linked_fit(new.calibration, linked.linking, frozen, published)

@@ -177,7 +177,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         fitted = self.calibration_
         responses = self._responses(self._matrix(X, reset=False))
         population = fitted.latent[0]
-        grid = Grid.spanning()
+        grid = Grid.symmetric()
         above, lowest = fitted.curves.score_tables(population.mean + population.sd * grid.nodes)
         n_above = fitted.n_categories - 1
         first = np.cumsum(n_above) - n_above
@@ -206,8 +206,8 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         tags.requires_fit = True
         return tags
 
-    def _matrix(self, X: npt.ArrayLike, **how: Any) -> Floats:
-        matrix: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", **how)
+    def _matrix(self, X: npt.ArrayLike, **options: Any) -> Floats:
+        matrix: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", **options)
         check_non_negative(matrix, type(self).__name__)
         return matrix
 

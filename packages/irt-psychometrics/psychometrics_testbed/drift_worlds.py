@@ -10,7 +10,7 @@ from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.linking.linking import link
 from psychometrics_testbed.made_anchors import anchor_set_of
 from psychometrics_testbed.published_months import alone
@@ -83,8 +83,8 @@ def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, 
     frozen = anchor_set(A[:ANCHORS] + error[:, 0], B[:ANCHORS] + error[:, 1], ANCHOR_BLOCKS)
     anchors = frozen
     earlier = estimated(generator)
-    published = Published.of_fit(earlier, link(earlier, frozen, purify=False), anchors)
-    published = published.then(Published.of_anchors(anchors))
+    published = Published.from_fit(earlier, link(earlier, frozen, purify=False), anchors)
+    published = published.then(Published.from_anchors(anchors))
     fits = [estimated(generator) for _ in range(windows)]
     return anchors, [
         Comparison.from_linked_fit(now, link(now, frozen, purify=False), anchors, published) for now in fits
@@ -106,6 +106,6 @@ def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: 
     a, b = 1 + delta_a, delta_b
     now = ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov)
     return Comparison(
-        now, old, np.zeros((k, 2, 2)), fitted=(Fitted("2pl" if tests_slopes else "rasch"),) * k,
+        now, old, np.zeros((k, 2, 2)), fitted=(FitPopulation("2pl" if tests_slopes else "rasch"),) * k,
         **alone(now, old),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.covariances import of_errors
+from irt_psychometrics.core.covariances import from_errors
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 
@@ -28,7 +28,7 @@ def anchor_set_of(
 ) -> AnchorSet:
     """`cov`: shape (2K, 2K), the covariance of all (a, b); None: the errors of different anchors are independent."""
     return AnchorSet(
-        item_ids, a, b, c, of_errors(a_se, b_se, cov_ab) if cov is None else cov[None],
+        item_ids, a, b, c, from_errors(a_se, b_se, cov_ab) if cov is None else cov[None],
         scale_id=scale_id, version=version, topics=topics, errors_assumed=errors_assumed,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit
 
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import block_diagonal, of_each
+from irt_psychometrics.core.covariances import block_diagonal, item_blocks
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
@@ -71,8 +71,8 @@ class World:
         of_anchors = origin.select(np.arange(self.size) < self.k)
         anchors = anchor_set(of_anchors.a, -of_anchors.d / of_anchors.a, of_anchors.cov_ab)
         anchors = replace(anchors, cov=of_anchors.items.cov)
-        published = Published.of_fit(first, link(first, anchors), anchors)
-        return month, anchors, published.then(Published.of_anchors(anchors))
+        published = Published.from_fit(first, link(first, anchors), anchors)
+        return month, anchors, published.then(Published.from_anchors(anchors))
 
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
@@ -98,9 +98,9 @@ class World:
         origin = fit(self.k, b)
         frozen = with_errors_of(anchors_of(origin, usable(origin, origin.item_ids)), origin)
         first = fit(n, b)
-        of_first = Published.of_fit(first, link(first, frozen), frozen)
+        of_first = Published.from_fit(first, link(first, frozen), frozen)
         others = usable(first, first.item_ids[self.k :])
-        published = Published.of_anchors(frozen).then(of_first.select(others))
+        published = Published.from_anchors(frozen).then(of_first.select(others))
         return [compared(b + moved) for moved in moves]
 
 
@@ -108,8 +108,8 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """Arguments of a `Comparison` whose items are all anchors with independent errors."""
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
-    apart = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
-    return {"anchors": np.ones(k, dtype=bool), "apart": apart, "linking": placed()}
+    errors = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
+    return {"anchors": np.ones(k, dtype=bool), "difference_errors": errors, "linking": placed()}
 
 
 def placed(
@@ -139,4 +139,4 @@ def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) ->
     drawn += np.einsum("kij,kj->ki", np.linalg.cholesky(own), rng.normal(size=(a.size, 2)))
     by_sample = common.reshape(-1, 2)
     joint = block_diagonal(own) + by_sample @ of_sample @ by_sample.T
-    return calibration(*drawn.T, of_each(joint[None]), n=n, joint_ab=joint)
+    return calibration(*drawn.T, item_blocks(joint[None]), n=n, joint_ab=joint)

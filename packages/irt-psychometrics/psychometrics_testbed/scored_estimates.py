@@ -28,7 +28,7 @@ class ScoredItems:
     categories: np.ndarray
 
     @classmethod
-    def drawn(
+    def draw(
         cls, rng: np.random.Generator, max_scores: tuple[int, ...], scored: Model = "gpcm", others: Model = "2pl"
     ) -> ScoredItems:
         """Draw items. Slopes a·m are about as large as for items scored 0 and 1, and steps are about .9 apart."""
@@ -65,7 +65,7 @@ class ScoredItems:
 
         Errors have a part of each item's own, and a part that all items share from the sample's mean and SD of θ.
         """
-        model, grid = model_of(self.models), Grid.spanning()
+        model, grid = model_of(self.models), Grid.symmetric()
         p = model.probabilities(grid.nodes, self.parameters, self.categories)
         by = model.by_parameters(grid.nodes, self.parameters, self.categories)
         information = n / LOST * np.einsum("q,jqk,xjqk,yjqk->jxy", np.exp(grid.log_weights()), p, by, by)

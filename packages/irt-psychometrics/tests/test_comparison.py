@@ -13,7 +13,7 @@ import irt_psychometrics as irt
 
 REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
-LEAST_P = 1e-3
+MIN_P = 1e-3
 """A sound test of uniform p fails once in a thousand seeds, and the seeds are fixed."""
 
 
@@ -52,7 +52,7 @@ def test_likelihood_ratio_has_a_uniform_p_under_the_smaller_model() -> None:
     for _ in range(40):
         x = irt.simulate_responses(truth, rng.normal(size=1000), random_state=rng)
         p.append(irt.compare(irt.fit(x, "1pl"), irt.fit(x, "2pl")).p)
-    assert kstest(p, "uniform").pvalue > LEAST_P
+    assert kstest(p, "uniform").pvalue > MIN_P
 
 
 def test_vuong_has_a_uniform_p_if_both_models_are_equally_wrong() -> None:
@@ -69,7 +69,7 @@ def test_vuong_has_a_uniform_p_if_both_models_are_equally_wrong() -> None:
         assert found.test == "Vuong"
         p.append(found.p)
         z.append(found.statistic)
-    assert kstest(p, "uniform").pvalue > LEAST_P
+    assert kstest(p, "uniform").pvalue > MIN_P
     assert abs(np.mean(z)) < 4 / np.sqrt(len(z))
 
 

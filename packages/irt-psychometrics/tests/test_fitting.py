@@ -130,7 +130,7 @@ def test_frames_and_unknown_options_are_refused_with_the_remedy() -> None:
 
 def test_scores_need_the_items_scores_and_groups_of_the_fit() -> None:
     f = irt.fit(X, groups=["a", "b"] * 400)
-    with pytest.raises(irt.PsychometricsError, match=r"groups a, b: say groups="):
+    with pytest.raises(irt.PsychometricsError, match=r"groups a, b: give groups="):
         f.score(X)
     with pytest.raises(irt.PsychometricsError, match=r"no group 'c'; its groups are a, b"):
         f.score(X, groups=["a", "c"] * 400)

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.information.functions import (
     Abilities,
     Information,
@@ -51,7 +51,7 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     cov_old = np.zeros_like(cov_new) if cov_old is None else np.tile(cov_old, (len(new), 1, 1))
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
     now = ItemParameters(ids, *new.T, cov_new)
-    return Comparison(now, published, none, (Fitted("2pl"),) * len(new), **alone(now, published))
+    return Comparison(now, published, none, (FitPopulation("2pl"),) * len(new), **alone(now, published))
 
 
 # --- the curves ------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_losses_are_flagged_only_if_they_are_large_and_certain() -> None:
     assert found.ratio[1] > 0.8
     assert found.upper[0] < 0.8
     assert losses_of_items(comparison(now, old, vague), PLAIN).flagged == ()
-    assert losses_of_items(comparison(now, old, certain).varying(0.5, 0.0), PLAIN).flagged == ()
+    assert losses_of_items(comparison(now, old, certain).with_variation(0.5, 0.0), PLAIN).flagged == ()
 
 
 def test_items_that_moved_away_from_the_learners_are_flagged_for_lost_information() -> None:

@@ -48,5 +48,5 @@ def test_shift_of_the_anchors_is_missing_if_the_bank_has_only_anchors() -> None:
 
 
 def test_alignment_is_refused_if_no_three_items_lie_on_a_line() -> None:
-    with pytest.raises(NoLineError, match="of 4 items no 3 lie on one line"):
+    with pytest.raises(NoLineError, match="no 3 of 4 items lie on one line"):
         moves(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))

@@ -207,7 +207,7 @@ def test_drift_figure_has_a_row_per_item_with_interval_in_order_of_change() -> N
         pytest.approx([0.9 + 1.96 * 0.2], abs=1e-4),
     )
     assert len({part.shape for part in shown.values()}) == 3
-    with pytest.raises(PsychometricsError, match="drift is drawn of a or b"):
+    with pytest.raises(PsychometricsError, match="drift is drawn for a or b"):
         plots.drift(found, "c")  # type: ignore[arg-type]
 
 

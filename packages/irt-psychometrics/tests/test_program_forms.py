@@ -16,7 +16,7 @@ THETA = np.array([-2.0, -0.5, 0.0, 1.0, 2.5])
 def probabilities(parameters):
     """P(k) at five θ by the model, shape (5, C)."""
     row = ItemRow.from_row(parameters | {"further": {k: x for k, x in parameters.items() if k not in ("a", "b")}})
-    (some,) = ItemParameters.of_rows(("i",), [row]).others
+    (some,) = ItemParameters.from_rows(("i",), [row]).others
     return GPCM.probabilities(THETA, some.parameters(np.array([row.a]), np.array([-row.a * row.b])), some.categories)[0]
 
 
@@ -79,7 +79,7 @@ def test_scores_with_a_gap_are_written_for_mirt_and_tam_and_refused_as_steps():
     for form in ("mirt", "tam"):
         assert parameters_of(columns_of(form, item)) == pytest.approx(item, abs=1e-12)
     for form in ("steps", "parscale", "conquest"):
-        with pytest.raises(PsychometricsError, match="without score 1 has no place"):
+        with pytest.raises(PsychometricsError, match="without score 1 cannot be written"):
             columns_of(form, item)
 
 

@@ -96,7 +96,7 @@ def test_labels_of_persons_are_kept_if_persons_are_selected() -> None:
 
 
 WIDE_ERRORS = [
-    ({"q": [1, 3]}, {}, r"row 1: 3 is not a score of item q, .* 0 or 1\. If scores go up to 3, say so with max_score="),
+    ({"q": [1, 3]}, {}, r"row 1: 3 is not a score of item q, .* 0 or 1\. If scores go up to 3, give max_score="),
     ({"q": [1, 0.5]}, {}, r"row 1: 0\.5 is not a score of item q.*a cell that was not seen is None, NaN or empty"),
     ({"q": [1, -1]}, {}, r"row 1: -1 is not a score"),
     ({"q": ["A", "B"]}, {}, r"row 0: 'A' is not a score of item q.*key=\{'q': the right option"),

@@ -122,7 +122,7 @@ def test_results_with_different_numbers_are_unequal(results: dict[str, Any]) -> 
 
 def test_foreign_json_is_refused_with_the_remedy(results: dict[str, Any]) -> None:
     for text in ("[1]", "{}", "no"):
-        with pytest.raises(irt.PsychometricsError, match="read what to_json"):
+        with pytest.raises(irt.PsychometricsError, match="read the text that to_json"):
             irt.Fit.from_json(text)
     with pytest.raises(irt.PsychometricsError, match="holds a ItemTable; read it with ItemTable"):
         irt.Fit.from_json(results["ItemTable"].to_json())

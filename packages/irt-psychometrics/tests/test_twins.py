@@ -78,7 +78,7 @@ def test_pairs_are_named_although_an_answer_was_corrected_and_an_answer_is_missi
 def test_pairs_are_named_although_many_learners_share_rare_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rare answers that many learners share are skipped; the pair has further rare answers."""
     x = month(3)
-    monkeypatch.setattr(twins, "MOST_IN_COMMON", 4)
+    monkeypatch.setattr(twins, "MAX_IN_COMMON", 4)
     assert (100, LEARNERS) in named_of(np.concatenate([x, x[100:101]]))
 
 

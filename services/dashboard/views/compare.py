@@ -157,7 +157,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
 def pairs_of(one: Side, other: Side) -> ComparedPairs:
     first, second = (side.fit.values if side.fit else {} for side in (one, other))
     items = [item for item in first if item in second]
-    old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
+    old, new = (ItemParameters.from_rows(items, (of[item] for item in items)) for of in (first, second))
     return ComparedPairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
 
 

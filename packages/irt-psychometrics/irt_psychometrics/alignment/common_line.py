@@ -46,27 +46,27 @@ import numpy as np
 from scipy.special import chdtr, chdtrc, chdtri, stdtrit
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.covariances import added, of_each, of_some, times
+from irt_psychometrics.core.covariances import add, item_blocks, select_items, times
 from irt_psychometrics.core.errors import BreakdownError
 
-FEWEST = 3
+MIN_ITEMS = 3
 """Minimum number of items: three contain more information than the two constants need."""
 _MOVED = 0.00693
 """p of |z| = 2.7, beyond which an item moved (Huynh & Meyer 2010): of 30 sound items .2 are found by mistake."""
 _MOVED_OF_FEW = 0.001
 _FEW = 10
-"""With fewer items, τ is badly determined: it is at least `_LEAST_OF_FEW`, and the limit is wider."""
-_LEAST_OF_FEW = 0.05
+"""Number of items below which τ is badly determined: it is then at least `_MIN_TAU_OF_FEW`, and the limit is wider."""
+_MIN_TAU_OF_FEW = 0.05
 _CORE = 0.05
-_MOST_ROUNDS = 20
-_MOST_VARIATION = 4.0
+_MAX_ROUNDS = 20
+_MAX_TAU2 = 4.0
 """Upper bound of τ²: items that vary by two SDs of ability have no common scale."""
-_MOST_ALIKE = 1e8
+_MAX_CONDITION = 1e8
 SLOPES, DIFFICULTIES = 0, 1
 
 
 class NoLineError(BreakdownError):
-    """No `FEWEST` items lie on one line within their errors."""
+    """No `MIN_ITEMS` items lie on one line within their errors."""
 
 
 @dataclass(frozen=True)
@@ -95,38 +95,38 @@ class Differences:
             self,
             d=self.d[mask],
             by_constants=self.by_constants[mask],
-            cov=of_some(self.cov, mask),
+            cov=select_items(self.cov, mask),
             own_slopes=self.own_slopes[mask],
             common=None if self.common is None else self.common[mask],
         )
 
-    def apart(self, others: Mask, by: float) -> Differences:
+    def shift_b(self, others: Mask, by: float) -> Differences:
         """The same differences with b of `others` moved by `by`, a further constant."""
         of_b = np.stack([np.zeros(others.size), others], axis=1)
         return replace(
             self, d=self.d + by * of_b, by_constants=np.concatenate([self.by_constants, of_b[:, :, None]], axis=2)
         )
 
-    def varying(self, tau2: Floats) -> Differences:
+    def with_variation(self, tau2: Floats) -> Differences:
         """The same differences with the items' own variances of ln a and b, shape (2,), added to the errors."""
-        return replace(self, cov=added(self.cov, np.broadcast_to(np.diag(tau2), (len(self.d), 2, 2))))
+        return replace(self, cov=add(self.cov, np.broadcast_to(np.diag(tau2), (len(self.d), 2, 2))))
 
     @property
     def used(self) -> Mask:
         """Mask of the numbers that contain information about a single item, shape (K, 2)."""
         return np.stack([self.own_slopes, np.ones(len(self.d), dtype=bool)], axis=1)
 
-    def only(self, used: Mask) -> Differences:
+    def zero_unused(self, used: Mask) -> Differences:
         """The same differences with zeros, which have no effect, instead of the numbers that are not `used` (K, 2)."""
-        said = used.reshape(len(self.cov), -1)
-        cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(self.cov.shape[1]))
+        both = used.reshape(len(self.cov), -1)
+        cov = np.where(both[:, :, None] & both[:, None], self.cov, np.eye(self.cov.shape[1]))
         common = None if self.common is None else self.common * used[:, :, None]
         return replace(self, d=self.d * used, by_constants=self.by_constants * used[:, :, None], cov=cov, common=common)
 
     @property
     def cov_of_each(self) -> Floats:
         """Covariance of each item's errors, including the common ones, shape (K, 2, 2)."""
-        own = of_each(self.cov)
+        own = item_blocks(self.cov)
         return own if self.common is None else own + self.common @ self.common_cov @ self.common.swapaxes(1, 2)
 
     def times_cov(self, by: Floats) -> Floats:
@@ -137,22 +137,22 @@ class Differences:
         common = self.common.reshape(by.shape[1], -1)
         return own + by @ common @ self.common_cov @ common.T
 
-    def weighted(self, columns: Floats) -> Floats:
+    def apply_inverse(self, columns: Floats) -> Floats:
         """V⁻¹ · columns, shape (2K, n), for `columns` of shape (K, 2, n)."""
         factor = np.asarray(np.linalg.cholesky(self.cov), dtype=np.float64)
-        own = _divided(columns, factor)
+        own = _solve_blocks(columns, factor)
         if self.common is None:
             return own
         common = self.common.reshape(len(own), -1)
-        own_common = _divided(self.common, factor)
+        own_common = _solve_blocks(self.common, factor)
         inner = np.eye(common.shape[1]) + self.common_cov @ (common.T @ own_common)
         return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
 
-    def least(self, used: Mask) -> QStatistic:
+    def q_statistic(self, used: Mask) -> QStatistic:
         """Q of the numbers that are `used` (K, 2)."""
-        said = self.only(used)
-        columns = np.concatenate([said.d[:, :, None], said.by_constants], axis=2)
-        weighted = said.weighted(columns)
+        some = self.zero_unused(used)
+        columns = np.concatenate([some.d[:, :, None], some.by_constants], axis=2)
+        weighted = some.apply_inverse(columns)
         products = columns.reshape(weighted.shape).T @ weighted
         found, _, rank, _ = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=1e-12)
         weighted_residuals = (weighted[:, 0] - weighted[:, 1:] @ found).reshape(used.shape)
@@ -175,7 +175,7 @@ class QStatistic:
     weighted_residuals: Floats
 
 
-def _divided(columns: Floats, factor: Floats) -> Floats:
+def _solve_blocks(columns: Floats, factor: Floats) -> Floats:
     """(L Lᵀ)⁻¹ · columns, shape (2K, n), for `columns` of shape (K, 2, n); `factor` is L."""
     white = np.linalg.solve(factor, columns.reshape(*factor.shape[:2], -1))
     return np.linalg.solve(factor.swapaxes(1, 2), white).reshape(2 * len(columns), -1)
@@ -192,10 +192,10 @@ class Agreement:
 
     @classmethod
     def from_differences(cls, at: Differences) -> Agreement:
-        least = at.least(at.used)
+        statistic = at.q_statistic(at.used)
         variation = _Variation.from_differences(at, DIFFICULTIES)
         low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
-        return cls(least.q, least.df, low, high)
+        return cls(statistic.q, statistic.df, low, high)
 
     @property
     def i_squared(self) -> float:
@@ -289,17 +289,17 @@ def align(
 
     def at_constants(constants: Floats) -> Differences:
         at = differences(float(np.exp(constants[0])), float(constants[1]))
-        return at if others is None else at.apart(others, float(constants[2]))
+        return at if others is None else at.shift_b(others, float(constants[2]))
 
-    found = _settled(at_constants, *_first(differences, starts, others, expected_variation**2), 0.0)
-    for _ in range(_MOST_ROUNDS):
+    found = _alternate(at_constants, *_first(differences, starts, others, expected_variation**2), 0.0)
+    for _ in range(_MAX_ROUNDS):
         at, before = at_constants(found.constants), found.kept
         variation = _Variation.from_differences(at.keep(before), SLOPES, found.tau**2)
         if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
-        tau2_slope = variation.at_q(variation.df * _within(limit, df))
-        found = _settled(at_constants, found.constants, found.wald, tau2_slope)
+        tau2_slope = variation.at_q(variation.df * _truncated_mean(limit, df))
+        found = _alternate(at_constants, found.constants, found.wald, tau2_slope)
         if (found.kept == before).all():
             break
     return found
@@ -318,7 +318,7 @@ def invariant(
     df = 1 + at.own_slopes.astype(np.int64)
     kept, before = np.ones(len(df), dtype=bool), None
     found = chdtrc(df, quadratic(at.d, at.cov_of_each, at.own_slopes))
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         kept, before = found >= min(p, float(np.median(found))), kept
         if (kept == before).all():
             break
@@ -326,7 +326,7 @@ def invariant(
         slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
         intercept += float(line.step[-1])
         at = differences(slope, intercept)
-        found = chdtrc(df, quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
+        found = chdtrc(df, quadratic(at.d, _distance_covariance(at, line.by_d), at.own_slopes))
     return (slope, intercept), found
 
 
@@ -336,7 +336,7 @@ def identifies_slope_and_location(units: Floats) -> Mask:
     `units` (K, 2, 2) are the moments' derivatives by ln a and b. If a curve is too steep, both moments contain the same
     information.
     """
-    return np.linalg.cond(units) < _MOST_ALIKE
+    return np.linalg.cond(units) < _MAX_CONDITION
 
 
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
@@ -363,7 +363,7 @@ def _first(
     return np.array([np.log(slope), intercept, *further]), wald
 
 
-def _settled(
+def _alternate(
     differences: Callable[[Floats], Differences], constants: Floats, wald: Floats, tau2_slope: float
 ) -> Alignment:
     """Alternate between the line through the kept items and the items that it keeps, until neither changes.
@@ -372,28 +372,28 @@ def _settled(
     """
     limit, core = _limits(differences(constants).own_slopes)
     kept, inner = wald <= limit, wald <= core
-    for _ in range(_MOST_ROUNDS):
-        if kept.sum() < FEWEST:
-            raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
+    for _ in range(_MAX_ROUNDS):
+        if kept.sum() < MIN_ITEMS:
+            raise NoLineError(f"no {MIN_ITEMS} of {kept.size} items lie on one line within their errors")
         at = differences(constants)
         edge = core
-        if inner.sum() < FEWEST:
+        if inner.sum() < MIN_ITEMS:
             inner, edge = kept, limit
         variation = _Variation.from_differences(at.keep(inner), DIFFICULTIES, tau2_slope)
         df = 1 + at.own_slopes[inner].astype(np.int64)
-        least = _LEAST_OF_FEW**2 if kept.size < _FEW else 0.0
-        tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
+        least = _MIN_TAU_OF_FEW**2 if kept.size < _FEW else 0.0
+        tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _truncated_mean(edge[inner], df)), least)])
         line = _Line.through(at, kept, tau2)
         constants = constants + np.pad(line.step, (constants.size - line.step.size, 0))
         at = differences(constants)
-        d_cov = _from_the_others(at.varying(tau2), line.by_d)
+        d_cov = _distance_covariance(at.with_variation(tau2), line.by_d)
         wald = quadratic(at.d, d_cov, at.own_slopes)
         inner = wald <= core
         before, kept = kept, wald <= limit
         if (kept == before).all() and np.abs(line.step).max() < 1e-6:
             break
-    if kept.sum() < FEWEST:
-        raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
+    if kept.sum() < MIN_ITEMS:
+        raise NoLineError(f"no {MIN_ITEMS} of {kept.size} items lie on one line within their errors")
     return Alignment(
         constants=constants,
         cov=line.cov,
@@ -409,7 +409,7 @@ def _settled(
     )
 
 
-def _within(limit: Floats, df: Ints) -> float:
+def _truncated_mean(limit: Floats, df: Ints) -> float:
     """Mean of χ² truncated at `limit` divided by the mean of χ², over several items; arguments have shape (K,)."""
     return float((df * chdtr(df + 2, limit) / chdtr(df, limit)).sum() / df.sum())
 
@@ -434,9 +434,9 @@ class _Variation:
         """Make it for `number`; `tau2_of_other` is the variance of the other number."""
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0
-        at = at.varying(tau2)
-        others = at.least(at.used & (np.arange(2) != number))
-        return cls(at, number, others.q, at.least(at.used).df - others.df)
+        at = at.with_variation(tau2)
+        others = at.q_statistic(at.used & (np.arange(2) != number))
+        return cls(at, number, others.q, at.q_statistic(at.used).df - others.df)
 
     def at_q(self, q: float) -> float:
         """τ² at which the difference is q; 0 if the difference is already smaller at 0.
@@ -445,14 +445,14 @@ class _Variation:
         2007).
         """
         tau2 = 0.0
-        for _ in range(_MOST_ROUNDS):
-            varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
-            least = varying.least(varying.used)
-            left = least.q - self.others
-            if left <= q * (1 + 1e-12):
+        for _ in range(_MAX_ROUNDS):
+            varying = self.at.with_variation(tau2 * np.eye(2)[self.of_number])
+            statistic = varying.q_statistic(varying.used)
+            excess = statistic.q - self.others
+            if excess <= q * (1 + 1e-12):
                 break
-            falls = float((least.weighted_residuals[:, self.of_number] ** 2).sum())
-            tau2 = min(tau2 + (left / q - 1) * left / falls, _MOST_VARIATION)
+            falls = float((statistic.weighted_residuals[:, self.of_number] ** 2).sum())
+            tau2 = min(tau2 + (excess / q - 1) * excess / falls, _MAX_TAU2)
         return tau2
 
 
@@ -474,17 +474,17 @@ class _Line:
 
     @classmethod
     def through(cls, at: Differences, kept: Mask, tau2: Floats) -> _Line:
-        inside = at.keep(kept).varying(tau2)
-        inside = inside.only(inside.used)
+        inside = at.keep(kept).with_variation(tau2)
+        inside = inside.zero_unused(inside.used)
         x = inside.by_constants.reshape(2 * len(inside.d), -1)
-        solved = inside.weighted(inside.by_constants)
+        solved = inside.apply_inverse(inside.by_constants)
         cov = np.asarray(np.linalg.pinv(x.T @ solved, hermitian=True), dtype=np.float64)
         by_d = np.zeros((len(cov), 2 * kept.size))
         by_d[:, np.repeat(kept, 2)] = -cov @ solved.T
         return cls(by_d @ at.d.ravel(), cov, by_d)
 
 
-def _from_the_others(at: Differences, by_d: Floats) -> Floats:
+def _distance_covariance(at: Differences, by_d: Floats) -> Floats:
     """Covariance of the items' distances from a least-squares line with the derivatives `by_d`, shape (K, 2, 2).
 
     If variances are known, a residual divided by its own error equals the distance from the line of the other items

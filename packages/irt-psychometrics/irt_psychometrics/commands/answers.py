@@ -25,7 +25,7 @@ WORDS = {"false": 0.0, "true": 1.0}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})", re.ASCII)  # with three digits, it may group thousands
 LAYOUTS = (
-    "Scores are 0, 1 or blank (not seen), or whole numbers up to what --max-score says; choices need --key. A file of"
+    "Scores are 0, 1 or blank (not seen), or whole numbers up to --max-score; choices need --key. A file of"
     " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
     " person, student, user_id, id … holds names) or a list with the columns person, item and score"
 )
@@ -193,7 +193,7 @@ def _read_matrix(
                 highest[item] = max(highest.get(item, 0), *map(int, values))
             elif not sound.any():
                 no_items.add(item)
-                named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
+                named = [f"{named[0]}, and no score in the column: delete it if it is not an item"]
             odd.add(item)
             wrong += named
         kept = np.ones(len(block), dtype=bool)
@@ -297,11 +297,11 @@ def _answers(
     order = np.argsort(pair, kind="stable")
     twice = np.flatnonzero(np.diff(pair[order]) == 0)
     if twice.size:
-        what = [
+        repeats = [
             f"person {persons[person[now]]}, item {items[item[now]]} in lines {line[now]} and {line[again]}"
             for now, again in zip(order[twice], order[twice + 1], strict=True)
         ]
-        raise faults(path, what, "A person answers an item once: decide which answer counts and delete the others")
+        raise faults(path, repeats, "A person answers an item once: decide which answer counts and delete the others")
     responses = Responses(
         person[order].astype(np.int32),
         item[order].astype(np.int32),

@@ -48,11 +48,11 @@ class Choices:
         if every:
             raise PsychometricsError(
                 f"{file}: nobody chose the key of {len(every)} of {len(self._of)} items:"
-                f" {some_of(self._named(every), between='; ')}. {REMEDY}."
+                f" {some_of(self._describe_choices(every), between='; ')}. {REMEDY}."
             )
         notes = []
         if unchosen:
-            notes.append(f"{file}: nobody chose the key of {some_of(self._named(unchosen), between='; ')}")
+            notes.append(f"{file}: nobody chose the key of {some_of(self._describe_choices(unchosen), between='; ')}")
         if absent := [item for item in self._keys if item not in self._of]:
             notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent)}")
         options = {*self._keys.values()}
@@ -61,7 +61,7 @@ class Choices:
             notes.append(f"{file}: choices that are the key of no item count as wrong: {some_of(named)}")
         return notes
 
-    def _named(self, items: Iterable[str]) -> list[str]:
+    def _describe_choices(self, items: Iterable[str]) -> list[str]:
         named = []
         for item in items:
             chosen = [f"{choice!r} ({n:,})" for choice, n in self._of[item].most_common() if n]
@@ -70,7 +70,7 @@ class Choices:
 
 
 def read_key(table: Table) -> dict[str, str]:
-    """Each item's right option, from a table with the columns item and key; items without a key are left out.
+    """Right option of each item, from a table with the columns item and key; items without a key are left out.
 
     Raises PsychometricsError for other columns, an item with two keys, and a table without any key.
     """

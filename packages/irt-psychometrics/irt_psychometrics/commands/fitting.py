@@ -240,11 +240,11 @@ def _fit_with_shape(
 ) -> tuple[Calibration, Shape]:
     if latent == "auto" and (anchors is not None or groups is not None):
         raise PsychometricsError(
-            "--latent auto judges one population without anchors; name --latent histogram or normal"
+            "--latent auto is for one population without anchors; use --latent histogram or normal"
         )
 
-    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **how)
+    def fit(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+        return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **options)
 
     return Shape.fit(fit, responses, model, latent)
 
@@ -282,7 +282,7 @@ def _report(result: Mapping[str, Any]) -> Report:
         f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
         f" {of_theta}, reliability {_number(result['reliability'])}"
     )
-    return report + _on_theta(result)
+    return report + _theta_report(result)
 
 
 def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
@@ -322,7 +322,7 @@ def _with_whole_slope(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, WHOLE_SLOPE: None if row["a"] is None else row["a"] * row.get("max_score", 1)}
 
 
-def _on_theta(result: Mapping[str, Any]) -> Report:
+def _theta_report(result: Mapping[str, Any]) -> Report:
     """Report the distribution of θ that was chosen, or that the test rejects a normal distribution."""
     shape, tested = result["shape"], result["normality"]
     if shape is not None:
@@ -338,13 +338,13 @@ def _on_theta(result: Mapping[str, Any]) -> Report:
     guessed = "" if model_of(result["model"]).guesses else ", or items are guessed"
     rejected = (
         f"θ is not normal under this model (score test: χ²(2) = {tested['statistic']:.1f}, p ="
-        f" {tested['p']:.1g}): {_skewed(tested)}{guessed}. Parameters are"
-        " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
+        f" {tested['p']:.1g}): {_describe_shape(tested)}{guessed}. Parameters are"
+        " biased in this case: use --latent auto, which compares models and uses a histogram of θ if necessary"
     )
     return [rejected]
 
 
-def _skewed(normality: Mapping[str, float]) -> str:
+def _describe_shape(normality: Mapping[str, float]) -> str:
     skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
     if abs(skewness) >= abs(kurtosis):
         return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"

@@ -15,11 +15,11 @@ from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link as link_fit
-from irt_psychometrics.linking.linking import match, weighted_by_populations
+from irt_psychometrics.linking.linking import match, weight_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5
-"""With fewer common items, an item that moved cannot be distinguished from the others, and there is a warning."""
+"""Number of common items below which a moved item cannot be distinguished from the others, and there is a warning."""
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=3, warn_anchor_share=0.0)
 
 
@@ -107,18 +107,18 @@ def link(
     fit = _as_calibration(new, common, weighted, equal_slopes=_equal(new.a) and _equal(old.a))
     items = old.with_errors(common, known=weighted)
     known = np.isfinite(items.a_se) & np.isfinite(items.b_se)
-    why = "gives it no standard errors" if weighted else "has it where no ability is"
+    why = "gives it no standard errors" if weighted else "puts it far from all abilities"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
     pairs, dropped = match(fit, anchors, _LIMITS)
     warnings = []
     if len(common) < FEW:
         warnings.append(
-            f"only {len(common)} items are in both tables ({', '.join(common)}): the constants rest on few items, and"
-            " none of them can be shown to have moved"
+            f"only {len(common)} items are in both tables ({', '.join(common)}): the constants depend on few"
+            " items, and items that moved cannot be detected"
         )
     if pairs.size < FEW:
-        pairs = weighted_by_populations(pairs, fit, symmetric)
+        pairs = weight_by_populations(pairs, fit, symmetric)
         constants = solve(pairs, method, weighted) if pairs.size else None
         if constants is None:
             raise _no_constants(method, pairs)
@@ -126,7 +126,7 @@ def link(
         rmse = pairs.rmse(slope, intercept)
     else:
         try:
-            with BreakdownError.explained(f"{new.path} could not be linked"):
+            with BreakdownError.explain(f"{new.path} could not be linked"):
                 found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error

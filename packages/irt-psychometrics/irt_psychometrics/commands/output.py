@@ -78,8 +78,8 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(part).chmod(0o644)
-        for fresh, place in parts:
-            fresh.replace(place)
+        for fresh, target in parts:
+            fresh.replace(target)
     except OSError as error:
         raise PsychometricsError(f"{folder}: results cannot be written there: {error}") from error
     finally:
@@ -89,7 +89,7 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise PsychometricsError if results cannot be written to the folder, so that this is known before the work."""
-    existing = next(place for place in [folder, *folder.absolute().parents] if place.exists())
+    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir():
         raise PsychometricsError(f"{folder}: results go into a folder, and {existing} is a file")
     if not os.access(existing, os.W_OK):

@@ -32,7 +32,7 @@ from irt_psychometrics.core.program_forms import (
 )
 from irt_psychometrics.core.wording import some_of
 
-LARGEST = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
+MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """Columns of a scored item besides a, b and max_score, as in `ItemModel.shown`."""
@@ -81,7 +81,7 @@ class ParameterTable(ItemParameters):
         return MaxScores(of, MAX_SCORE if self.others else 1)
 
     def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
-        """These items with the table's errors if `known`, or with the errors of a calibration with 500 persons."""
+        """The named items, with the table's errors if `known`, or with the errors of a calibration with 500 persons."""
         some = self.select(item_ids)
         if known:
             return some
@@ -89,7 +89,7 @@ class ParameterTable(ItemParameters):
             return some.with_assumed_errors()
 
     def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
-        """These items as anchors, with the table's errors if `with_errors`, or with assumed ones."""
+        """The named items as anchors, with the table's errors if `with_errors`, or with assumed errors."""
         return AnchorSet(
             **vars(self.with_errors(item_ids, known=with_errors)),
             scale_id=self.path.name,
@@ -125,7 +125,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         latent = _latent(path, fit["latent"])
         for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
             if (model := item_model(name)).two_categories:
-                model.require_logistic(f"what is done with {path}")
+                model.require_logistic(f"each use of {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
@@ -173,7 +173,7 @@ def _parse_rows(
         named = dict.fromkeys(filled if form else [*NUMBERS, *filled])
         numbers = {name: _number(row.get(name, ""), name) for name in named}
         if strange := [name for name, x in numbers.items() if x is None]:
-            wrong += [f"{at}: {name} = {row[name]!r} is not a number below {LARGEST:,.0f}" for name in strange]
+            wrong += [f"{at}: {name} = {row[name]!r} is not a number below {MAX_PARAMETER:,.0f}" for name in strange]
             continue
         sound = {name: x for name, x in numbers.items() if x is not None}
         if form is None and "g" in filled and not sound["c"]:
@@ -182,27 +182,27 @@ def _parse_rows(
         try:
             require_known_model({name: sound[name] for name in filled}, model)
             metric = sound.pop("D", metric_d)
-            ours = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric)
+            converted = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric)
         except PsychometricsError as error:
             wrong.append(f"{at}: {error}")
             continue
-        if form is not None and not model and ours.get("max_score", 1.0) > 1:
+        if form is not None and not model and converted.get("max_score", 1.0) > 1:
             ascends = may_be_graded({name: sound[name] for name in filled if name in sound})
             disordered |= form in ("steps", "parscale") and not ascends
             ascending += [item] * ascends
-        further = {name: ours[name] for name in OF_SCORES if name in ours}
-        if (most := max(ours.get("max_score", 1.0), sound.get("max_score", 1.0))) > 1:
+        further = {name: converted[name] for name in OF_SCORES if name in converted}
+        if (most := max(converted.get("max_score", 1.0), sound.get("max_score", 1.0))) > 1:
             if not further:
                 wrong.append(f"{at}: with max_score {most:g} it needs t of each score, or the columns of a program")
             further |= {"max_score": most}
-        a, b, c, a_se, b_se = (ours.get(name, 0.0 if name == "c" else math.nan) for name in NUMBERS)
-        wrong += [f"{at}: {what}" for what in _outside(a, b, c, a_se, b_se)]
+        a, b, c, a_se, b_se = (converted.get(name, 0.0 if name == "c" else math.nan) for name in NUMBERS)
+        wrong += [f"{at}: {problem}" for problem in _outside(a, b, c, a_se, b_se)]
         kept[item] = ItemRow(a, b, c, a_se, b_se, 0.0, further=further)
     if wrong:
         raise faults(
             path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
         )
-    items = ItemParameters.of_rows(tuple(kept), kept.values())
+    items = ItemParameters.from_rows(tuple(kept), kept.values())
     return ParameterTable(
         **vars(items),
         path=path,
@@ -221,7 +221,7 @@ def _number(text: str, name: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if abs(value) < LARGEST else None
+    return value if abs(value) < MAX_PARAMETER else None
 
 
 def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[str]:
@@ -292,14 +292,16 @@ def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
     try:
         found = _parse_json(row.get("further") or "{}")
     except ValueError as error:
-        raise PsychometricsError(f"{path}: line {line}: further is not what `irt export` writes: {error}") from error
+        raise PsychometricsError(
+            f"{path}: line {line}: further is not in the form that `irt export` writes: {error}"
+        ) from error
     return {name: "" if value is None else str(value) for name, value in found.items()}
 
 
-def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:
+def _cells(path: Path, index: int, row: Any, columns: Sequence[str]) -> dict[str, str]:
     cells = {name: row.get(name) for name in columns} if isinstance(row, dict) else {"": row}
     if any(isinstance(value, dict | list | bool) for value in cells.values()) or "" in cells:
-        raise _unreadable_fit(path, f"items[{place}] is not an item with its parameters")
+        raise _unreadable_fit(path, f"items[{index}] is not an item with its parameters")
     return {name: "" if value is None else str(value) for name, value in cells.items()}
 
 

@@ -120,8 +120,8 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", 
     unanswered = tuple(item for item in params.item_ids if item not in answered)
     if len(ignored) == responses.n_items:
         raise PsychometricsError(
-            f"{params.path}: none of its {len(known)} items with parameters is among the {responses.n_items} items of"
-            f" the answers ({some_of(responses.item_ids)}): are the ids written alike?"
+            f"{params.path}: its {len(known)} items with parameters do not include any of the {responses.n_items} items"
+            f" of the answers ({some_of(responses.item_ids)}). Are the ids written alike?"
         )
     if 2 * len(unanswered) > len(known) and not partial:
         raise PsychometricsError(

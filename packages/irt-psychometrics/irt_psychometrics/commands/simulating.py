@@ -79,7 +79,7 @@ class SimulatedResponses:
         if self.scored is not None:
             t = self.scored.t
             items = [
-                row | GPCM.shown(t[j], np.full(t.shape[1], np.nan), int(most) + 1)
+                row | GPCM.stored_values(t[j], np.full(t.shape[1], np.nan), int(most) + 1)
                 for j, (row, most) in enumerate(zip(items, self.scored.max_scores, strict=True))
             ]
             names = (*names, "max_score", *(f"t{k}" for k in range(t.shape[1])))
@@ -165,7 +165,7 @@ def simulate_responses(
         c = rng.beta(5, 17, items) if own.guesses else np.zeros(items)
     theta = rng.normal(mean, sd, persons)
     if max_score > 1:
-        scored = ScoredItems.drawn(
+        scored = ScoredItems.draw(
             rng, [range(max_score + 1)] * items, a if own.own_slopes else np.sqrt(max_score) * a, b
         )
         if own.block_steps:

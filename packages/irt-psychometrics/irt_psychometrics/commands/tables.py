@@ -107,8 +107,8 @@ class Table:
             bad += rows.bad
             yield Batch(rows.lines, rows.column, rows.bad)
         if bad:
-            what = [f"line {line}: {reason}" for line, reason in bad]
-            raise faults(self.path, what, "Every row needs as many cells as the header")
+            messages = [f"line {line}: {reason}" for line, reason in bad]
+            raise faults(self.path, messages, "Every row needs as many cells as the header")
 
     def rows(self) -> list[tuple[int, dict[str, str]]]:
         """The rows of a small table with their line numbers; empty rows are left out."""
@@ -143,13 +143,15 @@ class Table:
         ]
         repeated = repeated or sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise faults(self.path, [f"column {name} occurs twice" for name in repeated], "Names of columns are unique")
+            raise faults(
+                self.path, [f"column {name} occurs twice" for name in repeated], "Give each column its own name"
+            )
 
 
-def faults(path: Path, what: Sequence[str], remedy: str) -> PsychometricsError:
+def faults(path: Path, messages: Sequence[str], remedy: str) -> PsychometricsError:
     """One error for all faults of a file, with the first five, their number, and the remedy."""
-    more = f"; and {len(what) - FAULTS_NAMED} more" if len(what) > FAULTS_NAMED else ""
-    return PsychometricsError(f"{path}: {'; '.join(what[:FAULTS_NAMED])}{more}. {remedy}")
+    more = f"; and {len(messages) - FAULTS_NAMED} more" if len(messages) > FAULTS_NAMED else ""
+    return PsychometricsError(f"{path}: {'; '.join(messages[:FAULTS_NAMED])}{more}. {remedy}")
 
 
 def encode(texts: Iterable[str]) -> Cells:
@@ -222,8 +224,7 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
     library: Any = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
     if library is None:
         raise PsychometricsError(
-            f"{path}: Parquet is read by pyarrow, polars or pandas, and none of them is installed. Install one, or save"
-            " the file as CSV"
+            f"{path}: reading Parquet needs pyarrow, polars or pandas. Install one of them, or save the file as CSV"
         )
     import narwhals as nw  # here, because CSV needs no data frames
 

@@ -42,11 +42,11 @@ class AnchorSet(ItemParameters):
         impossible = np.abs(self.cov_ab) >= self.a_se * self.b_se
         self._refuse(impossible & (self.cov_ab != 0), "|cov_ab| is not below a_se · b_se")
 
-    def _refuse(self, wrong: Mask, what: str) -> None:
+    def _refuse(self, wrong: Mask, reason: str) -> None:
         if wrong.any():
             named = ", ".join(np.array(self.item_ids, dtype=object)[wrong][:5])
             raise PsychometricsError(
-                f"{wrong.sum()} anchors of scale {self.scale_id} cannot be used, {what}: {named};"
+                f"{wrong.sum()} anchors of scale {self.scale_id} cannot be used, {reason}: {named};"
                 " correct question.meta->'irt' of these items"
             )
 

@@ -40,7 +40,7 @@ def item_rest_correlation(responses: Responses) -> Floats:
 
 
 def _share(responses: Responses) -> Floats:
-    """Each answer's share of the maximum score, shape (R,)."""
+    """Share of the maximum score in each answer, shape (R,)."""
     share: Floats = responses.score / (responses.n_categories - 1)[responses.item]
     return share
 

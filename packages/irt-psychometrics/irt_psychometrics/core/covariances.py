@@ -12,7 +12,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats
 
 
-def of_errors(one_se: Floats, other_se: Floats, between: Floats) -> Floats:
+def from_errors(one_se: Floats, other_se: Floats, between: Floats) -> Floats:
     """Covariances (K, 2, 2) from the standard errors of both parameters and their covariance, shape (K,) each."""
     return np.stack([[one_se**2, between], [between, other_se**2]]).transpose(2, 0, 1)
 
@@ -60,7 +60,7 @@ def common_part(joint: Floats, by: Floats) -> Floats | None:
     contribution of the items' own errors is subtracted from Cov γ̂. Parameters that are not estimated have no weight in
     γ̂. Γ need not be positive definite: errors of anchors that determine a linking cancel.
     """
-    own = of_each(joint[None])
+    own = item_blocks(joint[None])
     weight = by.swapaxes(1, 2) @ np.linalg.pinv(own, hermitian=True)
     parts = np.linalg.pinv((weight @ by).sum(0), hermitian=True) @ weight
     weights = parts.swapaxes(0, 1).reshape(by.shape[2], -1)
@@ -83,15 +83,15 @@ def symmetrized(cov: Floats) -> Floats:
     return out
 
 
-def of_each(cov: Floats) -> Floats:
-    """Each item's own covariance, shape (K, 2, 2)."""
+def item_blocks(cov: Floats) -> Floats:
+    """Covariance of each item, shape (K, 2, 2)."""
     if cov.shape[1] == 2:
         return cov
     k = np.arange(cov.shape[1] // 2)
     return cov.reshape(k.size, 2, k.size, 2)[k, :, k, :]
 
 
-def of_some(cov: Floats, items: npt.NDArray[Any]) -> Floats:
+def select_items(cov: Floats, items: npt.NDArray[Any]) -> Floats:
     """The covariance of some items; `items` are their places, or a mask of shape (K,)."""
     if cov.shape[1] == 2:
         return cov[items]
@@ -99,23 +99,23 @@ def of_some(cov: Floats, items: npt.NDArray[Any]) -> Floats:
     return cov[:, kept[:, None], kept]
 
 
-def scaled(cov: Floats, by: Floats) -> Floats:
+def scale(cov: Floats, by: Floats) -> Floats:
     """The covariance of the 2K parameters, each multiplied by its factor in `by`, shape (2K,)."""
     factors = by.reshape(cov.shape[:2])
     return factors[:, :, None] * cov * factors[:, None]
 
 
-def turned(cov: Floats, by: Floats) -> Floats:
+def transform(cov: Floats, by: Floats) -> Floats:
     """The covariance of by · x for each item, by (K, 2, 2), from the covariance `cov` of x."""
     if cov.shape[1] == 2:
         return by @ cov @ by.swapaxes(1, 2)
     k = len(by)
-    left = (by @ cov.reshape(k, 2, -1)).reshape(2 * k, k, 2)
-    both = left.swapaxes(0, 1) @ by.swapaxes(1, 2)
+    product = (by @ cov.reshape(k, 2, -1)).reshape(2 * k, k, 2)
+    both = product.swapaxes(0, 1) @ by.swapaxes(1, 2)
     return both.swapaxes(0, 1).reshape(1, 2 * k, 2 * k)
 
 
-def added(one: Floats, other: Floats) -> Floats:
+def add(one: Floats, other: Floats) -> Floats:
     """The covariance of the sum of two independent terms."""
     if one.shape == other.shape:
         return one + other

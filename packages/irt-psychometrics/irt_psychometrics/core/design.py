@@ -15,7 +15,7 @@ MANY_ALIKE = 5
 """Minimum number of right and of wrong answers: two items with so many do not agree in all answers by chance."""
 
 
-class Seen(Protocol):
+class SeenItems(Protocol):
     """The attributes of `Responses` that say which persons saw which items."""
 
     @property
@@ -52,7 +52,7 @@ class SeenSets:
     person: Ints
 
 
-def seen_sets(responses: Seen) -> SeenSets:
+def seen_sets(responses: SeenItems) -> SeenSets:
     """Find persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
 
     The probability that any two different sets among 10⁶ agree by chance is 3e-8.
@@ -91,14 +91,14 @@ def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
     return several & rarer
 
 
-def row_starts(responses: Seen) -> Ints:
+def row_starts(responses: SeenItems) -> Ints:
     """First rows of the persons, shape (n_persons + 1,): person i has the rows start[i] … start[i + 1] − 1."""
     start = np.empty(responses.n_persons + 1, dtype=np.int64)
     layout_kernels.row_starts(responses.person, start)
     return start
 
 
-def over_learners(work: Callable[[int, int], object], responses: Seen, start: Ints, threads: int | None) -> None:
+def over_learners(work: Callable[[int, int], object], responses: SeenItems, start: Ints, threads: int | None) -> None:
     """Call `work(first, last)` for consecutive ranges that cover all learners, on `threads` threads.
 
     If `threads` is None, all processors are used. `start` is the result of `row_starts`. The ranges have about the same
@@ -139,7 +139,7 @@ class Links:
         return cls(parent, np.bincount(item[row_start[person]], alike, minlength=n_items).astype(np.int64))
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
+    def union(cls, parts: Sequence[Self]) -> Self:
         """Connections through the persons of all parts."""
         parent = parts[0].parent.copy()
         for part in parts[1:]:
@@ -168,7 +168,7 @@ def _join(connected: Ints, parent: Ints) -> None:
     layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
-def components(responses: Seen) -> list[Component]:
+def components(responses: SeenItems) -> list[Component]:
     """The connected components of the graph of persons and items; the component with most items comes first.
 
     Items without responses and persons without responses are in no component.
@@ -197,5 +197,5 @@ def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | N
     raise DisconnectedDesignError(
         f"the responses fall into {len(parts)} groups that share neither an item nor a learner, so their parameters "
         f"cannot be put on one scale. {named}{more}. Either collect common items or common learners that join them, "
-        f"or calibrate each group apart and link it to the scale through anchors."
+        f"or calibrate each group separately and link it to the scale through anchors."
     )

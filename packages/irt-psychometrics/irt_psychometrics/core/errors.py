@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A missing result, with the reason `why`; other results of the same data may exist."""
 
     why: str
@@ -24,8 +24,8 @@ class BreakdownError(PsychometricsError):
 
     @classmethod
     @contextmanager
-    def explained(cls, what: str) -> Iterator[None]:
-        """Turn a failure of the arithmetic into a BreakdownError whose message begins with the clause `what`.
+    def explain(cls, failure: str) -> Iterator[None]:
+        """Turn a failure of the arithmetic into a BreakdownError whose message begins with the clause `failure`.
 
         Other errors are faults of the code and are raised unchanged.
         """
@@ -34,10 +34,10 @@ class BreakdownError(PsychometricsError):
         try:
             yield
         except (LinAlgError, ArithmeticError) as error:
-            _log.warning("%s", what, exc_info=True)
+            _log.warning("%s", failure, exc_info=True)
             raise cls(
-                f"{what}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few "
-                "answers, or with parameters far out, are the usual cause; the log has the place"
+                f"{failure}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few "
+                "answers, or with parameters far out, are the usual cause; the log contains the traceback"
             ) from error
 
 

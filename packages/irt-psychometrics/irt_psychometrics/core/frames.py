@@ -60,7 +60,7 @@ class Frame:
         return self.columns[name]
 
 
-def read(data: Any) -> Frame | None:
+def read_frame(data: Any) -> Frame | None:
     """The columns of a data frame of any kind. Returns None if `data` is not one."""
     if isinstance(data, (np.ndarray, list, tuple)):
         return None

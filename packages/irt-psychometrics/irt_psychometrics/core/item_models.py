@@ -56,7 +56,7 @@ class MixedModel(ItemModel):
     scores_suffice: bool
 
     @classmethod
-    def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
+    def from_models(cls, of: Sequence[ItemModel]) -> MixedModel:
         kinds = [model for model in ITEM_MODELS.values() if model in of]
         name: Any = "+".join(model.name for model in kinds)
         return cls(
@@ -89,30 +89,30 @@ class MixedModel(ItemModel):
         return np.array([not model.own_slopes for model in self.of])
 
     def has(self, categories: Ints) -> Mask:
-        return self._of_each(categories, lambda some: some.model.has(some.categories)).astype(bool)
+        return self._per_item(categories, lambda some: some.model.has(some.categories)).astype(bool)
 
     def free(self, categories: Ints, given: Mask | None = None) -> Mask:
         def own(some: OtherItems) -> Mask:
             return some.model.free(some.categories, None if given is None else given[some.at])
 
-        free = self._of_each(categories, own).astype(bool)
+        free = self._per_item(categories, own).astype(bool)
         free[0] = not self.fixed_slopes
         return free
 
-    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+    def fixed_values(self, categories: Ints, given: Mask | None = None) -> Floats:
         def own(some: OtherItems) -> Floats:
-            return some.model.fixed_at(some.categories, None if given is None else given[some.at])
+            return some.model.fixed_values(some.categories, None if given is None else given[some.at])
 
-        return self._of_each(categories, own, super().fixed_at(categories))
+        return self._per_item(categories, own, super().fixed_values(categories))
 
-    def _of_each(
-        self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
+    def _per_item(
+        self, categories: Ints, compute: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
     ) -> Floats:
-        """The results of `asked` for each model's items, shape (P, J); `blank` or 0 for parameters without a result."""
+        """The results of `compute` for each model's items, shape (P, J); `blank` or 0 for parameters without one."""
         names = self.parameter_names(int(categories.max(initial=2)))
         out = np.zeros((len(names), len(categories))) if blank is None else blank
         for some in parts(self, out.copy(), categories):
-            out[: 2 + len(some.further), some.at] = asked(some)
+            out[: 2 + len(some.further), some.at] = compute(some)
         return out
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:
@@ -129,26 +129,28 @@ class MixedModel(ItemModel):
         return out
 
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        return self._of_parts(lambda model: model.log_probabilities, theta, parameters, categories, blank=-np.inf)[0]
+        return self._per_category(lambda model: model.log_probabilities, theta, parameters, categories, blank=-np.inf)[
+            0
+        ]
 
     def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        return self._of_parts(lambda model: model.by_parameters, theta, parameters, categories)
+        return self._per_category(lambda model: model.by_parameters, theta, parameters, categories)
 
     def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        return self._of_parts(lambda model: model.by_theta, theta, parameters, categories)[0]
+        return self._per_category(lambda model: model.by_theta, theta, parameters, categories)[0]
 
-    def _of_parts(
+    def _per_category(
         self,
-        asked: Callable[[ItemModel], Callable[[Floats, Floats, Ints], Floats]],
+        compute: Callable[[ItemModel], Callable[[Floats, Floats, Ints], Floats]],
         theta: Floats,
         parameters: Floats,
         categories: Ints,
         blank: float = 0.0,
     ) -> Floats:
-        """The results of `asked` for each model's items, shape (P, J, Q, C); `blank` for entries without a result."""
+        """The results of `compute` for each model's items, shape (P, J, Q, C); `blank` for entries without a result."""
         out = np.full((len(parameters), len(categories), len(theta), categories.max(initial=2)), blank)
         for some in parts(self, parameters, categories):
-            found = asked(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
+            found = compute(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
             found = found.reshape(-1, *found.shape[-3:])
             out[: len(found), some.at, :, : found.shape[3]] = found
         return out
@@ -180,7 +182,7 @@ class OtherItems:
             by_model.setdefault(model_with(further).name, []).append(j)
         found = []
         for name, places in by_model.items():
-            values, categories = zip(*(ITEM_MODELS[name].estimated(shown[j]) for j in places), strict=True)
+            values, categories = zip(*(ITEM_MODELS[name].parse_stored(shown[j]) for j in places), strict=True)
             padded = np.array([*zip_longest(*values, fillvalue=0.0)])
             found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
         return tuple(found)
@@ -197,7 +199,7 @@ class OtherItems:
 
     def rescaled(self, a: Floats, d: Floats, slope: float, intercept: float) -> OtherItems:
         """The same items in θ* = slope·θ + intercept."""
-        return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
+        return replace(self, further=self.model.transform_parameters(self.parameters(a, d), slope, intercept)[2:])
 
     @property
     def counted_as(self) -> npt.NDArray[np.int8]:
@@ -213,12 +215,12 @@ class OtherItems:
             row[:] = known[np.maximum(np.searchsorted(known, np.arange(row.size), side="right") - 1, 0)]
         return found
 
-    def moved(self, by: int) -> OtherItems:
+    def shift_places(self, by: int) -> OtherItems:
         """The same items, with their places increased by `by`."""
         return replace(self, at=self.at + by)
 
     def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
-        """The items among those at the places `items`, as in `chosen`."""
+        """The items among those at the places `items`, as in `select_others`."""
         place = np.full(n_items + 1, -1)  # the last entry is for the place −1
         place[self.at] = np.arange(len(self.at))
         at = np.flatnonzero(place[items] >= 0)
@@ -243,7 +245,9 @@ class OtherItems:
         return found.reshape(-1, *eta.shape)
 
 
-def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
+def select_others(
+    others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int
+) -> tuple[OtherItems, ...]:
     """The items at the places `items` of J, with their new places; −1 stands for no item. Empty models are omitted."""
     found = (some.select(items, n_items) for some in others)
     return tuple(some for some in found if some.at.size)
@@ -298,7 +302,7 @@ class ItemCurves:
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
         return found
 
-    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, subject: str) -> AnswerMoments:
         """The moments of R answers to the items `item` (R,) by learners at `theta` (R,).
 
         Raises PsychometricsError as `ItemModel.moments_of_answers` does.
@@ -314,7 +318,9 @@ class ItemCurves:
             mine = np.flatnonzero(place[item] >= 0)
             of = place[item[mine]]
             has = np.arange(len(some.further))[:, None] < some.categories[of]
-            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            own = some.model.moments_of_answers(
+                a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), subject
+            )
             for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
                 known[mine] = more
         return found
@@ -324,17 +330,17 @@ class ItemCurves:
         item: npt.NDArray[np.integer[Any]],
         score: npt.NDArray[np.int8],
         theta: Floats,
-        what: str,
+        subject: str,
         *,
         categories: Ints | None = None,
     ) -> tuple[Floats, Floats]:
         """∂ log P/∂θ of R answers at `theta` and their information, shape (R,) each.
 
         `item`, `score` and `theta` have shape (R,). `categories` (J,) are the numbers of scores that answers to an item
-        can have; None means 0 and 1. Raises PsychometricsError as `ItemModel.moments_of_answers` does, with `what` as
-        the subject of the message.
+        can have; None means 0 and 1. Raises PsychometricsError as `ItemModel.moments_of_answers` does; `subject` is the
+        subject of the message.
         """
-        of = self.moments_of(item, theta, what)
+        of = self.moments_of(item, theta, subject)
         counted = CountedScores.from_curves(self).of_answers(item, score, categories)
         return of.weight * (counted - of.expected), of.information
 
@@ -387,7 +393,7 @@ class ItemCurves:
             wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
         return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
 
-    def counted_otherwise(
+    def scored_differently(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> Mask:
         """Mask of the answers that do not count as their own share of the maximum score, shape (R,).
@@ -399,7 +405,7 @@ class ItemCurves:
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """The curves of the items at these places, in this order."""
-        return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
+        return ItemCurves(self.a[items], self.d[items], self.c[items], select_others(self.others, items, len(self.a)))
 
 
 @dataclass(frozen=True)
@@ -496,7 +502,7 @@ def model_of(models: str | Sequence[str]) -> ItemModel:
     """
     names = models.split("+") if isinstance(models, str) else models
     of = [item_model(name) for name in names or (DEFAULT_MODEL,)]
-    return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
+    return of[0] if all(model is of[0] for model in of) else MixedModel.from_models(of)
 
 
 def items_where(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
@@ -536,4 +542,4 @@ def item_model(name: str | Sequence[str]) -> ItemModel:
     try:
         return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
     except KeyError:
-        raise PsychometricsError(f"there are the models {', '.join(ITEM_MODELS)}; got model {name!r}") from None
+        raise PsychometricsError(f"unknown model {name!r}; the models are {', '.join(ITEM_MODELS)}") from None

@@ -18,8 +18,8 @@ from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.frames import read
-from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
+from irt_psychometrics.core.frames import read_frame
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, select_others
 from irt_psychometrics.core.program_forms import ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 
@@ -162,13 +162,13 @@ class ItemRow:
     def agrees_with(self, other: ItemRow) -> bool:
         """Whether a and b of `other` both lie in this item's 95 % intervals; False if an error is not known."""
         pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
-        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
+        return all(se is not None and abs(value - own) <= Z95 * se for own, value, se in pairs)
 
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T,)."""
         return self._alone.curve(theta)[:, 0]
 
-    def of_each_score(self, theta: Floats) -> Floats:
+    def score_probabilities(self, theta: Floats) -> Floats:
         """P(score | θ) of a scored item, shape (m + 1, T)."""
         (some,), d = self._alone.others, np.array([-self.a * self.b])
         found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
@@ -176,7 +176,7 @@ class ItemRow:
 
     @property
     def _alone(self) -> ItemParameters:
-        return ItemParameters.of_rows(("",), [self])
+        return ItemParameters.from_rows(("",), [self])
 
     def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
         """95 % interval of the curve at `theta`, from the errors of a and b. Returns None if they are not known."""
@@ -211,7 +211,7 @@ class ItemParameters:
     others: tuple[OtherItems, ...] = ()
 
     @classmethod
-    def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
+    def from_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
         """Make the items from a row for each of `item_ids`; the row of an item without parameters is None."""
         known = list(rows)
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
@@ -222,7 +222,7 @@ class ItemParameters:
             a,
             b,
             c,
-            covariances.of_errors(a_se, b_se, cov_ab),
+            covariances.from_errors(a_se, b_se, cov_ab),
             others=OtherItems.from_parameters(further),
         )
 
@@ -254,7 +254,7 @@ class ItemParameters:
         >>> irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]}).d.tolist()
         [-0.30000000000000004]
         """
-        frame = read(data)
+        frame = read_frame(data)
         if frame is None:
             raise PsychometricsError("parameters of items come from a data frame or a mapping column → cells")
         names = frame.column(item, "items")
@@ -277,7 +277,7 @@ class ItemParameters:
         wrong = next((k for k, row in enumerate(rows) if not 0 <= (row.get("c") or 0.0) < 1), None)
         if wrong is not None:
             raise PsychometricsError(f"item {ids[wrong]} has c = {rows[wrong]['c']}, which must be in [0, 1)")
-        return cls.of_rows(ids, [ItemRow.if_known(row) for row in rows])
+        return cls.from_rows(ids, [ItemRow.if_known(row) for row in rows])
 
     MEDIUM_WABC: ClassVar[float] = curves.MEDIUM_WABC
     """Difference of two curves (`wabc`) above which it is not small."""
@@ -311,7 +311,7 @@ class ItemParameters:
         Errors are infinite for an item that gives no information.
         """
         found = assumed_errors(self.a, self.b, self.c, self.others)
-        return replace(self, cov=covariances.of_errors(*found))
+        return replace(self, cov=covariances.from_errors(*found))
 
     @property
     def d(self) -> Floats:
@@ -320,8 +320,8 @@ class ItemParameters:
 
     @property
     def cov_of_each(self) -> Floats:
-        """Each item's own part of `cov`, shape (J, 2, 2)."""
-        return covariances.of_each(self.cov)
+        """Part of `cov` of each item, shape (J, 2, 2)."""
+        return covariances.item_blocks(self.cov)
 
     @property
     def a_se(self) -> Floats:
@@ -375,7 +375,7 @@ class ItemParameters:
 
     @property
     def cov_of_all(self) -> Floats:
-        """Each item's own covariance of a, b and the further parameters, shape (J, 2 + M, 2 + M)."""
+        """Covariance of each item's a, b and the further parameters, shape (J, 2 + M, 2 + M)."""
         further = covariances.padded(self.further_cov, len(self.item_ids), self.n_further)
         return covariances.with_further(self.cov_of_each, further)
 
@@ -413,10 +413,10 @@ class ItemParameters:
         return np.array([place[item] for item in item_ids], dtype=int)
 
     def select(self, item_ids: Sequence[str]) -> ItemParameters:
-        """These items in this order. Raises KeyError, which names the item, if one is not among the J items."""
+        """The items with these ids, in this order. Raises KeyError, which names the item, for an unknown id."""
         j, further = self.places(item_ids), self.further_cov
-        own = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
-        others = chosen(self.others, j, len(self.a))
+        own = self.a[j], self.b[j], self.c[j], covariances.select_items(self.cov, j)
+        others = select_others(self.others, j, len(self.a))
         return ItemParameters(tuple(item_ids), *own, None if further is None else further[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
@@ -427,23 +427,23 @@ class ItemParameters:
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
-        a, b, c, cov = (_or_nan(x, at) for x in known)
-        further_cov = None if self.further_cov is None else _or_nan(self.further_cov, at)
-        others = chosen(self.others, np.array(at), len(self.a))
+        a, b, c, cov = (_values_at(x, at) for x in known)
+        further_cov = None if self.further_cov is None else _values_at(self.further_cov, at)
+        others = select_others(self.others, np.array(at), len(self.a))
         return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
 
-    def or_else(self, other: ItemParameters) -> ItemParameters:
-        """These parameters, and for items that have none the parameters of `other`.
+    def fill_missing_from(self, other: ItemParameters) -> ItemParameters:
+        """Parameters with gaps filled: items without parameters get the parameters of `other`.
 
         `other` are the same items in the same order.
         """
         known, places = self.curves.known, np.arange(len(self.item_ids))
         a, b, c = (
-            np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
+            np.where(known, own, filler) for own, filler in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
         )
         others = (
-            *chosen(self.others, np.where(known, places, -1), len(places)),
-            *chosen(other.others, np.where(known, -1, places), len(places)),
+            *select_others(self.others, np.where(known, places, -1), len(places)),
+            *select_others(other.others, np.where(known, -1, places), len(places)),
         )
         cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
         return ItemParameters(self.item_ids, a, b, c, cov, others=others)
@@ -471,13 +471,13 @@ class ItemParameters:
             self,
             a=self.a / slope,
             b=slope * self.b + intercept,
-            cov=covariances.scaled(self.cov, by),
+            cov=covariances.scale(self.cov, by),
             others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             further_cov=None if further is None else further * np.array([1 / slope, slope, *[1.0] * further.shape[1]]),
         )
 
 
-def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
+def _values_at(values: Floats, at: Sequence[int]) -> Floats:
     """The values of the items at these places; NaN for the place −1."""
     found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
     return found
@@ -485,6 +485,6 @@ def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
 
 def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
     """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), for two sets of parameters of the same J items."""
-    grid = Grid.spanning()
+    grid = Grid.symmetric()
     theta = mean + sd * grid.nodes
     return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))

@@ -24,7 +24,7 @@ class KernelCache(FunctionCache):
             return self._load_overload(sig, target_context)
 
 
-def compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def compile_kernel(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """The numba dispatcher of `function`.
 
     Compiled code is kept on disk across processes if a cache directory is writable, otherwise in memory only.

@@ -54,24 +54,24 @@ class _Kernel:
     options: dict[str, Any]
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.compiled(*arguments)
+        return self.dispatcher(*arguments)
 
     @property
     def _numba_type_(self) -> Any:
         """The numba type of the function in another kernel."""
-        return self.compiled._numba_type_
+        return self.dispatcher._numba_type_
 
     def __reduce__(self) -> tuple[Any, ...]:
         return pkgutil.resolve_name, (f"{self.function.__module__}:{self.function.__qualname__}",)
 
     @cached_property
-    def compiled(self) -> Any:
-        from irt_psychometrics.core.kernel_cache import compiled  # imports numba
+    def dispatcher(self) -> Any:
+        from irt_psychometrics.core.kernel_cache import compile_kernel  # imports numba
 
-        return compiled(self.function, self.options)
+        return compile_kernel(self.function, self.options)
 
 
-def _compiled(
+def _kernel(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> _Kernel:
     """Declare a kernel without wrappers that nobody calls: none for C, and none for Python if it is inlined."""
@@ -86,13 +86,13 @@ def _compiled(
     return _Kernel(function, options)
 
 
-def _inlined(function: Callable[..., Any]) -> _Kernel:
+def _inlined_kernel(function: Callable[..., Any]) -> _Kernel:
     """Declare a kernel that is inlined into its callers.
 
     A separate function would be compiled once for each caller. A process that has just compiled a kernel would use a
     different copy, with different last digits, than a process that loads the kernel.
     """
-    return _compiled(function, forceinline=True)
+    return _kernel(function, forceinline=True)
 
 
 def available_threads() -> int:
@@ -116,13 +116,13 @@ class Run:
         if self.threads == 1 or len(arguments) == 1:
             yield from map(function, arguments)
             return
-        begun: deque[Future[R]] = deque()
+        started: deque[Future[R]] = deque()
         for argument in arguments:
-            if len(begun) == at_once:
-                yield begun.popleft().result()
-            begun.append(self.pool.submit(function, argument))
-        while begun:
-            yield begun.popleft().result()
+            if len(started) == at_once:
+                yield started.popleft().result()
+            started.append(self.pool.submit(function, argument))
+        while started:
+            yield started.popleft().result()
 
 
 @contextmanager
@@ -169,7 +169,7 @@ class Curves(NamedTuple):
     log_odds: np.ndarray
 
 
-@_compiled
+@_kernel
 def logistic_table(a, d, nodes, log_wrong, p):  # type: ignore[no-untyped-def]
     """log_wrong[j, q] = −log(1 + exp(a_j·θ_q + d_j)) and the probability p[j, q]; both (J, Q)."""
     for j in range(a.size):
@@ -180,7 +180,7 @@ def logistic_table(a, d, nodes, log_wrong, p):  # type: ignore[no-untyped-def]
             p[j, q] = (1.0 if eta >= 0 else e) / (1.0 + e)
 
 
-@_inlined
+@_inlined_kernel
 def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
     """Add the rows items[first:last] of a table to `into` (Q,), four at a time: each visit to `into` costs a store."""
     r = first
@@ -196,7 +196,7 @@ def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
         r += 1
 
 
-@_inlined
+@_inlined_kernel
 def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
     """Add `row` (Q,) to the rows items[first:last] of a table."""
     for r in range(first, last):
@@ -205,7 +205,7 @@ def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
             table[j, q] += row[q]
 
 
-@_inlined
+@_inlined_kernel
 def exp_of_part(x):  # type: ignore[no-untyped-def]
     """e^x for x in [−0.6, 0]: a Taylor polynomial around −0.3 without branches, so that eight run at once."""
     y = x + 0.3
@@ -223,7 +223,7 @@ def exp_of_part(x):  # type: ignore[no-untyped-def]
     return (1 + y * e) * EXP_OF_MINUS_THREE_TENTHS
 
 
-@_inlined
+@_inlined_kernel
 def _normalise(post):  # type: ignore[no-untyped-def]
     """Turn log weights (Q,) into a distribution; returns log Σ exp.
 
@@ -248,7 +248,7 @@ def _normalise(post):  # type: ignore[no-untyped-def]
     return top + np.log(total)
 
 
-@_inlined
+@_inlined_kernel
 def _posteriors(first, last, people, curves, nodes, log_weights, current, base, post):  # type: ignore[no-untyped-def]
     """Fill post (at least last − first, Q) with the distribution of θ of persons first … last − 1.
 
@@ -278,7 +278,7 @@ def _posteriors(first, last, people, curves, nodes, log_weights, current, base, 
     return loglik, current
 
 
-@_compiled
+@_kernel
 def expected_counts(first, last, people, curves, nodes, log_weights, seen, right, mass):  # type: ignore[no-untyped-def]
     """E-step over persons first … last − 1. Adds to
 
@@ -318,7 +318,7 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
     return loglik
 
 
-@_inlined
+@_inlined_kernel
 def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
     """Mean and SD of a posterior on the nodes, and the logarithm of its sum over the nodes.
 
@@ -340,7 +340,7 @@ def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
     return mean, np.sqrt(variance / total), top + np.log(total)
 
 
-@_compiled
+@_kernel
 def posterior_moments(first, last, persons, answers, table, nodes, log_weights, reach, into):  # type: ignore[no-untyped-def]
     """Write EAP, posterior SD and log-likelihood of persons[first … last − 1] into `into` = (theta, se, loglik).
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _compiled
+from irt_psychometrics.core.kernels import _kernel
 
 
-@_compiled
+@_kernel
 def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
     """out[i] = Σ key[item] over the items of row i, modulo 2⁶⁴; equal for the same items in any order."""
     for i in range(out.size):
@@ -15,7 +15,7 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
         out[i] = total
 
 
-@_compiled
+@_kernel
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
     """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers."""
     for k in range(person.size):
@@ -23,14 +23,14 @@ def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyp
             out[item[r]] += key[k, score[r]]
 
 
-@_compiled
+@_kernel
 def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
     """Add the weights of wrong and right answers to each item to out (J, 2)."""
     for r in range(item.size):
         out[item[r], score[r]] += weight[person[r]]
 
 
-@_compiled
+@_kernel
 def row_starts(person, out):  # type: ignore[no-untyped-def]
     """Fill `out` so that person i has the rows out[i] … out[i + 1] − 1; `person` is the sorted person of each row."""
     i = 0
@@ -43,7 +43,7 @@ def row_starts(person, out):  # type: ignore[no-untyped-def]
         i += 1
 
 
-@_compiled
+@_kernel
 def join_items(person, start, item, parent):  # type: ignore[no-untyped-def]
     """Join the items that each of these persons saw: joined items have the same `root` afterwards (union-find)."""
     for i in person:
@@ -56,7 +56,7 @@ def join_items(person, start, item, parent):  # type: ignore[no-untyped-def]
                 parent[other] = one
 
 
-@_compiled
+@_kernel
 def root(parent, j):  # type: ignore[no-untyped-def]
     while parent[j] != j:
         parent[j] = parent[parent[j]]
@@ -64,7 +64,7 @@ def root(parent, j):  # type: ignore[no-untyped-def]
     return j
 
 
-@_compiled
+@_kernel
 def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
     """Write the items of these persons one after the other into `into`."""
     w = 0
@@ -74,7 +74,7 @@ def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
             w += 1
 
 
-@_compiled
+@_kernel
 def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-untyped-def]
     """out[k] = number of marked answers of person[k]: correct answers, but wrong answers to items `flipped` (J,)."""
     for k in range(person.size):
@@ -84,7 +84,7 @@ def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-u
         out[k] = total
 
 
-@_compiled
+@_kernel
 def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-untyped-def]
     """Write the items counted by `count_marked` one person after the other into `into`."""
     w = 0
@@ -95,7 +95,7 @@ def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-u
                 w += 1
 
 
-@_compiled
+@_kernel
 def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
     """Add the weights of persons who saw an item to `seen` (J,), and of persons who have it listed to `listed` (J,)."""
     for i in range(people.set_of.size):
@@ -106,7 +106,7 @@ def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
             listed[people.right_items[r]] += people.weight[i]
 
 
-@_compiled
+@_kernel
 def mark_rare(people, rare, out):  # type: ignore[no-untyped-def]
     """out[i] = whether person i gave any rare answer; rare (2, J) marks rare answers, not listed and listed ones."""
     known = np.zeros(rare.shape[1], dtype=np.bool_)

@@ -135,32 +135,32 @@ class ItemModel(ABC):
                 f"{', '.join(many[:5])}{' …' if len(many) > 5 else ''}. Score them as right and wrong"
             )
 
-    def require_two_categories(self, what: str) -> None:
-        """Raise PsychometricsError if items can have more categories; `what` is the subject of the message."""
+    def require_two_categories(self, subject: str) -> None:
+        """Raise PsychometricsError if items can have more categories; `subject` is the subject of the message."""
         if not self.two_categories:
-            raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
+            raise PsychometricsError(f"{subject} is defined for items of two categories, and a {self.spoken} has more")
 
-    def require_logistic(self, what: str) -> None:
+    def require_logistic(self, subject: str) -> None:
         """Raise PsychometricsError unless a, b and c determine the curves of the items.
 
-        `what`, the subject of the message, is computed for these curves alone.
+        `subject`, the subject of the message, is computed for these curves alone.
         """
-        self.require_two_categories(what)
+        self.require_two_categories(subject)
         if not self.logistic:
             raise PsychometricsError(
-                f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+                f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
             )
 
-    def require_logistic_or_scores(self, what: str) -> None:
+    def require_logistic_or_scores(self, subject: str) -> None:
         """Do the same as `require_logistic`, but accept the partial credit family, too."""
         if not self.scores_suffice:
-            self.require_logistic(what)
+            self.require_logistic(subject)
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
 
-    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+    def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
         """One item's M parameters besides a and d, and their standard errors, in the form in which they are stored.
 
         `logit u` and its error become `u` and `u_se`. Values that are not finite are omitted.
@@ -181,13 +181,13 @@ class ItemModel(ABC):
         return {}
 
     def is_of(self, names: Sequence[str]) -> bool:
-        """Whether these are the names, as in `shown`, of the parameters that the model adds to a and d."""
+        """Whether these are the names, as in `stored_values`, of the parameters that the model adds to a and d."""
         own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
         return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
 
-    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
-        """The reverse of `shown`: the parameters, shape (M,), and the number of the item's categories."""
-        values = {name: value for name, value in shown.items() if not name.endswith("_se")}
+    def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
+        """The reverse of `stored`: the parameters, shape (M,), and the number of the item's categories."""
+        values = {name: value for name, value in stored.items() if not name.endswith("_se")}
         categories = 2 if self.two_categories else 2 + len(values)
         names = self.parameter_names(categories)[2:]
         found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
@@ -204,7 +204,7 @@ class ItemModel(ABC):
         """
         if max_score > 1 and self.guesses:
             raise PsychometricsError(
-                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot stand beside it yet: choose "
+                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot be combined with it yet: choose "
                 "another model for the scale, or score them as right and wrong"
             )
         return self if max_score == 1 else GPCM if self.own_slopes else PCM
@@ -249,7 +249,7 @@ class ItemModel(ABC):
         free[0] &= not self.fixed_slopes
         return free
 
-    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:  # noqa: ARG002
+    def fixed_values(self, categories: Ints, given: Mask | None = None) -> Floats:  # noqa: ARG002
         """Values of the parameters that are not estimated, shape (P, J): slopes of 1, no guessing, and 0 otherwise.
 
         `given` as in `free`.
@@ -268,17 +268,17 @@ class ItemModel(ABC):
         """Mask of the items with an answer in each category, shape (J,); other items have no finite estimate."""
         return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
 
-    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+    def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         """The parameters on θ* = slope·θ + intercept, slope > 0.
 
         For two categories a* = a/slope, d* = d − a·intercept/slope, and the other parameters do not change. A model of
         more categories overrides this method and `jacobian`; otherwise both raise PsychometricsError.
         """
         self.require_two_categories(_BY_AD)
-        return _with_line_moved(parameters, slope, intercept)
+        return _move_line(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        """Derivatives of one item's `transformed` parameters by its parameters, shape (size, size)."""
+        """Derivatives of one item's transformed parameters by its parameters, shape (size, size)."""
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
@@ -287,13 +287,13 @@ class ItemModel(ABC):
         found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
         return found
 
-    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
         """Moments of R answers at aθ + d = `eta` (R,), to items with these a (R,) and further parameters (M, R).
 
-        Raises PsychometricsError if the model does not define them; `what` is the subject of the message.
+        Raises PsychometricsError if the model does not define them; `subject` is the subject of the message.
         """
         raise PsychometricsError(
-            f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+            f"{subject} is computed from a, b and c, which do not determine the curves of a {self.spoken}"
         )
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
@@ -462,11 +462,11 @@ class PartialCreditModel(ItemModel):
 
     def free(self, categories: Ints, given: Mask | None = None) -> Mask:
         free = super().free(categories)
-        free[2:] = between(_possible(categories, given)).T
+        free[2:] = inner_scores(_possible(categories, given)).T
         return free
 
-    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
-        values = super().fixed_at(categories)
+    def fixed_values(self, categories: Ints, given: Mask | None = None) -> Floats:
+        values = super().fixed_values(categories)
         absent = self.has(categories)[2:] & ~_possible(categories, given).T
         values[2:][absent] = -np.inf
         return values
@@ -489,7 +489,7 @@ class PartialCreditModel(ItemModel):
         t[points >= categories[:, None]] = 0.0
         return np.vstack([np.ones(len(shares)), d, t.T])
 
-    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+    def stored_values(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
         """One item's maximum score, and t with its standard error for each score that the item has."""
         found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
         for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
@@ -510,9 +510,9 @@ class PartialCreditModel(ItemModel):
     def is_of(self, names: Sequence[str]) -> bool:
         return _OF_SCORES in names
 
-    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
-        categories = int(shown[_OF_SCORES]) + 1
-        return np.array([shown.get(f"{_T}{k}", -np.inf) for k in range(categories)]), categories
+    def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
+        categories = int(stored[_OF_SCORES]) + 1
+        return np.array([stored.get(f"{_T}{k}", -np.inf) for k in range(categories)]), categories
 
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         points = np.arange(len(parameters) - 2)
@@ -535,7 +535,7 @@ class PartialCreditModel(ItemModel):
         points = np.arange(p.shape[2])
         return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
 
-    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, subject: str) -> AnswerMoments:  # noqa: ARG002
         points = np.arange(len(further))
         p = softmax(eta[:, None] * points + further.T, axis=1)
         expected = p @ points
@@ -546,8 +546,8 @@ class PartialCreditModel(ItemModel):
         found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
         return found
 
-    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        return _with_line_moved(parameters, slope, intercept)
+    def transform_parameters(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        return _move_line(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         return _line_jacobian(slope, intercept, size)
@@ -563,7 +563,7 @@ GPCM = PartialCreditModel("gpcm", "GPCM", "own")
 CLOGLOG = ComplementaryLogLog()
 
 
-def between(scores: Mask) -> Mask:
+def inner_scores(scores: Mask) -> Mask:
     """Mask of an item's `scores` (J, C) that are neither its lowest nor its highest, shape (J, C)."""
     return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
 
@@ -574,7 +574,7 @@ def _possible(categories: Ints, given: Mask | None) -> Mask:
     return has if given is None else has & given[:, : has.shape[1]]
 
 
-def _with_line_moved(parameters: Floats, slope: float, intercept: float) -> Floats:
+def _move_line(parameters: Floats, slope: float, intercept: float) -> Floats:
     """The parameters with a* = a/slope and d* = d − a·intercept/slope, and the others unchanged."""
     out = parameters.copy()
     out[0] = parameters[0] / slope

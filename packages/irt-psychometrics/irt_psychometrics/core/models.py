@@ -20,10 +20,18 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats as Floats
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
-from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, items_where, model_of, parts
+from irt_psychometrics.core.item_models import (
+    ItemCurves,
+    OtherItems,
+    item_model,
+    items_where,
+    model_of,
+    parts,
+    select_others,
+)
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.model_families import ItemModel, between
+from irt_psychometrics.core.model_families import ItemModel, inner_scores
 from irt_psychometrics.core.named_values import Meaning, NameWithMeaning
 from irt_psychometrics.core.options import Model as Model
 
@@ -54,13 +62,13 @@ class Flag(NameWithMeaning):
         "all_correct",
         "every learner answered it correctly, so it has no finite difficulty",
         key_doubt="every learner answered it correctly, so it has no finite difficulty; "
-        "a key that takes any answer does the same",
+        "a key that accepts any answer has the same effect",
     )
     ALL_WRONG = _Meaning(
         "all_wrong",
         "no learner answered it correctly, so it has no finite difficulty",
         key_doubt="no learner answered it correctly, so it has no finite difficulty; "
-        "a key that takes any answer does the same",
+        "a key that accepts any answer has the same effect",
     )
     NO_DATA = _Meaning("no_data", "no learner answered it in this window")
     AT_BOUND = _Meaning("at_bound", "the estimate stopped at a bound and is not a maximum")
@@ -271,7 +279,7 @@ class Calibration:
     def _others(self) -> tuple[OtherItems, ...]:
         items = parts(self.item_model, self.parameters, self.n_categories)
         places = np.where(self.estimated, np.arange(self.n_items), -1)
-        return chosen((some for some in items if not some.model.logistic), places, self.n_items)
+        return select_others((some for some in items if not some.model.logistic), places, self.n_items)
 
     @property
     def places_of_parameters(self) -> Ints:
@@ -289,7 +297,7 @@ class Calibration:
         model, categories = item_model(self.models[j]), int(self.n_categories[j])
         own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
         steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
-        return model.shown(self.further[j], errors, categories) | steps
+        return model.stored_values(self.further[j], errors, categories) | steps
 
     @property
     def estimated(self) -> Mask:
@@ -426,7 +434,7 @@ def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
     pairs = np.arange(2 * n_items).reshape(-1, 2)
     if further is None:
         return pairs
-    free = between(np.isfinite(further))
+    free = inner_scores(np.isfinite(further))
     places = np.full(free.shape, -1)
     places[free] = 2 * n_items + np.arange(free.sum())
     return np.column_stack([pairs, places])
@@ -439,7 +447,7 @@ def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, bla
     return out
 
 
-def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
+def pool_moments(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
     """Mean and SD of θ over the persons of G groups together; arguments have shape (G,), `sizes` in any unit."""
     share = np.asarray(sizes, dtype=float)
     share = share / share.sum()

@@ -33,10 +33,10 @@ def moved_curves(items: ItemParameters, n: int) -> Iterator[ItemCurves]:
     along = axes * np.sqrt(np.maximum(variance, 0.0))[:, None]
     drawn = np.random.default_rng(_SEED).normal(size=(n, *variance.shape))
     for step in np.einsum("jpk,njk->njp", along, drawn):
-        yield _moved(items.curves, step)
+        yield _add_to_parameters(items.curves, step)
 
 
-def _moved(items: ItemCurves, by: Floats) -> ItemCurves:
+def _add_to_parameters(items: ItemCurves, by: Floats) -> ItemCurves:
     """The curves of the items with `by` (J, 2 + M) added to their parameters."""
     others = tuple(
         replace(some, further=some.further + by[some.at, 2 : 2 + len(some.further)].T) for some in items.others

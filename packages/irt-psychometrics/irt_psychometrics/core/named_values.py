@@ -1,4 +1,4 @@
-"""Stored names with their explanations."""
+"""Names in stored data, with their explanations."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -228,7 +228,7 @@ class Priors:
                 continue
             if name not in _STORED or prior.get("family") not in _STORED[name]:
                 raise PsychometricsError(
-                    f"prior {prior!r} on {name!r} is not known; there are "
+                    f"unknown prior {prior!r} on {name!r}; the priors are "
                     + "; ".join(f"{parameter}: {', '.join(families)}" for parameter, families in _FAMILIES.items())
                 )
             chosen[name] = _STORED[name][prior["family"]](**{k: v for k, v in prior.items() if k != "family"})
@@ -351,7 +351,7 @@ class StepTerms:
                     found.append(row)
         return cls(np.array(item, dtype=np.int64), np.array(found).reshape(-1, size), sd)
 
-    def added_to(self, terms: ItemTerms, parameters: Floats) -> ItemTerms:
+    def add_to(self, terms: ItemTerms, parameters: Floats) -> ItemTerms:
         """Add this prior at `parameters` (K, J) to `terms`, in place, and return them."""
         odds = np.einsum("sk,sk->s", self.of, np.where(self.of != 0, parameters[:, self.item].T, 0.0))
         density, slope, bend = Normal(0.0, self.sd).terms(odds)

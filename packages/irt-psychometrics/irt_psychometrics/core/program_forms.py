@@ -51,7 +51,7 @@ OF_OTHER_MODELS = (
 GRADED = ("graded", "grm", "grsm")
 STEPS_OR_GRADED = (
     "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
-    " the same columns and other curves: a column model with gpcm, pcm, rsm or graded says which it is"
+    " the same columns and other curves: a column model with gpcm, pcm, rsm or graded names the model"
 )
 _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
 """Names of the parameters and errors that are proportional to D."""
@@ -80,7 +80,9 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
             " as gpcm"
         )
     if more := next((name for name in OF_OTHER_MODELS if name != "u" and columns.get(name)), None):
-        raise PsychometricsError(f"{more} = {columns[more]:g} is a slope of another dimension: the ability here is one")
+        raise PsychometricsError(
+            f"{more} = {columns[more]:g} is a slope of another dimension: only one ability is supported"
+        )
     intercept = -columns["a"] * columns["b"] if {"a", "b"} <= columns.keys() else None
     for name in ("u",) if "a1" in columns or intercept is None else ("u", "d"):
         upper = columns.get(name, 1.0)
@@ -142,13 +144,13 @@ def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, 
         scores = {f"ak{place}": float(k) for place, k in enumerate(log_odds)}
         return {"a1": a} | scores | {f"d{place}": odds for place, odds in enumerate(log_odds.values())}
     if c:
-        raise PsychometricsError(f"an item with c = {c:g} has no place in the form of {form}")
+        raise PsychometricsError(f"an item with c = {c:g} cannot be written in the form of {form}")
     if form == "tam" and low == 0:
         slopes = {f"B.Cat{k}.Dim1": k * a for k in log_odds if k}
         return slopes | {f"AXsi_.Cat{k}": -odds for k, odds in log_odds.items() if k}
     if len(log_odds) <= high:
         absent = ", ".join(str(k) for k in range(high + 1) if k not in log_odds)
-        raise PsychometricsError(f"an item without score {absent} has no place in the form of {form}: take mirt's")
+        raise PsychometricsError(f"an item without score {absent} cannot be written in the form of {form}: use mirt's")
     costs = -np.diff([*log_odds.values()])
     if form == "conquest":
         tau = costs - costs.mean()

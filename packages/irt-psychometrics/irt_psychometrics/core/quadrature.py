@@ -24,16 +24,16 @@ class Grid:
     nodes: Floats
 
     @classmethod
-    def spanning(cls, nodes: int = 61, limit: float = 6.0) -> Self:
+    def symmetric(cls, nodes: int = 61, limit: float = 6.0) -> Self:
         """A grid of `nodes` points on [−limit, limit]. Raises ValueError if there are fewer than 3."""
         if nodes < 3:
             raise ValueError(f"nodes must be at least 3, got {nodes}")
         return cls(np.linspace(-limit, limit, nodes))
 
     @classmethod
-    def resolving(cls, narrowest: float) -> Self:
+    def for_posterior_sd(cls, narrowest: float) -> Self:
         """A grid of 61 points on [−6, 6], or of more if a posterior with the SD `narrowest` needs them."""
-        return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (WIDEST_STEP * narrowest))))
+        return cls.symmetric(max(61, 1 + 2 * math.ceil(6 / (WIDEST_STEP * narrowest))))
 
     def log_weights(self, mean: float = 0.0, sd: float = 1.0) -> Floats:
         """Log weights of the nodes, shape (Q,): the N(mean, sd²) density, normalised so that the weights sum to 1."""

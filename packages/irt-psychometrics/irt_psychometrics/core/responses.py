@@ -13,9 +13,9 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Component, components
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.frames import Column, Frame, read
+from irt_psychometrics.core.frames import Column, Frame, read_frame
 from irt_psychometrics.core.results import Result
-from irt_psychometrics.core.score_tables import Key, Scoring, numbered, person_labels
+from irt_psychometrics.core.score_tables import Key, Scoring, number_labels, person_labels
 from irt_psychometrics.core.testlets import share_testlets
 
 DAY = 86_400_000_000
@@ -155,7 +155,7 @@ class Responses(Result):
         >>> x.person_ids, x.score.tolist()
         (('ann', 'bo'), [1, 1, 0])
         """
-        frame = read(data)
+        frame = read_frame(data)
         if frame is None and key:
             cells = np.array(data, dtype=object)
             ids = _matrix_ids(item_ids, cells.shape[1])
@@ -165,31 +165,33 @@ class Responses(Result):
             if max_score is not None:
                 ids = _matrix_ids(item_ids, x.shape[1])
                 categories = Scoring.from_key_or_maximum(ids, None, max_score).categories(ids)
-            return cls._of_matrix(x, item_ids, categories)
+            return cls._from_matrix(x, item_ids, categories)
         if categories is not None:
-            raise PsychometricsError("categories is for a matrix; of a data frame say max_score=")
+            raise PsychometricsError("categories is for a matrix; use max_score= for a data frame")
         ids = tuple(map(str, item_ids if item_ids is not None else (c for c in frame.columns if c != person)))
         columns = [frame.column(item, "an item") for item in ids]
         scoring = Scoring.from_key_or_maximum(ids, key, max_score)
         labels = None if person is None else person_labels(frame.column(person, "persons"), person)
 
-        def place(row: int) -> str:
+        def location(row: int) -> str:
             return f"row {row}" + ("" if labels is None else f" (person {labels[row]})")
 
         if labels is not None and len(set(labels)) < len(labels):
-            code, _ = numbered(labels)
+            code, _ = number_labels(labels)
             twice = int(np.flatnonzero(np.bincount(code) > 1)[0])
             first, second = np.flatnonzero(code == twice)[:2].tolist()
             raise PsychometricsError(
                 f"person {labels[first]} is in rows {first} and {second}; keep one of the rows, or leave person= out "
                 "if rows are persons"
             )
-        x = np.stack([scoring.scores(column, item, place) for column, item in zip(columns, ids, strict=True)], axis=1)
-        found = cls._of_matrix(x, ids, scoring.categories(ids))
+        x = np.stack(
+            [scoring.scores(column, item, location) for column, item in zip(columns, ids, strict=True)], axis=1
+        )
+        found = cls._from_matrix(x, ids, scoring.categories(ids))
         return replace(found, person_ids=None if labels is None else tuple(labels), frame_kind=frame.kind)
 
     @classmethod
-    def _of_matrix(cls, x: Floats, item_ids: Sequence[str] | None, categories: npt.ArrayLike | None) -> Self:
+    def _from_matrix(cls, x: Floats, item_ids: Sequence[str] | None, categories: npt.ArrayLike | None) -> Self:
         person, item = np.nonzero(~np.isnan(x))
         values = x[person, item]
         known = (0.0, 1.0) if categories is None else np.arange(np.max(categories, initial=2))
@@ -247,16 +249,16 @@ class Responses(Result):
         >>> irt.Responses.from_long(log)
         Responses(2 persons, 2 items, 3 responses)
         """
-        frame = read(data)
+        frame = read_frame(data)
         if frame is None:
             raise PsychometricsError("from_long needs a data frame or a mapping column → cells")
-        who, what, cells = (
+        person_cells, item_cells, cells = (
             frame.column(c, use) for c, use in ((person, "persons"), (item, "items"), (score, "scores"))
         )
-        code, labels = numbered(person_labels(who, person))
-        if what.missing.any():
-            raise PsychometricsError(f"row {int(np.flatnonzero(what.missing)[0])} has no item in column {item!r}")
-        of_row = [str(what.label(row)) for row in range(len(code))]
+        code, labels = number_labels(person_labels(person_cells, person))
+        if item_cells.missing.any():
+            raise PsychometricsError(f"row {int(np.flatnonzero(item_cells.missing)[0])} has no item in column {item!r}")
+        of_row = [str(item_cells.label(row)) for row in range(len(code))]
         ids = tuple(dict.fromkeys(of_row)) if item_ids is None else tuple(map(str, item_ids))
         number = {name: j for j, name in enumerate(ids)}
         if strange := next((name for name in of_row if name not in number), None):
@@ -270,10 +272,10 @@ class Responses(Result):
             rows = np.flatnonzero(column == j)
             own = cells.cells[rows] if isinstance(cells.cells, np.ndarray) else [cells.cells[r] for r in rows.tolist()]
 
-            def place(k: int, rows: Ints = rows) -> str:
+            def location(k: int, rows: Ints = rows) -> str:
                 return f"row {rows[k]} (person {labels[code[rows[k]]]})"
 
-            values[rows] = scoring.scores(Column(own, cells.missing[rows]), name, place)
+            values[rows] = scoring.scores(Column(own, cells.missing[rows]), name, location)
         order = np.flatnonzero(~np.isnan(values))
         order = order[np.lexsort((column[order], code[order]))]
         twice = np.flatnonzero((np.diff(code[order]) == 0) & (np.diff(column[order]) == 0))
@@ -303,7 +305,7 @@ class Responses(Result):
             "score": self.score.astype(np.int64),  # sums and products of int8 overflow
         }
 
-    def _shown_columns(self) -> dict[str, Any]:
+    def _html_columns(self) -> dict[str, Any]:
         """The table with a row for each item; `facility` is the mean as a share of the maximum score."""
         answers = np.bincount(self.item, minlength=self.n_items)
         points = np.bincount(self.item, self.score, minlength=self.n_items)
@@ -341,12 +343,12 @@ class Responses(Result):
         labels = None if labels is None else tuple(labels[k] for k in persons.tolist())
         return replace(some, person=place[some.person], n_persons=len(persons), key=None, person_ids=labels)
 
-    def placed(self, place: npt.NDArray[np.int32], n_persons: int) -> Self:
+    def renumber_persons(self, number: npt.NDArray[np.int32], n_persons: int) -> Self:
         """The same responses with new numbers of persons, without `key` and `person_ids`.
 
-        `place` (the current n_persons,) is each person's new number below the new `n_persons`, in any order.
+        `number` (the current n_persons,) is each person's new number below the new `n_persons`, in any order.
         """
-        person = place[self.person]
+        person = number[self.person]
         order = np.argsort(person, kind="stable")
         at = None if self.at is None else self.at[order]
         item, score = self.item[order], self.score[order]

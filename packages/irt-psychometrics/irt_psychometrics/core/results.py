@@ -73,7 +73,7 @@ class Result:
         """The table, by column."""
         raise NotImplementedError
 
-    def _shown_columns(self) -> Mapping[str, Sequence[Any]]:
+    def _html_columns(self) -> Mapping[str, Sequence[Any]]:
         """The columns of the HTML form."""
         return self._columns()
 
@@ -104,7 +104,7 @@ class Result:
 
     def to_json(self) -> str:
         """The result as JSON, from which `from_json` makes an equal one."""
-        return json.dumps({"format": FORMAT, "version": VERSION, "result": _encoded(self)}, allow_nan=False)
+        return json.dumps({"format": FORMAT, "version": VERSION, "result": _encode(self)}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -128,16 +128,18 @@ class Result:
         try:
             stored = json.loads(text)
             if not (isinstance(stored, dict) and stored.get("format") == FORMAT):
-                raise PsychometricsError(f"this JSON has no format {FORMAT!r}; read what to_json() wrote")
+                raise PsychometricsError(f"this JSON has no format {FORMAT!r}; read the text that to_json() returned")
             if stored["version"] != VERSION:
                 raise PsychometricsError(
                     f"this JSON has version {stored['version']} and this release reads {VERSION}; write it again"
                 )
-            found = _decoded(stored["result"])
+            found = _decode(stored["result"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, PsychometricsError):
                 raise
-            raise PsychometricsError(f"this is not JSON of a result ({error}); read what to_json() wrote") from error
+            raise PsychometricsError(
+                f"this is not JSON of a result ({error}); read the text that to_json() returned"
+            ) from error
         if not isinstance(found, cls):
             raise PsychometricsError(f"this JSON holds a {type(found).__name__}; read it with {type(found).__name__}")
         return found
@@ -160,12 +162,12 @@ class Result:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
         return (
             f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(self._title())}">'
-            f"{_table(self._shown_columns(), self._title())}"
+            f"{_table(self._html_columns(), self._title())}"
             f"{f'<dl>{facts}</dl>' if facts else ''}{f'<ul>{notes}</ul>' if notes else ''}</div>"
         )
 
 
-def shown(value: Any, digits: int = 3) -> str:
+def format_value(value: Any, digits: int = 3) -> str:
     """A number or a text for people: rounded, without a sign for 0, and empty for None and NaN."""
     if value is None:
         return ""
@@ -182,7 +184,7 @@ def shown(value: Any, digits: int = 3) -> str:
     return str(value)
 
 
-def shown_p(p: float) -> str:
+def format_p(p: float) -> str:
     """A p value for people; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
@@ -213,7 +215,7 @@ def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
 def _cell(column: str, value: Any) -> str:
     """A cell as text; columns named p, q or …_p contain p values."""
     is_p = isinstance(value, float) and (column in ("p", "q") or column.endswith("_p"))
-    return shown_p(value) if is_p else shown(value)
+    return format_p(value) if is_p else format_value(value)
 
 
 def _class(is_text: bool) -> str:
@@ -223,10 +225,10 @@ def _class(is_text: bool) -> str:
 def _content(result: Any) -> dict[str, Any]:
     """The fields that count in equality (all but the kind of frame), in the form of the JSON."""
     values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
-    return {name: _content(x) if isinstance(x, Result) else _encoded(x) for name, x in values.items()}
+    return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
 
 
-def _encoded(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
     from irt_psychometrics.core.models import Flag  # imports SciPy
 
@@ -235,7 +237,7 @@ def _encoded(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, np.generic):
-        return _encoded(value.item())
+        return _encode(value.item())
     if isinstance(value, int):
         return value
     if isinstance(value, float):
@@ -246,23 +248,23 @@ def _encoded(value: Any) -> Any:
             flat = [x if np.isfinite(x) else str(x) for x in flat]
         return {"$array": value.dtype.str, "shape": list(value.shape), "values": flat}
     if isinstance(value, tuple):
-        return {"$tuple": [_encoded(x) for x in value]}
+        return {"$tuple": [_encode(x) for x in value]}
     if isinstance(value, list):
-        return [_encoded(x) for x in value]
+        return [_encode(x) for x in value]
     if isinstance(value, Mapping):
-        return {str(name): _encoded(x) for name, x in value.items()}
+        return {str(name): _encode(x) for name, x in value.items()}
     name = type(value).__name__
     if is_dataclass(value) and (name in _KEPT or name in Result._classes):
-        own = {field.name: _encoded(getattr(value, field.name)) for field in fields(value)}
+        own = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
         return {"$record": name, "fields": own}
     raise TypeError(f"{name} has no form in JSON")
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     from irt_psychometrics.core.models import Flag
 
     if isinstance(value, list):
-        return [_decoded(x) for x in value]
+        return [_decode(x) for x in value]
     if not isinstance(value, dict):
         return value
     if "$flag" in value:
@@ -273,12 +275,12 @@ def _decoded(value: Any) -> Any:
         flat = [_NUMBERS[x] if isinstance(x, str) else x for x in value["values"]]
         return np.array(flat, dtype=np.dtype(value["$array"])).reshape(value["shape"])
     if "$tuple" in value:
-        return tuple(_decoded(x) for x in value["$tuple"])
+        return tuple(_decode(x) for x in value["$tuple"])
     if "$record" in value:
         name = value["$record"]
         found = Result._classes.get(name) or resolve_name(f"{_KEPT[name]}:{name}")
-        return found(**{field: _decoded(x) for field, x in value["fields"].items()})
-    return {name: _decoded(x) for name, x in value.items()}
+        return found(**{field: _decode(x) for field, x in value["fields"].items()})
+    return {name: _decode(x) for name, x in value.items()}
 
 
 def columns_of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

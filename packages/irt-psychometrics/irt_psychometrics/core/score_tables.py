@@ -64,10 +64,10 @@ class Scoring:
         sizes = np.array([1 + self.most[item] for item in item_ids], dtype=np.int64)
         return sizes if (sizes > 2).any() else None
 
-    def scores(self, column: Column, item: str, place: Callable[[int], str]) -> Floats:
+    def scores(self, column: Column, item: str, location: Callable[[int], str]) -> Floats:
         """The scores of one item's cells, shape (N,); NaN for missing cells.
 
-        `place` describes a row's cell in words, for errors. Raises PsychometricsError for a cell that is not a score.
+        `location` describes a row's cell, for errors. Raises PsychometricsError for a cell that is not a score.
         """
         out = np.full(len(column.missing), np.nan)
         seen = np.flatnonzero(~column.missing)
@@ -88,22 +88,22 @@ class Scoring:
                 out[row] = score
         if wrong.size:
             row = int(wrong[0])
-            raise PsychometricsError(self._refusal(column.cells[row], item, place(row)))
+            raise PsychometricsError(self._refusal(column.cells[row], item, location(row)))
         return out
 
-    def _refusal(self, cell: Any, item: str, place: str) -> str:
+    def _refusal(self, cell: Any, item: str, location: str) -> str:
         number, most = _number(cell), self.most[item]
         shown = repr(cell.item() if isinstance(cell, np.generic) else cell)
         ways = [f"choices need key={{{item!r}: the right option, …}}"]
         if number is not None and number > most and number.is_integer():
-            ways.insert(0, f"if scores go up to {max(int(number), 2)}, say so with max_score=")
+            ways.insert(0, f"if scores go up to {max(int(number), 2)}, give max_score=")
         elif number is None:
             ways += [
                 "leave the column out with item_ids= if it is not an item, or name it in person= if it holds persons"
             ]
         ways += ["a cell that was not seen is None, NaN or empty"]
         scores = "0 or 1" if most == 1 else f"whole numbers from 0 to {most}"
-        return f"{place}: {shown} is not a score of item {item}, whose scores are {scores}. {_sentence(ways)}"
+        return f"{location}: {shown} is not a score of item {item}, whose scores are {scores}. {_sentence(ways)}"
 
 
 def person_labels(column: Column, name: str) -> list[str | int]:
@@ -114,7 +114,7 @@ def person_labels(column: Column, name: str) -> list[str | int]:
     return [column.label(row) for row in range(len(column.missing))]
 
 
-def numbered(labels: Sequence[str | int]) -> tuple[Ints, tuple[str | int, ...]]:
+def number_labels(labels: Sequence[str | int]) -> tuple[Ints, tuple[str | int, ...]]:
     """The number of each row's label, shape (N,), and the labels in the order in which they first occur."""
     number: dict[str | int, int] = {}
     code = np.array([number.setdefault(label, len(number)) for label in labels], dtype=np.int64)

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import numpy as np
 
 from irt_psychometrics.core.arrays import Ints
-from irt_psychometrics.core.errors import PsychometricsError, Refused
+from irt_psychometrics.core.errors import PsychometricsError, Refusal
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.model_families import PCM, RSM
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
@@ -33,7 +33,7 @@ TESTABLE = 200
 """Fewest learners of a group, answers of the group to an item, and sittings with the item. With fewer, the error of a
 slope is as large as differences between slopes, and too far from normal for a Wald test."""
 ENOUGH = 500
-"""With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
+"""Number of learners below which half of the items that differ by 0.5 are not detected: "low power"."""
 _Result = TypeVar("_Result")
 
 
@@ -174,7 +174,7 @@ class Dif:
             f"{len(tested)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
         )
 
-        def compared(chosen: Sequence[str]) -> Wald | Refused:
+        def compare(chosen: Sequence[str]) -> Wald | Refusal:
             numbers = [names.index(name) for name in chosen]
             turn = np.full(len(names) + 1, -1)
             turn[numbers] = np.arange(len(numbers))
@@ -186,11 +186,11 @@ class Dif:
                     )
                 )
             except PsychometricsError as error:
-                return Refused(str(error))
+                return Refusal(str(error))
 
         if len(tested) > 1:
-            found, left_out = _compared(compared, tested)
-            wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
+            found, left_out = _compare_groups(compare, tested)
+            wald, reason = (None, found.why) if isinstance(found, Refusal) else (found, "")
         groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
         large = [group.name for group in groups if group.large_enough]
         within = None
@@ -202,7 +202,7 @@ class Dif:
         return cls(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
 
     @classmethod
-    def untested(cls, attribute: str, reason: str) -> Self:
+    def without_test(cls, attribute: str, reason: str) -> Self:
         """Create the result of an attribute whose groups could not be compared."""
         return cls(attribute, (), (), 0, None, None, reason)
 
@@ -279,9 +279,9 @@ def _group(name: str, n_learners: int, answers: Ints) -> Group:
     return Group(name, n_learners, answers, reason)
 
 
-def _compared(
-    compared: Callable[[Sequence[str]], Wald | Refused], names: Sequence[str]
-) -> tuple[Wald | Refused, dict[str, str]]:
+def _compare_groups(
+    compare: Callable[[Sequence[str]], Wald | Refusal], names: Sequence[str]
+) -> tuple[Wald | Refusal, dict[str, str]]:
     """Test the groups that can be compared. Returns the test, and the reasons why other groups cannot be compared.
 
     If the groups cannot all be compared together, each group is compared with the reference alone, and the groups for
@@ -289,8 +289,8 @@ def _compared(
     last (smallest) group is omitted.
     """
     left_out = dict[str, str]()
-    while isinstance(found := compared(names), Refused) and len(names) > 2:
-        alone = {name: no.why for name in names[1:] if isinstance(no := compared([names[0], name]), Refused)}
+    while isinstance(found := compare(names), Refusal) and len(names) > 2:
+        alone = {name: no.why for name in names[1:] if isinstance(no := compare([names[0], name]), Refusal)}
         if len(alone) == len(names) - 1:
             alone = {names[0]: f"it cannot be compared with any other group: {found.why}"}
         left_out |= alone or {names[-1]: found.why}
@@ -320,7 +320,7 @@ def _within_forms(
 
     scored = responses.n_categories > 2
 
-    def seen(counts: Sequence[Cells]) -> Ints:
+    def answer_counts(counts: Sequence[Cells]) -> Ints:
         return np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
 
     def each(
@@ -336,7 +336,7 @@ def _within_forms(
 
     if anchors is None:
         first = tables(everything)
-        n = seen(first)
+        n = answer_counts(first)
         found = [*each(mantel_haenszel, first, n, of_scored=False), *each(mantel, first, n, of_scored=True)]
         of_items = zip(*found, strict=True)
         sound = [all(m is None or m.ets_class in ("A", None) for m in of_item) for of_item in of_items]
@@ -344,7 +344,7 @@ def _within_forms(
     else:
         matching = [j for j in everything if responses.item_ids[j] in anchors]
     counts = tables(matching)
-    n = seen(counts)
+    n = answer_counts(counts)
     return WithinForms(
         groups=groups,
         mantel_haenszel=each(mantel_haenszel, counts, n, of_scored=False),

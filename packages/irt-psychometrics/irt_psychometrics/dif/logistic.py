@@ -19,7 +19,7 @@ Size = Literal["A", "B", "C"]
 MODERATE, LARGE = 0.035, 0.070
 """Limits on ΔR² (Jodoin & Gierl 2001)."""
 CERTAIN_P = 0.05
-_MOST_STEPS, _MOST_HALVINGS, _FLAT = 50, 30, 1e-8
+_MAX_STEPS, _MAX_HALVINGS, _FLAT = 50, 30, 1e-8
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
     Each form has its own intercept and slope; group 0 is the reference. ΔR² is the R² of the third model minus the R²
     of the first. Both are Nagelkerke's (1991), relative to a model with only the forms' intercepts.
     """
-    cell, which = np.nonzero(counts.n[:, [0, focal]] > 0)
-    columns = np.array([0, focal])[which]
+    cell, side = np.nonzero(counts.n[:, [0, focal]] > 0)
+    columns = np.array([0, focal])[side]
     n, right = counts.n[cell, columns], counts.right[cell, columns]
-    by_group = [(right[which == g].sum(), n[which == g].sum()) for g in (0, 1)]
+    by_group = [(right[side == g].sum(), n[side == g].sum()) for g in (0, 1)]
     if not all(0 < r < m for r, m in by_group):
         return LogisticDif(np.nan, np.nan, np.nan, np.nan, np.nan, None)
     dummies = (counts.form[cell][:, None] == np.unique(counts.form[cell])).astype(float)
     middle = (n @ counts.score[cell]) / n.sum()
-    score, group = counts.score[cell] - middle, which - 0.5
+    score, group = counts.score[cell] - middle, side - 0.5
     matched = np.column_stack([dummies, dummies * score[:, None]])
     uniform = np.column_stack([matched, group])
     full = np.column_stack([uniform, group * score])
@@ -88,11 +88,11 @@ def _loglik(x: Floats, n: Floats, right: Floats) -> float:
     solutions. Coefficients without a finite maximum are harmless, too, because the supremum is finite.
     """
     beta, value = np.zeros(x.shape[1]), -float(n.sum()) * np.log(2)
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         p = expit(x @ beta)
         weighted = x * (n * p * (1 - p))[:, None]
         step = np.linalg.lstsq(weighted.T @ x, x.T @ (right - n * p), rcond=None)[0]
-        for _ in range(_MOST_HALVINGS):
+        for _ in range(_MAX_HALVINGS):
             eta = x @ (beta + step)
             climbed = float(right @ eta - n @ np.logaddexp(0.0, eta)) - value
             if climbed >= 0:

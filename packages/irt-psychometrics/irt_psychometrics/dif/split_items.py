@@ -94,7 +94,7 @@ class Groups:
     def sizes(self) -> Ints:
         return np.bincount(self.member, minlength=len(self.names))
 
-    def apart(self) -> tuple[Mask, Copies]:
+    def fit_separately(self) -> tuple[Mask, Copies]:
         """The anchors, shape (J,), and the fits of each group alone, on the reference's scale."""
         fits, least = [], np.full(self.responses.n_items, np.nan)
         for g, name in enumerate(self.names):
@@ -127,7 +127,7 @@ class Groups:
         anchors = least >= min(ANCHOR_P, float(np.nanmedian(least)))
         return anchors, Copies(start, np.arange(start.n_items).reshape(len(fits), -1))
 
-    def split(self, held: Mask, near: Copies) -> Copies:
+    def fit_split(self, held: Mask, near: Copies) -> Copies:
         """Fit the groups with all items split except those in `held` (J,), starting from the parameters in `near`.
 
         Raises PsychometricsError if the fit does not converge.
@@ -158,7 +158,7 @@ class Groups:
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
 
-    def tested(self) -> tuple[Mask, tuple[Copies, Copies]]:
+    def fit_halves(self) -> tuple[Mask, tuple[Copies, Copies]]:
         """The anchors, shape (J,), and the two fits, in each of which one part of the anchors determines the scale.
 
         The parts have similar difficulties and were seen by the same groups. Raises PsychometricsError if a group
@@ -167,14 +167,14 @@ class Groups:
         shared = int((self.answered[0] & self.answered[1:]).sum(axis=1).min())
         if shared < MIN_ITEMS:
             raise PsychometricsError(_too_few(shared, self.names[0], "another"))
-        anchors, near = self.apart()
+        anchors, near = self.fit_separately()
         responses, J = self.responses, len(anchors)
         seen = np.bincount(responses.item, minlength=J)
         right = np.bincount(responses.item, responses.score, J) / np.maximum(seen, 1) / (responses.n_categories - 1)
         order = np.lexsort([right, *self.answered])
         smaller = np.zeros(J, dtype=bool)
         smaller[order[anchors[order]][::3]] = True
-        return anchors, (self.split(anchors & ~smaller, near), self.split(smaller, near))
+        return anchors, (self.fit_split(anchors & ~smaller, near), self.fit_split(smaller, near))
 
 
 def _all_but_items(fit: Calibration) -> bool:
@@ -188,8 +188,8 @@ def _all_but_items(fit: Calibration) -> bool:
 
 def _too_few(n: int, reference: str, focal: str) -> str:
     return (
-        f"{n} items have answers enough in group {reference} and {focal}, and {MIN_ITEMS} are needed to distinguish"
-        f" DIF from a difference in ability. Compare groups that answered the same items"
+        f"{n} items have enough answers in the groups {reference} and {focal}, and {MIN_ITEMS} are needed to"
+        f" distinguish DIF from a difference in ability. Compare groups that answered the same items"
     )
 
 
@@ -212,7 +212,7 @@ class Copies:
         sound = np.isfinite(self.fit.cov).all(axis=(1, 2)) & (self.fit.cov[:, 1, 1] > 0)
         return (self.place >= 0) & sound[self.place]
 
-    def unestimated(self, g: int) -> dict[int, str]:
+    def missing_estimates(self, g: int) -> dict[int, str]:
         """Reasons why copies of group `g` have no estimate or no error, by index of the item."""
         missing = np.flatnonzero((self.place[g] >= 0) & ~self.estimated[g])
         flags = {int(j): self.fit.flags[self.place[g, j]] for j in missing}
@@ -272,5 +272,5 @@ class Copies:
         if not self.fit.item_model.guesses:
             return cov
         assert GUESSING_PRIOR.c is not None
-        said = GUESSING_PRIOR.c.terms(self.fit.parameters[2]).bend
-        return cov - said[:, None, None] * cov[:, :, 2:] * cov[:, 2:, :]
+        prior = GUESSING_PRIOR.c.terms(self.fit.parameters[2]).bend
+        return cov - prior[:, None, None] * cov[:, :, 2:] * cov[:, 2:, :]

@@ -36,7 +36,7 @@ from irt_psychometrics.core.curves import (
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems
 from irt_psychometrics.core.logistic import expit
-from irt_psychometrics.core.models import pooled
+from irt_psychometrics.core.models import pool_moments
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
@@ -125,8 +125,8 @@ def compare_groups(groups: Groups) -> Wald:
 
     Raises PsychometricsError if fewer than 4 items can be compared, or if the answers cannot be fitted.
     """
-    anchors, fits = groups.tested()
-    found = _tested(groups, fits)
+    anchors, fits = groups.fit_halves()
+    found = _merge_fits(groups, fits)
     known = found.df > 0
     if not known.any():
         raise PsychometricsError(
@@ -140,7 +140,7 @@ def compare_groups(groups: Groups) -> Wald:
     )
     item_ids = groups.responses.item_ids
     unestimated = tuple(
-        {item_ids[j]: why for copies in fits for j, why in copies.unestimated(g).items()}
+        {item_ids[j]: why for copies in fits for j, why in copies.missing_estimates(g).items()}
         for g in range(len(groups.names))
     )
     return Wald(
@@ -162,7 +162,7 @@ def family_q(p: Floats) -> Floats:
     return q
 
 
-def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
+def _merge_fits(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
     """Merge two fits: each item's differences from the first fit in which it is split."""
     one, other = (differences_of(copies, groups.sizes) for copies in fits)
     first = one.df > 0
@@ -186,17 +186,17 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
     by_x = np.zeros((J, G - 1, 2, G, K))
     for f in range(G - 1):
         both = [0, 1 + f]
-        middle, wide = pooled(sizes[both], mean[both], sd[both])
-        theta = middle + wide * Grid.spanning().nodes
+        middle, wide = pool_moments(sizes[both], mean[both], sd[both])
+        theta = middle + wide * Grid.symmetric().nodes
         wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta, scored)
         slopes[~own_slopes, :, 0] = 0.0  # errors of a common slope cancel
         by_x[:, f, :, 0], by_x[:, f, :, 1 + f] = -slopes, slopes
-    said = compared.T[:, :, None] & np.stack([np.ones(J, dtype=bool), own_slopes], axis=1)[:, None]
-    said = said.reshape(J, -1)
+    valid = compared.T[:, :, None] & np.stack([np.ones(J, dtype=bool), own_slopes], axis=1)[:, None]
+    valid = valid.reshape(J, -1)
     t, by_x = t.reshape(J, -1), by_x.reshape(J, -1, G * K)
     cov_t = by_x @ cov.reshape(J, G * K, G * K) @ by_x.transpose(0, 2, 1)
-    cov_t = np.where(said[:, :, None] & said[:, None], cov_t, np.eye(said.shape[1]))
-    t = np.where(said, t, 0.0)
+    cov_t = np.where(valid[:, :, None] & valid[:, None], cov_t, np.eye(valid.shape[1]))
+    t = np.where(valid, t, 0.0)
     variance = np.einsum("jff->jf", cov_t)
     error = np.sqrt(np.where(variance > 0, variance, np.nan))
     z = t / error
@@ -258,7 +258,7 @@ def curve_difference(
     Slopes at the focal end, where P may be close to 0 or 1, would make a chance difference look certain. A score that
     one of the curves lacks is absent on the whole line.
     """
-    grid = Grid.spanning()
+    grid = Grid.symmetric()
     weights = np.exp(grid.log_weights())
     moments = np.stack([weights, weights * grid.nodes])
 

@@ -22,7 +22,7 @@ from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 from irt_psychometrics.linking.criteria import by_b_alone
 
-_MOST_STARTS = 50
+_MAX_STARTS = 50
 """Largest number of lines, for each group of items, at which the search starts."""
 
 
@@ -74,8 +74,8 @@ def moves(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expecte
     both = bool(others.any() and not others.all())
     at, _ = differences(comparison, mean, sd)
     line = second_line(at, others if both else None, expected_variation)
-    told = both and (line.kept & others).any() and (line.kept & ~others).any()
-    shift, shift_se = (line.constants[-1], np.sqrt(line.cov[-1, -1])) if told else (np.nan, np.nan)
+    can_tell = both and (line.kept & others).any() and (line.kept & ~others).any()
+    shift, shift_se = (line.constants[-1], np.sqrt(line.cov[-1, -1])) if can_tell else (np.nan, np.nan)
     return Moves(comparison.item_ids, line, others, float(shift), float(shift_se))
 
 
@@ -100,12 +100,12 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     Their errors exclude the errors of any line. Also returns their covariances, shape (J, 2, 2), which include the
     errors of that line.
     """
-    window, published, apart = comparison.window, comparison.published, comparison.apart
+    window, published, errors = comparison.window, comparison.published, comparison.difference_errors
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
     change = np.stack([window.a - published.a, published.a * published.b - window.a * window.b], axis=1)
     of_stored = comparison.cov / (of_ab * of_ab.swapaxes(1, 2))
-    by_window, by_published = np.zeros((2, len(change), 2, apart.window.shape[1]))
+    by_window, by_published = np.zeros((2, len(change), 2, errors.window.shape[1]))
     by_window[:, :, :2], by_published[:, :, :2] = ad_by_ab(window), ad_by_ab(published)
     units, own_slopes, curved = ad_by_ab(middle) * of_ab, comparison.tests_slopes, comparison.by_curves
     if curved.any():
@@ -127,11 +127,11 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     at = Differences(
         (to_units @ change[:, :, None])[:, :, 0],
         by_constants=by_line[:, :, 1 if slope_fixed else 0 :],
-        cov=by_window @ apart.window @ by_window.swapaxes(1, 2)
-        + by_published @ apart.published @ by_published.swapaxes(1, 2),
+        cov=by_window @ errors.window @ by_window.swapaxes(1, 2)
+        + by_published @ errors.published @ by_published.swapaxes(1, 2),
         own_slopes=own_slopes,
-        common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ apart.common,
-        common_cov=apart.common_cov,
+        common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ errors.common,
+        common_cov=errors.common_cov,
     )
     return at, of_stored
 
@@ -141,5 +141,5 @@ def _starts(at: Differences, others: Mask | None) -> Floats:
     groups = [np.arange(len(at.d))] if others is None else [np.flatnonzero(others), np.flatnonzero(~others)]
     log_slope = float(np.median(at.d[:, 0])) if at.by_constants.shape[2] == 2 else 0.0
     intercepts = -(at.d[:, 1] + at.by_constants[:, 1, 0] * log_slope)
-    some = np.concatenate([group[:: -(-group.size // _MOST_STARTS)] for group in groups])
+    some = np.concatenate([group[:: -(-group.size // _MAX_STARTS)] for group in groups])
     return np.column_stack([np.full(some.size, np.exp(log_slope)), intercepts[some]])

@@ -33,7 +33,7 @@ ACCEPTED = 10.8
 FASTER = -4.0
 """z of the correct answers' log times below which an easier item counts as leaked."""
 MIN_TIMES = 30
-MOST_DRIFT = 4.0
+MAX_DRIFT = 4.0
 
 
 class ChangeKind(StrEnum):
@@ -130,11 +130,11 @@ def classify_changes(
         rows = np.flatnonzero(answers.item == j)
         posterior = measured.posterior(answers.person[rows])
         item = published.select([answers.item_ids[j]])
-        found[answers.item_ids[j]] = _classified(answers, j, rows, posterior, measured.nodes, item, residual[rows])
+        found[answers.item_ids[j]] = _classify(answers, j, rows, posterior, measured.nodes, item, residual[rows])
     return found
 
 
-def _classified(
+def _classify(
     answers: TimedAnswers,
     j: int,
     rows: Ints,
@@ -153,11 +153,11 @@ def _classified(
     sound = _loglik(*published, correct).sum()
     p, share = published
 
-    def moved(delta: float) -> float:
+    def loglik_moved(delta: float) -> float:
         by = _chances(replace(item, b=item.b + delta), nodes, posterior, counted, correct)
         return float(_loglik(*by, correct).sum())
 
-    delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
+    delta, by_drift = _best(loglik_moved, -MAX_DRIFT, MAX_DRIFT)
     known, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, share, correct).sum()), 0.0, 1.0)
     gains = {"drift": 2 * (by_drift - sound), "leak": 2 * (by_leak - sound)}
     taken, distractor = np.nan, None
@@ -255,10 +255,12 @@ def _onset(day: Ints, p: Floats, share: Floats, correct: Mask) -> int:
         later = day >= candidate
         p_later, share_later, correct_later = p[later], share[later], correct[later]
 
-        def leaked(x: float, p: Floats = p_later, share: Floats = share_later, correct: Mask = correct_later) -> float:
+        def loglik_leaked(
+            x: float, p: Floats = p_later, share: Floats = share_later, correct: Mask = correct_later
+        ) -> float:
             return float(_loglik(x + (1 - x) * p, share, correct).sum())
 
-        total = before[~later].sum() + _best(leaked, 0.0, 1.0)[1]
+        total = before[~later].sum() + _best(loglik_leaked, 0.0, 1.0)[1]
         if total > best:
             best, when = total, int(candidate)
     return when

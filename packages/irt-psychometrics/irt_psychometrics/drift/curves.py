@@ -44,9 +44,9 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.item_models import ITEM_MODELS, items_where
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.drift.errors import Comparison, Fitted
+from irt_psychometrics.drift.errors import Comparison, FitPopulation
 
-FEWEST = 5
+MIN_ITEMS = 5
 """Fewest items of a fit from which its learners are placed on the scale of another model."""
 BEYOND = 13.8
 """Items whose statistic exceeds this (one in a thousand by chance) are not used to place the learners."""
@@ -70,7 +70,7 @@ class Moments:
     @classmethod
     def from_items(cls, items: ItemParameters, learners: Floats) -> Self:
         """Compute the moments. learners: mean and SD of g for each item, shape (J, 2)."""
-        grid = Grid.spanning()
+        grid = Grid.symmetric()
         z, weights = grid.nodes, np.exp(grid.log_weights())
         theta = learners[:, :1] + learners[:, 1:] * z
         p, by_eta = items.curve_at(theta)
@@ -81,7 +81,7 @@ class Moments:
         by_all = np.einsum("mq,jqx->jmx", moments, by_x)
         return cls(p @ moments.T, np.delete(by_all, [2, 3], axis=2), by_all[:, :, 2:4])
 
-    def turned(self, cov: Floats) -> Floats:
+    def propagate(self, cov: Floats) -> Floats:
         """Covariance of the moments, shape (J, 2, 2), from the covariance of the parameters, shape (J, P, P)."""
         return self.by_parameters @ cov @ self.by_parameters.transpose(0, 2, 1)
 
@@ -119,7 +119,9 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
     old, windows, across = comparison.published, comparison.fitted, comparison.across_models
     by_model = list(ITEM_MODELS)
     simpler = [
-        min(window, of or Fitted(model), key=lambda fit: by_model.index(fit.model)) if is_across else Fitted(model)
+        min(window, of or FitPopulation(model), key=lambda fit: by_model.index(fit.model))
+        if is_across
+        else FitPopulation(model)
         for window, of, model, is_across in zip(windows, old.fitted, comparison.models_published, across, strict=True)
     ]
     learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
@@ -129,13 +131,15 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
     for fit in {fit for fit, is_across in zip(simpler, across, strict=True) if is_across}:
         some = across & np.array([one == fit for one in simpler])
         of_the_window = fit in windows
-        theirs = of_published if of_the_window else of_window
-        if some.sum() >= FEWEST:
-            theirs[some] = _placed(comparison.select(some), learners[some], df[some], window_moves=not of_the_window)
+        moving = of_published if of_the_window else of_window
+        if some.sum() >= MIN_ITEMS:
+            moving[some] = _place_learners(
+                comparison.select(some), learners[some], df[some], window_moves=not of_the_window
+            )
     return _differences(comparison, of_window, of_published, df)
 
 
-def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves: bool) -> Floats:
+def _place_learners(comparison: Comparison, learners: Floats, df: Ints, *, window_moves: bool) -> Floats:
     """Mean and SD of the learners, shape (J, 2) with equal rows, on the scale of the window if `window_moves`, or else
     on the scale of the published values."""
     placed = learners.copy()
@@ -160,5 +164,5 @@ def _differences(comparison: Comparison, of_window: Floats, of_published: Floats
     now, then = Moments.from_items(comparison.window, of_window), Moments.from_items(comparison.published, of_published)
     shared = comparison.shared
     both = now.by_parameters[:, :, :2] @ shared @ then.by_parameters[:, :, : shared.shape[2]].transpose(0, 2, 1)
-    cov = now.turned(comparison.cov_window) + then.turned(comparison.published.cov_of_all)
+    cov = now.propagate(comparison.cov_window) + then.propagate(comparison.published.cov_of_all)
     return CurveDifferences(now, then, cov - both - both.transpose(0, 2, 1), df)

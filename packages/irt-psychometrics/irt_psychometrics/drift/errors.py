@@ -24,9 +24,9 @@ B_j γ = (−a_j γ₁, b_j γ₁ + γ₂). Then
 
     p_j = own_j + B_j γ_f,    γ_f = F_f s + ν_f
 
-for an item that fit f published (`Placed`). An anchor's frozen value is s_j itself, and if one fit gave all frozen
-values, S has a common part B Γ Bᵀ. So the covariance of published values is a low-rank matrix plus each value's own
-covariance (`Apart`).
+for an item that fit f published (`PlacementErrors`). An anchor's frozen value is s_j itself, and if one fit gave all
+frozen values, S has a common part B Γ Bᵀ. So the covariance of published values is a low-rank matrix plus each value's
+own covariance (`DifferenceErrors`).
 
 Parameters of a window and published parameters of another model have different meanings. They have no differences here;
 only their curves are compared (curves.py).
@@ -51,8 +51,8 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.linking.criteria import Constants, of_further, solve
-from irt_psychometrics.linking.linking import match, weighted_by_populations, with_items
+from irt_psychometrics.linking.criteria import Constants, further_contribution, solve
+from irt_psychometrics.linking.linking import match, weight_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from irt_psychometrics.scoring.total_error import ParameterErrors
 
@@ -60,7 +60,7 @@ Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitPopulation:
     """The model of an estimate, and the distribution N(mean, sd²) of its learners on the bank's scale.
 
     mean and sd are None if they are unknown.
@@ -71,12 +71,12 @@ class Fitted:
     sd: float | None = None
 
     @classmethod
-    def of_each(cls, linked: Calibration) -> tuple[Fitted, ...]:
+    def for_items(cls, linked: Calibration) -> tuple[FitPopulation, ...]:
         return tuple(cls(model, linked.latent_mean, linked.latent_sd) for model in linked.models)
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacementErrors:
     """Errors of a fit's place γ on the scale.
 
     Attributes:
@@ -89,7 +89,7 @@ class Placed:
     cov: Floats
 
 
-FROZEN = Placed(np.zeros((2, 0)), np.zeros((2, 2)))
+FROZEN = PlacementErrors(np.zeros((2, 0)), np.zeros((2, 2)))
 """Marks values that are the anchors' frozen values."""
 
 
@@ -105,8 +105,8 @@ class Published(ItemParameters):
     """
 
     with_anchors: Floats
-    fitted: tuple[Fitted | None, ...] = ()
-    placed: tuple[Placed | None, ...] = ()
+    fitted: tuple[FitPopulation | None, ...] = ()
+    placed: tuple[PlacementErrors | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("fitted", "placed"):
@@ -114,25 +114,25 @@ class Published(ItemParameters):
                 object.__setattr__(self, name, (None,) * len(self.item_ids))
 
     @classmethod
-    def of_anchors(cls, anchors: AnchorSet) -> Published:
+    def from_anchors(cls, anchors: AnchorSet) -> Published:
         """Create the set from the anchors' frozen values, which were published when the scale began."""
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.further_cov
         with_anchors = anchors.cov_with_further[anchors.places_of_parameters]
         return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
 
     @classmethod
-    def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
+    def from_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
         """Create the set from all items with estimates in a fit, linked to the anchors."""
-        y = _Linked.from_calibration(raw, linking, anchors)
-        with_anchors = _nothing_shared(y.fit.n_items, anchors)
+        y = _LinkedFit.from_calibration(raw, linking, anchors)
+        with_anchors = _no_covariance(y.fit.n_items, anchors)
         with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
-        placed = (y.placed(anchors),) * y.fit.n_items
-        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit), placed=placed)
+        placed = (y.placement_errors(anchors),) * y.fit.n_items
+        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=FitPopulation.for_items(y.fit), placed=placed)
 
     @classmethod
-    def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
+    def from_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
         """Create the set from values whose covariances with the anchors are unknown, and assumed to be 0."""
-        return cls(**vars(items), with_anchors=_nothing_shared(len(items.item_ids), anchors))
+        return cls(**vars(items), with_anchors=_no_covariance(len(items.item_ids), anchors))
 
     def select(self, item_ids: Sequence[str]) -> Published:
         j = self.places(item_ids)
@@ -150,7 +150,7 @@ class Published(ItemParameters):
                 None for a value whose fit is unknown.
             further_cov: shape (J, M, 2 + M).
         """
-        fitted = tuple(None if of is None else Fitted(*of) for of in fits)
+        fitted = tuple(None if of is None else FitPopulation(*of) for of in fits)
         return replace(self, fitted=fitted, further_cov=further_cov)
 
     def then(self, other: Published) -> Published:
@@ -162,9 +162,10 @@ class Published(ItemParameters):
         )
         size = max(kept.n_further, other.n_further)
         further = [padded(one.further_cov, len(one.item_ids), size) for one in (kept, other)]
+        shifted = tuple(some.shift_places(len(kept.item_ids)) for some in other.others)
         return Published(
             kept.item_ids + other.item_ids, a, b, c, cov, np.concatenate(further),
-            kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
+            kept.others + shifted, with_anchors=with_anchors,
             fitted=kept.fitted + other.fitted, placed=kept.placed + other.placed,
         )  # fmt: skip
 
@@ -189,7 +190,7 @@ class Published(ItemParameters):
 
 
 @dataclass(frozen=True)
-class _Linked:
+class _LinkedFit:
     """A fit's items with estimates and errors.
 
     Attributes:
@@ -206,8 +207,8 @@ class _Linked:
     by_anchors: Floats
 
     @classmethod
-    def from_calibration(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
-        raw = raw.select(_compared(raw))
+    def from_calibration(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _LinkedFit:
+        raw = raw.select(_has_errors(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
         by_constants = linking.ad_by_constants(raw.a)
         places = anchors.places_of_parameters[frozen]
@@ -217,7 +218,7 @@ class _Linked:
             by_anchors[:, :, places[:, 2:].ravel()] = by_constants @ constants.by_further_old.reshape(2, -1)
         return cls(raw, linking, linking.transform(replace(raw, joint_cov=None)), by_anchors)
 
-    def placed(self, anchors: AnchorSet) -> Placed | None:
+    def placement_errors(self, anchors: AnchorSet) -> PlacementErrors | None:
         """Errors of the fit's place on the scale. Returns None if the fit has no items.
 
         Cov ν comes from the common part of the errors of the items that are not used for linking. If that cannot be
@@ -234,9 +235,9 @@ class _Linked:
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
             joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
-            told = ParameterErrors.common_to(replace(linked, joint_cov=joint, further=None).select(others))
-            cov = cov if told is None else told
-        return Placed(by_anchors, _as_covariance(cov))
+            common = ParameterErrors.common_to(replace(linked, joint_cov=joint, further=None).select(others))
+            cov = cov if common is None else common
+        return PlacementErrors(by_anchors, _as_covariance(cov))
 
     @property
     def to_ab(self) -> Floats:
@@ -261,7 +262,7 @@ def by_place(items: ItemParameters) -> Floats:
     return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
 
 
-def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
+def _subtract_common(cov: Floats, by: Floats, common: Floats) -> Floats:
     """Subtract by · common · byᵀ from covariances of (a, b) and further parameters, shape (J, P, P).
 
     The covariance of an item is unchanged if the difference would not be positive semidefinite.
@@ -282,13 +283,13 @@ def _as_covariance(matrix: Floats | None) -> Floats:
     return nearest
 
 
-def _nothing_shared(n_items: int, anchors: AnchorSet) -> Floats:
+def _no_covariance(n_items: int, anchors: AnchorSet) -> Floats:
     """`Published.with_anchors` of values that are independent of the anchors' values."""
     places = anchors.places_of_parameters
     return np.zeros((n_items, places.shape[1], places.size))
 
 
-def _compared(raw: Calibration) -> Mask:
+def _has_errors(raw: Calibration) -> Mask:
     """Whether an item has estimates and errors, shape (J,)."""
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
@@ -303,7 +304,7 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
     kept = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     pairs = replace(kept, variation=(linking.tau_slope, linking.tau))
     whole = pairs.size == len(linking.anchors_used)
-    compared = weighted_by_populations(pairs, raw, linking.symmetric)
+    compared = weight_by_populations(pairs, raw, linking.symmetric)
     found = solve(compared, linking.method, linking.weighted) if whole else None
     if found is None:
         raise PsychometricsError(
@@ -312,7 +313,7 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
         )
     cov = found.covariance(pairs)
     if not pairs.old.others and found.by_further_old is not None and pairs.old.further_cov is not None:
-        cov = cov + of_further(found.by_old, found.by_further_old, pairs.old)
+        cov = cov + further_contribution(found.by_old, found.by_further_old, pairs.old)
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
@@ -345,17 +346,19 @@ class DifferenceErrors:
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(ParameterErrors.common_to(window))
         by_line = by_place(middle_of(now, published))
-        common, common_cov = _in_common(published, by_line, anchors)
+        common, common_cov = _common_errors(published, by_line, anchors)
         return cls(
-            _without(with_further(now.cov, padded(now.further_cov, len(now.a), size)), by_place(now), of_sample),
-            _without(published.cov_of_all, common, common_cov),
+            _subtract_common(
+                with_further(now.cov, padded(now.further_cov, len(now.a), size)), by_place(now), of_sample
+            ),
+            _subtract_common(published.cov_of_all, common, common_cov),
             common,
             common_cov,
         )
 
 
-def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
-    """`common` and `common_cov` of `Apart`.
+def _common_errors(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
+    """`common` and `common_cov` of `DifferenceErrors`.
 
     The common part comes from γ of each fit, from γ of the fit that gave the anchors' frozen values, and from each
     frozen value's own error, which also affects the fits that were linked to it.
@@ -364,7 +367,7 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
     by_anchors, k = by_place(anchors), len(place)
     of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
     places, frozen = anchors.places_of_parameters, anchors.cov_with_further
-    own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
+    own = _subtract_common(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
     fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
     n = 2 * len(fits)
     f = np.array([fit.by_anchors[:, places] for fit in fits]).reshape(n, *places.shape)
@@ -399,16 +402,16 @@ class Comparison:
         by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
         fitted: model and learners of the window's J items.
         anchors: shape (J,), whether the window was linked by an item, or dropped it from the linking.
-        apart: the errors without a common line.
+        difference_errors: the errors without a common line.
         linking: the linking of the window, with its covariances.
     """
 
     window: ItemParameters
     published: Published
     by_anchors: Floats
-    fitted: tuple[Fitted, ...]
+    fitted: tuple[FitPopulation, ...]
     anchors: Mask
-    apart: DifferenceErrors
+    difference_errors: DifferenceErrors
     linking: Linking
 
     @classmethod
@@ -424,7 +427,7 @@ class Comparison:
 
         Raises PsychometricsError if `linking` is not the linking of this fit.
         """
-        y = _Linked.from_calibration(raw, linking, anchors)
+        y = _LinkedFit.from_calibration(raw, linking, anchors)
         known = set(published.item_ids)
         j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
         old = published.select([y.fit.item_ids[k] for k in j])
@@ -436,9 +439,11 @@ class Comparison:
             window=now,
             published=old,
             by_anchors=(y.to_ab @ y.by_anchors)[j],
-            fitted=Fitted.of_each(y.fit.select(j)),
+            fitted=FitPopulation.for_items(y.fit.select(j)),
             anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
-            apart=DifferenceErrors.from_window(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+            difference_errors=DifferenceErrors.from_window(
+                y.raw.rescaled(linking.slope, linking.intercept), old, anchors
+            ),
             linking=y.linking,
         )
 
@@ -498,7 +503,7 @@ class Comparison:
         """Covariance of the window's a, b and further parameters, shape (J, P, P)."""
         return self.window.cov_of_all
 
-    def varying(self, by_log_a: float, by_b: float) -> Comparison:
+    def with_variation(self, by_log_a: float, by_b: float) -> Comparison:
         """Add the items' own variation, given as SDs of ln a and of b, to the errors of the window."""
         own = np.zeros_like(self.cov)
         own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
@@ -512,7 +517,7 @@ class Comparison:
             window=self.window.select(kept),
             published=self.published.select(kept),
             fitted=tuple(compress(self.fitted, keep)),
-            apart=self.apart.select(keep),
+            difference_errors=self.difference_errors.select(keep),
             by_anchors=self.by_anchors[keep],
             anchors=self.anchors[keep],
         )

@@ -12,7 +12,8 @@ from irt_psychometrics.drift.anchor_alignment import moves
 from irt_psychometrics.drift.errors import Comparison
 
 MIN_OTHERS = 5
-"""With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
+"""Minimum number of items besides the anchors. With fewer, a shift of the items cannot be distinguished from a shift of
+the scale."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class ShiftAgainstAnchors:
 def shift_against_anchors(
     comparison: Comparison, *, mean: float, sd: float, expected_variation: float
 ) -> ShiftAgainstAnchors:
-    """See `Drift.of_anchors`."""
+    """See `Drift.shift_against_anchors`."""
     n = int((~comparison.anchors).sum())
     if n < MIN_OTHERS:
         raise PsychometricsError(
-            f"of the published items besides them the month has estimated {n} well enough, and {MIN_OTHERS} are needed"
+            f"the month has estimated {n} published items besides them well enough, and {MIN_OTHERS} are needed"
         )
     found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
     if math.isnan(found.shift):
-        raise PsychometricsError("all items of one group moved singly")
+        raise PsychometricsError("all items of one group moved individually")
     return ShiftAgainstAnchors(n, -found.shift, found.shift_se)

@@ -76,7 +76,7 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
 def _line(item: str, found: list[tuple[float, Comparison, int]], of_frozen: Floats) -> tuple[float, float]:
     """Slope and its variance from the months of one item."""
     if len({float(c.published.b[j]) for _, c, j in found}) > 1:
-        raise PsychometricsError(f"item {item} was published again between these months: give those after it")
+        raise PsychometricsError(f"item {item} was published again between these months: give only the months after it")
     t = np.array([time for time, _, _ in found])
     delta = np.array([c.delta[j, 1] for _, c, j in found])
     _, first, j = found[0]

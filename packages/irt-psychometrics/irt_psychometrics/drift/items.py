@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc, ndtr
 
-from irt_psychometrics.alignment.common_line import FEWEST, NoLineError, quadratic
+from irt_psychometrics.alignment.common_line import MIN_ITEMS, NoLineError, quadratic
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
@@ -39,7 +39,7 @@ from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.group_shift import ShiftAgainstAnchors, shift_against_anchors
 from irt_psychometrics.drift.item_trends import Trends, trends
 from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
-from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
+from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, grade_severity
 
 LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
 """Limits on |Δ| in the requirement documents, medium and high. They are shown, but decide nothing."""
@@ -110,25 +110,25 @@ class Drift:
         most, expected = max_item_variation, item_variation
         least = expected / 2 if misfit_accepted else 0.0
         at, of_stored = differences(comparison, mean, sd)
-        tau, of_slopes = (expected if len(at.d) < FEWEST else np.inf), 0.0
+        tau, of_slopes = (expected if len(at.d) < MIN_ITEMS else np.inf), 0.0
         try:
-            line = second_line(at, None, expected) if len(at.d) >= FEWEST else None
+            line = second_line(at, None, expected) if len(at.d) >= MIN_ITEMS else None
         except NoLineError:
             line = None
         if line is None:
             wald = quadratic(at.d, of_stored + np.diag([0.0, min(tau, most) ** 2]), at.own_slopes)
         else:
             wald, tau, of_slopes = line.distances(least, most), line.tau, line.tau_slope
-        comparison = comparison.varying(min(of_slopes, most), min(max(tau, least), most))
+        comparison = comparison.with_variation(min(of_slopes, most), min(max(tau, least), most))
         curves = curve_differences(comparison, mean=mean, sd=sd) if comparison.by_curves.any() else None
         p = chdtrc(1 + at.own_slopes, np.maximum(wald, 0))
         q = q_values(p)
         area = wabc(comparison.window, comparison.published, mean, sd)
-        severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
+        severity = grade_severity(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
         return cls(comparison, tau, most, wald, p, q, area, severity, curves)
 
     @staticmethod
-    def of_anchors(
+    def shift_against_anchors(
         comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10
     ) -> ShiftAgainstAnchors:
         """Shift of b of the other published items, as a group, against b of the anchors.
@@ -235,7 +235,7 @@ class Drift:
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
         """Class of |Δ| by the limits in the requirement documents, regardless of its error; "none" across models."""
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
-        return graded(np.abs(change), *LIMITS[parameter])
+        return grade_severity(np.abs(change), *LIMITS[parameter])
 
     @property
     def chance_b_large(self) -> Floats:

@@ -28,10 +28,10 @@ from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
-from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
+from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, grade_severity
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 
-FEWEST = 30
+MIN_ANSWERS = 30
 """An item with fewer answers is not tested."""
 MIN_SPREAD = 5.0
 """An item with a smaller Σ p_i(1 − p_i) is not tested: the number of right answers is then too far from normal."""
@@ -70,7 +70,7 @@ class ProportionsCorrect:
     def severity(self) -> tuple[Severity, ...]:
         """Severity by the limits of drift: if q < 0.05, a difference above 0.05 is medium, and above 0.10 high."""
         size = np.where(self.q < FALSE_DISCOVERIES, np.abs(self.difference), 0.0)
-        return graded(size, MEDIUM_WABC, HIGH_WABC)
+        return grade_severity(size, MEDIUM_WABC, HIGH_WABC)
 
 
 def proportions_correct(
@@ -111,7 +111,7 @@ def proportions_correct(
         tested_one = published.select([responses.item_ids[j]])
         rows = by_item[starts[j] : starts[j + 1]]
         share = responses.score[rows] / (responses.n_categories[j] - 1)
-        if share.size < FEWEST:
+        if share.size < MIN_ANSWERS:
             continue
         people = responses.person[rows]
         posterior = others.posterior(people)
@@ -129,7 +129,7 @@ def proportions_correct(
         by_others = np.zeros(cov_of_others.shape[:2])
         np.add.at(by_others, place[of_row], by_rows)
         by_mean = tilt.sum(axis=0) @ (others.nodes - mean) / sd**2
-        spread = float((posterior @ _squared(tested_one, others.nodes, curve) - p**2).sum())
+        spread = float((posterior @ _squared_score(tested_one, others.nodes, curve) - p**2).sum())
         variance = spread / share.size**2 + own @ tested_one.cov_of_all[0] @ own + (by_mean * mean_se) ** 2
         variance += np.einsum("jk,jkl,jl->", by_others, cov_of_others, by_others)
         found.append((responses.item_ids[j], share.size, share.mean(), p.mean(), np.sqrt(variance)))
@@ -140,7 +140,7 @@ def proportions_correct(
     return ProportionsCorrect(tuple(items), np.array(n, dtype=np.int64), observed, expected, se, chance, q)
 
 
-def _squared(item: ItemParameters, nodes: Floats, curve: Floats) -> Floats:
+def _squared_score(item: ItemParameters, nodes: Floats, curve: Floats) -> Floats:
     """Expectation of the square of the score divided by its maximum, shape (Q,). `curve` is the first moment."""
     for some in item.others:
         p = some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]

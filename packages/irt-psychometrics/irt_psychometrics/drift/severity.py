@@ -9,6 +9,6 @@ Severity = Literal["none", "medium", "high"]
 FALSE_DISCOVERIES = 0.05
 
 
-def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+def grade_severity(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
     """Severity of J sizes: "high" above `high`, "medium" above `medium`, otherwise "none"."""
     return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)

@@ -4,7 +4,7 @@ The method is marginal maximum likelihood. The likelihood of a learner's answers
 the probability of the day's answers given the earlier answers, which is the filter's normalising constant. Mean and SD
 of θ on the first day are estimated too, and then dropped. Learners who are followed for half a year are not the
 population, and an error of .3 in the start would look like growth if little else shows the walk. The mean depends on
-the length of a learner's stay, in `_MOST_CLASSES` classes (a pattern mixture: Little 1993). If weak learners leave
+the length of a learner's stay, in `_MAX_CLASSES` classes (a pattern mixture: Little 1993). If weak learners leave
 early, later answers come from stronger learners, and a common mean would mistake the difference for growth. Growth is
 therefore the gain of learners while they stay.
 
@@ -33,7 +33,7 @@ from irt_psychometrics.core.movement import WEEK, Movement
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_psychometrics.scoring.abilities import Curves
-from irt_psychometrics.scoring.moving_filter import Filtered, Lattice, OccasionAnswers, filter_into
+from irt_psychometrics.scoring.moving_filter import FilterResults, Lattice, OccasionAnswers, filter_into
 
 MAX_LEARNERS, MIN_LEARNERS, MIN_OCCASIONS, MIN_WEEKS = 5000, 300, 8, 26
 MAX_GAP_WEEKS = 8
@@ -53,7 +53,7 @@ _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 """Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
-_MOST_CLASSES = 10
+_MAX_CLASSES = 10
 """Number of classes of stays, of equal size. With ten classes, the variance of stays within classes is about a
 hundredth of the total."""
 _SCOUTS = 800
@@ -62,7 +62,7 @@ _DRAW_LEARNERS = 400
 """Number of learners in the slopes of the likelihood that are computed for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
 """Step of the finite differences for the likelihood's slopes, in `_UNITS`. Estimates are off by half of this."""
-_MOST_STEPS, _LEAST_GAIN = 40, 0.002
+_MAX_STEPS, _MIN_GAIN = 40, 0.002
 """Maximum number of steps of a search, and the expected gain of the log-likelihood below which it ends."""
 
 
@@ -187,14 +187,14 @@ class MovementEstimate:
         Little, R. J. A. (1993). Pattern-mixture models for multivariate incomplete data. JASA, 88, 125-134.
         """
         if order > MAX_ORDER and growth_in_windows is not False:
-            raise _refused_by_order(order, growth_found=bool(growth_in_windows))
+            raise _order_error(order, growth_found=bool(growth_in_windows))
         sample = _Sample.from_responses(responses, day, curves)
         fits = _Fits(sample.in_stretches())
         stretches = fits.sample
         every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
-        if unbounded := stretches.unbounded(every.x):
+        if unbounded := stretches.kinds_at_limit(every.x):
             raise PsychometricsError(
-                f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
+                f"the likelihood still rises at a limit of the search for {' and '.join(unbounded)}: "
                 "answers are almost all right, almost all wrong, or do not depend on ability"
             )
         item_errors = stretches.item_errors(every.x, curves, items)
@@ -212,7 +212,7 @@ class MovementEstimate:
 
         def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
             """Estimate the parts that are free. If only gaps show the walk, its variance is at least theirs."""
-            estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
+            estimate = stretches.correct_bias(found.maximum(free, every.x).x, free, item_errors)
             if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
                 return estimate
             return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
@@ -234,7 +234,7 @@ class MovementEstimate:
                 later.maximum(_VARIANCES, every.x)
                 proposed = movement(later, significant(later, _VARIANCES))
         return cls(
-            estimate=stretches.corrected(every.x, PARTS, item_errors),
+            estimate=stretches.correct_bias(every.x, PARTS, item_errors),
             errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
             log_likelihood=every.log_likelihood,
             without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
@@ -248,7 +248,7 @@ class MovementEstimate:
         )
 
 
-def _refused_by_order(order: float, *, growth_found: bool) -> PsychometricsError:
+def _order_error(order: float, *, growth_found: bool) -> PsychometricsError:
     found = "growth is found there" if growth_found else "whether there is growth cannot be judged"
     return PsychometricsError(
         f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties have "
@@ -267,7 +267,7 @@ def _walk_with_gaps(
     begin = sample.parameters(np.append(maximum[:_MEAN], maximum[_MEAN:].mean()))
     x = whole.maximum(_VARIANCES, begin).x
     errors = sample.item_errors(x, curves, items)
-    return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
+    return sample.correct_bias(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
 
 
 @dataclass(frozen=True)
@@ -357,8 +357,8 @@ class _Sample:
         """Two samples, with the answers of the first and of the second half of each learner's days."""
         of, n = self.answers, self.n
         person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
-        begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
-        early = nth <= ((begun + ended) // 2)[person]
+        first_day, last_day = nth[of.start[:-1]], nth[of.start[1:] - 1]
+        early = nth <= ((first_day + last_day) // 2)[person]
 
         def half(rows: Mask) -> _Sample:
             start = np.concatenate([[0], np.cumsum(np.bincount(person[rows], minlength=n))])
@@ -392,9 +392,9 @@ class _Sample:
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
 
-    def corrected(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
+    def correct_bias(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
         """The movement at x, with the free parts corrected for the bias by errors of items."""
-        unbiased = item_errors.corrected(x, self.places(free))
+        unbiased = item_errors.correct_bias(x, self.places(free))
         return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
 
     def starts(self, x: Floats) -> list[Population]:
@@ -408,7 +408,7 @@ class _Sample:
         means = np.array([start.mean for start in starts])[self.stay]
         return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
 
-    def unbounded(self, x: Floats) -> list[str]:
+    def kinds_at_limit(self, x: Floats) -> list[str]:
         """Kinds of parameters at a limit of the search. A variance of 0 does not count.
 
         The lower limit of the SD within classes does not count if the classes' means differ by more.
@@ -421,7 +421,7 @@ class _Sample:
     def log_likelihoods(self, x: Floats) -> Floats:
         """Log-likelihood of each learner, shape (n,)."""
         lattice = Lattice.from_population(self.population, self.movement(x))
-        into = Filtered.before_answers(self.answers, self.population)
+        into = FilterResults.before_answers(self.answers, self.population)
         for k, start in enumerate(self.starts(x)):
             filter_into(into, self.answers, self.table, lattice, start, np.flatnonzero(self.stay == k), 1)
         return into.log_likelihood
@@ -467,7 +467,7 @@ class _Sample:
         Hausman 1974).
         """
         here, least, most = self.log_likelihoods(x), self.parameters(_LOWER), self.parameters(_UPPER)
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             slopes = self.slopes(x, here, moved)
             slope = slopes.sum(axis=0)
             held = (x[moved] <= least[moved]) & (slope < 0) | (x[moved] >= most[moved]) & (slope > 0)
@@ -475,7 +475,7 @@ class _Sample:
             step = np.zeros(len(x))
             step[moved[within]] = np.linalg.lstsq(slopes[:, within].T @ slopes[:, within], slope[within])[0]
             gain = step[moved] @ slope / 2
-            if gain < _LEAST_GAIN:
+            if gain < _MIN_GAIN:
                 break
             for share in 0.5 ** np.arange(6):
                 tried = np.clip(x + share * step, least, most)
@@ -526,9 +526,9 @@ def _practice(answers: OccasionAnswers) -> Floats:
 
 
 def _classes(answers: OccasionAnswers) -> tuple[Ints, int]:
-    """Each learner's class by length of stay, and the number of classes. Equal stays are in one class."""
+    """Class of each learner by length of stay, and the number of classes. Equal stays are in one class."""
     stay = _practice(answers)[answers.start[1:] - 1]
-    edges = np.unique(np.quantile(stay, np.arange(1, _MOST_CLASSES) / _MOST_CLASSES))
+    edges = np.unique(np.quantile(stay, np.arange(1, _MAX_CLASSES) / _MAX_CLASSES))
     names, found = np.unique(np.searchsorted(edges, stay, side="right"), return_inverse=True)
     return found, len(names)
 

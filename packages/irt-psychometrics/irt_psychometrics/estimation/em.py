@@ -46,7 +46,7 @@ from irt_psychometrics.core.models import (
     Flag,
     Population,
     places_of_parameters,
-    pooled,
+    pool_moments,
     spread,
 )
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
@@ -59,20 +59,20 @@ from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
     Persons,
-    as_counted,
     blocks_of_steps,
-    checked_model,
-    checked_priors,
     given_parameters,
     no_common_scale,
     origin_of,
     rare_steps,
+    replace_lacking_scores,
     require_given_scores,
     require_items,
     require_persons,
+    resolve_model,
+    resolve_priors,
     same_answers,
 )
-from irt_psychometrics.estimation.independence import why_unrelated
+from irt_psychometrics.estimation.independence import unrelated_reason
 from irt_psychometrics.estimation.latent_distribution import NormalGroups
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.optimizer import Solution, maximise
@@ -94,7 +94,7 @@ from irt_psychometrics.estimation.standard_errors import (
 
 ENGINE = "em"
 ENOUGH_FOR_SIGN = 5
-"""With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
+"""Number of responses in the rarer category from which an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes are used, at half the cost, until no gradient exceeds a hundredth of a standard error."""
 COARSE_GAIN = 1e-2
@@ -139,7 +139,7 @@ def fit_em(
     reference: str | None = None,
     weights: npt.ArrayLike | None = None,
     sampling_weights: npt.ArrayLike | None = None,
-    **how: Unpack[FitOptions],
+    **options: Unpack[FitOptions],
 ) -> Calibration:
     """Calibrate items by marginal maximum likelihood, or to the posterior mode if there are priors.
 
@@ -260,37 +260,37 @@ def fit_em(
     """
     if isinstance(responses, RemoteAnswers):
         if not (groups is None and reference is None and weights is None):
-            raise TypeError("answers that lie elsewhere have their own groups, and no weights")
-        there = responses
-        return fit_source(lambda: there, there, **how)
-    counted = as_counted(responses, how.get("anchors"))
-    if sampling_weights is not None and how.get("learners") is None:
-        how["learners"] = np.arange(responses.n_persons)
+            raise TypeError("answers on other machines have their own groups and cannot have weights")
+        remote = responses
+        return fit_source(lambda: remote, remote, **options)
+    counted = replace_lacking_scores(responses, options.get("anchors"))
+    if sampling_weights is not None and options.get("learners") is None:
+        options["learners"] = np.arange(responses.n_persons)
 
     def source() -> InMemory:
-        if sampling_weights is not None and not how.get("likelihood_only"):
-            _require_robust(responses, groups, {**_DEFAULTS, **how})
+        if sampling_weights is not None and not options.get("likelihood_only"):
+            _require_robust(responses, groups, {**_DEFAULTS, **options})
         return InMemory(counted, Persons.from_responses(responses, groups, reference, weights, sampling_weights))
 
-    return fit_source(source, responses, **how)
+    return fit_source(source, responses, **options)
 
 
-def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: FitOptions) -> None:
+def _require_robust(responses: Responses, groups: Sequence[str] | None, request: FitOptions) -> None:
     """Raise PsychometricsError if a request with sampling weights has no robust errors."""
-    if asked["abilities_known"]:
+    if request["abilities_known"]:
         raise PsychometricsError(
             "errors with known abilities are not robust, as sampling_weights require. Leave out abilities_known"
         )
-    if asked["latent"] == "histogram" and (groups is not None or asked["anchors"] is not None):
+    if request["latent"] == "histogram" and (groups is not None or request["anchors"] is not None):
         raise PsychometricsError(
             "the errors of a histogram's mean and SD, which groups and anchors leave free, are not robust, as "
             "sampling_weights require. Use latent='normal', or fit each group without anchors and link"
         )
-    models = asked["model"]
+    models = request["model"]
     whole = MatrixSize.from_model(model_of([models] if isinstance(models, str) else models), responses.n_categories)
     if whole.size > whole.most:
         raise PsychometricsError(
-            f"robust errors, as sampling_weights require, are made for up to {whole.most} {whole.unit}, and "
+            f"robust errors, as sampling_weights require, are computed for up to {whole.most} {whole.unit}, and "
             f"there are {whole.size}. Fit fewer items at once"
         )
 
@@ -316,15 +316,15 @@ _DEFAULTS: FitOptions = {
 }
 
 
-def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitOptions]) -> Calibration:
+def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitOptions]) -> Calibration:
     """`fit_em` for answers in memory or elsewhere. `source_of` is called after the request was checked for `items`."""
-    if unexpected := how.keys() - _DEFAULTS.keys():
+    if unexpected := options.keys() - _DEFAULTS.keys():
         raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
-    asked: FitOptions = {**_DEFAULTS, **how}
-    model, anchors = asked["model"], asked["anchors"]
+    request: FitOptions = {**_DEFAULTS, **options}
+    model, anchors = request["model"], request["anchors"]
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
-    of = _checked(models, items, asked)
-    given_priors = priors = checked_priors(of, asked["priors"])
+    of = _resolve_model(models, items, request)
+    given_priors = priors = resolve_priors(of, request["priors"])
     source = source_of()
     counts = source.counts()
     given = given_parameters(items, anchors, of)
@@ -338,10 +338,10 @@ def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitO
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
     of_kept = counts.select(keep)
-    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, asked["blocks"] or {})
+    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, request["blocks"] or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
-    rare = _rare_steps(kept_ids, own_steps, of_kept, asked["prior_on_rare_steps"]) if of.scores_suffice else None
-    known_c = _known_guessing(kept_ids, asked["guessing"]) if of.guesses else None
+    rare = _rare_steps(kept_ids, own_steps, of_kept, request["prior_on_rare_steps"]) if of.scores_suffice else None
+    known_c = _known_guessing(kept_ids, request["guessing"]) if of.guesses else None
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
 
     def lay_out(histogram_nodes: int = 0) -> ParameterLayout:
@@ -355,40 +355,40 @@ def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitO
             given_scores=of_kept.table > 0,
             steps_of=steps_of,
         )
-        smoothing = SMOOTHING_WITH_GUESSING if of.guesses and not asked["likelihood_only"] else SMOOTHING
+        smoothing = SMOOTHING_WITH_GUESSING if of.guesses and not request["likelihood_only"] else SMOOTHING
         return replace(layout, positive_slopes=priors.slopes_held(kept_ids), smoothing=smoothing)
 
     structure = lay_out()
     require_one_matrix(structure)
-    laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
+    laid = source.lay_out_items(keep, rarer=structure.guessing, by_category=not of.logistic)
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
-    with kernels.runner(asked["threads"]) as run:
-        fit = _fitted(source, laid, keep, kept_ids, run, priors, lay_out, asked)
+    with kernels.runner(request["threads"]) as run:
+        fit = _fit_answers(source, laid, keep, kept_ids, run, priors, lay_out, request)
     calibration = _calibration(items, counts, fit, keep, models, given)
-    calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
-    calibration = replace(calibration, priors=given_priors.as_dict(), data_hash=asked["data_hash"])
-    if asked["latent"] == "histogram" and not structure.anchored:
+    calibration = _restore_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
+    calibration = replace(calibration, priors=given_priors.as_dict(), data_hash=request["data_hash"])
+    if request["latent"] == "histogram" and not structure.anchored:
         return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
 
 
-def _checked(models: tuple[Model, ...], items: Items, asked: FitOptions) -> ItemModel:
+def _resolve_model(models: tuple[Model, ...], items: Items, request: FitOptions) -> ItemModel:
     """Return the model of the items. Raises PsychometricsError if the request makes no sense."""
     if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
-    if asked["latent"] not in ("normal", "histogram"):
-        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {asked['latent']!r}")
-    return checked_model(models, items, asked["anchors"], share_testlets(items.item_ids, asked["testlets"] or {}))
+    if request["latent"] not in ("normal", "histogram"):
+        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {request['latent']!r}")
+    return resolve_model(models, items, request["anchors"], share_testlets(items.item_ids, request["testlets"] or {}))
 
 
 def _rare_steps(
-    item_ids: Sequence[str], own_steps: Mask, counts: Counts, asked: bool | Collection[str]
+    item_ids: Sequence[str], own_steps: Mask, counts: Counts, wanted: bool | Collection[str]
 ) -> RareSteps | None:
     """`rare_steps` of all items, or of the requested items. Returns None if the prior is not requested."""
-    if not isinstance(asked, bool):
-        own_steps = own_steps & np.isin(item_ids, [*asked])
-    return rare_steps(item_ids, own_steps, counts) if asked else None
+    if not isinstance(wanted, bool):
+        own_steps = own_steps & np.isin(item_ids, [*wanted])
+    return rare_steps(item_ids, own_steps, counts) if wanted else None
 
 
 def _known_guessing(item_ids: Sequence[str], guessing: Mapping[str, float] | None) -> KnownGuessing | None:
@@ -418,7 +418,7 @@ class _Fit:
     doubt: str
 
 
-def _fitted(
+def _fit_answers(
     source: Source,
     laid: LaidOut,
     keep: Mask,
@@ -426,31 +426,31 @@ def _fitted(
     run: kernels.Run,
     priors: Priors,
     lay_out: Callable[..., ParameterLayout],
-    asked: FitOptions,
+    request: FitOptions,
 ) -> _Fit:
     """Fit the answers that are laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
-    data, structure, likelihood_only = laid.answers, lay_out(), asked["likelihood_only"]
-    begun = None if asked["start"] is None else asked["start"].select(keep)
+    data, structure, likelihood_only = laid.answers, lay_out(), request["likelihood_only"]
+    earlier = None if request["start"] is None else request["start"].select(keep)
     least_gain = COMPARED_GAIN if likelihood_only else 0.0
-    problem, solution = _maximised(
+    problem, solution = _find_maximum(
         lambda grid: Problem(data, structure, grid, run, priors),
-        _Search(asked["nodes"], asked["tolerance"], asked["max_iterations"], least_gain),
-        begun,
-        lay_out if asked["latent"] == "histogram" else None,
-        has_curves=begun is not None and begun.item_model == structure.item_model,
+        _Search(request["nodes"], request["tolerance"], request["max_iterations"], least_gain),
+        earlier,
+        lay_out if request["latent"] == "histogram" else None,
+        has_curves=earlier is not None and earlier.item_model == structure.item_model,
     )
-    solution = solution.oriented(problem)
+    solution = solution.orient(problem)
     if likelihood_only:
         found = no_errors(problem, solution.point)
     else:
         products: Callable[[Point], Floats] | None = None
-        if asked["learners"] is not None:
-            products = _by_learner(problem, source.gathered(keep), asked["learners"])
-        elif share_testlets(kept_ids, asked["testlets"] or {}):
+        if request["learners"] is not None:
+            products = _learner_products(problem, source.gather_items(keep), request["learners"])
+        elif share_testlets(kept_ids, request["testlets"] or {}):
             products = problem.score_products
-        known = asked["abilities_known"]
+        known = request["abilities_known"]
         found = errors(problem, solution.point, solution.at_bound, products=products, abilities_known=known)
-    doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
+    doubt = unrelated_reason(lambda: source.gather_items(keep), problem, solution.point.loglik)
     same = alike(laid.first_alike, data.n, data.correct)
     return _Fit(problem, solution, found, source.names, same, doubt)
 
@@ -468,49 +468,49 @@ class _Search:
     max_iterations: int
     least_gain: float
 
-    def ascended(self, problem: Problem, near: Solution) -> Solution:
+    def ascend(self, problem: Problem, near: Solution) -> Solution:
         found = maximise(
             problem, near.point.x, self.tolerance, self.max_iterations, near.pairs, least_gain=self.least_gain
         )
-        return _then(near, found)
+        return _add_iterations(near, found)
 
 
-def _maximised(
+def _find_maximum(
     problem_on: Callable[[Grid], Problem],
     search: _Search,
-    begun: Calibration | None,
+    earlier: Calibration | None,
     with_weights: Callable[..., ParameterLayout] | None,
     *,
     has_curves: bool,
 ) -> tuple[Problem, Solution]:
     """Find the maximum, on a grid that is wide and dense enough for it.
 
-    The search starts from `begun`, an earlier fit of these items; `has_curves` says whether it has the same model.
+    The search starts from `earlier`, an earlier fit of these items; `has_curves` says whether it has the same model.
     `with_weights` returns a layout with the histogram of θ. It is None if θ is normal.
     """
-    if with_weights is not None and begun is not None and has_curves:
-        grid = _wide_enough(search.nodes, begun.latent_mean, begun.latent_sd)
+    if with_weights is not None and earlier is not None and has_curves:
+        grid = _wide_enough(search.nodes, earlier.latent_mean, earlier.latent_sd)
         problem = problem_on(grid)
-        problem = _dense_enough(problem, problem.start(begun))
-        problem, solution = _with_histogram(problem, problem.start(begun), with_weights, search.max_iterations)
-        return problem, search.ascended(problem, solution)
-    problem = problem_on(Grid.spanning(search.nodes))
+        problem = _dense_enough(problem, problem.start(earlier))
+        problem, solution = _start_histogram(problem, problem.start(earlier), with_weights, search.max_iterations)
+        return problem, search.ascend(problem, solution)
+    problem = problem_on(Grid.symmetric(search.nodes))
     coarse = max(search.tolerance, COARSE_TOLERANCE)
     few = problem_on(_half(problem.grid))
-    near = _by_sample(few, lambda on: on.start(begun), coarse, search.max_iterations)
-    solution = search.ascended(problem, near)
+    near = _maximise_from_sample(few, lambda on: on.start(earlier), coarse, search.max_iterations)
+    solution = search.ascend(problem, near)
     grid = _wide_enough(search.nodes, solution.point.means, solution.point.sds)
     resolved = _dense_enough(problem_on(grid), solution.point.x)
     if len(resolved.grid.nodes) > search.nodes:
         problem = resolved
-        solution = search.ascended(problem, replace(solution, pairs=()))
+        solution = search.ascend(problem, replace(solution, pairs=()))
     if with_weights is not None:
-        problem, near = _with_histogram(problem, solution.point.x, with_weights, search.max_iterations)
-        solution = search.ascended(problem, _then(solution, near))
+        problem, near = _start_histogram(problem, solution.point.x, with_weights, search.max_iterations)
+        solution = search.ascend(problem, _add_iterations(solution, near))
     return problem, solution
 
 
-def _by_learner(
+def _learner_products(
     problem: Problem, gathered: tuple[Responses, Persons] | None, learners: npt.NDArray[np.integer[Any]]
 ) -> Callable[[Point], Floats]:
     if gathered is None:
@@ -525,21 +525,23 @@ def _by_learner(
 
 def _half(grid: Grid) -> Grid:
     """A grid of the same width with half of the nodes."""
-    return Grid.spanning(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
+    return Grid.symmetric(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
 
 
-def _by_sample(
+def _maximise_from_sample(
     whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
 ) -> Solution:
     """Find a maximum. If there are many learners, the search starts at the maximum of a sample of them."""
     data, step = whole.data, _sample_step(whole.data)
     if step < 2:
         return maximise(whole, start(whole), tolerance, max_iterations, least_gain=least_gain)
-    sample = Problem(data.thinned(step), whole.structure, whole.grid, whole.run, whole.priors)
+    sample = Problem(data.thin(step), whole.structure, whole.grid, whole.run, whole.priors)
     some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
     first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
     known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample's curvature differs
-    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
+    return _add_iterations(
+        first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain)
+    )
 
 
 def _sample_step(data: LaidOutAnswers) -> int:
@@ -550,7 +552,7 @@ def _sample_step(data: LaidOutAnswers) -> int:
     return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
 
 
-def _then(first: Solution, second: Solution) -> Solution:
+def _add_iterations(first: Solution, second: Solution) -> Solution:
     return replace(second, iterations=first.iterations + second.iterations)
 
 
@@ -558,9 +560,9 @@ def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
     """A grid up to ±6 if all populations are within it up to four SDs, else up to five SDs with equally dense nodes."""
     away, sds = np.abs(means), np.asarray(sds)
     if np.max(away + 4 * sds) <= 6.0:
-        return Grid.spanning(nodes)
+        return Grid.symmetric(nodes)
     limit = float(np.ceil(np.max(away + 5 * sds)))
-    return Grid.spanning(1 + round((nodes - 1) * limit / 6), limit)
+    return Grid.symmetric(1 + round((nodes - 1) * limit / 6), limit)
 
 
 def _dense_enough(problem: Problem, x: Floats) -> Problem:
@@ -569,14 +571,14 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
     Sums over the nodes would then approximate integrals badly and bias slopes.
     """
     nodes = problem.grid.nodes
-    apart = problem.narrowest_posterior(x) / NARROWEST
-    if apart >= nodes[1] - nodes[0]:
+    max_step = problem.narrowest_posterior(x) / NARROWEST
+    if max_step >= nodes[1] - nodes[0]:
         return problem
-    grid = Grid.spanning(1 + 2 * math.ceil(nodes[-1] / apart), float(nodes[-1]))
+    grid = Grid.symmetric(1 + 2 * math.ceil(nodes[-1] / max_step), float(nodes[-1]))
     return Problem(problem.data, problem.structure, grid, problem.run, problem.priors)
 
 
-def _with_histogram(
+def _start_histogram(
     problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
     """The problem with free weights, and a point to start from.
@@ -588,13 +590,13 @@ def _with_histogram(
     coarse = with_weights(histogram_nodes=len(few.nodes))
     x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
     whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
-    near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
+    near = _maximise_from_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
     free = with_weights(histogram_nodes=len(problem.grid.nodes))
     fine = Problem(problem.data, free, problem.grid, problem.run, problem.priors)
-    return fine, _on_all_nodes(near, whole, fine)
+    return fine, _interpolate_solution(near, whole, fine)
 
 
-def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
+def _interpolate_solution(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
     from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do not need
 
@@ -650,7 +652,7 @@ def _calibration(
         joint[np.ix_(at, at)] = found.joint
     named = np.array(items.item_ids, dtype=object)[kept]
     populations, reasons = _populations(fit), _reasons(fit, named)
-    mean, sd = _pooled(populations)
+    mean, sd = _overall_moments(populations)
     return Calibration(
         item_ids=items.item_ids,
         models=models,
@@ -709,20 +711,20 @@ def _populations(fit: _Fit) -> tuple[Population, ...]:
     for g, name in enumerate(fit.groups):
         n_persons, se = int(np.rint(point.mass[g])), np.sqrt(fit.errors.latent[g])
         normal = Population(name, n_persons, float(point.means[g]), float(point.sds[g]), float(se[0]), 0.0)
-        group = fit.problem.latent.described(normal, point.log_weights[g])
+        group = fit.problem.latent.describe(normal, point.log_weights[g])
         out.append(replace(group, sd_se=float(group.sd * se[1])))
     return tuple(out)
 
 
-def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
+def _overall_moments(populations: Sequence[Population]) -> tuple[float, float]:
     """Mean and SD of θ over all groups together."""
     if len(populations) == 1:
         return populations[0].mean, populations[0].sd
     means, sds = np.array([p.mean for p in populations]), np.array([p.sd for p in populations])
-    return pooled([p.n_persons for p in populations], means, sds)
+    return pool_moments([p.n_persons for p in populations], means, sds)
 
 
-def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
+def _restore_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     """Give all anchors, answered or not, their given parameters and errors of 0."""
     if not given.known.any():
         return calibration
@@ -747,16 +749,16 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
     reasons = [solution.reason] if solution.reason else []
     data, structure = fit.problem.data, fit.problem.structure
     if (alike := structure.common_slopes).any() and solution.at_bound[structure.common_place]:
-        reasons.append(_stopped("common slope", float(solution.point.a[alike][0])))
-    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
-        whose = f" of group {groups[g]}" if len(groups) > 1 else ""
-        reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
-    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.means)).tolist():
+        reasons.append(_bound_reason("common slope", float(solution.point.a[alike][0])))
+    for g in np.flatnonzero(structure.section_mask(solution.at_bound, structure.log_sds)).tolist():
+        of_group = f" of group {groups[g]}" if len(groups) > 1 else ""
+        reasons.append(_bound_reason(f"latent SD{of_group}", float(solution.point.sds[g])))
+    for g in np.flatnonzero(structure.section_mask(solution.at_bound, structure.means)).tolist():
         reasons.append(
             f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g} from the "
             f"middle of the anchors: its learners answer nearly all of them alike"
         )
-    held = structure.marked(solution.at_bound, structure.block(0)) & ~alike
+    held = structure.section_mask(solution.at_bound, structure.block(0)) & ~alike
     if held.any():
         split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
         ruling = held & (split > RULING_SHARE)
@@ -766,14 +768,14 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
-            f"({some_of(list(named[found.unidentified]))}): the observed information is singular there"
+            f"({some_of(list(named[found.unidentified]))}): the observed information is singular for them"
         )
     if fit.same.any():
         reasons.append(same_answers(named[fit.same].tolist()))
     return reasons
 
 
-def _stopped(unit: str, at: float) -> str:
+def _bound_reason(unit: str, at: float) -> str:
     why = "are unrelated" if at < 1 else "follow from each other"
     return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
 

@@ -88,17 +88,17 @@ def _weight(responses: Responses, weights: npt.ArrayLike | None, sampling_weight
     N = responses.n_persons
     if weights is not None and sampling_weights is not None:
         raise PsychometricsError(
-            "weights are counts of persons with the same answers, and sampling_weights say how many of the population "
-            "a person represents: a fit takes one of them. Repeat the rows of persons who stand for several, each with "
-            "its sampling weight"
+            "weights are counts of persons with the same answers, and sampling_weights are numbers of members of the "
+            "population that a person represents: a fit accepts only one of them. Repeat the rows of persons who "
+            "represent several, each with its sampling weight"
         )
     if weights is not None:
         weight = _one_per_person("weights", weights, N)
         _require("weights", "finite and not negative", weight, np.isfinite(weight) & (weight >= 0))
         if N and not weight.any():
             raise PsychometricsError(
-                f"weights of all {N} persons are 0, the first that of person 0 (counted from 0), so that nobody "
-                "counts. Give each person the number of persons with these answers"
+                f"the weights of all {N} persons are 0, so the fit has no data. Give each person the number of persons "
+                "with these answers"
             )
         return weight
     if sampling_weights is None:
@@ -113,36 +113,36 @@ def _one_per_person(name: str, values: npt.ArrayLike, n_persons: int) -> Floats:
     weight = np.asarray(values, dtype=float)
     if weight.shape != (n_persons,):
         shorter = weight.ndim == 1 and len(weight) < n_persons
-        first = f", none for person {len(weight)} (counted from 0)" if shorter else ""
+        first = f"; person {len(weight)} (counted from 0) is the first without a number" if shorter else ""
         raise PsychometricsError(f"{name} must be {n_persons} numbers, one per person; got shape {weight.shape}{first}")
     return weight
 
 
-def _require(name: str, what: str, weight: Floats, sound: Mask) -> None:
+def _require(name: str, requirement: str, weight: Floats, sound: Mask) -> None:
     wrong = np.flatnonzero(~sound)
     if wrong.size:
         raise PsychometricsError(
-            f"{name} must be {what}; {wrong.size} are not, the first is {weight[wrong[0]]} of person {wrong[0]} "
+            f"{name} must be {requirement}; {wrong.size} are not, the first is {weight[wrong[0]]} of person {wrong[0]} "
             "(counted from 0)"
         )
 
 
-def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
+def resolve_priors(model: ItemModel, priors: Priors | None) -> Priors:
     if priors is None:
         return model.default_priors
-    for parameter, what, instead in (
+    for parameter, name, instead in (
         ("a", "slope", " or fit a 1pl or 2pl"),
         ("b", "difficulty", ""),
         ("c", "guessing", " or fit a 3pl"),
     ):
         if parameter not in model.priors_on and getattr(priors, parameter) is not None:
             raise PsychometricsError(
-                f"a {model.name} model has no {what} for the prior on {parameter}; leave it out{instead}"
+                f"a {model.name} model has no {name} for the prior on {parameter}; leave it out{instead}"
             )
     return priors
 
 
-def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+def resolve_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
     """Return the model of the items.
 
     Raises PsychometricsError if it does not suit the categories of the items, the anchors or the testlets.
@@ -152,18 +152,18 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     found = model_of(models)
     if found.guesses and not found.logistic:
         raise PsychometricsError(
-            f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}. Choose a model without "
-            "guessing for all, or fit them one after the other"
+            f"items with and without c + (1 − c)·L cannot be fitted together; got a {found.spoken}. Choose a model "
+            "without guessing for all items, or fit the two kinds separately"
         )
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
-        raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
+        raise PsychometricsError(f"anchors have a, b and c, which do not determine the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
     if not found.has_kernels and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
         raise PsychometricsError(
-            f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
-            f"{items.n_items}. Fit fewer at once"
+            f"errors of a {found.spoken} are computed for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there "
+            f"are {items.n_items}. Fit fewer items at once"
         )
     return found
 
@@ -176,13 +176,13 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
     given = anchors.among(items.item_ids).curves
     if not given.known.any():
         raise PsychometricsError(
-            f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
-            f"({some_of(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+            f"the answers contain no item of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} "
+            f"({some_of(list(anchors.item_ids))}), so the anchors cannot fix the scale. Fit without anchors and link"
         )
     guessed = given.known & (given.c > 0)
     if guessed.any() and not model.logistic:
         raise PsychometricsError(
-            f"anchors with guessing cannot be held beside scored items yet "
+            f"anchors with guessing cannot be combined with scored items yet "
             f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
         )
     scores = np.full(items.n_items, 2)
@@ -193,12 +193,12 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
         j = wrong[0]
         raise PsychometricsError(
             f"the anchor {items.item_ids[j]} has parameters for scores 0 … {scores[j] - 1}, and its answers are scored "
-            f"0 … {items.n_categories[j] - 1}. Declare one maximum score for both"
+            f"0 … {items.n_categories[j] - 1}. Declare the same maximum score for both"
         )
     return given
 
 
-def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
+def replace_lacking_scores(responses: Responses, anchors: AnchorSet | None) -> Responses:
     """The responses, with each score that an anchor's parameters lack replaced by the score that it counts as."""
     given = () if anchors is None else anchors.among(responses.item_ids).others
     score = responses.score.copy()
@@ -219,7 +219,8 @@ def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> Non
             row, score = np.argwhere(lacking)[0]
             raise PsychometricsError(
                 f"the anchor {items.item_ids[others.at[row]]} has no parameter for score {score}, which "
-                f"{counts.table[others.at[row], score]:.0f} answers have. Count it as the nearest score that has one"
+                f"{counts.table[others.at[row], score]:.0f} answers have. Replace it by the nearest score that has a "
+                "parameter"
             )
 
 
@@ -248,10 +249,10 @@ def blocks_of_steps(
             if counts.categories[other] != counts.categories[first] or (scores[other] != scores[first]).any():
                 first_has, other_has = (", ".join(map(str, np.flatnonzero(scores[j]))) for j in (first, other))
                 raise PsychometricsError(
-                    f"items of a rating scale have their steps in common, and of the block {labels[first] or 'all'!r} "
+                    f"the items of a block share their steps, but in the block {labels[first] or 'all'!r} "
                     f"{item_ids[first]} has the scores {first_has} of 0 … {counts.categories[first] - 1} and "
-                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks "
-                    "in the bank, or fit a pcm or gpcm, which has steps for each item"
+                    f"{item_ids[other]} has {other_has} of 0 … {counts.categories[other] - 1}. Give them different "
+                    "blocks in the bank, or fit a pcm or gpcm, which has steps for each item"
                 )
     return numbers
 
@@ -273,7 +274,7 @@ def origin_of(given: ItemCurves) -> float:
 def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, model: ItemModel) -> None:
     """Raise PsychometricsError if too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
-        raise PsychometricsError("a calibration needs learners who answered items, got no responses")
+        raise PsychometricsError("a calibration needs learners who answered items; there are no responses")
     least = model.min_items
     ways = "both correctly and wrongly" if model.two_categories else "in each of their categories"
     if keep.sum() < least:
@@ -287,7 +288,7 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
     if given.known.any() and not (given.known & keep).any():
         raise PsychometricsError(
             f"no learner answered an anchor ({some_of(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
-            f"so they cannot hold the scale. Fit without anchors and link"
+            f"so the anchors cannot fix the scale. Fit without anchors and link"
         )
 
 
@@ -310,15 +311,15 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
 def no_common_scale(slopes: str, names: Iterable[str]) -> str:
     """The reason why a fit is invalid if items with such slopes have become the ability scale."""
     return (
-        f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
-        f"of the learners ({some_of(list(names))}), so that those answers alone decide θ. Look for duplicated or "
-        f"dependent items among them"
+        f"the items do not share an ability scale: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
+        f"of the learners ({some_of(list(names))}), so these answers alone determine θ. Check these items for "
+        f"duplicates and dependence"
     )
 
 
 def same_answers(alike: Sequence[str]) -> str:
     """The reason why a fit is invalid if the items `alike` have the same answers as other items."""
     return (
-        f"{len(alike)} items have the same answers by the same learners as another ({some_of(alike)}): "
-        f"they are not independent pieces of evidence. Leave one of each out"
+        f"{len(alike)} items have the same answers by the same learners as another item ({some_of(alike)}): "
+        f"they are not independent evidence. Leave out one item of each pair"
     )

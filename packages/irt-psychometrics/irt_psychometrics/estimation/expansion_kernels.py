@@ -8,7 +8,7 @@ scores with a factor θ need no separate sums over nodes.
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _inlined
+from irt_psychometrics.core.kernels import _inlined_kernel
 
 FEW, MORE = 6, 12
 """Number of terms of a covariance if the SD of the person's log-odds on the steepest item is up to NARROW and up to
@@ -18,7 +18,7 @@ UNSEEN = 1e-15
 """Nodes with less posterior weight are left out."""
 
 
-@_inlined
+@_inlined_kernel
 def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
     """Return the range low … high − 1 of nodes with weight, the number of terms of a covariance, and whether the terms
     are of polynomials."""
@@ -38,7 +38,7 @@ def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
     return low, high, terms, reach < WIDE
 
 
-@_inlined
+@_inlined_kernel
 def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untyped-def]
     """Fill polynomials[m, q] = p_q·φ_m(θ_q) and moments[m] = (α_m, β_m) for m < size, with
     θφ_m = β_m φ_{m−1} + α_m φ_m + β_{m+1} φ_{m+1}."""
@@ -62,7 +62,7 @@ def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untype
             phi[q] = after[q] * scale
 
 
-@_inlined
+@_inlined_kernel
 def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
     """Set into[m] = Σ_q row[q]·polynomials[m, q], four m at a time."""
     for m in range(0, size, 4):
@@ -75,7 +75,7 @@ def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
         into[m], into[m + 1], into[m + 2], into[m + 3] = one, two, three, four
 
 
-@_inlined
+@_inlined_kernel
 def expand(row, theta, p, by_polynomials, polynomials, moments, found, into, expected):  # type: ignore[no-untyped-def]
     """Fill into (terms, 2) with components of θ·row and of row whose products sum up to covariances, and expected (2,)
     with the two means."""
@@ -91,7 +91,7 @@ def expand(row, theta, p, by_polynomials, polynomials, moments, found, into, exp
         expected[1] = deviations(row, np.ones(p.size), p, into[:, 1])
 
 
-@_inlined
+@_inlined_kernel
 def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ignore[no-untyped-def]
     """Like `expand`, for row without θ·row and without the means."""
     if by_polynomials:
@@ -102,7 +102,7 @@ def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ign
         deviations(row, np.ones(p.size), p, into)
 
 
-@_inlined
+@_inlined_kernel
 def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     """Set into[q] = √p_q·(f_q − E f) with f = row·factor, and 0 after the nodes. Returns E f.
 
@@ -117,7 +117,7 @@ def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     return mean
 
 
-@_inlined
+@_inlined_kernel
 def products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
     """Set into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time.
 

@@ -28,12 +28,12 @@ from irt_psychometrics.estimation.em import engine_version
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Persons,
-    checked_priors,
     given_parameters,
     no_common_scale,
     origin_of,
     require_items,
     require_persons,
+    resolve_priors,
     same_answers,
 )
 from irt_psychometrics.estimation.marginal import largest_scaled_gradient
@@ -88,7 +88,7 @@ class Estimates:
     iterations: int
     log_odds: Floats | None = None
 
-    def in_place_of(
+    def merge_into(
         self,
         first: Calibration,
         kept: npt.NDArray[np.intp],
@@ -134,7 +134,7 @@ class Estimates:
             flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(vague[k])
         reasons = [first.convergence.reason] if first.convergence.reason else []
         if not self.converged:
-            reasons.append(self.reason or f"{engine} did not converge, and does not say why")
+            reasons.append(self.reason or f"{engine} did not converge and gave no reason")
         return replace(
             first,
             engine=engine,
@@ -190,7 +190,7 @@ class ExternalFit:
     item_model: ItemModel
     priors: Priors
     origin: float
-    _asked: Responses
+    _requested: Responses
     _models: tuple[Model, ...]
     _given: ItemCurves
     _keep: Mask
@@ -210,14 +210,14 @@ class ExternalFit:
         """Check a request. Arguments and errors raised are those of `fit_em`; `engine` is the program's name."""
         models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
         of = model_of(models)
-        priors = checked_priors(of, priors)
+        priors = resolve_priors(of, priors)
         source = InMemory(responses, Persons.from_responses(responses, None, None, None))
         counts, given = source.counts(), given_parameters(responses, anchors, of)
         keep = counts.estimable(of) | (given.known & (counts.n > 0))
         require_items(responses, counts, keep, given, of)
-        kept, _ = source.gathered(keep)
+        kept, _ = source.gather_items(keep)
         by_category = bool((responses.n_categories > 2).any())
-        laid, held = source.laid_out(keep, rarer=False, by_category=by_category), given.known[keep]
+        laid, held = source.lay_out_items(keep, rarer=False, by_category=by_category), given.known[keep]
         require_persons(laid.informative, source.names)
         require_connected(laid.links, kept.item_ids, held)
         origin = origin_of(given)
@@ -249,8 +249,8 @@ class ExternalFit:
             program stopped. An item is `UNIDENTIFIED` if a variance is 10⁵ times the variance with known abilities,
             with n·Var(score) as the information in that case.
         """
-        found, further = _with_t(_oriented(found, self.item_model, anchored=bool(self.held.any())))
-        slope, whose = largest_scaled_gradient(
+        found, further = _with_t(_orient(found, self.item_model, anchored=bool(self.held.any())))
+        slope, owner = largest_scaled_gradient(
             self.responses,
             self.item_model,
             ItemCurves(found.a, found.d, found.c),
@@ -260,16 +260,16 @@ class ExternalFit:
             priors=self.priors,
             further=further,
         )
-        judged = self._judged(found)
-        asked, given, counts = self._asked, self._given, self._counts
-        scored = bool((asked.n_categories > 2).any())
-        J, at = asked.n_items, np.flatnonzero(self._keep)
+        assessment = self._assess(found)
+        requested, given, counts = self._requested, self._given, self._counts
+        scored = bool((requested.n_categories > 2).any())
+        J, at = requested.n_items, np.flatnonzero(self._keep)
         values = np.stack([given.a, given.d + given.a * self.origin, given.c])
         values[:, at] = found.a, found.d, found.c
-        cov = spread(symmetrized(judged.cov), at, J)
+        cov = spread(symmetrized(assessment.cov), at, J)
         cov[given.known & ~self._keep] = 0.0
         calibration = Calibration(
-            item_ids=asked.item_ids,
+            item_ids=requested.item_ids,
             models=self._models,
             engine=self.engine,
             engine_version=f"{engine_version()} ({version})",
@@ -280,22 +280,22 @@ class ExternalFit:
             joint_cov=None,
             n=np.rint(counts.n).astype(np.int64),
             n_correct=np.rint(counts.correct).astype(np.int64),
-            flags=counts.flags(self._keep, judged.marks),
+            flags=counts.flags(self._keep, assessment.marks),
             latent_mean=found.latent_mean,
             latent_sd=found.latent_sd,
             n_persons=len(np.unique(self.responses.person)),
-            convergence=judged.convergence(found, slope, whose),
+            convergence=assessment.convergence(found, slope, owner),
             data_hash=data_hash,
             priors=self.priors.as_dict(),
-            anchored=tuple(item for item, fixed in zip(asked.item_ids, given.known, strict=True) if fixed),
+            anchored=tuple(item for item, fixed in zip(requested.item_ids, given.known, strict=True) if fixed),
             software=software or {},
-            categories=asked.categories if scored else None,
+            categories=requested.categories if scored else None,
             further=None if further is None else spread(_steps_of_items(self.responses, further), at, J),
             score_sums=np.rint(counts.table @ np.arange(counts.table.shape[1])).astype(np.int64) if scored else None,
         )
         return calibration.rescaled(1.0, self.origin) if self.origin else calibration
 
-    def _judged(self, found: Estimates) -> "_Judged":
+    def _assess(self, found: Estimates) -> "_Assessment":
         kept, held, of = self.responses, self.held, self.item_model
         n, points, squares = (np.bincount(kept.item, kept.score.astype(float) ** k, kept.n_items) for k in range(3))
         correct = np.bincount(kept.item, kept.score == kept.n_categories[kept.item] - 1, kept.n_items)
@@ -312,10 +312,10 @@ class ExternalFit:
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 
-        unexplained = f"{self.engine} did not converge, and does not say why"
+        unexplained = f"{self.engine} did not converge and gave no reason"
         reasons = [found.reason or unexplained] if not found.converged else []
         if not held.any():
-            reasons += _without_unit(found, of)
+            reasons += _unit_problems(found, of)
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(no_common_scale(f"slopes beyond {SLOPE_BOUND:g}", named[ruling]))
@@ -333,11 +333,11 @@ class ExternalFit:
             Flag.DUPLICATE: same,
             Flag.GUESSING_UNIDENTIFIED: vague,
         }
-        return _Judged(self.engine, marks, cov, reasons)
+        return _Assessment(self.engine, marks, cov, reasons)
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Assessment:
     """Items by flag, the covariance of identified items, and the reasons why the fit is not a valid result."""
 
     engine: str
@@ -345,12 +345,12 @@ class _Judged:
     cov: Floats
     reasons: list[str]
 
-    def convergence(self, found: Estimates, slope: float, whose: str) -> Convergence:
-        """The convergence, given the largest gradient `slope` and the name of its parameter, `whose`."""
+    def convergence(self, found: Estimates, slope: float, parameter: str) -> Convergence:
+        """The convergence, given the largest gradient `slope` and the name of its parameter, `parameter`."""
         if found.converged and not slope <= STEEPEST:
             self.reasons.append(
-                f"{self.engine} stopped where the likelihood still rises, most for {whose}: the gradient is "
-                f"{slope:.2g} standard errors and must be at most {STEEPEST:g}"
+                f"{self.engine} stopped before the maximum of the likelihood: the largest gradient, for {parameter}, "
+                f"is {slope:.2g} standard errors and must be at most {STEEPEST:g}"
             )
         return Convergence(
             converged=not self.reasons,
@@ -369,7 +369,7 @@ def _steps_of_items(responses: Responses, further: Floats) -> Floats:
     return np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
 
 
-def _oriented(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
+def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
     """Replace θ by −θ if most slopes are negative. The likelihood is the same."""
     if anchored or not of.own_slopes or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
         return found
@@ -396,9 +396,9 @@ def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
     return replace(found, d=of_scores[:, 0], cov=cov), np.where(has, of_scores[:, 1:], -np.inf)
 
 
-def _without_unit(found: Estimates, of: ItemModel) -> list[str]:
+def _unit_problems(found: Estimates, of: ItemModel) -> list[str]:
     """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
-    what, value, (low, high) = {
+    quantity, value, (low, high) = {
         "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
         "common": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
         "own": ("", 1.0, (0.0, 2.0)),
@@ -406,7 +406,7 @@ def _without_unit(found: Estimates, of: ItemModel) -> list[str]:
     if low < value < high:
         return []
     why = "are unrelated" if value <= low else "follow from each other"
-    return [f"the {what} is {value:.3g}, which is not a scale: answers to different items {why}"]
+    return [f"the {quantity} is {value:.3g}, which is not a scale: answers to different items {why}"]
 
 
 def _vague_guessing(found: Estimates, prior: Priors) -> Mask:

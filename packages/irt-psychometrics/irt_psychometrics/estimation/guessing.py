@@ -61,7 +61,7 @@ def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[F
         nodes = np.array(population.nodes)
     else:
         most = np.bincount(kept.person, a[kept.item] ** 2 / 4, kept.n_persons).max()
-        nodes = Grid.resolving(1 / np.sqrt(1 + most)).nodes
+        nodes = Grid.for_posterior_sd(1 / np.sqrt(1 + most)).nodes
     log_weights = population.log_density(nodes)
     data = ResponseLayout.from_responses(kept, rarer=True)
     with kernels.runner(None) as run:

@@ -31,11 +31,11 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 """Real and shuffled answers are compared by a short ascent on few nodes: 40 ms for 28,000 answers to 163 items."""
 
 
-def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
+def unrelated_reason(gather: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """The reason to doubt that answers have anything in common, a sentence; "" if there is no reason.
 
     Only items with slopes of their own, and curves of a, d and c or of the partial credit family, are tested.
-    `gathered` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
+    `gather` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
     """
     s = problem.structure
     if not s.item_model.has_kernels:
@@ -43,34 +43,35 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
     ratio = 2 * (loglik - _independent_loglik(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
         return ""
-    found = gathered()
+    found = gather()
     if found is None:
         return (
             f"the answers may have nothing in common: with an ability behind them they are likelier than without by a "
-            f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
+            f"likelihood ratio statistic of only {ratio:.1f}, and they are too many for a comparison with shuffled "
+            "answers"
         )
-    responses, persons = _repeated(*found)
+    responses, persons = _repeat_persons(*found)
     scored = responses.categories is not None
-    reached = _reached(responses, persons, GPCM if scored else TWO_PL, problem.run)
+    reached = _first_matching_shuffle(responses, persons, GPCM if scored else TWO_PL, problem.run)
     if reached is None:
         return ""
     chance = (
         f"they are likelier than without by a likelihood ratio statistic of {ratio:.1f}, and answers shuffled among "
         f"the learners of each item gain as much (shuffle {reached} of {SHUFFLES} did)"
     )
-    if _reached(responses, persons, PCM if scored else ONE_PL, problem.run) is None:
+    if _first_matching_shuffle(responses, persons, PCM if scored else ONE_PL, problem.run) is None:
         return (
-            f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
-            f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
+            f"the answers do not distinguish items' own slopes from chance: with such slopes {chance}. One slope "
+            f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or collect more answers"
         )
     return (
         f"the answers to different items cannot be distinguished from unrelated ones: with an ability behind them "
-        f"{chance}. Look whether each answer stands with its learner and item and was scored by the right key, or give "
-        f"more answers"
+        f"{chance}. Check that each answer belongs to its learner and item and was scored with the right key, or "
+        f"collect more answers"
     )
 
 
-def _repeated(responses: Responses, persons: Persons) -> tuple[Responses, Persons]:
+def _repeat_persons(responses: Responses, persons: Persons) -> tuple[Responses, Persons]:
     """Repeat each person as often as its weight says, because a shuffle moves single answers.
 
     If a weight is not a whole number, persons and weights are unchanged.
@@ -94,7 +95,7 @@ def _repeated(responses: Responses, persons: Persons) -> tuple[Responses, Person
     return repeated, Persons(persons.names, np.repeat(persons.group, times), np.ones(len(n_responses)))
 
 
-def _reached(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> int | None:
+def _first_matching_shuffle(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> int | None:
     """Number, from 1, of the first shuffle that gains as much as the real answers. Returns None if there is none."""
     real = _gain(responses, persons, model, run)
     for number, shuffled in enumerate(_shuffles(responses, persons), start=1):
@@ -127,7 +128,7 @@ def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels
         categories=data.n_categories,
         given_scores=data.shares > 0 if scored else None,
     )
-    problem = Problem(data, layout, Grid.spanning(_NODES), run)
+    problem = Problem(data, layout, Grid.symmetric(_NODES), run)
     return 2 * (maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS).point.loglik - _independent_loglik(data))
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors, _scatter
+from irt_psychometrics.core.kernels import NO_SET, _inlined_kernel, _kernel, _posteriors, _scatter
 from irt_psychometrics.estimation.expansion_kernels import (
     MORE,
     expand,
@@ -39,7 +39,7 @@ BEND = 1.5
 """Factor by which a curve with guessing has more curvature than its slope suggests."""
 
 
-@_compiled
+@_kernel
 def count_by_information(first, last, people, information, counts):  # type: ignore[no-untyped-def]
     """Add each person to counts (M,) at the largest information over nodes of the person's items together, rounded
     down. `information` (J, Q) is the information of each item."""
@@ -77,7 +77,7 @@ class Scores(NamedTuple):
     latent: np.ndarray
 
 
-@_inlined
+@_inlined_kernel
 def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-def]
     """Add a person's posterior p (Q,) to `mass` (Q,) and −p pᵀ to `K` (Q, Q), both times `weight`.
 
@@ -99,7 +99,7 @@ def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-de
     return variance
 
 
-@_compiled
+@_kernel
 def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Add half the loss of runs of persons, without guessing, to `out` (J + G, J + G, 2, 2).
 
@@ -134,7 +134,7 @@ def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ig
         _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
 
 
-@_compiled
+@_kernel
 def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Like `add_runs`, with guessing; `out` has shape (J + G, J + G, 3, 3)."""
     place = np.full(out.shape[0], -1)
@@ -211,7 +211,7 @@ def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # 
         _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
 
 
-@_compiled
+@_kernel
 def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
     """Add half the loss of persons, processed one by one, to `out`.
 
@@ -267,7 +267,7 @@ def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  
                             out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
 
 
-@_inlined
+@_inlined_kernel
 def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyped-def]
     """Add weight · Σ_m parts[m, k]·parts[m, l] to the blocks of all pairs of `items` and `last`, and half of it to an
     item's own block."""
@@ -293,7 +293,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
                         into[at + C * c + e] += sums[c, C * t + e]
 
 
-@_inlined
+@_inlined_kernel
 def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
     """Add factor · Σ_q by[q]·rows[q] to `into`. Without np.dot, because a threaded BLAS called from threads spins."""
     for q in range(by.size):
@@ -302,7 +302,7 @@ def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
             into[k] += share * rows[q, k]
 
 
-@_inlined
+@_inlined_kernel
 def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
     """Add half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B. K is given without its diagonal."""
     C, n, Q = out.shape[2], items.size, nodes.size

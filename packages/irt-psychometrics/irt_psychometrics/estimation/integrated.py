@@ -54,7 +54,7 @@ class MarginalLikelihood:
         DisconnectedDesignError
             If the responses fall into groups without common learners or items.
         """
-        grid = Grid.spanning(nodes)
+        grid = Grid.symmetric(nodes)
         layout = ResponseLayout.from_responses(responses, rarer=guessing, shards=1)
         people = layout.shards[0]
         data: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
@@ -70,7 +70,7 @@ class MarginalLikelihood:
         """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient by each
         parameter, shape (J,) each."""
         compiled: Callable[..., Any]
-        compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).compiled
+        compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).dispatcher
         return compiled
 
     @staticmethod

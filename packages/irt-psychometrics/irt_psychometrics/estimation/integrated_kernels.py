@@ -13,7 +13,7 @@ the forms would have more rows than there are learners, or if there is guessing,
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import Curves, People, _compiled, _scatter, _take, expected_counts, logistic_table
+from irt_psychometrics.core.kernels import Curves, People, _kernel, _scatter, _take, expected_counts, logistic_table
 
 ROW_STEP = 0.25
 """Step of the table, in s. If SDs of θ given the answers are below 1, sixth cumulants are of order 1 or less, and a
@@ -24,7 +24,7 @@ exp(θ·ROW_STEP), a weight that has underflown to 0 is still negligible."""
 BYTE = 256
 
 
-@_compiled
+@_kernel
 def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-def]
     """Fill rows[g] (Q,) with the distribution of θ at s = low + g·step, and table[g] with f, its mean and variance."""
     Q = nodes.size
@@ -59,7 +59,7 @@ def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped
         table[g, 0], table[g, 1], table[g, 2] = f, mean, square
 
 
-@_compiled
+@_kernel
 def _by_table(first, codes, places, items, slope, low, step, table, used, theta_right):  # type: ignore[no-untyped-def]
     """Return Σ f(s) over a form's learners.
 
@@ -123,7 +123,7 @@ def _by_table(first, codes, places, items, slope, low, step, table, used, theta_
     return value
 
 
-@_compiled
+@_kernel
 def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
     """Add to mass (Q,) minus the derivatives by `base` of the values read from the table, weighted by `used`.
 
@@ -138,7 +138,7 @@ def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
                 mass[q] += row[q] * (by_f + by_mean * off + by_variance * (off * off - variance))
 
 
-@_compiled
+@_kernel
 def _span(items, slope):  # type: ignore[no-untyped-def]
     """Return the minimum and the maximum of s for a form."""
     low, high = 0.0, 0.0
@@ -148,7 +148,7 @@ def _span(items, slope):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@_compiled
+@_kernel
 def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_right):  # type: ignore[no-untyped-def]
     """Return Σ f(s) over all learners. Adds to `seen` (J, Q) and `theta_right` (J,) like `expected_counts`."""
     value, last = 0.0, 0
@@ -170,7 +170,7 @@ def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_
     return value
 
 
-@_compiled
+@_kernel
 def logistic(  # type: ignore[no-untyped-def]
     slope,
     intercept,
@@ -219,7 +219,7 @@ def logistic(  # type: ignore[no-untyped-def]
     return np.asarray(value), by_slope, by_intercept
 
 
-@_compiled
+@_kernel
 def guessing(  # type: ignore[no-untyped-def]
     slope,
     intercept,

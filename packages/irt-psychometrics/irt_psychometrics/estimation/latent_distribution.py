@@ -79,7 +79,7 @@ class NormalGroups:
         """Diagonal of the complete-data information in the log weights, shape (G, Q)."""
         return np.zeros(0)
 
-    def described(self, normal: Population, log_weights: Floats) -> Population:  # noqa: ARG002
+    def describe(self, normal: Population, log_weights: Floats) -> Population:  # noqa: ARG002
         """The population of a group. A histogram replaces mean and SD of `normal` and adds nodes and weights."""
         return normal
 
@@ -107,7 +107,7 @@ class Histograms(NormalGroups):
         return np.tile(self.grid.log_weights(), self.structure.n_groups)
 
     def log_weights(self, full: Floats) -> Floats:
-        return normalised(full[self.structure.weights].reshape(self.structure.n_groups, -1))
+        return normalise(full[self.structure.weights].reshape(self.structure.n_groups, -1))
 
     def scores_by_place(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:  # noqa: ARG002
         at = self.structure.weights
@@ -135,7 +135,7 @@ class Histograms(NormalGroups):
     def information_scale(self, log_weights: Floats, at_nodes: Floats) -> Floats:
         return at_nodes.sum(axis=1)[:, None] * np.exp(log_weights) + np.diag(self._roughness)
 
-    def described(self, normal: Population, log_weights: Floats) -> Population:
+    def describe(self, normal: Population, log_weights: Floats) -> Population:
         nodes, weights = self.grid.nodes, np.exp(log_weights)
         mean = float(weights @ nodes)
         sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
@@ -185,7 +185,7 @@ class Histograms(NormalGroups):
             if step @ slope < _ENOUGH:
                 break
             for _ in range(_HALVINGS):
-                there = normalised(log_weights + step)
+                there = normalise(log_weights + step)
                 found = self._objective(there, at_nodes, group)
                 if found[0] > value:
                     break
@@ -254,7 +254,7 @@ class Histograms(NormalGroups):
         return out
 
 
-def normalised(log_weights: Floats) -> Floats:
+def normalise(log_weights: Floats) -> Floats:
     """Log weights shifted so that the weights sum to 1 over the last axis."""
     off: Floats = log_weights - log_weights.max(axis=-1, keepdims=True)
     return off - np.log(np.exp(off).sum(axis=-1, keepdims=True))

@@ -42,7 +42,7 @@ MAX_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
-UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
+UNDER_GUESSING = "θ is taken as a histogram: a normal θ would shift its skewness into c and bias the slopes of linking"
 """Reason why a model with guessing has a histogram without a test. Its score test misses a skew that changes the slope
 of a month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
@@ -166,7 +166,7 @@ class Shape:
         compared only under the model, because a 3PL item cannot be fitted together with a scored item.
         """
         if rule != "auto":
-            return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
+            return fit(responses, model, rule), Shape(rule, _reason_of_request(rule, responses.n_persons))
         if model_of(model).guesses:
             return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
         calibration = fit(responses, model, "normal")
@@ -179,7 +179,9 @@ class Shape:
                 made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
             test = normality(responses, made[unit_sd, "normal"])
         except PsychometricsError as error:
-            return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
+            return calibration, Shape(
+                "normal", f"θ is taken as normal; neither normality nor guessing was tested: {error}"
+            )
         n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
         rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
         if rejected and n < MIN_LEARNERS:
@@ -188,9 +190,9 @@ class Shape:
                 f"learners do not determine its shape, {MIN_LEARNERS:,} are needed"
             )
         if n < MIN_LEARNERS_FOR_GUESSING:
-            why += f"; guessing was not looked for: {MIN_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+            why += f"; guessing was not tested: {MIN_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
             return calibration, Shape("normal", why, test)
-        some = drawn(responses, MAX_LEARNERS)
+        some = draw_learners(responses, MAX_LEARNERS)
         if rejected and n >= MIN_LEARNERS:
             if some is responses:
                 made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
@@ -198,7 +200,7 @@ class Shape:
                 made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
         fits = _Fits(fit, some, model, made)
         if not rejected or n < MIN_LEARNERS:
-            guessing = _guessing(fits.where_guessed, rejected)
+            guessing = _test_guessing(fits.guessable, rejected)
             why = f"{why}; {guessing.why}" if guessing.why else why
             return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
         shape = _compare(fits, test, test_text)
@@ -222,14 +224,14 @@ class _Fits:
     model: Model
     made: dict[tuple[Model, Latent], Calibration]
 
-    def of(self, model: Model, latent: Latent) -> Calibration:
+    def get(self, model: Model, latent: Latent) -> Calibration:
         if (model, latent) not in self.made:
-            start = self.made[self.model, "normal"] if latent == "normal" else self.of(model, "normal")
+            start = self.made[self.model, "normal"] if latent == "normal" else self.get(model, "normal")
             self.made[model, latent] = self.fit(self.responses, model, latent, start=start, likelihood_only=True)
         return self.made[model, latent]
 
     def loglik(self, model: Model, latent: Latent) -> float:
-        return self.of(model, latent).convergence.loglik
+        return self.get(model, latent).convergence.loglik
 
     def gain(self, model: Model) -> float:
         """2Δ log L of the model over the 2PL, both with histograms."""
@@ -241,7 +243,7 @@ class _Fits:
         return self.responses.categories is not None
 
     @property
-    def where_guessed(self) -> "_Fits | None":
+    def guessable(self) -> "_Fits | None":
         """Fits of the items scored 0 and 1, on which learners may guess. None if there are too few such items."""
         if not self.scored:
             return self
@@ -255,8 +257,8 @@ class _Fits:
             return None
         return _Fits(self.fit, some, TWO_PL.name, {(TWO_PL.name, "normal"): normal})
 
-    def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> dict[str, float]:
-        return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
+    def guessed_items(self, latent: Latent, level: float = GUESSING_LEVEL) -> dict[str, float]:
+        return guessed_items(self.responses, self.get(TWO_PL.name, latent), level)
 
 
 class _Guessing(NamedTuple):
@@ -268,15 +270,15 @@ class _Guessing(NamedTuple):
     gain: float | None
 
 
-def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
+def _test_guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
     """Test whether learners guess. `rejected` says whether a normal θ is rejected.
 
     Items found with a normal θ count only if they are also found with a histogram. Otherwise the shape of θ was the
     cause.
     """
-    if fits is None or not (rejected or fits.guessed("normal")):
+    if fits is None or not (rejected or fits.guessed_items("normal")):
         return _Guessing(False, None, None)
-    candidates, signs = fits.guessed("histogram", CANDIDATE_LEVEL), list[str]()
+    candidates, signs = fits.guessed_items("histogram", CANDIDATE_LEVEL), list[str]()
     items = [item for item, q in candidates.items() if q < GUESSING_LEVEL]
     if not (rejected or items):
         return _Guessing(False, None, None)
@@ -296,21 +298,21 @@ def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
         return _Guessing(True, f"learners guess: {'; '.join(signs)}", gain)
     why = (
         f"the items' curve does not fit: {'; '.join(signs)}; but a {CLOGLOG.spoken}, which has no asymptote, raises "
-        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so that learners guess is not shown"
+        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so guessing is not established"
     )
     return _Guessing(False, why, gain)
 
 
 def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
     model = fits.model
-    guessing = _guessing(fits.where_guessed, rejected=True)
+    guessing = _test_guessing(fits.guessable, rejected=True)
     chosen: Model = THREE_PL.name if guessing.found and not fits.scored else model
     histogram_gain = 2 * (fits.loglik(chosen, "histogram") - fits.loglik(chosen, "normal"))
-    fits.of(model, "histogram")
+    fits.get(model, "histogram")
     for shown in () if fits.scored else (ONE_PL, TWO_PL, THREE_PL):
-        fits.of(shown.name, "normal")
+        fits.get(shown.name, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
-    convergence = fits.of(model, "histogram").convergence
+    convergence = fits.get(model, "histogram").convergence
     reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
     if guessing.why:
         reasons.append(guessing.why)
@@ -335,15 +337,15 @@ def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
     )
 
 
-def drawn(responses: Responses, learners: int) -> Responses:
+def draw_learners(responses: Responses, learners: int) -> Responses:
     """The responses of at most this many learners, drawn at random with a fixed seed."""
     if responses.n_persons <= learners:
         return responses
     return responses.of_persons(np.sort(np.random.default_rng(0).choice(responses.n_persons, learners, replace=False)))
 
 
-def _forced(rule: Latent, learners: int) -> str:
+def _reason_of_request(rule: Latent, learners: int) -> str:
     if rule == "normal":
-        return "θ is taken as normal, as asked"
+        return "θ is taken as normal, as requested"
     few = f"; {learners:,} learners do not determine its shape" if learners < MIN_LEARNERS else ""
-    return f"θ is taken as a histogram, as asked{few}"
+    return f"θ is taken as a histogram, as requested{few}"

@@ -38,13 +38,13 @@ _PLAUSIBLE_B = 6.0
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierTheta:
     """Earlier θ̂ of each of N learners, shape (N,). NaN for learners with fewer than `MIN_EARLIER_ANSWERS` answers."""
 
     theta: Floats
 
     @classmethod
-    def scored(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Self:
+    def from_answers(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Self:
         """EAP with prior N(0, 1) from the earlier `answers` to the items `item_ids`, whose curves are `items`.
 
         `answers` has one person for each of the learners, in their order.
@@ -126,16 +126,16 @@ class EarlierAnswers:
         """
         answers = self.answers
         if anchors is None:
-            earlier = Earlier(np.full(answers.n_persons, np.nan))
+            earlier = EarlierTheta(np.full(answers.n_persons, np.nan))
         else:
-            earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
+            earlier = EarlierTheta.from_answers(answers, anchors.item_ids, anchors.curves)
         sd = 1.0
         for _ in range(REFINEMENTS):
-            found = _fitted(fit, earlier, sd)
+            found = _fit_groups(fit, earlier, sd)
             sd = found.latent_sd
             unit = found.standardised(found.latent_mean, found.latent_sd)
-            earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
-        found = _fitted(fit, earlier, sd)
+            earlier = EarlierTheta.from_answers(answers, unit.item_ids, unit.curves)
+        found = _fit_groups(fit, earlier, sd)
         return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
 
     def assignment_correlation(self, responses: Responses, calibration: Calibration) -> tuple[float, int]:
@@ -154,10 +154,10 @@ class EarlierAnswers:
             The correlation (NaN if it is not defined), and the number of learners in it.
         """
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
-        return correlation_with(responses, unit.b, Earlier.scored(self.answers, unit.item_ids, unit.curves))
+        return correlation_with(responses, unit.b, EarlierTheta.from_answers(self.answers, unit.item_ids, unit.curves))
 
 
-def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
+def _fit_groups(fit: Fit, earlier: EarlierTheta, sd: float) -> Calibration:
     groups = earlier.groups()
     names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
     found = fit(groups, names[len(names) // 2], sd)
@@ -165,14 +165,16 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     return found
 
 
-def correlation_with(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
+def correlation_with(responses: Responses, difficulty: Floats, earlier: EarlierTheta) -> tuple[float, int]:
     """`EarlierAnswers.assignment_correlation` for given difficulties and an earlier θ̂.
 
     `difficulty` has shape (J,). Items without a finite b within ±6 are left out. Returns NaN and the number of learners
     if there are fewer than two learners or no variance.
     """
     if earlier.theta.shape != (responses.n_persons,):
-        raise PsychometricsError(f"earlier θ of {earlier.theta.size} learners for {responses.n_persons} in the fit")
+        raise PsychometricsError(
+            f"there are {earlier.theta.size} earlier θ for the {responses.n_persons} learners in the fit"
+        )
     usable = np.isfinite(difficulty) & (np.abs(difficulty) <= _PLAUSIBLE_B)
     rows = usable[responses.item] & earlier.known[responses.person]
     b, theta = difficulty[responses.item[rows]], earlier.theta[responses.person[rows]]

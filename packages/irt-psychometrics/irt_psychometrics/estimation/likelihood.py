@@ -83,7 +83,7 @@ class Logistic:
         self.data, self.nodes, self.d = data, nodes, d
         log_wrong, self.p = logistic_table(a, d, nodes)
         self.c = np.zeros(len(a))
-        self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
+        self.curves = kernels.Curves(a, _pad_nodes(log_wrong), _pad_nodes(np.empty((0, len(nodes)))))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         value, seen, right, mass = _counts(self, total, log_weights)
@@ -118,8 +118,8 @@ class Guessing:
         flip, log_odds = data.flipped[:, None], tables.log_right - tables.log_wrong
         self.curves = kernels.Curves(
             a,
-            _padded(np.where(flip, tables.log_right, tables.log_wrong)),
-            _padded(np.where(flip, -log_odds, log_odds)),
+            _pad_nodes(np.where(flip, tables.log_right, tables.log_wrong)),
+            _pad_nodes(np.where(flip, -log_odds, log_odds)),
         )
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
@@ -173,7 +173,7 @@ class PartialCredit:
         self.c = np.zeros(len(a))
         rows = self.rows[1] * a[self.rows[0]]
         none = np.empty((0, len(nodes)))
-        self.curves = kernels.Curves(rows, _padded(-most - np.log(total)), _padded(none))
+        self.curves = kernels.Curves(rows, _pad_nodes(-most - np.log(total)), _pad_nodes(none))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         value, seen, right, mass = _counts(self, total, log_weights)
@@ -229,23 +229,23 @@ class PartialCredit:
 
     def missing_information(self, total: SumOverPersons, log_weights: Floats, latent: Floats) -> Floats:
         """Same as the function `missing_information`, in the order of `ParameterLayout.listed`."""
-        half = self._missing(total, log_weights, latent, whole=True)
+        half = self._missing_products(total, log_weights, latent, whole=True)
         return half + half.T
 
     def missing_information_blocks(self, total: SumOverPersons, log_weights: Floats) -> Floats:
         """Same as the function `missing_information_blocks`."""
-        found = 2 * self._missing(total, log_weights, np.zeros((2, *log_weights.shape)), whole=False)
+        found = 2 * self._missing_products(total, log_weights, np.zeros((2, *log_weights.shape)), whole=False)
         out = np.zeros((len(self.p), self.K, self.K))
         for j, at in enumerate(self.listed_at.T):
             own = np.flatnonzero(at >= 0)
             out[j][np.ix_(own, own)] = found[at[own], : len(own)]
         return out
 
-    def _missing(self, total: SumOverPersons, log_weights: Floats, latent: Floats, whole: bool) -> Floats:
+    def _missing_products(self, total: SumOverPersons, log_weights: Floats, latent: Floats, whole: bool) -> Floats:
         scores = self.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
         size = len(scores.place)
-        nodes, log_weights = _padded(self.nodes), _padded(log_weights, NOTHING)
-        tables = (self.curves, nodes, log_weights, _padded_tables(scores), whole)
+        nodes, log_weights = _pad_nodes(self.nodes), _pad_nodes(log_weights, NOTHING)
+        tables = (self.curves, nodes, log_weights, _pad_tables(scores), whole)
         runs, alone = scored_information_kernels.add_scored_runs, scored_information_kernels.add_scored_persons
         (found,) = total(_MissingInformation(runs, tables, ((size, size if whole else self.K),), alone))
         return found
@@ -264,7 +264,7 @@ class Categories:
         self.p, self.c = np.exp(logs), np.zeros(len(logs))
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
         log_odds = logs[item, :, category] - logs[item, :, 0]
-        self.curves = kernels.Curves(parameters[0].copy(), _padded(logs[:, :, 0]), _padded(log_odds))
+        self.curves = kernels.Curves(parameters[0].copy(), _pad_nodes(logs[:, :, 0]), _pad_nodes(log_odds))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         value, seen, right, mass = _counts(self, total, log_weights)
@@ -293,7 +293,7 @@ def missing_information(
     if isinstance(curves, PartialCredit):
         return curves.missing_information(total, log_weights, latent)
     J, G, K = curves.data.n_items, len(log_weights), curves.K
-    half = _missing(curves, total, log_weights, latent, J + G)
+    half = _run_kernel(curves, total, log_weights, latent, J + G)
     whole = half.transpose(2, 0, 3, 1).reshape(K * (J + G), K * (J + G))
     whole = whole + whole.T
     items = (np.arange(K)[:, None] * (J + G) + np.arange(J)).ravel()
@@ -305,10 +305,10 @@ def missing_information(
 def missing_information_blocks(
     curves: Logistic | Guessing | PartialCredit, total: SumOverPersons, log_weights: Floats
 ) -> Floats:
-    """Each item's own block of `missing_information`, shape (J, K, K)."""
+    """Own block of `missing_information` of each item, shape (J, K, K)."""
     if isinstance(curves, PartialCredit):
         return curves.missing_information_blocks(total, log_weights)
-    return 2 * _missing(curves, total, log_weights, np.zeros((2, *log_weights.shape)), 1)[:, 0]
+    return 2 * _run_kernel(curves, total, log_weights, np.zeros((2, *log_weights.shape)), 1)[:, 0]
 
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
@@ -320,8 +320,8 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
     J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
     if isinstance(curves, PartialCredit | Categories):
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
-    scores = _padded_tables(curves.scores(np.zeros((G, 2, Q))))
-    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    scores = _pad_tables(curves.scores(np.zeros((G, 2, Q))))
+    nodes, log_weights = _pad_nodes(curves.nodes), _pad_nodes(log_weights, NOTHING)
     tables = curves.curves, nodes, log_weights, scores
     (found,) = total(KernelSum(score_product_kernels.shared_with_nodes, tables, ((K, J, G, len(nodes)),)))
     return found[..., :Q].reshape(K * J, G * Q)
@@ -344,7 +344,7 @@ def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Fl
 def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Σ p pᵀ over the persons of each group, with posterior weights p at the nodes, shape (G, Q, Q)."""
     Q = len(curves.nodes)
-    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    nodes, log_weights = _pad_nodes(curves.nodes), _pad_nodes(log_weights, NOTHING)
     tables, shape = (curves.curves, nodes, log_weights), (*log_weights.shape, len(nodes))
     (found,) = total(KernelSum(score_product_kernels.products_of_posteriors, tables, (shape,)))
     return found[:, :Q, :Q].copy()
@@ -359,8 +359,12 @@ def score_products(
     (G, M, Q) of each group.
     """
     J, (G, M, _) = curves.data.n_items, latent_scores.shape
-    scores = _padded_tables(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
-    nodes, log_weights, latent_scores = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(latent_scores)
+    scores = _pad_tables(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
+    nodes, log_weights, latent_scores = (
+        _pad_nodes(curves.nodes),
+        _pad_nodes(log_weights, NOTHING),
+        _pad_nodes(latent_scores),
+    )
     tables, size = (curves.curves, nodes, log_weights, scores, latent_scores), curves.K * J + G * M
     (once,) = total(KernelSum(score_product_kernels.score_products, tables, ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
@@ -408,7 +412,7 @@ class _MissingInformation(KernelSum):
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:
     """Run `kernels.expected_counts` over all persons. Returns value, seen, right and mass."""
     J, Q, rows = curves.data.n_items, len(curves.nodes), len(curves.curves.log_odds)
-    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    nodes, log_weights = _pad_nodes(curves.nodes), _pad_nodes(log_weights, NOTHING)
     right_shape = (rows, len(nodes)) if rows else (len(curves.curves.slope), 1)
     shapes = ((1,), (J, len(nodes)), right_shape, log_weights.shape)
     tables = curves.curves, nodes, log_weights
@@ -416,7 +420,7 @@ def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple
     return float(value[0]), seen[:, :Q], right[:, :Q], mass[:, :Q]
 
 
-def _padded(table: Floats, value: float | None = None) -> Floats:
+def _pad_nodes(table: Floats, value: float | None = None) -> Floats:
     """Pad the last axis to a multiple of 8 nodes, which kernels process at once, with `value` or the last node's
     values."""
     Q = table.shape[-1]
@@ -426,11 +430,11 @@ def _padded(table: Floats, value: float | None = None) -> Floats:
     return out
 
 
-def _padded_tables(raw: Tables) -> Tables:
-    return type(raw)(*(_padded(table) if table.ndim > 1 else table for table in raw))
+def _pad_tables(raw: Tables) -> Tables:
+    return type(raw)(*(_pad_nodes(table) if table.ndim > 1 else table for table in raw))
 
 
-def _missing(
+def _run_kernel(
     curves: Logistic | Guessing,
     total: SumOverPersons,
     log_weights: Floats,
@@ -441,8 +445,8 @@ def _missing(
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)
-    scores = _padded_tables(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
-    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    scores = _pad_tables(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
+    nodes, log_weights = _pad_nodes(curves.nodes), _pad_nodes(log_weights, NOTHING)
     of_runs = information_kernels.add_guessed_runs if isinstance(curves, Guessing) else information_kernels.add_runs
     (found,) = total(_MissingInformation(of_runs, (curves.curves, nodes, log_weights, scores, whole), (shape,)))
     return found

@@ -113,13 +113,13 @@ class Problem:
         self.known_logit_c = self.priors.known_logit_c(data.item_ids)
         self._steps: StepTerms | None = None
         if self.priors.rare_steps is not None and data.counts is not None:
-            held = np.isin(data.item_ids, self.priors.rare_steps.items)
-            self._steps = StepTerms.rare(data.counts.table, held, structure.K, self.priors.rare_steps.sd)
+            with_prior = np.isin(data.item_ids, self.priors.rare_steps.items)
+            self._steps = StepTerms.rare(data.counts.table, with_prior, structure.K, self.priors.rare_steps.sd)
 
-    def start(self, begun: Calibration | None = None) -> Floats:
+    def start(self, earlier: Calibration | None = None) -> Floats:
         """Free parameters to start from: latent distributions N(0, 1) and the model's start values.
 
-        If `begun`, a fit of the same items, is given, the start has curves that match its curves where an item is
+        If `earlier`, a fit of the same items, is given, the start has curves that match its curves where an item is
         answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
         same groups, their distributions are used.
         """
@@ -128,21 +128,21 @@ class Problem:
         begin = s.item_model.start(self.data.shares, self.data.n_categories, self.priors)
         full[: begin.size] = begin.ravel()
         full[s.weights] = self.latent.start()
-        if begun is not None:
-            self._begin_at(begun, full)
+        if earlier is not None:
+            self._begin_at(earlier, full)
         return full[s.places]
 
-    def _begin_at(self, begun: Calibration, full: Floats) -> None:
+    def _begin_at(self, earlier: Calibration, full: Floats) -> None:
         s, J = self.structure, self.structure.n_items
-        if s.n_groups > 1 and len(begun.populations) == s.n_groups:
-            unit = begun
-            full[s.means] = [group.mean for group in begun.populations]
-            full[s.log_sds] = [np.log(group.sd) for group in begun.populations]
+        if s.n_groups > 1 and len(earlier.populations) == s.n_groups:
+            unit = earlier
+            full[s.means] = [group.mean for group in earlier.populations]
+            full[s.log_sds] = [np.log(group.sd) for group in earlier.populations]
         elif s.item_model.fixed_slopes:
-            full[s.log_sds] = np.log(begun.latent_sd)
-            unit = begun
+            full[s.log_sds] = np.log(earlier.latent_sd)
+            unit = earlier
         else:
-            unit = begun.rescaled(1 / begun.latent_sd, -begun.latent_mean / begun.latent_sd)
+            unit = earlier.rescaled(1 / earlier.latent_sd, -earlier.latent_mean / earlier.latent_sd)
         known = unit.estimated
         before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
         if s.item_model.guesses:
@@ -187,7 +187,7 @@ class Problem:
         means, sds = full[s.means], np.exp(full[s.log_sds])
         log_weights, curves = self.latent.log_weights(full), self.curves(full)
         found = curves.expect(self._total, log_weights)
-        self.data.evaluated(found.loglik)
+        self.data.report_loglik(found.loglik)
         persons = found.mass.sum(axis=1)
         scores = self.latent.scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
@@ -235,7 +235,7 @@ class Problem:
         terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
         if self._steps is None:
             return terms
-        return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))
+        return self._steps.add_to(terms, full[: s.means.start].reshape(s.K, -1))
 
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters except the weights of histograms, which count as known.
@@ -344,7 +344,7 @@ class Problem:
         return self.histograms.observed_information(products, point.log_weights, point.expected.mass)
 
     def observed_blocks(self, point: Point) -> Floats:
-        """Each item's own block of `observed_information`, shape (J, K, K)."""
+        """Own block of `observed_information` of each item, shape (J, K, K)."""
         curves = self.curves(self.structure.expand(point.x))
         assert not isinstance(curves, Categories)
         return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
@@ -359,7 +359,7 @@ class Problem:
         using = s.common_slopes if s.steps_of is None else np.zeros(J, dtype=bool)
         shared = using.any() and not frozen[s.common_place]
         own[using, 0] = False
-        matrix = held(point.information, own)
+        matrix = hold_parameters(point.information, own)
         sides = np.where(own, full[: K * J].reshape(K, J).T, 0.0)[:, :, None]
         if shared:
             coupling = np.where(own & using[:, None], point.information[:, :, 0], 0.0)[:, :, None]
@@ -376,7 +376,7 @@ class Problem:
         latent = free[K * J : s.log_sds.stop].reshape(2, G).T
         side = full[K * J : s.log_sds.stop].reshape(2, G).T
         if latent.any():
-            solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
+            solved = np.linalg.solve(hold_parameters(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
         step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.expected.mass)
         return step[s.places]
@@ -393,7 +393,7 @@ class Problem:
         by_shared = np.einsum("jkm,jms->jks", point.information, chosen)
         coupling = np.where(own[:, :, None], by_shared, 0.0)
         sides = np.where(own, gradient[index], 0.0)[:, :, None]
-        solved = np.linalg.solve(held(point.information, own), np.concatenate([sides, coupling], axis=2))
+        solved = np.linalg.solve(hold_parameters(point.information, own), np.concatenate([sides, coupling], axis=2))
         schur = np.einsum("jks,jkt->st", chosen, by_shared) - np.einsum("jks,jkt->st", coupling, solved[:, :, 1:])
         moved = np.linalg.solve(schur, gradient[places] - np.einsum("jks,jk->s", coupling, solved[:, :, 0]))
         found: Floats = np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
@@ -412,7 +412,7 @@ class Problem:
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
 
 
-def held(matrix: Floats, free: Mask) -> Floats:
+def hold_parameters(matrix: Floats, free: Mask) -> Floats:
     """The blocks (J, K, K) with unit rows and columns for parameters that are not `free` (J, K), plus a ridge."""
     K = matrix.shape[-1]
     diagonal = np.einsum("jkk->jk", matrix)
@@ -470,7 +470,7 @@ def largest_scaled_gradient(
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:
-        problem = Problem(data, structure, Grid.spanning(1 + round(10 * reach), reach), run, priors)
+        problem = Problem(data, structure, Grid.symmetric(1 + round(10 * reach), reach), run, priors)
         point = problem.evaluate(full[structure.places])
         gradient = np.abs(point.gradient) / problem.information_scale(point)
     worst = int(np.argmax(gradient))

@@ -66,7 +66,7 @@ class ItemErrors:
         bias = np.mean(drawn, axis=0) - slopes(curves)
         return cls(information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
 
-    def corrected(self, x: Floats, free: Ints) -> Floats:
+    def correct_bias(self, x: Floats, free: Ints) -> Floats:
         """The maximum x (P,), with the parameters at the places `free` corrected for bias."""
         found = x.copy()
         found[free] -= self._inverse(free) @ self.bias[free]

@@ -13,13 +13,13 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.curves import GuessingCurves
 from irt_psychometrics.core.priors import item_terms
-from irt_psychometrics.estimation.marginal import Point, Problem, held
+from irt_psychometrics.estimation.marginal import Point, Problem, hold_parameters
 
 _STEPS, _HALVINGS = 20, 8
 _ENOUGH = 1e-2
 """An item is at its maximum when the next step promises a gain of less than half of this in log-likelihood."""
-_LONGEST_STEP = 2.0
-_LEAST = 1e-300
+_MAX_STEP = 2.0
+_MIN_PROBABILITY = 1e-300
 
 
 class Objective(NamedTuple):
@@ -62,12 +62,12 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
         outward = ((here >= high[:, rows]) & (slope > 0)) | ((here <= low[:, rows]) & (slope < 0))
         own = free[:, rows] & ~outward
         uphill = np.where(own, slope, 0.0)
-        step = np.linalg.solve(held(information, own.T), uphill.T[:, :, None])[:, :, 0].T
+        step = np.linalg.solve(hold_parameters(information, own.T), uphill.T[:, :, None])[:, :, 0].T
         going = (step * uphill).sum(axis=0) > _ENOUGH
         if not going.any():
             break
         rows, here, step, value = rows[going], here[:, going], step[:, going], value[going]
-        step *= np.minimum(1.0, _LONGEST_STEP / np.abs(step).max(axis=0))
+        step *= np.minimum(1.0, _MAX_STEP / np.abs(step).max(axis=0))
         for _ in range(_HALVINGS):
             there = np.clip(here + step, low[:, rows], high[:, rows])
             there = np.where(free[:, rows], there, here)
@@ -87,7 +87,7 @@ def _objective(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> 
     seen, right = point.expected.seen[rows], point.expected.right[rows]
     a, d, logit_c = at
     curves = GuessingCurves(problem.grid.nodes, a, d, logit_c)
-    log_right, log_wrong = (np.log(np.maximum(x, _LEAST)) for x in (curves.p, curves.q))
+    log_right, log_wrong = (np.log(np.maximum(x, _MIN_PROBABILITY)) for x in (curves.p, curves.q))
     terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3, problem.known_logit_c[rows])
     value = (right * log_right + (seen - right) * log_wrong).sum(axis=1)
     slope = np.einsum("kjq,jq->kj", curves.factors, right - seen * curves.p)

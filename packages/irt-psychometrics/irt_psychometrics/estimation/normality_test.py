@@ -87,10 +87,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     of = calibration.item_model
     of.require_logistic_or_scores("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
-        raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
+        raise PsychometricsError("the test of normality needs one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
         raise PsychometricsError(
-            "normality is tested where the fit has a joint covariance: this one has too many items"
+            "the test of normality needs the joint covariance of a fit, and this fit has too many items for it"
         )
     counts = Counts.from_responses(responses, np.ones(responses.n_persons))
     keep = np.isfinite(calibration.a) & counts.estimable(of)
@@ -112,18 +112,18 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     data = ResponseLayout.from_responses(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
-        problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
+        problem = Problem(data, structure, Grid.symmetric(), run, Priors.from_dict(calibration.priors))
         point = problem.evaluate(full[structure.places])
         scores = _gram_charlier_scores(problem.grid.nodes, np.exp(point.log_weights[0]))
         shared, own = problem.latent_information(point, scores[None])
         covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
     score, shared = scores @ point.expected.mass[0], shared[:, 0]
-    left = own[0] - shared.T @ covariance @ shared
-    if np.linalg.eigvalsh(left).min() <= 0:
-        left = own[0]
-    estimates = np.linalg.solve(left, score)
+    remaining = own[0] - shared.T @ covariance @ shared
+    if np.linalg.eigvalsh(remaining).min() <= 0:
+        remaining = own[0]
+    estimates = np.linalg.solve(remaining, score)
     statistic = float(score @ estimates)
-    z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
+    z = estimates / np.sqrt(np.diag(np.linalg.inv(remaining)))
     p = float(np.exp(-statistic / 2))  # of χ² with 2 degrees of freedom
     return Normality(statistic, p, float(z[0]), float(z[1]))
 

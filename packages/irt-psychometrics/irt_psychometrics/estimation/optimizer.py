@@ -21,7 +21,7 @@ Progress = Callable[[int, float], object]
 """Function that is called after each iteration with the number of iterations so far and the largest change of a
 parameter."""
 
-_LONGEST_STEP = 2.0
+_MAX_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
 """A 3PL makes EM cycles while a scaled gradient exceeds `_FAR` (one standard error), but at most `_CYCLES` of them."""
 
@@ -29,7 +29,7 @@ _report: ContextVar[Callable[[float], object] | None] = ContextVar("report", def
 
 
 @contextmanager
-def reporting(progress: Progress) -> Iterator[None]:
+def report_progress(progress: Progress) -> Iterator[None]:
     """Call `progress` after each iteration of the ascents within. Iterations are numbered across ascents."""
     numbers = count(1)
     token = _report.set(lambda change: progress(next(numbers), change))
@@ -50,12 +50,12 @@ class Solution:
     reason: str
     pairs: tuple[Pair, ...]
 
-    def oriented(self, problem: Problem) -> Self:
+    def orient(self, problem: Problem) -> Self:
         """Replace θ by −θ if most free slopes are negative. The likelihood is the same."""
         slopes = self.point.x[: problem.structure.n_slopes]
         if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self
-        return replace(self, point=problem.evaluate(problem.structure.mirrored(self.point.x)))
+        return replace(self, point=problem.evaluate(problem.structure.mirror(self.point.x)))
 
 
 def maximise(
@@ -100,15 +100,13 @@ def maximise(
         if step @ free_gradient <= 0:
             pairs = []
             step = problem.precondition(point, free_gradient, frozen)
-        step *= min(
-            1.0, _LONGEST_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300)
-        )
+        step *= min(1.0, _MAX_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300))
         ahead = _line_search(problem, point, step)
         if ahead is None and pairs:
             pairs = []
             ahead = _line_search(problem, point, problem.precondition(point, free_gradient, frozen))
         if ahead is None:
-            reason = f"no step from here raises the log-likelihood, with a largest scaled gradient of {gradient:.2g}"
+            reason = f"no step raises the log-likelihood further; the largest scaled gradient is {gradient:.2g}"
             break
         moved = ahead.x - point.x
         bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
@@ -125,7 +123,7 @@ def maximise(
     if not reason:
         reason = (
             f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
-            f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
+            f"scaled gradient of {gradient:.2g} (both must be below {tolerance:.2g})"
         )
     outward = (point.x >= upper) | (point.x <= lower)
     return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))

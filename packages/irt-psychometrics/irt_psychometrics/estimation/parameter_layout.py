@@ -158,7 +158,7 @@ class ParameterLayout:
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
         names = of.parameter_names(int(categories.max(initial=2)))
-        own, fixed_at = of.free(categories, given_scores) & ~anchored, of.fixed_at(categories, given_scores)
+        own, fixed_at = of.free(categories, given_scores) & ~anchored, of.fixed_values(categories, given_scores)
         if not of.guesses and given is not None and np.any(given.c[anchored] > 0):
             names, own = (*names, LOGIT_C), np.vstack([own, np.zeros(J, dtype=bool)])
             fixed_at = np.vstack([fixed_at, np.full(J, -np.inf)])
@@ -314,18 +314,18 @@ class ParameterLayout:
         free = self.free
         return np.bincount(self.index[free], weights=full[free], minlength=self.size).astype(np.float64)
 
-    def marked(self, free: Mask, section: slice) -> Mask:
+    def section_mask(self, free: Mask, section: slice) -> Mask:
         """Which parameters of a section are at a position of x that is marked in `free`."""
         places = self.index[section]
         return (places >= 0) & free[places]
 
     def items_using(self, free: Mask) -> Mask:
         """Whether a parameter other than c of an item, or a mean or SD of θ, is marked in `free`, shape (J,)."""
-        latent = self.marked(free, slice(self.means.start, self.log_sds.stop)).any()
-        own = self.marked(free, slice(0, self.n_curve * self.n_items)).reshape(self.n_curve, -1)
+        latent = self.section_mask(free, slice(self.means.start, self.log_sds.stop)).any()
+        own = self.section_mask(free, slice(0, self.n_curve * self.n_items)).reshape(self.n_curve, -1)
         return np.any(own, axis=0) | latent
 
-    def mirrored(self, x: Floats) -> Floats:
+    def mirror(self, x: Floats) -> Floats:
         """The parameters that give the same distribution of answers with −θ for θ. Only valid if no slope is fixed."""
         full = self.expand(x)
         full[self.block(0)] *= -1

@@ -24,10 +24,10 @@ Sums = tuple[Array, ...]
 Piece = tuple[kernels.People, int, int]
 """A shard and a range of its persons: first … last − 1."""
 
-RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
-MAX_SHARD = 20_000_000
-"""There is one shard per RESPONSES_PER_SHARD responses, up to MOST_SHARDS shards. There are more shards only if a shard
-would otherwise have more than MAX_SHARD responses."""
+RESPONSES_PER_SHARD, MAX_SHARDS = 100_000, 16
+MAX_RESPONSES_PER_SHARD = 20_000_000
+"""There is one shard per RESPONSES_PER_SHARD responses, up to MAX_SHARDS shards. There are more shards only if a shard
+would otherwise have more than MAX_RESPONSES_PER_SHARD responses."""
 MAX_BUNDLES = 64
 _COST_PER_PIECE = 100_000
 _IN_FLIGHT_BYTES = 256 * 2**20
@@ -44,7 +44,7 @@ class PersonSum(Protocol):
 class SumOverPersons(Protocol):
     """Computes a sum over all persons of a data set. The caller may change the returned arrays."""
 
-    def __call__(self, what: PersonSum) -> Sums: ...
+    def __call__(self, summand: PersonSum) -> Sums: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class KernelSum:
 
 def number_of_shards(n_responses: int) -> int:
     """Number of shards for a request with this many responses."""
-    return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // MAX_SHARD))
+    return max(min(MAX_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // MAX_RESPONSES_PER_SHARD))
 
 
 def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> Ints:
@@ -84,20 +84,20 @@ def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
     """Bundles of pieces in order; each bundle has its own accumulators. A single shard is cut for several threads."""
     if len(shards) == 1:
         cost = kernels.cost(shards[0])
-        cut = kernels.cut(cost, min(MOST_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
+        cut = kernels.cut(cost, min(MAX_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
         return [[(shards[0], first, last)] for first, last in cut]
     return [[(shards[k], 0, len(shards[k].set_of)) for k in bundle] for bundle in bundles(len(shards))]
 
 
-def over(what: PersonSum, bundle: Iterable[Piece]) -> Sums:
+def sum_bundle(summand: PersonSum, bundle: Iterable[Piece]) -> Sums:
     """Compute the sums over one bundle."""
-    into = what.zeros()
+    into = summand.zeros()
     for people, first, last in bundle:
-        what.add(first, last, people, into)
+        summand.add(first, last, people, into)
     return into
 
 
-def added(parts: Iterable[Sums]) -> Sums:
+def add_parts(parts: Iterable[Sums]) -> Sums:
     """Add the parts in order. At most two parts need to be in memory at once."""
     rest = iter(parts)
     total = next(rest)
@@ -114,7 +114,7 @@ class ThreadSums:
     run: kernels.Run
     pieces: Sequence[Sequence[Piece]]
 
-    def __call__(self, what: PersonSum) -> Sums:
-        size = sum(array.nbytes for array in what.zeros())
+    def __call__(self, summand: PersonSum) -> Sums:
+        size = sum(array.nbytes for array in summand.zeros())
         at_once = max(2, _IN_FLIGHT_BYTES // max(size, 1))
-        return added(self.run.in_order(lambda bundle: over(what, bundle), self.pieces, at_once))
+        return add_parts(self.run.in_order(lambda bundle: sum_bundle(summand, bundle), self.pieces, at_once))

@@ -25,8 +25,8 @@ from irt_psychometrics.estimation.response_layout import (
     LaidOutAnswers,
     Listing,
     ResponseLayout,
-    listed_answers,
-    thinned_shard,
+    list_answers,
+    thin_shard,
 )
 from irt_psychometrics.estimation.source import LaidOut
 
@@ -163,7 +163,7 @@ class RemoteAnswers(ABC):
         """Return all answers, and the group of each person, in memory. Returns None if there are too many answers."""
 
     @abstractmethod
-    def evaluated(self, loglik: float) -> None:
+    def report_loglik(self, loglik: float) -> None:
         """Called with the log-likelihood after each E-step on the shards."""
 
     @property
@@ -188,19 +188,19 @@ class RemoteAnswers(ABC):
         correct = self._scores[np.arange(self.n_items), self.n_categories - 1]
         return Counts(self._scores.sum(axis=1), correct, self._scores, self.n_categories)
 
-    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         """The answers to the items marked in `keep` (J,), fetched if they are not too large."""
         ids = tuple(np.array(self.item_ids, dtype=object)[keep])
-        answers, listing = listed_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
+        answers, listing = list_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
         found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
         known = [row for _, row in sorted(found, key=lambda shard: shard[0])]
         size, self.n_bytes = sum(row["n_persons"] for row in known), sum(row["n_bytes"] for row in known)
         held = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
-        there = _Sharded(**{**held, "size": size, "weight": float(size)}, remote=self)
-        self.answers = there.fetched() if self.n_bytes <= self.max_fetched_bytes else there
+        sharded = _ShardedAnswers(**{**held, "size": size, "weight": float(size)}, remote=self)
+        self.answers = sharded.fetch_all() if self.n_bytes <= self.max_fetched_bytes else sharded
         return LaidOut.from_answers(self.answers, map(_facts, known))
 
-    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
+    def gather_items(self, keep: Mask) -> tuple[Responses, Persons] | None:
         found = self.gather()
         if found is None:
             return None
@@ -210,7 +210,7 @@ class RemoteAnswers(ABC):
 
 
 @dataclass(frozen=True)
-class _Sharded(LaidOutAnswers):
+class _ShardedAnswers(LaidOutAnswers):
     """The answers of a fit in the shards of `remote`."""
 
     remote: RemoteAnswers = None  # type: ignore[assignment]
@@ -218,15 +218,15 @@ class _Sharded(LaidOutAnswers):
     def sums(self, run: kernels.Run) -> reductions.SumOverPersons:  # noqa: ARG002
         return _RemoteSums(self.remote)
 
-    def thinned(self, step: int) -> ResponseLayout:
+    def thin(self, step: int) -> ResponseLayout:
         return self.sample_of(self._people(_Thinning(self.rare(step), step)))
 
-    def evaluated(self, loglik: float) -> None:
-        self.remote.evaluated(loglik)
+    def report_loglik(self, loglik: float) -> None:
+        self.remote.report_loglik(loglik)
 
-    def fetched(self) -> ResponseLayout:
+    def fetch_all(self) -> ResponseLayout:
         """The same answers in memory."""
-        return ResponseLayout.holding(self._people(None), self)
+        return ResponseLayout.from_shards(self._people(None), self)
 
     def _people(self, work: ShardWork | None) -> list[kernels.People]:
         """All shards in order. Shards without a person are not stored remotely and are empty here."""
@@ -244,21 +244,21 @@ class _RemoteSums:
 
     remote: RemoteAnswers
 
-    def __call__(self, what: reductions.PersonSum) -> reductions.Sums:
-        zeros = what.zeros()
+    def __call__(self, summand: reductions.PersonSum) -> reductions.Sums:
+        zeros = summand.zeros()
         shapes, n_bytes = [array.shape for array in zeros], sum(array.nbytes for array in zeros)
         del zeros
         edges = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        return reductions.added(
+        return reductions.add_parts(
             tuple(part.reshape(shape) for part, shape in zip(np.split(flat, edges), shapes, strict=True))
-            for flat in self._parts(what, n_bytes)
+            for flat in self._parts(summand, n_bytes)
         )
 
-    def _parts(self, what: reductions.PersonSum, n_bytes: int) -> Iterator[Floats]:
+    def _parts(self, summand: reductions.PersonSum, n_bytes: int) -> Iterator[Floats]:
         """The bundles' sums, in order; 0 for a bundle without a person."""
         bundles = self.remote.bundles
         first_of = tuple(bundle.start for bundle in bundles for _ in bundle)
-        found = iter(self.remote.add_up(_BundleSums(what, first_of), n_bytes))
+        found = iter(self.remote.add_up(_BundleSums(summand, first_of), n_bytes))
         last, row = next(found, (-1, {}))
         for bundle in bundles:
             if last != bundle.start:
@@ -275,7 +275,7 @@ class _BundleSums:
     `first_of` (S,) is the number of the first shard in each shard's bundle.
     """
 
-    what: reductions.PersonSum
+    summand: reductions.PersonSum
     first_of: Sequence[int]
 
     columns: ClassVar[tuple[str, ...]] = ("sums",)
@@ -286,21 +286,23 @@ class _BundleSums:
         for shard, row in shards:
             people = _people_of(row)
             if len(self.first_of) == 1:
-                into = reductions.added(reductions.over(self.what, piece) for piece in reductions.pieces([people]))
+                into = reductions.add_parts(
+                    reductions.sum_bundle(self.summand, piece) for piece in reductions.pieces([people])
+                )
                 current = 0
                 continue
             if self.first_of[shard] != current:
                 if current >= 0:
                     yield current, _flat(into)
-                current, into = self.first_of[shard], self.what.zeros()
-            self.what.add(0, len(people.set_of), people, into)
+                current, into = self.first_of[shard], self.summand.zeros()
+            self.summand.add(0, len(people.set_of), people, into)
         if current >= 0:
             yield current, _flat(into)
 
 
 @dataclass(frozen=True)
 class _Thinning:
-    """A `ShardWork` that applies `thinned_shard` to each shard."""
+    """A `ShardWork` that applies `thin_shard` to each shard."""
 
     rare: Mask
     step: int
@@ -309,7 +311,7 @@ class _Thinning:
 
     def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
         for shard, row in shards:
-            yield shard, thinned_shard(_people_of(row), self.rare, self.step)._asdict()
+            yield shard, thin_shard(_people_of(row), self.rare, self.step)._asdict()
 
 
 def _flat(into: reductions.Sums) -> Row:

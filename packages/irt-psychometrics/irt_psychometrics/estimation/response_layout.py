@@ -225,7 +225,7 @@ class LaidOutAnswers:
         """Return the object that computes sums over these persons, by the threads of `run` if they are in memory."""
         raise NotImplementedError
 
-    def thinned(self, step: int) -> ResponseLayout:
+    def thin(self, step: int) -> ResponseLayout:
         """A representative sample: every `step`-th person of a shard, with `step` times the weight.
 
         It also contains, with their own weight, all persons with an answer that would otherwise be too rare to estimate
@@ -233,16 +233,16 @@ class LaidOutAnswers:
         """
         raise NotImplementedError
 
-    def evaluated(self, loglik: float) -> None:
+    def report_loglik(self, loglik: float) -> None:
         """Called with the log-likelihood after each E-step."""
 
     def sample_of(self, shards: Iterable[kernels.People]) -> ResponseLayout:
-        """Lay out a sample that consists of these shards, the results of `thinned_shard`."""
+        """Lay out a sample that consists of these shards, the results of `thin_shard`."""
         shards = tuple(shards)
         n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
         for people in shards:
             layout_kernels.count_listed(people, n, listed)
-        return ResponseLayout.holding(shards, self, n=n, correct=np.where(self.flipped, n - listed, listed))
+        return ResponseLayout.from_shards(shards, self, n=n, correct=np.where(self.flipped, n - listed, listed))
 
     def rare(self, step: int) -> Mask:
         """Whether an item's unlisted and listed answers would be too rare among every step-th person, shape (2, J)."""
@@ -281,7 +281,7 @@ class ResponseLayout(LaidOutAnswers):
     shards: tuple[kernels.People, ...] = ()
 
     @classmethod
-    def holding(cls, shards: Sequence[kernels.People], answers: LaidOutAnswers, **changes: Any) -> ResponseLayout:
+    def from_shards(cls, shards: Sequence[kernels.People], answers: LaidOutAnswers, **changes: Any) -> ResponseLayout:
         """A layout with the persons of these shards. All other fields are those of `answers`, except `changes`."""
         known = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
         size, weight = sum(len(p.weight) for p in shards), math.fsum(float(p.weight.sum()) for p in shards)
@@ -326,7 +326,7 @@ class ResponseLayout(LaidOutAnswers):
         group = np.zeros(responses.n_persons, dtype=np.int64) if group is None else group
         weights = np.ones(responses.n_persons) if weights is None else weights
         number = number_of_shards(responses.n_responses) if shards is None else shards
-        answers, listing = listed_answers(
+        answers, listing = list_answers(
             Counts.from_responses(responses, weights),
             responses.item_ids,
             int(group.max(initial=0)) + 1,
@@ -334,18 +334,18 @@ class ResponseLayout(LaidOutAnswers):
             by_category,
         )
         found = listing.shards(responses, group, weights, number)
-        require_connected(Links.joined([shard.facts.links for shard in found]), responses.item_ids, anchored)
-        return cls.holding([shard.people for shard in found], answers)
+        require_connected(Links.union([shard.facts.links for shard in found]), responses.item_ids, anchored)
+        return cls.from_shards([shard.people for shard in found], answers)
 
     def sums(self, run: kernels.Run) -> SumOverPersons:
         return ThreadSums(run, pieces(self.shards))
 
-    def thinned(self, step: int) -> ResponseLayout:
+    def thin(self, step: int) -> ResponseLayout:
         rare = self.rare(step)
-        return self.sample_of(thinned_shard(people, rare, step) for people in self.shards)
+        return self.sample_of(thin_shard(people, rare, step) for people in self.shards)
 
 
-def listed_answers(
+def list_answers(
     counts: Counts, item_ids: tuple[str, ...], n_groups: int, rarer: bool, by_category: bool
 ) -> tuple[LaidOutAnswers, Listing]:
     """The facts about a fit's answers before its persons are laid out, and how to list the answers."""
@@ -355,21 +355,21 @@ def listed_answers(
     return LaidOutAnswers(item_ids, counts.n, counts.correct, 0, 0.0, n_groups, listing.flipped, known, *rows), listing
 
 
-def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
-    """A shard's part of the sample that `LaidOutAnswers.thinned` describes; `rare` is `LaidOutAnswers.rare(step)`."""
+def thin_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
+    """A shard's part of the sample that `LaidOutAnswers.thin` describes; `rare` is `LaidOutAnswers.rare(step)`."""
     kept = np.empty(len(people.set_of), dtype=np.bool_)
     layout_kernels.mark_rare(people, rare, kept)
     weight = np.where(kept, people.weight, step * people.weight)
     kept[::step] = True
     persons = np.flatnonzero(kept)
     sets, set_of = np.unique(people.set_of[persons], return_inverse=True)
-    set_start, set_items = _taken(sets, people.set_start, people.set_items)
-    right_start, right_items = _taken(persons, people.right_start, people.right_items)
+    set_start, set_items = _take_rows(sets, people.set_start, people.set_items)
+    right_start, right_items = _take_rows(persons, people.right_start, people.right_items)
     groups = people.set_group[sets]
     return kernels.People(set_of, groups, set_start, set_items, right_start, right_items, weight[persons])
 
 
-def _taken(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
+def _take_rows(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
     """The starts and the items of the selected rows."""
     taken_start = _ends(np.diff(start)[rows])
     taken = np.empty(taken_start[-1], dtype=items.dtype)

@@ -10,11 +10,11 @@ other (White 1982).
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors
+from irt_psychometrics.core.kernels import NO_SET, _inlined_kernel, _kernel, _posteriors
 from irt_psychometrics.estimation.expansion_kernels import UNSEEN
 
 
-@_compiled
+@_kernel
 def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Add p_q·(E s − s_q) over persons first … last − 1 to out (C, J, G, Q).
 
@@ -29,7 +29,7 @@ def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, o
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         s = people.set_of[i]
         group = people.set_group[s]
-        low, high = _counting(post[0])
+        low, high = _counting_range(post[0])
         p, theta, counted = post[0, low:high], nodes[low:high], counts[: high - low]
         for q in range(p.size):
             counted[q] = people.weight[i] * p[q]
@@ -57,7 +57,7 @@ def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, o
             right[j] = False
 
 
-@_compiled
+@_kernel
 def products_of_posteriors(first, last, people, curves, nodes, log_weights, out):  # type: ignore[no-untyped-def]
     """Add p pᵀ over persons first … last − 1 to out (G, Q, Q), with the person's weights p at the nodes."""
     Q = nodes.size
@@ -65,14 +65,14 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
     current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        low, high = _counting(post[0])
+        low, high = _counting_range(post[0])
         p = post[0, low:high]
         for k in range(low, high):
             _add(people.weight[i] * post[0, k], p, out[people.set_group[people.set_of[i]], k, low:high])
 
 
-@_inlined
-def _counting(post):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _counting_range(post):  # type: ignore[no-untyped-def]
     """Return the range of nodes in which a posterior is not negligible, extended to whole blocks of 8 nodes."""
     low, high = 0, post.size
     while post[low] < UNSEEN:
@@ -82,7 +82,7 @@ def _counting(post):  # type: ignore[no-untyped-def]
     return low - low % 8, high + -high % 8
 
 
-@_compiled
+@_kernel
 def score_products(first, last, people, curves, nodes, log_weights, scores, latent_scores, out):  # type: ignore[no-untyped-def]
     """Add Σ s sᵀ over persons first … last − 1 to out (CJ + GM, CJ + GM), each pair of parameters on one side only.
 
@@ -124,7 +124,7 @@ def score_products(first, last, people, curves, nodes, log_weights, scores, late
                 into[places[y]] += share * values[y]
 
 
-@_inlined
+@_inlined_kernel
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(x.size):
@@ -132,7 +132,7 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@_inlined
+@_inlined_kernel
 def _add(factor, x, into):  # type: ignore[no-untyped-def]
     for k in range(into.size):
         into[k] += factor * x[k]

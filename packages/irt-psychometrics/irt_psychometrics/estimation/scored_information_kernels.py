@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors
+from irt_psychometrics.core.kernels import NO_SET, _inlined_kernel, _kernel, _posteriors
 from irt_psychometrics.estimation.expansion_kernels import (
     MORE,
     expand,
@@ -45,7 +45,7 @@ class ScoredItems(NamedTuple):
     latent: np.ndarray
 
 
-@_inlined
+@_inlined_kernel
 def _columns(items, group, first, n_groups, into):  # type: ignore[no-untyped-def]
     """Fill `into` with the columns of these items and their group. Returns the number of columns."""
     w = 0
@@ -57,7 +57,7 @@ def _columns(items, group, first, n_groups, into):  # type: ignore[no-untyped-de
     return w + 2
 
 
-@_compiled
+@_kernel
 def add_scored_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Add half the loss of runs of persons of one set to `out`.
 
@@ -102,7 +102,7 @@ def add_scored_runs(runs, people, curves, nodes, log_weights, scores, out):  # t
             at[items[k]] = -1
 
 
-@_inlined
+@_inlined_kernel
 def _spread(items, group, nodes, scores, K, shared, columns, out):  # type: ignore[no-untyped-def]
     """Add half of BᵀKB and, in the row of each item's a, the covariance of its listed answers with B."""
     Q, w = nodes.size, columns.size
@@ -136,7 +136,7 @@ def _spread(items, group, nodes, scores, K, shared, columns, out):  # type: igno
             into[scores.place[columns[t]]] += sums[t]
 
 
-@_compiled
+@_kernel
 def add_scored_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
     """Add half the loss of persons, processed one by one, to `out`.
 

@@ -11,7 +11,7 @@ from irt_psychometrics.core.design import Links, first_alike
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.reductions import number_of_shards
-from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutAnswers, ResponseLayout, listed_answers
+from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutAnswers, ResponseLayout, list_answers
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LaidOut:
     def from_answers(cls, answers: LaidOutAnswers, facts: Iterable[Facts]) -> Self:
         """Combine the facts of all shards."""
         links, codes, informative = zip(*facts, strict=True)
-        return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
+        return cls(answers, Links.union(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
 
 
 class Source(Protocol):
@@ -50,10 +50,10 @@ class Source(Protocol):
 
     def counts(self) -> Counts: ...
 
-    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         """The answers to the items marked in `keep` (J,); see `ResponseLayout.from_responses`."""
 
-    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
+    def gather_items(self, keep: Mask) -> tuple[Responses, Persons] | None:
         """The answers to the items marked in `keep`, in memory. Returns None if there are too many answers."""
 
 
@@ -71,14 +71,14 @@ class InMemory:
     def counts(self) -> Counts:
         return Counts.from_responses(self.responses, self.persons.weight)
 
-    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        kept, persons = self.gathered(keep)
+    def lay_out_items(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+        kept, persons = self.gather_items(keep)
         counts = Counts.from_responses(kept, persons.weight)
-        answers, listing = listed_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
+        answers, listing = list_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
         number = number_of_shards(self.responses.n_responses)
         shards = listing.shards(kept, persons.group, persons.weight, number)
-        held = ResponseLayout.holding([shard.people for shard in shards], answers)
+        held = ResponseLayout.from_shards([shard.people for shard in shards], answers)
         return LaidOut.from_answers(held, [shard.facts for shard in shards])
 
-    def gathered(self, keep: Mask) -> tuple[Responses, Persons]:
+    def gather_items(self, keep: Mask) -> tuple[Responses, Persons]:
         return self.responses if keep.all() else self.responses.of_items(keep), self.persons

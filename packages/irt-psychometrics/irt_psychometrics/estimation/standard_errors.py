@@ -9,7 +9,7 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.model_families import ItemModel
-from irt_psychometrics.estimation.marginal import Point, Problem, held
+from irt_psychometrics.estimation.marginal import Point, Problem, hold_parameters
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 
 VARIANCE_INFLATION_LIMIT = 1e5
@@ -86,7 +86,7 @@ def errors(
         and count as known if only blocks are inverted.
     """
     if abilities_known:
-        return _of_known_abilities(problem, point, at_bound)
+        return _errors_with_known_abilities(problem, point, at_bound)
     if not computes_full_covariance(problem):
         return _blocks(problem, point, at_bound)
     return _joint(problem, point, at_bound, products)
@@ -109,10 +109,12 @@ def no_errors(problem: Problem, point: Point) -> Errors:
     )
 
 
-def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Errors:
+def _errors_with_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     s, found = problem.structure, no_errors(problem, point)
     own = (s.index >= 0)[: s.K * s.n_items].reshape(s.K, -1).T
-    cov: Floats = np.where(own[:, :, None] & own[:, None, :], np.linalg.inv(held(point.information, own)), 0.0)
+    cov: Floats = np.where(
+        own[:, :, None] & own[:, None, :], np.linalg.inv(hold_parameters(point.information, own)), 0.0
+    )
     cov[s.items_using(at_bound)] = np.nan
     return replace(found, cov=cov)
 
@@ -122,8 +124,8 @@ def require_one_matrix(structure: ParameterLayout) -> None:
     size = len(structure.listed) - 2 * structure.n_groups
     if structure.steps_of is not None and size > FULL_COVARIANCE_PARAMETERS:
         raise PsychometricsError(
-            f"errors of a rating scale model are made for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, and "
-            f"there are {size}. Fit fewer items at once, or a PCM"
+            f"errors of a rating scale model are computed for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, "
+            f"and there are {size}. Fit fewer items at once, or fit a PCM"
         )
 
 
@@ -168,7 +170,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
         made = products(point)
         full = full @ (made[np.ix_(s.listed, s.listed)] if profile is None else profile.effective(made)) @ full
     elif profile is not None:
-        full = profile.sampling(full)
+        full = profile.sampling_variance(full)
     share = np.zeros(s.weights.start)
     share[s.listed] = columns.spread(lost)
     unidentified = share[: s.n_curve * J].reshape(-1, J).max(axis=0) > _SHARE
@@ -186,12 +188,12 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
     if s.guessing:
         lost_c = share[s.block(2)] > _SHARE
         weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
-        _forget_guessing(cov, lost_c | s.marked(at_bound, s.block(2)))
+        _forget_guessing(cov, lost_c | s.section_mask(at_bound, s.block(2)))
     cov[missing] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[w - 2 * s.n_groups :])
-    latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
+    latent[s.section_mask(at_bound, slice(s.means.start, s.weights.start))] = np.nan
     if profile is not None:
-        latent = profile.of_latent(full)
+        latent = profile.latent_variances(full)
     effective_df = 0.0 if profile is None else _effective_df(profile.own, profile.penalty)
     return Errors(cov, joint, latent.reshape(2, -1).T, unidentified, weak_c, effective_df)
 
@@ -244,7 +246,7 @@ class _Profile:
             free,
         )
 
-    def sampling(self, covariance: Floats) -> Floats:
+    def sampling_variance(self, covariance: Floats) -> Floats:
         """Variance over samples, from the inverse of `information` (Gray 1992).
 
         It removes the apparent information of the penalties, which are not evidence.
@@ -263,7 +265,7 @@ class _Profile:
         own = by_weights.T @ products[others:, others:] @ by_weights
         return products[:others, :others] - shared - shared.T + own
 
-    def of_latent(self, covariance: Floats) -> Floats:
+    def latent_variances(self, covariance: Floats) -> Floats:
         """Variances of means and log SDs, shape (2G,); 0 if constraints fix them."""
         moved = self.by_moment @ self.regression
         found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
@@ -302,11 +304,11 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     own[alike, 0] = False
     if alike.any() and not at_bound[s.common_place]:
         shared = np.concatenate([[s.common_place], shared])
-    inverted = np.linalg.inv(held(problem.observed_blocks(point), own))
+    inverted = np.linalg.inv(hold_parameters(problem.observed_blocks(point), own))
     cov: Floats = np.where(own[:, :, None] & own[:, None, :], inverted, 0.0)
     latent = np.zeros(2 * s.n_groups)
     if len(shared):
-        information, coupling = _shared(problem, point, shared, own)
+        information, coupling = _shared_information(problem, point, shared, own)
         moved = -cov @ coupling
         covariance = np.linalg.inv(information + np.einsum("jkp,jkq->pq", coupling, moved))
         if alike.any() and shared[0] == s.common_place:
@@ -324,12 +326,12 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     weak_c = np.zeros(J, dtype=bool)
     if s.guessing:
         weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | ~sound[:, 2]
-        _forget_guessing(cov, ~sound[:, 2] | s.marked(at_bound, s.block(2)))
+        _forget_guessing(cov, ~sound[:, 2] | s.section_mask(at_bound, s.block(2)))
     shape, effective_df = latent.reshape(2, -1).T, problem.latent.n_free_weights
     return Errors(cov, None, shape, unidentified & ~stopped, weak_c, effective_df)
 
 
-def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
+def _shared_information(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
     """Information of the P shared parameters, (P, P), and of these with each item's own parameters, (J, K, P).
 
     Computed by differences of gradients.
@@ -345,7 +347,7 @@ def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats
     s, prior = problem.structure, problem.priors.c
     known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
     free = (s.index[s.block(2)] >= 0) & ~np.isfinite(problem.known_logit_c)
-    return free & (weakly_identified(variance, known) | s.marked(at_bound, s.block(2)))
+    return free & (weakly_identified(variance, known) | s.section_mask(at_bound, s.block(2)))
 
 
 def weakly_identified(variance: Floats, known: Floats | float) -> Mask:

@@ -24,7 +24,7 @@ from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import WIDEST_STEP
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import number_testlets
-from irt_psychometrics.estimation.latent_distribution import normalised
+from irt_psychometrics.estimation.latent_distribution import normalise
 from irt_psychometrics.scoring import testlet_kernels
 
 MIN_TESTLETS = 3
@@ -33,9 +33,9 @@ MIN_LEARNERS = 300
 """Minimum number of learners. With fewer, the estimate of σ can be 0 or twice as large by chance alone."""
 MAX_LEARNERS = 10_000
 """Maximum number of learners, drawn at random from a larger window. A σ of .5 then has a standard error below .01."""
-LARGEST = 2.0
+MAX_SD = 2.0
 """Upper bound of σ, in SDs of θ. Four fifths of the variance that a testlet measures is then not θ."""
-LEAST_KNOWN = 0.2
+MAX_SD_ERROR = 0.2
 """Largest standard error of σ, in SDs of θ, with which it counts as estimated."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """k² in the approximation that a logistic curve of slope a averaged over N(0, σ²) is a logistic curve of slope
@@ -138,14 +138,14 @@ def estimate_effect_sd(
 
     if n_testlets < MIN_TESTLETS:
         return unknown(
-            f"{n_testlets} testlets with at least 2 fitted items are too few to know how testlets of the scale differ: "
+            f"{n_testlets} testlets with at least 2 fitted items are too few to estimate how testlets differ: "
             f"{MIN_TESTLETS} are needed"
         )
     place = {item: j for j, item in enumerate(calibration.item_ids)}
     of = np.array([place.get(item, -1) for item in responses.item_ids])
     fitted = (of >= 0) & known[of]
     at = of[fitted]
-    some, abilities = _drawn(responses.of_items(fitted), calibration, at, groups)
+    some, abilities = _draw_learners(responses.of_items(fitted), calibration, at, groups)
     if some.n_persons < MIN_LEARNERS:
         return unknown(f"{some.n_persons} learners are too few: {MIN_LEARNERS} are needed")
     likelihood = _Likelihood.from_responses(some, calibration, at, places[at], abilities)
@@ -168,12 +168,12 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
         )
 
     n = len(likelihood.start) - 1
-    bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
+    bounds = [(0.0, MAX_SD**2)] + [(0.3, 1.5)] * (size - 1)
     start = np.array([0.2] + [0.97] * (size - 1))
     x = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
-    if x[0] >= 0.99 * LARGEST**2:
+    if x[0] >= 0.99 * MAX_SD**2:
         return replace(
-            unknown, why=f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
+            unknown, why=f"σ stopped at its bound of {MAX_SD:g} SDs of θ: answers in a testlet follow from each other"
         )
     steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
     centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
@@ -182,10 +182,10 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
         return replace(unknown, why="answers do not determine σ: too few learners answered several items of a testlet")
     sd, error = float(np.sqrt(x[0])), float(np.sqrt(np.linalg.inv(hessian)[0, 0]))
     se = error / (2 * max(sd, float(np.sqrt(error))))
-    if se > LEAST_KNOWN:
+    if se > MAX_SD_ERROR:
         return replace(
             unknown,
-            why=f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
+            why=f"σ is estimated as {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
         )
     return replace(unknown, sd=unit * sd, se=unit * se)
 
@@ -287,18 +287,18 @@ class _Likelihood:
         table = np.empty((len(self.pattern_start) - 1, len(nodes)))
         gamma = weights / weights.sum()
 
-        def of_patterns(first: int, last: int) -> None:
+        def add_patterns(first: int, last: int) -> None:
             testlet_kernels.add_up_patterns(
                 first, last, self.pattern_start, self.item, self.score, effects, right, wrong, gamma, table
             )
 
-        def of_persons(first: int, last: int) -> float:
+        def add_persons(first: int, last: int) -> float:
             return testlet_kernels.add_up_persons(
                 first, last, self.start, self.pattern, table, self.abilities.group, self.abilities.log_weights
             )
 
-        run(of_patterns, kernels.cut(np.diff(self.pattern_start), 16))
-        return float(sum(run(of_persons, kernels.cut(np.diff(self.start) + 1, 16))))
+        run(add_patterns, kernels.cut(np.diff(self.pattern_start), 16))
+        return float(sum(run(add_persons, kernels.cut(np.diff(self.start) + 1, 16))))
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class _Abilities:
     log_weights: Floats
 
 
-def _drawn(
+def _draw_learners(
     responses: Responses, calibration: Calibration, at: Ints, groups: Sequence[str] | None
 ) -> tuple[Responses, _Abilities]:
     """Draw at most MAX_LEARNERS learners with an answer. Returns their responses and the distribution of θ.
@@ -328,7 +328,7 @@ def _drawn(
     seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
     errors = 1 / np.sqrt(1 / sds**2 + item_information @ seen)
     nodes = np.linspace(low, high, int(np.ceil((high - low) / (WIDEST_STEP * errors.min()))) + 1)
-    log_weights = normalised(np.array([population.log_density(nodes) for population in populations]))
+    log_weights = normalise(np.array([population.log_density(nodes) for population in populations]))
     group = np.zeros(len(answered), dtype=np.int64)
     if groups is not None and len(populations) > 1:
         number = {p.name: g for g, p in enumerate(populations)}

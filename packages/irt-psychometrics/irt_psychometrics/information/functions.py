@@ -43,7 +43,7 @@ _NODES = 241
 _STEPS = 79
 _MANY = np.linspace(-30, 30, 2001)
 """Logits at which the greatest information is searched for models without a formula for it."""
-_STEP, _LEAST = 1e-4, float(np.finfo(float).tiny)
+_STEP, _TINY = 1e-4, float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Abilities:
         Abilities
             The density at 241 nodes on mean ± 6 sd.
         """
-        unit = Grid.spanning(_NODES)
+        unit = Grid.symmetric(_NODES)
         return cls(mean + sd * unit.nodes, np.exp(unit.log_weights()))
 
     def middle(self, share: float = MIDDLE) -> tuple[float, float]:
@@ -194,12 +194,12 @@ class Information:
         if unknown:
             raise PsychometricsError(
                 f"{len(unknown)} items to be retired are not among the {len(ids)} of the test:"
-                f" {', '.join(unknown[:5])}; take them from the list"
+                f" {', '.join(unknown[:5])}; remove them from the list"
             )
         stays = ~np.isin(np.array(ids, dtype=object), list(retired))
-        left = None if self.effects is None else Effects(self.effects.testlet[stays], self.effects.sd)
+        remaining = None if self.effects is None else Effects(self.effects.testlet[stays], self.effects.sd)
         kept = self.parameters.select([item for item, is_kept in zip(ids, stays, strict=True) if is_kept])
-        return replace(self, parameters=kept, items=self.items[:, stays], effects=left)
+        return replace(self, parameters=kept, items=self.items[:, stays], effects=remaining)
 
     def relative_efficiency(self, whole: Information) -> Floats:
         """Information of this test divided by that of another test (Lord 1980, ch. 6).
@@ -287,14 +287,14 @@ def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
     now, published = (abilities.weights @ information for information, _ in sides)
     _require_published(old, published)
     by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
-    gone = now <= 0
-    now_or_1 = np.where(gone, 1.0, now)
+    lost = now <= 0
+    now_or_1 = np.where(lost, 1.0, now)
     variance = _variance(comparison, by_now / now_or_1[:, None], by_published / published[:, None])
-    log_se = np.where(gone, np.nan, np.sqrt(variance))
+    log_se = np.where(lost, np.nan, np.sqrt(variance))
     change, se = np.log(now_or_1 / published), log_se
-    if gone.any():
-        change = np.where(gone, comparison.delta[:, 0], change)
-        se = np.where(gone, np.sqrt(comparison.cov[:, 0, 0]), se)
+    if lost.any():
+        change = np.where(lost, comparison.delta[:, 0], change)
+        se = np.where(lost, np.sqrt(comparison.cov[:, 0, 0]), se)
     p = ndtr(change / se)
     return ItemLosses(comparison.item_ids, published, now, log_se, p, q_values(p))
 
@@ -359,14 +359,14 @@ def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
     published, by_published = _information(theta, old)
     _require_published(old, published.sum(axis=0))
     now, published = now.sum(axis=1), published.sum(axis=1)
-    gone = now <= 0
-    by_now = by_now / np.where(gone, 1.0, now)[:, None, None]
+    lost = now <= 0
+    by_now = by_now / np.where(lost, 1.0, now)[:, None, None]
     by_published = by_published / published[:, None, None]
     own = _variance(comparison, by_now, by_published).sum(axis=1)
     led = ~np.isin(comparison.item_ids, comparison.linking.anchors_used)
     shared = np.einsum("tjk,jkl->tl", by_now[:, led, :2], _by_constants(comparison)[led])
     variance = own + np.einsum("tk,kl,tl->t", shared, comparison.linking.cov, shared)
-    return LossOfTest(theta, published, now, np.where(gone, np.nan, np.sqrt(variance)))
+    return LossOfTest(theta, published, now, np.where(lost, np.nan, np.sqrt(variance)))
 
 
 @dataclass(frozen=True)
@@ -433,7 +433,7 @@ def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
     distance = theta[:, None] - items.b
     by_eta = curves.log_information_slope_at(a * distance, items.c)
     if items.others:
-        up, down = (np.log(np.maximum(items.curves.information(theta + x), _LEAST)) for x in (_STEP, -_STEP))
+        up, down = (np.log(np.maximum(items.curves.information(theta + x), _TINY)) for x in (_STEP, -_STEP))
         for some in items.others:
             by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
     positive = np.where(a > 0, a, 1.0)  # other items have no information and no gradient

@@ -19,7 +19,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 
 FLAG_ABOVE_MEAN = 0.20
 """A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
@@ -158,7 +158,7 @@ def local_dependence(
     θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
     distribution of the learner's group (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
-    whole = Fitted.from_responses(responses, calibration, groups)
+    whole = FittedData.from_responses(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
     countable = np.triu(n >= Measure.MIN_LEARNERS_OF_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
@@ -194,7 +194,7 @@ def parallel_analysis(
         most_persons: a larger set is replaced by a random sample of this many persons.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.from_responses(responses, calibration, groups).subsample(most_persons, rng)
+    whole = FittedData.from_responses(responses, calibration, groups).subsample(most_persons, rng)
     found = _Dependence.from_fit(whole, threads)
     under_model = np.array(
         [_Dependence.from_fit(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)]
@@ -219,15 +219,15 @@ def split_half_difference(
     and the halves are computed again. Returns None for fewer than 4 items.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.from_responses(responses, calibration, groups).subsample(MAX_PERSONS, rng)
+    whole = FittedData.from_responses(responses, calibration, groups).subsample(MAX_PERSONS, rng)
     if whole.calibration.n_items < 4:
         return None
-    apart = _split_half_difference(whole, threads)
+    difference = _split_half_difference(whole, threads)
     expected = [_split_half_difference(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
-    return SplitHalves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+    return SplitHalves(float(np.sqrt(difference)), float(np.sqrt(np.mean(expected))))
 
 
-def _split_half_difference(whole: Fitted, threads: int | None) -> float:
+def _split_half_difference(whole: FittedData, threads: int | None) -> float:
     """Mean square difference of the two EAPs.
 
     Items that nobody saw together with the items that disagree have a loading of 0, up to rounding. They all go to the
@@ -240,7 +240,7 @@ def _split_half_difference(whole: Fitted, threads: int | None) -> float:
 
 
 def new_dependence(
-    now: Fitted, before: Fitted, *, replications: int, seed: int = 0, threads: int | None = None
+    now: FittedData, before: FittedData, *, replications: int, seed: int = 0, threads: int | None = None
 ) -> NewDependence | None:
     """Test whether items are correlated now that were not before, given θ.
 
@@ -277,8 +277,8 @@ def _loading_items(matrix: Floats, vector: Floats) -> Ints:
     whose loading is above 1/√J, the loading if all items were alike. The largest loading comes first.
     """
     sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
-    one = max(sides, key=lambda side: float(side @ matrix @ side))
-    return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
+    side = max(sides, key=lambda loadings: float(loadings @ matrix @ loadings))
+    return np.array([j for j in np.argsort(-side, kind="stable") if side[j] > 1 / np.sqrt(len(side))], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ class _Dependence:
     counted: Mask
 
     @classmethod
-    def from_fit(cls, whole: Fitted, threads: int | None) -> Self:
+    def from_fit(cls, whole: FittedData, threads: int | None) -> Self:
         theta = eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
         counted = (n >= Measure.MIN_LEARNERS_OF_PAIR) & np.isfinite(q3)
@@ -309,7 +309,7 @@ class _Dependence:
         return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
 
 
-def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: Mask) -> float:
+def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, counted: Mask) -> float:
     """Standard error of Σ v_j v_k q_jk over the pairs that count, from each learner's contribution to the sum.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
@@ -329,7 +329,7 @@ def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, coun
     return float(np.sqrt(squares))
 
 
-def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
+def _residual_correlations(whole: FittedData, theta: Floats) -> tuple[Floats, Ints]:
     """Q3 (NaN on the diagonal and for pairs with n < 2) and the number n of learners who saw both items, (J, J)."""
     J = whole.calibration.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))
@@ -345,7 +345,7 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
     return q3, np.rint(n).astype(np.int64)
 
 
-def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
+def _residuals(whole: FittedData, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
     """Yield, for one block of learners after another, x − P(θ̂) (0 if the item was not seen) and whether it was seen.
 
     Both arrays have shape (learners, J).
@@ -354,7 +354,7 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
         yield x - p, saw
 
 
-def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+def answers_and_probabilities(whole: FittedData, theta: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
     """Yield, for one block of learners after another, x, P(θ̂), and whether an item was seen (1 or 0).
 
     Each array has shape (learners, J); x and P are 0 if the item was not seen. For an item scored 0 … m, x is the score
@@ -376,7 +376,7 @@ def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Fl
         yield x, p, saw
 
 
-def eap(whole: Fitted, threads: int | None) -> Floats:
+def eap(whole: FittedData, threads: int | None) -> Floats:
     """EAP of each person, shape (n_persons,). The prior is the ability distribution of the person's group."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
     rows = whole.rows

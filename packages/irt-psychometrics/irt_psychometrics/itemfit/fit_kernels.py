@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import NEGLIGIBLE, _compiled
+from irt_psychometrics.core.kernels import NEGLIGIBLE, _kernel
 
 DEGENERATE = 1e-8
 """Smallest share of the log-likelihood's variance that remains at a given θ̂. It is 0 if all items have the same a and
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
     credit: np.ndarray
 
 
-@_compiled
+@_kernel
 def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     """Fill post (Q,) with P(node | responses of person i) at the nodes low to high − 1. Returns low and high.
 
@@ -67,7 +67,7 @@ def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@_compiled
+@_kernel
 def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-untyped-def]
     """Fill mean (N,) with the EAPs."""
     post = np.empty(nodes.size)
@@ -78,7 +78,7 @@ def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-
             mean[i] += post[q] * nodes[q]
 
 
-@_compiled
+@_kernel
 def residual_counts(first, last, rows, tables, p, seen, residual):  # type: ignore[no-untyped-def]
     """Add to seen (J, Q) the expected number of persons at each node, and to residual (J, Q) Σ (x − P)·posterior.
 
@@ -96,7 +96,7 @@ def residual_counts(first, last, rows, tables, p, seen, residual):  # type: igno
                 into[q] += (x - curve[q]) * share[q]
 
 
-@_compiled
+@_kernel
 def residual_products(first, last, rows, tables, p, count, products):  # type: ignore[no-untyped-def]
     """Add to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior, and to count (J,) the number of
     responses."""
@@ -120,7 +120,7 @@ def residual_products(first, last, rows, tables, p, count, products):  # type: i
                     into[k] += u[q] * others[k]
 
 
-@_compiled
+@_kernel
 def direction_moments(first, last, rows, tables, direction, moments):  # type: ignore[no-untyped-def]
     """Add to moments (K, J, 3) the first three powers of Σ_q direction[k, x, j, q]·posterior; x is the score."""
     Q = tables.logs.shape[2]
@@ -141,7 +141,7 @@ def direction_moments(first, last, rows, tables, direction, moments):  # type: i
                     power *= t
 
 
-@_compiled
+@_kernel
 def direction_transforms(first, last, rows, tables, p, direction, step, most, found):  # type: ignore[no-untyped-def]
     """Add to found (K, J, L, 2) the real and the imaginary part of E exp(i·l·step·t) − 1 of each answer, l = 1 … L.
 
@@ -188,7 +188,7 @@ def direction_transforms(first, last, rows, tables, p, direction, step, most, fo
                         found[k, j, at, 1] += imaginary * share / total
 
 
-@_compiled
+@_kernel
 def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
     """Sums over persons for S of the J items. place (J,): an item's index among the S, or −1 for the other items.
 
@@ -218,7 +218,7 @@ def score_products(first, last, rows, tables, p, place, of_score, sums, products
                     into[q] += v[d] * (x - curve[q]) * share[q]
 
 
-@_compiled
+@_kernel
 def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-untyped-def]
     """Add to sums (J, 5) the weighted 1, x, rest, x·rest and rest² of each answer x of persons with several answers.
 
@@ -250,7 +250,7 @@ def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-un
             listed[people.right_items[r]] = False
 
 
-@_compiled
+@_kernel
 def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignore[no-untyped-def]
     """Fill moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
@@ -306,7 +306,7 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
         moments[i, 2] = third
 
 
-@_compiled
+@_kernel
 def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     """Fill p and w with P and log P of each score if aθ + d = eta; both are 0 for scores that the item cannot have.
 
@@ -325,7 +325,7 @@ def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
     return mean, of_w
 
 
-@_compiled
+@_kernel
 def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
     """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow. P'/(P(1 − P)) is a times L/P."""
     eta = a * theta + d
@@ -339,7 +339,7 @@ def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
     return L, M, P, L / P, np.log(P) - log_wrong
 
 
-@_compiled
+@_kernel
 def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, slope, known, mean):  # type: ignore[no-untyped-def]
     """Fill slope (R,) and known (R,) with posterior means of each response, and mean (N,) with the EAPs.
 
@@ -362,7 +362,7 @@ def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, s
             slope[r], known[r] = by_score, by_item
 
 
-@_compiled
+@_kernel
 def common_answers(pairs, rows, most, counts):  # type: ignore[no-untyped-def]
     """Fill counts (K, 2) with the number of items that both persons of a pair answered, and of their equal answers.
 

@@ -102,8 +102,8 @@ class FitSummary:
         few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
         split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
         places = number_testlets(calibration.item_ids, testlets or {})
-        apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
-        pairs = replace(pairs, flagged=apart)
+        between_testlets = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
+        pairs = replace(pairs, flagged=between_testlets)
         n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
         tested = np.isfinite(persons.p)
         names = calibration.item_ids

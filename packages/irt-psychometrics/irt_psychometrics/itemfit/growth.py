@@ -32,7 +32,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
 """Limits of the R² of elapsed time on the item. Above the first, items have an order. Above the second, growth cannot
@@ -44,12 +44,12 @@ GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows exceed them. The second limit is
 stricter because learners hardly ever decline."""
 MAX_SE = 0.15
-"""With a larger standard error of growth, an estimate of 0 does not exclude growth of .3."""
+"""Maximum standard error of growth: with a larger one, an estimate of 0 does not exclude growth of .3."""
 MAX_RESPONSES = 1_000_000
 """Largest number of responses in the test. From more, a random sample of the learners is drawn."""
 _LEFT = 1e-4
 """If items and learners leave a smaller share of elapsed time unexplained, the remainder is rounding."""
-_PRECISION, _MOST_STEPS = 1e-8, 500
+_PRECISION, _MAX_STEPS = 1e-8, 500
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class WindowGrowth:
     PERIOD_DAYS: ClassVar[float] = 30.0
 
     @classmethod
-    def of_answers(cls, responses: Responses) -> Self:
+    def from_answers(cls, responses: Responses) -> Self:
         """Measure the order of items without a fit, from answers whose times are known."""
         return cls(share_explained(responses.days_since_first, responses.item))
 
@@ -152,7 +152,7 @@ class Growth:
             days = days[np.isin(responses.person, chosen)]
             responses = responses.of_persons(chosen)
             groups = None if groups is None else [groups[i] for i in chosen.tolist()]
-        whole = Fitted.from_responses(responses, calibration, groups)
+        whole = FittedData.from_responses(responses, calibration, groups)
         fitted = calibration.estimated[responses.item]
         r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / WindowGrowth.PERIOD_DAYS
         with np.errstate(invalid="ignore"):
@@ -161,11 +161,11 @@ class Growth:
         if r2 is None:
             return cls(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
         answers = _Answers.from_fit(whole, threads)
-        left = answers.beside_items_and_learners(time, r)
+        remaining = answers.beside_items_and_learners(time, r)
         spread = np.sum(answers.information * (time - np.average(time, weights=answers.information)) ** 2)
-        part = left * answers.slope
+        part = remaining * answers.slope
         sums, squares, information = (
-            np.bincount(r.item, values, J) for values in (part, part**2, answers.information * left**2)
+            np.bincount(r.item, values, J) for values in (part, part**2, answers.information * remaining**2)
         )
         telling = information > _LEFT * spread / J
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -199,10 +199,10 @@ class Growth:
         if not found.convergence.converged:
             return WeeklyFit(found, weeks, None)
         growth = cls.within(responses, days, replace(found, populations=()))
-        back = growth.given_back(found, weeks.responses, weeks.days, groups=weeks.groups)
+        back = growth.correct_difficulties(found, weeks.responses, weeks.days, groups=weeks.groups)
         return WeeklyFit(back, weeks, growth)
 
-    def given_back(
+    def correct_difficulties(
         self,
         calibration: Calibration,
         responses: Responses,
@@ -219,8 +219,8 @@ class Growth:
 
         Raises PsychometricsError if the window does not determine growth.
         """
-        gone = gone_into_difficulty(responses, days, calibration, groups=groups, threads=threads)
-        return without_growth(calibration, self.of_window, gone)
+        decrease = absorbed_growth(responses, days, calibration, groups=groups, threads=threads)
+        return without_growth(calibration, self.of_window, decrease)
 
 
 class WeeklyFit(NamedTuple):
@@ -246,7 +246,7 @@ def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float |
     return float(max(1 - within / whole, 0.0))
 
 
-def gone_into_difficulty(
+def absorbed_growth(
     responses: Responses,
     days: Floats,
     calibration: Calibration,
@@ -260,25 +260,25 @@ def gone_into_difficulty(
     items on elapsed time in a regression that also has effects of groups, whose means are free, and of persons, who
     come from their group's distribution.
     """
-    whole = Fitted.from_responses(responses, calibration, groups)
+    whole = FittedData.from_responses(responses, calibration, groups)
     r, J, group = whole.responses, whole.calibration.n_items, whole.abilities.group
     G = len(whole.abilities.population)
-    apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
-    one = np.ones(r.n_responses)
+    inverse_sd = np.array([1 / ones.sd for ones in whole.abilities.population])[group]
+    ones = np.ones(r.n_responses)
     columns: list[tuple[npt.NDArray[np.integer[Any]], Floats]] = [
-        (r.item, one),
-        (J + group[r.person], one),
-        (J + G + r.person, one),
+        (r.item, ones),
+        (J + group[r.person], ones),
+        (J + G + r.person, ones),
     ]
     information = _Answers.from_fit(whole, threads).information
-    known = np.concatenate([np.zeros(J + G), apart])
+    known = np.concatenate([np.zeros(J + G), inverse_sd])
     time = days[calibration.estimated[responses.item]] / WindowGrowth.PERIOD_DAYS
     effect = _weighted_least_squares(time, information, columns, known)[:J]
     return whole.among_all(effect - effect.mean())
 
 
-def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats) -> Calibration:
-    """Correct the b of a fit for growth within the window. `gone`: shape (J,), from `gone_into_difficulty`.
+def without_growth(calibration: Calibration, growth: WindowGrowth, absorbed: Floats) -> Calibration:
+    """Correct the b of a fit for growth within the window. `absorbed`: shape (J,), from `absorbed_growth`.
 
     The errors of the result include the error of growth, which is independent of the items' errors to first order.
     Raises PsychometricsError if the window does not determine growth.
@@ -286,13 +286,14 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.strictly_ordered:
         raise PsychometricsError(
             "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
-            "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "the same order and at nearly the same pace. Let the scale's occasions be months (`irt scale set "
+            "occasions=month`)"
         )
-    moved = np.nan_to_num(growth.estimate * gone)
+    moved = np.nan_to_num(growth.estimate * absorbed)
     a = np.nan_to_num(calibration.a)
     J, K = calibration.n_items, calibration.cov.shape[1]
     by_growth = np.zeros((J, K))
-    by_growth[:, 1] = -a * np.nan_to_num(gone)
+    by_growth[:, 1] = -a * np.nan_to_num(absorbed)
     turn = np.tile(np.eye(K), (J, 1, 1))
     turn[:, 1, 0] = -moved
     variance = growth.se**2
@@ -322,7 +323,7 @@ class _Answers:
     theta: Floats
 
     @classmethod
-    def from_fit(cls, whole: Fitted, threads: int | None) -> _Answers:
+    def from_fit(cls, whole: FittedData, threads: int | None) -> _Answers:
         fit, nodes, abilities, rows = whole.calibration, whole.abilities.nodes, whole.abilities, whole.rows
         tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)
         by_theta = np.zeros_like(tables.logs)
@@ -345,8 +346,8 @@ class _Answers:
         J, one, theta = r.n_items, np.ones(time.size), self.theta[r.person]
         columns = [(r.item, one), (J + r.item, theta), (2 * J + r.person, one)]
         effect = _weighted_least_squares(time, self.information, columns, np.zeros(2 * J + r.n_persons))
-        left: Floats = time - sum(effect[place] * value for place, value in columns)
-        return left
+        residual: Floats = time - sum(effect[place] * value for place, value in columns)
+        return residual
 
 
 def _weighted_least_squares(
@@ -367,5 +368,5 @@ def _weighted_least_squares(
     held = np.flatnonzero(known)
     design = vstack([design, diags_array(known * unit).tocsr()[held]]).tocsr()
     sides = np.concatenate([root * target, np.zeros(held.size)])
-    effect: Floats = unit * lsmr(design, sides, atol=_PRECISION, btol=_PRECISION, maxiter=_MOST_STEPS)[0]
+    effect: Floats = unit * lsmr(design, sides, atol=_PRECISION, btol=_PRECISION, maxiter=_MAX_STEPS)[0]
     return effect

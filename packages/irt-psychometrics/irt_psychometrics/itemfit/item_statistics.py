@@ -43,11 +43,11 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.item_sums import ItemSums
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 
 SIMULATED_RESPONSES = 500_000
 """Fewest simulated answers for the covariance of the residuals. There are more if items would have too few answers."""
-_SIMULATED_PER_ITEM, _MOST_SIMULATED = 2_500, 1_500_000
+_SIMULATED_PER_ITEM, _MAX_SIMULATED = 2_500, 1_500_000
 DRAWS = 20_000
 """Draws of the RMSD under the model. The estimated 99.9 % point is then between the 99.88 and the 99.92 % point."""
 PUBLISHING_LEVEL = 0.999
@@ -61,7 +61,7 @@ _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
 contribution of one answer. Lengths are in SDs of the sum. The omitted terms change a probability by less than .01, and
 not at all if the sum varies smoothly."""
 _STANDARD_NORMAL = NormalDist()
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 """Tail probabilities below this come from the normal distribution."""
 _TERMS = 16
 """Number of terms of the RMSD's distribution that are drawn. The means of the others are added; they are less than a
@@ -114,7 +114,7 @@ def item_fit(
     most 1.5 million). Needs memory for items × nodes² numbers.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.from_responses(responses, calibration, groups)
+    whole = FittedData.from_responses(responses, calibration, groups)
     with kernels.runner(threads) as run:
         tables = _Tables.from_fit(whole)
         shape = tables.p.shape
@@ -123,12 +123,12 @@ def item_fit(
         else:
             seen, residual = everybody.seen[whole.place], everybody.residual[whole.place]
         n = seen.sum(axis=1)
-        wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MOST_SIMULATED))
+        wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MAX_SIMULATED))
         persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.subsample(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / tables.variance])
-        law = _under_the_model(sample, tables, directions, n, copies, rng, run)
+        law = _simulate_distribution(sample, tables, directions, n, copies, rng, run)
         of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = (directions * residual).sum(axis=2)
@@ -141,7 +141,7 @@ def item_fit(
             free[at] = residual[at] - np.einsum("sqk,sk->sq", law.pull_of_scores, own)
         infit = 1 + squares[0] / (seen * tables.variance).sum(axis=1)
         outfit = 1 + squares[1] / n
-        z = law.of_sums.standardised(effective, n)
+        z = law.of_sums.standardise(effective, n)
         rmsd, free_rmsd = (np.sqrt((r**2 / np.where(seen > 0, seen, 1.0)).sum(axis=1) / n) for r in (residual, free))
     p_value, cutoff = _rmsd_law(free_rmsd, law.covariance, seen, n, rng)
     values = (infit, outfit, z[0], z[1], rmsd, cutoff, p_value)
@@ -169,7 +169,7 @@ class _Tables:
     scores: Floats | None
 
     @classmethod
-    def from_fit(cls, whole: Fitted) -> _Tables:
+    def from_fit(cls, whole: FittedData) -> _Tables:
         fit, theta = whole.calibration, whole.abilities.nodes
         p = np.ascontiguousarray(fit.curves.probability(theta).T)
         eta = np.multiply.outer(fit.a, theta) + fit.d[:, None]
@@ -193,7 +193,7 @@ class _Tables:
             )
         return cls(p, variance, whole.log_probabilities, own, scores)
 
-    def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *given) -> list[Floats]:  # type: ignore[no-untyped-def]
+    def sums(self, whole: FittedData, run: kernels.Run, kernel, shapes, *given) -> list[Floats]:  # type: ignore[no-untyped-def]
         """Run a kernel over all persons and add up the results of its chunks, arrays of the given shapes."""
         responses, rows, abilities = whole.responses, whole.rows, whole.abilities
         tables = fit_kernels.Tables(self.logs, abilities.log_weights, abilities.group, whole.credit)
@@ -212,7 +212,7 @@ class _Tables:
                 sum_ += value
         return total
 
-    def products(self, whole: Fitted, run: kernels.Run) -> list[Floats]:
+    def products(self, whole: FittedData, run: kernels.Run) -> list[Floats]:
         """The sums of `fit_kernels.score_products`."""
         assert self.scores is not None
         D, _, S, Q = self.scores.shape
@@ -222,7 +222,7 @@ class _Tables:
         return self.sums(whole, run, fit_kernels.score_products, shapes, self.p, place, self.scores)
 
 
-def _own_scores(whole: Fitted) -> Floats:
+def _own_scores(whole: FittedData) -> Floats:
     """∂ log P(score)/∂parameter of the S items with more scores than 0 and 1, shape (K, C, S, Q) with K ≥ 1.
 
     It contains the parameters that were estimated for an item alone; it is 0 for other parameters and for anchors.
@@ -254,8 +254,8 @@ class ResidualDistribution:
     pull_of_scores: Floats
 
 
-def _under_the_model(
-    sample: Fitted,
+def _simulate_distribution(
+    sample: FittedData,
     tables: _Tables,
     directions: Floats,
     n: Floats,
@@ -316,7 +316,7 @@ class _ByMoments:
 
     moments: Floats
 
-    def standardised(self, total: Floats, n: Floats) -> Floats:
+    def standardise(self, total: Floats, n: Floats) -> Floats:
         """Transform sums to standard normal scores, shape (2, J)."""
         sd = np.sqrt(self.moments[..., 1])
         return normal_score(total / (sd * np.sqrt(n)), self.moments[..., 2] / sd**3 / np.sqrt(n))
@@ -341,7 +341,7 @@ class _ByTransform:
     @classmethod
     def from_fit(
         cls,
-        sample: Fitted,
+        sample: FittedData,
         tables: _Tables,
         along: Floats,
         sd: Floats,
@@ -355,15 +355,15 @@ class _ByTransform:
         count = np.zeros(sd.shape[1])
         for seed in rng.integers(2**63, size=-(-copies // 4)):
             answers = sample.new_answers(np.random.default_rng(seed))
-            more, answered = cls.summed(answers, tables, along, sd, run)
+            more, answered = cls.sum_transforms(answers, tables, along, sd, run)
             total += more
             count += answered
         total /= np.maximum(count, 1)[:, None]
         return cls(sd, total)
 
     @staticmethod
-    def summed(
-        whole: Fitted, tables: _Tables, along: Floats, sd: Floats, run: kernels.Run
+    def sum_transforms(
+        whole: FittedData, tables: _Tables, along: Floats, sd: Floats, run: kernels.Run
     ) -> tuple[npt.NDArray[np.complex128], Ints]:
         """φ − 1 summed over the answers to each item, shape (2, J, L), and the number of answers, shape (J,)."""
         p, step, most = np.exp(tables.logs), 2 * np.pi / (_PERIOD * sd), _FARTHEST * sd
@@ -371,16 +371,16 @@ class _ByTransform:
         found = tables.sums(whole, run, fit_kernels.direction_transforms, [shape], p, along, step, most)[0]
         return found[..., 0] + 1j * found[..., 1], np.bincount(whole.responses.item, minlength=sd.shape[1])
 
-    def standardised(self, total: Floats, n: Floats) -> Floats:
-        """Like `_ByMoments.standardised`: the normal quantile of P(sum < total) + P(sum = total)/2."""
+    def standardise(self, total: Floats, n: Floats) -> Floats:
+        """Like `_ByMoments.standardise`: the normal quantile of P(sum < total) + P(sum = total)/2."""
         z, terms = total / self.sd, np.arange(1, _FREQUENCIES + 1)
         u = 2 * np.pi / _PERIOD * terms
         powers = np.exp(n[:, None] * np.log1p(self.transform))
         waves = (np.exp(-1j * u * z[..., None]) - (-1.0) ** terms) / (-1j * u)
         below = 0.5 + (z + 2 * (powers * waves).real.sum(axis=-1)) / _PERIOD
-        by_law = _normal_quantiles(np.clip(below, _LEAST, 1 - _LEAST))
-        far = (np.abs(z) > _PERIOD / 4) | (np.abs(below - 0.5) > 0.5 - _LEAST)
-        return np.where(far, np.sign(z) * np.maximum(np.abs(z), -_STANDARD_NORMAL.inv_cdf(_LEAST)), by_law)
+        by_law = _normal_quantiles(np.clip(below, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
+        far = (np.abs(z) > _PERIOD / 4) | (np.abs(below - 0.5) > 0.5 - _MIN_PROBABILITY)
+        return np.where(far, np.sign(z) * np.maximum(np.abs(z), -_STANDARD_NORMAL.inv_cdf(_MIN_PROBABILITY)), by_law)
 
 
 def _normal_quantiles(p: Floats) -> Floats:

@@ -15,7 +15,7 @@ from irt_psychometrics.core.curves import by_asymptote_at, slope_at
 from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.models import Calibration, Floats, Population
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.itemfit.model_replicates import Fitted, FormPersons, complete_forms
+from irt_psychometrics.itemfit.model_replicates import FittedData, FormPersons, complete_forms
 
 MAX_ITEMS = 120
 """Largest number of items of a form. The covariance of its 7260 margins needs 0.4 GB, and computing time grows with the
@@ -73,7 +73,7 @@ def form_fit(
     derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too small, by
     at most that number.
     """
-    whole = Fitted.from_responses(responses, calibration, groups).scored_0_and_1
+    whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
     found = []
     forms = sorted(complete_forms(whole, MIN_FORM), key=lambda form: -len(form.answers))
     for form in (_part(form, most_items) for form in forms[:most_forms]):
@@ -94,7 +94,7 @@ def _part(form: FormPersons, most_items: int) -> FormPersons:
     return FormPersons(form.items[places], form.group, form.answers[:, places])
 
 
-def _m2(form: FormPersons, whole: Fitted) -> tuple[float, int]:
+def _m2(form: FormPersons, whole: FittedData) -> tuple[float, int]:
     """M₂ of one form and its degrees of freedom. Returns (0, 0) if there are no degrees of freedom."""
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
     weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
@@ -169,15 +169,15 @@ def _derivatives(
         block[J + rows, second] = cross[second, first]
         columns.append(block[:, has])
 
-    def of_all(curve: Floats) -> Floats:
+    def weighted_sums(curve: Floats) -> Floats:
         pair = curve[:, first] * p[:, second] + curve[:, second] * p[:, first]
         return (weights @ np.hstack([curve, pair]))[:, None]
 
     alike = free & fit.item_model.common_slopes(J)
     if alike.any():
-        columns.append(of_all(by_logit * theta[:, None] * alike))
+        columns.append(weighted_sums(by_logit * theta[:, None] * alike))
     if population.mean_se != 0:  # a shift of the latent mean shifts every learner's θ
-        columns.append(of_all(by_logit * fit.a))
+        columns.append(weighted_sums(by_logit * fit.a))
     if population.sd_se != 0 or fit.item_model.fixed_slopes:
-        columns.append(of_all(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))
+        columns.append(weighted_sums(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))
     return np.hstack(columns)

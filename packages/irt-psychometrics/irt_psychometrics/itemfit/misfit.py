@@ -26,18 +26,18 @@ from irt_psychometrics.itemfit.dependence import MAX_PERSONS, ParallelAnalysis, 
 from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.itemfit.person_fit import person_fit
 
 ROUNDS = 7
 """Replications of each window for the distribution of a difference of eigenvalues by chance. Each replication of one
 window is compared with each replication of the other."""
-MOST_UNLIKE = 1.25
+MAX_LEARNER_RATIO = 1.25
 """Largest ratio of two windows' numbers of learners at which their eigenvalues are compared, because the ratio of an
 eigenvalue to its expectation increases with the number of learners."""
 LEARNERS = 20_000
 """Largest number of learners from whom misfit is estimated; from a larger window, a random sample is drawn."""
-MOST_AT_RANDOM = 0.5
+MAX_AT_RANDOM = 0.5
 """Upper bound on the probability of a correct answer by learners who answer at random. All smaller values are equally
 likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
@@ -137,11 +137,11 @@ class Window:
         some = self.responses.of_items(places)
         return Window(some.of_persons(np.unique(some.person)), self.calibration.select(places))
 
-    def fitted(self) -> Fitted:
+    def sample_data(self) -> FittedData:
         """Data of the items that have parameters, from at most `LEARNERS` learners, drawn at random."""
-        return Fitted.from_responses(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
+        return FittedData.from_responses(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
 
-    def compared_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
+    def compare_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
         """Compare the window's misfit with the misfit of `before`, its reference.
 
         The ratios of eigenvalues, and the shares of learners who answer at random, use all items of each window. The
@@ -156,14 +156,14 @@ class Window:
         items = common_items(self, before)
         most = min(self.learners, before.learners)
         enough = len(items) >= Measure.MIN_ITEMS
-        here, there = (window.on(items).fitted() if enough else None for window in (self, before))
+        here, there = (window.on(items).sample_data() if enough else None for window in (self, before))
 
-        def of(window: Window, some: Fitted | None, ratio: Measure | None) -> Misfit:
+        def misfit_of(window: Window, some: FittedData | None, ratio: Measure | None) -> Misfit:
             return Misfit(
                 ratio,
                 None if some is None else _rmsea(some),
                 None if some is None else _unlikely(some, threads),
-                _random(window.fitted()),
+                _random(window.sample_data()),
             )
 
         loading_items: dict[str, tuple[str, ...]] = {}
@@ -174,7 +174,12 @@ class Window:
         reference_ratio, _ = _ratio(before, most, threads)
         chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
         return Change(
-            len(items), dependence, of(self, here, ratio), of(before, there, reference_ratio), chance, loading_items
+            len(items),
+            dependence,
+            misfit_of(self, here, ratio),
+            misfit_of(before, there, reference_ratio),
+            chance,
+            loading_items,
         )
 
 
@@ -194,7 +199,7 @@ def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Meas
     learners.
     """
     found = window.dimensions
-    if found is None or found.learners > MOST_UNLIKE * most_persons:
+    if found is None or found.learners > MAX_LEARNER_RATIO * most_persons:
         found = parallel_analysis(
             window.responses,
             window.calibration,
@@ -212,7 +217,7 @@ def _with_limits(value: float, se: float) -> Measure:
     return Measure(value, value - half, value + half)
 
 
-def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
+def _new_dependence(now: FittedData, before: FittedData, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
     found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
         return None, ()
@@ -221,7 +226,7 @@ def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[M
     return growth, tuple(now.responses.item_ids[j] for j in found.loading_items)
 
 
-def _rmsea(whole: Fitted) -> Measure | None:
+def _rmsea(whole: FittedData) -> Measure | None:
     try:
         forms = form_fit(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
     except LinAlgError:
@@ -231,7 +236,7 @@ def _rmsea(whole: Fitted) -> Measure | None:
     return Measure.rmsea([form.m2 for form in forms], [form.df for form in forms], [form.n for form in forms])
 
 
-def _unlikely(whole: Fitted, threads: int | None) -> Measure | None:
+def _unlikely(whole: FittedData, threads: int | None) -> Measure | None:
     p = person_fit(whole.responses, whole.calibration, threads=threads).p
     tested = p[np.isfinite(p)]
     return None if not tested.size else share(int((tested < RARE_LEVEL).sum()), tested.size)
@@ -244,11 +249,11 @@ def share(count: int, n: int) -> Measure:
     return Measure(p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
 
 
-def _random(whole: Fitted) -> Measure | None:
+def _random(whole: FittedData) -> Measure | None:
     """Share of learners whose answers to all items are correct with the same probability.
 
     This is Yamamoto's (1989) HYBRID model, with the items' parameters given and that probability uniform between 0 and
-    `MOST_AT_RANDOM`.
+    `MAX_AT_RANDOM`.
     """
     whole = whole.scored_0_and_1
     at_random, tested = _loglik_at_random(whole.responses)
@@ -282,7 +287,7 @@ def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float]
     return Measure(best, limit(0.0), limit(top))
 
 
-def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
+def _at_chance(some: FittedData, reference: FittedData) -> Measure | None:
     """Share of learners in a window who answer at random, computed with the parameters of its reference.
 
     The θ of the other learners has the shape of the reference's distribution, with the mean and SD that fit best. A
@@ -329,11 +334,11 @@ def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1
     with np.errstate(divide="ignore"):  # log 0: a thousand right answers cannot be random
-        at_random = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_AT_RANDOM) / MOST_AT_RANDOM)
+        at_random = betaln(right, wrong) + np.log(betainc(right, wrong, MAX_AT_RANDOM) / MAX_AT_RANDOM)
     return at_random, n >= Measure.MIN_ITEMS
 
 
-def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:
+def _loglik_at(whole: FittedData, nodes: Floats) -> Floats:
     """Log-likelihood of each learner's answers at each θ, shape (n_persons, len(nodes))."""
     r, fit = whole.responses, whole.calibration
     log_right, log_wrong = fit.curves.log_tables(nodes)

@@ -22,7 +22,7 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.fit_kernels import Rows
 
-_STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
+_STEP, _REACH, _MAX_NODES = 0.2, 6.0, 241
 """Nodes of θ: their distance in SDs of the narrowest group, their reach in SDs of each group, and their largest number.
 Their distance is also at most one SD of the posterior of a person with an average number of answers."""
 
@@ -51,7 +51,7 @@ class Abilities:
         if groups is None:
             if len(populations) > 1:
                 raise PsychometricsError(
-                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): say which of them each learner is in"
+                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): give the group of each learner"
                 )
             group = np.zeros(n_persons, dtype=np.int64)
         else:
@@ -91,20 +91,20 @@ def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
     narrowest = min(p.sd for p in populations)
     posterior_sd = 1 / np.sqrt(1 / narrowest**2 + _most_information(calibration, low, high))
     count = 1 + round((high - low) / min(_STEP * narrowest, posterior_sd))
-    nodes = np.linspace(low, high, min(count, _MOST_NODES))
+    nodes = np.linspace(low, high, min(count, _MAX_NODES))
     return nodes, np.stack([Grid(nodes).log_weights(p.mean, p.sd) for p in populations])
 
 
 def _most_information(calibration: Calibration, low: float, high: float) -> float:
     """Maximum over θ of the information about θ in the answers of an average person."""
     known = calibration.select(calibration.estimated)
-    theta = np.linspace(low, high, _MOST_NODES)
+    theta = np.linspace(low, high, _MAX_NODES)
     each = known.item_model.information(theta, known.parameters, known.n_categories)
     return float((known.n @ each).max() / max(calibration.n_persons, 1))
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedData:
     """Responses to the J items that have parameters, and the calibration of these items.
 
     Attributes:
@@ -177,7 +177,7 @@ class Fitted:
 
     @property
     def credit(self) -> Floats:
-        """Each score as a share of the item's maximum score, shape (C, J)."""
+        """All scores as shares of the item's maximum score, shape (C, J)."""
         most = self.calibration.n_categories - 1
         return np.arange(most.max(initial=1) + 1)[:, None] / most
 
@@ -250,7 +250,7 @@ class FormPersons:
     answers: npt.NDArray[np.int8]
 
 
-def complete_forms(whole: Fitted, smallest: int) -> Iterator[FormPersons]:
+def complete_forms(whole: FittedData, smallest: int) -> Iterator[FormPersons]:
     """Yield the forms that `smallest` or more learners of one group saw."""
     r, group = whole.responses, whole.abilities.group
     sets = seen_sets(r)

@@ -60,7 +60,7 @@ class Observed:
             if name in responses.item_ids:
                 j = responses.item_ids.index(name)
                 mine, most = responses.item == j, int(responses.n_categories[j]) - 1
-                found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
+                found[name] = group_answers(theta[responses.person[mine]], responses.score[mine], max_score=most)
         return found
 
     def of_score(self, score: int) -> "Observed":
@@ -84,7 +84,9 @@ class Observed:
         return np.minimum(np.maximum(middle - half, 0.0), p), np.maximum(np.minimum(middle + half, 1.0), p)
 
 
-def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups: int = 8, fewest: int = 20) -> Observed:
+def group_answers(
+    theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups: int = 8, min_answers: int = 20
+) -> Observed:
     """Divide answers into groups of (nearly) equal size, from the least able learners to the ablest.
 
     Args:
@@ -98,7 +100,7 @@ def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups:
     """
     theta, points = np.asarray(theta, dtype=float), np.asarray(score, dtype=float)
     order = np.argsort(theta, kind="stable")
-    parts = np.array_split(order, max(1, min(groups, theta.size // fewest))) if theta.size else []
+    parts = np.array_split(order, max(1, min(groups, theta.size // min_answers))) if theta.size else []
     by_score = None
     if max_score > 1:
         got = points == np.arange(max_score + 1)[:, None]

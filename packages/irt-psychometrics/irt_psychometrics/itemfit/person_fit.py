@@ -14,7 +14,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.scoring.abilities import score
 
 
@@ -45,7 +45,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
     difference between the score and its expectation, and J = a³ times the score's third central moment.
     """
-    whole = Fitted.from_responses(
+    whole = FittedData.from_responses(
         responses, replace(calibration, populations=())
     )  # the WLE needs no ability distribution
     fit, r = whole.calibration, whole.responses

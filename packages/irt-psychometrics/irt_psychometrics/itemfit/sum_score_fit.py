@@ -14,7 +14,7 @@ from scipy.special import chdtrc
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.itemfit.model_replicates import Fitted, FormPersons, complete_forms
+from irt_psychometrics.itemfit.model_replicates import FittedData, FormPersons, complete_forms
 from irt_psychometrics.scoring.sum_scores import expected_proportions, expected_shares
 
 MIN_CELL = 1.0
@@ -60,7 +60,7 @@ def sum_score_fit(
     groups (`groups`: n_persons labels), φ is the distribution of the group, and a form counts once per group. Anchors
     lose no degrees of freedom.
     """
-    whole = Fitted.from_responses(responses, calibration, groups)
+    whole = FittedData.from_responses(responses, calibration, groups)
     fit, abilities = whole.calibration, whole.abilities
     p = np.ascontiguousarray(fit.curves.probability(abilities.nodes).T)
     most = fit.n_categories - 1
@@ -90,7 +90,7 @@ def sum_score_fit(
     return SumScoreFit(whole.among_all(statistic), all_df, whole.among_all(chdtrc(np.maximum(df, 1), statistic)), all_n)
 
 
-def _score_tables(whole: Fitted, form: FormPersons) -> tuple[Floats, Floats]:
+def _score_tables(whole: FittedData, form: FormPersons) -> tuple[Floats, Floats]:
     """P of each score above 0 of the form's items, and P of score 0, as arguments of `distribution_of_points`."""
     p = np.exp(whole.log_probabilities[:, form.items])
     most = whole.calibration.n_categories[form.items] - 1
@@ -110,7 +110,7 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
         for o, e in zip(observed, expected, strict=True)
         if o.any() and np.count_nonzero(e > _ROUNDING) > 1
     ]
-    cells = [_joined(group) for group in groups]
+    cells = [_join_cells(group) for group in groups]
     while len(groups) > 1:
         k = next((k for k, found in enumerate(cells) if len(found) < 2), None)
         if k is None:
@@ -118,13 +118,13 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
         above = k == 0 or (k + 1 < len(groups) and groups[k + 1][0].sum() < groups[k - 1][0].sum())
         into = k + 1 if above else k - 1
         groups[into] += groups[k]
-        cells[into] = _joined(groups[into])
+        cells[into] = _join_cells(groups[into])
         del groups[k], cells[k]
     value = sum(float((o - e) ** 2 / e) for found in cells if len(found) > 1 for o, e in found)
     return value, sum(len(found) - 1 for found in cells)
 
 
-def _joined(group: Floats) -> list[Floats]:
+def _join_cells(group: Floats) -> list[Floats]:
     """Cells of a group, shape (2, C): pairs of observed and expected counts (2,).
 
     While a score has fewer than `MIN_CELL` expected answers, the lowest such score joins the neighbouring score

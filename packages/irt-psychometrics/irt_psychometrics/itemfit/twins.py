@@ -40,7 +40,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 
 CHANGED = 0.01
 """Share of common answers that differ between one learner's two ids, because a key or an answer has been corrected."""
@@ -51,7 +51,7 @@ MIN_PROBABILITY = 0.25
 person compares in vain."""
 RAREST, TOGETHER = 8, 4
 """Number of a learner's least likely answers, and how many of them the learners of a compared pair have in common."""
-MOST_IN_COMMON = 64
+MAX_IN_COMMON = 64
 """A set of rare answers that more learners than this have in common identifies no pair."""
 DIFFERENT = 20
 """At most one in this many common answers of a pair of learners may differ."""
@@ -105,7 +105,7 @@ def learner_twins(
     `groups`: the group of each person, n_persons labels, if the fit has groups. Costs a sort of the answers, and a sort
     of 70 numbers per learner.
     """
-    whole = Fitted.from_responses(responses, calibration, groups)
+    whole = FittedData.from_responses(responses, calibration, groups)
     rows = whole.rows
     pairs = _candidates(whole, eap(whole, threads))
     if not len(pairs):
@@ -141,7 +141,7 @@ def _probabilities(log_e: Floats, pairs: int) -> Floats:
     return found
 
 
-def _candidates(whole: Fitted, theta: Floats) -> Ints:
+def _candidates(whole: FittedData, theta: Floats) -> Ints:
     """Pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
     r, start = whole.responses, whole.rows.start
     nodes = whole.abilities.nodes
@@ -160,20 +160,20 @@ def _candidates(whole: Fitted, theta: Floats) -> Ints:
     key, person = key[order], person[order]
     first = np.flatnonzero(np.diff(key, prepend=-1))
     size = np.diff(first, append=len(key))
-    few = np.repeat((size > 1) & (size <= MOST_IN_COMMON), size)
+    few = np.repeat((size > 1) & (size <= MAX_IN_COMMON), size)
     key, person = key[few], person[few]
     found = []
-    for apart in range(1, MOST_IN_COMMON):
-        same = key[apart:] == key[:-apart]
+    for lag in range(1, MAX_IN_COMMON):
+        same = key[lag:] == key[:-lag]
         if not same.any():
             break
-        found.append(np.unique(person[:-apart][same] * r.n_persons + person[apart:][same]))
+        found.append(np.unique(person[:-lag][same] * r.n_persons + person[lag:][same]))
     if not found:
         return np.empty((0, 2), dtype=np.int64)
     return np.column_stack(np.divmod(np.unique(np.concatenate(found)), r.n_persons))
 
 
-def _log_likelihood_ratios(whole: Fitted, pairs: Ints, counts: Ints) -> Floats:
+def _log_likelihood_ratios(whole: FittedData, pairs: Ints, counts: Ints) -> Floats:
     """Log of the likelihood ratio in the module's docstring, shape (K,). A differing answer can be any other score."""
     r, start = whole.responses, whole.rows.start
     place = r.person * np.int64(r.n_items) + r.item
@@ -209,7 +209,7 @@ def item_twins(
 
     `groups`: the group of each person, n_persons labels, if the fit has groups.
     """
-    whole = Fitted.from_responses(responses, calibration, groups).scored_0_and_1
+    whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
     J = whole.calibration.n_items
     n, observed, expected = (np.zeros((J, J)) for _ in range(3))
     for answers, p, saw in answers_and_probabilities(whole, eap(whole, threads)):

@@ -55,12 +55,12 @@ class MonthConstants:
         """
         if len(earlier) < self.MIN_EARLIER:
             return ()
-        at = np.array([one.at for one in earlier]) - self.at
+        at = np.array([month.at for month in earlier]) - self.at
         found = []
         for name in ("slope", "intercept"):
-            values = np.array([_point(name, one) for one in earlier])
+            values = np.array([_point(name, month) for month in earlier])
             found.append(jump(name, *_point(name, self), at, values[:, 0], values[:, 1]))
-        return tuple(one for one in found if one is not None)
+        return tuple(found_jump for found_jump in found if found_jump is not None)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ import numpy as np
 from irt_psychometrics.alignment.common_line import Differences, identifies_slope_and_location
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
-from irt_psychometrics.core.covariances import added, of_each, padded, times, turned, with_further
+from irt_psychometrics.core.covariances import add, item_blocks, padded, times, transform, with_further
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.items import ItemParameters
@@ -73,8 +73,8 @@ class AnchorPairs:
 
     def rmse(self, slope: float, intercept: float) -> float:
         """Root mean squared difference of the old and the linked new curves over θ ~ N(0, 1)."""
-        apart = self.old.curve(NODES) - self.new.rescaled(slope, intercept).curve(NODES)
-        return float(np.sqrt(np.mean(WEIGHTS @ apart**2)))
+        difference = self.old.curve(NODES) - self.new.rescaled(slope, intercept).curve(NODES)
+        return float(np.sqrt(np.mean(WEIGHTS @ difference**2)))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class AnchorPairs:
         of_a, of_b = self.variation
         varying = np.zeros((self.size, 2, 2))
         varying[:, 0, 0], varying[:, 1, 1] = (self.old.a * of_a) ** 2, of_b**2
-        return added(self.old.cov, varying)
+        return add(self.old.cov, varying)
 
     def errors_of_each(self, slope: float, size: int) -> Floats:
         """Covariance of each anchor's D₁, D₂ and differences of `size` further parameters, shape (K, 2 + M, 2 + M).
@@ -110,7 +110,7 @@ class AnchorPairs:
         for side, cov, of_b in ((self.new, self.new.cov, slope), (self.old, self.old_cov, 1.0)):
             by = np.ones((self.size, 2 + size))
             by[:, 0], by[:, 1] = 1 / side.a, of_b
-            own = with_further(of_each(cov), scored * padded(side.further_cov, self.size, size))
+            own = with_further(item_blocks(cov), scored * padded(side.further_cov, self.size, size))
             errors += by[:, :, None] * own * by[:, None]
         return errors
 
@@ -158,7 +158,7 @@ class AnchorPairs:
             some = replace(some, nodes_new=NOWHERE, weights_new=NOWHERE)
             of_new, of_old = (moments @ by for by in _delta_by_parameters(some, beta))
             to_units = np.linalg.inv(some._units)
-            theta_old, theta_new = _compared_at(some, beta)
+            theta_old, theta_new = _comparison_points(some, beta)
             d[curved] = (to_units @ (moments @ _delta(some, beta)[:, :, None]))[:, :, 0]
             by_constants[curved] = to_units @ moments @ _delta_by_beta(some, beta)
             by_new[curved], by_old[curved] = to_units @ of_new, to_units @ of_old
@@ -167,13 +167,13 @@ class AnchorPairs:
             by_further_old[curved] = np.einsum(to_moments, to_units, moments, some.old.by_further(theta_old))
         sides = []
         for side, by, by_further in ((new, by_new, by_further_new), (old, by_old, by_further_old)):
-            cov = turned(side.cov, by)
+            cov = transform(side.cov, by)
             if side.further_cov is not None and curved.any():
                 by_all = np.concatenate([by, by_further], axis=2)
                 own = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
-                cov = added(cov, own - of_each(cov)) if self._scored else own
+                cov = add(cov, own - item_blocks(cov)) if self._scored else own
             sides.append(cov)
-        return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
+        return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], add(*sides), self.tests_slopes)
 
 
 def by_b_alone(by_ab: Floats) -> Floats:
@@ -226,11 +226,11 @@ class Constants:
             sides.append((self.by_old, self.by_further_old, pairs.old))
         for by_ab, by_further, items in sides:
             if by_further is not None and items.further_cov is not None:
-                cov = cov + of_further(by_ab, by_further, items)
+                cov = cov + further_contribution(by_ab, by_further, items)
         return cov
 
 
-def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:
+def further_contribution(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:
     """The contribution of errors of the items' further parameters to the covariance of two constants, shape (2, 2).
 
     `by_ab` (2, 2K) and `by_further` (2, K, M) are the constants' derivatives.
@@ -247,20 +247,20 @@ def solve(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | Non
     Raises PsychometricsError if a method that compares no curves is to be symmetric.
     """
     if method in _OF_CURVES:
-        return _by_curves(pairs, method, weighted)
+        return _solve_curves(pairs, method, weighted)
     if pairs.nodes_new.size:
         raise PsychometricsError(
             f"{method} compares no curves, so it has one form only: leave out `symmetric`, or choose one of "
             + ", ".join(_OF_CURVES)
         )
-    return _by_moments(pairs, method, weighted)
+    return _solve_moments(pairs, method, weighted)
 
 
-def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
+def _solve_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
-        of_each(pairs.new.cov)[:, k, k] * scale**2 + of_each(pairs.old_cov)[:, k, k]
+        item_blocks(pairs.new.cov)[:, k, k] * scale**2 + item_blocks(pairs.old_cov)[:, k, k]
         for k, scale in ((0, 1 / start), (1, start))
     )  # of a_new/slope − a_old and of D₂
     w_b = 1 / var_b if weighted else np.ones(pairs.size)
@@ -293,7 +293,7 @@ def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants
     )
 
 
-def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
+def _solve_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
 
     P of a scored item is its expected share of the maximum score, so an item does not count more because it has more
@@ -352,7 +352,7 @@ def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants 
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old), omega)
     if not (pairs.old.others or items_where(pairs.models, lambda model: model.more_than_a_and_b).any()):
         return constants
-    theta_old, theta_new = _compared_at(pairs, beta)
+    theta_old, theta_new = _comparison_points(pairs, beta)
     by_new, by_old = (by.swapaxes(1, 2) for by in (-pairs.new.by_further(theta_new), pairs.old.by_further(theta_old)))
     return replace(
         constants,
@@ -361,7 +361,7 @@ def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants 
     )
 
 
-def _compared_at(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
+def _comparison_points(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
     """The points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each.
 
     They are the nodes of the old scale, then those of the new scale.
@@ -375,14 +375,14 @@ def _compared_at(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
 
 def _delta(pairs: AnchorPairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
-    theta_old, theta_new = _compared_at(pairs, beta)
+    theta_old, theta_new = _comparison_points(pairs, beta)
     return pairs.old.curve_at(theta_old)[0] - pairs.new.curve_at(theta_new)[0]
 
 
 def _delta_by_beta(pairs: AnchorPairs, beta: Floats) -> Floats:
     """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): the constants move a node of one scale on the other scale."""
     slope, q = np.exp(beta[0]), pairs.nodes.size
-    theta_old, theta_new = _compared_at(pairs, beta)
+    theta_old, theta_new = _comparison_points(pairs, beta)
     _, by_z = pairs.new.curve_at(theta_new[:q])
     by_theta = by_z * pairs.new.a[:, None]
     at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
@@ -395,7 +395,7 @@ def _delta_by_beta(pairs: AnchorPairs, beta: Floats) -> Floats:
 
 def _delta_by_parameters(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
-    theta_old, theta_new = _compared_at(pairs, beta)
+    theta_old, theta_new = _comparison_points(pairs, beta)
     return -pairs.new.curve_by_ab(theta_new), pairs.old.curve_by_ab(theta_old)
 
 
@@ -410,7 +410,7 @@ def _curve_weights(pairs: AnchorPairs, method: Method, slope: float, intercept: 
     """
     a = np.sqrt(pairs.old.a * pairs.new.a / slope)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
-    theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
+    theta, _ = _comparison_points(pairs, np.array([np.log(slope), intercept]))
     weights = np.concatenate([pairs.weights, pairs.weights_new])
     size = max(pairs.old.n_further, pairs.new.n_further)
     further = padded(pairs.old.further_cov, pairs.size, size)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import chdtrc
 
 from irt_psychometrics.alignment.common_line import (
-    FEWEST,
+    MIN_ITEMS,
     Agreement,
     Alignment,
     NoLineError,
@@ -28,7 +28,7 @@ from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.linking.criteria import AnchorPairs, Constants, medians, solve
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
 
-_MOST_STARTS = 100
+_MAX_STARTS = 100
 
 
 def link(
@@ -100,17 +100,17 @@ def link(
     answers = dict(zip(new.item_ids, new.n.tolist(), strict=True))
     n_candidates = sum(answers.get(item, -1) >= limits.min_anchor_responses for item in anchors.item_ids)
     n_assumed = int(anchors.errors_assumed[np.isin(anchors.item_ids, pairs.ids)].sum())
-    if pairs.size < FEWEST:
+    if pairs.size < MIN_ITEMS:
         raise _not_linked(anchors, limits, n_candidates, dropped, f"{pairs.size} of these can be used")
     found, kept = None, pairs
     if purify:
         try:
-            found = _aligned(pairs, limits)
+            found = _align_anchors(pairs, limits)
         except NoLineError as error:
             raise _not_linked(anchors, limits, n_candidates, dropped, str(error)) from None
         kept = replace(pairs.keep(found.kept), variation=(found.tau_slope, found.tau))
     share = kept.size / n_candidates
-    compared = weighted_by_populations(kept, new, symmetric)
+    compared = weight_by_populations(kept, new, symmetric)
     constants = solve(compared, method, weighted=n_assumed == 0)
     if constants is None:
         why = f"the {method} criterion has no minimum for the {kept.size} that can be used"
@@ -120,9 +120,9 @@ def link(
         found.agreement if found else Agreement.from_differences(kept.differences(constants.slope, constants.intercept))
     )
     _require_errors(cov, agreement, anchors.scale_id)
-    suspects, diagnosis = _moved(pairs, found, constants) if found else ({}, "")
+    suspects, diagnosis = _moved_anchors(pairs, found, constants) if found else ({}, "")
     if found:
-        dropped |= _off_the_line(pairs, found)
+        dropped |= _off_line_reasons(pairs, found)
     return Linking(
         slope=constants.slope,
         intercept=constants.intercept,
@@ -157,19 +157,19 @@ def _warnings(n_assumed: int, share: float, limits: AnchorLimits) -> tuple[str, 
     warnings = []
     if n_assumed:
         warnings.append(
-            f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
-            " and anchors are not weighted"
+            f"{n_assumed} anchors have no errors in the bank: the errors of a calibration with n = {ASSUMED_N} are"
+            " assumed, and anchors are not weighted"
         )
     if share < limits.warn_anchor_share:
-        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
+        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review the dropped anchors")
     return tuple(warnings)
 
 
 def _require_errors(cov: Floats, agreement: Agreement, scale_id: str) -> None:
     if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
         raise BreakdownError(
-            f"the linking of scale {scale_id} has no standard errors: those of the fit or of its anchors"
-            " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
+            f"the linking of scale {scale_id} has no standard errors: the errors of the fit or of its"
+            " anchors are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
         )
 
 
@@ -193,15 +193,15 @@ def _not_linked(
     )
 
 
-def _aligned(pairs: AnchorPairs, limits: AnchorLimits) -> Alignment:
+def _align_anchors(pairs: AnchorPairs, limits: AnchorLimits) -> Alignment:
     """The line of the anchors that did not move, starting from lines through one anchor's b with the median slope."""
     slope, _ = medians(pairs)
-    some = np.arange(0, pairs.size, -(-pairs.size // _MOST_STARTS))
+    some = np.arange(0, pairs.size, -(-pairs.size // _MAX_STARTS))
     starts = np.column_stack([np.full(some.size, slope), (pairs.old.b - slope * pairs.new.b)[some]])
     return align(pairs.differences, starts, expected_variation=limits.item_variation)
 
 
-def _off_the_line(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
+def _off_line_reasons(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
     """The reason why each anchor that moved is not used, by its id."""
     reasons, tests_slopes = {}, pairs.tests_slopes
     for k in np.flatnonzero(~found.kept):
@@ -215,7 +215,7 @@ def _off_the_line(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
     return reasons
 
 
-def _moved(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
+def _moved_anchors(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
     """The anchors that moved against the others, largest |z| first, and a sentence about them.
 
     Answers determine changes of anchors against each other, but not which of two groups did not change (Bechger & Maris
@@ -267,7 +267,7 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[A
     return AnchorPairs(some.items, anchors.select(used), some.models), dropped
 
 
-def weighted_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
+def weight_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
     """The same pairs with the distributions over which the criterion compares curves, see `link`.
 
     For a criterion of one direction, the window's histogram is put on the old scale by the anchors' medians.

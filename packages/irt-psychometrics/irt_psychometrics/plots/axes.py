@@ -145,5 +145,5 @@ def _number(value: Any) -> float:
 
 def _labels(names: Labels) -> Mapping[float, str]:
     if isinstance(names, Mapping):
-        return {_number(place): name for place, name in names.items()}
+        return {_number(position): name for position, name in names.items()}
     return {float(k): name for k, name in enumerate(names)}

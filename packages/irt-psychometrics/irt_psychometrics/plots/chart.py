@@ -158,7 +158,7 @@ class Chart(Axes):
 
         If `bare`, background and legend are left out, to place the chart in a page. All texts are escaped.
         """
-        return svg.bare(self) if bare else svg.framed(self)
+        return svg.bare(self) if bare else svg.render_framed(self)
 
     def to_plotly(self) -> dict[str, Any]:
         """Return `data` and `layout` of a Plotly figure, as plain numbers and text.

@@ -73,14 +73,14 @@ def item_curves(
     wanted = [items] if isinstance(items, str) else list(items)
     known = _parameters(fit, wanted)
     at = _abilities(fit, theta)
-    seen = [_observed(fit, responses, item) for item in wanted]
+    seen = [_empirical_curve(fit, responses, item) for item in wanted]
     if each_score:
         if len(wanted) != 1:
             raise PsychometricsError("the curves of each score are drawn for one item: give one id")
         return _score_curves(known, wanted[0], at, seen[0])
     scored = bool((known.curves.categories > 2).any())
     label = "score as a share of the maximum" if scored else "probability correct"
-    chart = Chart(_ends(at), (0.0, 1.0), THETA, label, f"Response curves of {_listed(wanted)}", **SIZE)
+    chart = Chart(_ends(at), (0.0, 1.0), THETA, label, f"Response curves of {_list_names(wanted)}", **SIZE)
     for k, item in enumerate(wanted):
         p, low, high = _curve(known.select([item]), at)
         style = _style(k)
@@ -99,20 +99,20 @@ def _score_curves(known: ItemParameters, item: str, at: Floats, seen: Observed |
         style = _style(score)
         chart.line(at, p, name=f"score {score}", low=low, high=high, **style)
         if seen is not None:
-            of_score = seen.of_score(score) if seen.by_score is not None else _of_two(seen, score)
+            of_score = seen.of_score(score) if seen.by_score is not None else _for_score(seen, score)
             _add_observed(chart, of_score, "", score, style["colour"])
     return chart
 
 
-def _of_two(seen: Observed, score: int) -> Observed:
+def _for_score(seen: Observed, score: int) -> Observed:
     return seen if score == 1 else Observed(seen.theta, 1 - seen.proportion, seen.n)
 
 
 def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str) -> None:
     titles = [f"{p:.2f} of {n} answers" for p, n in zip(found.proportion, found.n, strict=True)]
     shapes = CHOICES["shape"]
-    one: dict[str, Any] = {"colour": "black" if name else colour, "shape": shapes[k % len(shapes)]}
-    chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **one)
+    style: dict[str, Any] = {"colour": "black" if name else colour, "shape": shapes[k % len(shapes)]}
+    chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **style)
 
 
 def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
@@ -166,9 +166,9 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
         for low, high in _middle(fit, at):
             chart.stretch(low, high)
         charts.append(chart.line(at[y <= top], y[y <= top]))
-    whose = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
+    note = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
     title = f"{len(known.item_ids)} items measure best at θ = {at[best]:.1f}, with a standard error of {se[best]:.2f}"
-    return Picture(title.replace("-", "−") + whose, charts, 2)
+    return Picture(title.replace("-", "−") + note, charts, 2)
 
 
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
@@ -374,7 +374,7 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
     Raises PsychometricsError for another parameter, or if no item has a value.
     """
     if parameter not in ("a", "b"):
-        raise PsychometricsError(f"drift is drawn of a or b, not of {parameter!r}")
+        raise PsychometricsError(f"drift is drawn for a or b, not for {parameter!r}")
     delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
     kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
     return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
@@ -399,11 +399,11 @@ def item_fit(fit: Items, found: ItemFit) -> Chart:
     ends = Chart.ends_of(found.infit, found.outfit, [0.8, 1.2])
     described = f"Infit and outfit of {int(known.sum())} items by difficulty; {int(odd.sum())} do not fit"
     chart = Chart(Chart.ends_of(items.b[known]), ends, "difficulty b", "mean square", described, **SIZE).level(1.0)
-    for values, what, shape in ((found.infit, "infit", "circle"), (found.outfit, "outfit", "diamond")):
+    for values, statistic, shape in ((found.infit, "infit", "circle"), (found.outfit, "outfit", "diamond")):
         for some, colour, fits in ((known & ~odd, "blue", ""), (known & odd, "orange", ", does not fit")):
-            titles = [f"{items.item_ids[j]}: {what} {values[j]:.2f}" for j in np.flatnonzero(some)]
+            titles = [f"{items.item_ids[j]}: {statistic} {values[j]:.2f}" for j in np.flatnonzero(some)]
             size = 3.4 if fits else 2.6
-            chart.points(items.b[some], values[some], colour, what + fits, shape=shape, titles=titles, size=size)
+            chart.points(items.b[some], values[some], colour, statistic + fits, shape=shape, titles=titles, size=size)
     named = np.flatnonzero(known & odd)
     return chart.names(items.b[named], found.outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
 
@@ -492,7 +492,7 @@ def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
     return [(max(low, float(at[0])), min(high, float(at[-1])))]
 
 
-def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | None:
+def _empirical_curve(fit: Items, responses: Responses | None, item: str) -> Observed | None:
     if responses is None:
         return None
     mean, sd = _population(fit)
@@ -500,7 +500,7 @@ def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | 
     return Observed.by_ability(responses, items, [item], mean=mean, sd=sd).get(item)
 
 
-class _Banded(NamedTuple):
+class _CurveWithBand(NamedTuple):
     """A curve and its 95 % band, shape (T,) each; the band is empty without standard errors."""
 
     p: Floats
@@ -508,31 +508,31 @@ class _Banded(NamedTuple):
     high: Floats | tuple[()]
 
 
-def _curve(one: ItemParameters, theta: Floats) -> _Banded:
-    p = one.curve(theta)[:, 0]
-    by = np.hstack([one.curve_by_ab(theta)[0], one.by_further(theta)[0].T])
-    se = _root_of_form(by, one.cov_of_all[0])
+def _curve(item: ItemParameters, theta: Floats) -> _CurveWithBand:
+    p = item.curve(theta)[:, 0]
+    by = np.hstack([item.curve_by_ab(theta)[0], item.by_further(theta)[0].T])
+    se = _root_of_form(by, item.cov_of_all[0])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _Banded(p, *_band(p, se / (p * (1 - p))))
+        return _CurveWithBand(p, *_band(p, se / (p * (1 - p))))
 
 
-def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_Banded]:
+def _curves_of_scores(item: ItemParameters, theta: Floats) -> list[_CurveWithBand]:
     """Probability of each score of one item, with bands."""
-    if not one.others:
-        p, low, high = _curve(one, theta)
+    if not item.others:
+        p, low, high = _curve(item, theta)
         below: tuple[Any, Any] = (1 - np.asarray(high), 1 - np.asarray(low)) if len(low) else ((), ())
-        return [_Banded(1 - p, *below), _Banded(p, low, high)]
-    (some,) = one.others
-    parameters = some.parameters(one.a, one.d)
+        return [_CurveWithBand(1 - p, *below), _CurveWithBand(p, low, high)]
+    (some,) = item.others
+    parameters = some.parameters(item.a, item.d)
     p = some.model.probabilities(theta, parameters, some.categories)[0]
     by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p by a, d and further parameters
-    by_ab = np.concatenate([[by[0] - one.b[0] * by[1], -one.a[0] * by[1]], by[2:]])
-    cov = one.cov_of_all[0, : len(by_ab), : len(by_ab)]
+    by_ab = np.concatenate([[by[0] - item.b[0] * by[1], -item.a[0] * by[1]], by[2:]])
+    cov = item.cov_of_all[0, : len(by_ab), : len(by_ab)]
     found = []
     for k in range(p.shape[1]):
         with np.errstate(divide="ignore", invalid="ignore"):
             band = _band(p[:, k], _root_of_form(by_ab[:, :, k].T, cov) / (1 - p[:, k]))
-            found.append(_Banded(p[:, k], *band))
+            found.append(_CurveWithBand(p[:, k], *band))
     return found
 
 
@@ -605,5 +605,5 @@ def _edges(theta: Floats) -> Floats:
     return np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, bins + 1)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return ", ".join(shortened(name, ID_LENGTH) for name in names[:5]) + (" …" if len(names) > 5 else "")

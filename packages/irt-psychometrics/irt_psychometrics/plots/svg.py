@@ -39,7 +39,7 @@ def bare(chart: Axes) -> str:
     )
 
 
-def framed(chart: Axes) -> str:
+def render_framed(chart: Axes) -> str:
     """Render the chart on white below its legend, with a title at each point that has one."""
     body, height = _rows([chart], 1, chart.width, None, *_legend([chart], chart.width, 4.0))
     return _document(body, (chart.width, height), round(PIXELS * chart.width / WIDTH), chart.described)
@@ -51,7 +51,7 @@ def image(title: str, charts: Sequence[Axes], columns: int) -> str:
     parts = []
     for line in (line for text in title.split("\n") for line in textwrap.wrap(text, 130)):
         y += _LINE
-        parts.append(f'<text x="4" y="{y}" font-size="10">{_escaped(shortened(line, 200))}</text>')
+        parts.append(f'<text x="4" y="{y}" font-size="10">{_escape(shortened(line, 200))}</text>')
     legend, y = _legend(charts, WIDTH, y)
     body, height = _rows(charts, columns, WIDTH, MAX_POINTS, [*parts, *legend], y)
     return _document(body, (WIDTH, height), PIXELS, title)
@@ -103,7 +103,7 @@ class _Drawing:
         behind = [part for part in chart.parts if isinstance(part, Boxes) and part.pale]
         for box in behind:
             yield from self._boxes(box)
-        for tick, text in list(chart.y_names.items()) or [*map(_numbered, _ticks(*chart.y))]:
+        for tick, text in list(chart.y_names.items()) or [*map(_tick_label, _ticks(*chart.y))]:
             py = self._y(tick)
             yield f'<path d="M{left:g} {py}H{right}" stroke="#E4E4E4" stroke-width="0.7"/>'
             yield _text(left - 4, py + 3, text, "end")
@@ -165,7 +165,7 @@ class _Drawing:
             shape: str = "caret-up" if y > high else "caret-down" if y < low else points.shape
             at = f"M{self._x(x)} {self._y(y)}"
             if points.titles and self.most is None:
-                yield _marks(shape, [at], points.size, colour, f"<title>{_escaped(_clean(points.titles[k]))}</title>")
+                yield _marks(shape, [at], points.size, colour, f"<title>{_escape(_clean(points.titles[k]))}</title>")
             else:
                 marks.setdefault(shape, []).append(at)
         for shape, places in marks.items():
@@ -205,7 +205,7 @@ class _Drawing:
         if chart.dated:
             places = [chart.x[0] + (chart.x[1] - chart.x[0]) * share for share in (0.1, 0.35, 0.6, 0.85)]
             return [(day, f"{date(1970, 1, 1) + timedelta(day):%Y-%m-%d}") for day in map(math.floor, places)]
-        return [*map(_numbered, _ticks(*chart.x))]
+        return [*map(_tick_label, _ticks(*chart.x))]
 
     def _x(self, value: float) -> float:
         return round(self.left + _share(value, self.chart.x) * (self.right - self.left), 1)
@@ -230,8 +230,8 @@ def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str 
         "caret-down": (f"l{r:.1f} {-2 * r:.1f}h{-2 * r:.1f}z", 0),
     }[shape]
     drawn = "".join(place + outline for place in places)
-    how = f'fill="none" stroke="{colour}" stroke-width="{stroke:g}"' if stroke else f'fill="{colour}"'
-    return f'<path d="{drawn}" {how} stroke-linecap="round">{title}</path>'
+    style = f'fill="none" stroke="{colour}" stroke-width="{stroke:g}"' if stroke else f'fill="{colour}"'
+    return f'<path d="{drawn}" {style} stroke-linecap="round">{title}</path>'
 
 
 def _sample(part: Part, x: float, y: float) -> str:
@@ -248,16 +248,16 @@ def _document(body: str, box: tuple[float, float], pixels: int, described: str) 
     width, height = box
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{pixels}" height="{height * pixels / width:g}" role="img" '
-        f'aria-label="{_escaped(_clean(described))}" xmlns="http://www.w3.org/2000/svg" font-size="9" '
+        f'aria-label="{_escape(_clean(described))}" xmlns="http://www.w3.org/2000/svg" font-size="9" '
         f'fill="{COLOURS["black"]}" font-family="{FONT}">{body}</svg>'
     )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{_escaped(_clean(text))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{_escape(_clean(text))}</text>'
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
@@ -270,7 +270,7 @@ def _share(value: float, ends: tuple[float, float]) -> float:
     return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
 
 
-def _numbered(tick: float) -> tuple[float, str]:
+def _tick_label(tick: float) -> tuple[float, str]:
     """Position of a tick, and its number with a true minus sign."""
     return tick, f"{tick:g}".replace("-", "−")
 

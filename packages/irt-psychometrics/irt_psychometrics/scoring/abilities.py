@@ -36,7 +36,7 @@ number of nodes used on either side of the first estimate, 1 SD of the prior. Cu
 the latter."""
 _FILLED_AT_ONCE = 1_000
 """Number of items whose curves are computed at once, which needs some 20 MB."""
-_MOST_KEPT = 20_000
+_MAX_KEPT = 20_000
 """Largest number of rows of a table that is kept. On the finer grid a row has some 2 KB for each of some 6 ranges."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
@@ -162,7 +162,7 @@ def score(
         if not isinstance(some.model, PartialCreditModel):
             some.model.require_logistic(f"a score by {method}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
-    nodes = mean + sd * Grid.spanning().nodes
+    nodes = mean + sd * Grid.symmetric().nodes
     items = ItemCurves(a, d, c, tuple(others))
     counted = CountedScores.from_curves(items)
     log_right, log_wrong = items.score_tables(nodes)
@@ -355,12 +355,12 @@ class Curves:
         """log P at Q nodes, shape (2M, Q), filled in for these `rows`.
 
         The first M rows are for right answers and the last M for wrong answers to the rows of
-        `ItemCurves.score_tables`, of which a scored item has one for each score above 0. If M ≤ `_MOST_KEPT`, the table
+        `ItemCurves.score_tables`, of which a scored item has one for each score above 0. If M ≤ `_MAX_KEPT`, the table
         is kept, so each row is computed only once.
         """
         item_of_row = self._item_of_row
         M = len(item_of_row)
-        kept = self._tables if M <= _MOST_KEPT else {}
+        kept = self._tables if M <= _MAX_KEPT else {}
         table, filled = kept.setdefault(
             nodes.tobytes(), (np.empty((2 * M, len(nodes))), np.zeros(len(self.items.a), dtype=bool))
         )
@@ -374,7 +374,7 @@ class Curves:
 
 
 def _around(population: Population, nodes: int) -> Floats:
-    return population.mean + population.sd * Grid.spanning(nodes).nodes
+    return population.mean + population.sd * Grid.symmetric(nodes).nodes
 
 
 class Posteriors(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _compiled, _inlined, _take, exp_of_part
+from irt_psychometrics.core.kernels import _inlined_kernel, _kernel, _take, exp_of_part
 
 DONE, TRUNCATED = 0, 1
 """Result for a learner: filtered, or a window was too small."""
@@ -19,9 +19,9 @@ TRIMMED = 1e-15
 """Largest total mass of nodes that are removed at an end of the window."""
 AT_AN_END = 1e-9
 """Largest accepted mass of the last three nodes at an end of the window."""
-LEAST = -600.0
+MIN_LOG = -600.0
 """Lower bound of logarithms of likelihoods relative to their largest."""
-FEWEST = 8
+MIN_NODES = 8
 """Minimum number of nodes in a window."""
 PARTS = 16
 """Number of steps of a walk after which its window is trimmed."""
@@ -30,11 +30,11 @@ NARROWEST, WIDEST = 1.5, 6.7
 is doubled, so that the SD is still 3.35 nodes."""
 
 
-@_inlined
+@_inlined_kernel
 def _relative(logs, top, out):  # type: ignore[no-untyped-def]
     """out = exp(logs − top), at most 1: (e^(x/1024))^1024 as in `kernels._normalise`, to an error of 1e-12."""
     for q in range(logs.size):
-        e = exp_of_part(max(logs[q] - top, LEAST) * (1 / 1024))
+        e = exp_of_part(max(logs[q] - top, MIN_LOG) * (1 / 1024))
         e = e * e
         e = e * e
         e = e * e
@@ -48,21 +48,21 @@ def _relative(logs, top, out):  # type: ignore[no-untyped-def]
         out[q] = e
 
 
-@_inlined
-def _trimmed(weights, low, high):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _trim(weights, low, high):  # type: ignore[no-untyped-def]
     """The window without the nodes at its ends whose mass is negligible."""
     mass = weights[low]
-    while mass < TRIMMED and high - low > FEWEST:
+    while mass < TRIMMED and high - low > MIN_NODES:
         low += 1
         mass += weights[low]
     mass = weights[high - 1]
-    while mass < TRIMMED and high - low > FEWEST:
+    while mass < TRIMMED and high - low > MIN_NODES:
         high -= 1
         mass += weights[high - 1]
     return low, high
 
 
-@_inlined
+@_inlined_kernel
 def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
     """spare = weights after p/2 of each moved to both neighbours, on a window wider by a node; walls reflect mass."""
     weights[low - 1] = weights[low] if low == first else 0.0
@@ -85,7 +85,7 @@ def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyp
     return low, high
 
 
-@_inlined
+@_inlined_kernel
 def _between(fraction, shares):  # type: ignore[no-untyped-def]
     """Fill `shares` (2m,) with the weights of nodes 1 − m … m for interpolation at `fraction` above node 0.
 
@@ -99,7 +99,7 @@ def _between(fraction, shares):  # type: ignore[no-untyped-def]
         shares[m] = share
 
 
-@_inlined
+@_inlined_kernel
 def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, logs):  # type: ignore[no-untyped-def]
     """logs[first … last − 1] = the curve `sums`, given at whole steps, at the nodes of a level."""
     if level == 0 and fraction == 0.0:
@@ -122,8 +122,8 @@ def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, 
             every[q * per_step] = total
 
 
-@_inlined
-def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _halve(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
     """out = the weights at nodes half as far apart, with their logarithm interpolated between the old nodes.
 
     Beyond the ends of the window the logarithm is extended linearly. Returns the window, at most `reach` places from
@@ -154,8 +154,8 @@ def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # 
     return low, high, 2 * fraction - carry
 
 
-@_inlined
-def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _double(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
     """out = the weights at every second node. Returns the window and the fraction."""
     odd = (low - centre) % 2
     begin = (low + odd - centre) // 2 + centre
@@ -169,7 +169,7 @@ def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-unty
     return begin, begin + n, fraction / 2
 
 
-@_inlined
+@_inlined_kernel
 def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-untyped-def]
     """like = the posterior on the window, from the weights before a day and the day's smoothed log-likelihood.
 
@@ -205,24 +205,24 @@ def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-un
     return np.log(total) + top, mean, variance
 
 
-@_inlined
-def _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _shift(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # type: ignore[no-untyped-def]
     """Move the window up by `by_nodes`, between the walls. Returns the window and the fraction."""
     fraction += by_nodes
     by = int(np.floor(fraction))
     fraction -= by
     if by != 0:
         spare[low:high] = weights[low:high]
-        to_low = min(max(low + by, floor), ceiling - FEWEST)
-        to_high = max(min(high + by, ceiling), floor + FEWEST)
+        to_low = min(max(low + by, floor), ceiling - MIN_NODES)
+        to_high = max(min(high + by, ceiling), floor + MIN_NODES)
         for q in range(to_low, to_high):
             weights[q] = spare[min(max(q - by, low), high - 1)]
         low, high = to_low, to_high
     return low, high, fraction
 
 
-@_inlined
-def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _walk(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
     """Let the weights walk with variance p (in nodes²).
 
     Returns the weights, the array that is now spare, and the window.
@@ -232,11 +232,11 @@ def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignor
         low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
         weights, spare = spare, weights
         if not whole and part % PARTS == PARTS - 1:
-            low, high = _trimmed(weights, low, high)
+            low, high = _trim(weights, low, high)
     return weights, spare, low, high
 
 
-@_inlined
+@_inlined_kernel
 def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-def]
     """Whether too much of a posterior lies at an end of its window that can be extended."""
     below = like[low] + like[low + 1] + like[low + 2]
@@ -245,24 +245,24 @@ def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-de
     return (below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)
 
 
-@_inlined
-def _counted_last(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _last_shares(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
     """share[first … last − 1] = the part of each response's information that counts after the last of the days.
 
     `alike` is the part that counts on its own day. Returns the part of the information before the first day that
     counts.
     """
-    left = 1.0
+    remaining = 1.0
     for t in range(days - 1, -1, -1):
-        alike[t] *= left
-        left *= kept[t]
+        alike[t] *= remaining
+        remaining *= kept[t]
     for n in range(first, last):
         share[n] = alike[int(share[n])]
-    return left
+    return remaining
 
 
-@_inlined
-def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _move(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
     """The weights `gap` days after a posterior of this variance (in nodes²).
 
     θ grows and walks, and the distance of nodes is doubled while they are too close. Returns the weights, the array
@@ -272,20 +272,20 @@ def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole
     pace, most_days, walk, _ = movement
     floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
     by_nodes = pace * (1 << level) * min(gap, most_days)
-    low, high, fraction = _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling)
+    low, high, fraction = _shift(weights, spare, low, high, fraction, by_nodes, floor, ceiling)
     p = walk * (1 << (2 * level)) * gap
-    weights, spare, low, high = _walked(weights, spare, low, high, p, floor, ceiling, whole)
+    weights, spare, low, high = _walk(weights, spare, low, high, p, floor, ceiling, whole)
     kept = variance / (variance + p)
     variance += p
     while level > 0 and variance > WIDEST**2:
-        low, high, fraction = _doubled(weights, low, high, fraction, centre, spare)
+        low, high, fraction = _double(weights, low, high, fraction, centre, spare)
         weights, spare = spare, weights
         level -= 1
         variance /= 4
     return weights, spare, (level, low, high, fraction), variance, kept
 
 
-@_inlined
+@_inlined_kernel
 def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
     """The largest number of answers of one of persons[first … last − 1], at least 1."""
     longest = 1
@@ -294,8 +294,8 @@ def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
     return longest
 
 
-@_inlined
-def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
+@_inlined_kernel
+def _counted_share(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
     """The part of a day's information that counts, from the curvature of its log-likelihood.
 
     `alone` is the variance of an occasion.
@@ -305,7 +305,7 @@ def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
     return 1.0 / (1.0 + alone * bend)
 
 
-@_compiled
+@_kernel
 def filter_days(first, last, persons, answers, table, lattice, whole, prior, into):  # type: ignore[no-untyped-def]
     """Filter persons[first … last − 1]. If `whole`, windows always include all nodes.
 
@@ -356,9 +356,9 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
                 gap, began, today = float(day[at] - today), today >= 0, day[at]
                 kept[days] = 1.0
                 if not whole:
-                    low, high = _trimmed(weights, low, high)
+                    low, high = _trim(weights, low, high)
                 if began:
-                    weights, spare, (level, low, high, fraction), variance, kept[days] = _moved(
+                    weights, spare, (level, low, high, fraction), variance, kept[days] = _move(
                         weights, spare, (level, low, high, fraction), variance, gap, movement, centre, reach, whole
                     )
                 from_step = max(((low - centre) >> level) - margin + table_centre, 0)
@@ -377,16 +377,16 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
                 if variance >= NARROWEST**2 or level == finest:
                     break
                 level += 1
-                low, high, fraction = _halved(before, low, high, fraction, centre, reach << level, raw, shares, other)
+                low, high, fraction = _halve(before, low, high, fraction, centre, reach << level, raw, shares, other)
                 before, other, fine = other, before if fine else third, True
             theta[i] = bottom + step * (low - centre + fraction + mean) / (1 << level)
             se[i] = step * np.sqrt(variance) / (1 << level)
             if days >= 0:
                 loglik[i] += log_p
-                alike[days] = _counted(logs, low, high, mean, movement[3] * (1 << (2 * level)))
+                alike[days] = _counted_share(logs, low, high, mean, movement[3] * (1 << (2 * level)))
                 if not whole and _at_an_end(like, low, high, centre, reach << level):
                     found[i] = TRUNCATED
             days, at = days + 1, to
             if at == start[i + 1]:
                 break
-        fade[i] = _counted_last(alike, kept, share, days, start[i], at)
+        fade[i] = _last_shares(alike, kept, share, days, start[i], at)

@@ -11,7 +11,7 @@ from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.movement import STILL, Movement
 from irt_psychometrics.core.responses import DAY, Responses
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by, information_in_testlets
-from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filtered
+from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filter_learners
 
 
 def theta_now(
@@ -64,7 +64,7 @@ def moving_eap(
     as in `eap_by`.
     """
     answers = OccasionAnswers.from_responses(responses, day, curves)
-    found = filtered(answers, curves, Lattice.from_population(curves.population, movement), threads)
+    found = filter_learners(answers, curves, Lattice.from_population(curves.population, movement), threads)
     discount = np.ones(responses.n_responses)
     discount[answers.place] = found.share
     se = found.se

@@ -136,7 +136,7 @@ def _taps(variance: float) -> Floats:
     return both / both.sum()
 
 
-class Filtered(NamedTuple):
+class FilterResults(NamedTuple):
     """Results of the filter for n learners, filled by its compiled loop, see `filter_kernels.filter_days`."""
 
     theta: Floats
@@ -147,16 +147,16 @@ class Filtered(NamedTuple):
     found: npt.NDArray[np.int8]
 
     @classmethod
-    def before_answers(cls, answers: OccasionAnswers, population: Population) -> Filtered:
+    def before_answers(cls, answers: OccasionAnswers, population: Population) -> FilterResults:
         """The results before any answer: mean and SD of the population."""
         n = len(answers.start) - 1
         theta, se, fade = (np.full(n, float(x)) for x in (population.mean, population.sd, 1.0))
         return cls(theta, se, np.zeros(n), np.ones(len(answers.row)), fade, np.zeros(n, dtype=np.int8))
 
 
-def filtered(answers: OccasionAnswers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
+def filter_learners(answers: OccasionAnswers, curves: Curves, lattice: Lattice, threads: int | None) -> FilterResults:
     """Filter every learner, starting from the lattice's population."""
-    into = Filtered.before_answers(answers, lattice.population)
+    into = FilterResults.before_answers(answers, lattice.population)
     table = curves.table(answers.row, lattice.nodes)
     learners = np.arange(len(answers.start) - 1)
     filter_into(into, answers, table, lattice, lattice.population, learners, threads)
@@ -164,7 +164,7 @@ def filtered(answers: OccasionAnswers, curves: Curves, lattice: Lattice, threads
 
 
 def filter_into(
-    into: Filtered,
+    into: FilterResults,
     answers: OccasionAnswers,
     table: Floats,
     lattice: Lattice,
@@ -189,7 +189,7 @@ def filter_into(
 
 
 def _filter_chunk(
-    into: Filtered,
+    into: FilterResults,
     answers: OccasionAnswers,
     table: Floats,
     lattice: Lattice,

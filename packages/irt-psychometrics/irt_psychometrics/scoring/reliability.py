@@ -22,7 +22,7 @@ def marginal_reliability(
     I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
     prior's information added to that of the items). If a learner sees only some of the items, pass only these.
     """
-    items, unit = ItemCurves(a, d, c, tuple(others)), Grid.spanning()
+    items, unit = ItemCurves(a, d, c, tuple(others)), Grid.symmetric()
     info = items.select(np.flatnonzero(items.known)).information(mean + sd * unit.nodes).sum(axis=1)
     return float(np.exp(unit.log_weights()) @ (info / (info + 1.0 / sd**2)))
 

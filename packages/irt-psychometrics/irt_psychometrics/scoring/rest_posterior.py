@@ -69,7 +69,7 @@ class RestPosterior:
         )
         points = counted.categories - 1
         most = (right + wrong) @ np.where(known, (points * items.a) ** 2 / 4, 0.0)[of_row]  # at most (a·m)²/4 each
-        grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
+        grid = Grid.for_posterior_sd(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
         log_right, log_wrong = (np.where(known[of_row, None], x, 0.0) for x in items.curves.score_tables(nodes))
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _compiled, _inlined
+from irt_psychometrics.core.kernels import _inlined_kernel, _kernel
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Equations: the score, score + prior, score + Warm's J/(2I), or score + I'/(2I) is 0."""
@@ -20,7 +20,7 @@ FARTHEST = 1e4
 infinite."""
 
 
-@_compiled
+@_kernel
 def _moments(eta, own):  # type: ignore[no-untyped-def]
     """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score of an item with t = `own`."""
     largest = -np.inf
@@ -40,7 +40,7 @@ def _moments(eta, own):  # type: ignore[no-untyped-def]
     return largest + np.log(total), mean, variance, third
 
 
-@_compiled
+@_kernel
 def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
     """One person's (value of the equation, observed information, expected information, log-likelihood) at θ.
 
@@ -93,7 +93,7 @@ def _slope(kind, theta, first, last, item, score, items, mean, precision):  # ty
     return slope, observed, expected, loglik
 
 
-@_inlined
+@_inlined_kernel
 def _best_node(kind, first, last, answers, items, counted, tables, prior, scratch):  # type: ignore[no-untyped-def]
     """The number of usable answers among first … last − 1, their log-likelihood at θ = +∞ and −∞, and the best node.
 
@@ -139,7 +139,7 @@ def _best_node(kind, first, last, answers, items, counted, tables, prior, scratc
     return seen, at_plus, at_minus, best
 
 
-@_inlined
+@_inlined_kernel
 def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ignore[no-untyped-def]
     """A root of the slope near θ = `nearest`, and the curvature and log-likelihood there.
 
@@ -182,7 +182,7 @@ def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ign
     return x, expected if kind >= 2 else observed, loglik
 
 
-@_compiled
+@_kernel
 def maximise_scores(kind, first, last, answers, items, counted, tables, prior, into):  # type: ignore[no-untyped-def]
     """MAP, ML, WLE or Jeffreys score of persons first … last − 1: the best node, then a root of the slope near it.
 
@@ -218,7 +218,7 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
         se[i] = 1.0 / np.sqrt(curvature) if curvature > 0 else np.inf
 
 
-@_compiled
+@_kernel
 def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
     """Write the information of R answers to partial credit items, and the variance of ∂ log P/∂θ, into `out` (2, R).
 

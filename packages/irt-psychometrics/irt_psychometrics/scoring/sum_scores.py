@@ -11,7 +11,7 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_psychometrics.core.kernels import _compiled
+from irt_psychometrics.core.kernels import _kernel
 from irt_psychometrics.core.quadrature import Grid
 
 
@@ -51,8 +51,10 @@ def sum_score_table(
     """
     if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
         missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
-        raise ValueError(f"every item of the form needs parameters; items at places {missing[:5].tolist()} have none")
-    unit = Grid.spanning(nodes)
+        raise ValueError(
+            f"every item of the form needs parameters; items at positions {missing[:5].tolist()} lack them"
+        )
+    unit = Grid.symmetric(nodes)
     theta = mean + sd * unit.nodes
     if others:
         items = ItemCurves(a, d, c, tuple(others))
@@ -68,7 +70,7 @@ def sum_score_table(
     return SumScoreTable(eap, np.sqrt(variance), total)
 
 
-@_compiled
+@_kernel
 def distribution_of_points(given, lowest, max_scores):  # type: ignore[no-untyped-def]
     """P(sum score = k | θ_q), shape (K, Q), of items with maximum scores `max_scores` (J,).
 
@@ -90,7 +92,7 @@ def distribution_of_points(given, lowest, max_scores):  # type: ignore[no-untype
     return out
 
 
-@_compiled
+@_kernel
 def score_distribution(p):  # type: ignore[no-untyped-def]
     """P(sum score = k | θ_q), shape (J + 1, Q), from p (J, Q) (Lord & Wingersky 1984)."""
     J, Q = p.shape
@@ -105,7 +107,7 @@ def score_distribution(p):  # type: ignore[no-untyped-def]
     return out
 
 
-@_compiled
+@_kernel
 def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
     """P(x_j = 1 | sum score k), shape (J, J + 1), and the expected share of each sum score, shape (J + 1,).
 
@@ -133,7 +135,7 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
     return out, share
 
 
-@_compiled
+@_kernel
 def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-untyped-def]
     """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m (Kang & Chen 2008).
 

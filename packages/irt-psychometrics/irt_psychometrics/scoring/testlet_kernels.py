@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import _compiled
+from irt_psychometrics.core.kernels import _kernel
 
 RESCALED_AFTER = 16
 """Number of factors, each at least `MIN_PROBABILITY`, whose product cannot underflow."""
 MIN_PROBABILITY = 1e-15
 
 
-@_compiled
+@_kernel
 def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
     """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
 
@@ -47,7 +47,7 @@ def add_up_patterns(first, last, start, item, score, effects, right, wrong, weig
             out[u, q] += np.log(mean)
 
 
-@_compiled
+@_kernel
 def add_up_persons(first, last, start, pattern, table, group, log_weights):  # type: ignore[no-untyped-def]
     """Σ log P(answers) of persons first … last − 1.
 
@@ -71,7 +71,7 @@ def add_up_persons(first, last, start, pattern, table, group, log_weights):  # t
     return loglik
 
 
-@_compiled
+@_kernel
 def information_in_pairs(  # type: ignore[no-untyped-def]
     first, last, answers, testlet, information, grid, theta, out
 ):
@@ -85,7 +85,7 @@ def information_in_pairs(  # type: ignore[no-untyped-def]
     start, item, counts = answers
     low, step = grid
     Q = information.shape[0]
-    seen, whose = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
+    seen, owner = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
     for i in range(first, last):
         place = min(max((theta[i] - low) / step, 0.0), Q - 1.000001)
         q = int(place)
@@ -97,10 +97,10 @@ def information_in_pairs(  # type: ignore[no-untyped-def]
             t = testlet[j]
             if t >= 0:
                 own = counts[r] * (here[j] + share * (beyond[j] - here[j]))
-                if whose[t] == i:
+                if owner[t] == i:
                     total += own * seen[t]
                     seen[t] += own
                 else:
-                    whose[t] = i
+                    owner[t] = i
                     seen[t] = own
         out[i] = 2.0 * total

@@ -45,7 +45,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring import score_kernels
 from irt_psychometrics.scoring.abilities import Scores
 
-FEWEST = 3
+MIN_ITEMS = 3
 """Minimum number of items whose errors can be divided into a common part of two numbers and each item's own part."""
 _TINY = float(np.finfo(float).tiny)
 
@@ -103,7 +103,7 @@ class ParameterErrors:
             items have errors.
         """
         used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
-        if fit.joint_cov is None or used.sum() < FEWEST:
+        if fit.joint_cov is None or used.sum() < MIN_ITEMS:
             return None
         of = np.flatnonzero(used)
         pairs = np.stack([2 * of, 2 * of + 1], axis=1).ravel()
@@ -135,22 +135,22 @@ class ParameterErrors:
         person, item = responses.person[known], responses.item[known]
         theta, n, score = scores.theta[person], responses.n_persons, responses.score[known]
         if self.items.others or responses.categories is not None:
-            score = self._counted.of_answers(item, score, responses.categories)
+            score = self._counted_scores.of_answers(item, score, responses.categories)
 
-        def of_learners(of_answers: Floats) -> Floats:
+        def sum_by_learner(of_answers: Floats) -> Floats:
             return np.bincount(person, of_answers, minlength=n).astype(np.float64)
 
         a, c, off = self.items.a[item], self.items.c[item], theta - self.items.b[item]
         eta, by_logit_c = a * off, c * (1 - c)
         p, by_eta, omega = probability_at(eta, c), slope_at(eta, c), weight_at(eta, a, c)
         information = information_at(eta, a, c)
-        of_scores = self._of_scores(item, theta, score) if self.items.others else None
+        of_scores = self._score_terms(item, theta, score) if self.items.others else None
         if of_scores is not None:
             information = np.where(np.isnan(of_scores[0]), information, of_scores[0])
         counts = None if discount is None else discount[known]
         if counts is not None:
             information = counts * information
-        total = (of_learners(information) + prior**-2)[person]
+        total = (sum_by_learner(information) + prior**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η divided by c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
@@ -164,11 +164,11 @@ class ParameterErrors:
         of_fit = origin >= 0
         cell = (person * fits + origin)[of_fit]
 
-        def of_fits(of_answers: Floats) -> Floats:
+        def sum_by_fit(of_answers: Floats) -> Floats:
             return np.bincount(cell, of_answers[of_fit], minlength=n * fits).reshape(n, fits).astype(np.float64)
 
-        known_now = of_learners(information) + prior**-2
-        return ErrorParts(known_now, of_learners(own), of_fits(share), of_fits(share**2))
+        known_now = sum_by_learner(information) + prior**-2
+        return ErrorParts(known_now, sum_by_learner(own), sum_by_fit(share), sum_by_fit(share**2))
 
     def variance(self, parts: ErrorParts, theta: Floats) -> Floats:
         """The variance of θ due to errors of the items, shape (n_persons,); NaN if they are not known."""
@@ -179,7 +179,7 @@ class ParameterErrors:
         return variance + between * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
 
     @cached_property
-    def _counted(self) -> CountedScores:
+    def _counted_scores(self) -> CountedScores:
         return CountedScores.from_curves(self.items.curves)
 
     @cached_property
@@ -189,28 +189,28 @@ class ParameterErrors:
         return with_further(self.items.cov_of_each, third)
 
     @cached_property
-    def _of_partial_credit(self) -> tuple[Floats, Floats, Floats]:
+    def _partial_credit_errors(self) -> tuple[Floats, Floats, Floats]:
         """t of partial credit items, shape (J, C), and the covariances of (a, b) and of the further parameters."""
-        steps = np.zeros(self._counted.table.shape)
+        steps = np.zeros(self._counted_scores.table.shape)
         for some in self.items.others:
             if isinstance(some.model, PartialCreditModel):
                 steps[some.at, : len(some.further)] = some.further.T
         further = padded(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
         return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
 
-    def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
+    def _score_terms(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
         """Information of R answers, and the variance of ∂ log P/∂θ due to errors of a, b and t, shape (2, R).
 
         NaN for answers to items that are not partial credit items.
         """
         found = np.full((2, item.size), np.nan)
-        steps, cov, further = self._of_partial_credit
+        steps, cov, further = self._partial_credit_errors
         score_kernels.variances_of_scores(
             (item, score, theta),
             self.items.a,
             self.items.b,
             steps,
-            self._counted.categories,
+            self._counted_scores.categories,
             cov,
             further,
             found,

@@ -29,7 +29,7 @@ class ScoredItems:
     t: Floats
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats) -> Self:
+    def draw(cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats) -> Self:
         """Draw items with random steps.
 
         Parameters

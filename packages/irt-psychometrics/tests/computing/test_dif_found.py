@@ -165,8 +165,8 @@ def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> 
 @pytest.mark.parametrize("c", [None, 0.2])
 def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -> None:
     """Slopes between equal curves are the derivatives; between unlike curves, slope times step is the difference."""
-    theta = 0.3 + 1.2 * Grid.spanning().nodes
-    weights = np.exp(Grid.spanning().log_weights())
+    theta = 0.3 + 1.2 * Grid.symmetric().nodes
+    weights = np.exp(Grid.symmetric().log_weights())
     guessing = [] if c is None else [np.log(c / (1 - c))]
     at = np.array([0.7, -1.1, *guessing])
     _, _, slopes = curve_difference(at[None], at[None], theta)
@@ -174,7 +174,7 @@ def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -
     def moments(x: np.ndarray) -> np.ndarray:
         low = 0.0 if c is None else expit(x[2])
         p = low + (1 - low) * expit(x[0] * theta + x[1])
-        return np.array([weights @ p, (weights * Grid.spanning().nodes) @ p])
+        return np.array([weights @ p, (weights * Grid.symmetric().nodes) @ p])
 
     step = 1e-5
     by_hand = [(moments(at + e) - moments(at - e)) / (2 * step) for e in step * np.eye(at.size)]
@@ -238,7 +238,7 @@ def test_groups_without_common_items_are_not_compared() -> None:
     responses = Responses(whole.person[kept], whole.item[kept], whole.score[kept], 900, whole.item_ids)
     dif = Dif.from_responses("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
     assert dif.wald is None
-    assert "0 items have answers enough" in dif.reason
+    assert "0 items have enough answers" in dif.reason
 
 
 def test_labels_of_the_wrong_length_are_refused() -> None:
@@ -267,7 +267,7 @@ def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[i
     assert np.isfinite(dif.wald.p[:6]).all()
     (out,) = (g for g in dif.groups if not g.tested)
     assert out.name == left_out
-    assert "0 items have answers enough" in out.reason
+    assert "0 items have enough answers" in out.reason
     assert dif.reference.name == "a"
 
 
@@ -324,7 +324,7 @@ def test_each_half_of_the_anchors_is_tested_while_the_second_half_links_the_grou
         whole, ("a", "b"), group, answered, models=("2pl",) * whole.n_items, latent="normal", threads=1
     )
     assert not np.any((groups.responses.item == 2) & (groups.member[groups.responses.person] == 1))
-    anchors, fits = groups.tested()
+    anchors, fits = groups.fit_halves()
     one, other = (copies.place[0] == copies.place[1] for copies in fits)
     assert not (one & other).any()
     assert np.array_equal(one | other, anchors)

@@ -67,7 +67,7 @@ def test_loss_of_information_matches_louis_formula_for_forms_and_random_designs(
     x[half if design == "forms" else rng.random(x.shape) < 0.4] = np.nan
     x[0] = 1.0
     data = ResponseLayout.from_responses(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing, shards=3)
-    grid = Grid.spanning()
+    grid = Grid.symmetric()
     log_weights = np.stack([grid.log_weights(), grid.log_weights(0.5, 1.2)])
     latent = rng.normal(size=(2, 2, 1)) * np.stack([grid.nodes, grid.nodes**2])[:, None]
     if guessing:
@@ -127,7 +127,7 @@ def measure_losses(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTe
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fit_answers(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
     anchors, linking = frozen, link(new, frozen)
-    found = Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
+    found = Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors))
     return losses_of_items(found, Abilities.normal()), loss_of_test(found, Abilities.normal())
 
 

@@ -16,7 +16,7 @@ from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
-from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, Shape, drawn
+from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, Shape, draw_learners
 from psychometrics_testbed.made_anchors import anchor_set_of
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -233,9 +233,9 @@ def test_guessing_is_tested_only_if_there_are_at_least_300_learners() -> None:
     _, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert (shape.latent, shape.guessing) == ("normal", True)
     assert "; learners guess: " in shape.why
-    _, shape = Shape.fit(fit, drawn(responses, 299), "2pl", "auto")
+    _, shape = Shape.fit(fit, draw_learners(responses, 299), "2pl", "auto")
     assert not shape.guessing
-    assert shape.why.endswith("; guessing was not looked for: 300 learners are needed, there are 299")
+    assert shape.why.endswith("; guessing was not tested: 300 learners are needed, there are 299")
 
 
 @WHERE_STATISTICS_CHANGE
@@ -280,10 +280,10 @@ def test_theta_stays_normal_with_a_reason_if_learners_are_few() -> None:
 def test_sample_drawn_for_comparing_fits_is_always_the_same() -> None:
     rng = np.random.default_rng(7)
     responses = answers(rng.normal(size=500), *bank(10, rng), rng)
-    some = drawn(responses, 200)
+    some = draw_learners(responses, 200)
     assert (some.n_persons, some.item_ids, some.n_responses) == (200, responses.item_ids, 2000)
-    assert np.array_equal(some.person, drawn(responses, 200).person)
-    assert drawn(responses, 500) is responses
+    assert np.array_equal(some.person, draw_learners(responses, 200).person)
+    assert draw_learners(responses, 500) is responses
 
 
 @WHERE_STATISTICS_CHANGE
@@ -387,7 +387,7 @@ def test_histogram_of_a_group_is_refused_if_all_its_weights_are_zero() -> None:
 def test_requested_histogram_of_few_learners_is_fitted_with_a_warning() -> None:
     calibration, shape = Shape.fit(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
     assert calibration.convergence.converged
-    assert shape.why == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
+    assert shape.why == "θ is taken as a histogram, as requested; 50 learners do not determine its shape"
     (population,) = calibration.populations
     assert min(population.weights) >= 0
     assert sum(population.weights) == pytest.approx(1.0)

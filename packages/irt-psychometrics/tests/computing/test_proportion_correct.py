@@ -12,7 +12,7 @@ from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Floats
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
+from irt_psychometrics.drift.proportion_correct import MIN_ANSWERS, ProportionsCorrect, proportions_correct
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
@@ -152,7 +152,7 @@ def test_items_with_too_few_or_nearly_equal_answers_are_not_tested() -> None:
     rng = np.random.default_rng(10)
     a, b = bank(rng)
     b[1] = -6.0
-    assert compare_proportions(simulate_answers(rng, a, b, FEWEST - 1), a, b).item_ids == ()
+    assert compare_proportions(simulate_answers(rng, a, b, MIN_ANSWERS - 1), a, b).item_ids == ()
     assert compare_proportions(simulate_answers(rng, a, b, 100), a, b).item_ids == ("item00",)
 
 

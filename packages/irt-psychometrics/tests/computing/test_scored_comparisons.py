@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from irt_psychometrics.alignment.common_line import Differences
 from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.covariances import of_each
+from irt_psychometrics.core.covariances import item_blocks
 from irt_psychometrics.core.item_models import OtherItems, model_of
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.quadrature import Grid
@@ -44,8 +44,8 @@ from psychometrics_testbed.made_scored import planned_mixed
 from psychometrics_testbed.scored_estimates import ScoredItems, frozen
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
-MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
-TRUTH = ScoredItems.drawn(np.random.default_rng(1), MOST)
+MAX_SCORES = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
+TRUTH = ScoredItems.draw(np.random.default_rng(1), MAX_SCORES)
 THETA = np.linspace(-3, 3, 13)
 MOVED = 4
 
@@ -56,7 +56,7 @@ def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRU
     anchors = frozen(truth.estimated(rng, n))
     by = moved * (np.arange(truth.size) == MOVED)
     new = truth.moved(by).rescaled(SLOPE, INTERCEPT).estimated(rng, n)
-    return Comparison.from_linked_fit(new, link(new, anchors), anchors, Published.of_anchors(anchors))
+    return Comparison.from_linked_fit(new, link(new, anchors), anchors, Published.from_anchors(anchors))
 
 
 def shares_by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_derivatives_of_linking_constants_by_steps_match_finite_differences() ->
 @WHERE_STATISTICS_CHANGE
 def test_anchors_are_weighted_by_share_of_the_maximum_instead_of_points() -> None:
     """An item scored {0, 3} has the curve of an item scored 0 and 1 with three times the slope: the same anchor."""
-    plain = ScoredItems.drawn(np.random.default_rng(5), (1,) * 8)
+    plain = ScoredItems.draw(np.random.default_rng(5), (1,) * 8)
     old = plain.estimated(np.random.default_rng(7), 2000).items
     new = plain.rescaled(SLOPE, INTERCEPT).estimated(np.random.default_rng(8), 2000).items
     thirds, others = (
@@ -147,7 +147,7 @@ def test_covariance_of_anchor_differences_matches_the_spread_of_draws() -> None:
         old, new = (truth.estimated(rng, 3000) for truth in (TRUTH, TRUTH.rescaled(SLOPE, INTERCEPT)))
         at = AnchorPairs(new.items, old.items, new.models).differences(SLOPE, INTERCEPT)
         draws.append(at.d)
-        covs.append(of_each(at.cov))
+        covs.append(item_blocks(at.cov))
     for j in (1, 3, 4):
         own = np.mean(covs, axis=0)[j]
         drawn = np.cov(np.array(draws)[:, j].T)
@@ -187,7 +187,7 @@ def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
     found = Drift.from_comparison(month(10, moved=0.5))
     assert (found.flagged, found.delta_b[MOVED]) == ((ids(MOVED + 1)[MOVED],), pytest.approx(0.5, abs=0.15))
     assert Drift.from_comparison(month(11)).flagged == ()
-    theta, w = Grid.spanning().nodes, np.exp(Grid.spanning().log_weights())
+    theta, w = Grid.symmetric().nodes, np.exp(Grid.symmetric().log_weights())
     moved = TRUTH.moved(0.5 * (np.arange(TRUTH.size) == MOVED))
     area = w @ np.abs(shares_by_hand(moved, theta) - shares_by_hand(TRUTH, theta))[MOVED]
     assert found.wabc[MOVED] == pytest.approx(area, abs=0.02)
@@ -195,13 +195,13 @@ def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
-    pcm = ScoredItems.drawn(np.random.default_rng(12), MOST, "pcm", "rasch")
+    pcm = ScoredItems.draw(np.random.default_rng(12), MAX_SCORES, "pcm", "rasch")
     rng = np.random.default_rng(13)
     anchors = frozen(pcm.estimated(rng, 3000))
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
     found = link(new, anchors)
     assert (found.slope, list(found.anchors_dropped)) == (1.0, [ids(MOVED + 1)[MOVED]])
-    comparison = Comparison.from_linked_fit(new, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(new, found, anchors, Published.from_anchors(anchors))
     assert not comparison.across_models.any()
     assert Drift.from_comparison(comparison).flagged == (ids(MOVED + 1)[MOVED],)
 
@@ -227,7 +227,9 @@ def test_changes_of_scored_items_are_classified_as_drift_or_leak(j: int) -> None
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
     answers = {
-        ChangeKind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
+        ChangeKind.EASIER: np.where(
+            rng.random(n) < 0.4, MAX_SCORES[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]
+        ),
         ChangeKind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
     }
     for kind, own in answers.items():
@@ -259,7 +261,7 @@ def test_items_without_an_estimate_are_compared_by_their_mean_share() -> None:
         responses = TRUTH.answers(rng, rng.normal(0.2, 1.1, 150))
         found = proportions_correct(responses, [item], published, mean=0.2, sd=1.1)
         z.append(float(found.difference[0] / found.se[0]))
-        share = responses.score.reshape(150, -1)[:, MOVED].mean() / MOST[MOVED]
+        share = responses.score.reshape(150, -1)[:, MOVED].mean() / MAX_SCORES[MOVED]
         assert found.observed[0] == pytest.approx(share)
     assert np.std(z) == pytest.approx(1.0, abs=0.28)
     moved = TRUTH.moved(0.9 * np.ones(TRUTH.size))
@@ -276,7 +278,7 @@ def test_scored_items_lose_information_if_their_slope_falls() -> None:
     assert losses.flagged == ()
     people, step = Abilities.normal(), 1e-6
     steep = (shares_by_hand(TRUTH, people.theta + step) - shares_by_hand(TRUTH, people.theta - step)) / (2 * step)
-    expected = TRUTH.parameters[0] * np.array(MOST) * (steep @ people.weights)  # a² Var(x) = a·m·∂(E/m)/∂θ
+    expected = TRUTH.parameters[0] * np.array(MAX_SCORES) * (steep @ people.weights)  # a² Var(x) = a·m·∂(E/m)/∂θ
     items = TRUTH.estimated(np.random.default_rng(19), 10**10).items
     found = people.weights @ item_information(people.theta, items.curves)
     np.testing.assert_allclose(found, expected, rtol=1e-2)
@@ -289,7 +291,7 @@ def test_scored_items_lose_information_if_their_slope_falls() -> None:
 def test_assumed_errors_of_scored_items_match_the_inverse_of_their_information() -> None:
     items = TRUTH.estimated(np.random.default_rng(20), 10**10).items
     a_se, b_se, _ = assumed_errors(items.a, items.b, items.c, items.others)
-    grid = Grid.spanning()
+    grid = Grid.symmetric()
     model, w = model_of(TRUTH.models), np.exp(grid.log_weights())
     p, by = (of(grid.nodes, TRUTH.parameters, TRUTH.categories) for of in (model.probabilities, model.by_parameters))
     information = 500 * np.einsum("q,jqk,xjqk,yjqk->jxy", w, p, by[:2], by[:2])
@@ -303,14 +305,14 @@ def test_assumed_errors_of_scored_items_match_the_inverse_of_their_information()
 
 @WHERE_STATISTICS_CHANGE
 def test_slopes_of_expected_scores_match_the_difference_between_both_curves() -> None:
-    theta = Grid.spanning().nodes
+    theta = Grid.symmetric().nodes
     scored = TRUTH.estimated(np.random.default_rng(21), 10**10).items.others
     x = TRUTH.parameters.T.copy()
     x[TRUTH.categories == 2, 2:] = -np.inf
     other = x.copy()
     other[:, 1] -= 0.5 * x[:, 0]
     area, t, slopes = curve_difference(x, other, theta, scored)
-    w = np.exp(Grid.spanning().log_weights())
+    w = np.exp(Grid.symmetric().log_weights())
     gap = shares_by_hand(TRUTH.moved(np.full(TRUTH.size, 0.5)), theta) - shares_by_hand(TRUTH, theta)
     np.testing.assert_allclose(t[:, 0], gap @ w, atol=1e-10)
     np.testing.assert_allclose(area, np.abs(gap) @ w, atol=1e-10)

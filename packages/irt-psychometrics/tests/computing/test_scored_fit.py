@@ -25,7 +25,7 @@ from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
-from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.model_replicates import FittedData
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
@@ -42,7 +42,7 @@ PERSONS, ITEMS = 2000, 24
 def draw_items(seed: int, n: int = ITEMS) -> tuple[ScoredItems, np.random.Generator]:
     rng = np.random.default_rng(seed)
     a, b = np.exp(rng.normal(0, 0.2, n)), rng.normal(0, 1, n)
-    return ScoredItems.drawn(rng, [KINDS[j % 4] for j in range(n)], a, b), rng
+    return ScoredItems.draw(rng, [KINDS[j % 4] for j in range(n)], a, b), rng
 
 
 def responses_of(items: ScoredItems, x: np.ndarray) -> Responses:
@@ -72,7 +72,7 @@ def sound():
 @WHERE_STATISTICS_CHANGE
 def test_shares_by_sum_score_match_the_enumeration_of_patterns():
     items, _ = draw_items(3, 4)
-    whole = Fitted.from_responses(responses_of(items, np.zeros((1, 4))), truth(items))
+    whole = FittedData.from_responses(responses_of(items, np.zeros((1, 4))), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     by_hand = np.zeros((4, 4, items.max_scores.sum() + 1))
     for pattern in itertools.product(*(range(most + 1) for most in items.max_scores)):
@@ -108,7 +108,7 @@ def test_fit_summary_of_a_sound_fit_has_no_conspicuous_statistics(sound, simulat
 def test_number_of_parameters_of_an_item_follows_from_its_scores(sound):
     """Including a, d and the free t, items with 4 scores have 4 parameters, {0, 2} and {0, 1} 2, and 3 scores 3."""
     responses, fit = sound
-    assert Fitted.from_responses(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
+    assert FittedData.from_responses(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
 
 
 @WHERE_STATISTICS_CHANGE
@@ -177,7 +177,7 @@ def test_infit_outfit_and_rmsd_match_sums_over_posteriors(simulate_about):
     items, rng = draw_items(23, 8)
     x = items.matrix(rng, rng.normal(size=300))
     fit = truth(items)
-    whole = Fitted.from_responses(responses_of(items, x), fit)
+    whole = FittedData.from_responses(responses_of(items, x), fit)
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     posterior = np.prod([p[x[:, j].astype(int), j] for j in range(8)], axis=0) * weights
     posterior /= posterior.sum(axis=1, keepdims=True)
@@ -206,7 +206,7 @@ def test_distribution_of_a_sum_of_residuals_matches_the_binomial(expected):
     transform = p * np.exp(1j * u * (1 - p)) + (1 - p) * np.exp(-1j * u * p) - 1
     events = np.arange(int(expected + 5 * sd))
     law = _ByTransform(np.full((1, events.size), sd), np.tile(transform, (1, events.size, 1)))
-    below = norm.cdf(law.standardised((events - expected)[None], np.full(events.size, n))[0])
+    below = norm.cdf(law.standardise((events - expected)[None], np.full(events.size, n))[0])
     by_hand = binom.cdf(events, n, p) - binom.pmf(events, n, p) / 2
     np.testing.assert_allclose(below, by_hand, atol=0.01)
 
@@ -214,7 +214,7 @@ def test_distribution_of_a_sum_of_residuals_matches_the_binomial(expected):
 @WHERE_STATISTICS_CHANGE
 def test_statistics_far_from_the_model_are_not_shrunk():
     law = _ByTransform(np.ones((1, 3)), np.full((1, 3, _FREQUENCIES), -1e-3 + 0j))
-    far = law.standardised(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
+    far = law.standardise(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
     assert far.tolist() == [-40.0, 20.0, 60.0]
 
 
@@ -223,13 +223,13 @@ def test_transform_of_residuals_matches_posteriors_given_the_remaining_answers()
     """Compares with posteriors computed directly, for answers to four items and random directions."""
     items, rng = draw_items(31, 4)
     x = items.matrix(rng, rng.normal(size=6))
-    whole = Fitted.from_responses(responses_of(items, x), truth(items))
+    whole = FittedData.from_responses(responses_of(items, x), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     along = rng.normal(size=(2, *p.shape))
     sd = np.full((2, 4), 0.3)
     with kernels.runner(1) as run:
         tables = _Tables.from_fit(whole)
-        transform, count = _ByTransform.summed(whole, tables, along, sd, run)
+        transform, count = _ByTransform.sum_transforms(whole, tables, along, sd, run)
     assert count.tolist() == [6] * 4
     u = 2 * np.pi / (_PERIOD * 0.3) * np.arange(1, _FREQUENCIES + 1)
     for j in range(4):
@@ -266,19 +266,19 @@ D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
 C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
 STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
 """t by item: scores 0 to 2; 0 to 3 without any answer of 1; and 0 or 2. The rest are a 2PL and a 3PL."""
-MOST = np.array([1, 2, 3, 1, 2])
+MAX_SCORES = np.array([1, 2, 3, 1, 2])
 SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
 PATTERNS = np.array(list(product(*SCORES)))
 OTHERS = OtherItems.from_parameters(
     {
-        j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
+        j: {"max_score": MAX_SCORES[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
         for j, steps in STEPS.items()
     }
 )
 CURVES = ItemCurves(A, D, C, OTHERS)
 
 
-def responses_of_patterns(patterns, most=MOST) -> Responses:
+def responses_of_patterns(patterns, most=MAX_SCORES) -> Responses:
     return Responses.from_wide(np.asarray(patterns, dtype=float), categories=np.asarray(most) + 1)
 
 
@@ -311,7 +311,9 @@ def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
     some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
     items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
-    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.from_items(items, mean=MEAN, sd=SD))
+    found = eap_by(
+        responses_of_patterns([pattern], np.tile(MAX_SCORES, times)), Curves.from_items(items, mean=MEAN, sd=SD)
+    )
     theta = np.linspace(-3, 3, 60_001)
     log_posterior = sum(loglik(part, theta) for part in pattern.reshape(times, 5)) - 0.5 * ((theta - MEAN) / SD) ** 2
     posterior = np.exp(log_posterior - log_posterior.max())
@@ -362,9 +364,9 @@ def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
 
 def test_sum_score_table_matches_the_enumeration_of_patterns():
     found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
-    unit = Grid.spanning()
+    unit = Grid.symmetric()
     theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
-    joint = np.zeros((MOST.sum() + 1, theta.size))
+    joint = np.zeros((MAX_SCORES.sum() + 1, theta.size))
     for pattern in PATTERNS:
         joint[pattern.sum()] += weights * np.exp(loglik(pattern, theta))
     np.testing.assert_allclose(found.probability, joint.sum(axis=1), atol=1e-14)

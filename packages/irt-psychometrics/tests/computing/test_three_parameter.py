@@ -15,7 +15,7 @@ import pytest
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
@@ -59,9 +59,9 @@ def freeze_anchors(origin: Calibration) -> AnchorSet:
 def of_origin(origin: Calibration, anchors: AnchorSet) -> Published:
     """Values of all the origin's items, as independent of the anchors, and of the anchors themselves."""
     known = origin.select([j for j in range(ITEMS) if not origin.flags[j]])
-    values = Published.of_values(replace(known, joint_cov=None).items, anchors)
-    values = values.then(Published.of_anchors(anchors))
-    return replace(values, fitted=(Fitted(origin.model, 0.0, 1.0),) * len(values.item_ids))
+    values = Published.from_values(replace(known, joint_cov=None).items, anchors)
+    values = values.then(Published.from_anchors(anchors))
+    return replace(values, fitted=(FitPopulation(origin.model, 0.0, 1.0),) * len(values.item_ids))
 
 
 @cache
@@ -86,8 +86,8 @@ def world(seed: int) -> World:
 def published_as_2pl(world: World) -> Published:
     """Published values from the origin's answers under a 2PL."""
     origin = fit_em(world.origin, threads=1)
-    values = Published.of_values(replace(origin, joint_cov=None).items, world.anchors)
-    return replace(values, further_cov=None, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
+    values = Published.from_values(replace(origin, joint_cov=None).items, world.anchors)
+    return replace(values, further_cov=None, fitted=(FitPopulation("2pl", 0.0, 1.0),) * ITEMS)
 
 
 def rates(months: list[Drift]) -> tuple[float, float]:

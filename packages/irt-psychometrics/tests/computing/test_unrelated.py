@@ -50,7 +50,7 @@ def test_weak_scale_is_accepted_but_refused_if_its_answers_are_shuffled() -> Non
     refused = [fit_responses(shuffled(rng, log)).convergence for log in logs]
     assert sum(not c.converged for c in refused) >= 7
     assert all("cannot be distinguished from unrelated ones" in c.reason for c in refused if not c.converged)
-    assert all("scored by the right key" in c.reason for c in refused if not c.converged), "a way out"
+    assert all("scored with the right key" in c.reason for c in refused if not c.converged), "a way out"
 
 
 def test_common_slope_is_suggested_if_answers_do_not_determine_slopes() -> None:

@@ -280,12 +280,12 @@ BAD = np.ones(PERSONS)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": BAD, "sampling_weights": BAD}, "a fit takes one of them"),
-        ({"weights": BAD[1:]}, "weights must be 400 numbers.*none for person 399"),
+        ({"weights": BAD, "sampling_weights": BAD}, "a fit accepts only one of them"),
+        ({"weights": BAD[1:]}, "weights must be 400 numbers.*person 399 .* without a number"),
         ({"sampling_weights": BAD[:, None]}, r"sampling_weights must be 400 numbers.*\(400, 1\)"),
         ({"weights": np.r_[1.0, -2.0, BAD[2:]]}, "finite and not negative.*-2.0 of person 1 "),
         ({"weights": np.r_[BAD[3:], np.nan, 1, 1]}, "finite and not negative.*nan of person 397 "),
-        ({"weights": 0 * BAD}, "weights of all 400 persons are 0, the first that of person 0"),
+        ({"weights": 0 * BAD}, "weights of all 400 persons are 0, so the fit has no data"),
         ({"sampling_weights": np.r_[BAD[1:], 0.0]}, "above 0.*0.0 of person 399 "),
         ({"sampling_weights": np.r_[BAD[1:], np.inf]}, "above 0.*inf of person 399 "),
         ({"sampling_weights": BAD, "abilities_known": True}, "Leave out abilities_known"),
