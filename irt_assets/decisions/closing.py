@@ -17,9 +17,9 @@ from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
+from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, settings_differ
 from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
@@ -78,7 +78,7 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     closed = {one.scale_id for one in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
-    other = scales_of_other_verdicts(connection, [month]).get(month, set())
+    other = scales_with_changed_verdicts(connection, [month]).get(month, set())
     if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
         other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - other
@@ -96,7 +96,7 @@ def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str,
         return True
     staged = latest_attempt(connection, snapshot.month, scale_id, scale.engine)
     is_fitted = staged is not None and staged.snapshot_hash == snapshot.snapshot_hash
-    return is_fitted and not differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility")
+    return is_fitted and not settings_differ(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility")
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) ->
     stale = {
         one.month
         for one in counted
-        if one.changes or (one.scale_id in scales and differs(one.rules, scales[one.scale_id].rules, "eligibility"))
+        if one.changes
+        or (one.scale_id in scales and settings_differ(one.rules, scales[one.scale_id].rules, "eligibility"))
     }
     return Reopening(tuple(counted), tuple(sorted(stale)))

@@ -231,7 +231,7 @@ def write_origin_fit(
         engine=engine,
         snapshot_hash=fitted.snapshot.digest,
         calibration=encode(fitted.calibration),
-        spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
+        spec=StagedSpec(eligibility=rules.non_defaults(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
         code_version=code_version(),
         fitted_at=one_value(connection, "SELECT now()"),
     )

@@ -239,7 +239,7 @@ def _fit(
     if not raw.convergence.converged:
         raise PermanentFailure(f"the fit of {snapshot.month} did not converge: {raw.convergence.reason}")
     of_window = StagedSpec(
-        eligibility=basis.scale.rules.changed(),
+        eligibility=basis.scale.rules.non_defaults(),
         snapshot=snapshot.uri,
         pooled={one.month: one.snapshot_hash for one in basis.snapshots},
         passed_over=basis.passed_over,

@@ -18,7 +18,7 @@ from irt_assets.decisions.proposals import Proposal, Reference, State, find_prop
 from irt_assets.ledger.decisions import record
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -200,7 +200,7 @@ def changes_of_answers(connection: psycopg.Connection, found: Iterable[Proposal]
     months = {proposal.window for proposal in found if not proposal.recalibrated}
     return [
         f"the answers of {month} have changed since: `irt calibrate --month {month}` first"
-        for month in scales_of_other_verdicts(connection, months)
+        for month in scales_with_changed_verdicts(connection, months)
     ]
 
 

@@ -30,7 +30,7 @@ from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.proposed_window import propose_snapshot
-from irt_assets.responses.scales import RuleChange, Scale, consider_rules, read_scales, write_rules
+from irt_assets.responses.scales import RuleChange, Scale, preview_rules, read_scales, write_rules
 from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from irt_psychometrics import ItemParameters, PsychometricsError
@@ -173,7 +173,7 @@ def try_rules(
     Raises
     ------
     PermanentFailure
-        If the month has no snapshot. Errors of `consider_rules` are raised, too.
+        If the month has no snapshot. Errors of `preview_rules` are raised, too.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -182,7 +182,7 @@ def try_rules(
     ):
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
-        change = consider_rules(connection, scale_id, settings)
+        change = preview_rules(connection, scale_id, settings)
         before = _judged(connection, store, month, scale_id)
         began, files = time.perf_counter(), store
         stage = next((one for one in change.stages if one != "answers"), "warnings")

@@ -25,7 +25,7 @@ from irt_assets.gates.model_gates import (
 from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.responses.eligibility.attempts import Reason, rejected
+from irt_assets.responses.eligibility.attempts import Reason, count_rejected
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.estimation import Flag
 
@@ -50,7 +50,7 @@ def few_answers_are_rejected(evidence: Evidence) -> GateResult:
         for name, of_none in snapshot.counts.items()
         if name != scale_id and name not in snapshot.rules
     )
-    n_rejected, answers = (n + strays for n in rejected(counts))
+    n_rejected, answers = (n + strays for n in count_rejected(counts))
     share = n_rejected / answers if answers else 0.0
     limit = evidence.scale.rules.publication.max_rejected_share
     return GateResult(

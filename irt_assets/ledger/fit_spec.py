@@ -541,7 +541,7 @@ class MadeWith(Part):
     Attributes:
         model, scale_priors, latent: the scale's model, its own priors, and its rule for the distribution of θ, or None
             if the fit was made without a scale.
-        scored_items: item → model and block (see `scored_models.as_fitted`); not written if empty.
+        scored_items: item → model and block (see `scored_models.models_in_words`); not written if empty.
         occasions: the period that makes a learner one person; not written if it is "month".
     """
 

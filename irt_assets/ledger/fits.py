@@ -30,8 +30,8 @@ from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.responses.eligibility.rules import STAGE_OF, Rules
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.scored_models import ModelInBank, as_fitted
-from irt_assets.responses.snapshot import Snapshot, differs
+from irt_assets.responses.scored_models import ModelInBank, models_in_words
+from irt_assets.responses.snapshot import Snapshot, settings_differ
 from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking
@@ -106,7 +106,7 @@ def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelIn
 
     Returns None if all agree. Fits of earlier releases do not record them and are not compared.
     """
-    now = as_fitted(scale.model, made.scored_items, in_bank)
+    now = models_in_words(scale.model, made.scored_items, in_bank)
     changed = [
         f"{item} ({was}, now {now[item]})" for item, was in made.scored_items.items() if now.get(item, was) != was
     ]
@@ -122,7 +122,9 @@ def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
     )
     rules = scale.rules
     return [
-        month for month, used, latent in rows if latent not in (None, rules.fit.latent) or differs(used, rules, "fit")
+        month
+        for month, used, latent in rows
+        if latent not in (None, rules.fit.latent) or settings_differ(used, rules, "fit")
     ]
 
 
@@ -133,13 +135,13 @@ def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
            WHERE (scale_id, engine) = (%s, %s) ORDER BY 1""",
         (scale.scale_id, scale.engine),
     )
-    return [month for month, used in rows if differs(used, scale.rules, "linking")]
+    return [month for month, used in rows if settings_differ(used, scale.rules, "linking")]
 
 
 def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
     """Non-default settings to store with a linked fit: of its fit, and the current ones for linking."""
     of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
-    return of_the_fit | rules.linking.changed()
+    return of_the_fit | rules.linking.non_defaults()
 
 
 def of_other_model(made: MadeWith, scale: Scale) -> str | None:

@@ -231,7 +231,7 @@ def provenance(facts: Facts, made_at: datetime) -> Pairs:
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
         ("state of the month", f"{facts.state.state}: {facts.state.why}"),
         (f"set in force at its {'end' if window else 'start'}", f"{facts.in_force} items"),
-        ("settings of the scale", month_blocks.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
+        ("settings of the scale", month_blocks.settings_in_words(facts.scale.rules.non_defaults()) or "the defaults"),
     ]
     rows += month_blocks.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
     judged = [item.drift.computed_at for item in facts.items.values() if item.drift]

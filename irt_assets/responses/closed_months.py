@@ -11,7 +11,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.eligibility.rules import Rules, of_stage
+from irt_assets.responses.eligibility.rules import Rules, settings_of_stage
 from irt_assets.responses.scales import Scale, read_scales
 
 
@@ -23,11 +23,11 @@ def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Sca
 def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
     """Give each scale for which the month is closed the eligibility rules with which the month closed."""
     found = dict(scales)
-    for one in read_closed(connection, [month]):
-        if scale := scales.get(one.scale_id):
-            eligibility = Rules.from_settings(of_stage("eligibility", one.rules)).eligibility
+    for record in read_closed(connection, [month]):
+        if scale := scales.get(record.scale_id):
+            eligibility = Rules.from_settings(settings_of_stage("eligibility", record.rules)).eligibility
             rules = scale.rules.model_copy(update={"eligibility": eligibility})
-            found[one.scale_id] = replace(scale, rules=rules)
+            found[record.scale_id] = replace(scale, rules=rules)
     return found
 
 

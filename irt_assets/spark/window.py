@@ -119,7 +119,7 @@ def collect_on_spark(
     lake.require_judged(start, end)
     n = sum(one.rows for one in lake.manifests(start, end).values())
     if n == 0:
-        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), SnapshotManifest.over(month, [], [])
+        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), SnapshotManifest.from_parts(month, [], [])
     run = on_log(connection, start, end)
     with spark_jobs(run.connection, f"scored_responses of {month}"):
         return _parts(run, store, folder, month, n, scales)
@@ -162,7 +162,7 @@ def _parts(
         raise TransientFailure("attempts changed while they were collected on the cluster: collect the month again")
     _require_stored(store, parts)
     totals = _totals(found, minima.rounds, scales, digest_of((total, *sums)))
-    return totals, SnapshotManifest.over(month, parts, columns_of(columns))
+    return totals, SnapshotManifest.from_parts(month, parts, columns_of(columns))
 
 
 def map_learners(

@@ -18,7 +18,7 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.responses.scales import consider_rules
+from irt_assets.responses.scales import preview_rules
 from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
@@ -61,7 +61,7 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
         "items are held back by it when a month is next taken to the ledger",
     )
     assert rooms.rows(database, rules) == before
-    same = call(database, consider_rules, rooms.SCALE, {"min_responses": 120})
+    same = call(database, preview_rules, rooms.SCALE, {"min_responses": 120})
     assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 

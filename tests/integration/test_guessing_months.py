@@ -409,4 +409,4 @@ def test_invalid_rule_is_refused_with_the_reason(
         assert refused.code == 2
         assert why in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
-        assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}
+        assert read_scales(connection)[SCALE].rules.non_defaults() == {"latent": "auto", "new_misfit": "hold"}

@@ -193,7 +193,7 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     table = read_snapshot(store, whole)
     learner = pc.rank(table["learner_key"], tiebreaker="dense").to_numpy()
     parts = [stored_part(store, table.filter(pa.array(learner % N_PARTS == n))) for n in range(N_PARTS)]
-    key, digest = store_manifest(store, FOLDER, SnapshotManifest.over(MONTH, parts, columns_of(table.schema)))
+    key, digest = store_manifest(store, FOLDER, SnapshotManifest.from_parts(MONTH, parts, columns_of(table.schema)))
     rooms.run_sql(
         database, "UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s WHERE month = %s", (digest, key, MONTH)
     )

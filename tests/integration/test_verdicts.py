@@ -337,7 +337,7 @@ def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
     judged: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'other'")
-    usual = verdicts._whom
+    usual = verdicts._learners_to_judge
 
     def meanwhile(*arguments: Any) -> Any:
         add_attempts(judged, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])

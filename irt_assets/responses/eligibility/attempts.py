@@ -334,7 +334,7 @@ def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
     return {reason: n for reason, n in counts.items() if n or reason != Reason.SCORE_MISSING}
 
 
-def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
+def count_rejected(counts: Mapping[str, int]) -> tuple[int, int]:
     """Number of rejected answers (rapid and unusable), and of all live answers of real learners, from counts by reason.
 
     An omission counts as an answer, because it is scored. Items that were not reached, and attempts of test accounts or
