@@ -76,7 +76,7 @@ def build_judged_check() -> dg.AssetChecksDefinition:
             passed=not waiting,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{len(waiting)} days wait to be judged: {some_of(waiting, MAX_DAYS_SHOWN)}; "
-            "the job judge_attempts judges them"
+            "run the job judge_attempts"
             if waiting
             else "every day is judged",
         )

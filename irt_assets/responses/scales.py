@@ -147,7 +147,7 @@ def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[st
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
     """Store a scale's pass mark. Raises PermanentFailure if the scale has no origin or `theta` is not finite."""
     if not math.isfinite(theta):
-        raise PermanentFailure(f"a pass mark is a θ of the scale, e.g. 0.5, got {theta}")
+        raise PermanentFailure(f"the pass mark must be a finite θ of the scale, e.g. 0.5, got {theta}")
     with database.connect() as connection:
         found = connection.execute(
             "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (theta, scale_id)

@@ -110,8 +110,8 @@ def take_snapshot(
             others = _scales_with_attempts(totals.counts, current) - {*closed}
             if closed and others:
                 raise PermanentFailure(
-                    f"{month} is closed for scale {', '.join(closed)} and open for others, and a snapshot of Spark is "
-                    f"of all scales: reopen it, `irt month reopen {month}`"
+                    f"{month} is closed for scale {', '.join(closed)} and open for others, but Spark takes one "
+                    f"snapshot of all scales: reopen the month (`irt month reopen {month}`)"
                 )
         else:
             window = stored_window(connection, start, end, scales)
@@ -274,7 +274,8 @@ def read_snapshot(
         learners = [pc.count_distinct(part[KEY]).as_py() for part in found if KEY in part.column_names]
         if len(learners) > 1 and (shared := sum(learners) - pc.count_distinct(table[KEY]).as_py()):
             raise SpoiltSnapshotError(
-                f"the parts of the snapshot {snapshot.uri} share {shared:,} learners, and each learner belongs in one"
+                f"the parts of the snapshot {snapshot.uri} share {shared:,} learners, "
+                "but each learner belongs in one part"
             )
     return table
 

@@ -83,7 +83,7 @@ class SnapshotManifest(BaseModel):
     @model_validator(mode="after")
     def _adds_up(self) -> SnapshotManifest:
         if len({part.key for part in self.parts}) < len(self.parts):
-            raise ValueError("it names a part twice")
+            raise ValueError("a part is listed twice")
         digest = _hash_of(self.parts).removeprefix(MARK)
         if self.rows != sum(part.rows for part in self.parts) or self.data_hash.rpartition(":")[2] != digest:
             raise ValueError("its parts do not add up to its rows and its hash")
@@ -218,9 +218,9 @@ def _check_columns(name: str, file: BinaryIO, manifest: SnapshotManifest, part: 
             difference = (
                 f"has the column {column} as {found[column]}" if column in found else f"lacks the column {column}"
             )
-            raise SpoiltSnapshotError(f"{name} {difference}, and the manifest says {kind}")
+            raise SpoiltSnapshotError(f"{name} {difference}, but the manifest lists it as {kind}")
     if unknown := sorted(found.keys() - {column for column, _ in manifest.columns}):
-        raise SpoiltSnapshotError(f"{name} has columns that the manifest does not name: {', '.join(unknown)}")
+        raise SpoiltSnapshotError(f"{name} has columns that the manifest does not list: {', '.join(unknown)}")
     if rows != part.rows:
-        raise SpoiltSnapshotError(f"{name} has {rows:,} rows, and the manifest says {part.rows:,}")
+        raise SpoiltSnapshotError(f"{name} has {rows:,} rows, but the manifest lists {part.rows:,}")
     file.seek(0)

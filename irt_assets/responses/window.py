@@ -167,7 +167,7 @@ def categories_of(
     categories[item] = max_score + 1
     if (other := np.flatnonzero(categories[item] != max_score + 1)).size:
         raise PsychometricsError(
-            f"item {item_ids[item[other[0]]]} had another maximum score in some of these months: make those again that "
-            "were made before it was changed (`irt status` names them)"
+            f"item {item_ids[item[other[0]]]} has different maximum scores in these months: materialise "
+            "the months from before the change again (`irt status` lists them)"
         )
     return categories

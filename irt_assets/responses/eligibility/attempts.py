@@ -191,7 +191,7 @@ class Reason(StrEnum):
     )
     SCORE_MISSING = _Meaning(
         "score_missing",
-        "It has not full credit, and nobody knows how much it has: the item is scored from 0 to more than 1.",
+        "It has less than full credit, and its score is missing: the item's maximum score is above 1.",
         lambda attempts, rules: attempts.answered & (attempts.points < 0) & ~_wrong_by_hint(attempts, rules),
     )
     HINTED = _Meaning(
@@ -201,7 +201,7 @@ class Reason(StrEnum):
     )
     RAPID = _Meaning(
         "rapid",
-        "It was answered faster than the item can be read, so it says nothing about ability.",
+        "It was answered faster than the item can be read, so it gives no information about ability.",
         _rapid,
         is_rejected=True,
     )
