@@ -36,7 +36,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.steps import last_settled
+from irt_assets.ledger.steps import last_settled_at
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
@@ -246,7 +246,7 @@ def _made_since_evaluation(database: Database) -> bool:
     """Whether a month was published or held after the invariants were last evaluated."""
     with database.connect() as connection:
         evaluated = last_evaluated(connection)
-        settled = last_settled(connection)
+        settled = last_settled_at(connection)
     return bool(evaluated and settled and settled > evaluated)
 
 

@@ -22,7 +22,7 @@ from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
+from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
@@ -362,8 +362,8 @@ def confirm_and_change_rules(
             what: find(connection, change.after)
             for stage, what, find in (
                 ("eligibility", "snapshots", months_with_changed_rules),
-                ("fit", "fits", months_fitted_otherwise),
-                ("linking", "linkings", months_linked_otherwise),
+                ("fit", "fits", months_with_other_fit_rules),
+                ("linking", "linkings", months_with_other_linking_rules),
             )
             if stage in change.stages
         }

@@ -34,7 +34,7 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
     """
     found: list[ClosedMonth] = []
     with database.connect() as connection:
-        closings.count_again(connection)
+        closings.recount_changes(connection)
         closed = {(one.month, one.scale_id) for one in read_closed(connection)}
         scales = read_scales(connection)
         silences = silent_sources(connection, database.settings, now).values()
@@ -83,7 +83,7 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
         other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - other
     made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
-    new = closings.close(connection, snapshot, made)
+    new = closings.close_month(connection, snapshot, made)
     return [one for one in read_closed(connection, [month]) if one.scale_id in new]
 
 
@@ -145,7 +145,7 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
-        closings.reopen(connection, found.closed, by=by, reason=reason)
+        closings.reopen_months(connection, found.closed, by=by, reason=reason)
         return found
 
 

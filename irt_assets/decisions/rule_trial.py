@@ -24,7 +24,7 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import GateResult, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
-from irt_assets.ledger.closings import reopen
+from irt_assets.ledger.closings import reopen_months
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
@@ -188,7 +188,7 @@ def try_rules(
         stage = next((one for one in change.stages if one != "answers"), "warnings")
         write_rules(connection, scale_id, change.after.rules)
         if stage == "eligibility":
-            reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
+            reopen_months(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
             files = FolderStore(Path(folder))
             advisory_lock(connection, "scored_responses", month)
             propose_snapshot(connection, files, month)

@@ -13,10 +13,10 @@ import psycopg
 
 from resources.postgres.database import named_rows, one_value, records
 
-What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
+DecisionKind = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
 
-class Decided(NamedTuple):
+class DecisionSubject(NamedTuple):
     """The subject of a decision: a proposal or an anchor.
 
     For an anchor, `window` is the first month without it (or with it again) and `fit_id` the last linked fit.
@@ -61,10 +61,10 @@ class Decision:
         return f"{self.effective_from:%Y-%m-%d}" if self.effective_from else ""
 
 
-def record(
+def record_release_decisions(
     connection: psycopg.Connection,
-    decided: Iterable[Decided],
-    what: What,
+    subjects: Iterable[DecisionSubject],
+    kind: DecisionKind,
     by: str,
     reason: str,
     effective_from: datetime | None,
@@ -74,7 +74,7 @@ def record(
         """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-        [(*one, what, by, reason, effective_from) for one in decided],
+        [(*subject, kind, by, reason, effective_from) for subject in subjects],
     )
 
 
@@ -141,7 +141,7 @@ def decided_windows(connection: psycopg.Connection) -> list[str]:
     return [window for (window,) in connection.execute("SELECT DISTINCT month FROM release_decision")]
 
 
-def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
+def last_standing_decision(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
     """Fit and id of the last standing decision on the window's proposal for the item."""
     return connection.execute(
         """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
@@ -150,7 +150,7 @@ def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> 
     ).fetchone()
 
 
-def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
+def window_accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
     """Window of the item's last standing accept that was made after the decision `decision_id`."""
     return one_value(
         connection,
@@ -160,10 +160,10 @@ def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, 
     )
 
 
-def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:
+def decided_anchors(connection: psycopg.Connection, kind: DecisionKind) -> set[tuple[str, str]]:
     """Scale and item of each anchor on which a person ever made a decision of this kind."""
     return set(
-        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (what,)).fetchall()
+        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (kind,)).fetchall()
     )
 
 

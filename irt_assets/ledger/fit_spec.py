@@ -51,7 +51,10 @@ class Part(BaseModel):
             found = cls.model_validate_json(json.dumps(stored), extra=unknown)
             problems = [f"{key} is missing" for key in _missing(found.as_json(), stored)]
         except ValidationError as error:
-            problems = [_problem(one["type"], ".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+            problems = [
+                _problem(problem["type"], ".".join(map(str, problem["loc"])), problem["msg"])
+                for problem in error.errors()
+            ]
         if problems:
             raise PermanentFailure(
                 f"what is stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
@@ -81,8 +84,8 @@ def _missing(read: Any, stored: Any, at: str = "") -> Iterator[str]:
             else:
                 yield f"{at}{name}"
     elif _holds_objects(read):
-        for one, other in zip(read, stored, strict=True):
-            yield from _missing(one, other, at)
+        for item, stored_item in zip(read, stored, strict=True):
+            yield from _missing(item, stored_item, at)
 
 
 def _holds_objects(value: Any) -> bool:
@@ -336,7 +339,7 @@ class Growth(Measures):
     dependence: Measure | None = None
     chance: Measure | None = None
 
-    def measured(self) -> dict[str, Measure]:
+    def known_measures(self) -> dict[str, Measure]:
         """The measures that are not None, by name, in the order in which they are shown."""
         names = ("dependence", "ratio", "rmsea", "unlikely", "random", "chance")
         return {name: measure for name in names if (measure := getattr(self, name)) is not None}
@@ -442,8 +445,8 @@ class LinkingConstants(Part):
     @property
     def cov(self) -> Floats:
         """Covariance of slope and intercept, shape (2, 2)."""
-        together = self.slope_intercept_cov
-        return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
+        covariance = self.slope_intercept_cov
+        return np.array([[self.slope_se**2, covariance], [covariance, self.intercept_se**2]])
 
     @classmethod
     def from_linking(cls, linking: Linking) -> Self:
@@ -470,19 +473,19 @@ class LinkingConstants(Part):
 
     def disagreement(self, limits: PublicationRules) -> str:
         """A clause that says why the anchors cannot link a month. Returns "" if they can."""
-        if self.too_few_used(limits):
+        if self.has_too_few_anchors(limits):
             return (
                 f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of those with"
                 f" enough responses; needed are {limits.min_anchors} and {limits.min_anchor_share:.0%}"
             )
-        return self.used_disagree(limits)
+        return self.disagreement_of_used(limits)
 
-    def too_few_used(self, limits: PublicationRules) -> bool:
+    def has_too_few_anchors(self, limits: PublicationRules) -> bool:
         """Whether too few anchors were used to link a month, however well they agree."""
         few = len(self.anchors_used) < limits.min_anchors or self.share_kept < limits.min_anchor_share
         return self.tested and few
 
-    def used_disagree(self, limits: PublicationRules) -> str:
+    def disagreement_of_used(self, limits: PublicationRules) -> str:
         """A clause that says why the anchors used disagree. Returns "" if they agree."""
         if not self.tested:
             return ""
@@ -506,9 +509,9 @@ class LinkingConstants(Part):
         return f"{q}; variation beyond errors τ = {self.tau:.3f} SD of ability, I² = {self.i2:.0%}"
 
     @property
-    def moved(self) -> dict[str, Suspect]:
+    def moved_anchors(self) -> dict[str, Suspect]:
         """The anchors that moved against the others, largest |z| first."""
-        return dict(sorted(self.suspects.items(), key=lambda of: -abs(of[1].z)))
+        return dict(sorted(self.suspects.items(), key=lambda entry: -abs(entry[1].z)))
 
     def value(self, name: str) -> tuple[float, float]:
         """`slope` or `intercept`, and its standard error."""
@@ -535,7 +538,7 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 """The name of any model that is registered."""
 
 
-class MadeWith(Part):
+class FitSettings(Part):
     """Settings that a staged fit was made with.
 
     Attributes:
@@ -615,7 +618,7 @@ class FitSpec(Part):
         return self.shape.latent if self.shape else "normal"
 
 
-class StagedSpec(FitSpec, MadeWith):
+class StagedSpec(FitSpec, FitSettings):
     """Facts stored with a fit before linking, or with a failed attempt, which has only the settings.
 
     `linking_constants` is set if the fit could not be linked but constants were computed.
@@ -629,7 +632,7 @@ class StagedSpec(FitSpec, MadeWith):
         """Fit statistics of the set. Returns None if the fit did not converge."""
         return self.fit_statistics.set if self.fit_statistics else None
 
-    def linked(
+    def to_linked(
         self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
     ) -> "LinkedSpec":
         """The facts to store with the linked fit. `testlets`: in units of the scale."""

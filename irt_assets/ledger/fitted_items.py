@@ -76,11 +76,11 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
 def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
     """The item's estimates in all months linked by the scale's engine, oldest first, or in the origin window if there
     are no such months. `red` is the reason why the month is held, or "" if it is not."""
-    in_months = _item_among(MONTHS_IN_USE, connection, scale, item_id)
-    return in_months or _item_among(ORIGINS_IN_USE, connection, scale, item_id)
+    in_months = _item_rows(MONTHS_IN_USE, connection, scale, item_id)
+    return in_months or _item_rows(ORIGINS_IN_USE, connection, scale, item_id)
 
 
-def _item_among(
+def _item_rows(
     windows: LiteralString, connection: psycopg.Connection, scale: Scale, item_id: str
 ) -> list[dict[str, Any]]:
     return named_rows(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 import psycopg
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
-from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
@@ -43,7 +43,7 @@ class PublishedSet:
     items: dict[str, ItemRow]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
-    testlets: InTestlets | None = None
+    testlets: EffectsInForce | None = None
     fits: dict[str, str | None] = field(default_factory=dict)
     errors: ParameterErrors | None = None
 
@@ -171,7 +171,7 @@ def items_published_by(connection: psycopg.Connection, scale_id: str, at: dateti
     )
 
 
-def values_settled(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
+def settled_values(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
     """Values of each item that the month published as the item's first, or proposed and a person decided on."""
     settled: dict[str, list[ItemRow]] = {}
     for row in named_rows(
@@ -208,8 +208,10 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
     )
     version = code_version()
     with connection.cursor().copy(statement) as copy:
-        for one in publications:
-            copy.write_row([*(getattr(one, name) for name in columns), item_as_json(one.values), version, run_id])
+        for publication in publications:
+            copy.write_row(
+                [*(getattr(publication, name) for name in columns), item_as_json(publication.values), version, run_id]
+            )
 
 
 def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:

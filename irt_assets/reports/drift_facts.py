@@ -35,8 +35,8 @@ from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import NOT_FITTED, FittedItem, items_of_fit
-from irt_assets.ledger.linked_windows import Linked, linked_origin, linkings_of
-from irt_assets.ledger.origin_fit import origin_over
+from irt_assets.ledger.linked_windows import LinkedFitRecord, linked_origin, linkings_of
+from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
@@ -99,8 +99,8 @@ class Facts:
     state: MonthState
     not_compared: str
     items: dict[str, Item]
-    fit: Linked | None
-    linkings: tuple[Linked, ...]
+    fit: LinkedFitRecord | None
+    linkings: tuple[LinkedFitRecord, ...]
     dif_attributes: tuple[DifRow, ...]
     dif: tuple[DifRow, ...]
     information: dict[str, InformationRow]
@@ -119,7 +119,7 @@ class Facts:
     anchor_shifts: tuple[AnchorShift, ...] = ()
 
     @property
-    def month_before(self) -> Linked | None:
+    def month_before(self) -> LinkedFitRecord | None:
         """The last linked fit before the month."""
         earlier = [linked for linked in self.linkings if linked.month < self.month]
         return earlier[-1] if earlier else None
@@ -200,7 +200,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
 
 def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
     """Read the scale's origin window. Returns None if the month is outside it or has a fit of its own."""
-    if origin_over(connection, scale.scale_id, *Month(month).bounds) is None:
+    if overlapping_origin(connection, scale.scale_id, *Month(month).bounds) is None:
         return None
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     return read_origin(connection, scale.scale_id) if staged is None else None
@@ -254,7 +254,7 @@ def _with_observed(
     store: ObjectStore,
     scale: Scale,
     snapshot: Snapshot,
-    fit: Linked,
+    fit: LinkedFitRecord,
     items: dict[str, Item],
 ) -> dict[str, Item]:
     """Add observed proportions to the items that have a proposal. `snapshot` is the one that was fitted."""
@@ -280,8 +280,8 @@ def _items(
     connection: psycopg.Connection,
     scale: Scale,
     month: str,
-    fit: Linked | None,
-    linkings: Sequence[Linked],
+    fit: LinkedFitRecord | None,
+    linkings: Sequence[LinkedFitRecord],
     tested: _Tested,
     in_force: dict[str, ItemInForce],
     held: Mapping[str, Sequence[str]],
@@ -351,7 +351,9 @@ def _flat(values: ItemRow | None) -> str:
     return f"a = {value_with_error(values.a, values.a_se)}"
 
 
-def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:
+def _months_dropped(
+    item: str, n: int, scale: Scale, fit: LinkedFitRecord | None, linkings: Sequence[LinkedFitRecord]
+) -> int:
     """Number of months in a row, up to this one, in which linking left the anchor out.
 
     Returns 0 if the month has too few answers to show that the anchor moved.
@@ -374,7 +376,11 @@ def observed_of(
 
 
 def _why_not(
-    connection: psycopg.Connection, scale: Scale, state: MonthState, fit: Linked | None, in_force: dict[str, Any]
+    connection: psycopg.Connection,
+    scale: Scale,
+    state: MonthState,
+    fit: LinkedFitRecord | None,
+    in_force: dict[str, Any],
 ) -> str:
     """Why no item of the month was compared, and the remedy."""
     month = state.month

@@ -121,7 +121,7 @@ def linking(
             return page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id)
 
         if constants.suspects:
-            yield moved_table(constants.moved, link, "Anchors that moved against the others")
+            yield moved_table(constants.moved_anchors, link, "Anchors that moved against the others")
         yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
         others = constants.anchors_dropped.keys() - constants.suspects.keys()
         rows = [(link(item), prose(constants.anchors_dropped[item])) for item in sorted(others, key=natural_order)]
@@ -172,9 +172,9 @@ def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
     diagnosis = f" Diagnosis: {constants.diagnosis}." if constants.diagnosis and not constants.suspects else ""
     if not constants.tested:
         return diagnosis
-    agree = "DISAGREE" if constants.used_disagree(limits) else "agree"
+    agree = "DISAGREE" if constants.disagreement_of_used(limits) else "agree"
     agreement = f" Those used {agree}: {constants.variation}."
-    if constants.too_few_used(limits):
+    if constants.has_too_few_anchors(limits):
         agreement += (
             f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "
             f"{limits.min_anchors} anchors and {limits.min_anchor_share:.0%}."

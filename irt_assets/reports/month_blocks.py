@@ -55,7 +55,7 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_origin
-from irt_assets.ledger.linked_windows import Linked, latest_constants, linked_origin, linkings_of
+from irt_assets.ledger.linked_windows import LinkedFitRecord, latest_constants, linked_origin, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports import origin_report
@@ -173,7 +173,7 @@ def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: 
 def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> Iterator[Block]:
     """Yield blocks on growth of ability within the month, with the items that show it most clearly."""
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
-    found, fit = (staged.spec.fit_statistics, staged.decoded()) if staged else (None, None)
+    found, fit = (staged.spec.fit_statistics, staged.decode()) if staged else (None, None)
     if found is None or fit is None or found.set.growth is None:
         yield Paragraph("It was not looked for when the month was calibrated.")
         return
@@ -209,14 +209,14 @@ def _days(items: Mapping[str, FittedItem], item: str) -> float:
     return float("nan") if days is None else days
 
 
-def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
+def provenance(fit: LinkedFitRecord | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
     if fit is None:
         yield Paragraph("There is no linked fit of the month yet.")
     else:
         yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
-def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
+def answers(fit: LinkedFitRecord | None, counts: Mapping[str, int]) -> Iterator[Block]:
     """Yield the number of fitted answers, and the answers left out by reason. `counts` are answers by reason."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
@@ -302,7 +302,7 @@ def learners(measured: Measured) -> Paragraph:
     )
 
 
-def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") -> dict[str, Text | None]:
+def fit_facts(fit: LinkedFitRecord, scale: Scale, ui_url: str = "", zone: str = "UTC") -> dict[str, Text | None]:
     """Sources of a month's fit, by name. `ui_url` is the address of the Dagster UI, for a link to the run."""
     run = f"{ui_url.rstrip('/')}/runs/{fit.run_id}" if ui_url and fit.run_id else ""
     return {

@@ -300,7 +300,7 @@ def stage_made_up(database: Database, store: ObjectStore, month: str, calibratio
     """Store a month that is fitted and not linked. Returns the id of the fit."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        return fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
+        return fits.stage_fit(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
 
 
 def link_made_up(
@@ -312,7 +312,7 @@ def link_made_up(
     """
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
+        fit_id = fits.stage_fit(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
         fits.save_linked_fit(
             connection,
             fits.StagedFit(

@@ -282,7 +282,7 @@ def test_closed_scale_keeps_its_fit_and_snapshot_when_a_second_scale_is_calibrat
     with home.database.connect() as connection:
         fit = made_up_calibration({f"q{n}": (1.0, 0.0) for n in range(5)})
         spec = MADE_UP_SPEC | StagedSpec(latent="normal")
-        kept = fits.stage(connection, first, rooms.SCALE, "em", fit, spec, None)
+        kept = fits.stage_fit(connection, first, rooms.SCALE, "em", fit, spec, None)
     home.close()
     add_items(home.database, {"r0": None}, OTHER)
     home.come([("new", "q1"), *((f"u{n}", "r0") for n in range(20))])

@@ -24,7 +24,7 @@ from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.ledger.linked_windows import Linked
+from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped, linking
 from irt_assets.reports.drift_report import document, to_look_at, verdict
@@ -183,7 +183,7 @@ def test_every_link_in_the_page_has_a_target(items: tuple[Item, ...]) -> None:
         assert f'id="{address[1:]}"' in written, address
 
 
-def linked(month: str, intercept: float, **changes: Any) -> Linked:
+def linked(month: str, intercept: float, **changes: Any) -> LinkedFitRecord:
     constants = FIT.constants.model_copy(update={"intercept": intercept} | changes)
     return replace(FIT, month=month, spec=FIT.spec.model_copy(update={"linking_constants": constants}))
 
@@ -203,7 +203,7 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )
-def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, said: str) -> None:
+def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: LinkedFitRecord, said: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
     found = jumped(facts)

@@ -84,7 +84,7 @@ def test_linked_spec_contains_the_staged_spec() -> None:
     spec = StagedSpec.from_json(staged_json(), FIT)
     constants = LinkingConstants.from_json(CONSTANTS, FIT)
     stored = linked_json()
-    found = spec.linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
+    found = spec.to_linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
     assert found.as_json() == stored
     assert LinkedSpec.from_json(found.as_json(), FIT) == found
 
