@@ -57,8 +57,8 @@ class Part(BaseModel):
             ]
         if problems:
             raise PermanentFailure(
-                f"what is stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
-                "item_calibration again for its window; where nobody changed the row by hand, report it as a fault"
+                f"the facts stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
+                "item_calibration again for its window. If nobody changed the row by hand, report a fault"
             )
         return found
 
@@ -71,7 +71,7 @@ def _problem(kind: str, key: str, message: str) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key} is a key that is not known"
+        return f"{key} is an unknown key"
     return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
 
 
@@ -432,7 +432,7 @@ class LinkingConstants(Part):
     def _all_or_none(self) -> Self:
         known = self.model_fields_set.intersection(Linking.ALIGNED)
         if known and (len(known) < len(Linking.ALIGNED) or self.tau_low is None):
-            raise ValueError(f"{', '.join(Linking.ALIGNED)} stand together, and tau_low is a number")
+            raise ValueError(f"{', '.join(Linking.ALIGNED)} must all be present, and tau_low must be a number")
         return self
 
     @model_serializer(mode="wrap")
@@ -472,11 +472,11 @@ class LinkingConstants(Part):
         return self.method != "origin"
 
     def disagreement(self, limits: PublicationRules) -> str:
-        """A clause that says why the anchors cannot link a month. Returns "" if they can."""
+        """The reason why the anchors cannot link a month, as a clause. Returns "" if they can."""
         if self.has_too_few_anchors(limits):
             return (
-                f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of those with"
-                f" enough responses; needed are {limits.min_anchors} and {limits.min_anchor_share:.0%}"
+                f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of the anchors"
+                f" with enough responses; at least {limits.min_anchors} and {limits.min_anchor_share:.0%} are needed"
             )
         return self.disagreement_of_used(limits)
 
@@ -486,7 +486,7 @@ class LinkingConstants(Part):
         return self.tested and few
 
     def disagreement_of_used(self, limits: PublicationRules) -> str:
-        """A clause that says why the anchors used disagree. Returns "" if they agree."""
+        """The reason why the anchors used disagree, as a clause. Returns "" if they agree."""
         if not self.tested:
             return ""
         used = len(self.anchors_used)

@@ -36,7 +36,7 @@ class GroupShift:
         try:
             found = Drift.of_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except PsychometricsError as error:
-            return cls(f"the anchors cannot be compared with others: {error}")
+            return cls(f"the anchors cannot be compared with other items: {error}")
         return cls(items=found.items, shift=found.shift, shift_se=found.shift_se, sd=sd)
 
     def limit(self, largest: float) -> float:

@@ -606,7 +606,7 @@ def test_changed_gate_limit_is_evaluated_again_on_the_stored_fit(own_graph: Grap
         state = own_graph.state(MONTH)
         found.append((changed, state.state))
         if limit == 1000:
-            assert "of those with enough responses; needed are 1000 and 70%" in state.why
+            assert "of the anchors with enough responses; at least 1000 and 70% are needed" in state.why
     assert found == [
         ([(MONTH, "anchors_agree", False)], State.RED),
         ([(MONTH, "anchors_agree", True)], State.GREEN),
