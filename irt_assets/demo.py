@@ -121,7 +121,7 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
         say("writing the drift report of every month …")
         for month in months:
             jobs.run(DRIFT_REPORT_JOB, month)
-        for url in drift_month.kept(database, months[-1]):
+        for url in drift_month.stored_uris(database, months[-1]):
             say(f"  {months[-1]}: {url}")
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
@@ -270,7 +270,9 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
         say(f"  the reports of {len(users)} learners are already in {folder}")
         return
     say(f"the week's report of {len(users)} learners, one in each language …")
-    copies = learner_copies.write(database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1)
+    copies = learner_copies.write_copies(
+        database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1
+    )
     for path in copies.files:
         say(f"  {path}")
     for user, why in copies.failed.items():
@@ -427,7 +429,7 @@ def own_log(
             jobs = Jobs(instance, settings, say, again=True)
             for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
                 jobs.run(job, last_month)
-        for url in drift_month.kept(database, last_month):
+        for url in drift_month.stored_uris(database, last_month):
             say(f"  {url}")
     say(NEXT_STEPS.format(month=month_of(window[1]), last=last_month))
     return settings

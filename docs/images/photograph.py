@@ -59,7 +59,7 @@ def linking_plot(settings: Settings, database: Database, month: str) -> bytes:
 
 def photograph_report(database: Database, month: str, picture: Path) -> None:
     """The first page of the month's drift report."""
-    pdf = next(url for url in drift_month.kept(database, month) if url.endswith(".pdf"))
+    pdf = next(url for url in drift_month.stored_uris(database, month) if url.endswith(".pdf"))
     page = pypdfium2.PdfDocument(unquote(urlsplit(pdf).path))[0]
     page.render(scale=REPORT_SCALE).to_pil().quantize(64).save(picture)
 

@@ -125,7 +125,7 @@ class Facts:
         return earlier[-1] if earlier else None
 
     @property
-    def compared(self) -> int:
+    def n_compared(self) -> int:
         return sum(item.drift is not None for item in self.items.values())
 
 
@@ -144,12 +144,12 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         information = {}
     dif = rows.dif_of(connection, scale, month)
     step = step_of(connection, scale.scale_id, month)
-    in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
+    in_force = {item.item_id: item for item in publications_in_force(connection, scale.scale_id, start)}
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     held = step.held if step else {}
-    items = _items(connection, scale, month, fit, linkings, _Tested(history, information, dif), in_force, held)
+    items = _items(connection, scale, month, fit, linkings, _TestRows(history, information, dif), in_force, held)
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash:
-        items = _with_observed(connection, store, scale, snapshot, fit, items)
+        items = _add_observed(connection, store, scale, snapshot, fit, items)
     waiting = tuple(
         change
         for change in latest_waiting(proposals(connection, items=[*items]))
@@ -219,15 +219,15 @@ def _gather_origin(
     assert fit is not None
     dif = rows.dif_of(connection, scale, month)
     since = publications_in_force(connection, scale.scale_id, origin.window.window_end)
-    in_force = {one.item_id: one for one in since}
+    in_force = {item.item_id: item for item in since}
     held = {item: (why,) for item, why in origin.left_out.items()}
-    items = _items(connection, scale, month, fit, (fit,), _Tested({}, {}, dif), in_force, held)
+    items = _items(connection, scale, month, fit, (fit,), _TestRows({}, {}, dif), in_force, held)
     return Facts(
         month=month,
         scale=scale,
         state=state,
         not_compared=f"drift is what has changed since the origin window, and {month} is part of it",
-        items=_with_observed(connection, store, scale, origin.window.snapshot, fit, items),
+        items=_add_observed(connection, store, scale, origin.window.snapshot, fit, items),
         fit=fit,
         linkings=(fit,),
         dif_attributes=tuple(row for row in dif if not row.item_id),
@@ -249,7 +249,7 @@ def _bank_size(connection: psycopg.Connection, scale: Scale) -> int:
     return n
 
 
-def _with_observed(
+def _add_observed(
     connection: psycopg.Connection,
     store: ObjectStore,
     scale: Scale,
@@ -264,11 +264,11 @@ def _with_observed(
     table = read_for_run(store, snapshot, database_settings(connection).most_for_run, FIT_COLUMNS, (scale.scale_id,))
     responses, _ = scored_responses_of(table, scale.scale_id)
     curves = {name: item.values for name, item in items.items()}
-    seen = observed_of(responses, curves, fit.spec.latent, wanted)
-    return items | {i: replace(items[i], observed=seen.get(i)) for i in wanted}
+    observed = observed_of(responses, curves, fit.spec.latent, wanted)
+    return items | {i: replace(items[i], observed=observed.get(i)) for i in wanted}
 
 
-class _Tested(NamedTuple):
+class _TestRows(NamedTuple):
     """Rows of the month's tests: each item's drift up to the month, its information, and DIF."""
 
     history: dict[str, list[DriftRow]]
@@ -282,7 +282,7 @@ def _items(
     month: str,
     fit: LinkedFitRecord | None,
     linkings: Sequence[LinkedFitRecord],
-    tested: _Tested,
+    tested: _TestRows,
     in_force: dict[str, ItemInForce],
     held: Mapping[str, Sequence[str]],
 ) -> dict[str, Item]:

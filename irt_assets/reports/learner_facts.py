@@ -64,7 +64,7 @@ def load_facts(
     users, (_, end) = report_learners(connection, week), week_bounds(week)
     users = [user for user in users if only_of is None or user in only_of]
     if users:
-        _refuse_a_half_made_week(connection, week)
+        _require_complete_week(connection, week)
     scales = read_scales(connection, end)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
@@ -114,7 +114,7 @@ def load_facts(
     return facts
 
 
-def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
+def _require_complete_week(connection: psycopg.Connection, week: str) -> None:
     start, end = week_bounds(week)
     if missing := [
         day

@@ -42,7 +42,7 @@ def processes(n: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def attempt(facts: learner_page.Facts) -> Pages:
+def render_report(facts: learner_page.Facts) -> Pages:
     """Render the report. Errors become `problem`, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)

@@ -101,7 +101,7 @@ def sections(
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
     fits = linkings_of(connection, scale, month)
-    fit = next((one for one in fits if one.month == month), None)
+    fit = next((x for x in fits if x.month == month), None)
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
@@ -110,12 +110,12 @@ def sections(
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = measured_in(connection, scale.scale_id, Month(month).end)
-    known = next((one for one in read_states(connection, [month]) if one.scale_id == scale.scale_id), None)
+    known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     for title, blocks in (
-        ("What must hold before anything is published", judged_by(gates, red=is_red)),
-        ("Anchors and linking", linked(connection, scale, month, dashboard)),
+        ("What must hold before anything is published", gate_blocks(gates, red=is_red)),
+        ("Anchors and linking", linking_blocks(connection, scale, month, dashboard)),
         ("Growth within the month", growth_within(connection, scale, month)),
-        ("What was published", published(step, proposed)),
+        ("What was published", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
         (
             "Answers and learners",
@@ -144,7 +144,7 @@ def _sections_of_origin(
         yield Section(title, tuple(blocks))
 
 
-def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
+def gate_blocks(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     """Yield the outcome of each set gate, and in a red month the remedies for gates that failed by themselves."""
     passed = sum(status.passed is True for status in gates.values())
     yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
@@ -157,17 +157,17 @@ def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     yield table(("outcome", "gate and reason"), rows, caption="Gates of the month")
 
 
-def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
+def linking_blocks(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
     """Yield blocks on the month's linking, or on why the month is not on the scale."""
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     history = read_history(connection, scale, month)
-    errors = {one.month: one.error for one in history}
+    errors = {linked_month.month: linked_month.error for linked_month in history}
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
     why_not = errors.get(month, "it was not fitted yet")
-    said = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
-    return linking(constants, scale, shifts, history, said, dashboard)
+    sentences = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
+    return linking(constants, scale, shifts, history, sentences, dashboard)
 
 
 def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> Iterator[Block]:
@@ -254,9 +254,9 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
         again = " It closes again in the first night in which it has been made from all its answers."
         yield Paragraph(("The month was reopened on ", since, who, again))
         return
-    said = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
+    summary = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
     counts = "Later answers count for θ, features, KPIs and later months, and change nothing of this one."
-    yield Paragraph(("The month closed on ", since, f". {said}{counts}"))
+    yield Paragraph(("The month closed on ", since, f". {summary}{counts}"))
     if items := known.came.get("items"):
         rows = sorted(items.items(), key=lambda entry: -entry[1])[:MAX_ITEMS]
         yield table(
@@ -267,7 +267,7 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
         )
 
 
-def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
+def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
     """Yield the outcome of publication for the month's items. `proposed`: reason → number of items only proposed."""
     if step is None:
         yield Paragraph("Nothing was published: the month has not come as far as publication.")

@@ -33,7 +33,7 @@ from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports import learner_copies, learner_page, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import Pages, processes
-from irt_assets.reports.learner_week import WeekWritten, key, write_week
+from irt_assets.reports.learner_week import WeekOutcome, key, write_week
 from irt_assets.responses import scales
 from irt_psychometrics.core.movement import Movement
 from resources.dagster_schema import rows_of
@@ -109,7 +109,7 @@ class WithoutPdf(Quick):
         return replace(super().made(facts), pdf=None, problem="PDFs cannot be made: pip install typst")
 
 
-def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
+def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekOutcome:
     usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info, "pool": Quick}
     return write_week(database, store, week, **(usual | others))
 
@@ -455,13 +455,13 @@ def test_copies_of_a_report_are_written_to_a_folder_and_not_recorded(
     database: Database, store: FolderStore, tmp_path: Path
 ) -> None:
     user, folder = EXPECTED[0], tmp_path / "a" / "b"
-    copies = learner_copies.write(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
+    copies = learner_copies.write_copies(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
     assert sorted(path.name for path in copies.files if path.stat().st_size) == [f"{user}.html", f"{user}.pdf"]
     assert artifacts(database) == []
     with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
         learner_copies.links(database, store, WEEK, user)
     with pytest.raises(PermanentFailure, match="no learner has the id 'nobody': ids are case-sensitive"):
-        learner_copies.write(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
+        learner_copies.write_copies(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
 
 
 KILLED = '''

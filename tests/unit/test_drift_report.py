@@ -26,7 +26,7 @@ from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_facts import Item
-from irt_assets.reports.drift_linking import jumped, linking
+from irt_assets.reports.drift_linking import jump_in_words, linking
 from irt_assets.reports.drift_report import document, to_look_at, verdict
 from irt_assets.reports.item_blocks import details
 from irt_assets.responses.scales import Scale
@@ -206,11 +206,11 @@ def linked(month: str, intercept: float, **changes: Any) -> LinkedFitRecord:
 def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: LinkedFitRecord, said: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
-    found = jumped(facts)
+    found = jump_in_words(facts)
     assert bool(found) == bool(said)
     assert said in found
     assert found in Page(html(facts, NOW)).text
-    assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
+    assert jump_in_words(made_up_facts(SOUND)) == "", "there is no month before"
 
 
 def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Picture) -> None:
