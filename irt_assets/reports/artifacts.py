@@ -81,7 +81,7 @@ def store_report(
     case the row is unchanged.
     """
     if (user_id is None) != (week_start is None) or (user_id is None) == (window is None):
-        raise ValueError("a report is of a user and a week, or of a window")
+        raise ValueError("a report needs a user and a week, or a window")
     artifact = put_file(store, key, data, Artifact("", "", format, user_id, week_start, window))
     with database.connect() as connection:
         record_files(connection, [artifact])

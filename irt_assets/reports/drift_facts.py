@@ -226,7 +226,7 @@ def _gather_origin(
         month=month,
         scale=scale,
         state=state,
-        not_compared=f"drift is what has changed since the origin window, and {month} is part of it",
+        not_compared=f"drift is a change since the origin window, and {month} is part of it",
         items=_add_observed(connection, store, scale, origin.window.snapshot, fit, items),
         fit=fit,
         linkings=(fit,),
@@ -392,7 +392,7 @@ def _why_not(
             return f"{month} has not been fitted: `irt calibrate --month {month}`"
         return f"{month} has no linked fit: {staged.error or 'materialise linked_item_parameters'}"
     if not in_force:
-        return f"no item had published parameters on {Month(month).start:%Y-%m-%d}: there is nothing before it"
+        return f"no item had published parameters on {Month(month).start:%Y-%m-%d}: there is nothing to compare with"
     if not fit.converged:
         return f"the fit of {month} did not converge"
     return f"it has not been judged yet: materialise item_drift of {month}"

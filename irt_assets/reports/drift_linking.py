@@ -60,7 +60,7 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
     rows.append(("anchors newly left out", listed(sorted(dropped - dropped_before)) or "none"))
     if back := dropped_before - dropped:
         rows.append(("anchors used again", listed(sorted(back))))
-    rows.append(("linking", jump_in_words(facts) or f"slope and intercept are about those of {before.month}."))
+    rows.append(("linking", jump_in_words(facts) or f"slope and intercept are about the same as in {before.month}."))
     yield Pairs(tuple(rows))
 
 
@@ -176,7 +176,7 @@ def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
     if not constants.tested:
         return diagnosis
     agree = "DISAGREE" if constants.disagreement_of_used(limits) else "agree"
-    agreement = f" Those used {agree}: {constants.variation}."
+    agreement = f" The used anchors {agree}: {constants.variation}."
     if constants.has_too_few_anchors(limits):
         agreement += (
             f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "

@@ -144,7 +144,7 @@ def write_files(report: DriftReport, folder: Path, window: int) -> list[Path]:
                 in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
                 owner = f", or run chown -R {os.geteuid()} {folder}" if error.errno == errno.EACCES else ""
                 raise PermanentFailure(
-                    f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                    f"{path} cannot be written ({error.strerror}): choose another folder with --out or "
                     f"REPORT_OUTPUT_DIR{owner}{in_a_unit}"
                 ) from error
             paths.append(path)

@@ -24,7 +24,7 @@ from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
 DIF = "DIF: items that function differently for groups of equal ability"
-ORIGIN_REASON = "Every later month is compared with what it published."
+ORIGIN_REASON = "Every later month is compared with the values that it published."
 
 ACTION_PHRASES = {
     Action.RETIRE: "retire {}",
@@ -85,7 +85,7 @@ def verdict(facts: Facts) -> ReleaseVerdict:
         return ReleaseVerdict("yes", "Released with the scale.", headline, ORIGIN_REASON, look_at)
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
-    stays = "What is published stays in force until someone decides otherwise."
+    stays = "Published values stay in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
     n_open = len(facts.open_decisions)
     waiting = f", {counted(n_open, 'decision')} open" if n_open else ""

@@ -100,8 +100,8 @@ def changed_items(facts: Facts) -> Iterator[Block]:
         yield Paragraph(f"Not tested: {facts.not_compared}.")
         return
     yield Paragraph(
-        f"{facts.n_compared} items were compared with what was in force when the month began. An item is flagged "
-        f"where a joint test of {_test_in_words(facts)} says that it changed (q < 0.05 over the items) and the change "
+        f"{facts.n_compared} items were compared with the values in force when the month began. An item is flagged "
+        f"if a joint test of {_test_in_words(facts)} shows that it changed (q < 0.05 over the items) and the change "
         "matters to answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
     compared = (item.drift.details for item in facts.items.values() if item.drift)
@@ -109,8 +109,8 @@ def changed_items(facts: Facts) -> Iterator[Block]:
     if across:
         summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
-            f"{sentence(summary)} Parameters of two models are not compared: what counts is the share of the learners "
-            "who answer correctly, and how it rises with ability."
+            f"{sentence(summary)} Parameters of two models are not compared. The test compares the share of the "
+            "learners who answer correctly, and its rise with ability."
         )
     if len(across) == facts.n_compared:
         return
@@ -185,7 +185,7 @@ def information(facts: Facts) -> Iterator[Block]:
         empty="No item lost more than a fifth of its information, or drifted far.",
     )
     yield Paragraph(
-        "Averaged over the population; lost where less than 0.8 is kept, and less than 1 with 95 % certainty.", "quiet"
+        "Averaged over the population; lost if less than 0.8 is kept, and less than 1 with 95 % certainty.", "quiet"
     )
 
 

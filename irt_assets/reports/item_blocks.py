@@ -142,7 +142,7 @@ def curves(
         formats |= dict.fromkeys(expected, ".2f")
         rows = zip(seen.theta, seen.n, seen.proportion, low, high, *expected.values(), strict=True)
         subject = "Shares correct" if seen.by_score is None else "Scores as shares of the maximum"
-        caption = f"{subject} in {month} by ability from the other items, and what the curves expect there"
+        caption = f"{subject} in {month} by ability from the other items, and the shares that the curves predict"
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
     drawn = [
         "Dashed blue: published" if published else "Not published",

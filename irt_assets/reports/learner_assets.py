@@ -99,8 +99,8 @@ def _both_reports(look: Looked) -> dg.AssetCheckResult:
     ):
         have.setdefault(user, set()).add(kind)
     wrong = {user: "has no report" for user in expected if user not in have}
-    wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}
-    wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
+    wrong |= {user: f"has only {'/'.join(sorted(found))}" for user, found in have.items() if len(found) == 1}
+    wrong |= dict.fromkeys(have.keys() - set(expected), "should have no report")
     named = some_of([f"{user} {fault}" for user, fault in wrong.items()], learner_week.MAX_NAMED, between="; ")
     advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(

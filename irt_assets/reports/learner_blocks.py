@@ -69,12 +69,13 @@ def page_blocks(
     found = latest(thetas)
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     note = Paragraph(
-        "Each θ as of its last answer, with the interval that contained the true one then with a probability of 95 %."
+        "Each θ as of its last answer, with the interval that contained the true θ at that time with a "
+        "probability of 95 %."
     )
-    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
+    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is no θ yet.")
     no_kpis = Paragraph(
-        "None have been computed yet. Each night computes those of the running week, for learners who answered within "
-        "a year of its end."
+        "No KPIs have been computed yet. Each night computes the KPIs of the running week, for learners who answered "
+        "within a year of its end."
     )
     return (
         Paragraph(learner_in_short(learner, found, zone), "lead"),
@@ -242,7 +243,7 @@ def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) ->
     )
     if not days:
         uncounted = (
-            "The features of those days have not been made yet: a backfill of `features_topic_daily` makes them."
+            "The features of those days have not been computed yet: run a backfill of `features_topic_daily`."
         )
         is_recent = last is not None and now - last < YEAR
         return Paragraph(summary), Paragraph(prose(uncounted) if is_recent else "No live answer in the last 365 days.")

@@ -38,8 +38,8 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
         if not rows:
             _require_known(connection, [user])
             raise PermanentFailure(
-                f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for all who "
-                "answered in the eight weeks that end with it"
+                f"{user} has no report of the week {week}: run `irt report learner --week {week}` to write the "
+                "reports of all learners who answered in the eight weeks that end with it"
             )
     return [store.link(key(week, user, kind)) for (kind,) in rows]
 
@@ -88,5 +88,5 @@ def _require_known(connection: psycopg.Connection, users: Collection[str]) -> No
     if rows:
         raise PermanentFailure(
             f"no learner has the id {', '.join(repr(user) for (user,) in rows)}: ids are case-sensitive; "
-            "`irt export abilities` lists those who were measured"
+            "`irt export abilities` lists the measured learners"
         )

@@ -122,7 +122,7 @@ def _require_complete_week(connection: psycopg.Connection, week: str) -> None:
         if not have
     ]:
         raise PermanentFailure(
-            f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
+            f"features_topic_daily has no rows of {', '.join(missing)}, days with answers in the week {week}: "
             "materialise these days, then the week's reports"
         )
     computed, oldest = connection.execute(

@@ -151,7 +151,7 @@ def write_week(
             with closing(pool(min(n_processes, len(new)))) as rendering:
                 failed, without_pdf = _write_reports(database, store, week, new, hashes, rendering, say)
         if failed and len(failed) == len(everybody):
-            raise PermanentFailure(f"{failures_in_words(failed)}. What was there before stays.")
+            raise PermanentFailure(f"{failures_in_words(failed)}. Earlier reports stay.")
         having = [facts for facts in everybody if facts.user_id not in failed]
         removed = _tidy(database, store, week, [facts.user_id for facts in having], [*without_pdf])
     firsts = {
@@ -247,8 +247,8 @@ def _write_report(
         made = rendering.submit(render_report, facts).result()
     except BrokenProcessPool as error:
         raise TransientFailure(
-            f"a process that makes pages was killed while it made the report of {facts.user_id}, perhaps for lack of "
-            "memory"
+            f"a rendering process was killed while it rendered the report of {facts.user_id}, perhaps because memory "
+            "ran out"
         ) from error
     files = {kind: data for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True) if data is not None}
     return [

@@ -165,7 +165,7 @@ def linking_blocks(connection: psycopg.Connection, scale: Scale, month: str, das
     errors = {linked_month.month: linked_month.error for linked_month in history}
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
-    why_not = errors.get(month, "it was not fitted yet")
+    why_not = errors.get(month, "it has not been fitted yet")
     sentences = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
     return linking(constants, scale, shifts, history, sentences, dashboard)
 
@@ -175,7 +175,7 @@ def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> I
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     found, fit = (staged.spec.fit_statistics, staged.decode()) if staged else (None, None)
     if found is None or fit is None or found.set.growth is None:
-        yield Paragraph("It was not looked for when the month was calibrated.")
+        yield Paragraph("Growth was not estimated when the month was calibrated.")
         return
     yield from growth_blocks(found, fit, MAX_ITEMS)
     by_place = growth_of_anchors(connection, scale, month)
@@ -270,7 +270,7 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
 def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
     """Yield the outcome of publication for the month's items. `proposed`: reason → number of items only proposed."""
     if step is None:
-        yield Paragraph("Nothing was published: the month has not come as far as publication.")
+        yield Paragraph("Nothing was published: the month has not reached publication.")
         return
     if step.state != "done":
         why = "the month is held" if step.state == "held" else step.why
@@ -288,7 +288,7 @@ def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterat
             ("held back", step.n_held, "item gates did not pass" if step.n_held else ""),
         ],
         numbers={"items": ","},
-        caption="Items by what publication did with them",
+        caption="Items by outcome of publication",
     )
 
 
@@ -326,7 +326,7 @@ def _priors_shown(priors: Mapping[str, Any]) -> dict[str, object]:
     shown: dict[str, object] = {name: prior for name, prior in priors.items() if name != "known_guessing"}
     if known is not None:
         shown["c of the anchors"] = (
-            f"as the anchor set has it ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
+            f"as in the anchor set ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
         )
     return shown
 
@@ -366,7 +366,7 @@ def flagged_items(
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
     yield Paragraph(f"Information of the test: {information_said(information)}.")
     if found:
-        yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="What was found, item by item")
+        yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="Findings by item")
     if (more := len(found) - MAX_SHOWN) > 0:
         bank = page_link("the item bank", "bank", dashboard=dashboard, scale=scale.scale_id)
         yield Paragraph((f"{more:,} more findings: ", bank))

@@ -363,7 +363,7 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
     [
         (
             "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
-            "features_topic_daily has nothing of 2026-10-28",
+            "features_topic_daily has no rows of 2026-10-28",
         ),
         ("DELETE FROM weekly_kpi", "were not computed: materialise weekly_kpi"),
         (

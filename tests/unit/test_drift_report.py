@@ -127,11 +127,11 @@ def linking_of(**changed: Any) -> tuple[str, list[str]]:
 
 def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few() -> None:
     text, _ = linking_of()
-    assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
+    assert "The used anchors agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
     assert "DISAGREE" not in text
     apart, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
-    assert "Those used DISAGREE" in apart
+    assert "The used anchors DISAGREE" in apart
     assert "too few" not in apart
 
 

@@ -253,7 +253,7 @@ def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        (NOW - timedelta(days=70), "have not been made yet"),
+        (NOW - timedelta(days=70), "have not been computed yet"),
         (NOW - timedelta(days=366), "No live answer in the last 365"),
     ],
 )

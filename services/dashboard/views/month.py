@@ -105,7 +105,7 @@ def _what_to_do(
             yield "Next: ", *prose(gate.fix)
         return
     if state.state is State.GREEN:
-        yield "What is published stays in force until someone decides otherwise."
+        yield "Published values stay in force until someone decides otherwise."
     if waiting or state.state not in (State.GREEN, State.ORIGIN):
         yield "Next: ", next_step(state, waiting)
 
