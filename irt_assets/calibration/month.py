@@ -54,7 +54,7 @@ from irt_assets.responses.snapshot import (
     snapshot_for_scale,
     stored_rules,
 )
-from irt_assets.spark.fit_location import count_items, placed
+from irt_assets.spark.fit_location import choose_engine, count_items
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure, is_transient
@@ -272,7 +272,7 @@ class FitInputs:
                     )
                 else:
                     if isinstance(engine, EmEngine):
-                        engine = placed(
+                        engine = choose_engine(
                             engine,
                             self.settings,
                             self.store,

@@ -28,7 +28,7 @@ from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.responses.scales import change_rules, preview_rules, read_scales, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
-from irt_assets.runs.in_process_runs import judge_again
+from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure
@@ -394,7 +394,7 @@ def confirm_and_change_rules(
     _judge(database, days)
     if gates:
         with current_instance(database) as instance:
-            for judged, found in judge_again(instance, current_settings(), gates, scored):
+            for judged, found in reevaluate_checks(instance, current_settings(), gates, scored):
                 say(f"  {judged}: {found.check_name} {'passes' if found.passed else 'fails'} now")
 
 

@@ -242,9 +242,7 @@ def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) ->
         f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
     )
     if not days:
-        uncounted = (
-            "The features of those days have not been computed yet: run a backfill of `features_topic_daily`."
-        )
+        uncounted = "The features of those days have not been computed yet: run a backfill of `features_topic_daily`."
         is_recent = last is not None and now - last < YEAR
         return Paragraph(summary), Paragraph(prose(uncounted) if is_recent else "No live answer in the last 365 days.")
     by_week: dict[date, Counter[str]] = defaultdict(Counter)

@@ -325,9 +325,7 @@ def _priors_shown(priors: Mapping[str, Any]) -> dict[str, object]:
     known = priors.get("known_guessing")
     shown: dict[str, object] = {name: prior for name, prior in priors.items() if name != "known_guessing"}
     if known is not None:
-        shown["c of the anchors"] = (
-            f"as in the anchor set ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
-        )
+        shown["c of the anchors"] = f"as in the anchor set ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
     return shown
 
 

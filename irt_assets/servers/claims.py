@@ -36,10 +36,10 @@ class Claims:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            where = lock.read().strip() or "starting, or by `irt run`"
+            owner = lock.read().strip() or "starting, or by `irt run`"
             lock.close()
             raise StackError(
-                f"Dagster already runs for {settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
+                f"Dagster already runs for {settings.irt_home} ({owner}). Use that one, stop it, or set IRT_HOME."
             ) from None
         lock.truncate(0)
         self._home = self._held.enter_context(lock)

@@ -22,7 +22,7 @@ OPTIONS = ("A", "B", "C", "D")
 DISTRACTOR_SHARES = (0.5, 0.3, 0.2)
 """Shares of an item's three distractors among its wrong answers, most attractive first."""
 
-OPEN_EVERY = 6
+OPEN_ITEM_INTERVAL = 6
 """Every sixth sound item has no options: real banks are mixed, and code that uses options must cope with both kinds."""
 
 PLANTABLE_B = 0.5
@@ -209,9 +209,9 @@ def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scen
     )
     if not scored:
         return Scenario(months=months, now=now, seed=seed, faults=faults)
-    one_drifts = Fault("drift", first_month=months[2], size=-0.8, scored=True)
+    scored_drift = Fault("drift", first_month=months[2], size=-0.8, scored=True)
     kinds = (0, 1, 2, 3), (0, 1, 2), (0, 2)
-    return Scenario(months=months, now=now, seed=seed, faults=(*faults, one_drifts), scored_items=kinds)
+    return Scenario(months=months, now=now, seed=seed, faults=(*faults, scored_drift), scored_items=kinds)
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def make_bank(scenario: Scenario) -> Bank:
     position = {item: j for j, item in enumerate(item_ids)}
     planted = [position[i] for f in chosen if f.kind != "anchors_moved" for i in f.item_ids]
     a[planted] = 1.0
-    is_open = np.arange(n) % OPEN_EVERY == OPEN_EVERY - 1
+    is_open = np.arange(n) % OPEN_ITEM_INTERVAL == OPEN_ITEM_INTERVAL - 1
     is_open[planted] = False
     scored = _scored_items(scenario, is_open & ~anchor, a, b)
     a = scored.a

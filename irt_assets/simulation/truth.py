@@ -216,7 +216,7 @@ def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, a
     return np.select(conditions, [-1, 1, 2, 3, 4, 5], 0).astype(np.int8)
 
 
-def account_for(scenario: Scenario, bank: Bank, learners: Learners, log: SimulatedLog) -> Truth:
+def make_truth(scenario: Scenario, bank: Bank, learners: Learners, log: SimulatedLog) -> Truth:
     months, n_items = scenario.months, len(bank.item_ids)
     month = (log.month - np.datetime64(months[0], "M")).astype(np.int64)
     scored = np.bincount(month[log.scored] * n_items + log.item[log.scored], minlength=len(months) * n_items)

@@ -45,7 +45,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(eq=False)
-class Identified:
+class IdentityLayer:
     """`app` for callers whose token grants `role`; a mutation also needs the role of `required_role`.
 
     Without a verifier everybody may do everything, anonymously. Bodies and messages that are not GraphQL requests are
@@ -171,10 +171,13 @@ def _object(message: Message) -> dict[str, object]:
 
 def _error(message: Message, why: str) -> Message:
     """The response of graphql-ws to an operation that cannot be started."""
-    of = None
+    operation = None
     with suppress(Unreadable):
-        of = _object(message).get("id")
-    return {"type": "websocket.send", "text": json.dumps({"type": "error", "id": of, "payload": {"message": why}})}
+        operation = _object(message).get("id")
+    return {
+        "type": "websocket.send",
+        "text": json.dumps({"type": "error", "id": operation, "payload": {"message": why}}),
+    }
 
 
 def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:

@@ -355,7 +355,7 @@ def test_commands_use_the_daemons_queue_unless_here_is_given(
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)
-    monkeypatch.setattr("irt_assets.runs.start._through_the_daemon", queued)
+    monkeypatch.setattr("irt_assets.runs.start._run_on_daemon", queued)
     typed = irt(world)(*words, *["--here"] * here)
     assert made == [(job, here)], typed.err
 

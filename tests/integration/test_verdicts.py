@@ -344,7 +344,7 @@ def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
         return usual(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(verdicts, "_whom", meanwhile)
+        patched.setattr(verdicts, "_learners_to_judge", meanwhile)
         judge_differing(judged, DAYS[0], DAYS[-1])
     assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
     judge_differing(judged, DAYS[0], DAYS[-1])

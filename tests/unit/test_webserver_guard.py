@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.webserver import __main__ as webserver
 from irt_assets.webserver import operations
-from irt_assets.webserver.identity import Identified
+from irt_assets.webserver.identity import IdentityLayer
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import Guard
 from resources.settings import KUBERNETES, Settings
@@ -204,7 +204,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 def page(verifier: Verifier | None, role: Role = "analyst", app: ASGIApp = echo, **settings: Any) -> Guard:
     """Return the page as it is served, behind the guard against foreign pages."""
-    identified = Identified(app, verifier, "__Host-irt", role)
+    identified = IdentityLayer(app, verifier, "__Host-irt", role)
     return Guard(identified, Settings(_env_file=None, **settings).ui_names)
 
 
@@ -305,7 +305,7 @@ MUTATIONS = sorted(GrapheneMutation._meta.fields)
 
 def test_mutations_permitted_to_analysts_exist_in_dagster() -> None:
     assert set(MUTATIONS) >= ANALYSTS
-    assert operations.LAUNCHING_RUNS | operations.LAUNCHING_BACKFILLS | operations.ENDING == ANALYSTS
+    assert operations.LAUNCHING_RUNS | operations.LAUNCHING_BACKFILLS | operations.CANCELLING == ANALYSTS
 
 
 @pytest.mark.parametrize("name", [*MUTATIONS, "somethingThatIsNewInDagster"])
