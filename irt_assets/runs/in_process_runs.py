@@ -90,7 +90,7 @@ def outcome_of(
         if event.is_step_failure:
             failed.append(event.step_failure_data)
         elif event.is_run_failure and not fallback and (error := event.job_failure_data.error):
-            why = f"the run broke off, and the step that it was at left nothing: {first_cause(error)}"
+            why = f"the run broke off, and its current step recorded no error: {first_cause(error)}"
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
@@ -215,7 +215,9 @@ def _execute(
     else:
         if not is_dagsters_own(result.all_events):
             return result
-    LOG.warning("Dagster lost its database during a run of %s, which is repeated when it answers again", job.name)
+    LOG.warning(
+        "Dagster lost its database during a run of %s; the run is repeated when the database responds", job.name
+    )
     once_more = retry_if_exception(is_transient)
     patient = Retrying(retry=once_more, wait=wait_fixed(1), stop=stop_after_delay(MAX_OUTAGE_S), reraise=True)
     lost = patient(instance.get_run_by_id, run_id)

@@ -31,7 +31,7 @@ def queue_stale_months(
     there is no daemon, and TransientFailure if the code server does not respond.
     """
     if not daemon_alive(instance):
-        raise PermanentFailure("no daemon runs, so nothing was queued")
+        raise PermanentFailure("no daemon runs, so nothing was queued: start the daemon")
     plan = plan_of(MONTHLY_JOB)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)

@@ -42,8 +42,8 @@ MAX_TICK_S = 90.0
 """Time to wait for a tick. Dagster allows a schedule 60 s; if the daemon is killed meanwhile, the tick never ends."""
 EVENTS_PER_POLL = 1000
 NO_DAEMON = (
-    "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
-    "(irt health --probe daemon), then start this job again; what it has asked for is not asked for twice"
+    "for ten minutes {why}, and a pod executes no run itself: check that the daemon and the code server run "
+    "(irt health --probe daemon), then start this job again; it does not request a run twice"
 )
 JOB_OF_A_CRON_JOB = re.compile(r"-\d{8}$")
 """End of a Job's name if a CronJob created it: the time in minutes."""
@@ -79,7 +79,7 @@ def start(
     """
     plan, pod = plan_of(job), in_a_pod()
     if pod and here:
-        raise PermanentFailure("--here is for a run in this process, and a pod executes none: leave it out")
+        raise PermanentFailure("--here executes runs in this process, but a pod executes none: omit --here")
     if not pod:
         fail_lost_runs(instance)
     if partitions is None and plan.asset and started_by_hand(settings) and not if_missing:
@@ -155,7 +155,7 @@ def _run_on_daemon(
         if pod or not _cancel_if_queued(instance, run_id):
             yield outcome
         else:
-            LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
+            LOG.warning("The daemon has stopped: %s leaves its queue and runs in this process.", outcome.name)
             yield run_here(instance, settings, plan, partition, log_level="INFO")
 
 
@@ -282,7 +282,7 @@ def await_run(
             daemon_seen = time.monotonic()
         elif time.monotonic() - daemon_seen >= patience_s:
             waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
-            return RunOutcome(job, partition, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
+            return RunOutcome(job, partition, success=False, why=f"the daemon has stopped; the run {run_id} {waits}")
         time.sleep(POLL_INTERVAL_S)
 
 
@@ -341,5 +341,5 @@ def _retry_outages(do: Callable[[], T]) -> T:
                 outage_began = now
             if not is_transient(error) or now - outage_began > TIMEOUT_S:
                 raise
-            LOG.warning("%s; looking again", error)
+            LOG.warning("%s; trying again", error)
         time.sleep(RETRY_INTERVAL_S)

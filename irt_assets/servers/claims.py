@@ -84,5 +84,5 @@ class Claims:
         if wanted is None:
             return self.claim_next_port(settings.irt_ui_port, "IRT_UI_PORT")
         if not self.claim_port(wanted):
-            raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
+            raise StackError(f"Port {wanted} is in use. Set IRT_UI_PORT to a free port.")
         return wanted

@@ -76,7 +76,7 @@ def _watch(lock: DaemonLock, restart: threading.Event) -> None:
     """Restart this process when the lock is lost, because another daemon may hold it by now."""
     while lock.is_held():
         time.sleep(CHECK_INTERVAL_S)
-    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
+    LOG.error("The connection that holds the daemon's lock was lost: restarting.")
     restart.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_TIMEOUT_S)

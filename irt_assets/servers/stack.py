@@ -84,7 +84,7 @@ class Stack:
         database's files are in another folder.
         """
         if self.settings.irt_code_server:
-            raise StackError("IRT_CODE_SERVER names a code server elsewhere, and this starts one: unset it")
+            raise StackError("IRT_CODE_SERVER names another code server, but this command starts its own: unset it")
         self._claims.claim_home(self.settings)
         try:
             self.port = self._claims.claim_ui_port(self.settings, self.port)

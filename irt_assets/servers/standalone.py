@@ -57,5 +57,5 @@ def _claim(settings: Settings, lock: Path, kind: int, owner: str) -> None:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise PermanentFailure(f"{owner} for {settings.irt_home} already: stop that one, or set IRT_HOME") from None
+        raise PermanentFailure(f"{owner} for {settings.irt_home} already: stop it, or set another IRT_HOME") from None
     os.set_inheritable(descriptor, True)

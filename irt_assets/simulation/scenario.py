@@ -167,11 +167,11 @@ class Scenario:
         first = np.datetime64(self.months[0], "M")
         wanted = tuple(str(first + k) for k in range(len(self.months)))
         if self.months != wanted:
-            raise ValueError(f"months must be consecutive YYYY-MM; got {self.months}, wanted {wanted}")
+            raise ValueError(f"months must be consecutive YYYY-MM; got {self.months}, expected {wanted}")
         if self.now.tzinfo is None:
             raise ValueError(f"now must carry a time zone, got {self.now.isoformat()}: use datetime(..., tzinfo=UTC)")
         if self.scored_items and self.assignment == "adaptive":
-            raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
+            raise PsychometricsError("adaptive assignment uses answers scored 0 and 1: set scored_items=()")
         for fault in self.faults:
             if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
                 raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
@@ -396,7 +396,7 @@ def _choose_items(
         pool = len(anchors) if fault.kind == "anchors_moved" else len(queue)
         if pool < fault.n_items:
             raise PsychometricsError(
-                f"fault {fault.kind} wants {fault.n_items} items, {pool} are left: "
+                f"fault {fault.kind} needs {fault.n_items} items, but {pool} are left: "
                 "enlarge items_per_block or anchors_per_block, or plant fewer faults"
             )
         if fault.kind == "anchors_moved":

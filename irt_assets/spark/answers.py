@@ -74,7 +74,9 @@ class SparkAnswers(RemoteAnswers):
             .collect()
         )
         if any(row.item_id is None or row.missing for row in found):
-            raise PsychometricsError("answers to be fitted need a learner_key, an item_id and a score; some have none")
+            raise PsychometricsError(
+                "answers to be fitted need a learner_key, an item_id and a score, but some lack one of them"
+            )
         found.sort(key=lambda row: row.item_id)
         item_ids = tuple(row.item_id for row in found)
         n = np.array([row.n for row in found], dtype=float)
@@ -261,7 +263,7 @@ class _Builder:
             at = int(np.flatnonzero(same & (item[1:] == item[:-1]))[0])
             trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
-            trouble = "a learner stands in more than one group"
+            trouble = "a learner is in more than one group"
         ids, categories = self.item_ids, self.categories
         responses = Responses(person, item, score, int(starts.sum()), ids, categories)
         arrays = self.layout(shard, responses, group[starts].astype(np.int64))

@@ -54,7 +54,7 @@ def fit_on_spark(
     or with models for more than two scores outside the partial credit family.
     """
     if "weight" in frame.columns:
-        raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
+        raise PsychometricsError("weights of learners are not supported on Spark: fit on one machine")
     model = item_model(options.get("model", DEFAULT_MODEL))
     if not model.has_kernels:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
@@ -99,8 +99,8 @@ class EmOnSpark(EmEngine):
             return super().calibrate(responses, groups=groups, reference=reference, **options)
         if groups is not None:
             raise PsychometricsError(
-                "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
-                "executors yet: unset IRT_SPARK on a machine with memory for its answers"
+                "a scale whose items are assigned by level is fitted in groups of learners, which executors do not "
+                "support yet: unset IRT_SPARK on a machine with memory for its answers"
             )
         then = self._keep_sums if self.sampled else None
         most = {item: n - 1 for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True)}

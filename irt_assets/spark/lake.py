@@ -76,7 +76,7 @@ class Difference:
         if self.lake is None:
             return f"{self.day}: no manifest in the lake, {self.log.rows:,} attempts in PostgreSQL"
         if self.lake.rows == self.log.rows:
-            return f"{self.day}: {self.lake.rows:,} attempts in both, and not the same ones or with other verdicts"
+            return f"{self.day}: {self.lake.rows:,} attempts in both, but they or their verdicts differ"
         return f"{self.day}: {self.lake.rows:,} attempts in the lake, {self.log.rows:,} in PostgreSQL"
 
 
@@ -153,14 +153,14 @@ def _span(database: Database, since: str | None, until: str | None) -> tuple[str
             try:
                 day_bounds(day)
             except ValueError as error:
-                raise PermanentFailure(f"{name} takes a day, YYYY-MM-DD, not {day!r}") from error
+                raise PermanentFailure(f"{name} must be a day, YYYY-MM-DD, got {day!r}") from error
     last = until or yesterday
     if since is None:
         with database.connect() as connection:
             first = one_value(connection, "SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt")
         since = str(first or "")
     if since and since > last:
-        raise PermanentFailure(f"there is no day from {since} to {last}: name others with --since and --until")
+        raise PermanentFailure(f"there is no day from {since} to {last}: set other days with --since and --until")
     return since, last
 
 
@@ -211,8 +211,8 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
     found = rows_of_files(lake, day, files)
     if found != wanted:
         raise PermanentFailure(
-            f"{day}: {wanted.rows:,} attempts were read from PostgreSQL, and {found.rows:,} are in the files that were "
-            f"written, or others; the day stays as it was in the lake. Export it again"
+            f"{day}: {wanted.rows:,} attempts were read from PostgreSQL, but the written files contain {found.rows:,}, "
+            f"or other attempts; the day is unchanged in the lake. Export it again"
         )
     return files
 

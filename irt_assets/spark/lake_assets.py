@@ -49,7 +49,7 @@ def write_judged_days(context: dg.OpExecutionContext, database: Database) -> Non
 def _export(context: dg.AssetExecutionContext | dg.OpExecutionContext, database: Database, target: Lake) -> Metadata:
     done = export_days(database, target)
     for why in done.refused:
-        context.log.warning("left as it was: %s", why)
+        context.log.warning("not changed: %s", why)
     return {
         "lake": dg.MetadataValue.text(target.name),
         "days written": dg.MetadataValue.text(some_of(done.written, DAYS_SHOWN) or "none"),

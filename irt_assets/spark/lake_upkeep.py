@@ -59,7 +59,7 @@ def faults(
                 if found != day_rows(manifest):
                     yield Fault(
                         day,
-                        f"{found.rows:,} attempts in its files, or others than the {manifest.rows:,} of its manifest",
+                        f"its files contain {found.rows:,} attempts, not the {manifest.rows:,} of its manifest",
                     )
                 _remember_ids(ids, lake, day, manifest.files)
             progress(n, len(manifests))
@@ -73,7 +73,7 @@ def _file_problem(lake: Lake, file: LakeFile) -> str:
             if problem := schema_problem(parquet.schema_arrow):
                 return f"{file.path} {problem}"
             if parquet.metadata.num_rows != file.rows:
-                return f"{file.path} has {parquet.metadata.num_rows:,} rows and not {file.rows:,}"
+                return f"{file.path} has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
     except PermanentFailure as failure:
         return str(failure)
     except (pa.ArrowInvalid, OSError) as error:
@@ -102,7 +102,7 @@ def _ids_seen_twice(
             wanted = ", ".join(f"'{example}'" for example in examples)
             names = run.read(f"SELECT DISTINCT id FROM attempt WHERE md5_number(id)::text IN ({wanted}) ORDER BY id")
         where = "" if first == day else f" and on {first}"
-        yield Fault(day, f"{n:,} ids are there more than once{where}, such as {', '.join(names['id'].to_pylist())}")
+        yield Fault(day, f"{n:,} ids occur more than once{where}, such as {', '.join(names['id'].to_pylist())}")
 
 
 def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:

@@ -202,8 +202,8 @@ def _require_distinct_ids(attempts: DataFrame) -> None:
     if twice.num_rows:
         names = ", ".join(twice["attempt_id"].to_pylist())
         raise PermanentFailure(
-            f"the attempts on the cluster have an attempt_id more than once in the month, such as {names}: remove the "
-            "second copies from what IRT_ATTEMPTS names, and score the month again"
+            f"the attempts on the cluster contain an attempt_id more than once in the month, such as {names}: remove "
+            "the second copies from the data that IRT_ATTEMPTS names, and score the month again"
         )
 
 
@@ -247,7 +247,7 @@ def _require_stored(store: ObjectStore, parts: Sequence[Part]) -> None:
     for part in parts:
         if not store.exists(part.key) or store.size(part.key) != part.bytes:
             raise PermanentFailure(
-                f"an executor wrote {part.key}, and it is not at {store.uri(part.key)}: executors on other machines "
+                f"an executor wrote {part.key}, but it is not at {store.uri(part.key)}: executors on other machines "
                 "need a bucket (S3_BUCKET), or a folder that all machines share under the same path"
             )
 

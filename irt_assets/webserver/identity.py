@@ -138,10 +138,10 @@ def _require_allowed(request: Request, identity: Identity) -> None:
     for mutation in request.mutations:
         role = required_role(mutation)
         if not identity.has_role(role):
-            why = f"{mutation.name} needs the role {role}, which your token does not give you."
+            why = f"{mutation.name} needs the role {role}, which your token does not grant."
             raise Refusal(HTTPStatus.FORBIDDEN, why)
         if would_record_unverified_name(mutation):
-            raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
+            raise Refusal(HTTPStatus.FORBIDDEN, f"The server sets the tag {LAUNCHED_BY}: omit it from the request.")
     if request.mutations:
         LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 

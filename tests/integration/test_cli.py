@@ -316,7 +316,7 @@ def test_run_left_in_the_queue_of_a_stopped_daemon_is_executed_by_the_command(
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
-    assert "The daemon is gone: prune leaves its queue and runs here." in typed.err
+    assert "The daemon has stopped: prune leaves its queue and runs in this process." in typed.err
     statuses = [run.status for run in instance.get_runs() if run.job_name == "prune"]
     assert sorted(status.value for status in statuses) == ["CANCELED", "SUCCESS"]
 

@@ -219,7 +219,7 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     found = [f"{one.day}: {one.what}" for one in faults(lake)]
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
-    assert f"{DAYS[0]}: 12 attempts in its files, or others than the 12 of its manifest" in found
+    assert f"{DAYS[0]}: its files contain 12 attempts, not the 12 of its manifest" in found
     assert any("has a column position of type string and not int32" in one for one in found)
     assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
 

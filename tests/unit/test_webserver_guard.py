@@ -332,7 +332,7 @@ def test_mutation_is_judged_by_its_name_at_any_place_in_a_query(verifier: Verifi
     refused = post(page(verifier), query, {"p": 1}, **bearer("analyst"))
     assert refused.status == 403
     assert json.loads(refused.text)["errors"][0]["message"] == (
-        "wipeAssets needs the role operator, which your token does not give you."
+        "wipeAssets needs the role operator, which your token does not grant."
     )
     assert post(page(verifier), query, {"p": 1}, **bearer("operator")).status == 200
     assert post(page(verifier), query.replace("wipeAssets", "launchRun"), {"p": 1}, **bearer("analyst")).status == 200
