@@ -173,7 +173,8 @@ def main() -> None:
         written = time.perf_counter()
         paper = pdf.typeset(document)
         print(
-            f"{attempt}: {n_items} items, {len(drift_report.to_look_at(told))} flagged: HTML {written - began:.1f} s "
+            f"{attempt}: {n_items} items, {len(drift_report.items_to_review(told))} flagged: "
+            f"HTML {written - began:.1f} s "
             f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(paper) / 1e6:.2f} MB, "
             f"{time.process_time() - cpu:.1f} s of one core"
         )

@@ -43,10 +43,10 @@ class Part(BaseModel):
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
         """Read the output of `as_json`. `fit` names the fit in errors. Raises PermanentFailure if it cannot be read."""
-        return cls._read(stored, fit, "forbid")
+        return cls._parse(stored, fit, "forbid")
 
     @classmethod
-    def _read(cls, stored: Mapping[str, Any], fit: str, unknown: Literal["forbid", "ignore"]) -> Self:
+    def _parse(cls, stored: Mapping[str, Any], fit: str, unknown: Literal["forbid", "ignore"]) -> Self:
         try:
             found = cls.model_validate_json(json.dumps(stored), extra=unknown)
             problems = [f"{key} is missing" for key in _missing(found.as_json(), stored)]
@@ -306,7 +306,7 @@ class SetStatistics(Part):
     twins: Twins | None = None
 
     @model_serializer(mode="wrap")
-    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_absent_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         return {key: value for key, value in stored.items() if key not in ("growth", "twins") or value is not None}
 
@@ -436,7 +436,7 @@ class LinkingConstants(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_absent_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         absent = {"skewness"} if self.skewness is None else set()
         absent |= set() if self.tau_low is not None else {*Linking.ALIGNED}
@@ -555,7 +555,7 @@ class FitSettings(Part):
     occasions: Occasions = "month"
 
     @model_serializer(mode="wrap")
-    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         usual = {"scored_items": {}, "occasions": "month"}
         return {key: value for key, value in stored.items() if key not in usual or value != usual[key]}
@@ -606,7 +606,7 @@ class FitSpec(Part):
         """Like `Part.from_json`, but unknown keys are ignored if a later version wrote the fit. `fit`: month, scale and
         engine, for errors."""
         version = stored.get("version")
-        return cls._read(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
+        return cls._parse(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
 
     def __or__(self, more: Self) -> Self:
         """Copy in which the fields that are set in `more` replace these."""

@@ -91,7 +91,7 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
     return PublishedSet(items, digest, read_withdrawals(connection), testlets, fits)
 
 
-def in_force_at(columns: LiteralString) -> LiteralString:
+def in_force_query(columns: LiteralString) -> LiteralString:
     """SQL query for these columns of the publications in force at `at`.
 
     To read a single scale, filter the query from outside: PostgreSQL then reads no other scale.
@@ -112,7 +112,7 @@ def _last_published(
 ) -> list[dict[str, Any]]:
     return named_rows(
         connection,
-        f"SELECT * FROM ({in_force_at(columns)}) p WHERE scale_id = %(scale)s ORDER BY item_id",
+        f"SELECT * FROM ({in_force_query(columns)}) p WHERE scale_id = %(scale)s ORDER BY item_id",
         {"scale": scale_id, "at": at},
     )
 
@@ -124,7 +124,7 @@ def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -
         connection,
         f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL AS was_anchor
             FROM question q
-            LEFT JOIN (SELECT item_id, b FROM ({in_force_at("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
+            LEFT JOIN (SELECT item_id, b FROM ({in_force_query("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
             LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
             WHERE q.scale_id = %(scale)s""",
         {"scale": scale_id, "at": at},
@@ -136,7 +136,7 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
 
     The column `further` has the parameters beyond a, b and c as JSON. It is left out if no item has any.
     """
-    published = in_force_at(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
+    published = in_force_query(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
     found = read_frame(
         connection,
         f"""SELECT scale_id, p.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, p.decided_by, p.reason,

@@ -312,7 +312,7 @@ def _items(
             onset=first_seen((r.month, r.severity, r.details) for r in reversed(past))
             if drift and drift.details.get("change", {}).get("onset")
             else None,
-            months_flagged=_in_a_row(reversed([r.severity != "none" for r in past])) if drift else 0,
+            months_flagged=_count_consecutive(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
             moved_against=suspects[name].shown if name in suspects else "",
@@ -360,10 +360,10 @@ def _months_dropped(
     """
     if fit is None or n < scale.rules.linking.min_anchor_responses:
         return 0
-    return _in_a_row(item in linked.constants.anchors_dropped for linked in reversed(linkings))
+    return _count_consecutive(item in linked.constants.anchors_dropped for linked in reversed(linkings))
 
 
-def _in_a_row(newest_first: Iterable[bool]) -> int:
+def _count_consecutive(newest_first: Iterable[bool]) -> int:
     return len([*takewhile(bool, newest_first)])
 
 

@@ -30,7 +30,7 @@ JUMP = 3.0
 """A constant jumped if it differs from last month's by more than this number of standard errors of the difference."""
 
 
-def since_last_month(facts: Facts) -> Iterator[Block]:
+def changes_since_last_month(facts: Facts) -> Iterator[Block]:
     """Yield the changes since the last linked month before. Yields nothing without such a month."""
     before = facts.month_before
     if before is None or facts.fit is None:

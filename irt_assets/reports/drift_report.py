@@ -18,11 +18,11 @@ from irt_assets.reports import month_blocks, origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_linking import linking, remarks, since_last_month
+from irt_assets.reports.drift_linking import changes_since_last_month, linking, remarks
 from irt_assets.reports.drift_sections import dif
 from resources.version import code_version
 
-ON_THE_FIRST_PAGE = 10
+MAX_ITEMS_FIRST_PAGE = 10
 DIF = "DIF: items that function differently for groups of equal ability"
 ORIGIN_REASON = "Every later month is compared with the values that it published."
 
@@ -73,7 +73,7 @@ def verdict(facts: Facts) -> ReleaseVerdict:
         State.ORIGIN: ("yes", "was released with the scale."),
         State.RED: ("no", "is NOT safe to release."),
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
-    proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
+    proposals = Counter(item.proposal.action for item in items_to_review(facts) if item.proposal)
     del proposals[Action.WITHDRAWN]
     requests = listed(
         ACTION_PHRASES[action].format(in_words(proposals[action])) for action in Action if proposals[action]
@@ -92,7 +92,7 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {state}", why, look_at, n_open)
 
 
-def to_look_at(facts: Facts) -> list[Item]:
+def items_to_review(facts: Facts) -> list[Item]:
     """Items with a proposal, ordered by urgency of the action, then by size of the change."""
     order = list(Action)
 
@@ -109,7 +109,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
 
     `dashboard_url` is the address of the dashboard, or None for no link to it.
     """
-    items, found = to_look_at(facts), verdict(facts)
+    items, found = items_to_review(facts), verdict(facts)
     sections = (
         _origin_sections(facts, facts.origin, items) if facts.origin else _month_sections(facts, items, dashboard_url)
     )
@@ -138,7 +138,7 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
     constants = facts.fit.constants if facts.fit else None
     return [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
-        ("Since last month", "since", since_last_month(facts)),
+        ("Since last month", "since", changes_since_last_month(facts)),
         ("What moved", "changes", sections_of.changed_items(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
@@ -179,7 +179,7 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
     )
     yield Pairs(tuple(key_figures(facts)))
     if items:
-        first = items[:ON_THE_FIRST_PAGE]
+        first = items[:MAX_ITEMS_FIRST_PAGE]
         blocks: list[Block] = [sections_of.proposals(first)]
         if len(items) > len(first):
             rest = Span("the items one by one", link="#items")

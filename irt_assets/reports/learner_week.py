@@ -36,7 +36,7 @@ from resources.postgres.database import Database
 from resources.version import installed_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 """Learners whose files are rendered or sent at the same time. A bucket takes 20 to 50 ms per file."""
 RECORDED_TOGETHER = 50
 """Learners whose rows are written in one transaction. After a kill, this many are rendered again."""
@@ -222,7 +222,7 @@ def _write_reports(
             problems.append(error)
             raise
 
-    with closing(ThreadPoolExecutor(AT_ONCE)) as writing:
+    with closing(ThreadPoolExecutor(MAX_CONCURRENT)) as writing:
         users = {writing.submit(make, facts): facts.user_id for facts in new}
         finished = as_completed(users)
         for n in range(0, len(new), RECORDED_TOGETHER):

@@ -17,10 +17,10 @@ from irt_assets.responses.scales import Scale, read_scales
 
 def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:
     """The scales with the rules and decisions that apply to the month."""
-    return with_closed_rules(connection, read_scales(connection, Month(month).start), month)
+    return apply_closed_rules(connection, read_scales(connection, Month(month).start), month)
 
 
-def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
+def apply_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
     """Give each scale for which the month is closed the eligibility rules with which the month closed."""
     found = dict(scales)
     for record in read_closed(connection, [month]):

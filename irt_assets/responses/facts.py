@@ -141,8 +141,11 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
     facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
     if scored:
-        most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
-        facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
+        max_score = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
+        facts |= {
+            "given_score": ibis.ifelse(max_score.notnull(), rows.given_score, ibis.null("int16")),
+            "max_score": max_score,
+        }
     return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 

@@ -103,7 +103,7 @@ def times_of_day(
     start, end = day_bounds(day.isoformat())
     month = month_of(start)
     ensure_item_times(connection, month.previous)
-    enough = _with_enough_times(connection, month, rules)
+    enough = _sufficient_times(connection, month, rules)
     new = [item for item in items if item not in enough]
     own = _NO_TIMES
     if new:
@@ -119,7 +119,7 @@ def times_of_day(
 _NO_TIMES = ItemTimes(np.empty(0, object), np.empty(0), np.empty(0, np.int64))
 
 
-def _with_enough_times(
+def _sufficient_times(
     connection: psycopg.Connection, month: Month, rules: Mapping[str, Rules]
 ) -> dict[str, tuple[float, int]]:
     """Item → median and number of times in the previous month, for items with enough times by their scale's rules."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 from psycopg.rows import tuple_row
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.responses.closed_months import with_closed_rules
+from irt_assets.responses.closed_months import apply_closed_rules
 from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.eligibility.attempts import judge
 from irt_assets.responses.facts import (
@@ -170,7 +170,7 @@ def read_judging(
     months = []
     for month in months_between(month_of(start), month_of(now + LATER)):
         ensure_item_times(connection, month.previous)
-        month_scales = with_closed_rules(connection, scales, month)
+        month_scales = apply_closed_rules(connection, scales, month)
         query, columns = _query_of_learner(tuple(month_scales.values()))
         lookback = lookback_start(month.start, month_scales)
         months.append(MonthRules(*month.bounds, month.previous, month_scales, lookback, query, columns))

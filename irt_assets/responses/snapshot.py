@@ -118,7 +118,7 @@ def take_snapshot(
             others = _scales_with_attempts(window.totals.counts, current) - {*closed}
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
-                totals, table = _with_closed(connection, store, window, table, month, closed)
+                totals, table = _replace_closed_scales(connection, store, window, table, month, closed)
             store_it = partial(store_attempts, store, folder, table)
         if closed and current and not others:
             return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
@@ -170,7 +170,7 @@ def _scales_with_attempts(counts: Mapping[str, Mapping[str, int]], current: Snap
     return {scale for of in (counts, current.counts if current else {}) for scale, n in of.items() if sum(n.values())}
 
 
-def _with_closed(
+def _replace_closed_scales(
     connection: psycopg.Connection,
     store: ObjectStore,
     window: JudgedWindow,
@@ -380,10 +380,10 @@ def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **option
     if KEY not in present:
         raise SpoiltSnapshotError("a file of the snapshot has no column learner_key: it may name learners by id")
     file.seek(0)
-    return pq.read_table(file, columns=columns and with_scores_of(present, columns), **options)
+    return pq.read_table(file, columns=columns and columns_with_scores(present, columns), **options)
 
 
-def with_scores_of(present: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
+def columns_with_scores(present: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
     """The `columns`, with `SCORES` only if they are among the names `present`."""
     return [name for name in columns if name in present or name not in SCORES]
 

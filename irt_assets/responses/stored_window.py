@@ -175,7 +175,7 @@ def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, 
     """Read a query's rows with texts as dictionaries, and the hash of the rows from their column `h`."""
     parts, sums = [], [0, 0]
     for part in read_parts(connection, query):
-        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
+        sums = [total + added for total, added in zip(sums, sums_of(part["h"]), strict=True)]
         parts.append(_encode_texts(part.drop_columns(["h"])))
     found = pa.concat_tables(parts).unify_dictionaries()
     return found, digest_of((found.num_rows, *sums))

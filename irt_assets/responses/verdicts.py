@@ -518,14 +518,14 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
-    for part in _by_scale(found, found["scale_id"].unique().to_pylist(), times):
+    for part in _attempts_by_scale(found, found["scale_id"].unique().to_pylist(), times):
         rules = rules_of.get(part.scale_id, Rules())
         judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
         code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
-    most = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())
+    max_score = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())
     found = found.select(["id", "completed_at", "user_id", "item_id", "scale_id", "recorded_at"])
     found = found.rename_columns(["attempt_id", *found.column_names[1:]])
-    found = with_outcome(found, code, score).append_column("max_score", most)
+    found = with_outcome(found, code, score).append_column("max_score", max_score)
     return found.append_column("rules_hash", pa.array(hashes))
 
 
@@ -539,7 +539,7 @@ class _ScaleAttempts:
     attempts: Attempts
 
 
-def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
+def _attempts_by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
     """Yield the attempts of each of `scales` among the rows of `found`, which has the columns that the rules read."""
     scale_of_row, present = codes(found["scale_id"])
     rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}

@@ -122,9 +122,9 @@ def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
     """The points of each answer, scored or not; −1 if unknown. An answer with hints gets 0."""
     right = numbers(table["correct"], False)
     points = right.astype(np.int8)
-    if (most := max_scores(table)) is not None:
+    if (max_score := max_scores(table)) is not None:
         given = numbers(table["given_score"], -1)
-        points = np.where(most == 1, right, np.where(right, most, given)).astype(np.int8)
+        points = np.where(max_score == 1, right, np.where(right, max_score, given)).astype(np.int8)
     points[numbers(table["hints_used"], 0) > 0] = 0
     return points
 

@@ -366,12 +366,15 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
     return np.linalg.inv(information)
 
 
-def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> ScoredItems:
-    """All items as scored items. `which`: shape (J,), the items that get the scenario's `scored_items`, if it has any;
-    the others are scored 0 and 1."""
-    places = np.flatnonzero(which) if scenario.scored_items else np.zeros(0, dtype=np.int64)
+def _scored_items(scenario: Scenario, is_scored: Mask, a: Floats, b: Floats) -> ScoredItems:
+    """All items as scored items.
+
+    `is_scored`: shape (J,), the items that get the scenario's `scored_items`, if it has any; the others are scored 0
+    and 1.
+    """
+    scored_items = np.flatnonzero(is_scored) if scenario.scored_items else np.zeros(0, dtype=np.int64)
     scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
-    for turn, j in enumerate(places):
+    for turn, j in enumerate(scored_items):
         scores[j] = scenario.scored_items[turn % len(scenario.scored_items)]
     return ScoredItems.drawn(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b)
 

@@ -203,8 +203,8 @@ def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, a
 
     index = np.flatnonzero(arrived)
     index = index[np.lexsort((rows["completed"][index], rows["item"][index], person[index]))]
-    places = np.arange(index.size)
-    latest_seen = np.maximum.accumulate(np.concatenate([[-1], np.where(seen[index], places, -1)]))[:-1]
+    order = np.arange(index.size)
+    latest_seen = np.maximum.accumulate(np.concatenate([[-1], np.where(seen[index], order, -1)]))[:-1]
     before = index[np.maximum(latest_seen, 0)]
     again = (latest_seen >= 0) & (person[before] == person[index]) & (rows["item"][before] == rows["item"][index])
     again &= rows["completed"][index] - rows["completed"][before] <= LOOK_BACK_DAYS * DAY

@@ -164,13 +164,13 @@ class SparkAnswers(RemoteAnswers):
             f.col("score").cast("byte").alias("score"),
             *([f.col("group").cast("string").alias("group")] if len(self.names) > 1 else []),
         )
-        placed = rows.repartition(n_parts, self._places(n_parts, part))
+        placed = rows.repartition(n_parts, self._partition_numbers(n_parts, part))
         ordered = placed.sortWithinPartitions("shard", "learner_key", "item_id")
         shards = ordered.mapInArrow(with_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
         self._cached.append(shards)
         return shards
 
-    def _places(self, n_parts: int, part: Column) -> Column:
+    def _partition_numbers(self, n_parts: int, part: Column) -> Column:
         """A column that replaces each part by a number that Spark's hash partitioning puts in a partition of its
         own."""
         from pyspark.sql import functions as f

@@ -50,13 +50,13 @@ def sums_of_bundles(shards: DataFrame, work: ShardWork, bundles: Sequence[range]
 def map_shards(shards: DataFrame, work: ShardWork) -> DataFrame:
     """Apply the work to the shards, which may return one row for several of them."""
 
-    def done(batches: Batches) -> Batches:
+    def apply_work(batches: Batches) -> Batches:
         for shard, row in work(_rows(batches)):
             columns = [pa.array([shard], pa.int32()), *(as_binary(row[name]) for name in work.columns)]
             yield pa.RecordBatch.from_arrays(columns, names=["shard", *work.columns])
 
     schema = ", ".join(["shard int", *(f"{name} binary" for name in work.columns)])
-    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(done), schema)
+    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(apply_work), schema)
 
 
 def fetch_shards(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:

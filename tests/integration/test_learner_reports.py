@@ -423,7 +423,7 @@ def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
-    monkeypatch.setattr(learner_week, "AT_ONCE", 2)
+    monkeypatch.setattr(learner_week, "MAX_CONCURRENT", 2)
     away = Away(store.root, 6, error)
     with pytest.raises(type(error), match=str(error)):
         write(database, away)

@@ -30,7 +30,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_month import windows
-from irt_assets.reports.drift_report import document, to_look_at
+from irt_assets.reports.drift_report import document, items_to_review
 from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.reports.month_blocks import sections
 from irt_assets.responses import proposed_window as module
@@ -261,7 +261,7 @@ def test_report_of_an_origin_window_names_published_and_left_out_items(answered:
             Document("", "en", "bank", tuple(sections(connection, facts.scale, state, {}, dashboard="", zone="UTC")))
         )
     assert windows(answered) == [FIRST]
-    assert [(item.item_id, item.proposal.action) for item in to_look_at(facts)] == [
+    assert [(item.item_id, item.proposal.action) for item in items_to_review(facts)] == [
         ("all", Action.CHECK_KEY),
         ("few", Action.NOT_PUBLISHED),
     ]

@@ -27,7 +27,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jump_in_words, linking
-from irt_assets.reports.drift_report import document, to_look_at, verdict
+from irt_assets.reports.drift_report import document, items_to_review, verdict
 from irt_assets.reports.item_blocks import details
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.items import ItemRow
@@ -82,7 +82,7 @@ def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() 
         said.in_short == "2026-10 of scale default is safe to release. "
         "Look at two items: retire one and find out whether to drop one from the anchors."
     )
-    assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
+    assert [item.item_id for item in items_to_review(facts)] == ["B1", "K2"]
 
 
 @pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
