@@ -139,7 +139,7 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
     return [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
         ("Since last month", "since", changes_since_last_month(facts)),
-        ("What moved", "changes", sections_of.changed_items(facts)),
+        ("Changed items", "changes", sections_of.changed_items(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
@@ -158,8 +158,8 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
 def _origin_sections(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
     return [
-        ("What was published", "published", origin_report.publication(origin)),
-        ("How well the model fits", "fit", origin_report.model_fit(origin)),
+        ("Published items", "published", origin_report.publication(origin)),
+        ("Fit of the model", "fit", origin_report.model_fit(origin)),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         (DIF, "dif", dif(facts)),
         ("Answers", "answers", [Paragraph(origin_report.answers(origin, counts))]),
@@ -187,7 +187,7 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
         if facts.origin is None:
             decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
             blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
-        yield Section("What to look at first", tuple(blocks), "first")
+        yield Section("Items to review first", tuple(blocks), "first")
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:

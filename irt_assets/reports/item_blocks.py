@@ -86,7 +86,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
         ("estimate", parameters(item.values) if item.values else ""),
         ("answers", f"{item.n:,}, {number(s['p_value'])} {right}" + (f", topic {item.topic}" if item.topic else "")),
-        ("engine says", "; ".join(Flag(flag).explanation for flag in item.flags)),
+        ("flags of the engine", "; ".join(Flag(flag).explanation for flag in item.flags)),
         (
             "fit",
             f"point-biserial {number(s['point_biserial'])}, infit {number(s['infit'])}, outfit {number(s['outfit'])}, "
@@ -288,7 +288,7 @@ def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
         yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
     yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
     if found := tuple(publications(facts.publications, zone)):
-        yield Section("Where the published values come from", (Details(f"Publications: {len(found)}", found),))
+        yield Section("Sources of the published values", (Details(f"Publications: {len(found)}", found),))
 
 
 def month_by_month(facts: ItemFacts) -> Section:
@@ -360,7 +360,7 @@ def _fit(facts: ItemFacts) -> Table:
         for month in reversed(facts.months)
     ]
     caption = "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)"
-    return table(("month", *formats, "S-X²", "the engine says"), rows, numbers=formats, caption=caption, small=True)
+    return table(("month", *formats, "S-X²", "flags of the engine"), rows, numbers=formats, caption=caption, small=True)
 
 
 def _s_x2(month: ItemInMonth) -> str | None:

@@ -201,7 +201,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         for name, (low, high) in RANGES.items()
     ]
     latest_week = table(
-        ("KPI", "value", "range", "what it means", "why none"),
+        ("KPI", "value", "range", "meaning", "reason if missing"),
         rows,
         numbers={"value": ".2f"},
         caption=f"The newest week, from {newest.week_start}",
@@ -225,7 +225,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
     ]
     numbers = table(
-        ("week from", *formats, "why none"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
+        ("week from", *formats, "reasons if missing"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
     )
     return latest_week, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
 

@@ -112,17 +112,17 @@ def sections(
     measured = measured_in(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     for title, blocks in (
-        ("What must hold before anything is published", gate_blocks(gates, red=is_red)),
+        ("Set gates", gate_blocks(gates, red=is_red)),
         ("Anchors and linking", linking_blocks(connection, scale, month, dashboard)),
         ("Growth within the month", growth_within(connection, scale, month)),
-        ("What was published", publication_blocks(step, proposed)),
+        ("Published items", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
         (
             "Answers and learners",
             [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
         ),
-        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
-        ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
+        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
     ):
         yield Section(title, tuple(blocks))
 
@@ -135,11 +135,11 @@ def _sections_of_origin(
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
     for title, blocks in (
-        ("What was published", origin_report.publication(origin)),
-        ("How well the model fits", origin_report.model_fit(origin)),
+        ("Published items", origin_report.publication(origin)),
+        ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
-        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
-        ("Where the numbers come from", provenance(fit, scale, "", zone)),
+        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Sources of the numbers", provenance(fit, scale, "", zone)),
     ):
         yield Section(title, tuple(blocks))
 
@@ -147,7 +147,7 @@ def _sections_of_origin(
 def gate_blocks(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     """Yield the outcome of each set gate, and in a red month the remedies for gates that failed by themselves."""
     passed = sum(status.passed is True for status in gates.values())
-    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
+    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. A gate that fails holds the whole month of the scale.")
     rows: list[tuple[Text, Text]] = []
     for gate in SET_GATES:
         status = gates[gate.name]
