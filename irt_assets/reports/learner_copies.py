@@ -28,7 +28,7 @@ class Copies:
 def links(database: Database, store: ObjectStore, week: str, user: str) -> list[str]:
     """Return links to a learner's stored reports of a week. Links to a bucket expire.
 
-    Raises PermanentFailure if there are none.
+    Raises PermanentFailure if the learner has no reports.
     """
     with database.connect() as connection:
         rows = connection.execute(

@@ -38,7 +38,7 @@ class Topic:
         judged: number of eligible answers to published items. A question omitted in an exam counts, as wrong.
         difference: ability in the topic minus the learner's θ; posterior mean (`topic_differences`).
         error: posterior SD of the difference.
-        name: name of the topic in the learner's language; "" if the bank has none.
+        name: name of the topic in the learner's language; "" if the bank has no name.
     """
 
     topic_id: str

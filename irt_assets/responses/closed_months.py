@@ -1,7 +1,6 @@
 """The rules and scales that apply to a month. A closed month keeps the rules with which it closed.
 
-A month is open if it has no row in `month_state`, or if the state of its newest row is reopened. What does not belong
-here: reading these rows (see `closing_records`).
+A month is open if it has no row in `month_state`, or if the state of its newest row is reopened.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The answers by which learners are scored, from stored verdicts.
 
-Verdicts take no account of the set in force and of withdrawn items, so the functions here select by both. What does not
-belong here: judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
+Verdicts take no account of the set in force and of withdrawn items, so the functions here select by both.
+`learner_answers` also reads answers that have no verdict yet.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

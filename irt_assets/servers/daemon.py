@@ -57,7 +57,7 @@ def main(patience_s: float = TIMEOUT_S) -> None:
 
 def ended_part() -> str | None:
     """A message that names the parts of the daemon whose threads have ended while others run. Returns None if all parts
-    run, or none."""
+    run, or no part."""
     alive = {thread.name for thread in threading.enumerate()}
     ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
     return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"

@@ -1,7 +1,6 @@
 """Simulation of learners and all their answers, with the truth next to the log.
 
-What belongs here: the clock, the assignment of items and the answers. What does not: the settings and the bank (see
-`scenario`), the contents of a log and its truth (see `truth`), and files (see `files`).
+This module has the clock, the assignment of items and the answers; `scenario` has the settings and the bank.
 
 Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or `ScoredItems`. θ is constant within a calendar month, or within a
 day if the scenario lets it walk. Eligibility counts omitted answers and correct answers with hints as 0. They are drawn

@@ -2,7 +2,7 @@
 
 All attempts of a learner are in one partition, where all minima are applied except the minimum of responses per item.
 For this minimum, responses are counted over all partitions, and items with too few are dropped everywhere. This is
-repeated until no item has too few, in as many rounds as on one machine.
+repeated until no item has too few, in the same number of rounds as on one machine.
 
 Executors import this package. They get access to the object store, but no credentials of the database. A task that runs
 twice leaves a part with the same name, or one that no manifest names.
