@@ -298,7 +298,7 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
 
 def _dropped_by(connection: psycopg.Connection, month: str) -> str:
     """Who dropped anchors from the month on; empty if nobody did."""
-    dropped = [one for one in newest_decisions(connection, month=month) if one.what == "drop_anchor"]
+    dropped = [one for one in newest_decisions(connection, month=month) if one.kind == "drop_anchor"]
     return f"{dropped[0].by} dropped {counted(len({one.item_id for one in dropped}), 'anchor')}" if dropped else ""
 
 

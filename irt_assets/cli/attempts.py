@@ -141,7 +141,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
         for one in different:
             say(str(one))
         for fault in found:
-            say(f"{fault.day}: {fault.what}")
+            say(f"{fault.day}: {fault.problem}")
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:

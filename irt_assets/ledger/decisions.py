@@ -35,7 +35,7 @@ class Decision:
     Attributes:
         window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
             month without or with the anchor; for withdrawn and restored it is empty.
-        what: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
+        kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
     """
@@ -43,7 +43,7 @@ class Decision:
     window: str
     scale_id: str
     item_id: str
-    what: str
+    kind: str
     by: str
     reason: str
     effective_from: datetime | None
@@ -51,7 +51,7 @@ class Decision:
     stands: bool = False
 
     @property
-    def on(self) -> str:
+    def subject(self) -> str:
         """The subject in words: window/item for a proposal or an anchor, otherwise the item."""
         return f"{self.window}/{self.item_id}" if self.window else self.item_id
 
@@ -93,8 +93,8 @@ def newest_decisions(
     return records(
         connection,
         Decision,
-        """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
-               SELECT month AS window, scale_id, item_id, decision AS what, decision_id, decided_by AS by, reason,
+        """SELECT "window", scale_id, item_id, kind, by, reason, effective_from, at, stands FROM (
+               SELECT month AS window, scale_id, item_id, decision AS kind, decision_id, decided_by AS by, reason,
                       effective_from, decided_at AS at,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
                         SELECT FROM release_decision n
@@ -129,7 +129,7 @@ def decisions_on_month(connection: psycopg.Connection, scale_id: str, month: str
     return records(
         connection,
         Decision,
-        """SELECT month AS "window", scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
+        """SELECT month AS "window", scale_id, item_id, decision AS kind, decided_by AS by, reason, effective_from,
                       decided_at AS at FROM release_decision
                WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
         (scale_id, month, fit_id),

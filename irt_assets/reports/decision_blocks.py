@@ -102,7 +102,7 @@ def decisions_table(
     """
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
-        (_subject(d, dashboard), DECISION_WORDS.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
+        (_subject(d, dashboard), DECISION_WORDS.get(d.kind, d.kind), d.by, Moment(d.at, zone), d.in_force_from or None)
         + (d.reason,)
         for d in taken
     ]
@@ -110,9 +110,9 @@ def decisions_table(
 
 
 def _subject(d: Decision, dashboard: str | None) -> Span:
-    if d.what in ("accept", "reject", "undo"):
-        return page_link(d.on, "proposal", dashboard=dashboard, proposal=d.on)
-    return page_link(d.on, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
+    if d.kind in ("accept", "reject", "undo"):
+        return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
+    return page_link(d.subject, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
 
 
 def moved_anchors_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:

@@ -31,7 +31,7 @@ class Fault:
     """A fault of a day of a lake."""
 
     day: str
-    what: str
+    problem: str
 
 
 def faults(

@@ -178,8 +178,8 @@ def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, 
 def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:
     """A link to the page that undoes the decision; anchors that were dropped together are restored together."""
     if d.stands:
-        return page_link("Undo …", "proposal", proposal=d.on)
-    if d.what == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
+        return page_link("Undo …", "proposal", proposal=d.subject)
+    if d.kind == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
         together = [one.item_id for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]
         ticked = {f"{CHOSEN}{item}": "on" for item in together}
         return page_link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)
