@@ -291,6 +291,6 @@ def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
 
 
 def dif_to_show(facts: Facts) -> list[DifRow]:
-    """Return all rows with large DIF, then further rows by q up to `DIF_SHOWN`."""
+    """Return all rows with large DIF, then further rows by q up to `MAX_DIF_ROWS`."""
     ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
     return ordered[: max(MAX_DIF_ROWS, sum(row.large for row in facts.dif))]

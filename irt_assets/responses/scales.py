@@ -206,9 +206,9 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
     decided = [name for name in settings if name in MOVEMENT]
     if decided:
         raise PermanentFailure(
-            f"{', '.join(decided)} {'is' if len(decided) == 1 else 'are'} decided from a month on, with the effect on "
-            f"learners before it: `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM`, in a command of "
-            "its own"
+            f"{', '.join(decided)} {'is' if len(decided) == 1 else 'are'} decided from a month on, after a preview of "
+            f"the effect on learners: use `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM` in a "
+            "separate command"
         )
     rules = Rules.from_settings(settings)
     require_demandable(rules.publication.demands)

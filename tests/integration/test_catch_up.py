@@ -217,7 +217,7 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
     daemon_lives(graph.instance)
     monkeypatch.setattr(
         starting,
-        "_through_the_daemon",
+        "_run_on_daemon",
         lambda *those, **_: iter([RunOutcome(those[3].job, those[4], True)]),
     )
 

@@ -436,5 +436,5 @@ def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) 
     assert judged(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
         (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
-    assert "not looked for" in str(said)
+    assert "Growth was not estimated" in str(said)
     assert change(world, {"prior_a": "none"}).stale == ()

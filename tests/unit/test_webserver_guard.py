@@ -349,7 +349,7 @@ def test_backfill_that_sets_the_launchers_tag_is_refused(verifier: Verifier) -> 
     query = "mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename } }"
     tags = {"p": {"allPartitions": True, "tags": [{"key": LAUNCHED_BY, "value": "zoe"}]}}
     refused = post(page(verifier), query, tags, **bearer("operator"))
-    assert (refused.status, "irt/launched_by is set here" in refused.text) == (403, True)
+    assert (refused.status, "server sets the tag irt/launched_by" in refused.text) == (403, True)
     assert post(page(verifier), LAUNCH, MONTHLY["p"] | tags, **bearer("analyst")).status == 200  # tag is overwritten
 
 
