@@ -38,7 +38,7 @@ def closing(pool: Executor) -> Iterator[Executor]:
 
 
 def processes(n: int) -> ProcessPoolExecutor:
-    """Return a pool of `n` processes that run `attempt`."""
+    """Return a pool of `n` processes that run `render_report`."""
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 

@@ -99,7 +99,7 @@ class Quick(ThreadPoolExecutor):
     def made(self, facts: Any) -> Pages:
         try:
             page = html.page(learner_page.document(facts)).encode()
-        except Exception as error:  # noqa: BLE001 - as `attempt` does
+        except Exception as error:  # noqa: BLE001 - as `render_report` does
             return Pages(None, None, f"{type(error).__name__}: {error}")
         return Pages(page, b"%PDF " + page)
 
