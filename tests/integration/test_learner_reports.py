@@ -314,7 +314,7 @@ def test_topic_is_named_in_the_learners_language(database: Database) -> None:
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
     found = {
-        (facts.lang, t.topic_id, t.shown) for facts in call(database, load_facts, WEEK, "UTC") for t in facts.topics
+        (facts.lang, t.topic_id, t.label) for facts in call(database, load_facts, WEEK, "UTC") for t in facts.topics
     }
     assert (("ko", topic, "대수") in found, {shown for lang, of, shown in found if lang != "ko" or of != topic}) == (
         True,
