@@ -17,7 +17,7 @@ import numpy as np
 
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
-from irt_assets.reports.learner_processes import attempt, closing, processes
+from irt_assets.reports.learner_processes import closing, processes, render_report
 from irt_assets.reports.learner_verdicts import Topic
 
 WARM_UP = 10
@@ -66,9 +66,9 @@ def main() -> None:
     warm_up, everybody = ([learner(rng, i) for i in range(n)] for n in (WARM_UP * options.processes, options.learners))
     begun = seconds_of_processor()
     with closing(processes(options.processes)) as pool:
-        list(pool.map(attempt, warm_up))
+        list(pool.map(render_report, warm_up))
         started = time.monotonic()
-        made = list(pool.map(attempt, everybody))
+        made = list(pool.map(render_report, everybody))
         wall = time.monotonic() - started
     processor = seconds_of_processor() - begun
     failed = [one.problem for one in made if one.problem]

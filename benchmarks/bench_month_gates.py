@@ -172,7 +172,7 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
         cells = []
         for shifts in zip(*found, strict=True):
             shift, se = (np.array([getattr(one, name) for one in shifts]) for name in ("shift", "shift_se"))
-            cells += [_share(np.array([one.moved(LARGEST) for one in shifts])), f"{shift.mean():+.3f}"]
+            cells += [_share(np.array([one.exceeds_limit(LARGEST) for one in shifts])), f"{shift.mean():+.3f}"]
             cells += [f"{shift.std():.3f}", f"{se.mean():.3f}"]
         note = f" {failed} not linked" if failed else ""
         of = f"{row.model.upper()} | {row.n:,} | {row.k} + {row.others} | {row.variation:g}"

@@ -19,7 +19,7 @@ from irt_assets.blocks import html, pdf
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
-from irt_assets.ledger.linked_windows import Linked
+from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports import drift_report
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
@@ -149,13 +149,13 @@ def _details(rng: np.random.Generator, kind: str | None) -> dict[str, Any]:
     return known
 
 
-def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> Linked:
+def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> LinkedFitRecord:
     slope, intercept = rng.normal(1, 0.03), rng.normal(0, 0.05)
     constants = {"slope": slope, "slope_se": 0.03, "intercept": intercept, "intercept_se": 0.03, "method": "haebara"}
     constants |= {"anchors_used": anchors, "anchors_dropped": {}, "anchor_set": "1", "rmse": 0.01, "warnings": []}
     constants |= {"q": 60.0, "q_df": 58, "q_p": 0.4, "share_kept": 1.0}
     spec = LinkedSpec(latent=Spread(mean=0.1, sd=1.0), linking_constants=LinkingConstants(**constants))
-    return Linked(
+    return LinkedFitRecord(
         month, f"fit-{month}", "em", "0.1.0", "2pl", 5000, 300, 300_000, True, 20, -1e5, spec,
         "hash", "hash", "hash", "0.1.0", "run", NOW,
     )  # fmt: skip
@@ -173,7 +173,8 @@ def main() -> None:
         written = time.perf_counter()
         paper = pdf.typeset(document)
         print(
-            f"{attempt}: {n_items} items, {len(drift_report.to_look_at(told))} flagged: HTML {written - began:.1f} s "
+            f"{attempt}: {n_items} items, {len(drift_report.items_to_review(told))} flagged: "
+            f"HTML {written - began:.1f} s "
             f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(paper) / 1e6:.2f} MB, "
             f"{time.process_time() - cpu:.1f} s of one core"
         )

@@ -83,7 +83,7 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
             take_item_times(connection, month)
         connection.execute(AS_JUDGED, (verdicts.rules_hash(Rules()),))
         for one in verdicts._fingerprints(connection, first, NEW_DAY):
-            verdicts._store(connection, one)
+            verdicts._store_fingerprint(connection, one)
     of_day = size // 30
     with database.connect() as connection:
         fill(connection, "new", size, of_day, *day_bounds(NEW_DAY.isoformat()))

@@ -212,7 +212,7 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
         for gate in (*SET_GATES, *ADVISORY_CHECKS):
             print(f"  {gate.name}: {gate.judge(evidence).why}", file=sys.stderr)
     found = evidence.staged.spec.misfit
-    growth = found.growth.measured() if found else {}
+    growth = found.growth.known_measures() if found else {}
     cells = [_grown(name, growth.get(name)) for name in MEASURES]
     fit = evidence.on_the_scale
     linking = fit.constants if fit else None

@@ -36,7 +36,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.steps import last_settled
+from irt_assets.ledger.steps import last_settled_at
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
@@ -121,7 +121,7 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
         say("writing the drift report of every month …")
         for month in months:
             jobs.run(DRIFT_REPORT_JOB, month)
-        for url in drift_month.kept(database, months[-1]):
+        for url in drift_month.stored_uris(database, months[-1]):
             say(f"  {months[-1]}: {url}")
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
@@ -246,7 +246,7 @@ def _made_since_evaluation(database: Database) -> bool:
     """Whether a month was published or held after the invariants were last evaluated."""
     with database.connect() as connection:
         evaluated = last_evaluated(connection)
-        settled = last_settled(connection)
+        settled = last_settled_at(connection)
     return bool(evaluated and settled and settled > evaluated)
 
 
@@ -270,7 +270,9 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
         say(f"  the reports of {len(users)} learners are already in {folder}")
         return
     say(f"the week's report of {len(users)} learners, one in each language …")
-    copies = learner_copies.write(database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1)
+    copies = learner_copies.write_copies(
+        database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1
+    )
     for path in copies.files:
         say(f"  {path}")
     for user, why in copies.failed.items():
@@ -296,7 +298,7 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
 
 def _dropped_by(connection: psycopg.Connection, month: str) -> str:
     """Who dropped anchors from the month on; empty if nobody did."""
-    dropped = [one for one in newest_decisions(connection, month=month) if one.what == "drop_anchor"]
+    dropped = [one for one in newest_decisions(connection, month=month) if one.kind == "drop_anchor"]
     return f"{dropped[0].by} dropped {counted(len({one.item_id for one in dropped}), 'anchor')}" if dropped else ""
 
 
@@ -427,7 +429,7 @@ def own_log(
             jobs = Jobs(instance, settings, say, again=True)
             for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
                 jobs.run(job, last_month)
-        for url in drift_month.kept(database, last_month):
+        for url in drift_month.stored_uris(database, last_month):
             say(f"  {url}")
     say(NEXT_STEPS.format(month=month_of(window[1]), last=last_month))
     return settings

@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     months = [*months_between(settings.irt_first_month, last_complete_month(datetime.now(UTC)))]
     red, last = months[1], months[-1]
     (folder / "linking-anchors-moved.svg").write_bytes(linking_plot(settings, database, red))
-    drift_report = next(url for url in drift_month.kept(database, last) if url.endswith(".pdf"))
+    drift_report = next(url for url in drift_month.stored_uris(database, last) if url.endswith(".pdf"))
     photograph_report(Path(unquote(urlsplit(drift_report).path)), folder / "drift-report.png")
     learner_reports = (settings.irt_home / "reports").glob("*/*.html")
     english = next(html for html in learner_reports if 'lang="en"' in html.read_text("utf-8"))

@@ -24,7 +24,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.responses.eligibility.rules import STAGES, allowed
+from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MOVEMENT
 from resources.settings import Settings
 from resources.tables import METADATA, VIEWS, meaning
@@ -184,7 +184,8 @@ def rules_of_a_scale() -> str:
     parts = [RULES_HEAD]
     for stage, rules in STAGES.items():
         rows = [
-            (f"`{name}`", _default(rule), allowed(rule), rule.description) for name, rule in rules.model_fields.items()
+            (f"`{name}`", _default(rule), valid_values(rule), rule.description)
+            for name, rule in rules.model_fields.items()
         ]
         table = _table(("rule", "default", "values", "meaning"), rows)
         parts.append(f"## {stage.capitalize()}\n\n{_paragraph(rules.__doc__)} {rules.change}\n\n{table}")

@@ -22,7 +22,7 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
-from irt_assets.ledger.testlets import InTestlets
+from irt_assets.ledger.testlets import EffectsInForce
 from irt_assets.responses.facts import abilities_start, ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
@@ -228,7 +228,7 @@ def estimate(
     responses: Responses,
     items: Mapping[str, ItemRow],
     scale: Scale,
-    testlets: InTestlets | None = None,
+    testlets: EffectsInForce | None = None,
     threads: int | None = None,
 ) -> Scores:
     """EAP of θ as it is reported: by the parameters `items` and the scale's population.
@@ -244,7 +244,7 @@ def curves_of(
     item_ids: Sequence[str],
     items: Mapping[str, ItemRow],
     scale: Scale,
-    testlets: InTestlets | None = None,
+    testlets: EffectsInForce | None = None,
 ) -> Curves:
     """Response curves of `item_ids` by the parameters `items`. An item without parameters has no curve."""
     known = ItemParameters.from_rows(item_ids, map(items.get, item_ids))

@@ -20,7 +20,7 @@ from irt_assets.responses.learner_answers import (
     Answer,
     Judging,
     ScoredItems,
-    answered_at_all,
+    has_attempts,
     learner_answers,
     read_judging,
 )
@@ -145,7 +145,7 @@ def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None
     ).fetchone()
     if row is not None:
         return Learner(user_id, *row)
-    return Learner(user_id, False, None) if answered_at_all(connection, user_id) else None
+    return Learner(user_id, False, None) if has_attempts(connection, user_id) else None
 
 
 def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:

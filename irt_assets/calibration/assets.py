@@ -119,7 +119,7 @@ def published_item_parameters(
             ),
             "decisions": rows_shown(
                 ("on", "decision", "by", "at (UTC)", "in force from", "why"),
-                [(d.on, d.what, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
+                [(d.subject, d.kind, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
             ),
             "items first published": dg.MetadataValue.int(sum(s.n_published for s in own)),
             "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),

@@ -80,7 +80,7 @@ def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
         measure = getattr(measures, name, None)
         return None if measure is None else measure.value
 
-    measured = compared.growth.measured()
+    measured = compared.growth.known_measures()
     reference = str(compared.reference)
     formats = {reference: ".3f", "month": ".3f", "growth": "+.3f", "at least": "+.3f", "limit": "g"}
     yield table(

@@ -160,7 +160,7 @@ def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Ev
         (scale, item, round(anchor.delta_b, 2), round(anchor.delta_a, 2), anchor.parameter, round(anchor.z, 1))
         for scale, verdict in verdicts.items()
         if "suspects" in verdict.details and (constants := evidence[scale].constants)
-        for item, anchor in constants.moved.items()
+        for item, anchor in constants.moved_anchors.items()
     ]
     columns = ("scale", "anchor", "Δb", "Δa", "what moved", "in standard errors")
     return {"moved anchors": rows_shown(columns, rows)} if rows else {}

@@ -16,7 +16,12 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, write_group_shift
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
+from irt_assets.ledger.values_with_errors import (
+    compare_with_published,
+    frozen_anchors,
+    linked_window,
+    set_in_force_with_errors,
+)
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import Database, advisory_lock
@@ -59,9 +64,9 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
 def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
     window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
     if window is None or anchors is None:
-        return GroupShift("the anchors cannot be compared with others: no converged fit was linked by them")
-    in_force = in_force_with_errors(connection, scale, at, anchors)
-    comparison = against_published(window, anchors, in_force, at)
+        return GroupShift("the anchors cannot be compared with other items: no converged fit was linked by them")
+    in_force = set_in_force_with_errors(connection, scale, at, anchors)
+    comparison = compare_with_published(window, anchors, in_force, at)
     raw, limits, withdrawn = window.raw, scale.rules.anchor_limits, read_withdrawals(connection)
     usable = [
         item for j, item in enumerate(raw.item_ids) if not (limits.why_unusable(raw, j) or withdrawn.covers(item, at))

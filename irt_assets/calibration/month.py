@@ -54,7 +54,7 @@ from irt_assets.responses.snapshot import (
     snapshot_for_scale,
     stored_rules,
 )
-from irt_assets.spark.fit_location import count_items, placed
+from irt_assets.spark.fit_location import choose_engine, count_items
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure, is_transient
@@ -272,7 +272,7 @@ class FitInputs:
                     )
                 else:
                     if isinstance(engine, EmEngine):
-                        engine = placed(
+                        engine = choose_engine(
                             engine,
                             self.settings,
                             self.store,
@@ -338,12 +338,12 @@ class FitAttempt:
         """Stage the fit, unless the latest staged fit is equal and so keeps its linking, publications and decisions."""
         scale_id, found, snapshot = self.scale.scale_id, self.found, self.snapshot
         before = fits.latest_staged(connection, snapshot.month, scale_id, self.engine)
-        kept = before.fit_id if before and before.says_the_same(snapshot.snapshot_hash, found, self.spec) else None
+        kept = before.fit_id if before and before.has_same_result(snapshot.snapshot_hash, found, self.spec) else None
         return FitOutcome(
             scale_id=scale_id,
             engine=self.engine,
             own=self.engine == self.scale.engine,
-            fit_id=kept or fits.stage(connection, snapshot, scale_id, self.engine, found, self.spec, run_id),
+            fit_id=kept or fits.stage_fit(connection, snapshot, scale_id, self.engine, found, self.spec, run_id),
             spec=self.spec,
             calibration=None if isinstance(found, Exception) else found,
             error=fits.explanation(found) if isinstance(found, Exception) else None,
@@ -371,7 +371,7 @@ def _fits_of_closed(
             own=one.engine == scale.engine,
             fit_id=one.fit_id,
             spec=one.spec,
-            calibration=one.decoded(),
+            calibration=one.decode(),
             error=None,
             seconds=0.0,
         )
@@ -461,11 +461,11 @@ def _link_comparison(
 def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None) -> LinkOutcome:
     outcome = LinkOutcome(scale.scale_id, engine, engine == scale.engine)
     staged = fits.latest_staged(connection, month, scale.scale_id, engine)
-    raw = staged.decoded() if staged else None
+    raw = staged.decode() if staged else None
     if staged is None or raw is None:
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
-    if other := fits.made_otherwise(staged.spec, scale):
+    if other := fits.settings_difference(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     placed = link_to_scale(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, placed=placed)
@@ -477,7 +477,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         now = (staged.fit_id, digest, fits.linked_spec(spec, linked, linking))
         if (there.fit_id, there.anchor_hash, there.model_spec) == now:
             return outcome
-    staged = fits.never_linked(connection, staged, run_id)
+    staged = fits.ensure_unlinked(connection, staged, run_id)
     if placed.error is not None:
         constants = LinkingConstants.from_linking(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)

@@ -203,7 +203,7 @@ def _write(
             engine=scale.engine,
             snapshot_hash="",
             spec=fits.model_spec(scale)
-            | StagedSpec(eligibility=scale.rules.changed(), never_published=provisional)
+            | StagedSpec(eligibility=scale.rules.non_defaults(), never_published=provisional)
             | fitted.spec_extras,
             code_version=code_version(),
             fitted_at=one_value(connection, "SELECT now()"),

@@ -18,8 +18,8 @@ from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.encoding import alike
-from irt_assets.ledger.proposals import NewProposal, propose
-from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
+from irt_assets.ledger.proposals import NewProposal, append_proposals
+from irt_assets.ledger.publications import Publication, items_ever_published, publish, settled_values
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
 from irt_assets.responses.closed_months import scales_of_month
@@ -87,7 +87,7 @@ def _publish(
     end = Month(month).end
     ever = items_ever_published(connection, scale.scale_id)
     anchors = anchor_items(connection, scale)
-    settled, values = values_settled(connection, scale.scale_id, month), linked.values
+    settled, values = settled_values(connection, scale.scale_id, month), linked.values
     held, published, proposed = {}, [], {}
     for item, fitted in linked.items.items():
         problems = gates.item_problems(fitted, scale.rules)
@@ -126,7 +126,7 @@ def _publish(
         ],
         run_id,
     )
-    propose(
+    append_proposals(
         connection,
         [NewProposal(month, scale.scale_id, item, linked.fit_id, values[item], why) for item, why in proposed.items()],
     )

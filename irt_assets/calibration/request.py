@@ -26,7 +26,7 @@ from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulati
 from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import earlier_responses
-from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
+from irt_assets.responses.scored_models import ModelInBank, models_in_bank, models_in_words, scored_item_model
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
@@ -107,7 +107,7 @@ class FitRequest:
         if default.two_categories and not scored:
             return self.scale.model
         return tuple(
-            model_of_scored(self.scale.model, self.in_bank.get(item))
+            scored_item_model(self.scale.model, self.in_bank.get(item))
             if item in scored
             else default.of_max_score(1).name
             for item in self.responses.item_ids
@@ -121,7 +121,7 @@ class FitRequest:
     @property
     def as_fitted(self) -> dict[str, str]:
         """Models and blocks of the scored items, in the form stored with a fit."""
-        return as_fitted(self.scale.model, self.scored_items, self.in_bank)
+        return models_in_words(self.scale.model, self.scored_items, self.in_bank)
 
     @property
     def _compared(self) -> frozenset[str]:

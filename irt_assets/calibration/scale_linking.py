@@ -55,5 +55,5 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
     linking = link(raw, anchors, limits=scale.rules.anchor_limits)
     constants, limits = LinkingConstants.from_linking(linking), scale.rules.publication
-    used_agree = not constants.used_disagree(limits)
+    used_agree = not constants.disagreement_of_used(limits)
     return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, linking.transform(raw))

@@ -53,7 +53,7 @@ def rescore(
     """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
     by, reason = signed(by), require_text("reason", reason)
     which = AnswerSelection(item, None, *_period(first, last))
-    opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
+    opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     _print(done, as_json)
 
@@ -81,7 +81,7 @@ def withdraw(
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
     named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
     which = AnswerSelection(item, sorted(named), *_period(first, last))
-    opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
+    opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     _print(done, as_json)
     if len(named) > done.answers:
@@ -141,7 +141,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
         for one in different:
             say(str(one))
         for fault in found:
-            say(f"{fault.day}: {fault.what}")
+            say(f"{fault.day}: {fault.problem}")
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:

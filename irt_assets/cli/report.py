@@ -48,9 +48,9 @@ def drift(
     written = []
     with current_instance(database) as instance:
         for one in chosen:
-            for report in drift_month.make(database, store, instance, one, scale):
+            for report in drift_month.make_reports(database, store, instance, one, scale):
                 folder = out_dir or database.settings.report_output_dir or database.settings.irt_home / "reports"
-                paths = drift_month.write(report, folder, windows.index(one) + 1)
+                paths = drift_month.write_files(report, folder, windows.index(one) + 1)
                 written.append(
                     {
                         "month": one,
@@ -94,7 +94,7 @@ def learner(
     store = current_store(database)
     monday = _monday(week)
     if out_dir is not None:
-        copies = learner_copies.write(
+        copies = learner_copies.write_copies(
             database,
             monday,
             out_dir,

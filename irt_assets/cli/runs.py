@@ -16,8 +16,8 @@ from irt_assets.cli.installation import current_database, current_instance, curr
 from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
 from irt_assets.invariants.open_violations import open_violations
-from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, evaluate
-from irt_assets.runs.start import start, with_daemon
+from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, evaluate_sensor
+from irt_assets.runs.start import call_with_daemon, start
 from jobs.plans import plan_of
 from jobs.watching.daemons import daemon_alive
 from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
@@ -98,11 +98,11 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
     """Evaluate the sensor in this process, unless the daemon is running. In a pod a daemon is required."""
     with current_instance(database) as instance:
         if in_a_pod():
-            with_daemon(instance, lambda: None)
+            call_with_daemon(instance, lambda: None)
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return
-        outcomes = _as_they_end(evaluate(instance, settings, sensor))
+        outcomes = _as_they_end(evaluate_sensor(instance, settings, sensor))
     say(f"{sensor}: done")
     _require_success(outcomes)
 

@@ -22,13 +22,13 @@ from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
+from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
 from irt_assets.ledger.movement_proposals import newest_proposal
-from irt_assets.responses.eligibility.rules import STAGES, allowed
-from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, proposals_wanted, read_decisions
-from irt_assets.responses.scales import change_rules, consider_rules, read_scales, set_pass_mark
-from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
-from irt_assets.runs.in_process_runs import judge_again
+from irt_assets.responses.eligibility.rules import STAGES, valid_values
+from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
+from irt_assets.responses.scales import change_rules, preview_rules, read_scales, set_pass_mark
+from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
+from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure
@@ -46,7 +46,10 @@ RULES = "\n\n".join(
     for stage, rules in STAGES.items()
     for line in (
         f"Rules of the stage {stage}: {rules.change}",
-        *(f"{name}={rule.default}, {allowed(rule)}: {rule.description}" for name, rule in rules.model_fields.items()),
+        *(
+            f"{name}={rule.default}, {valid_values(rule)}: {rule.description}"
+            for name, rule in rules.model_fields.items()
+        ),
     )
 )
 """All rules of a scale, for the help of the commands that set them."""
@@ -168,10 +171,10 @@ def set_values(
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
-    rules = [name for name in texts if name not in OF_THE_MODEL and name not in MOVEMENT]
+    rules = [name for name in texts if name not in MODEL_SUBJECTS and name not in MOVEMENT]
     if texts.keys() <= MOVEMENT.keys():
         _set_movement(scale, texts, first_month, by, reason, yes)
-    elif texts.keys() <= set(OF_THE_MODEL):
+    elif texts.keys() <= set(MODEL_SUBJECTS):
         _set_model(scale, texts, first_month, by, reason, yes)
     elif len(rules) < len(texts):
         raise PermanentFailure(
@@ -180,7 +183,7 @@ def set_values(
         )
     elif first_month is not None:
         raise PermanentFailure(
-            f"--from is for {', '.join([*OF_THE_MODEL, *MOVEMENT])}; a rule such as {rules[0]} holds for all months: "
+            f"--from is for {', '.join([*MODEL_SUBJECTS, *MOVEMENT])}; a rule such as {rules[0]} holds for all months: "
             "leave it out"
         )
     else:
@@ -202,7 +205,7 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         database,
         current_store(database),
         scale,
-        {subject: texts[subject] for subject in OF_THE_MODEL if subject in texts},
+        {subject: texts[subject] for subject in MODEL_SUBJECTS if subject in texts},
         first_month,
         calibrations_begin=settings.irt_first_month,
         build=partial(build, settings=settings),
@@ -354,13 +357,13 @@ def confirm_and_change_rules(
     """Print the effects of the change on months and days, and ask. Then change the scale, judge gates again,
     and start the run that judges answers again."""
     with database.connect() as connection:
-        change = consider_rules(connection, scale_id, settings)
+        change = preview_rules(connection, scale_id, settings)
         made = {
             what: find(connection, change.after)
             for stage, what, find in (
-                ("eligibility", "snapshots", months_of_other_rules),
-                ("fit", "fits", months_fitted_otherwise),
-                ("linking", "linkings", months_linked_otherwise),
+                ("eligibility", "snapshots", months_with_changed_rules),
+                ("fit", "fits", months_with_other_fit_rules),
+                ("linking", "linkings", months_with_other_linking_rules),
             )
             if stage in change.stages
         }
@@ -391,7 +394,7 @@ def confirm_and_change_rules(
     _judge(database, days)
     if gates:
         with current_instance(database) as instance:
-            for judged, found in judge_again(instance, current_settings(), gates, scored):
+            for judged, found in reevaluate_checks(instance, current_settings(), gates, scored):
                 say(f"  {judged}: {found.check_name} {'passes' if found.passed else 'fails'} now")
 
 

@@ -23,10 +23,10 @@ from irt_assets.ledger.anchors import (
     anchors_change_after,
     dropped_anchors,
     freeze_set,
+    preview_set,
     read_anchors,
-    set_of,
 )
-from irt_assets.ledger.decisions import Decided, record
+from irt_assets.ledger.decisions import DecisionSubject, record_release_decisions
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
@@ -120,7 +120,7 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
         return {}
     constants = linked_windows.latest_constants(connection, month, scale.scale_id, scale.engine)
     still = anchor_items(connection, scale)
-    return {item: anchor for item, anchor in constants.moved.items() if item in still} if constants else {}
+    return {item: anchor for item, anchor in constants.moved_anchors.items() if item in still} if constants else {}
 
 
 def preview_change(
@@ -159,11 +159,11 @@ def preview_change(
             f"{scale.rules.publication.min_anchors} (min_anchors): "
             "tag and freeze others first, in a scale with an origin of its own"
         )
-    then, digest = set_of(connection, scale, kept)
+    then, digest = preview_set(connection, scale, kept)
     assert then is not None
     month = linked_windows.last_fitted_month(connection, scale)
     staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine) if month else None
-    raw = staged.decoded() if staged else None
+    raw = staged.decode() if staged else None
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
         before, _ = _linked(raw, anchors, scale)
@@ -184,7 +184,7 @@ def preview_change(
         why_not=why_not,
         mean_shift=float(shift.mean()),
         largest_shift=float(shift[np.argmax(np.abs(shift))]),
-        stale=linked_windows.months_linked_otherwise(connection, scale, start, digest),
+        stale=linked_windows.months_with_other_anchors(connection, scale, start, digest),
     )
 
 
@@ -200,8 +200,8 @@ def change_anchors(
         advisory_lock(connection, "ledger", scale_id)
         done = preview_change(connection, what, scale_id, items, first_month)
         freeze(connection, done)
-        about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record(connection, about, what, by, reason, Month(first_month).start)
+        about = [DecisionSubject(first_month, scale_id, item, done.fit_id) for item in done.items]
+        record_release_decisions(connection, about, what, by, reason, Month(first_month).start)
     return done
 
 

@@ -17,9 +17,9 @@ from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
+from irt_assets.responses.open_months import scales_to_compare, scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, settings_differ
 from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
@@ -34,7 +34,7 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
     """
     found: list[ClosedMonth] = []
     with database.connect() as connection:
-        closings.count_again(connection)
+        closings.recount_changes(connection)
         closed = {(one.month, one.scale_id) for one in read_closed(connection)}
         scales = read_scales(connection)
         silences = silent_sources(connection, database.settings, now).values()
@@ -78,12 +78,12 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     closed = {one.scale_id for one in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
-    other = scales_of_other_verdicts(connection, [month]).get(month, set())
+    other = scales_with_changed_verdicts(connection, [month]).get(month, set())
     if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
         other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - other
     made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
-    new = closings.close(connection, snapshot, made)
+    new = closings.close_month(connection, snapshot, made)
     return [one for one in read_closed(connection, [month]) if one.scale_id in new]
 
 
@@ -96,7 +96,7 @@ def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str,
         return True
     staged = latest_attempt(connection, snapshot.month, scale_id, scale.engine)
     is_fitted = staged is not None and staged.snapshot_hash == snapshot.snapshot_hash
-    return is_fitted and not differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility")
+    return is_fitted and not settings_differ(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
-        closings.reopen(connection, found.closed, by=by, reason=reason)
+        closings.reopen_months(connection, found.closed, by=by, reason=reason)
         return found
 
 
@@ -158,6 +158,7 @@ def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) ->
     stale = {
         one.month
         for one in counted
-        if one.changes or (one.scale_id in scales and differs(one.rules, scales[one.scale_id].rules, "eligibility"))
+        if one.changes
+        or (one.scale_id in scales and settings_differ(one.rules, scales[one.scale_id].rules, "eligibility"))
     }
     return Reopening(tuple(counted), tuple(sorted(stale)))

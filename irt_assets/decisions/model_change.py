@@ -33,7 +33,7 @@ from irt_assets.ledger.anchors import (
     read_anchors,
 )
 from irt_assets.ledger.month_state import months_made_with
-from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
+from irt_assets.ledger.origin_fit import OriginFit, origin_fit, record_anchor_hash
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.eligibility.rules import OCCASIONS
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
@@ -394,7 +394,7 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     digest = freeze_anchors(
         connection, scale.scale_id, version, kept, topics, effective_from=start, fit=fitted.calibration
     )
-    note_anchors(connection, found.fit_id, digest)
+    record_anchor_hash(connection, found.fit_id, digest)
     make_newest(connection, scale.scale_id, version)
     shifts = {item: kept[item].b - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
     largest = max(shifts, key=lambda item: abs(shifts[item]))
@@ -415,6 +415,6 @@ def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ..
     for month, (made_with, linked_to) in months_made_with(connection, change.before, change.first_month).items():
         scale = read_scales(connection, Month(month).start)[change.scale_id]
         frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-        if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):
+        if fits.settings_difference(made_with, scale) or (linked_to is not None and linked_to != frozen):
             stale.append(month)
     return tuple(stale)

@@ -17,7 +17,7 @@ from irt_assets.decisions.movement_change import movement_effect
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.linked_windows import linkings_of
-from irt_assets.ledger.movement_proposals import MovementProposal, keep_proposal
+from irt_assets.ledger.movement_proposals import MovementProposal, store_proposal
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.answers import attempts_between
@@ -60,7 +60,7 @@ def propose_movement(connection: psycopg.Connection, scale_id: str, month: str |
     """
     month = month or last_done_month(connection, scale_id) or _last_answered(connection, scale_id)
     proposal = _proposal(connection, scale_id, month)
-    keep_proposal(connection, proposal)
+    store_proposal(connection, proposal)
     return proposal
 
 

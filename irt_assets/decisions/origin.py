@@ -30,7 +30,7 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.encoding import encode
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
+from irt_assets.ledger.origin_fit import OriginFit, origin_fit, record_anchor_hash
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
@@ -159,7 +159,7 @@ def initialise(
             ],
         )
         if window is not None:
-            note_anchors(connection, found.fit_id, digest)
+            record_anchor_hash(connection, found.fit_id, digest)
     with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).guesses else 0
     done = Origin(scale_id, len(anchors), len(anchors), len(found.assumed), found.left_out, with_guessing)
     if fitted is None:
@@ -231,7 +231,7 @@ def write_origin_fit(
         engine=engine,
         snapshot_hash=fitted.snapshot.digest,
         calibration=encode(fitted.calibration),
-        spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
+        spec=StagedSpec(eligibility=rules.non_defaults(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
         code_version=code_version(),
         fitted_at=one_value(connection, "SELECT now()"),
     )

@@ -24,7 +24,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
-from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
+from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, columns_with_scores, store_attempts
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
 from irt_psychometrics import BreakdownError, Calibration, ItemParameters
@@ -226,7 +226,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 "(`irt scale init --origin`), or a smaller minimum (`irt scale init --set min_responses=…`)"
             )
     uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", without_ids(judged.table))
-    table = judged.table.select(with_scores_of(judged.table.column_names, CALIBRATION_COLUMNS))
+    table = judged.table.select(columns_with_scores(judged.table.column_names, CALIBRATION_COLUMNS))
     snapshot = WindowSnapshot(uri, digest, judged.data_hash)
     del judged
     pa.default_memory_pool().release_unused()

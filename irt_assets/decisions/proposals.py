@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from irt_assets.ledger.decisions import Decided
+from irt_assets.ledger.decisions import DecisionSubject
 from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
 from irt_assets.responses.item_status import Status, item_status
@@ -125,9 +125,9 @@ class Proposal:
         return Reference(self.window, self.item_id)
 
     @property
-    def decided_on(self) -> Decided:
+    def decided_on(self) -> DecisionSubject:
         """The subject that a decision on the proposal records."""
-        return Decided(self.window, self.scale_id, self.item_id, self.fit_id)
+        return DecisionSubject(self.window, self.scale_id, self.item_id, self.fit_id)
 
     @property
     def severity(self) -> str:

@@ -28,7 +28,7 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.cited_fits import snapshot_of_fit
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.ledger.proposals import NewProposal, propose
+from irt_assets.ledger.proposals import NewProposal, append_proposals
 from irt_assets.ledger.steps import steps
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.scales import Scale, initialised_scale
@@ -239,7 +239,7 @@ def _fit(
     if not raw.convergence.converged:
         raise PermanentFailure(f"the fit of {snapshot.month} did not converge: {raw.convergence.reason}")
     of_window = StagedSpec(
-        eligibility=basis.scale.rules.changed(),
+        eligibility=basis.scale.rules.non_defaults(),
         snapshot=snapshot.uri,
         pooled={one.month: one.snapshot_hash for one in basis.snapshots},
         passed_over=basis.passed_over,
@@ -253,7 +253,7 @@ def _stage(
     connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, raw: Calibration, spec: StagedSpec
 ) -> fits.StagedFit:
     return fits.StagedFit(
-        fit_id=fits.stage(connection, snapshot, scale.scale_id, scale.engine, raw, spec, None),
+        fit_id=fits.stage_fit(connection, snapshot, scale.scale_id, scale.engine, raw, spec, None),
         month=snapshot.month,
         scale_id=scale.scale_id,
         engine=scale.engine,
@@ -425,7 +425,7 @@ def _propose(
     assert linked is not None
     held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
     proposed, values = tuple(item for item in wanted if not held[item]), linked.values
-    propose(
+    append_proposals(
         connection,
         [
             NewProposal(

@@ -15,10 +15,10 @@ import psycopg
 
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, why_superseded
-from irt_assets.ledger.decisions import record
+from irt_assets.ledger.decisions import record_release_decisions
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -94,7 +94,7 @@ def accept(
     with database.connect() as connection:
         found = acceptable(connection, references, since, now)
         _require_as_seen(found, seen)
-        record(connection, [p.decided_on for p in found], "accept", by, reason, since)
+        record_release_decisions(connection, [p.decided_on for p in found], "accept", by, reason, since)
         publish(
             connection,
             [
@@ -165,7 +165,7 @@ def reject(
     with database.connect() as connection:
         found = open_proposals(connection, references)
         _require_as_seen(found, seen)
-        record(connection, [p.decided_on for p in found], "reject", by, reason, None)
+        record_release_decisions(connection, [p.decided_on for p in found], "reject", by, reason, None)
     return found
 
 
@@ -200,7 +200,7 @@ def changes_of_answers(connection: psycopg.Connection, found: Iterable[Proposal]
     months = {proposal.window for proposal in found if not proposal.recalibrated}
     return [
         f"the answers of {month} have changed since: `irt calibrate --month {month}` first"
-        for month in scales_of_other_verdicts(connection, months)
+        for month in scales_with_changed_verdicts(connection, months)
     ]
 
 

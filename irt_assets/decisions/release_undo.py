@@ -25,7 +25,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release import lock_ledgers, next_month, require_text
 from irt_assets.decisions.release_impact import Impact, impact
-from irt_assets.ledger.decisions import accepted_after, last_standing, record
+from irt_assets.ledger.decisions import last_standing_decision, record_release_decisions, window_accepted_after
 from irt_assets.ledger.publications import Publication, publications_of, publish
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.items import ItemRow
@@ -141,7 +141,7 @@ def undo(
         lock_ledgers(connection, references)
         found = preview(connection, references, effective_from=effective_from, now=now)
         for one in found:
-            record(connection, [one.proposal.decided_on], "undo", by, reason, one.since)
+            record_release_decisions(connection, [one.proposal.decided_on], "undo", by, reason, one.since)
             if one.restores is not None and one.since is not None:
                 again = replace(
                     one.restores,
@@ -159,7 +159,7 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
     if reference.item_id == EVERY:
         raise PermanentFailure(f"{reference} is too much to undo: name each item")
     proposal, decision_id = _decided(connection, reference)
-    if later := accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
+    if later := window_accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
         after = Reference(later, proposal.item_id)
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
     if proposal.state is State.REJECTED:
@@ -176,7 +176,7 @@ def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Prop
 
     Raises PermanentFailure if no decision on it stands.
     """
-    standing = last_standing(connection, reference.window, reference.item_id)
+    standing = last_standing_decision(connection, reference.window, reference.item_id)
     if standing is None:
         proposal = find_proposals(connection, [reference])[0]
         raise PermanentFailure(

@@ -24,13 +24,13 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import GateResult, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
-from irt_assets.ledger.closings import reopen
+from irt_assets.ledger.closings import reopen_months
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.proposed_window import propose_snapshot
-from irt_assets.responses.scales import RuleChange, Scale, consider_rules, read_scales, write_rules
+from irt_assets.responses.scales import RuleChange, Scale, preview_rules, read_scales, write_rules
 from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from irt_psychometrics import ItemParameters, PsychometricsError
@@ -173,7 +173,7 @@ def try_rules(
     Raises
     ------
     PermanentFailure
-        If the month has no snapshot. Errors of `consider_rules` are raised, too.
+        If the month has no snapshot. Errors of `preview_rules` are raised, too.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -182,13 +182,13 @@ def try_rules(
     ):
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
-        change = consider_rules(connection, scale_id, settings)
+        change = preview_rules(connection, scale_id, settings)
         before = _judged(connection, store, month, scale_id)
         began, files = time.perf_counter(), store
         stage = next((one for one in change.stages if one != "answers"), "warnings")
         write_rules(connection, scale_id, change.after.rules)
         if stage == "eligibility":
-            reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
+            reopen_months(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
             files = FolderStore(Path(folder))
             advisory_lock(connection, "scored_responses", month)
             propose_snapshot(connection, files, month)

@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from irt_assets.common.arrays import finite
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
-from irt_assets.ledger.cited_fits import fitted_of
+from irt_assets.ledger.cited_fits import models_of_fits
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.ledger.origin_fit import origin_over
+from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
@@ -137,7 +137,7 @@ def answers_of(
     """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     snapshot = snapshot_of(connection, month, fit.snapshot_hash) if fit else None
-    if fit is None and (origin := origin_over(connection, scale.scale_id, *Month(month).bounds)):
+    if fit is None and (origin := overlapping_origin(connection, scale.scale_id, *Month(month).bounds)):
         snapshot = origin.snapshot
         fit = linked_fit(connection, scale.scale_id, "origin", origin.window_start, origin.engine)
     if fit is None or not fit.converged:
@@ -161,7 +161,7 @@ def _models(
     """The scale's model or, if there are items with more than two scores, the model of each item in the month's fit."""
     if responses.categories is None:
         return scale.model
-    fitted = fitted_of(connection, [fit_id], responses.item_ids)
+    fitted = models_of_fits(connection, [fit_id], responses.item_ids)
     default = item_model(scale.model)
     return tuple(
         fitted[fit_id, item].model if (fit_id, item) in fitted else default.of_max_score(int(n) - 1).name

@@ -18,7 +18,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
-from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError
 from irt_psychometrics.information import Information, InformationLoss
@@ -123,7 +123,7 @@ class MonthInformation:
     retiring: tuple[str, ...]
     in_force: Information
     left: Information
-    testlets: InTestlets | None = None
+    testlets: EffectsInForce | None = None
 
     def of(self, parameters: ItemParameters, which: np.ndarray) -> Information:
         """Information of the items `which` (J,) by their `parameters`."""
@@ -201,7 +201,7 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
 
 
 def inform(
-    scale: Scale, compared: ComparedMonth, unestimated: Unestimated, testlets: InTestlets | None = None
+    scale: Scale, compared: ComparedMonth, unestimated: Unestimated, testlets: EffectsInForce | None = None
 ) -> MonthInformation:
     """Compute a month's information.
 

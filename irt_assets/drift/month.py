@@ -18,7 +18,7 @@ from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
-from irt_assets.ledger.values_with_errors import against_published
+from irt_assets.ledger.values_with_errors import compare_with_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, PsychometricsError
 from irt_psychometrics.drift import Drift
@@ -96,7 +96,7 @@ def _with_trends(
     comparisons, elapsed = [], []
     for earlier, linked in [*before.items(), (month, compared.window)]:
         begins, ends = Month(earlier).bounds
-        found = against_published(linked, anchors, at, begins)
+        found = compare_with_published(linked, anchors, at, begins)
         found = found.select(~found.across_models)
         if found.item_ids:
             middle = begins + (ends - begins) / 2

@@ -10,12 +10,12 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.drift.uncompared_months import why_not
 from irt_assets.ledger.values_with_errors import (
-    InForce,
     LinkedWindow,
-    against_published,
+    SetInForce,
+    compare_with_published,
     frozen_anchors,
-    in_force_with_errors,
     linked_window,
+    set_in_force_with_errors,
 )
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_psychometrics import PsychometricsError
@@ -30,7 +30,7 @@ class ComparedMonth:
 
     window: LinkedWindow
     anchors: AnchorSet
-    at: InForce
+    at: SetInForce
     drift: Drift
 
 
@@ -43,10 +43,10 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
     anchors = frozen_anchors(connection, scale)
     if window is None or anchors is None:
         raise PsychometricsError(f"{month} has no converged fit that was linked to the anchors")
-    at = in_force_with_errors(connection, scale, start, anchors)
+    at = set_in_force_with_errors(connection, scale, start, anchors)
     if not at.published.item_ids:
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
-    comparison = against_published(window, anchors, at, start)
+    comparison = compare_with_published(window, anchors, at, start)
     accepted = "misfit" in accepted_subjects(connection, scale.scale_id, start)
     drift = Drift.from_comparison(
         comparison,

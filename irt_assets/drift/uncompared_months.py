@@ -54,7 +54,7 @@ def _red(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month
     else:
         held = step.why if step.state == "held" else ""
     if held and linked.constants.disagreement(scale.rules.publication):
-        drop = command("drop_anchor", linked.constants.moved, scale.scale_id, month)
+        drop = command("drop_anchor", linked.constants.moved_anchors, scale.scale_id, month)
         return (
             f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: {drop}, then "
             f"`irt calibrate --month {month}`"

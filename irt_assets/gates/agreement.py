@@ -18,7 +18,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
-from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
+from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, model_difference
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
@@ -197,7 +197,7 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
         assert staged is not None
         if snapshot is None or staged.snapshot_hash != snapshot.snapshot_hash:
             left_out[engine] = "its fit is of an earlier snapshot of the month"
-        elif other := of_other_model(staged.spec, scale):
+        elif other := model_difference(staged.spec, scale):
             left_out[engine] = other
         elif staged.error is not None:
             left_out[engine] = staged.error

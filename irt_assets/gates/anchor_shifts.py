@@ -33,7 +33,7 @@ class AnchorShift:
 
 def anchor_shifts(anchors: AnchorSet, linked: Mapping[str, ItemRow], constants: LinkingConstants) -> list[AnchorShift]:
     """The shift of each anchor among the fit's `linked` items, largest change first."""
-    suspects = constants.moved
+    suspects = constants.moved_anchors
     frozen = {
         item: (anchors.a[k], anchors.b[k], anchors.b_se[k])
         for k, item in enumerate(anchors.item_ids)

@@ -10,11 +10,18 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.gates.coverage import Bank, read_bank
 from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
-from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, read_group_shift
+from irt_assets.ledger.fits import (
+    LinkedFit,
+    StagedFit,
+    latest_staged,
+    linked_fit,
+    read_group_shift,
+    settings_difference,
+)
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import released_constants
 from irt_assets.ledger.publications import items_published_by
-from irt_assets.ledger.steps import held_before
+from irt_assets.ledger.steps import items_held_before
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
@@ -104,7 +111,7 @@ def load_evidence(
         snapshot=snapshot,
         snapshot_problem=problem,
         staged=staged,
-        calibration=staged.decoded() if staged else None,
+        calibration=staged.decode() if staged else None,
         linked=linked,
         group_shift=read_group_shift(connection, linked.fit_id) if linked else None,
         demanded={
@@ -116,7 +123,7 @@ def load_evidence(
         bank=read_bank(connection, scale_id, start),
         accepted=accepted_subjects(connection, scale_id, start),
         earlier=released_constants(connection, month, scale_id, scale.engine),
-        held_before=held_before(connection, scale_id, month),
+        held_before=items_held_before(connection, scale_id, month),
     )
 
 
@@ -134,7 +141,7 @@ def current_fit(evidence: Evidence) -> Calibration | GateResult:
         return GateResult(False, "the month has not been fitted: materialise item_calibration")
     if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
         return GateResult(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
-    if other := made_otherwise(staged.spec, evidence.scale):
+    if other := settings_difference(staged.spec, evidence.scale):
         return GateResult(False, f"{other}: materialise item_calibration")
     if evidence.calibration is None:
         return GateResult(False, staged.error or "the fit failed")

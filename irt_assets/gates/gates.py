@@ -23,9 +23,9 @@ from irt_assets.gates.model_gates import (
     one_dimension,
 )
 from irt_assets.gates.month_classification import NOT_JUDGED
-from irt_assets.ledger.fits import StagedFit, of_other_model
+from irt_assets.ledger.fits import StagedFit, model_difference
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.responses.eligibility.attempts import Reason, rejected
+from irt_assets.responses.eligibility.attempts import Reason, count_rejected
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.estimation import Flag
 
@@ -50,7 +50,7 @@ def few_answers_are_rejected(evidence: Evidence) -> GateResult:
         for name, of_none in snapshot.counts.items()
         if name != scale_id and name not in snapshot.rules
     )
-    n_rejected, answers = (n + strays for n in rejected(counts))
+    n_rejected, answers = (n + strays for n in count_rejected(counts))
     share = n_rejected / answers if answers else 0.0
     limit = evidence.scale.rules.publication.max_rejected_share
     return GateResult(
@@ -107,13 +107,13 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
     if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
         return f"{which}: enable it (IRT_ENGINES={engine}) and {again}; `irt doctor` says whether it is installed"
-    other = of_other_model(fit.spec, evidence.scale)
+    other = model_difference(fit.spec, evidence.scale)
     return f"{other}: {again}" if other else fit_problem(fit)
 
 
 def fit_problem(fit: StagedFit) -> str | None:
     """Why a fit cannot be used, as a predicate to the engine's name. Returns None if it can."""
-    calibration = fit.decoded()
+    calibration = fit.decode()
     if calibration is None:
         return f"could not fit the month: {fit.error}"
     if not calibration.convergence.converged:

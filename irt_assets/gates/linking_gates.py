@@ -31,7 +31,7 @@ def anchors_agree(evidence: Evidence) -> GateResult:
     constants = evidence.constants
     if constants is None:
         return GateResult(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
-    dropped, suspects = constants.anchors_dropped, constants.moved
+    dropped, suspects = constants.anchors_dropped, constants.moved_anchors
     n_used = len(constants.anchors_used)
     n, limits = n_used + len(dropped), evidence.scale.rules.publication
     if evidence.on_the_scale is None:
@@ -87,7 +87,7 @@ def anchors_move_with_the_others(evidence: Evidence) -> GateResult:
         )
     largest = evidence.scale.rules.publication.max_anchor_shift
     details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
-    return as_the_scale_says(evidence, GateResult(not shift.moved(largest), shift.sentence(largest), details))
+    return as_the_scale_says(evidence, GateResult(not shift.exceeds_limit(largest), shift.sentence(largest), details))
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

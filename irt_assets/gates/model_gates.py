@@ -147,7 +147,7 @@ def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
         return GateResult(True, f"{evidence.month} is the month that later ones are compared with")
     if found.why is not None:
         return GateResult(not found.lost, f"not compared with {reference}: {found.why}")
-    growth = found.growth.measured()
+    growth = found.growth.known_measures()
     beyond = {name: measure for name, measure in growth.items() if measure.low > LIMITS[name]}
     details = {f"growth of {MEASURES[name]}": measure.value for name, measure in growth.items()}
     if not growth:

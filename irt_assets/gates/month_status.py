@@ -23,17 +23,17 @@ from irt_assets.gates.month_classification import (
     classify_month,
     first_newer,
 )
-from irt_assets.ledger.fits import made_otherwise, scored_otherwise
-from irt_assets.ledger.month_state import Attempted, find_reference, fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.fits import changed_scored_items, settings_difference
+from irt_assets.ledger.month_state import LatestAttempt, find_reference, fit_in_use, latest_attempt, latest_failure
 from irt_assets.ledger.origin_fit import origin_windows
-from irt_assets.ledger.overview import decided_since
+from irt_assets.ledger.overview import decisions_since
 from irt_assets.ledger.steps import Step, steps
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs, snapshot_of
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, settings_differ, snapshot_of
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
@@ -51,9 +51,9 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         in_bank = {
             scale_id: models_in_bank(connection, scale_id) if one.scored else {} for scale_id, one in known.items()
         }
-        decided = decided_since(connection, months)
+        decided = decisions_since(connection, months)
         answered, windows = _with_answers(connection, months), origin_windows(connection)
-        others = scales_of_other_verdicts(connection, months)
+        others = scales_with_changed_verdicts(connection, months)
         closed_with = {(one.month, one.scale_id): one.snapshot_hash for one in read_closed(connection, months)}
         found = []
         for month in months:
@@ -164,7 +164,7 @@ def _newer(
     has_other_answers: bool,
     decided: str | None,
 ) -> Newer | None:
-    """Why the month of the scale is stale, by `QUESTIONS`. decided: see `decided_since`."""
+    """Why the month of the scale is stale, by `QUESTIONS`. decided: see `decisions_since`."""
     month, scale_id = snapshot.month, scale.scale_id
     staged = latest_attempt(connection, month, scale_id, scale.engine)
     linked = fit_in_use(connection, month, scale_id, scale.engine)
@@ -172,14 +172,14 @@ def _newer(
         "other_answers": "its answers have changed since" if has_other_answers else None,
         "other_anchors": decided,
     }
-    if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
+    if settings_differ(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
         found["other_eligibility"] = "the scale's settings have changed since"
     if staged is not None:
         found |= _why_fit_again(connection, staged, snapshot, scale, in_bank)
     if linked is not None:
         if staged is not None and linked.fit_id != staged.fit_id:
             found["fitted_alone"] = "it was fitted again and not linked since"
-        if differs(linked.rules, scale.rules, "linking"):
+        if settings_differ(linked.rules, scale.rules, "linking"):
             found["other_linking"] = "the scale's settings have changed since it was linked"
         if step is not None and step.fit_id != linked.fit_id:
             found["linked_alone"] = "it was linked again and not taken to the ledger since"
@@ -201,7 +201,7 @@ def is_fitted(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) 
 
 def _why_fit_again(
     connection: psycopg.Connection,
-    staged: Attempted,
+    staged: LatestAttempt,
     snapshot: Snapshot,
     scale: Scale,
     in_bank: dict[str, ModelInBank],
@@ -215,12 +215,12 @@ def _why_fit_again(
     return found
 
 
-def _other_model(staged: Attempted, scale: Scale, in_bank: dict[str, ModelInBank]) -> str | None:
-    if differs(staged.rules, scale.rules, "eligibility", "fit"):
+def _other_model(staged: LatestAttempt, scale: Scale, in_bank: dict[str, ModelInBank]) -> str | None:
+    if settings_differ(staged.rules, scale.rules, "eligibility", "fit"):
         return "the scale's settings have changed since it was fitted"
-    if other := made_otherwise(staged.made_with, scale):
+    if other := settings_difference(staged.made_with, scale):
         return f"the scale's model has changed since it was fitted: {other}"
-    other = scored_otherwise(staged.made_with, scale, in_bank)
+    other = changed_scored_items(staged.made_with, scale, in_bank)
     return other and f"the bank names other models or blocks of items since it was fitted: {other}"
 
 

@@ -8,7 +8,7 @@ from irt_assets.gates.month_classification import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import placed_months
 from irt_assets.ledger.overview import last_night
-from irt_assets.responses.eligibility.attempts import rejected
+from irt_assets.responses.eligibility.attempts import count_rejected
 from irt_assets.responses.snapshot import current_snapshots
 
 MAX_PAUSE = timedelta(hours=25)
@@ -56,7 +56,7 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
             "reject rate": {
                 month: n_rejected / answers
                 for month, snapshot in snapshots.items()
-                for n_rejected, answers in [rejected(snapshot.counts.get(scale_id, {}))]
+                for n_rejected, answers in [count_rejected(snapshot.counts.get(scale_id, {}))]
                 if answers
             },
         }

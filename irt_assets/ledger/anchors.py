@@ -42,7 +42,7 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
     """The anchors of all versions of the set up to `version`, each with its newest values. Returns None if the scale
     has not been initialised."""
     wanted = {"scale": scale_id, "version": version, "items": None}
-    return _anchor_set(scale_id, named_rows(connection, _SET_OF, wanted))
+    return _anchor_set(scale_id, named_rows(connection, _LAST_FROZEN, wanted))
 
 
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
@@ -50,7 +50,8 @@ def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
         return None
     items = ItemParameters.from_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
     return AnchorSet(
-        **vars(items) | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint(rows)[None]},
+        **vars(items)
+        | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint_covariance(rows)[None]},
         scale_id=scale_id,
         version=str(max(row["version"] for row in rows)),
         topics=tuple(row["topic_id"] for row in rows),
@@ -58,13 +59,13 @@ def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     )
 
 
-def _joint(rows: list[dict[str, Any]]) -> Floats:
+def _joint_covariance(rows: list[dict[str, Any]]) -> Floats:
     """Covariance of (a, b) of all K anchors, shape (2K, 2K). Anchors from different fits have covariance 0."""
     joint = np.zeros((len(rows), 2, len(rows), 2))
-    for j, one in enumerate(rows):
+    for j, row in enumerate(rows):
         for k, other in enumerate(rows):
-            if one["version"] == other["version"] and other["item_id"] in one["cov"]:
-                joint[j, :, k] = np.reshape(one["cov"][other["item_id"]], (2, 2))
+            if row["version"] == other["version"] and other["item_id"] in row["cov"]:
+                joint[j, :, k] = np.reshape(row["cov"][other["item_id"]], (2, 2))
     return joint.reshape(2 * len(rows), 2 * len(rows))
 
 
@@ -134,13 +135,13 @@ def freeze_anchors(
         fit: the fit, on the bank's scale, from which all values come, or None if they come from the bank.
     """
     digest = hash_of_anchors(anchors)
-    together = {} if fit is None else _covariances(fit, sorted(anchors))
+    covariances = {} if fit is None else _covariances(fit, sorted(anchors))
     columns = "scale_id, version, item_id, parameters, errors_assumed, topic_id, anchor_hash, effective_from, cov"
     with connection.cursor().copy(f"COPY anchor_set ({columns}) FROM STDIN") as copy:
         for item, values in sorted(anchors.items()):
             copy.write_row(
                 [scale_id, version, item, item_as_json(values), item in assumed, topics[item], digest, effective_from]
-                + [json.dumps(together[item]) if together else None]
+                + [json.dumps(covariances[item]) if covariances else None]
             )
     return digest
 
@@ -152,25 +153,25 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     """
     if fit.joint_cov is None or len(items) > MAX_WITH_COVARIANCES:
         return {}
-    place = {item: j for j, item in enumerate(fit.item_ids)}
-    cov = fit.select([place[item] for item in items]).items.joint_cov
+    index_of = {item: j for j, item in enumerate(fit.item_ids)}
+    cov = fit.select([index_of[item] for item in items]).items.joint_cov
     blocks = cov.reshape(len(items), 2, len(items), 2)
     return {
-        one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
+        item: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, item in enumerate(items)
     }
 
 
-_SET_OF = f"""
+_LAST_FROZEN = f"""
     SELECT DISTINCT ON (item_id) {_ROW}, parameters FROM anchor_set n
     WHERE scale_id = %(scale)s AND version <= %(version)s
       AND (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s)) ORDER BY item_id, version DESC"""
 """The items (null: all) with the values that they were last frozen with."""
 
 
-def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
+def preview_set(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
     """The anchor set that `freeze_set` would write for the items, and its hash."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
-    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF, wanted)]
+    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _LAST_FROZEN, wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.from_row(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 
@@ -180,13 +181,13 @@ def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[s
 
     Each item keeps the values that it was last frozen with.
     """
-    _, digest = set_of(connection, scale, items)
+    _, digest = preview_set(connection, scale, items)
     version = scale.anchor_version + 1
     connection.execute(
         f"""INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, topic_id, cov, anchor_hash,
                                    effective_from)
            SELECT %(scale)s, %(new)s, item_id, parameters, errors_assumed, topic_id, cov, %(digest)s, %(since)s
-           FROM ({_SET_OF}) as_frozen""",
+           FROM ({_LAST_FROZEN}) as_frozen""",
         {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
         | {"new": version, "digest": digest, "since": effective_from},
     )

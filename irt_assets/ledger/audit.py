@@ -149,7 +149,7 @@ def anchors_in_the_bank(connection: psycopg.Connection) -> dict[tuple[str, str],
            FROM anchor_set s JOIN calibration_scale c ON c.scale_id = s.scale_id AND c.anchor_version = s.version
            LEFT JOIN question q USING (item_id) ORDER BY 1, 2"""
     )
-    return {(scale_id, item): there for scale_id, item, there in rows}
+    return {(scale_id, item): bank_scale for scale_id, item, bank_scale in rows}
 
 
 def flagged_estimates(connection: psycopg.Connection) -> list[dict[str, Any]]:

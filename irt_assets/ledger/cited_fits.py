@@ -37,7 +37,7 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
     return None if stored is None else decode(stored)
 
 
-def fitted_of(
+def models_of_fits(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
 ) -> dict[tuple[str, str], ModelOfFit]:
     """Model of each item in each fit, with mean and SD of the fit's learners, by fit id and item."""
@@ -65,7 +65,7 @@ def further_errors(
            WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
         ([*fit_ids], [*items]),
     )
-    return {(fit_id, item): cov for fit_id, item, cov in rows if _known(cov)}
+    return {(fit_id, item): cov for fit_id, item, cov in rows if _is_complete(cov)}
 
 
 def further_errors_of_origins(
@@ -77,10 +77,10 @@ def further_errors_of_origins(
            FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE scale_id = %s AND kind = 'origin'""",
         (scale_id,),
     )
-    return {(item, a, b): cov for item, a, b, cov in rows if _known(cov)}
+    return {(item, a, b): cov for item, a, b, cov in rows if _is_complete(cov)}
 
 
-def _known(cov: list[list[float | None] | None]) -> bool:
+def _is_complete(cov: list[list[float | None] | None]) -> bool:
     return all(row is not None and None not in row for row in cov)
 
 

@@ -21,7 +21,7 @@ MIN_SHARE_OF_ITEM = 0.05
 """An item is named if more than this share of its answers has changed."""
 
 
-def close(connection: psycopg.Connection, snapshot: Snapshot, scales: Collection[str]) -> list[str]:
+def close_month(connection: psycopg.Connection, snapshot: Snapshot, scales: Collection[str]) -> list[str]:
     """Record that the snapshot's month has closed for the scales. Returns the scales for which it was open."""
     rows = connection.execute(
         f"""INSERT INTO month_state
@@ -45,14 +45,14 @@ def close(connection: psycopg.Connection, snapshot: Snapshot, scales: Collection
     return [scale for (scale,) in rows]
 
 
-def reopen(connection: psycopg.Connection, closed: Iterable[ClosedMonth], *, by: str, reason: str) -> None:
+def reopen_months(connection: psycopg.Connection, closed: Iterable[ClosedMonth], *, by: str, reason: str) -> None:
     """Record that a person reopened closed months, in the caller's transaction."""
     connection.cursor().executemany(
         f"""INSERT INTO month_state
               (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
             SELECT month, scale_id, 'reopened', %(by)s, %(reason)s, snapshot_hash, rules, items, test_accounts
             FROM {NEWEST} n WHERE (month, scale_id, state) = (%(month)s, %(scale)s, 'closed')""",
-        [{"month": one.month, "scale": one.scale_id, "by": by, "reason": reason} for one in closed],
+        [{"month": record.month, "scale": record.scale_id, "by": by, "reason": reason} for record in closed],
     )
 
 
@@ -115,16 +115,16 @@ def count_changes(
     rows are the same answer.
     """
     start, end = Month(month).bounds
-    asked = {
+    values = {
         "month": month,
         "start": start,
         "end": end,
-        "scales": [one.scale_id for one in closed],
-        "since": [one.since for one in closed],
+        "scales": [record.scale_id for record in closed],
+        "since": [record.since for record in closed],
     }
     found: dict[str, Counter[str]] = {}
     items: dict[str, dict[str, float]] = {}
-    for row in named_rows(connection, _COUNT, asked):
+    for row in named_rows(connection, _COUNT, values):
         scale_id, answers, item = row.pop("scale_id"), row.pop("answers"), row.pop("item_id")
         of_scale = found.setdefault(scale_id, Counter(answers=answers))
         of_scale.update(row)
@@ -139,7 +139,7 @@ def count_changes(
     return {scale_id: {**of_scale, "items": items.get(scale_id, {})} for scale_id, of_scale in found.items()}
 
 
-def count_again(connection: psycopg.Connection) -> None:
+def recount_changes(connection: psycopg.Connection) -> None:
     """Count and store the changes of each closed month in which a day was judged again since the last count."""
     changed = first_column(
         connection,

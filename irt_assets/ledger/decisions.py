@@ -13,10 +13,10 @@ import psycopg
 
 from resources.postgres.database import named_rows, one_value, records
 
-What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
+DecisionKind = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
 
-class Decided(NamedTuple):
+class DecisionSubject(NamedTuple):
     """The subject of a decision: a proposal or an anchor.
 
     For an anchor, `window` is the first month without it (or with it again) and `fit_id` the last linked fit.
@@ -35,7 +35,7 @@ class Decision:
     Attributes:
         window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
             month without or with the anchor; for withdrawn and restored it is empty.
-        what: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
+        kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
     """
@@ -43,7 +43,7 @@ class Decision:
     window: str
     scale_id: str
     item_id: str
-    what: str
+    kind: str
     by: str
     reason: str
     effective_from: datetime | None
@@ -51,7 +51,7 @@ class Decision:
     stands: bool = False
 
     @property
-    def on(self) -> str:
+    def subject(self) -> str:
         """The subject in words: window/item for a proposal or an anchor, otherwise the item."""
         return f"{self.window}/{self.item_id}" if self.window else self.item_id
 
@@ -61,10 +61,10 @@ class Decision:
         return f"{self.effective_from:%Y-%m-%d}" if self.effective_from else ""
 
 
-def record(
+def record_release_decisions(
     connection: psycopg.Connection,
-    decided: Iterable[Decided],
-    what: What,
+    subjects: Iterable[DecisionSubject],
+    kind: DecisionKind,
     by: str,
     reason: str,
     effective_from: datetime | None,
@@ -74,7 +74,7 @@ def record(
         """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-        [(*one, what, by, reason, effective_from) for one in decided],
+        [(*subject, kind, by, reason, effective_from) for subject in subjects],
     )
 
 
@@ -93,8 +93,8 @@ def newest_decisions(
     return records(
         connection,
         Decision,
-        """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
-               SELECT month AS window, scale_id, item_id, decision AS what, decision_id, decided_by AS by, reason,
+        """SELECT "window", scale_id, item_id, kind, by, reason, effective_from, at, stands FROM (
+               SELECT month AS window, scale_id, item_id, decision AS kind, decision_id, decided_by AS by, reason,
                       effective_from, decided_at AS at,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
                         SELECT FROM release_decision n
@@ -129,7 +129,7 @@ def decisions_on_month(connection: psycopg.Connection, scale_id: str, month: str
     return records(
         connection,
         Decision,
-        """SELECT month AS "window", scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
+        """SELECT month AS "window", scale_id, item_id, decision AS kind, decided_by AS by, reason, effective_from,
                       decided_at AS at FROM release_decision
                WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
         (scale_id, month, fit_id),
@@ -141,7 +141,7 @@ def decided_windows(connection: psycopg.Connection) -> list[str]:
     return [window for (window,) in connection.execute("SELECT DISTINCT month FROM release_decision")]
 
 
-def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
+def last_standing_decision(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
     """Fit and id of the last standing decision on the window's proposal for the item."""
     return connection.execute(
         """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
@@ -150,7 +150,7 @@ def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> 
     ).fetchone()
 
 
-def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
+def window_accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
     """Window of the item's last standing accept that was made after the decision `decision_id`."""
     return one_value(
         connection,
@@ -160,10 +160,10 @@ def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, 
     )
 
 
-def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:
+def decided_anchors(connection: psycopg.Connection, kind: DecisionKind) -> set[tuple[str, str]]:
     """Scale and item of each anchor on which a person ever made a decision of this kind."""
     return set(
-        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (what,)).fetchall()
+        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (kind,)).fetchall()
     )
 
 

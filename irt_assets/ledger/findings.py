@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Fits by the scale's own engine: of the newest month that is over, or of one month of one scale.
-_NEWEST = f"""
+_NEWEST_FITS = f"""
     SELECT DISTINCT ON (scale_id) scale_id, fit_id, engine, month
     FROM {MONTHS_IN_USE} m JOIN calibration_scale k USING (scale_id, engine)
     WHERE window_end <= %(at)s ORDER BY scale_id, month DESC"""
-_OF_MONTH = f"""
+_FITS_OF_MONTH = f"""
     SELECT scale_id, fit_id, engine, month FROM {MONTHS_IN_USE} m JOIN calibration_scale k USING (scale_id, engine)
     WHERE (scale_id, month) = (%(scale)s, %(month)s)"""
 # All findings on an item in the fit's month. The column is called `said` because exported files have that name.
@@ -44,12 +44,14 @@ SELECT scale_id, item_id, month, source, finding AS said FROM findings ORDER BY 
 
 def findings_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
     """Findings of each scale's newest month that was over at `at`, one row per finding."""
-    return read_frame(connection, f"WITH fits AS ({_NEWEST}){_FINDINGS}", {"at": at})
+    return read_frame(connection, f"WITH fits AS ({_NEWEST_FITS}){_FINDINGS}", {"at": at})
 
 
 def findings_of(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[str]]:
     """A month's findings on the items of a scale, by item, each as "source: finding"."""
     found = defaultdict(list)
-    for row in named_rows(connection, f"WITH fits AS ({_OF_MONTH}){_FINDINGS}", {"scale": scale_id, "month": month}):
+    for row in named_rows(
+        connection, f"WITH fits AS ({_FITS_OF_MONTH}){_FINDINGS}", {"scale": scale_id, "month": month}
+    ):
         found[row["item_id"]].append(f"{row['source']}: {row['said']}")
     return found

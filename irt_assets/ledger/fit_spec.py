@@ -43,19 +43,22 @@ class Part(BaseModel):
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
         """Read the output of `as_json`. `fit` names the fit in errors. Raises PermanentFailure if it cannot be read."""
-        return cls._read(stored, fit, "forbid")
+        return cls._parse(stored, fit, "forbid")
 
     @classmethod
-    def _read(cls, stored: Mapping[str, Any], fit: str, unknown: Literal["forbid", "ignore"]) -> Self:
+    def _parse(cls, stored: Mapping[str, Any], fit: str, unknown: Literal["forbid", "ignore"]) -> Self:
         try:
             found = cls.model_validate_json(json.dumps(stored), extra=unknown)
             problems = [f"{key} is missing" for key in _missing(found.as_json(), stored)]
         except ValidationError as error:
-            problems = [_problem(one["type"], ".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+            problems = [
+                _problem(problem["type"], ".".join(map(str, problem["loc"])), problem["msg"])
+                for problem in error.errors()
+            ]
         if problems:
             raise PermanentFailure(
-                f"what is stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
-                "item_calibration again for its window; where nobody changed the row by hand, report it as a fault"
+                f"the facts stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
+                "item_calibration again for its window. If nobody changed the row by hand, report a fault"
             )
         return found
 
@@ -68,7 +71,7 @@ def _problem(kind: str, key: str, message: str) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key} is a key that is not known"
+        return f"{key} is an unknown key"
     return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
 
 
@@ -81,8 +84,8 @@ def _missing(read: Any, stored: Any, at: str = "") -> Iterator[str]:
             else:
                 yield f"{at}{name}"
     elif _holds_objects(read):
-        for one, other in zip(read, stored, strict=True):
-            yield from _missing(one, other, at)
+        for item, stored_item in zip(read, stored, strict=True):
+            yield from _missing(item, stored_item, at)
 
 
 def _holds_objects(value: Any) -> bool:
@@ -303,7 +306,7 @@ class SetStatistics(Part):
     twins: Twins | None = None
 
     @model_serializer(mode="wrap")
-    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_absent_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         return {key: value for key, value in stored.items() if key not in ("growth", "twins") or value is not None}
 
@@ -336,7 +339,7 @@ class Growth(Measures):
     dependence: Measure | None = None
     chance: Measure | None = None
 
-    def measured(self) -> dict[str, Measure]:
+    def known_measures(self) -> dict[str, Measure]:
         """The measures that are not None, by name, in the order in which they are shown."""
         names = ("dependence", "ratio", "rmsea", "unlikely", "random", "chance")
         return {name: measure for name in names if (measure := getattr(self, name)) is not None}
@@ -429,11 +432,11 @@ class LinkingConstants(Part):
     def _all_or_none(self) -> Self:
         known = self.model_fields_set.intersection(Linking.ALIGNED)
         if known and (len(known) < len(Linking.ALIGNED) or self.tau_low is None):
-            raise ValueError(f"{', '.join(Linking.ALIGNED)} stand together, and tau_low is a number")
+            raise ValueError(f"{', '.join(Linking.ALIGNED)} must all be present, and tau_low must be a number")
         return self
 
     @model_serializer(mode="wrap")
-    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_absent_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         absent = {"skewness"} if self.skewness is None else set()
         absent |= set() if self.tau_low is not None else {*Linking.ALIGNED}
@@ -442,8 +445,8 @@ class LinkingConstants(Part):
     @property
     def cov(self) -> Floats:
         """Covariance of slope and intercept, shape (2, 2)."""
-        together = self.slope_intercept_cov
-        return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
+        covariance = self.slope_intercept_cov
+        return np.array([[self.slope_se**2, covariance], [covariance, self.intercept_se**2]])
 
     @classmethod
     def from_linking(cls, linking: Linking) -> Self:
@@ -469,21 +472,21 @@ class LinkingConstants(Part):
         return self.method != "origin"
 
     def disagreement(self, limits: PublicationRules) -> str:
-        """A clause that says why the anchors cannot link a month. Returns "" if they can."""
-        if self.too_few_used(limits):
+        """The reason why the anchors cannot link a month, as a clause. Returns "" if they can."""
+        if self.has_too_few_anchors(limits):
             return (
-                f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of those with"
-                f" enough responses; needed are {limits.min_anchors} and {limits.min_anchor_share:.0%}"
+                f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of the anchors"
+                f" with enough responses; at least {limits.min_anchors} and {limits.min_anchor_share:.0%} are needed"
             )
-        return self.used_disagree(limits)
+        return self.disagreement_of_used(limits)
 
-    def too_few_used(self, limits: PublicationRules) -> bool:
+    def has_too_few_anchors(self, limits: PublicationRules) -> bool:
         """Whether too few anchors were used to link a month, however well they agree."""
         few = len(self.anchors_used) < limits.min_anchors or self.share_kept < limits.min_anchor_share
         return self.tested and few
 
-    def used_disagree(self, limits: PublicationRules) -> str:
-        """A clause that says why the anchors used disagree. Returns "" if they agree."""
+    def disagreement_of_used(self, limits: PublicationRules) -> str:
+        """The reason why the anchors used disagree, as a clause. Returns "" if they agree."""
         if not self.tested:
             return ""
         used = len(self.anchors_used)
@@ -506,9 +509,9 @@ class LinkingConstants(Part):
         return f"{q}; variation beyond errors τ = {self.tau:.3f} SD of ability, I² = {self.i2:.0%}"
 
     @property
-    def moved(self) -> dict[str, Suspect]:
+    def moved_anchors(self) -> dict[str, Suspect]:
         """The anchors that moved against the others, largest |z| first."""
-        return dict(sorted(self.suspects.items(), key=lambda of: -abs(of[1].z)))
+        return dict(sorted(self.suspects.items(), key=lambda entry: -abs(entry[1].z)))
 
     def value(self, name: str) -> tuple[float, float]:
         """`slope` or `intercept`, and its standard error."""
@@ -535,13 +538,13 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 """The name of any model that is registered."""
 
 
-class MadeWith(Part):
+class FitSettings(Part):
     """Settings that a staged fit was made with.
 
     Attributes:
         model, scale_priors, latent: the scale's model, its own priors, and its rule for the distribution of θ, or None
             if the fit was made without a scale.
-        scored_items: item → model and block (see `scored_models.as_fitted`); not written if empty.
+        scored_items: item → model and block (see `scored_models.models_in_words`); not written if empty.
         occasions: the period that makes a learner one person; not written if it is "month".
     """
 
@@ -552,7 +555,7 @@ class MadeWith(Part):
     occasions: Occasions = "month"
 
     @model_serializer(mode="wrap")
-    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         usual = {"scored_items": {}, "occasions": "month"}
         return {key: value for key, value in stored.items() if key not in usual or value != usual[key]}
@@ -603,7 +606,7 @@ class FitSpec(Part):
         """Like `Part.from_json`, but unknown keys are ignored if a later version wrote the fit. `fit`: month, scale and
         engine, for errors."""
         version = stored.get("version")
-        return cls._read(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
+        return cls._parse(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
 
     def __or__(self, more: Self) -> Self:
         """Copy in which the fields that are set in `more` replace these."""
@@ -615,7 +618,7 @@ class FitSpec(Part):
         return self.shape.latent if self.shape else "normal"
 
 
-class StagedSpec(FitSpec, MadeWith):
+class StagedSpec(FitSpec, FitSettings):
     """Facts stored with a fit before linking, or with a failed attempt, which has only the settings.
 
     `linking_constants` is set if the fit could not be linked but constants were computed.
@@ -629,7 +632,7 @@ class StagedSpec(FitSpec, MadeWith):
         """Fit statistics of the set. Returns None if the fit did not converge."""
         return self.fit_statistics.set if self.fit_statistics else None
 
-    def linked(
+    def to_linked(
         self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
     ) -> "LinkedSpec":
         """The facts to store with the linked fit. `testlets`: in units of the scale."""

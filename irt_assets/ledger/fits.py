@@ -19,9 +19,9 @@ from irt_assets.common.wording import some_of
 from irt_assets.ledger.encoding import alike, decode, encode
 from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
 from irt_assets.ledger.fit_spec import (
+    FitSettings,
     LinkedSpec,
     LinkingConstants,
-    MadeWith,
     Spread,
     StagedSpec,
 )
@@ -30,8 +30,8 @@ from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.responses.eligibility.rules import STAGE_OF, Rules
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.scored_models import ModelInBank, as_fitted
-from irt_assets.responses.snapshot import Snapshot, differs
+from irt_assets.responses.scored_models import ModelInBank, models_in_words
+from irt_assets.responses.snapshot import Snapshot, settings_differ
 from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking
@@ -59,16 +59,16 @@ class StagedFit:
     code_version: str
     fitted_at: datetime
 
-    def decoded(self) -> Calibration | None:
+    def decode(self) -> Calibration | None:
         return None if self.calibration is None else decode(self.calibration)
 
-    def says_the_same(self, snapshot_hash: str, outcome: Calibration | Exception, spec: StagedSpec) -> bool:
+    def has_same_result(self, snapshot_hash: str, outcome: Calibration | Exception, spec: StagedSpec) -> bool:
         """Whether this code got the same result from the same snapshot, up to rounding."""
         made_alike = (self.snapshot_hash, self.code_version) == (snapshot_hash, code_version())
         return (
             made_alike
             and self.error is None
-            and alike(self.decoded(), outcome)
+            and alike(self.decode(), outcome)
             and alike(self.spec.as_json(), spec.as_json())
         )
 
@@ -83,13 +83,13 @@ def model_spec(scale: Scale) -> StagedSpec:
     )
 
 
-def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
+def settings_difference(made: FitSettings, scale: Scale) -> str | None:
     """Why a fit was not made with the model, priors, distribution of θ and occasions of `scale`.
 
     `scale` has the settings that apply to the fit's window. Returns None if they agree. If a fit does not record the
     distribution of θ, that is not compared.
     """
-    if other := of_other_model(made, scale):
+    if other := model_difference(made, scale):
         return other
     if made.latent is not None and made.latent != scale.rules.fit.latent:
         return f"the fit was made with latent={made.latent} and the scale's rule is {scale.rules.fit.latent}"
@@ -101,19 +101,19 @@ def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
     return f"the fit was made with priors {used} and the scale's are {priors_as_text(scale.priors)}"
 
 
-def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelInBank]) -> str | None:
+def changed_scored_items(made: FitSettings, scale: Scale, in_bank: Mapping[str, ModelInBank]) -> str | None:
     """List the scored items whose model or block in the fit is not the one that the bank names now.
 
     Returns None if all agree. Fits of earlier releases do not record them and are not compared.
     """
-    now = as_fitted(scale.model, made.scored_items, in_bank)
+    now = models_in_words(scale.model, made.scored_items, in_bank)
     changed = [
         f"{item} ({was}, now {now[item]})" for item, was in made.scored_items.items() if now.get(item, was) != was
     ]
     return some_of(changed, 5) if changed else None
 
 
-def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
+def months_with_other_fit_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """Months whose latest fit by the scale's engine was made with different rules of the stage `fit`."""
     rows = connection.execute(
         f"""SELECT month, spec->'eligibility', spec->>'latent' FROM {LATEST_STAGED} s
@@ -122,28 +122,30 @@ def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
     )
     rules = scale.rules
     return [
-        month for month, used, latent in rows if latent not in (None, rules.fit.latent) or differs(used, rules, "fit")
+        month
+        for month, used, latent in rows
+        if latent not in (None, rules.fit.latent) or settings_differ(used, rules, "fit")
     ]
 
 
-def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
+def months_with_other_linking_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """Months whose linked fit in use was linked with different rules of the stage `linking`."""
     rows = connection.execute(
         f"""SELECT month, model_spec->'eligibility' FROM {MONTHS_IN_USE} m
            WHERE (scale_id, engine) = (%s, %s) ORDER BY 1""",
         (scale.scale_id, scale.engine),
     )
-    return [month for month, used in rows if differs(used, scale.rules, "linking")]
+    return [month for month, used in rows if settings_differ(used, scale.rules, "linking")]
 
 
 def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
     """Non-default settings to store with a linked fit: of its fit, and the current ones for linking."""
     of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
-    return of_the_fit | rules.linking.changed()
+    return of_the_fit | rules.linking.non_defaults()
 
 
-def of_other_model(made: MadeWith, scale: Scale) -> str | None:
-    """Like `made_otherwise`, but for the model alone, because engines other than em do not use the scale's priors."""
+def model_difference(made: FitSettings, scale: Scale) -> str | None:
+    """Like `settings_difference`, for the model alone: engines other than em do not use the scale's priors."""
     if made.model is None or made.model == scale.model:
         return None
     since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
@@ -177,14 +179,14 @@ class LinkedFit:
     @property
     def values(self) -> dict[str, ItemRow]:
         """Parameters by item, for items with parameters."""
-        return {item: one.values for item, one in self.items.items() if one.values}
+        return {item: x.values for item, x in self.items.items() if x.values}
 
 
 def new_fit_id(window: str, scale_id: str, engine: str) -> str:
     return f"{window}-{scale_id}-{engine}-{uuid.uuid4().hex[:8]}"
 
 
-def stage(
+def stage_fit(
     connection: psycopg.Connection,
     snapshot: Snapshot,
     scale_id: str,
@@ -240,7 +242,7 @@ def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> 
     )
 
 
-def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
+def ensure_unlinked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
     """Return `staged`, or a copy under a new id if it is linked already, as linked and cited fits never change."""
     if connection.execute("SELECT 1 FROM mirt_fit_meta WHERE fit_id = %s", (staged.fit_id,)).fetchone() is None:
         return staged
@@ -273,7 +275,7 @@ def linked_spec(spec: StagedSpec, linked: Calibration, linking: Linking | None) 
     constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.from_linking(linking)
     latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
     testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
-    return spec.linked(constants, latent, testlets, linked.software)
+    return spec.to_linked(constants, latent, testlets, linked.software)
 
 
 def save_linked_fit(
@@ -367,7 +369,7 @@ def read_group_shift(
 
     Returns None if it has not been measured or, with `compared_with`, not against the values with this digest.
     """
-    columns = ", ".join(one.name for one in fields(GroupShift))
+    columns = ", ".join(field.name for field in fields(GroupShift))
     found = records(
         connection,
         GroupShift,

@@ -8,7 +8,7 @@ from typing import Any, LiteralString, Self
 import psycopg
 
 from irt_assets.ledger.encoding import item_columns
-from irt_assets.ledger.publications import in_force_at
+from irt_assets.ledger.publications import in_force_query
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.items import ItemRow
@@ -76,11 +76,11 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
 def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
     """The item's estimates in all months linked by the scale's engine, oldest first, or in the origin window if there
     are no such months. `red` is the reason why the month is held, or "" if it is not."""
-    in_months = _item_among(MONTHS_IN_USE, connection, scale, item_id)
-    return in_months or _item_among(ORIGINS_IN_USE, connection, scale, item_id)
+    in_months = _item_rows(MONTHS_IN_USE, connection, scale, item_id)
+    return in_months or _item_rows(ORIGINS_IN_USE, connection, scale, item_id)
 
 
-def _item_among(
+def _item_rows(
     windows: LiteralString, connection: psycopg.Connection, scale: Scale, item_id: str
 ) -> list[dict[str, Any]]:
     return named_rows(
@@ -116,7 +116,7 @@ def topics_without_items(connection: psycopg.Connection) -> dict[tuple[str, str]
 
 _BANK = f"""
 WITH in_force AS (
-    SELECT * FROM ({in_force_at(f"{item_columns('p')}, effective_from")}) i WHERE scale_id = %(scale)s),
+    SELECT * FROM ({in_force_query(f"{item_columns('p')}, effective_from")}) i WHERE scale_id = %(scale)s),
 to_come AS (
     SELECT DISTINCT ON (item_id) item_id, a, b, c, effective_from FROM item_parameter_publication
     WHERE scale_id = %(scale)s AND effective_from > %(at)s ORDER BY item_id, effective_from, publication_id DESC),

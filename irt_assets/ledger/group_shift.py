@@ -36,14 +36,14 @@ class GroupShift:
         try:
             found = Drift.shift_against_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except PsychometricsError as error:
-            return cls(f"the anchors cannot be compared with others: {error}")
+            return cls(f"the anchors cannot be compared with other items: {error}")
         return cls(items=found.items, shift=found.shift, shift_se=found.shift_se, sd=sd)
 
     def limit(self, largest: float) -> float:
         """Largest accepted |shift|: `largest` SDs of the population, or Z standard errors if that is more."""
         return max(largest * self.sd, Z * self.shift_se)
 
-    def moved(self, largest: float) -> bool:
+    def exceeds_limit(self, largest: float) -> bool:
         return abs(self.shift) > self.limit(largest)
 
     def sentence(self, largest: float) -> str:
@@ -53,7 +53,7 @@ class GroupShift:
             f"against the anchors, b of the {self.items} other published items moved by {self.shift:+.2f} as a group "
             f"(SE {self.shift_se:.2f}, limit {self.limit(largest):.2f})"
         )
-        if self.moved(largest):
+        if self.exceeds_limit(largest):
             anchors, others = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
             summary += f": the anchors became {anchors}, or the others {others}"
         return summary

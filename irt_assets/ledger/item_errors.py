@@ -34,12 +34,12 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     common = {fit: np.array(gamma or [np.nan] * 4).reshape(2, 2) for fit, _, gamma in stored}
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
     items = ItemParameters.from_rows(list(published.items), published.items.values())
-    more = [j for j, one in enumerate(published.items.values()) if one.c_se is not None or one.further]
+    more = [j for j, x in enumerate(published.items.values()) if x.c_se is not None or x.further]
     known = further_errors(connection, cited, [items.item_ids[j] for j in more]) if more else {}
     cited_by = {j: (published.fits.get(items.item_ids[j]) or "", items.item_ids[j]) for j in more}
-    further_cov = items.further_cov_of({j: known.get(one) for j, one in cited_by.items()})
-    place = {fit: k for k, fit in enumerate(common)}
-    origin = np.array([place.get(published.fits.get(item) or "", -1) for item in published.items])
+    further_cov = items.further_cov_of({j: known.get(x) for j, x in cited_by.items()})
+    index_of = {fit: k for k, fit in enumerate(common)}
+    origin = np.array([index_of.get(published.fits.get(item) or "", -1) for item in published.items])
     unknown = [bool(fit) and fit not in common for fit in map(published.fits.get, published.items)]
     cov = np.where(np.array(unknown)[:, None, None], np.nan, items.cov_of_each)
     return replace(

@@ -32,7 +32,7 @@ class FittedMonth:
 
 
 @dataclass(frozen=True)
-class Linked:
+class LinkedFitRecord:
     """The linked fit of a month or of the origin window, with its linking and provenance. `spec` is its
     `model_spec`."""
 
@@ -86,8 +86,8 @@ def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, 
 
 def month_number(month: str) -> int:
     """Months since the year 0."""
-    year, of_year = map(int, month.split("-"))
-    return year * 12 + of_year
+    year, number = map(int, month.split("-"))
+    return year * 12 + number
 
 
 def released_constants(
@@ -135,29 +135,34 @@ def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], few
     return answered
 
 
-def linkings_of(connection: psycopg.Connection, scale: Scale, last: str, most: int = 12) -> tuple[Linked, ...]:
+def linkings_of(connection: psycopg.Connection, scale: Scale, last: str, most: int = 12) -> tuple[LinkedFitRecord, ...]:
     """The last `most` months up to `last` that the scale's engine linked, oldest first."""
-    return _linked(
+    return _read_linked_fits(
         connection,
-        f"""SELECT {_LINKED} FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
+        f"""SELECT {_LINKED_COLUMNS} FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
             ORDER BY month DESC LIMIT %s""",
         (scale.scale_id, scale.engine, last, most),
     )[::-1]
 
 
-def linked_origin(connection: psycopg.Connection, scale: Scale) -> Linked | None:
+def linked_origin(connection: psycopg.Connection, scale: Scale) -> LinkedFitRecord | None:
     """The fit of the scale's origin window. Returns None if the origin is the bank."""
-    found = _linked(connection, f"SELECT {_LINKED} FROM {ORIGINS_IN_USE} o WHERE scale_id = %s", (scale.scale_id,))
+    found = _read_linked_fits(
+        connection, f"SELECT {_LINKED_COLUMNS} FROM {ORIGINS_IN_USE} o WHERE scale_id = %s", (scale.scale_id,)
+    )
     return found[0] if found else None
 
 
-_LINKED: LiteralString = """month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
-    iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version, run_id, fitted_at"""
+_LINKED_COLUMNS: LiteralString = """month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses,
+    converged, iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version, run_id,
+    fitted_at"""
 
 
-def _linked(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any]) -> tuple[Linked, ...]:
+def _read_linked_fits(
+    connection: psycopg.Connection, query: LiteralString, values: Sequence[Any]
+) -> tuple[LinkedFitRecord, ...]:
     return tuple(
-        Linked(**row | {"spec": LinkedSpec.from_json(row["spec"], row["fit_id"])})
+        LinkedFitRecord(**row | {"spec": LinkedSpec.from_json(row["spec"], row["fit_id"])})
         for row in named_rows(connection, query, values)
     )
 
@@ -172,7 +177,7 @@ def months_before(connection: psycopg.Connection, scale: Scale, month: str, most
     )[::-1]
 
 
-def months_linked_otherwise(
+def months_with_other_anchors(
     connection: psycopg.Connection, scale: Scale, start: datetime, anchor_hash: str
 ) -> tuple[str, ...]:
     """Months from `start` on that the scale's engine linked to an anchor set with a different hash, oldest first."""
@@ -208,8 +213,8 @@ def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | Non
 
 def newest_window(connection: psycopg.Connection, scale: Scale) -> str | None:
     """Name of the last month linked by the scale's engine, or of the origin window if no month is linked."""
-    asked = {"scale": scale.scale_id, "engine": scale.engine}
-    return one_value(connection, f"SELECT month FROM {NEWEST_WINDOW} w", asked)
+    values = {"scale": scale.scale_id, "engine": scale.engine}
+    return one_value(connection, f"SELECT month FROM {NEWEST_WINDOW} w", values)
 
 
 def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime) -> str | None:

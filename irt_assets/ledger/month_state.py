@@ -6,8 +6,8 @@ from typing import Any, LiteralString
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
-from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
+from irt_assets.ledger.fit_spec import FitSettings, SetStatistics
+from irt_assets.ledger.relations import FIT_SETTINGS, LATEST_FIRST, LATEST_STAGED, MONTHS_IN_USE
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
@@ -15,7 +15,7 @@ from resources.postgres.database import named_rows, one_value, record
 
 
 @dataclass(frozen=True)
-class Attempted:
+class LatestAttempt:
     """A month's latest attempt at a fit by an engine.
 
     `rules` and `made_with` are the scale's settings for it; `is_reference` is true if the month is itself the reference
@@ -25,21 +25,21 @@ class Attempted:
     fit_id: str
     snapshot_hash: str
     rules: dict[str, Any]
-    made_with: MadeWith
+    made_with: FitSettings
     is_reference: bool
 
 
 @dataclass(frozen=True)
-class InUse:
+class FitInUse:
     """A month's linked fit in use, with the scale's settings at its linking."""
 
     fit_id: str
     rules: dict[str, Any]
 
 
-def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> Attempted | None:
+def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LatestAttempt | None:
     row = connection.execute(
-        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {MADE_WITH},
+        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {FIT_SETTINGS},
                    coalesce(spec->'misfit'->'reference' = 'null', false)
             FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
         (month, scale_id, engine),
@@ -47,13 +47,13 @@ def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, en
     if row is None:
         return None
     fit_id, snapshot_hash, rules, made_with, is_reference = row
-    return Attempted(fit_id, snapshot_hash, rules, MadeWith.from_json(made_with, fit_id), is_reference)
+    return LatestAttempt(fit_id, snapshot_hash, rules, FitSettings.from_json(made_with, fit_id), is_reference)
 
 
-def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:
+def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> FitInUse | None:
     return record(
         connection,
-        InUse,
+        FitInUse,
         f"""SELECT fit_id, model_spec->'eligibility' AS rules
             FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
         (month, scale_id, engine),
@@ -73,18 +73,19 @@ def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Sc
 
 def months_made_with(
     connection: psycopg.Connection, scale: Scale, first_month: str
-) -> dict[str, tuple[MadeWith, str | None]]:
-    """Settings of the latest attempt (see `fits.made_otherwise`) and the hash of the anchors to which the month is
+) -> dict[str, tuple[FitSettings, str | None]]:
+    """Settings of the latest attempt (see `fits.settings_difference`) and the hash of the anchors to which the month is
     linked (None if it is not), for each month from `first_month` on that the scale's engine tried to fit, in order."""
     rows = connection.execute(
-        f"""SELECT s.month, {MADE_WITH}, m.anchor_hash
+        f"""SELECT s.month, {FIT_SETTINGS}, m.anchor_hash
             FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (month, scale_id, engine)
             WHERE (scale_id, engine) = (%s, %s) AND month >= %s AND month NOT LIKE '%%:%%' ORDER BY month""",
         (scale.scale_id, scale.engine, first_month),
     )
-    of = f"({scale.scale_id}, {scale.engine})"
+    scale_and_engine = f"({scale.scale_id}, {scale.engine})"
     return {
-        month: (MadeWith.from_json(made_with, f"of {month} {of}"), linked_to) for month, made_with, linked_to in rows
+        month: (FitSettings.from_json(made_with, f"of {month} {scale_and_engine}"), linked_to)
+        for month, made_with, linked_to in rows
     }
 
 
@@ -144,8 +145,10 @@ def _month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, 
 def _reference(connection: psycopg.Connection, query: LiteralString, scale: Scale, **values: str) -> Reference | None:
     values |= {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model}
     for row in named_rows(connection, query, values):
-        kept = row["statistics"]
-        return Reference(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
+        statistics = row["statistics"]
+        return Reference(
+            **row | {"statistics": SetStatistics.from_json(statistics, row["fit_id"]) if statistics else None}
+        )
     return None
 
 

@@ -39,7 +39,7 @@ class MovementProposal:
         return Movement(self.variance, self.growth, self.occasion_variance)
 
 
-def keep_proposal(connection: psycopg.Connection, proposal: MovementProposal) -> None:
+def store_proposal(connection: psycopg.Connection, proposal: MovementProposal) -> None:
     """Store a proposal, in the caller's transaction."""
     connection.execute(
         """INSERT INTO movement_proposal (scale_id, month, why_not, variance, growth, occasion_variance, details)

@@ -41,7 +41,9 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
     )
 
 
-def origin_over(connection: psycopg.Connection, scale_id: str, start: datetime, end: datetime) -> OriginFit | None:
+def overlapping_origin(
+    connection: psycopg.Connection, scale_id: str, start: datetime, end: datetime
+) -> OriginFit | None:
     """The last fit of a scale's origin window. Returns None if the window does not overlap start to end."""
     found = origin_fit(connection, scale_id)
     return found if found and found.window_start < end and start < found.window_end else None
@@ -53,6 +55,6 @@ def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, 
     return {scale_id: (start, end) for scale_id, start, end in rows}
 
 
-def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
+def record_anchor_hash(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
     """Record the hash of the anchor set that was frozen from the fit of an origin window."""
     connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))

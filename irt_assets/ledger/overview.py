@@ -41,7 +41,7 @@ def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> lis
     )
 
 
-def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
+def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
     """Months that a person's later decision affects, with the decision in words, by month and scale.
 
     A month is affected if its anchor set has changed since it was linked or, for a held month, if somebody has since

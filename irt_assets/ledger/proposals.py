@@ -24,21 +24,21 @@ class NewProposal:
     why: str
 
 
-def propose(connection: psycopg.Connection, proposals: Collection[NewProposal]) -> None:
+def append_proposals(connection: psycopg.Connection, proposals: Collection[NewProposal]) -> None:
     """Append proposals in the caller's transaction, which holds the lock of the ledger. A proposal that the same fit
     made before is left unchanged."""
     before = set(
         connection.execute(
             "SELECT month, scale_id, item_id, fit_id FROM item_parameter_proposal WHERE month = ANY(%s)",
-            ([*{one.month for one in proposals}],),
+            ([*{proposal.month for proposal in proposals}],),
         )
     )
     columns = "month, scale_id, item_id, fit_id, parameters, why"
     with connection.cursor().copy(f"COPY item_parameter_proposal ({columns}) FROM STDIN") as copy:
-        for one in proposals:
-            key = one.month, one.scale_id, one.item_id, one.fit_id
+        for proposal in proposals:
+            key = proposal.month, proposal.scale_id, proposal.item_id, proposal.fit_id
             if key not in before:
-                copy.write_row([*key, item_as_json(one.values), one.why])
+                copy.write_row([*key, item_as_json(proposal.values), proposal.why])
 
 
 def read_proposals(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 import psycopg
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
-from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import ParameterErrors
@@ -43,7 +43,7 @@ class PublishedSet:
     items: dict[str, ItemRow]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
-    testlets: InTestlets | None = None
+    testlets: EffectsInForce | None = None
     fits: dict[str, str | None] = field(default_factory=dict)
     errors: ParameterErrors | None = None
 
@@ -91,7 +91,7 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
     return PublishedSet(items, digest, read_withdrawals(connection), testlets, fits)
 
 
-def in_force_at(columns: LiteralString) -> LiteralString:
+def in_force_query(columns: LiteralString) -> LiteralString:
     """SQL query for these columns of the publications in force at `at`.
 
     To read a single scale, filter the query from outside: PostgreSQL then reads no other scale.
@@ -112,7 +112,7 @@ def _last_published(
 ) -> list[dict[str, Any]]:
     return named_rows(
         connection,
-        f"SELECT * FROM ({in_force_at(columns)}) p WHERE scale_id = %(scale)s ORDER BY item_id",
+        f"SELECT * FROM ({in_force_query(columns)}) p WHERE scale_id = %(scale)s ORDER BY item_id",
         {"scale": scale_id, "at": at},
     )
 
@@ -124,7 +124,7 @@ def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -
         connection,
         f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL AS was_anchor
             FROM question q
-            LEFT JOIN (SELECT item_id, b FROM ({in_force_at("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
+            LEFT JOIN (SELECT item_id, b FROM ({in_force_query("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
             LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
             WHERE q.scale_id = %(scale)s""",
         {"scale": scale_id, "at": at},
@@ -136,7 +136,7 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
 
     The column `further` has the parameters beyond a, b and c as JSON. It is left out if no item has any.
     """
-    published = in_force_at(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
+    published = in_force_query(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
     found = read_frame(
         connection,
         f"""SELECT scale_id, p.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, p.decided_by, p.reason,
@@ -171,7 +171,7 @@ def items_published_by(connection: psycopg.Connection, scale_id: str, at: dateti
     )
 
 
-def values_settled(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
+def settled_values(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
     """Values of each item that the month published as the item's first, or proposed and a person decided on."""
     settled: dict[str, list[ItemRow]] = {}
     for row in named_rows(
@@ -208,8 +208,10 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
     )
     version = code_version()
     with connection.cursor().copy(statement) as copy:
-        for one in publications:
-            copy.write_row([*(getattr(one, name) for name in columns), item_as_json(one.values), version, run_id])
+        for publication in publications:
+            copy.write_row(
+                [*(getattr(publication, name) for name in columns), item_as_json(publication.values), version, run_id]
+            )
 
 
 def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:

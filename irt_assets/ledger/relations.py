@@ -26,8 +26,8 @@ NEWEST_WINDOW: LiteralString = f"""(SELECT * FROM (SELECT * FROM {MONTHS_IN_USE}
                                   WHERE (scale_id, engine) = (%(scale)s, %(engine)s)
                                   ORDER BY kind, month DESC LIMIT 1)"""
 """The newest month that the engine of a scale linked, or else the origin window, as a relation."""
-MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
+FIT_SETTINGS: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
                                             'latent', spec->'latent',
                                             'occasions', coalesce(spec->>'occasions', 'month'),
                                             'scored_items', coalesce(spec->'scored_items', '{}'))"""
-"""The keys of a staged fit's spec that `fit_spec.MadeWith` reads."""
+"""The keys of a staged fit's spec that `fit_spec.FitSettings` reads."""

@@ -56,7 +56,7 @@ def last_step_that_held(connection: psycopg.Connection, scale_id: str, item_id: 
     return found[-1] if found else None
 
 
-def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
+def items_held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
     """Items that the last done month before `month` held back, each with that earlier month."""
     row = connection.execute(
         """SELECT month, held FROM publication_step
@@ -110,7 +110,7 @@ def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None
     )
 
 
-def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:
+def unannounced_steps(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:
     """Steps done after `since` that have not been announced, by month and scale; the value is whether the month has
     steps on other scales.
 
@@ -147,6 +147,6 @@ def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -
     )
 
 
-def last_settled(connection: psycopg.Connection) -> datetime | None:
+def last_settled_at(connection: psycopg.Connection) -> datetime | None:
     """Time when a month was last published or held. Returns None if no month has been yet."""
     return one_value(connection, "SELECT max(settled_at) FROM publication_step")

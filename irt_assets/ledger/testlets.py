@@ -16,7 +16,7 @@ from irt_psychometrics.estimation import Effects
 
 
 @dataclass(frozen=True)
-class InTestlets:
+class EffectsInForce:
     """SD of testlet effects on the bank's scale, and the testlet `of` each item that has one."""
 
     sd: float
@@ -29,7 +29,7 @@ class InTestlets:
 
 def effects_in_force(
     connection: psycopg.Connection, scale_id: str, at: datetime, items: Collection[str]
-) -> InTestlets | None:
+) -> EffectsInForce | None:
     """The last publication with effective_from ≤ at, with the testlets of `items`, or None."""
     row = connection.execute(
         """SELECT sd, testlets FROM testlet_sd_publication WHERE scale_id = %s AND effective_from <= %s
@@ -38,7 +38,7 @@ def effects_in_force(
     ).fetchone()
     if row is None:
         return None
-    return InTestlets(row[0], {item: row[1][item] for item in sorted(items) if item in row[1]})
+    return EffectsInForce(row[0], {item: row[1][item] for item in sorted(items) if item in row[1]})
 
 
 def publish_effects(

@@ -17,9 +17,9 @@ from irt_assets.ledger.cited_fits import (
     ModelOfFit,
     calibration_of,
     constants_of,
-    fitted_of,
     further_errors,
     further_errors_of_origins,
+    models_of_fits,
 )
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
@@ -41,7 +41,7 @@ class LinkedWindow:
 
 
 @dataclass(frozen=True)
-class InForce:
+class SetInForce:
     """The published set at a time, and the first day of each item's value, in the same order."""
 
     published: Published
@@ -74,15 +74,17 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | 
     return replace(anchors, further_cov=further if known else None)
 
 
-def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet) -> InForce:
+def set_in_force_with_errors(
+    connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet
+) -> SetInForce:
     """The published set in force at `at`, with the errors that its values share with the anchors.
 
     An anchor that is published with its frozen value has the error of the frozen value. Values from a stored fit share
     the error of that fit's linking. All other errors are independent. Without stored errors, the errors of a fit to 500
     learners are assumed.
     """
-    by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
-    values = ItemParameters.from_rows(list(by_item), (one.values for one in by_item.values()))
+    by_item = {row.item_id: row for row in publications_in_force(connection, scale.scale_id, at)}
+    values = ItemParameters.from_rows(list(by_item), (row.values for row in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
     cov = np.where(unknown[:, None, None], values.with_assumed_errors().cov, np.nan_to_num(values.cov))
     published = Published.from_values(replace(values, cov=cov), anchors)
@@ -93,19 +95,21 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
         if item in by_item and by_item[item].values.abc[:2] == (a_k, b_k)
     ]
     better = [of_anchors.select(frozen)]
-    for fit_id in sorted({one.fit_id for item, one in by_item.items() if one.fit_id and item not in frozen}):
-        better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r.fit_id == fit_id}, anchors))
+    for fit_id in sorted({row.fit_id for item, row in by_item.items() if row.fit_id and item not in frozen}):
+        better.append(
+            _published_from_fit(connection, fit_id, {i: r for i, r in by_item.items() if r.fit_id == fit_id}, anchors)
+        )
     for part in better:
         published = published.then(part)
     published = _with_origins(connection, published.select(sorted(by_item)), by_item)
-    return InForce(published, tuple(by_item[item].effective_from for item in published.item_ids))
+    return SetInForce(published, tuple(by_item[item].effective_from for item in published.item_ids))
 
 
 def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, ItemInForce]) -> Published:
     """Add to each value the model of its fit and the errors of its further parameters. Values from the bank get the
     model that the bank names."""
     fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
-    of_fits = fitted_of(connection, fits, rows)
+    of_fits = models_of_fits(connection, fits, rows)
     further = further_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(
@@ -114,20 +118,22 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
         ).fetchall()
     )
     cited = [(rows[item].fit_id or "", item) for item in published.item_ids]
-    fitted = [of_fits.get(one) or _of_bank(of_bank.get(one[1])) for one in cited]
-    known = {j: further[one] for j, one in enumerate(cited) if one in further}
+    fitted = [of_fits.get(key) or _bank_model(of_bank.get(key[1])) for key in cited]
+    known = {j: further[key] for j, key in enumerate(cited) if key in further}
     cov = published.cov_of_all[:, 2:].copy()
     cov[[*known]] = published.further_cov_of(known)[[*known]]
     return published.with_fits(fitted, cov)
 
 
-def _of_bank(model: str | None) -> ModelOfFit | None:
+def _bank_model(model: str | None) -> ModelOfFit | None:
     """The bank's model, without mean and SD of learners: they are unknown, so the scale's are used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
     return None if known is None else ModelOfFit(known)
 
 
-def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
+def _published_from_fit(
+    connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet
+) -> Published:
     """The items that were published with the fit's values. Returns an empty set if the fit is no longer stored."""
     nothing = Published.from_anchors(anchors).select([])
     constants = constants_of(connection, [fit_id]).get(fit_id)
@@ -143,13 +149,13 @@ def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInF
     return linked.select(unchanged)
 
 
-def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
+def compare_with_published(window: LinkedWindow, anchors: AnchorSet, at: SetInForce, start: datetime) -> Comparison:
     """Compare a window with the values in force at its `start`.
 
     Items whose slope or rare steps the fit stabilised by a prior are left out.
     """
     priors = window.raw.priors
-    held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
+    stabilised = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
-    items = [item for item, since in in_force if since <= start and item not in held]
+    items = [item for item, since in in_force if since <= start and item not in stabilised]
     return Comparison.from_linked_fit(window.raw, window.linking, anchors, at.published.select(items))

@@ -40,7 +40,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class ReportRow:
     """A row of `report_file`: the file of a learner's week, or of a window."""
 
     artifact_id: int
@@ -75,25 +75,25 @@ def store_report(
     """Write a report file under `key`, then its row, each replacing an earlier one.
 
     A learner's report needs user and week, a bank's report its window. If the key of a report changes, its old file
-    is not deleted (see `unrecorded`).
+    is not deleted (see `unrecorded_keys`).
 
     Raises ValueError for another combination of user, week and window, and the errors of `ObjectStore.put`, in which
     case the row is unchanged.
     """
     if (user_id is None) != (week_start is None) or (user_id is None) == (window is None):
-        raise ValueError("a report is of a user and a week, or of a window")
-    artifact = put(store, key, data, Artifact("", "", format, user_id, week_start, window))
+        raise ValueError("a report needs a user and a week, or a window")
+    artifact = put_file(store, key, data, Artifact("", "", format, user_id, week_start, window))
     with database.connect() as connection:
-        record(connection, [artifact])
-        return replace(artifact, artifact_id=ids(connection, [artifact.url])[artifact.url])
+        record_files(connection, [artifact])
+        return replace(artifact, artifact_id=row_ids(connection, [artifact.url])[artifact.url])
 
 
-def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
-    """Write the file without its row. Returns `of` with the URI and the sha256, for `record`."""
-    return replace(of, url=store.put(key, data), sha256=sha256(data).hexdigest())
+def put_file(store: ObjectStore, key: str, data: bytes, artifact: Artifact) -> Artifact:
+    """Write the file without its row. Returns `artifact` with the URI and the sha256, for `record_files`."""
+    return replace(artifact, url=store.put(key, data), sha256=sha256(data).hexdigest())
 
 
-def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
+def record_files(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
     """Write the rows of stored files. Earlier rows of the same reports are replaced."""
     connection.cursor().executemany(
         """INSERT INTO report_file (user_id, week_start, "window", format, url, sha256, inputs_hash)
@@ -104,16 +104,16 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
     )
 
 
-def of_learner(connection: psycopg.Connection, user_id: str) -> list[Recorded]:
+def reports_of_learner(connection: psycopg.Connection, user_id: str) -> list[ReportRow]:
     """Return a learner's reports, the newest week first."""
-    return _recorded(connection, "user_id = %s ORDER BY week_start DESC, format", user_id)
+    return _report_rows(connection, "user_id = %s ORDER BY week_start DESC, format", user_id)
 
 
-def of_months(connection: psycopg.Connection, month: str = "") -> list[Recorded]:
+def drift_reports(connection: psycopg.Connection, month: str = "") -> list[ReportRow]:
     """Return the drift reports of a month, or of all months if it is empty; the newest month first, then by scale."""
     condition = """user_id IS NULL AND starts_with("window", %s)
                    ORDER BY split_part("window", '/', 1) DESC, "window", format"""
-    return _recorded(connection, condition, f"{month}/" if month else "")
+    return _report_rows(connection, condition, f"{month}/" if month else "")
 
 
 def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
@@ -133,10 +133,10 @@ def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
     )
 
 
-def _recorded(connection: psycopg.Connection, condition: str, value: str) -> list[Recorded]:
+def _report_rows(connection: psycopg.Connection, condition: str, value: str) -> list[ReportRow]:
     return records(
         connection,
-        Recorded,
+        ReportRow,
         f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
                 FROM report_file WHERE {condition}""",
         (value,),
@@ -151,13 +151,13 @@ def page_path(artifact_id: int | None, ui_prefix: str) -> str:
     return f"{ui_prefix}{SERVED_UNDER}{artifact_id}"
 
 
-def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
+def row_ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
     """Return the id of the row of each URL that has a row."""
     query = "SELECT url, artifact_id FROM report_file WHERE url = ANY(%s)"
     return dict(connection.execute(query, ([*urls],)).fetchall())
 
 
-def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
+def unrecorded_keys(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
     """Return the keys below `folder` that no row names.
 
     A file that has just been written has no row yet: make sure that nobody is writing there before you delete any.

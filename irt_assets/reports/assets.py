@@ -41,15 +41,15 @@ def build_report_assets(
         sentences: list[str] = []
         links: dict[str, dg.MetadataValue] = {}
         with classify_failures():
-            for report in drift_month.make(database, store, context.instance, context.partition_key):
+            for report in drift_month.make_reports(database, store, context.instance, context.partition_key):
                 sentences.append(report.verdict.in_short)
                 if report.problem:
                     sentences.append(f"Without a PDF: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
-                of = "" if report.only_scale else f" ({report.scale_id})"
-                for kept in drift_month.keep(database, store, report):
-                    path = page_path(kept.artifact_id, ui_prefix)
-                    links[f"{LINKS[kept.format]}{of}"] = dg.MetadataValue.url(path)
+                suffix = "" if report.only_scale else f" ({report.scale_id})"
+                for file in drift_month.store_files(database, store, report):
+                    path = page_path(file.artifact_id, ui_prefix)
+                    links[f"{LINKS[file.format]}{suffix}"] = dg.MetadataValue.url(path)
                 if report.verdict.decisions or report.verdict.mark == "no":
                     links |= decide_in(database.settings.dashboard_url, report.month)
         return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(sentences)), **links})

@@ -28,7 +28,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import Suspect
 
-DECIDED = {
+DECISION_WORDS = {
     "accept": "accepted",
     "reject": "rejected",
     "undo": "undone",
@@ -57,10 +57,10 @@ def _why_it_waits(p: Proposal) -> str:
     if p.old is None:
         return f"{month}; nothing was ever published for it."
     drifted = f": {p.severity} drift{f' ({p.kind})' if p.kind else ''}" if p.severity in ("medium", "high") else ""
-    moved = f"{month}, where b = {number(p.old.b)} is published{drifted}."
+    moved = f"{month}, and b = {number(p.old.b)} is published{drifted}."
     if p.settled:
         return f"{moved} It needs no decision: {p.settled}."
-    confirms = " It needs no decision: it confirms what is published, or something newer was decided."
+    confirms = " It needs no decision: it confirms the published values, or a newer decision exists."
     return moved if p.asks else moved + confirms
 
 
@@ -102,7 +102,7 @@ def decisions_table(
     """
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
-        (_subject(d, dashboard), DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
+        (_subject(d, dashboard), DECISION_WORDS.get(d.kind, d.kind), d.by, Moment(d.at, zone), d.in_force_from or None)
         + (d.reason,)
         for d in taken
     ]
@@ -110,15 +110,15 @@ def decisions_table(
 
 
 def _subject(d: Decision, dashboard: str | None) -> Span:
-    if d.what in ("accept", "reject", "undo"):
-        return page_link(d.on, "proposal", dashboard=dashboard, proposal=d.on)
-    return page_link(d.on, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
+    if d.kind in ("accept", "reject", "undo"):
+        return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
+    return page_link(d.subject, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
 
 
-def moved_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
+def moved_anchors_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
     """Return a table of the anchors that moved against the others. `link` makes the text of an item's name."""
     changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
-    rows = [(link(item), of.shown, of.delta_b, of.delta_a, of.z) for item, of in moved.items()]
+    rows = [(link(item), suspect.shown, suspect.delta_b, suspect.delta_a, suspect.z) for item, suspect in moved.items()]
     return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)
 
 
@@ -135,8 +135,8 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
     values = ItemRow.from_row(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
-    most = values.max_score
-    if most == 1:
+    max_score = values.max_score
+    if max_score == 1:
         shown = values.in_brief | {"c": (values.c, values.c_se)} | values.shown
     else:
         t = {name: (x, se) for name, (x, se) in values.shown.items() if name.startswith("t") and (x or se)}
@@ -146,7 +146,7 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
         for name, (value, error) in shown.items()
     }
     return known | {
-        "maximum score": f"{most}" if most > 1 else None,
+        "maximum score": f"{max_score}" if max_score > 1 else None,
         "in force from": Moment(row["effective_from"], zone),
         "published": Moment(row["published_at"], zone),
         "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),

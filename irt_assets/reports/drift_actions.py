@@ -111,7 +111,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
         known = "some learners know the answer, and answer fast"
         return Proposal(Action.RETIRE, f"it leaked: {known}{since}" + ("; it is an anchor" if e.is_anchor else ""))
     if flagged and e.is_anchor:
-        return Proposal(Action.DROP_ANCHOR, f"it moved ({e.severity} severity), and every month is placed by it")
+        return Proposal(Action.DROP_ANCHOR, f"it moved ({e.severity} severity), and every month is linked through it")
     if e.moved_against:
         return Proposal(Action.DROP_ANCHOR, f"it moved against the other anchors ({e.moved_against})")
     if e.is_anchor and e.months_dropped >= DROPPED_OFTEN:

@@ -39,9 +39,9 @@ def history(item: Item) -> Chart:
     rows = [row for row in item.history if row.delta_b is not None]
     (deltas, half), kinds = _changes(rows), _kinds(rows)
     titles = [f"{row.month}: Δb {row.delta_b:+.2f}, {row.severity}" for row in rows]
-    described = f"Change of difficulty of item {item.item_id} over months"
+    description = f"Change of difficulty of item {item.item_id} over months"
     return by_month(
-        [row.month for row in rows], "Δb", described, deltas, half, 0.0, kinds=kinds, titles=titles, height=190
+        [row.month for row in rows], "Δb", description, deltas, half, 0.0, kinds=kinds, titles=titles, height=190
     )
 
 
@@ -77,8 +77,8 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     wald, n = row.wald, row.details["n"]
     share = n["focal"] / (n["focal"] + n["reference"])
     theta = abilities(facts.scale)
-    described = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
-    chart = over_ability(theta, response_axis_label(scored=item.values.max_score > 1), described, 1.0)
+    description = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
+    chart = over_ability(theta, response_axis_label(scored=item.values.max_score > 1), description, 1.0)
     for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
         a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])

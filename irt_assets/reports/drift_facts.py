@@ -35,8 +35,8 @@ from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import NOT_FITTED, FittedItem, items_of_fit
-from irt_assets.ledger.linked_windows import Linked, linked_origin, linkings_of
-from irt_assets.ledger.origin_fit import origin_over
+from irt_assets.ledger.linked_windows import LinkedFitRecord, linked_origin, linkings_of
+from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
@@ -99,8 +99,8 @@ class Facts:
     state: MonthState
     not_compared: str
     items: dict[str, Item]
-    fit: Linked | None
-    linkings: tuple[Linked, ...]
+    fit: LinkedFitRecord | None
+    linkings: tuple[LinkedFitRecord, ...]
     dif_attributes: tuple[DifRow, ...]
     dif: tuple[DifRow, ...]
     information: dict[str, InformationRow]
@@ -119,13 +119,13 @@ class Facts:
     anchor_shifts: tuple[AnchorShift, ...] = ()
 
     @property
-    def month_before(self) -> Linked | None:
+    def month_before(self) -> LinkedFitRecord | None:
         """The last linked fit before the month."""
         earlier = [linked for linked in self.linkings if linked.month < self.month]
         return earlier[-1] if earlier else None
 
     @property
-    def compared(self) -> int:
+    def n_compared(self) -> int:
         return sum(item.drift is not None for item in self.items.values())
 
 
@@ -144,12 +144,12 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         information = {}
     dif = rows.dif_of(connection, scale, month)
     step = step_of(connection, scale.scale_id, month)
-    in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
+    in_force = {item.item_id: item for item in publications_in_force(connection, scale.scale_id, start)}
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     held = step.held if step else {}
-    items = _items(connection, scale, month, fit, linkings, _Tested(history, information, dif), in_force, held)
+    items = _items(connection, scale, month, fit, linkings, _TestRows(history, information, dif), in_force, held)
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash:
-        items = _with_observed(connection, store, scale, snapshot, fit, items)
+        items = _add_observed(connection, store, scale, snapshot, fit, items)
     waiting = tuple(
         change
         for change in latest_waiting(proposals(connection, items=[*items]))
@@ -200,7 +200,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
 
 def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
     """Read the scale's origin window. Returns None if the month is outside it or has a fit of its own."""
-    if origin_over(connection, scale.scale_id, *Month(month).bounds) is None:
+    if overlapping_origin(connection, scale.scale_id, *Month(month).bounds) is None:
         return None
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     return read_origin(connection, scale.scale_id) if staged is None else None
@@ -219,15 +219,15 @@ def _gather_origin(
     assert fit is not None
     dif = rows.dif_of(connection, scale, month)
     since = publications_in_force(connection, scale.scale_id, origin.window.window_end)
-    in_force = {one.item_id: one for one in since}
+    in_force = {item.item_id: item for item in since}
     held = {item: (why,) for item, why in origin.left_out.items()}
-    items = _items(connection, scale, month, fit, (fit,), _Tested({}, {}, dif), in_force, held)
+    items = _items(connection, scale, month, fit, (fit,), _TestRows({}, {}, dif), in_force, held)
     return Facts(
         month=month,
         scale=scale,
         state=state,
-        not_compared=f"drift is what has changed since the origin window, and {month} is part of it",
-        items=_with_observed(connection, store, scale, origin.window.snapshot, fit, items),
+        not_compared=f"drift is a change since the origin window, and {month} is part of it",
+        items=_add_observed(connection, store, scale, origin.window.snapshot, fit, items),
         fit=fit,
         linkings=(fit,),
         dif_attributes=tuple(row for row in dif if not row.item_id),
@@ -249,12 +249,12 @@ def _bank_size(connection: psycopg.Connection, scale: Scale) -> int:
     return n
 
 
-def _with_observed(
+def _add_observed(
     connection: psycopg.Connection,
     store: ObjectStore,
     scale: Scale,
     snapshot: Snapshot,
-    fit: Linked,
+    fit: LinkedFitRecord,
     items: dict[str, Item],
 ) -> dict[str, Item]:
     """Add observed proportions to the items that have a proposal. `snapshot` is the one that was fitted."""
@@ -264,11 +264,11 @@ def _with_observed(
     table = read_for_run(store, snapshot, database_settings(connection).most_for_run, FIT_COLUMNS, (scale.scale_id,))
     responses, _ = scored_responses_of(table, scale.scale_id)
     curves = {name: item.values for name, item in items.items()}
-    seen = observed_of(responses, curves, fit.spec.latent, wanted)
-    return items | {i: replace(items[i], observed=seen.get(i)) for i in wanted}
+    observed = observed_of(responses, curves, fit.spec.latent, wanted)
+    return items | {i: replace(items[i], observed=observed.get(i)) for i in wanted}
 
 
-class _Tested(NamedTuple):
+class _TestRows(NamedTuple):
     """Rows of the month's tests: each item's drift up to the month, its information, and DIF."""
 
     history: dict[str, list[DriftRow]]
@@ -280,9 +280,9 @@ def _items(
     connection: psycopg.Connection,
     scale: Scale,
     month: str,
-    fit: Linked | None,
-    linkings: Sequence[Linked],
-    tested: _Tested,
+    fit: LinkedFitRecord | None,
+    linkings: Sequence[LinkedFitRecord],
+    tested: _TestRows,
     in_force: dict[str, ItemInForce],
     held: Mapping[str, Sequence[str]],
 ) -> dict[str, Item]:
@@ -312,7 +312,7 @@ def _items(
             onset=first_seen((r.month, r.severity, r.details) for r in reversed(past))
             if drift and drift.details.get("change", {}).get("onset")
             else None,
-            months_flagged=_in_a_row(reversed([r.severity != "none" for r in past])) if drift else 0,
+            months_flagged=_count_consecutive(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
             moved_against=suspects[name].shown if name in suspects else "",
@@ -351,17 +351,19 @@ def _flat(values: ItemRow | None) -> str:
     return f"a = {value_with_error(values.a, values.a_se)}"
 
 
-def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:
+def _months_dropped(
+    item: str, n: int, scale: Scale, fit: LinkedFitRecord | None, linkings: Sequence[LinkedFitRecord]
+) -> int:
     """Number of months in a row, up to this one, in which linking left the anchor out.
 
     Returns 0 if the month has too few answers to show that the anchor moved.
     """
     if fit is None or n < scale.rules.linking.min_anchor_responses:
         return 0
-    return _in_a_row(item in linked.constants.anchors_dropped for linked in reversed(linkings))
+    return _count_consecutive(item in linked.constants.anchors_dropped for linked in reversed(linkings))
 
 
-def _in_a_row(newest_first: Iterable[bool]) -> int:
+def _count_consecutive(newest_first: Iterable[bool]) -> int:
     return len([*takewhile(bool, newest_first)])
 
 
@@ -374,7 +376,11 @@ def observed_of(
 
 
 def _why_not(
-    connection: psycopg.Connection, scale: Scale, state: MonthState, fit: Linked | None, in_force: dict[str, Any]
+    connection: psycopg.Connection,
+    scale: Scale,
+    state: MonthState,
+    fit: LinkedFitRecord | None,
+    in_force: dict[str, Any],
 ) -> str:
     """Why no item of the month was compared, and the remedy."""
     month = state.month
@@ -386,7 +392,7 @@ def _why_not(
             return f"{month} has not been fitted: `irt calibrate --month {month}`"
         return f"{month} has no linked fit: {staged.error or 'materialise linked_item_parameters'}"
     if not in_force:
-        return f"no item had published parameters on {Month(month).start:%Y-%m-%d}: there is nothing before it"
+        return f"no item had published parameters on {Month(month).start:%Y-%m-%d}: there is nothing to compare with"
     if not fit.converged:
         return f"the fit of {month} did not converge"
     return f"it has not been judged yet: materialise item_drift of {month}"

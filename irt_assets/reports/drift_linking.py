@@ -21,7 +21,7 @@ from irt_assets.common.wording import counted, listed, natural_order
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.decision_blocks import moved_table
+from irt_assets.reports.decision_blocks import moved_anchors_table
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
@@ -30,7 +30,7 @@ JUMP = 3.0
 """A constant jumped if it differs from last month's by more than this number of standard errors of the difference."""
 
 
-def since_last_month(facts: Facts) -> Iterator[Block]:
+def changes_since_last_month(facts: Facts) -> Iterator[Block]:
     """Yield the changes since the last linked month before. Yields nothing without such a month."""
     before = facts.month_before
     if before is None or facts.fit is None:
@@ -56,15 +56,15 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
             ("still flagged", listed(sorted(flagged & flagged_before)) or "none"),
             ("no longer flagged", listed(sorted(flagged_before - flagged)) or "none"),
         ]
-    dropped, dropped_before = (set(one.constants.anchors_dropped) for one in (facts.fit, before))
+    dropped, dropped_before = (set(fit.constants.anchors_dropped) for fit in (facts.fit, before))
     rows.append(("anchors newly left out", listed(sorted(dropped - dropped_before)) or "none"))
     if back := dropped_before - dropped:
         rows.append(("anchors used again", listed(sorted(back))))
-    rows.append(("linking", jumped(facts) or f"slope and intercept are about those of {before.month}."))
+    rows.append(("linking", jump_in_words(facts) or f"slope and intercept are about the same as in {before.month}."))
     yield Pairs(tuple(rows))
 
 
-def jumped(facts: Facts) -> str:
+def jump_in_words(facts: Facts) -> str:
     """Say whether slope or intercept jumped since the month before, and whether learners or anchors are the cause.
 
     The fit gives its learners a mean of 0 and an SD of 1, so slope and intercept are their SD and mean on the scale.
@@ -96,7 +96,7 @@ def remarks(facts: Facts) -> Iterator[str]:
         yield "The month has no linked fit."
     for warning in facts.linking_warnings:
         yield f"Be careful: {warning}."
-    if jump := jumped(facts):
+    if jump := jump_in_words(facts):
         yield jump
 
 
@@ -105,23 +105,23 @@ def linking(
     scale: Scale,
     shifts: Sequence[AnchorShift],
     history: Sequence[LinkedMonth],
-    said: Iterable[Text],
+    sentences: Iterable[Text],
     dashboard: str | None = None,
 ) -> Iterator[Block]:
     """Yield blocks on the month's linking, its anchors, and the linking of the months before.
 
-    `said` are sentences to show below the constants. For `dashboard` see `page_link`.
+    `sentences` are shown below the constants. For `dashboard` see `page_link`.
     """
     if constants is not None:
-        yield _linked(constants, scale.rules.publication)
-    yield from map(Paragraph, said)
+        yield _constants_paragraph(constants, scale.rules.publication)
+    yield from map(Paragraph, sentences)
     if constants is not None:
 
         def link(item: str) -> Text:
             return page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id)
 
         if constants.suspects:
-            yield moved_table(constants.moved, link, "Anchors that moved against the others")
+            yield moved_anchors_table(constants.moved_anchors, link, "Anchors that moved against the others")
         yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
         others = constants.anchors_dropped.keys() - constants.suspects.keys()
         rows = [(link(item), prose(constants.anchors_dropped[item])) for item in sorted(others, key=natural_order)]
@@ -135,7 +135,7 @@ def linking(
         yield Details("Linking month by month", (history_table(history),))
 
 
-def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
+def _constants_paragraph(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
     """The linking constants, and whether the anchors agree."""
     used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
     moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
@@ -150,14 +150,17 @@ def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
 def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
     """The difference of each anchor from the anchor set, as a figure."""
     formats = {"change in b": "+.2f", "error": ".2f"}
-    rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]
+    rows = [
+        (shift.item_id, shift.delta_b, shift.error, "moved" if shift.moved else shift.left_out or "agrees")
+        for shift in shifts
+    ]
     caption = (
         "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
         "95 % intervals."
     )
-    if any(of.moved for of in shifts):
+    if any(shift.moved for shift in shifts):
         caption += " Orange triangles: moved against the others."
-    if any(of.left_out and not of.moved for of in shifts):
+    if any(shift.left_out and not shift.moved for shift in shifts):
         caption += " Orange crosses: left out for another reason."
     return Figure(
         charts.anchors(shifts),
@@ -172,9 +175,9 @@ def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
     diagnosis = f" Diagnosis: {constants.diagnosis}." if constants.diagnosis and not constants.suspects else ""
     if not constants.tested:
         return diagnosis
-    agree = "DISAGREE" if constants.used_disagree(limits) else "agree"
-    agreement = f" Those used {agree}: {constants.variation}."
-    if constants.too_few_used(limits):
+    agree = "DISAGREE" if constants.disagreement_of_used(limits) else "agree"
+    agreement = f" The used anchors {agree}: {constants.variation}."
+    if constants.has_too_few_anchors(limits):
         agreement += (
             f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "
             f"{limits.min_anchors} anchors and {limits.min_anchor_share:.0%}."

@@ -59,12 +59,12 @@ class DriftReport:
 def windows(database: Database) -> list[str]:
     """Return the months with a snapshot and the last month of each origin window, newest first: window 1, 2, …"""
     with database.connect() as connection:
-        judged = first_column(connection, "SELECT DISTINCT month FROM scored_snapshot")
+        months = first_column(connection, "SELECT DISTINCT month FROM scored_snapshot")
         origins = origin_windows(connection).values()
-    return sorted({*judged, *(month_of(end - timedelta(microseconds=1)) for _, end in origins)}, reverse=True)
+    return sorted({*months, *(month_of(end - timedelta(microseconds=1)) for _, end in origins)}, reverse=True)
 
 
-def make(
+def make_reports(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, month: str, scale_id: str | None = None
 ) -> Iterator[DriftReport]:
     """Yield the report on the month for every scale, or for the scale `scale_id`.
@@ -94,7 +94,7 @@ def make(
         yield DriftReport(month, scale.scale_id, len(scales) == 1, verdict, made_at, files, problem)
 
 
-def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
+def store_files(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
     """Put the files into the store under new names, and record them instead of the files of an earlier run.
 
     `irt prune` deletes files that are no longer recorded, unless somebody has decided on the month. If there is no new
@@ -118,7 +118,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     ]
 
 
-def kept(database: Database, month: str) -> list[str]:
+def stored_uris(database: Database, month: str) -> list[str]:
     """Return the URIs of the month's reports in the store: by scale, HTML before PDF."""
     with database.connect() as connection:
         return first_column(
@@ -128,7 +128,7 @@ def kept(database: Database, month: str) -> list[str]:
         )
 
 
-def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
+def write_files(report: DriftReport, folder: Path, window: int) -> list[Path]:
     """Write the files under both of their names into `folder`, which is created if it is missing.
 
     Returns their paths. Raises PermanentFailure if a file cannot be written.
@@ -144,7 +144,7 @@ def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
                 in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
                 owner = f", or run chown -R {os.geteuid()} {folder}" if error.errno == errno.EACCES else ""
                 raise PermanentFailure(
-                    f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                    f"{path} cannot be written ({error.strerror}): choose another folder with --out or "
                     f"REPORT_OUTPUT_DIR{owner}{in_a_unit}"
                 ) from error
             paths.append(path)

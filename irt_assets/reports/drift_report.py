@@ -18,15 +18,15 @@ from irt_assets.reports import month_blocks, origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_linking import linking, remarks, since_last_month
+from irt_assets.reports.drift_linking import changes_since_last_month, linking, remarks
 from irt_assets.reports.drift_sections import dif
 from resources.version import code_version
 
-ON_THE_FIRST_PAGE = 10
+MAX_ITEMS_FIRST_PAGE = 10
 DIF = "DIF: items that function differently for groups of equal ability"
-RESTS_ON = "Every later month is compared with what it published."
+ORIGIN_REASON = "Every later month is compared with the values that it published."
 
-ASKED = {
+ACTION_PHRASES = {
     Action.RETIRE: "retire {}",
     Action.CHECK_KEY: "check the key of {}",
     Action.DROP_ANCHOR: "find out whether to drop {} from the anchors",
@@ -68,29 +68,31 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     review.
     """
     name = f"{facts.month} of scale {facts.scale.scale_id}"
-    mark, says = {
+    mark, state = {
         State.GREEN: ("yes", "is safe to release."),
         State.ORIGIN: ("yes", "was released with the scale."),
         State.RED: ("no", "is NOT safe to release."),
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
-    proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
+    proposals = Counter(item.proposal.action for item in items_to_review(facts) if item.proposal)
     del proposals[Action.WITHDRAWN]
-    asked = listed(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
+    requests = listed(
+        ACTION_PHRASES[action].format(in_words(proposals[action])) for action in Action if proposals[action]
+    )
     n = sum(proposals.values())
-    look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
+    look_at = f"Look at {counted(n, 'item')}: {requests}." if n else "No items need review."
     if facts.origin is not None:
-        headline = f"{name} is part of {origin_report.described(facts.origin)}."
-        return ReleaseVerdict("yes", "Released with the scale.", headline, RESTS_ON, look_at)
+        headline = f"{name} is part of {origin_report.origin_in_words(facts.origin)}."
+        return ReleaseVerdict("yes", "Released with the scale.", headline, ORIGIN_REASON, look_at)
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
-    stays = "What is published stays in force until someone decides otherwise."
+    stays = "Published values stay in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
     n_open = len(facts.open_decisions)
     waiting = f", {counted(n_open, 'decision')} open" if n_open else ""
-    return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {says}", why, look_at, n_open)
+    return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {state}", why, look_at, n_open)
 
 
-def to_look_at(facts: Facts) -> list[Item]:
+def items_to_review(facts: Facts) -> list[Item]:
     """Items with a proposal, ordered by urgency of the action, then by size of the change."""
     order = list(Action)
 
@@ -107,12 +109,14 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
 
     `dashboard_url` is the address of the dashboard, or None for no link to it.
     """
-    items, found = to_look_at(facts), verdict(facts)
-    sections = _of_origin(facts, facts.origin, items) if facts.origin else _of_month(facts, items, dashboard_url)
+    items, found = items_to_review(facts), verdict(facts)
+    sections = (
+        _origin_sections(facts, facts.origin, items) if facts.origin else _month_sections(facts, items, dashboard_url)
+    )
     blocks: list[Block] = [*_first_page(facts, found, items)]
     for name, id, section in sections:  # noqa: A001 - the attribute's name
-        if written := tuple(section):
-            blocks.append(Section(name, written, id))
+        if section_blocks := tuple(section):
+            blocks.append(Section(name, section_blocks, id))
     blocks.append(Section("Provenance", (provenance(facts, made_at),), "provenance", together=True))
     title = f"Report of the origin window, {facts.month}" if facts.origin else f"Drift report {facts.month}"
     return Document(
@@ -130,12 +134,12 @@ Sections: TypeAlias = list[tuple[str, str, Iterable[Block]]]
 """Title, id and blocks of each section. A section without blocks is left out."""
 
 
-def _of_month(facts: Facts, items: Sequence[Item], dashboard_url: str | None) -> Sections:
+def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | None) -> Sections:
     constants = facts.fit.constants if facts.fit else None
     return [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
-        ("Since last month", "since", since_last_month(facts)),
-        ("What moved", "changes", sections_of.what_moved(facts)),
+        ("Since last month", "since", changes_since_last_month(facts)),
+        ("Changed items", "changes", sections_of.changed_items(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
@@ -151,11 +155,11 @@ def _of_month(facts: Facts, items: Sequence[Item], dashboard_url: str | None) ->
     ]
 
 
-def _of_origin(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
+def _origin_sections(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
     return [
-        ("What was published", "published", origin_report.publication(origin)),
-        ("How well the model fits", "fit", origin_report.model_fit(origin)),
+        ("Published items", "published", origin_report.publication(origin)),
+        ("Fit of the model", "fit", origin_report.model_fit(origin)),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         (DIF, "dif", dif(facts)),
         ("Answers", "answers", [Paragraph(origin_report.answers(origin, counts))]),
@@ -175,7 +179,7 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
     )
     yield Pairs(tuple(key_figures(facts)))
     if items:
-        first = items[:ON_THE_FIRST_PAGE]
+        first = items[:MAX_ITEMS_FIRST_PAGE]
         blocks: list[Block] = [sections_of.proposals(first)]
         if len(items) > len(first):
             rest = Span("the items one by one", link="#items")
@@ -183,7 +187,7 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
         if facts.origin is None:
             decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
             blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
-        yield Section("What to look at first", tuple(blocks), "first")
+        yield Section("Items to review first", tuple(blocks), "first")
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
@@ -198,16 +202,16 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
     ]
     if facts.fit:
         used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped
-        named = f": {listed(sorted(dropped))}" if dropped else ""
+        names = f": {listed(sorted(dropped))}" if dropped else ""
         figures.append(
             (
                 "anchors",
-                f"{len(used)} of {len(used) + len(dropped)} used, {in_words(len(dropped))} left out{named}",
+                f"{len(used)} of {len(used) + len(dropped)} used, {in_words(len(dropped))} left out{names}",
             )
         )
     opened, closed = (
-        sum(getattr(alert, which) == facts.month for alert in facts.alerts)
-        for which in ("opened_month", "closed_month")
+        sum(getattr(alert, column) == facts.month for alert in facts.alerts)
+        for column in ("opened_month", "closed_month")
     )
     lasting = sum(alert.closed_month != facts.month for alert in facts.alerts)
     figures.append(("alerts", f"{in_words(opened)} opened, {in_words(closed)} closed, {in_words(lasting)} open"))
@@ -231,13 +235,13 @@ def provenance(facts: Facts, made_at: datetime) -> Pairs:
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
         ("state of the month", f"{facts.state.state}: {facts.state.why}"),
         (f"set in force at its {'end' if window else 'start'}", f"{facts.in_force} items"),
-        ("settings of the scale", month_blocks.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
+        ("settings of the scale", month_blocks.settings_in_words(facts.scale.rules.non_defaults()) or "the defaults"),
     ]
     rows += month_blocks.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
-    judged = [item.drift.computed_at for item in facts.items.values() if item.drift]
-    if judged:
-        late = facts.fit is not None and max(judged) < facts.fit.fitted_at
+    computed = [item.drift.computed_at for item in facts.items.values() if item.drift]
+    if computed:
+        late = facts.fit is not None and max(computed) < facts.fit.fitted_at
         again = ", BEFORE the fit above: materialise item_drift again" if late else ""
-        rows.append(("drift judged", f"{max(judged):%Y-%m-%d %H:%M} UTC{again}"))
+        rows.append(("drift judged", f"{max(computed):%Y-%m-%d %H:%M} UTC{again}"))
     rows.append(("this report", f"{made_at:%Y-%m-%d %H:%M:%S} UTC, code {code_version()}"))
     return pairs(rows)

@@ -36,7 +36,7 @@ from irt_assets.reports.item_blocks import category_curves, curves, details
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.items import ItemRow
 
-DIF_SHOWN, MOST_CURVES = 20, 6
+MAX_DIF_ROWS, MAX_CURVES = 20, 6
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -75,16 +75,16 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
             Span(f'irt release {verb} {shlex.quote(str(change.reference))} --by NAME --reason "WHY"', "code")
             for verb in ("accept", "reject")
         )
-        what: Text = (reject, " (it leaked: replace the item)") if leaked else (accept, ", or ", reject)
-        rows.append((change.item_id, sentence(f"{drift}: {values}"), what))
+        command_text: Text = (reject, " (it leaked: replace the item)") if leaked else (accept, ", or ", reject)
+        rows.append((change.item_id, sentence(f"{drift}: {values}"), command_text))
     if anchors := [i.item_id for i in items if i.proposal and i.proposal.action is Action.DROP_ANCHOR]:
-        named = shlex.join(anchors)
+        names = shlex.join(anchors)
         month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
         scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
-        command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
-        undone = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
-        what = ("those that really changed: ", Span(command, "code"), *undone)
-        rows.append((listed(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", what))
+        command = f'irt release drop-anchors {names} {scale}{month} --by NAME --reason "WHY"'
+        undo = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
+        command_text = ("those that really changed: ", Span(command, "code"), *undo)
+        rows.append((listed(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", command_text))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
@@ -95,24 +95,24 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
         yield Paragraph(sentence(f"If all of them were accepted: {facts.effect.sentence}"))
 
 
-def what_moved(facts: Facts) -> Iterator[Block]:
+def changed_items(facts: Facts) -> Iterator[Block]:
     if facts.not_compared:
         yield Paragraph(f"Not tested: {facts.not_compared}.")
         return
     yield Paragraph(
-        f"{facts.compared} items were compared with what was in force when the month began. An item is flagged where a "
-        f"joint test of {_tested(facts)} says that it changed (q < 0.05 over the items) and the change matters to "
-        "answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
+        f"{facts.n_compared} items were compared with the values in force when the month began. An item is flagged "
+        f"if a joint test of {_test_in_words(facts)} shows that it changed (q < 0.05 over the items) and the change "
+        "matters to answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
     compared = (item.drift.details for item in facts.items.values() if item.drift)
     across = [details["across_models"] for details in compared if "across_models" in details]
     if across:
         summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
-            f"{sentence(summary)} Parameters of two models are not compared: what counts is the share of the learners "
-            "who answer correctly, and how it rises with ability."
+            f"{sentence(summary)} Parameters of two models are not compared. The test compares the share of the "
+            "learners who answer correctly, and its rise with ability."
         )
-    if len(across) == facts.compared:
+    if len(across) == facts.n_compared:
         return
     yield Figure(
         charts.changes(facts),
@@ -121,7 +121,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
     )
 
 
-def _tested(facts: Facts) -> str:
+def _test_in_words(facts: Facts) -> str:
     by_curves = any(item.drift and item.drift.details.get("curves") for item in facts.items.values())
     return "its curves (of the share of correct answers, and of how it rises with ability)" if by_curves else "a and b"
 
@@ -185,7 +185,7 @@ def information(facts: Facts) -> Iterator[Block]:
         empty="No item lost more than a fifth of its information, or drifted far.",
     )
     yield Paragraph(
-        "Averaged over the population; lost where less than 0.8 is kept, and less than 1 with 95 % certainty.", "quiet"
+        "Averaged over the population; lost if less than 0.8 is kept, and less than 1 with 95 % certainty.", "quiet"
     )
 
 
@@ -197,7 +197,7 @@ def fit(facts: Facts) -> Iterator[Block]:
         yield Paragraph(f"The learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale.")
         if found:
             yield Paragraph(_fit_statistics(found))
-    yield from month_blocks.published(facts.step, facts.proposed)
+    yield from month_blocks.publication_blocks(facts.step, facts.proposed)
     if facts.step and facts.step.held:
         yield table(("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())])
 
@@ -219,14 +219,14 @@ def all_items(facts: Facts) -> Iterator[Block]:
     scored = any(item.values is not None and item.values.max_score > 1 for item in facts.items.values())
     formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({ItemRow.WHOLE_SLOPE: ".2f"} if scored else {})
     formats |= {"b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
-    moved = {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""} if facts.compared else {}
+    moved = {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""} if facts.n_compared else {}
     of_fit = {"r pb": ".2f", "RMSD": ".3f"}
     columns = (
         Column("item", share=3),
         Column("topic", share=2),
-        *(Column(name, number=True, format=of) for name, of in (formats | moved).items()),
+        *(Column(name, number=True, format=form) for name, form in (formats | moved).items()),
         *[Column("severity")] * bool(moved),
-        *(Column(name, number=True, format=of) for name, of in of_fit.items()),
+        *(Column(name, number=True, format=form) for name, form in of_fit.items()),
     )
     rows = tuple(_item_row(item, scored, compared=bool(moved)) for item in facts.items.values())
     yield Table(columns, rows, sortable=True, filter_id="items-table", small=True)
@@ -287,10 +287,10 @@ def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
                 )
             )
     if figures:
-        yield Figures(tuple(figures[:MOST_CURVES]))
+        yield Figures(tuple(figures[:MAX_CURVES]))
 
 
 def dif_to_show(facts: Facts) -> list[DifRow]:
-    """Return all rows with large DIF, then further rows by q up to `DIF_SHOWN`."""
+    """Return all rows with large DIF, then further rows by q up to `MAX_DIF_ROWS`."""
     ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
-    return ordered[: max(DIF_SHOWN, sum(row.large for row in facts.dif))]
+    return ordered[: max(MAX_DIF_ROWS, sum(row.large for row in facts.dif))]

@@ -86,7 +86,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
         ("estimate", parameters(item.values) if item.values else ""),
         ("answers", f"{item.n:,}, {number(s['p_value'])} {right}" + (f", topic {item.topic}" if item.topic else "")),
-        ("engine says", "; ".join(Flag(flag).explanation for flag in item.flags)),
+        ("flags of the engine", "; ".join(Flag(flag).explanation for flag in item.flags)),
         (
             "fit",
             f"point-biserial {number(s['point_biserial'])}, infit {number(s['infit'])}, outfit {number(s['outfit'])}, "
@@ -130,19 +130,19 @@ def curves(
     theta = abilities(scale)
     known = {"published": (published, PUBLISHED), f"estimate of {month}": (values, NOW)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
-    described = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
+    description = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
     numbers = None
     if seen is not None:
         low, high = seen.interval()
         expected = {name: curve.curve(seen.theta) for name, (curve, _) in found.items()}
-        off = [f"{np.sum((of < low) | (of > high))} of {seen.n.size} off the {name}" for name, of in expected.items()]
-        described += f". Groups of learners whose 95 % interval lies off a curve: {', '.join(off) or 'none'}"
+        misses = [f"{np.sum((y < low) | (y > high))} of {seen.n.size} off the {name}" for name, y in expected.items()]
+        description += f". Groups of learners whose 95 % interval lies off a curve: {', '.join(misses) or 'none'}"
         share = "correct" if seen.by_score is None else "score / maximum"
         formats = {"mean θ": ".2f", "answers": ",", share: ".2f", "95 % from": ".2f", "to": ".2f"}
         formats |= dict.fromkeys(expected, ".2f")
         rows = zip(seen.theta, seen.n, seen.proportion, low, high, *expected.values(), strict=True)
-        what = "Shares correct" if seen.by_score is None else "Scores as shares of the maximum"
-        caption = f"{what} in {month} by ability from the other items, and what the curves expect there"
+        subject = "Shares correct" if seen.by_score is None else "Scores as shares of the maximum"
+        caption = f"{subject} in {month} by ability from the other items, and the shares that the curves predict"
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
     drawn = [
         "Dashed blue: published" if published else "Not published",
@@ -150,7 +150,7 @@ def curves(
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    chart = over_ability(theta, response_axis_label(scored=_is_scored(published, values)), f"{described}.", 1.0)
+    chart = over_ability(theta, response_axis_label(scored=_is_scored(published, values)), f"{description}.", 1.0)
     for name, (curve, style) in found.items():
         bounds: tuple[Sequence[float] | Floats, ...] = curve.interval(theta) or ((), ())
         chart.line(theta, curve.curve(theta), name=name, low=bounds[0], high=bounds[1], **style)
@@ -169,35 +169,37 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     if not _is_scored(item.published, item.values):
         return ()
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
-    found = [(one, style) for one, style in ((item.published, PUBLISHED), (item.values, NOW)) if one is not None]
-    most = max(one.max_score for one, _ in found)
-    curves = [(one.score_probabilities(theta), style) for one, style in found if one.max_score == most]
+    found = [
+        (values, style) for values, style in ((item.published, PUBLISHED), (item.values, NOW)) if values is not None
+    ]
+    most = max(values.max_score for values, _ in found)
+    curves = [(values.score_probabilities(theta), style) for values, style in found if values.max_score == most]
     figures = []
     for k in range(most + 1):
-        if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
+        if all(f"t{k}" not in values.further for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
-        described = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
-        chart = over_ability(theta, f"probability of score {k}", described, 1.0)
+        description = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
+        chart = over_ability(theta, f"probability of score {k}", description, 1.0)
         for of_each, style in curves:
             chart.line(theta, of_each[k], **style)
         figures.append(Figure(observe(chart, seen, f"learners of {month}"), f"Score {k} of {most}"))
-    return Figures(tuple(figures)), _of_scores(item, most)
+    return Figures(tuple(figures)), _scores_table(item, most)
 
 
-def _of_scores(item: ItemFindings, most: int) -> Table:
+def _scores_table(item: ItemFindings, most: int) -> Table:
     """Return a table of the answers with each score, its t with standard error, and the step to it."""
     by_score = None if item.observed is None else item.observed.by_score
     known = {"published": item.published, "estimate": item.values}
-    columns = {name: (one, one.steps) for name, one in known.items() if one is not None}
+    columns = {name: (values, values.steps) for name, values in known.items() if values is not None}
     rows: list[tuple[Cell, ...]] = []
     for k in range(most + 1):
         row: list[Cell] = [k, None, None, None]
         if by_score is not None and k < len(by_score.n):
             row[1:] = [int(by_score.n[k]), by_score.n[k] / max(by_score.n.sum(), 1), by_score.theta[k]]
-        for one, steps in columns.values():
+        for values, steps in columns.values():
             row += [
-                value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se") or None),
+                value_with_error(values.further.get(f"t{k}"), values.further.get(f"t{k}_se") or None),
                 value_with_error(*steps.get(k, (None, None))),
             ]
         rows.append(tuple(row))
@@ -210,33 +212,33 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
     return table((*formats,), rows, numbers=formats, caption=caption, small=True)
 
 
-def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
+def item_in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
     """Sentences on whether the item is in use, whether it has drifted or has DIF, and open decisions."""
-    said: list[Text] = [_use(facts, at)]
+    sentences: list[Text] = [_use(facts, at)]
     if facts.status is not None and facts.status.effective_from > at:
-        said.append(f"It is {facts.status.sentence}.")
+        sentences.append(f"It is {facts.status.sentence}.")
     if facts.drifted is not None:
         delta = facts.drift[-1].delta_b if facts.drift else None
         severe = f" ({facts.drifted.severity})"
         moved = severe if delta is None else f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
-        said.append(f"It has drifted since {facts.onset or facts.drifted.since}{moved}.")
+        sentences.append(f"It has drifted since {facts.onset or facts.drifted.since}{moved}.")
     groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
     if groups:
-        said.append(f"Large DIF for {', '.join(groups)}.")
+        sentences.append(f"Large DIF for {', '.join(groups)}.")
     if facts.proposal is not None:
-        said.append((page_link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
+        sentences.append((page_link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
     elif not facts.drifted:
-        said.append("No decision on it waits.")
-    return tuple(chain.from_iterable((sentence, " ") for sentence in said))
+        sentences.append("No decision on it waits.")
+    return tuple(chain.from_iterable((sentence, " ") for sentence in sentences))
 
 
 def _use(facts: ItemFacts, at: datetime) -> str:
-    name, row = shortened(facts.item_id), facts.published
+    name, row = shortened(facts.item_id), facts.publication
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
     # publications of the same day begin with the one that counts, which `min` returns
-    to_come = [one for one in facts.publications if one["effective_from"] > at]
-    after = min(to_come, key=lambda one: one["effective_from"], default=row)
+    to_come = [publication for publication in facts.publications if publication["effective_from"] > at]
+    after = min(to_come, key=lambda publication: publication["effective_from"], default=row)
     if after is None:
         return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
     if row is None:
@@ -256,7 +258,7 @@ def _in_words(values: ItemRow) -> str:
 
 def identity(facts: ItemFacts) -> Pairs:
     """Return the item's published values, scale, topic, role as an anchor and response time."""
-    row, time = facts.published, facts.response_time
+    row, time = facts.publication, facts.response_time
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
@@ -268,7 +270,7 @@ def identity(facts: ItemFacts) -> Pairs:
     )
 
 
-def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
+def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
     """Yield sections on the item's months, findings, decisions and publications. Times are in the time zone `zone`."""
     if facts.months:
         yield month_by_month(facts)
@@ -286,7 +288,7 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
         yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
     yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
     if found := tuple(publications(facts.publications, zone)):
-        yield Section("Where the published values come from", (Details(f"Publications: {len(found)}", found),))
+        yield Section("Sources of the published values", (Details(f"Publications: {len(found)}", found),))
 
 
 def month_by_month(facts: ItemFacts) -> Section:
@@ -328,21 +330,21 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     times = [facts.months[-1].end, *(month.start for month in fitted), *since]
     published = [row[name] for row in steps]
     of_a_point = name == "a" and any(month.values is not None and month.values.max_score > 1 for month in fitted)
-    what = PARAMETERS[name] + (" of a point" if of_a_point else "")
+    quantity = PARAMETERS[name] + (" of a point" if of_a_point else "")
     chart = Chart(
         (min(times) - AXIS_MARGIN, max(times)),
         Chart.ends_of(low, high, published),
         "month",
-        what,
-        f"The {what} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
+        quantity,
+        f"The {quantity} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
     titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
     mark(chart, [month.start for month in fitted], values, kinds, low=low, high=high, titles=titles)
     if steps:
-        held = [*published, published[-1]]
-        chart.line([*since, max(times)], held, name="published", steps=True, **PUBLISHED)
+        levels = [*published, published[-1]]
+        chart.line([*since, max(times)], levels, name="published", steps=True, **PUBLISHED)
     return Figure(chart)
 
 
@@ -358,7 +360,7 @@ def _fit(facts: ItemFacts) -> Table:
         for month in reversed(facts.months)
     ]
     caption = "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)"
-    return table(("month", *formats, "S-X²", "the engine says"), rows, numbers=formats, caption=caption, small=True)
+    return table(("month", *formats, "S-X²", "flags of the engine"), rows, numbers=formats, caption=caption, small=True)
 
 
 def _s_x2(month: ItemInMonth) -> str | None:

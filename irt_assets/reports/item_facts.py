@@ -88,25 +88,25 @@ class ItemFacts:
     status: Status | None
 
     @property
-    def published(self) -> Mapping[str, Any] | None:
+    def publication(self) -> Mapping[str, Any] | None:
         """The publication in force."""
         return next((row for row in self.publications if row["in_force"]), None)
 
     @property
     def onset(self) -> str | None:
         """First day of the leak (ISO) found by the newest comparison, or None if it found no leak."""
-        return self.onset_seen_by(self.drift[-1].month) if self.drift else None
+        return self.leak_onset_in(self.drift[-1].month) if self.drift else None
 
-    def onset_seen_by(self, month: str) -> str | None:
+    def leak_onset_in(self, month: str) -> str | None:
         """First day of the leak (ISO) found by the month's comparison, or None if it found no leak."""
         past = [row for row in self.drift if row.month <= month]
         if not past or past[-1].month != month or past[-1].kind != ChangeKind.LEAK:
             return None
         return first_seen((row.month, row.severity, row.details) for row in reversed(past))
 
-    def in_month(self, month: ItemInMonth, seen: Observed | None = None) -> ItemFindings:
+    def findings_in(self, month: ItemInMonth, seen: Observed | None = None) -> ItemFindings:
         """Return the month's findings about the item, with the values published now."""
-        row = self.published or {}
+        row = self.publication or {}
         return ItemFindings(
             item_id=self.item_id,
             topic=self.topic,
@@ -167,7 +167,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     )
 
 
-def observed_in(
+def observed_proportions(
     connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: ItemInMonth
 ) -> Observed | None:
     """Compute observed proportions correct of the fitted answers, by ability from the other items.

@@ -10,7 +10,7 @@ from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.reports import learner_week
-from irt_assets.reports.artifacts import ids, page_path
+from irt_assets.reports.artifacts import page_path, row_ids
 from irt_assets.reports.learner_facts import report_learners
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
@@ -62,7 +62,7 @@ def build_learner_report_assets(
         for problem in written.problems:
             context.log.error(problem)
         with classify_failures(), database.connect() as connection:
-            samples = ids(connection, [store.uri(sample) for sample in written.samples]).values()
+            samples = row_ids(connection, [store.uri(sample) for sample in written.samples]).values()
         return dg.MaterializeResult(
             metadata={
                 "reports": written.summary,
@@ -99,9 +99,9 @@ def _both_reports(look: Looked) -> dg.AssetCheckResult:
     ):
         have.setdefault(user, set()).add(kind)
     wrong = {user: "has no report" for user in expected if user not in have}
-    wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}
-    wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
-    named = some_of([f"{user} {fault}" for user, fault in wrong.items()], learner_week.NAMED, between="; ")
+    wrong |= {user: f"has only {'/'.join(sorted(found))}" for user, found in have.items() if len(found) == 1}
+    wrong |= dict.fromkeys(have.keys() - set(expected), "should have no report")
+    named = some_of([f"{user} {fault}" for user, fault in wrong.items()], learner_week.MAX_NAMED, between="; ")
     advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,

@@ -45,7 +45,7 @@ IDLE = timedelta(days=7)
 YEAR = timedelta(days=365)
 
 
-def standing(
+def page_blocks(
     learner: Learner,
     *,
     thetas: Sequence[Theta],
@@ -68,49 +68,50 @@ def standing(
     """
     found = latest(thetas)
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
-    how = Paragraph(
-        "Each θ as of its last answer, with the interval that contained the true one then with a probability of 95 %."
+    note = Paragraph(
+        "Each θ as of its last answer, with the interval that contained the true θ at that time with a "
+        "probability of 95 %."
     )
-    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
+    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is no θ yet.")
     no_kpis = Paragraph(
-        "None have been computed yet. Each night computes those of the running week, for learners who answered within "
-        "a year of its end."
+        "No KPIs have been computed yet. Each night computes the KPIs of the running week, for learners who answered "
+        "within a year of its end."
     )
     return (
-        Paragraph(in_short(learner, found, zone), "lead"),
+        Paragraph(learner_in_short(learner, found, zone), "lead"),
         *lacking,
         identity(learner, last, now, zone),
         thetas_table([found[scale] for scale in sorted(found)], zone, "The θ of the latest answers on each scale"),
-        Section("θ over time", (how, over_time)),
+        Section("θ over time", (note, over_time)),
         Section("Weekly KPIs", kpis(weeks, zone) if weeks else (no_kpis,)),
         Section("Activity", activity(days, last, now)),
     )
 
 
-def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
+def learner_in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
     """The learner's level and goal, in sentences. `found` is the latest θ by scale."""
     if learner.is_test:
         return "This is a test account: its answers are never scored, and it has no θ."
     wanted = scale_to_answer_by(learner, found)
-    one = found.get(wanted or "")
-    if one is None:
-        of = f" on scale {wanted}, the learner's target" if wanted else ""
-        return f"Not known yet: there is no θ{of}."
-    said = f"θ = {number(one.theta)} ± {number(one.se)} on scale {one.scale_id}"
+    theta = found.get(wanted or "")
+    if theta is None:
+        on_scale = f" on scale {wanted}, the learner's target" if wanted else ""
+        return f"Not known yet: there is no θ{on_scale}."
+    summary = f"θ = {number(theta.theta)} ± {number(theta.se)} on scale {theta.scale_id}"
     goal = ""
-    if one.scale_id == learner.target_scale_id:
-        said += ", the learner's target"
+    if theta.scale_id == learner.target_scale_id:
+        summary += ", the learner's target"
         target = learner.target_theta
         if target is not None:
-            reached = f", {number(target - one.theta)} above" if target > one.theta else ", and is reached"
+            reached = f", {number(target - theta.theta)} above" if target > theta.theta else ", and is reached"
             goal = f" The goal is θ = {number(target)}{reached}."
-    said += f", from {counted(one.n_items, 'answer')} as of "
-    return said, Moment(as_of(one), zone), f" (measured {KINDS.get(one.kind, one.kind)}).{goal}"
+    summary += f", from {counted(theta.n_items, 'answer')} as of "
+    return summary, Moment(as_of(theta), zone), f" (measured {KINDS.get(theta.kind, theta.kind)}).{goal}"
 
 
-def as_of(one: Theta) -> datetime:
+def as_of(theta: Theta) -> datetime:
     """Time of the last answer used; for rows from before this time was stored, the end of the window."""
-    return one.as_of or one.window_end
+    return theta.as_of or theta.window_end
 
 
 def identity(learner: Learner, last: datetime | None, now: datetime, zone: str) -> Pairs:
@@ -140,17 +141,17 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
     }
     rows = [
         (
-            one.scale_id,
-            one.theta,
-            one.se,
-            f"{number(one.theta - Z95 * one.se)} … {number(one.theta + Z95 * one.se)}",
-            one.se_total,
-            one.n_items,
-            Moment(as_of(one), zone),
-            KINDS.get(one.kind, one.kind),
-            f"v{one.scale_version}",
+            theta.scale_id,
+            theta.theta,
+            theta.se,
+            f"{number(theta.theta - Z95 * theta.se)} … {number(theta.theta + Z95 * theta.se)}",
+            theta.se_total,
+            theta.n_items,
+            Moment(as_of(theta), zone),
+            KINDS.get(theta.kind, theta.kind),
+            f"v{theta.scale_version}",
         )
-        for one in thetas
+        for theta in thetas
     ]
     columns = ("scale", *formats, "as of", "measured", "version of the anchors")
     return table(columns, rows, numbers=formats, caption=caption, small=True)
@@ -159,13 +160,13 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
 def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
     """Draw each θ at the time of its last answer, one series per scale and kind. Needs at least one θ, newest first."""
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
-    for one in reversed(thetas):
-        series[one.scale_id, one.kind].append(one)
+    for theta in reversed(thetas):
+        series[theta.scale_id, theta.kind].append(theta)
     first, last = thetas[-1], thetas[0]
-    at = [as_of(one) for one in thetas]
+    at = [as_of(theta) for theta in thetas]
     chart = Chart(
         (min(at) - AXIS_MARGIN, max(at) + AXIS_MARGIN),
-        Chart.ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
+        Chart.ends_of(*((theta.theta - Z95 * theta.se, theta.theta + Z95 * theta.se) for theta in thetas)),
         "as of",
         "θ with its 95 % interval",
         f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
@@ -174,12 +175,12 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
     )
     for k, ((scale, kind), found) in enumerate(sorted(series.items())):
         chart.points(
-            [as_of(one) for one in found],
-            [one.theta for one in found],
+            [as_of(theta) for theta in found],
+            [theta.theta for theta in found],
             Chart.SERIES[k % len(Chart.SERIES)],
             f"{scale}, {KINDS.get(kind, kind)}",
-            [one.theta - Z95 * one.se for one in found],
-            [one.theta + Z95 * one.se for one in found],
+            [theta.theta - Z95 * theta.se for theta in found],
+            [theta.theta + Z95 * theta.se for theta in found],
             shape=SYMBOLS.get(kind, "circle"),
             joined=True,
         )
@@ -200,7 +201,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         for name, (low, high) in RANGES.items()
     ]
     latest_week = table(
-        ("KPI", "value", "range", "what it means", "why none"),
+        ("KPI", "value", "range", "meaning", "reason if missing"),
         rows,
         numbers={"value": ".2f"},
         caption=f"The newest week, from {newest.week_start}",
@@ -224,7 +225,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
     ]
     numbers = table(
-        ("week from", *formats, "why none"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
+        ("week from", *formats, "reasons if missing"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
     )
     return latest_week, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
 
@@ -237,51 +238,49 @@ def _why(week: Week, name: str) -> str:
 def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) -> tuple[Block, ...]:
     """Return answers by week over all `days` (oldest first), and by day over the last eight weeks."""
     state = "Active" if last and now - last < IDLE else "Inactive"
-    said = (
+    summary = (
         f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
     )
     if not days:
-        uncounted = (
-            "The features of those days have not been made yet: a backfill of `features_topic_daily` makes them."
-        )
+        uncounted = "The features of those days have not been computed yet: run a backfill of `features_topic_daily`."
         is_recent = last is not None and now - last < YEAR
-        return Paragraph(said), Paragraph(prose(uncounted) if is_recent else "No live answer in the last 365 days.")
+        return Paragraph(summary), Paragraph(prose(uncounted) if is_recent else "No live answer in the last 365 days.")
     by_week: dict[date, Counter[str]] = defaultdict(Counter)
-    for one in days:
-        by_week[one.date - timedelta(days=one.date.weekday())].update(_counted(one) | {"active days": 1})
-    n = sum(one.attempts for one in days)
-    weekly = _answers(
+    for day in days:
+        by_week[day.date - timedelta(days=day.date.weekday())].update(_answer_counts(day) | {"active days": 1})
+    n = sum(day.attempts for day in days)
+    weekly = _answers_figure(
         f"Live answers by week: {n:,} in {len(by_week)} weeks of the last year", "week from", by_week, timedelta(days=5)
     )
     since = now.date() - timedelta(days=DAYS_IN_FIGURE)
-    lately = {one.date: _counted(one) for one in days if one.date > since}
+    lately = {day.date: _answer_counts(day) for day in days if day.date > since}
     if not lately:
-        return Paragraph(said), weekly, Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
+        return Paragraph(summary), weekly, Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
     n = sum(answers["answers"] for answers in lately.values())
     by_day = f"Live answers by day: {n:,} in the last {DAYS_IN_FIGURE} days"
-    daily = _answers(by_day, "day", lately, timedelta(days=0.8), (since, now.date() + timedelta(days=1)))
-    return Paragraph(said), Figures((weekly, daily))
+    daily = _answers_figure(by_day, "day", lately, timedelta(days=0.8), (since, now.date() + timedelta(days=1)))
+    return Paragraph(summary), Figures((weekly, daily))
 
 
-def _counted(day: ActiveDay) -> dict[str, int]:
+def _answer_counts(day: ActiveDay) -> dict[str, int]:
     return {"answers": day.attempts, "of them correct": day.correct}
 
 
-def _answers(
-    said: str,
-    what: str,
+def _answers_figure(
+    description: str,
+    unit: str,
     answers: Mapping[date, Mapping[str, int]],
     wide: timedelta,
     shown: tuple[date, date] | None = None,
 ) -> Figure:
     """Draw bars of `answers`: counts by first day, oldest first. `wide` is the width of a bar."""
-    left = [datetime.combine(day, time(), UTC) - wide / 2 for day in answers]
-    right = [start + wide for start in left]
+    starts = [datetime.combine(day, time(), UTC) - wide / 2 for day in answers]
+    ends = [start + wide for start in starts]
     both, correct = ([n[name] for n in answers.values()] for name in ("answers", "of them correct"))
-    ends = shown or (min(left) - AXIS_MARGIN, max(right) + AXIS_MARGIN)
-    chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", f"{said}.", dated=True)
-    chart.boxes(left, [0] * len(left), right, correct, name="correct")
-    chart.boxes(left, correct, right, both, "orange", "wrong", hatched=True)
+    limits = shown or (min(starts) - AXIS_MARGIN, max(ends) + AXIS_MARGIN)
+    chart = Chart(limits, (0.0, 1.08 * max(both)), unit, "live answers", f"{description}.", dated=True)
+    chart.boxes(starts, [0] * len(starts), ends, correct, name="correct")
+    chart.boxes(starts, correct, ends, both, "orange", "wrong", hatched=True)
     formats = dict.fromkeys(next(iter(answers.values())), ",")
     rows: list[tuple[Cell, ...]] = [(f"{day}", *answers[day].values()) for day in sorted(answers, reverse=True)]
-    return Figure(chart, numbers=table((what, *formats), rows, numbers=formats, caption=f"{said}, newest first"))
+    return Figure(chart, numbers=table((unit, *formats), rows, numbers=formats, caption=f"{description}, newest first"))

@@ -10,7 +10,7 @@ import psycopg
 from irt_assets.abilities.batch import judge_until
 from irt_assets.common.partitions import week_bounds
 from irt_assets.reports.learner_facts import load_facts
-from irt_assets.reports.learner_processes import attempt, closing, processes
+from irt_assets.reports.learner_processes import closing, processes, render_report
 from irt_assets.reports.learner_week import FORMATS, key
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -28,7 +28,7 @@ class Copies:
 def links(database: Database, store: ObjectStore, week: str, user: str) -> list[str]:
     """Return links to a learner's stored reports of a week. Links to a bucket expire.
 
-    Raises PermanentFailure if there are none.
+    Raises PermanentFailure if the learner has no reports.
     """
     with database.connect() as connection:
         rows = connection.execute(
@@ -36,15 +36,15 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
             (user, date.fromisoformat(week)),
         ).fetchall()
         if not rows:
-            _refuse_unknown(connection, [user])
+            _require_known(connection, [user])
             raise PermanentFailure(
-                f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for all who "
-                "answered in the eight weeks that end with it"
+                f"{user} has no report of the week {week}: run `irt report learner --week {week}` to write the "
+                "reports of all learners who answered in the eight weeks that end with it"
             )
     return [store.link(key(week, user, kind)) for (kind,) in rows]
 
 
-def write(
+def write_copies(
     database: Database, week: str, folder: Path, *, users: Collection[str] | None, zone: str, n_processes: int
 ) -> Copies:
     """Write HTML and PDF of the given learners, or of all if `users` is None, into a folder.
@@ -54,7 +54,7 @@ def write(
     """
     judge_until(database, week_bounds(week)[1])
     with database.connect() as connection:
-        _refuse_unknown(connection, users or ())
+        _require_known(connection, users or ())
         wanted = load_facts(connection, week, zone, users)
     if missing := sorted({*(users or ())} - {facts.user_id for facts in wanted}):
         raise PermanentFailure(
@@ -63,7 +63,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     files, failed = list[Path](), dict[str, str]()
     with closing(processes(n_processes)) as rendering:
-        for facts, made in zip(wanted, rendering.map(attempt, wanted), strict=True):
+        for facts, made in zip(wanted, rendering.map(render_report, wanted), strict=True):
             if made.problem:
                 failed[facts.user_id] = made.problem
             for name, data in zip(names(week, facts.user_id), (made.html, made.pdf), strict=True):
@@ -79,7 +79,7 @@ def names(week: str, user: str) -> list[str]:
     return [PurePosixPath(key(week, user, kind)).name for kind in FORMATS]
 
 
-def _refuse_unknown(connection: psycopg.Connection, users: Collection[str]) -> None:
+def _require_known(connection: psycopg.Connection, users: Collection[str]) -> None:
     rows = connection.execute(
         """SELECT u FROM unnest(%s::text[]) u WHERE NOT EXISTS (SELECT FROM learner WHERE user_id = u)
            AND NOT EXISTS (SELECT FROM features_topic_daily WHERE user_id = u) ORDER BY 1""",
@@ -88,5 +88,5 @@ def _refuse_unknown(connection: psycopg.Connection, users: Collection[str]) -> N
     if rows:
         raise PermanentFailure(
             f"no learner has the id {', '.join(repr(user) for (user,) in rows)}: ids are case-sensitive; "
-            "`irt export abilities` lists those who were measured"
+            "`irt export abilities` lists the measured learners"
         )

@@ -35,7 +35,7 @@ def curve(
     axis: str,
     goal: str,
     ends: Sequence[str],
-    described: str,
+    description: str,
 ) -> Chart:
     """Draw θ over time with its 95 % interval. The curve is cut off beyond 2.6 SD of the population.
 
@@ -47,7 +47,7 @@ def curve(
         axis: heading of the vertical axis.
         goal: label of the line of the target.
         ends: first and last date, as text.
-        described: description for readers who cannot see the chart.
+        description: text for readers who cannot see the chart.
 
     Raises ValueError if `sigma` is not positive.
     """
@@ -56,13 +56,13 @@ def curve(
     at = [level.day.toordinal() for level in levels]
     theta = [level.theta for level in levels]
     low, high = ([level.theta + sign * Z95 * level.se for level in levels] for sign in (-1, 1))
-    beside = AXIS_MARGIN * (at[-1] - at[0]) or 1.0
+    margin = AXIS_MARGIN * (at[-1] - at[0]) or 1.0
     chart = Chart(
-        (at[0] - beside, at[-1] + beside),
+        (at[0] - margin, at[-1] + margin),
         (mu - HIGHEST * sigma, mu + HIGHEST * sigma),
         "",
         "",
-        described,
+        description,
         width=480,
         height=170,
         x_names=dict(zip((at[0], at[-1]), ends, strict=True)),
@@ -74,7 +74,7 @@ def curve(
     else:
         chart.points(at, theta, low=low, high=high)
     if target is not None:
-        beneath = 0.2 * sigma * (1 if target < mu + 2 * sigma else -1)
+        offset = 0.2 * sigma * (1 if target < mu + 2 * sigma else -1)
         chart.line(chart.x, (target, target), "orange", dash="dash", width=0.9)
-        chart.names(chart.x[1:], [min(max(target, chart.y[0]), chart.y[1]) + beneath], [goal])
+        chart.names(chart.x[1:], [min(max(target, chart.y[0]), chart.y[1]) + offset], [goal])
     return chart

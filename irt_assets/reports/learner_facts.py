@@ -64,7 +64,7 @@ def load_facts(
     users, (_, end) = report_learners(connection, week), week_bounds(week)
     users = [user for user in users if only_of is None or user in only_of]
     if users:
-        _refuse_a_half_made_week(connection, week)
+        _require_complete_week(connection, week)
     scales = read_scales(connection, end)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
@@ -114,7 +114,7 @@ def load_facts(
     return facts
 
 
-def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
+def _require_complete_week(connection: psycopg.Connection, week: str) -> None:
     start, end = week_bounds(week)
     if missing := [
         day
@@ -122,7 +122,7 @@ def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
         if not have
     ]:
         raise PermanentFailure(
-            f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
+            f"features_topic_daily has no rows of {', '.join(missing)}, days with answers in the week {week}: "
             "materialise these days, then the week's reports"
         )
     computed, oldest = connection.execute(

@@ -70,7 +70,7 @@ def document(facts: Facts) -> Document:
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
     texts = (words(f"steps.{key}", topic=topic) for key, topic in steps)
     judged = any(topic.verdict != "few" for topic in facts.topics)
-    how = [Paragraph(words("topics.how"), "quiet")] if judged else []
+    note = [Paragraph(words("topics.how"), "quiet")] if judged else []
     topics = [Paragraph((Span(f"{label}:", "bold"), f" {named}")) for label, named in _topics(facts, words)]
     who = words("name", name=facts.name) if facts.name else words("unnamed", id=facts.user_id)
     made = words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone)
@@ -83,7 +83,7 @@ def document(facts: Facts) -> Document:
             Paragraph(_headline(facts, words), "lead"),
             Section(words("steps.title"), (List(tuple(texts), numbered=True),)),
             Section(words("level.title"), (*map(Paragraph, _level(facts, words)), *_curve(facts, words))),
-            Section(words("topics.title"), (*(topics or [Paragraph(words("topics.none"))]), *how)),
+            Section(words("topics.title"), (*(topics or [Paragraph(words("topics.none"))]), *note)),
             Section(words("kpis.title"), tuple(_kpi(facts.kpis, kpi, words) for kpi in KPIS)),
             Paragraph(f"{made} {words('foot.private')}", "quiet"),
         ),
@@ -122,7 +122,7 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figure]:
         axis=words("level.axis"),
         goal=words("level.goal"),
         ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
-        described=" ".join(_level(facts, words)),
+        description=" ".join(_level(facts, words)),
     )
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
     drawn = f"{words('level.caption_axis')} {drawn}"
@@ -132,15 +132,15 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figure]:
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
     """Yield each verdict's label with its topics, for verdicts that have topics."""
-    for of in ("strong", "weak", "even", "few"):
-        found = sorted_topics(facts.topics, of)
+    for kind in ("strong", "weak", "even", "few"):
+        found = sorted_topics(facts.topics, kind)
         if not found:
             continue
         named = ", ".join(
-            words("topics.one", topic=t.shown, answers=t.answers, correct=t.correct) for t in found[:TOPICS_NAMED]
+            words("topics.one", topic=t.label, answers=t.answers, correct=t.correct) for t in found[:TOPICS_NAMED]
         )
         more = f" {words('topics.more', n=len(found) - TOPICS_NAMED)}" if len(found) > TOPICS_NAMED else ""
-        yield words(f"topics.{of}"), named + more
+        yield words(f"topics.{kind}"), named + more
 
 
 def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:

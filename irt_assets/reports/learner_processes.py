@@ -38,11 +38,11 @@ def closing(pool: Executor) -> Iterator[Executor]:
 
 
 def processes(n: int) -> ProcessPoolExecutor:
-    """Return a pool of `n` processes that run `attempt`."""
+    """Return a pool of `n` processes that run `render_report`."""
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def attempt(facts: learner_page.Facts) -> Pages:
+def render_report(facts: learner_page.Facts) -> Pages:
     """Render the report. Errors become `problem`, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)

@@ -38,7 +38,7 @@ class Topic:
         judged: number of eligible answers to published items. A question omitted in an exam counts, as wrong.
         difference: ability in the topic minus the learner's θ; posterior mean (`topic_differences`).
         error: posterior SD of the difference.
-        name: name of the topic in the learner's language; "" if the bank has none.
+        name: name of the topic in the learner's language; "" if the bank has no name.
     """
 
     topic_id: str
@@ -50,7 +50,7 @@ class Topic:
     name: str = ""
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         return self.name or self.topic_id
 
     @property
@@ -77,10 +77,10 @@ def reason_key(kpis: Mapping[str, Any], kpi: str) -> str:
     return next((reason.name for reason in NullReason if reason == stored), "other")
 
 
-def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
-    """Topics with the verdict `of`: the largest differences first, or for `even` and `few` the most answers first."""
-    found = [topic for topic in topics if topic.verdict == of]
-    if of in ("strong", "weak"):
+def sorted_topics(topics: Sequence[Topic], verdict: str) -> list[Topic]:
+    """Topics with the verdict: the largest differences first, or for `even` and `few` the most answers first."""
+    found = [topic for topic in topics if topic.verdict == verdict]
+    if verdict in ("strong", "weak"):
         return sorted(found, key=lambda t: (-abs(t.difference), t.topic_id))
     return sorted(found, key=lambda t: (-t.answers, t.topic_id))
 
@@ -92,11 +92,11 @@ def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bo
 
 
 def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> Iterator[tuple[str, str]]:
-    weak, strong = (sorted_topics(topics, of) for of in ("weak", "strong"))
+    weak, strong = (sorted_topics(topics, name) for name in ("weak", "strong"))
     if not answered:
-        yield ("come_back_topic", weak[0].shown) if weak else ("come_back", "")
+        yield ("come_back_topic", weak[0].label) if weak else ("come_back", "")
     elif weak:
-        yield "weak", weak[0].shown
+        yield "weak", weak[0].label
     if kpis["R_t"] is None:
         if reason_key(kpis, "R_t") == "NOT_AGAIN":
             yield "retry", ""
@@ -114,4 +114,4 @@ def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> 
     elif verdict("P", kpis["P"]) == "reached":
         yield "raise_goal", ""
     if answered and strong:
-        yield "harder", strong[0].shown
+        yield "harder", strong[0].label

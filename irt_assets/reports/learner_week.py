@@ -23,10 +23,10 @@ import psycopg
 from irt_assets.abilities.batch import judge_until
 from irt_assets.common.partitions import week_bounds
 from irt_assets.common.wording import some_of
-from irt_assets.reports.artifacts import Artifact, Format, put, record, unrecorded
+from irt_assets.reports.artifacts import Artifact, Format, put_file, record_files, unrecorded_keys
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_page import Facts
-from irt_assets.reports.learner_processes import attempt, closing, processes
+from irt_assets.reports.learner_processes import closing, processes, render_report
 from irt_assets.reports.learner_words import language_of
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
@@ -36,17 +36,17 @@ from resources.postgres.database import Database
 from resources.version import installed_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 """Learners whose files are rendered or sent at the same time. A bucket takes 20 to 50 ms per file."""
 RECORDED_TOGETHER = 50
 """Learners whose rows are written in one transaction. After a kill, this many are rendered again."""
-TOLD_EVERY = 1000
-NAMED = 10
+PROGRESS_EVERY = 1000
+MAX_NAMED = 10
 PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeekWritten:
+class WeekOutcome:
     """Outcome of a week.
 
     Attributes:
@@ -80,13 +80,13 @@ class WeekWritten:
     def problems(self) -> list[str]:
         """Sentences that name up to ten learners without a report, and ten without a PDF, with reasons."""
         missing = (("report", self.failed), ("PDF", self.without_pdf))
-        return [failures_in_words(reasons, what) for what, reasons in missing if reasons]
+        return [failures_in_words(reasons, kind) for kind, reasons in missing if reasons]
 
 
-def failures_in_words(failed: Mapping[str, str], what: str = "report") -> str:
+def failures_in_words(failed: Mapping[str, str], kind: str = "report") -> str:
     """Name up to ten learners without a report (or PDF), with reasons, as a sentence."""
     named = [f"{user} ({why})" for user, why in failed.items()]
-    return f"no {what} for {len(failed):,}: {some_of(named, NAMED, between='; ')}"
+    return f"no {kind} for {len(failed):,}: {some_of(named, MAX_NAMED, between='; ')}"
 
 
 def folder(week: str) -> str:
@@ -114,7 +114,7 @@ def write_week(
     n_processes: int,
     say: Callable[[str], None],
     pool: Callable[[int], Executor] = processes,
-) -> WeekWritten:
+) -> WeekOutcome:
     """Write HTML and PDF for every learner who is due a report of the week, and a row for each file.
 
     If a learner's report fails, that learner has no report; if only the PDF fails, the learner has the HTML. Failures
@@ -124,7 +124,7 @@ def write_week(
     Raises PermanentFailure if the week is not over, if features, KPIs or rights are missing, or if no report could be
     rendered, and TransientFailure if the store does not answer. Files written before an error stay.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     if week_bounds(week)[1] > now:
         raise PermanentFailure(
             f"the week {week} runs until {week_bounds(week)[1]:%Y-%m-%d %H:%M} UTC: wait for its end"
@@ -132,33 +132,33 @@ def write_week(
     judge_until(database, week_bounds(week)[1])
     with database.connect() as only_writer:
         warehouse.own(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
-        there = {store.uri(name) for name, _ in store.list(folder(week))}
+        stored = {store.uri(name) for name, _ in store.list(folder(week))}
         with database.connect() as connection:
             everybody = load_facts(connection, week, zone)
-            known = _recorded(connection, week)
+            known = _recorded_hashes(connection, week)
         hashes = {facts.user_id: inputs_hash(facts) for facts in everybody}
         new = [
             facts
             for facts in everybody
             if any(
                 known.get((facts.user_id, kind)) != hashes[facts.user_id]
-                or store.uri(key(week, facts.user_id, kind)) not in there
+                or store.uri(key(week, facts.user_id, kind)) not in stored
                 for kind in FORMATS
             )
         ]
         failed, without_pdf = dict[str, str](), dict[str, str]()
         if new:
             with closing(pool(min(n_processes, len(new)))) as rendering:
-                failed, without_pdf = _make(database, store, week, new, hashes, rendering, say)
+                failed, without_pdf = _write_reports(database, store, week, new, hashes, rendering, say)
         if failed and len(failed) == len(everybody):
-            raise PermanentFailure(f"{failures_in_words(failed)}. What was there before stays.")
+            raise PermanentFailure(f"{failures_in_words(failed)}. Earlier reports stay.")
         having = [facts for facts in everybody if facts.user_id not in failed]
         removed = _tidy(database, store, week, [facts.user_id for facts in having], [*without_pdf])
     firsts = {
         language_of(facts.lang): key(week, facts.user_id, "html" if facts.user_id in without_pdf else "pdf")
         for facts in reversed(having)
     }
-    return WeekWritten(
+    return WeekOutcome(
         week=week,
         learners=len(everybody),
         made=len(new) - len(failed),
@@ -166,7 +166,7 @@ def write_week(
         failed=failed,
         without_pdf=without_pdf,
         removed=removed,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - started,
         samples=[firsts[language] for language in sorted(firsts)],
     )
 
@@ -181,25 +181,25 @@ def inputs_hash(facts: Facts) -> str:
 def _makers_hash() -> str:
     reports, blocks = files("irt_assets.reports"), files("irt_assets.blocks")
     makers = [
-        one
+        file
         for folder in (reports, reports / "templates", blocks, blocks / "templates")
-        for one in folder.iterdir()
-        if one.is_file() and (one.name.startswith("learner") or folder in (blocks, blocks / "templates"))
+        for file in folder.iterdir()
+        if file.is_file() and (file.name.startswith("learner") or folder in (blocks, blocks / "templates"))
     ]
     digest = sha256((installed_version("typst") or "none").encode())
-    for one in sorted(makers, key=lambda one: one.name):
-        digest.update(one.read_bytes())
+    for file in sorted(makers, key=lambda file: file.name):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _recorded(connection: psycopg.Connection, week: str) -> dict[tuple[str, str], str]:
+def _recorded_hashes(connection: psycopg.Connection, week: str) -> dict[tuple[str, str], str]:
     rows = connection.execute(
         "SELECT user_id, format, inputs_hash FROM report_file WHERE week_start = %s", (date.fromisoformat(week),)
     ).fetchall()
     return {(user, kind): inputs for user, kind, inputs in rows}
 
 
-def _make(
+def _write_reports(
     database: Database,
     store: ObjectStore,
     week: str,
@@ -217,12 +217,12 @@ def _make(
         if problems:
             raise problems[0]
         try:
-            return _make_one(rendering, store, week, facts, hashes[facts.user_id])
+            return _write_report(rendering, store, week, facts, hashes[facts.user_id])
         except Exception as error:
             problems.append(error)
             raise
 
-    with closing(ThreadPoolExecutor(AT_ONCE)) as writing:
+    with closing(ThreadPoolExecutor(MAX_CONCURRENT)) as writing:
         users = {writing.submit(make, facts): facts.user_id for facts in new}
         finished = as_completed(users)
         for n in range(0, len(new), RECORDED_TOGETHER):
@@ -233,26 +233,26 @@ def _make(
                 if problem:
                     (without_pdf if written else failed)[users[future]] = problem
             with database.connect() as connection:
-                record(connection, artifacts)
-            if n % TOLD_EVERY == 0:
+                record_files(connection, artifacts)
+            if n % PROGRESS_EVERY == 0:
                 say(f"{n:,} of {len(new):,} learners")
     return dict(sorted(failed.items())), dict(sorted(without_pdf.items()))
 
 
-def _make_one(
+def _write_report(
     rendering: Executor, store: ObjectStore, week: str, facts: Facts, inputs: str
 ) -> tuple[list[Artifact], str]:
     """Render a report and store its files. Returns them, and the reason if one is missing."""
     try:
-        made = rendering.submit(attempt, facts).result()
+        made = rendering.submit(render_report, facts).result()
     except BrokenProcessPool as error:
         raise TransientFailure(
-            f"a process that makes pages was killed while it made the report of {facts.user_id}, perhaps for lack of "
-            "memory"
+            f"a rendering process was killed while it rendered the report of {facts.user_id}, perhaps because memory "
+            "ran out"
         ) from error
     files = {kind: data for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True) if data is not None}
     return [
-        put(
+        put_file(
             store,
             key(week, facts.user_id, kind),
             data,
@@ -271,7 +271,7 @@ def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str
             (date.fromisoformat(week), [*users], [*without_pdf]),
         )
     with database.connect() as connection:
-        orphans = unrecorded(connection, store, folder(week))
+        orphans = unrecorded_keys(connection, store, folder(week))
     for orphan in orphans:
         store.delete(orphan)
     return len(orphans)

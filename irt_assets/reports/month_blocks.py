@@ -55,7 +55,7 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_origin
-from irt_assets.ledger.linked_windows import Linked, latest_constants, linked_origin, linkings_of
+from irt_assets.ledger.linked_windows import LinkedFitRecord, latest_constants, linked_origin, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports import origin_report
@@ -101,7 +101,7 @@ def sections(
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
     fits = linkings_of(connection, scale, month)
-    fit = next((one for one in fits if one.month == month), None)
+    fit = next((x for x in fits if x.month == month), None)
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
@@ -110,19 +110,19 @@ def sections(
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = measured_in(connection, scale.scale_id, Month(month).end)
-    known = next((one for one in read_states(connection, [month]) if one.scale_id == scale.scale_id), None)
+    known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     for title, blocks in (
-        ("What must hold before anything is published", judged_by(gates, red=is_red)),
-        ("Anchors and linking", linked(connection, scale, month, dashboard)),
+        ("Set gates", gate_blocks(gates, red=is_red)),
+        ("Anchors and linking", linking_blocks(connection, scale, month, dashboard)),
         ("Growth within the month", growth_within(connection, scale, month)),
-        ("What was published", published(step, proposed)),
+        ("Published items", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
         (
             "Answers and learners",
             [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
         ),
-        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
-        ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
+        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
     ):
         yield Section(title, tuple(blocks))
 
@@ -135,19 +135,19 @@ def _sections_of_origin(
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
     for title, blocks in (
-        ("What was published", origin_report.publication(origin)),
-        ("How well the model fits", origin_report.model_fit(origin)),
+        ("Published items", origin_report.publication(origin)),
+        ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
-        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
-        ("Where the numbers come from", provenance(fit, scale, "", zone)),
+        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Sources of the numbers", provenance(fit, scale, "", zone)),
     ):
         yield Section(title, tuple(blocks))
 
 
-def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
+def gate_blocks(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     """Yield the outcome of each set gate, and in a red month the remedies for gates that failed by themselves."""
     passed = sum(status.passed is True for status in gates.values())
-    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
+    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. A gate that fails holds the whole month of the scale.")
     rows: list[tuple[Text, Text]] = []
     for gate in SET_GATES:
         status = gates[gate.name]
@@ -157,25 +157,25 @@ def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     yield table(("outcome", "gate and reason"), rows, caption="Gates of the month")
 
 
-def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
+def linking_blocks(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
     """Yield blocks on the month's linking, or on why the month is not on the scale."""
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     history = read_history(connection, scale, month)
-    errors = {one.month: one.error for one in history}
+    errors = {linked_month.month: linked_month.error for linked_month in history}
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
-    why_not = errors.get(month, "it was not fitted yet")
-    said = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
-    return linking(constants, scale, shifts, history, said, dashboard)
+    why_not = errors.get(month, "it has not been fitted yet")
+    sentences = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
+    return linking(constants, scale, shifts, history, sentences, dashboard)
 
 
 def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> Iterator[Block]:
     """Yield blocks on growth of ability within the month, with the items that show it most clearly."""
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
-    found, fit = (staged.spec.fit_statistics, staged.decoded()) if staged else (None, None)
+    found, fit = (staged.spec.fit_statistics, staged.decode()) if staged else (None, None)
     if found is None or fit is None or found.set.growth is None:
-        yield Paragraph("It was not looked for when the month was calibrated.")
+        yield Paragraph("Growth was not estimated when the month was calibrated.")
         return
     yield from growth_blocks(found, fit, MAX_ITEMS)
     by_place = growth_of_anchors(connection, scale, month)
@@ -209,14 +209,14 @@ def _days(items: Mapping[str, FittedItem], item: str) -> float:
     return float("nan") if days is None else days
 
 
-def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
+def provenance(fit: LinkedFitRecord | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
     if fit is None:
         yield Paragraph("There is no linked fit of the month yet.")
     else:
         yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
-def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
+def answers(fit: LinkedFitRecord | None, counts: Mapping[str, int]) -> Iterator[Block]:
     """Yield the number of fitted answers, and the answers left out by reason. `counts` are answers by reason."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
@@ -254,9 +254,9 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
         again = " It closes again in the first night in which it has been made from all its answers."
         yield Paragraph(("The month was reopened on ", since, who, again))
         return
-    said = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
+    summary = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
     counts = "Later answers count for θ, features, KPIs and later months, and change nothing of this one."
-    yield Paragraph(("The month closed on ", since, f". {said}{counts}"))
+    yield Paragraph(("The month closed on ", since, f". {summary}{counts}"))
     if items := known.came.get("items"):
         rows = sorted(items.items(), key=lambda entry: -entry[1])[:MAX_ITEMS]
         yield table(
@@ -267,10 +267,10 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
         )
 
 
-def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
+def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
     """Yield the outcome of publication for the month's items. `proposed`: reason → number of items only proposed."""
     if step is None:
-        yield Paragraph("Nothing was published: the month has not come as far as publication.")
+        yield Paragraph("Nothing was published: the month has not reached publication.")
         return
     if step.state != "done":
         why = "the month is held" if step.state == "held" else step.why
@@ -288,7 +288,7 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
             ("held back", step.n_held, "item gates did not pass" if step.n_held else ""),
         ],
         numbers={"items": ","},
-        caption="Items by what publication did with them",
+        caption="Items by outcome of publication",
     )
 
 
@@ -302,7 +302,7 @@ def learners(measured: Measured) -> Paragraph:
     )
 
 
-def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") -> dict[str, Text | None]:
+def fit_facts(fit: LinkedFitRecord, scale: Scale, ui_url: str = "", zone: str = "UTC") -> dict[str, Text | None]:
     """Sources of a month's fit, by name. `ui_url` is the address of the Dagster UI, for a link to the run."""
     run = f"{ui_url.rstrip('/')}/runs/{fit.run_id}" if ui_url and fit.run_id else ""
     return {
@@ -325,9 +325,7 @@ def _priors_shown(priors: Mapping[str, Any]) -> dict[str, object]:
     known = priors.get("known_guessing")
     shown: dict[str, object] = {name: prior for name, prior in priors.items() if name != "known_guessing"}
     if known is not None:
-        shown["c of the anchors"] = (
-            f"as the anchor set has it ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
-        )
+        shown["c of the anchors"] = f"as in the anchor set ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
     return shown
 
 
@@ -366,7 +364,7 @@ def flagged_items(
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
     yield Paragraph(f"Information of the test: {information_said(information)}.")
     if found:
-        yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="What was found, item by item")
+        yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="Findings by item")
     if (more := len(found) - MAX_SHOWN) > 0:
         bank = page_link("the item bank", "bank", dashboard=dashboard, scale=scale.scale_id)
         yield Paragraph((f"{more:,} more findings: ", bank))

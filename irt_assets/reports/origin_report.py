@@ -14,9 +14,9 @@ from irt_assets.drift import dif_page
 from irt_assets.reports.drift_facts import Facts
 
 
-def described(origin: OriginRead) -> str:
+def origin_in_words(origin: OriginRead) -> str:
     """The window and the numbers of items published and left out, as a clause."""
-    return f"the origin window ({days(origin)}): {released(origin)}"
+    return f"the origin window ({days(origin)}): {published_counts(origin)}"
 
 
 def days(origin: OriginRead) -> str:
@@ -25,7 +25,7 @@ def days(origin: OriginRead) -> str:
     return f"{origin.window.window_start:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
-def released(origin: OriginRead) -> str:
+def published_counts(origin: OriginRead) -> str:
     """The numbers of items that were published with the scale and left out, as a clause."""
     n, out = len(origin.published), len(origin.left_out)
     rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
@@ -34,7 +34,7 @@ def released(origin: OriginRead) -> str:
 
 def publication(origin: OriginRead) -> Iterator[Block]:
     """Yield the number of published items, and a table of the items that were left out, with reasons."""
-    yield Paragraph(sentence(released(origin)))
+    yield Paragraph(sentence(published_counts(origin)))
     if origin.left_out:
         yield table(("left out", "why"), list(origin.left_out.items()), caption="Items that were left out")
 
@@ -63,7 +63,7 @@ def key_figures(facts: Facts, origin: OriginRead) -> list[tuple[str, str]]:
     flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
     flagged = listed(f"{name} {n}" for name, n in flags.most_common()) or "no item"
     return [
-        ("publication", released(origin)),
+        ("publication", published_counts(origin)),
         ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),
         ("flagged by the engine", flagged),
         ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),

@@ -27,7 +27,7 @@ def microseconds_before(end: datetime, time: ir.TimestampColumn) -> ir.IntegerCo
 
 def attempts_between(start: Time, end: Time) -> ir.Table:
     """Attempts with completed_at in [start, end)."""
-    return _between(ATTEMPT, start, end)
+    return _rows_between(ATTEMPT, start, end)
 
 
 def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: ir.Table = VERDICT) -> ir.Table:
@@ -36,8 +36,8 @@ def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: i
     `verdicts` is the relation of verdicts. It is not used if `in_lake`, because the lake's rows contain theirs.
     """
     if in_lake:
-        return _between(LAKE_ATTEMPT, start, end)
-    verdicts = _between(verdicts, start, end).select(
+        return _rows_between(LAKE_ATTEMPT, start, end)
+    verdicts = _rows_between(verdicts, start, end).select(
         "attempt_id", "learner_key", "scale_id", "reason", "max_score", verdict_score="score", at="completed_at"
     )
     log = attempts_between(start, end)
@@ -45,7 +45,7 @@ def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: i
     return joined.select(LAKE_ATTEMPT.columns)
 
 
-def _between(rows: ir.Table, start: Time, end: Time) -> ir.Table:
+def _rows_between(rows: ir.Table, start: Time, end: Time) -> ir.Table:
     return rows.filter(rows.completed_at >= instant(start), rows.completed_at < instant(end))
 
 

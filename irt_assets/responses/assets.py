@@ -6,7 +6,7 @@ from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.engines.spec import LIGHT_POOL
-from irt_assets.responses.eligibility.attempts import rejected
+from irt_assets.responses.eligibility.attempts import count_rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
 from resources.cluster.relational import application
@@ -41,7 +41,7 @@ def build_response_assets(
                 collect=collect,
                 report=reporter(context, database),
             )
-        rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
+        rejections = {scale: count_rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={
                 "counts by reason": md(counts_table(snapshot.counts)),

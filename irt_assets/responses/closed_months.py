@@ -1,7 +1,6 @@
 """The rules and scales that apply to a month. A closed month keeps the rules with which it closed.
 
-A month is open if it has no row in `month_state`, or if the state of its newest row is reopened. What does not belong
-here: reading these rows (see `closing_records`).
+A month is open if it has no row in `month_state`, or if the state of its newest row is reopened.
 """
 
 from collections.abc import Mapping
@@ -11,23 +10,23 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.eligibility.rules import Rules, of_stage
+from irt_assets.responses.eligibility.rules import Rules, settings_of_stage
 from irt_assets.responses.scales import Scale, read_scales
 
 
 def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:
     """The scales with the rules and decisions that apply to the month."""
-    return with_closed_rules(connection, read_scales(connection, Month(month).start), month)
+    return apply_closed_rules(connection, read_scales(connection, Month(month).start), month)
 
 
-def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
+def apply_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
     """Give each scale for which the month is closed the eligibility rules with which the month closed."""
     found = dict(scales)
-    for one in read_closed(connection, [month]):
-        if scale := scales.get(one.scale_id):
-            eligibility = Rules.from_settings(of_stage("eligibility", one.rules)).eligibility
+    for record in read_closed(connection, [month]):
+        if scale := scales.get(record.scale_id):
+            eligibility = Rules.from_settings(settings_of_stage("eligibility", record.rules)).eligibility
             rules = scale.rules.model_copy(update={"eligibility": eligibility})
-            found[one.scale_id] = replace(scale, rules=rules)
+            found[record.scale_id] = replace(scale, rules=rules)
     return found
 
 

@@ -70,7 +70,7 @@ class ClosedMonth:
 
 def read_closed(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:
     """The closed months among `months` (None: all), in order of month and scale."""
-    return [one for one in read_states(connection, months) if one.state == "closed"]
+    return [record for record in read_states(connection, months) if record.state == "closed"]
 
 
 def read_states(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:

@@ -1,7 +1,7 @@
 """Turn columns of attempts into arrays: codes, numbers, and the `Attempts` to which the rules are applied.
 
-All code that judges attempts builds its `Attempts` here, so that a new fact is added in one place. What does not belong
-here: which attempts are read (see `facts`), and judging them.
+All code that judges attempts builds its `Attempts` here, so that a new fact is added in one place. `facts` selects the
+attempts.
 """
 
 from typing import Any

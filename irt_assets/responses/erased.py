@@ -45,15 +45,15 @@ _COLUMNS = "erasure_id, erased_by, reason, begun_at, finished_at, removed"
 
 def erasures(connection: psycopg.Connection) -> list[Erasure]:
     """All erasures, oldest first."""
-    return _read(connection, "true")
+    return _read_erasures(connection, "true")
 
 
 def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
     """The erasures of a learner, oldest first."""
-    return _read(connection, f"learner_hash = {HASHED.format(salt='salt', user_id='%s::text')}", user_id)
+    return _read_erasures(connection, f"learner_hash = {HASHED.format(salt='salt', user_id='%s::text')}", user_id)
 
 
-def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[Erasure]:
+def _read_erasures(connection: psycopg.Connection, condition: str, *values: Any) -> list[Erasure]:
     query = f"SELECT {_COLUMNS} FROM erasure e WHERE {condition} ORDER BY erasure_id"
     return records(connection, Erasure, query, values)
 

@@ -78,7 +78,7 @@ def first_midnight(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
+def columns_to_read(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
     """The columns among `columns` that the facts need. `SCORE_COLUMNS` are left out if no scale has scored items."""
     scored = any(scale.scored for scale in scales.values())
     return [name for name in columns if scored or name not in SCORE_COLUMNS]
@@ -99,7 +99,7 @@ class Bounds(NamedTuple):
     after: Time
 
     @classmethod
-    def between(cls, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> "Bounds":
+    def from_window(cls, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> "Bounds":
         return cls(lookback_start(start, scales), start, end, end + LATER)
 
 
@@ -113,14 +113,14 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
 
     Has columns of `attempt` (`also` adds more, or `KEY`), scale_id ('default' if the item is not in the bank), the
     `FACTS`, and the `SCORES` if one of `scales` has scored items. A learner meets an item by answering it or by
-    omitting it in an exam (see `_omitted`).
+    omitting it in an exam (see `_omissions`).
     """
     scored = any(scale.scored for scale in scales.values())
-    columns = dict.fromkeys((*read_of(COLUMNS, {}), *(name for name in also if name != KEY)))
+    columns = dict.fromkeys((*columns_to_read(COLUMNS, {}), *(name for name in also if name != KEY)))
     key = [KEY] if KEY in also else []
     given = {"given_score": "score"} if scored else {}
     (lookback, start, end, _), pair = bounds, ["user_id", "item_id"]
-    omitted = _omitted(bounds)
+    omitted = _omissions(bounds)
     answered = attempts_between(lookback, start).filter(lambda t: t.correct.notnull())
     attempts = attempts_between(start, end)
     met = answered.select(*pair, "completed_at").union(
@@ -134,15 +134,18 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
     is_met = attempts.correct.notnull() | attempts.answered_later
     attempts = attempts.mutate(seen_in_window=attempts.completed_at.max(where=is_met).over(before))
     attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
-    bank = QUESTION.select(*read_of(ITEM_COLUMNS, scales)).rename(known_item="item_id")
+    bank = QUESTION.select(*columns_to_read(ITEM_COLUMNS, scales)).rename(known_item="item_id")
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
     learners = LEARNER.select(*LEARNER_COLUMNS, *key).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
     facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
     if scored:
-        most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
-        facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
+        max_score = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
+        facts |= {
+            "given_score": ibis.ifelse(max_score.notnull(), rows.given_score, ibis.null("int16")),
+            "max_score": max_score,
+        }
     return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 
@@ -178,28 +181,28 @@ JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS
 """Columns from which an attempt is judged, apart from its learner, its item and the item's usual time."""
 
 
-def judged(columns: Collection[str]) -> list[str]:
+def judged_columns(columns: Collection[str]) -> list[str]:
     """`JUDGED`, and the `SCORES` that are among the columns of a relation."""
     return [*JUDGED, *(name for name in SCORES if name in columns)]
 
 
-def _omitted(bounds: Bounds) -> ir.Table:
+def _omissions(bounds: Bounds) -> ir.Table:
     """Omissions from the look-back to the end: unanswered attempts of exams in which a later item was answered.
 
     Later means a higher position, or a later time if one of the two has no position.
     """
     session = ["user_id", "session_id"]
-    left = attempts_between(bounds.lookback, bounds.end)
-    left = left.filter(left.correct.isnull(), left.form_id.notnull())
-    left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = attempts_between(bounds.lookback, bounds.after).filter(lambda t: t.correct.notnull())
-    others = others.select(*session, "position", "completed_at").semi_join(left, session)
-    last = others.group_by(session).agg(
-        last_position=others.position.max(),
-        last_unplaced=others.completed_at.max(where=others.position.isnull()),
-        last_time=others.completed_at.max(),
+    unanswered = attempts_between(bounds.lookback, bounds.end)
+    unanswered = unanswered.filter(unanswered.correct.isnull(), unanswered.form_id.notnull())
+    unanswered = unanswered.select("id", "item_id", *session, "position", "completed_at")
+    answered = attempts_between(bounds.lookback, bounds.after).filter(lambda t: t.correct.notnull())
+    answered = answered.select(*session, "position", "completed_at").semi_join(unanswered, session)
+    last = answered.group_by(session).agg(
+        last_position=answered.position.max(),
+        last_unplaced=answered.completed_at.max(where=answered.position.isnull()),
+        last_time=answered.completed_at.max(),
     )
-    joined = left.join(last, session)
+    joined = unanswered.join(last, session)
     later = ibis.ifelse(
         joined.position.notnull(),
         (joined.last_position > joined.position).fill_null(False)

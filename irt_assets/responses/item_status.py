@@ -61,10 +61,10 @@ class Withdrawals:
         """
         covered = np.zeros(item.size, dtype=bool)
         for code in np.flatnonzero(np.isin(item_ids, list(self.stretches))) if self.stretches else ():
-            mine = np.flatnonzero(item == code)
+            rows = np.flatnonzero(item == code)
             for since, until in self.stretches[item_ids[code]]:
-                later = at[mine] >= microseconds(since)
-                covered[mine] |= later if until is None else later & (at[mine] < microseconds(until))
+                later = at[rows] >= microseconds(since)
+                covered[rows] |= later if until is None else later & (at[rows] < microseconds(until))
         return covered
 
 

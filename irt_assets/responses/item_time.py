@@ -36,13 +36,13 @@ class ItemTimes:
     median_ms: Floats
     n: npt.NDArray[np.int64]
 
-    def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def lookup(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Median (NaN if no time is known) and number of times of each of `items`."""
-        places = {item: place for place, item in enumerate(self.item_ids)}
-        place = np.array([places.get(item, -1) for item in items], dtype=np.intp)
-        known = place >= 0
-        median, n = np.full(place.size, np.nan), np.zeros(place.size, dtype=np.int64)
-        median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]
+        index_of = {item: index for index, item in enumerate(self.item_ids)}
+        index = np.array([index_of.get(item, -1) for item in items], dtype=np.intp)
+        known = index >= 0
+        median, n = np.full(index.size, np.nan), np.zeros(index.size, dtype=np.int64)
+        median[known], n[known] = self.median_ms[index[known]], self.n[index[known]]
         return median, n
 
 
@@ -103,7 +103,7 @@ def times_of_day(
     start, end = day_bounds(day.isoformat())
     month = month_of(start)
     ensure_item_times(connection, month.previous)
-    enough = _with_enough_times(connection, month, rules)
+    enough = _sufficient_times(connection, month, rules)
     new = [item for item in items if item not in enough]
     own = _NO_TIMES
     if new:
@@ -119,7 +119,7 @@ def times_of_day(
 _NO_TIMES = ItemTimes(np.empty(0, object), np.empty(0), np.empty(0, np.int64))
 
 
-def _with_enough_times(
+def _sufficient_times(
     connection: psycopg.Connection, month: Month, rules: Mapping[str, Rules]
 ) -> dict[str, tuple[float, int]]:
     """Item → median and number of times in the previous month, for items with enough times by their scale's rules."""
@@ -129,6 +129,6 @@ def _with_enough_times(
            FROM item_time t LEFT JOIN question q USING (item_id) WHERE t.month = %s""",
         (month.previous,),
     )
-    least = {scale_id: one.eligibility.rapid_min_times for scale_id, one in rules.items()}
+    minimum = {scale_id: scale_rules.eligibility.rapid_min_times for scale_id, scale_rules in rules.items()}
     usual = Rules().eligibility.rapid_min_times
-    return {r["item_id"]: (r["median_ms"], r["n"]) for r in rows if r["n"] >= least.get(r["scale_id"], usual)}
+    return {r["item_id"]: (r["median_ms"], r["n"]) for r in rows if r["n"] >= minimum.get(r["scale_id"], usual)}

@@ -76,7 +76,7 @@ def build_judged_check() -> dg.AssetChecksDefinition:
             passed=not waiting,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{len(waiting)} days wait to be judged: {some_of(waiting, MAX_DAYS_SHOWN)}; "
-            "the job judge_attempts judges them"
+            "run the job judge_attempts"
             if waiting
             else "every day is judged",
         )
@@ -98,8 +98,8 @@ def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
         earlier = [Month(month).bounds for month in open_months(connection, month_of(window[0]))]
     return [
         judged
-        for one in (window, *reversed(earlier))
-        for judged in judge_window(context, database, *one, newest_first=True)
+        for period in (window, *reversed(earlier))
+        for judged in judge_window(context, database, *period, newest_first=True)
     ]
 
 

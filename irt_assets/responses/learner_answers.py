@@ -18,7 +18,7 @@ import pyarrow as pa
 from psycopg.rows import tuple_row
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.responses.closed_months import with_closed_rules
+from irt_assets.responses.closed_months import apply_closed_rules
 from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.eligibility.attempts import judge
 from irt_assets.responses.facts import (
@@ -28,10 +28,10 @@ from irt_assets.responses.facts import (
     LEARNER_COLUMNS,
     READ_BOUNDS,
     Bounds,
+    columns_to_read,
     facts_within,
-    judged,
+    judged_columns,
     lookback_start,
-    read_of,
 )
 from irt_assets.responses.item_status import DAY, Withdrawals, instant_of, microseconds
 from irt_assets.responses.item_time import ensure_item_times, median_times
@@ -82,22 +82,22 @@ class ScoredItems:
     @classmethod
     def from_item_ids(cls, items: Collection[str], withdrawn: Withdrawals) -> ScoredItems:
         item_ids = tuple(sorted(items))
-        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, withdrawn)
+        return cls(item_ids, {item: index for index, item in enumerate(item_ids)}, withdrawn)
 
     def responses(self, answers: Iterable[Answer], since: datetime) -> Responses:
         """The answers to these items since a time as responses of one person, with their times, in order of items."""
         out, places, first = self.withdrawn.stretches, self.places, microseconds(since)
         rows = sorted(
-            (places[item], at, score, most or 1)
-            for item, at, score, most, _, _ in answers
+            (places[item], at, score, max_score or 1)
+            for item, at, score, max_score, _, _ in answers
             if item in places and at >= first
             if not (item in out and self.withdrawn.covers(item, instant_of(at)))
         )
-        item, at, score, most = np.array(rows, dtype=np.int64).reshape(len(rows), 4).T
+        item, at, score, max_score = np.array(rows, dtype=np.int64).reshape(len(rows), 4).T
         categories = None
-        if (most > 1).any():
+        if (max_score > 1).any():
             categories = np.full(len(self.item_ids), 2)
-            np.maximum.at(categories, item, most + 1)
+            np.maximum.at(categories, item, max_score + 1)
         person = np.zeros(len(rows), dtype=np.int32)
         return Responses(person, item.astype(np.int32), score.astype(np.int8), 1, self.item_ids, categories, at=at)
 
@@ -170,10 +170,10 @@ def read_judging(
     months = []
     for month in months_between(month_of(start), month_of(now + LATER)):
         ensure_item_times(connection, month.previous)
-        of_month = with_closed_rules(connection, scales, month)
-        query, columns = _query_of_learner(tuple(of_month.values()))
-        lookback = lookback_start(month.start, of_month)
-        months.append(MonthRules(*month.bounds, month.previous, of_month, lookback, query, columns))
+        month_scales = apply_closed_rules(connection, scales, month)
+        query, columns = _query_of_learner(tuple(month_scales.values()))
+        lookback = lookback_start(month.start, month_scales)
+        months.append(MonthRules(*month.bounds, month.previous, month_scales, lookback, query, columns))
     return Judging(now, months, items)
 
 
@@ -189,14 +189,14 @@ def _query_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
     """
     by_id = {scale.scale_id: scale for scale in scales}
     facts = facts_within(READ_BOUNDS, by_id)
-    columns = judged(facts.columns)
+    columns = judged_columns(facts.columns)
     query = f"""WITH {_BOUNDS},
 attempt AS MATERIALIZED (
-  SELECT {", ".join(read_of(COLUMNS, by_id))} FROM attempt
+  SELECT {", ".join(columns_to_read(COLUMNS, by_id))} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(lookback)s AND completed_at < %(after)s),
 learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
-  SELECT {", ".join(read_of(ITEM_COLUMNS, by_id))} FROM question
+  SELECT {", ".join(columns_to_read(ITEM_COLUMNS, by_id))} FROM question
   WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt WHERE completed_at >= %(start)s)))
 SELECT item_id, (date_part('epoch', completed_at) * 1000000)::bigint, scale_id,
   (SELECT ARRAY[t.median_ms, t.n] FROM item_time t WHERE t.month = %(before)s AND t.item_id = f.item_id),
@@ -248,18 +248,18 @@ def _judge(
         some = [row for row in rows if row[2] == scale_id]
         if not some:
             continue
-        times, least = [], scale.rules.eligibility.rapid_min_times
+        times, minimum = [], scale.rules.eligibility.rapid_min_times
         for item, at, _, before, *_ in some:
-            enough = before is not None and before[1] >= least
+            enough = before is not None and before[1] >= minimum
             times.append(before if enough else judging.own_times(connection, month, at).get(item, (np.nan, 0)))
         facts = pa.table([*zip(*(row[4:] for row in some), strict=True)], schema=month.columns)
-        same, place = np.zeros(len(some), dtype=np.int32), np.arange(len(some))
+        same, index = np.zeros(len(some), dtype=np.int32), np.arange(len(some))
         median, n = np.array(times, dtype=np.float64).T
-        attempts = attempts_of(facts, same, same, median, n.astype(np.int64), place)
+        attempts = attempts_of(facts, same, same, median, n.astype(np.int64), index)
         score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
         for k in np.flatnonzero(score >= 0):
-            most = None if attempts.max_score is None else int(attempts.max_score[k])
-            yield some[k][0], some[k][1], int(score[k]), most, False, None
+            max_score = None if attempts.max_score is None else int(attempts.max_score[k])
+            yield some[k][0], some[k][1], int(score[k]), max_score, False, None
 
 
 def _rows(connection: psycopg.Connection, query: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -277,6 +277,6 @@ def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime |
     )
 
 
-def answered_at_all(connection: psycopg.Connection, user_id: str) -> bool:
+def has_attempts(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the log has any attempt of a learner, eligible or not."""
     return one_value(connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,))

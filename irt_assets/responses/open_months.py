@@ -27,7 +27,7 @@ def open_months(connection: psycopg.Connection, before: str) -> list[str]:
     )
 
 
-def scales_of_other_verdicts(
+def scales_with_changed_verdicts(
     connection: psycopg.Connection, months: Collection[str] | None = None
 ) -> dict[str, set[str]]:
     """The months among `months` (None: all) whose verdicts have changed since their snapshot, oldest first.
@@ -41,15 +41,15 @@ def scales_of_other_verdicts(
         {"months": None if months is None else [*months]},
     ).fetchall()
     now = states_of_months(connection, [month for month, *_ in snapshots])
-    other = {month: counts for month, state, counts in snapshots if state != now[month]}
-    if not other:
+    changed = {month: counts for month, state, counts in snapshots if state != now[month]}
+    if not changed:
         return {}
-    scales, closed = first_column(connection, SCALES), read_closed(connection, other)
+    scales, closed = first_column(connection, SCALES), read_closed(connection, changed)
     found = {
         month: scales_to_compare(
-            connection, month, counts, scales, {one.scale_id for one in closed if one.month == month}
+            connection, month, counts, scales, {record.scale_id for record in closed if record.month == month}
         )
-        for month, counts in other.items()
+        for month, counts in changed.items()
     }
     return {month: differing for month, differing in found.items() if differing}
 

@@ -40,7 +40,7 @@ def proposed_window(
     if not holds_log(connection, start, end):
         raise PermanentFailure(
             f"the answers of {start:%Y-%m-%d} to {end:%Y-%m-%d} cannot be judged by other rules: PostgreSQL no longer "
-            "has all of them, only the lake does. Name a later window or month"
+            "has all of them, only the lake does. Choose a later window or month"
         )
     with connection.transaction(force_rollback=True):
         connection.execute("CREATE TEMPORARY TABLE proposed_verdict (LIKE attempt_verdict) ON COMMIT DROP")

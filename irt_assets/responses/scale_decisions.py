@@ -28,7 +28,7 @@ Subject = Literal[
     "guessing",
     "misfit",
 ]
-OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
+MODEL_SUBJECTS: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
 """Subjects that can hold a month, and that a person can accept with a reason."""

@@ -140,14 +140,14 @@ def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[st
         """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, model, engine, rules)
            VALUES (%s, %s, %s, %s, %s, %s, %s)""",
         (scale.scale_id, json.dumps(origin), scale.mu, scale.sigma, scale.model, scale.engine)
-        + (json.dumps(scale.rules.changed()),),
+        + (json.dumps(scale.rules.non_defaults()),),
     )
 
 
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
     """Store a scale's pass mark. Raises PermanentFailure if the scale has no origin or `theta` is not finite."""
     if not math.isfinite(theta):
-        raise PermanentFailure(f"a pass mark is a θ of the scale, e.g. 0.5, got {theta}")
+        raise PermanentFailure(f"the pass mark must be a finite θ of the scale, e.g. 0.5, got {theta}")
     with database.connect() as connection:
         found = connection.execute(
             "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (theta, scale_id)
@@ -183,7 +183,7 @@ class RuleChange:
         return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 
-def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
+def preview_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
     """The change that `settings` would make to a scale's rules. Stores nothing.
 
     Raises PsychometricsError if a rule does not exist, is out of range or contradicts another rule, and
@@ -192,7 +192,7 @@ def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapp
     scale = read_scales(connection).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
-    rules = rules_from_settings(scale.rules.changed() | dict(settings))
+    rules = rules_from_settings(scale.rules.non_defaults() | dict(settings))
     rules.require_effect()
     return RuleChange(scale, replace(scale, rules=rules))
 
@@ -206,9 +206,9 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
     decided = [name for name in settings if name in MOVEMENT]
     if decided:
         raise PermanentFailure(
-            f"{', '.join(decided)} {'is' if len(decided) == 1 else 'are'} decided from a month on, with the effect on "
-            f"learners before it: `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM`, in a command of "
-            "its own"
+            f"{', '.join(decided)} {'is' if len(decided) == 1 else 'are'} decided from a month on, after a preview of "
+            f"the effect on learners: use `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM` in a "
+            "separate command"
         )
     rules = Rules.from_settings(settings)
     require_demandable(rules.publication.demands)
@@ -218,17 +218,17 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
 def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Replace rules of a scale by `settings`. Returns the rules that now differ from the defaults.
 
-    Raises the errors of `consider_rules`.
+    Raises the errors of `preview_rules`.
     """
     with database.connect() as connection:
-        rules = consider_rules(connection, scale_id, settings).after.rules
+        rules = preview_rules(connection, scale_id, settings).after.rules
         write_rules(connection, scale_id, rules)
-    return rules.changed()
+    return rules.non_defaults()
 
 
 def write_rules(connection: psycopg.Connection, scale_id: str, rules: Rules) -> None:
     """Store `rules` as the rules of a scale."""
     connection.execute(
         "UPDATE calibration_scale SET rules = rules - %s::text[] || %s::jsonb WHERE scale_id = %s",
-        ([*STAGE_OF], json.dumps(rules.changed()), scale_id),
+        ([*STAGE_OF], json.dumps(rules.non_defaults()), scale_id),
     )

@@ -1,7 +1,7 @@
 """The answers by which learners are scored, from stored verdicts.
 
-Verdicts take no account of the set in force and of withdrawn items, so the functions here select by both. What does not
-belong here: judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
+Verdicts take no account of the set in force and of withdrawn items, so the functions here select by both.
+`learner_answers` also reads answers that have no verdict yet.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -80,8 +80,8 @@ def earlier_responses(
     """
     begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, items, wanted)
-    place = {learner: person for person, learner in enumerate(learners)}
-    return responses.renumber_persons(np.array([place[user] for user in users], dtype=np.int32), len(learners))
+    person_of = {learner: person for person, learner in enumerate(learners)}
+    return responses.renumber_persons(np.array([person_of[user] for user in users], dtype=np.int32), len(learners))
 
 
 def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:
@@ -105,7 +105,7 @@ def scoring_groups(
     held: list[pa.Table] = []
     for part in read_parts(connection, query, {"items": list(items)}):
         held.append(part.drop_columns(["learner_key"]))
-        if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
+        if sum(part_held.num_rows for part_held in held) >= ANSWERS_OF_A_GROUP:
             found = pa.concat_tables(held)
             whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()  # the last learner may have more rows
             held = [found.slice(whole)]

@@ -28,15 +28,15 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
     return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
-def model_of_scored(scale_model: Model, said: ModelInBank | None) -> Model:
+def scored_item_model(scale_model: Model, in_bank: ModelInBank | None) -> Model:
     """The model of a scored item. Raises PsychometricsError if no model of scored items matches the scale's."""
-    named = (said.model or "").lower() if said else ""
+    named = (in_bank.model or "").lower() if in_bank else ""
     own = next((model for model in get_args(Model) if model == named), None)
     of_scale = item_model(scale_model).of_max_score(_SCORED).name
     return of_scale if own is None or item_model(own).two_categories else own
 
 
-def as_fitted(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
+def models_in_words(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
     """Item → its model in words, with its block if the items of a block share their steps.
 
     Returns an empty mapping if no model of scored items matches the scale's model. Nothing is fitted then.
@@ -45,8 +45,8 @@ def as_fitted(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, Mo
         return {}
     found = {}
     for item in sorted(items):
-        said = in_bank.get(item)
-        model = model_of_scored(scale_model, said)
-        in_block = item_model(model).block_steps and said and said.block
-        found[item] = f"{model} of block {said.block}" if said and in_block else model
+        bank_model = in_bank.get(item)
+        model = scored_item_model(scale_model, bank_model)
+        in_block = item_model(model).block_steps and bank_model and bank_model.block
+        found[item] = f"{model} of block {bank_model.block}" if bank_model and in_block else model
     return found

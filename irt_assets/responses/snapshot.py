@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.eligibility.rules import Rules, of_stage
+from irt_assets.responses.eligibility.rules import Rules, settings_of_stage
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -102,23 +102,23 @@ def take_snapshot(
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
         state = states_of_months(connection, [month])[month]
-        closed = {one.scale_id: one for one in read_closed(connection, [month])}
+        closed = {closing.scale_id: closing for closing in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
         if collect is not None and database.settings.irt_spark:
             totals, manifest = collect(database, connection, store, folder, month, scales)
             store_it = partial(store_manifest, store, folder, manifest)
-            others = _answered(totals.counts, current) - {*closed}
+            others = _scales_with_attempts(totals.counts, current) - {*closed}
             if closed and others:
                 raise PermanentFailure(
-                    f"{month} is closed for scale {', '.join(closed)} and open for others, and a snapshot of Spark is "
-                    f"of all scales: reopen it, `irt month reopen {month}`"
+                    f"{month} is closed for scale {', '.join(closed)} and open for others, but Spark takes one "
+                    f"snapshot of all scales: reopen the month (`irt month reopen {month}`)"
                 )
         else:
             window = stored_window(connection, start, end, scales)
-            others = _answered(window.totals.counts, current) - {*closed}
+            others = _scales_with_attempts(window.totals.counts, current) - {*closed}
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
-                totals, table = _with_closed(connection, store, window, table, month, closed)
+                totals, table = _replace_closed_scales(connection, store, window, table, month, closed)
             store_it = partial(store_attempts, store, folder, table)
         if closed and current and not others:
             return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
@@ -127,7 +127,7 @@ def take_snapshot(
                 f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
                 "or materialise another month"
             )
-        rules = rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()}
+        rules = rules_of(scales) | {scale_id: closing.rules for scale_id, closing in closed.items()}
         snapshot = record_snapshot(connection, month, store_it(), totals, rules, state, run_id)
     return snapshot, totals
 
@@ -165,12 +165,12 @@ def record_snapshot(
     return snapshot
 
 
-def _answered(counts: Mapping[str, Mapping[str, int]], current: Snapshot | None) -> set[str]:
+def _scales_with_attempts(counts: Mapping[str, Mapping[str, int]], current: Snapshot | None) -> set[str]:
     """The scales that have attempts in `counts` (by scale and reason), or had some in the current snapshot."""
     return {scale for of in (counts, current.counts if current else {}) for scale, n in of.items() if sum(n.values())}
 
 
-def _with_closed(
+def _replace_closed_scales(
     connection: psycopg.Connection,
     store: ObjectStore,
     window: JudgedWindow,
@@ -184,10 +184,12 @@ def _with_closed(
     """
     is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
     parts, counts = [table.filter(is_open).cast(without_dictionaries(table.schema))], {**window.totals.counts}
-    for scale_id, one in closed.items():
-        snapshot = snapshot_of(connection, month, one.snapshot_hash)
+    for scale_id, closing in closed.items():
+        snapshot = snapshot_of(connection, month, closing.snapshot_hash)
         if snapshot is None:
-            raise PermanentFailure(f"{month} closed for scale {scale_id} with a snapshot that is gone: reopen it")
+            raise PermanentFailure(
+                f"{month} closed for scale {scale_id} with a snapshot that no longer exists: reopen it"
+            )
         rows = read_snapshot(store, snapshot)
         parts.append(rows.filter(pc.equal(rows["scale_id"], scale_id)))
         counts[scale_id] = snapshot.counts.get(scale_id, {})
@@ -206,7 +208,7 @@ def settle_states(database: Database) -> None:
     """
     with database.connect() as connection:
         snapshots = current_snapshots(connection)
-        closed = {(one.month, one.scale_id) for one in read_closed(connection, snapshots)}
+        closed = {(closing.month, closing.scale_id) for closing in read_closed(connection, snapshots)}
     for month, snapshot in snapshots.items():
         if all((month, scale_id) in closed for scale_id in snapshot.counts):
             continue
@@ -240,9 +242,9 @@ def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | N
 
 def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
     """The snapshot from which a scale's month is made: the one with which it closed, or the current one if open."""
-    for one in read_closed(connection, [month]):
-        if one.scale_id == scale_id:
-            return snapshot_of(connection, month, one.snapshot_hash)
+    for closing in read_closed(connection, [month]):
+        if closing.scale_id == scale_id:
+            return snapshot_of(connection, month, closing.snapshot_hash)
     return current_snapshot(connection, month)
 
 
@@ -251,8 +253,8 @@ def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) 
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
 
 
-def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, *values: str) -> Snapshot | None:
-    return record(connection, Snapshot, f"{_SELECT} WHERE month = %s AND {which}", (month, *values))
+def _snapshot(connection: psycopg.Connection, month: str, condition: LiteralString, *values: str) -> Snapshot | None:
+    return record(connection, Snapshot, f"{_SELECT} WHERE month = %s AND {condition}", (month, *values))
 
 
 def read_snapshot(
@@ -266,20 +268,21 @@ def read_snapshot(
     Raises PermanentFailure if a file is missing or differs from the stored one. `explain` turns the problem into the
     message of that failure; by default, the message says to score the month again.
     """
-    with _explained(snapshot, explain):
+    with _with_remedy(snapshot, explain):
         found = list(_tables(store, snapshot, columns))
         table = pa.concat_tables(found)
         learners = [pc.count_distinct(part[KEY]).as_py() for part in found if KEY in part.column_names]
         if len(learners) > 1 and (shared := sum(learners) - pc.count_distinct(table[KEY]).as_py()):
             raise SpoiltSnapshotError(
-                f"the parts of the snapshot {snapshot.uri} share {shared:,} learners, and each learner belongs in one"
+                f"the parts of the snapshot {snapshot.uri} share {shared:,} learners, "
+                "but each learner belongs in one part"
             )
     return table
 
 
 def read_parts(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the attempts of a snapshot, a table for each file. Raises PermanentFailure like `read_snapshot`."""
-    with _explained(snapshot):
+    with _with_remedy(snapshot):
         yield from _tables(store, snapshot, columns)
 
 
@@ -303,7 +306,7 @@ def read_for_run(
     open_scales = {*(snapshot.counts if scales is None else scales)}
     held: Counter[str] = Counter()
     found: list[pa.Table] = []
-    with _explained(snapshot, explain):
+    with _with_remedy(snapshot, explain):
         for part in _tables(store, snapshot, columns):
             rows = {row["values"]: row["counts"] for row in pc.value_counts(part["scale_id"]).to_pylist()}
             open_scales -= {scale for scale in open_scales if held[scale] and held[scale] + rows.get(scale, 0) > most}
@@ -330,7 +333,7 @@ def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item
     """
     texts = [name for name in FIT_COLUMNS if name not in (KEY, "score", *SCORES)]
     found = []
-    with _explained(snapshot):
+    with _with_remedy(snapshot):
         for file in _files(store, snapshot, keep=False):  # each learner is in one file only
             part = read_attempts(file, FIT_COLUMNS, read_dictionary=texts)
             found.append(_learners_of(part, scale_id, item_id))
@@ -344,7 +347,7 @@ def _learners_of(table: pa.Table, scale_id: str, item_id: str) -> pa.Table:
 
 
 @contextmanager
-def _explained(snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> Iterator[None]:
+def _with_remedy(snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> Iterator[None]:
     """Turn a SpoiltSnapshotError into a PermanentFailure with the remedy."""
     try:
         yield
@@ -368,21 +371,21 @@ def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | Non
         yield read_attempts(file, columns)
 
 
-def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **how: Any) -> pa.Table:
+def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **options: Any) -> pa.Table:
     """The attempts of a snapshot's file with `columns` (None: all), and with `SCORES` only if the file has them.
 
-    `how` is passed to `pyarrow.parquet.read_table`. Raises SpoiltSnapshotError if the file has no learner keys.
+    `options` are passed to `pyarrow.parquet.read_table`. Raises SpoiltSnapshotError if the file has no learner keys.
     """
-    there = pq.read_schema(file).names
-    if KEY not in there:
+    present = pq.read_schema(file).names
+    if KEY not in present:
         raise SpoiltSnapshotError("a file of the snapshot has no column learner_key: it may name learners by id")
     file.seek(0)
-    return pq.read_table(file, columns=columns and with_scores_of(there, columns), **how)
+    return pq.read_table(file, columns=columns and columns_with_scores(present, columns), **options)
 
 
-def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
-    """The `columns`, with `SCORES` only if they are among the names `there`."""
-    return [name for name in columns if name in there or name not in SCORES]
+def columns_with_scores(present: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
+    """The `columns`, with `SCORES` only if they are among the names `present`."""
+    return [name for name in columns if name in present or name not in SCORES]
 
 
 def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iterator[BinaryIO]:
@@ -411,23 +414,23 @@ def stored_rules(rules: Rules) -> dict[str, Any]:
 
     The distribution of θ is left out, because a fit stores its own.
     """
-    return {name: value for name, value in rules.changed().items() if name != "latent"}
+    return {name: value for name, value in rules.non_defaults().items() if name != "latent"}
 
 
-def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
+def settings_differ(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
     """Whether the settings of any of `stages` differ between `used`, stored earlier (`stored_rules`), and `rules`."""
     now = stored_rules(rules)
-    return any(of_stage(stage, used) != of_stage(stage, now) for stage in stages)
+    return any(settings_of_stage(stage, used) != settings_of_stage(stage, now) for stage in stages)
 
 
-def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
+def months_with_changed_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The open months that are stale because the scale's eligibility rules have changed since their snapshot."""
-    closed = {(one.month, one.scale_id) for one in read_closed(connection)}
+    closed = {(closing.month, closing.scale_id) for closing in read_closed(connection)}
     return [
         month
         for month, snapshot in current_snapshots(connection).items()
         if (month, scale.scale_id) not in closed
-        and differs(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
+        and settings_differ(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
     ]
 
 

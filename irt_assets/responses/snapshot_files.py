@@ -69,7 +69,7 @@ class SnapshotManifest(BaseModel):
     columns: tuple[tuple[str, str], ...]
 
     @classmethod
-    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> SnapshotManifest:
+    def from_parts(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> SnapshotManifest:
         """Build the manifest of these parts."""
         found = tuple(sorted(parts, key=lambda part: part.key))
         return cls(
@@ -83,13 +83,13 @@ class SnapshotManifest(BaseModel):
     @model_validator(mode="after")
     def _adds_up(self) -> SnapshotManifest:
         if len({part.key for part in self.parts}) < len(self.parts):
-            raise ValueError("it names a part twice")
+            raise ValueError("a part is listed twice")
         digest = _hash_of(self.parts).removeprefix(MARK)
         if self.rows != sum(part.rows for part in self.parts) or self.data_hash.rpartition(":")[2] != digest:
             raise ValueError("its parts do not add up to its rows and its hash")
         return self
 
-    def written(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """The bytes to store; the same parts give the same bytes."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
 
@@ -111,16 +111,16 @@ def hash_in(uri: str) -> str:
 def read_manifest(key: str, content: bytes) -> SnapshotManifest:
     """Parse a manifest. Raises SpoiltSnapshotError if it is not a manifest, or has another format."""
     try:
-        described = json.loads(content)
-        if isinstance(described, dict) and described.get("format", FORMAT) != FORMAT:
+        fields = json.loads(content)
+        if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:
             raise SpoiltSnapshotError(
-                f"the snapshot {key} has format {described['format']}, and this code reads {FORMAT}: install the newer "
-                "irt-assets"
+                f"the snapshot {key} has format {fields['format']}, and this code reads {FORMAT}: "
+                "install the newer irt-assets"
             )
-        return SnapshotManifest.model_validate(described)
+        return SnapshotManifest.model_validate(fields)
     except ValueError as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise SpoiltSnapshotError(f"the snapshot {key} is not a manifest of parts: {why}") from error
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise SpoiltSnapshotError(f"the snapshot {key} is not a manifest of parts: {problem}") from error
 
 
 def stored_parts(store: ObjectStore, manifests: Collection[str]) -> dict[str, tuple[Part, ...] | None]:
@@ -141,7 +141,7 @@ def part_keys(store: ObjectStore, uri: str) -> list[str]:
 
 def without_dictionaries(schema: pa.Schema) -> pa.Schema:
     """The schema with plain texts instead of dictionaries of texts."""
-    return pa.schema([(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type) for one in schema])
+    return pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in schema])
 
 
 class StoredFile(NamedTuple):
@@ -167,7 +167,7 @@ def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFil
 
 def store_manifest(store: ObjectStore, folder: str, manifest: SnapshotManifest) -> tuple[str, str]:
     """Store a manifest under its hash, after its parts. Returns its key and sha256."""
-    content = manifest.written()
+    content = manifest.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
     key = f"snapshots/{folder}/{digest}{MANIFEST}"
     store.put(key, content)
@@ -179,19 +179,19 @@ def snapshot_files(store: ObjectStore, uri: str, *, keep: bool = True) -> Iterat
 
     Raises SpoiltSnapshotError if a file is missing or differs from the stored one. `keep`: see `open_hashed`.
     """
-    with _verified(store, f"the snapshot {uri}", uri, hash_in(uri), keep=keep) as file:
+    with _open_verified(store, f"the snapshot {uri}", uri, hash_in(uri), keep=keep) as file:
         if not is_manifest(uri):
             yield file
             return
         manifest = read_manifest(uri, file.read())
     for part in manifest.parts:
         name = f"the part {part.key} of the snapshot of {manifest.month}"
-        with _verified(store, name, part.key, part.sha256, keep=keep) as file:
+        with _open_verified(store, name, part.key, part.sha256, keep=keep) as file:
             _check_columns(name, file, manifest, part)
             yield file
 
 
-def _verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: bool) -> BinaryIO:
+def _open_verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: bool) -> BinaryIO:
     try:
         file, digest = open_hashed(store, key, keep=keep)
     except NothingThere as error:
@@ -215,12 +215,12 @@ def _check_columns(name: str, file: BinaryIO, manifest: SnapshotManifest, part: 
         raise SpoiltSnapshotError(f"{name} is not a Parquet file that can be read ({error})") from error
     for column, kind in manifest.columns:
         if found.get(column) != kind:
-            is_there = (
+            difference = (
                 f"has the column {column} as {found[column]}" if column in found else f"lacks the column {column}"
             )
-            raise SpoiltSnapshotError(f"{name} {is_there}, and the manifest says {kind}")
+            raise SpoiltSnapshotError(f"{name} {difference}, but the manifest lists it as {kind}")
     if unknown := sorted(found.keys() - {column for column, _ in manifest.columns}):
-        raise SpoiltSnapshotError(f"{name} has columns that the manifest does not name: {', '.join(unknown)}")
+        raise SpoiltSnapshotError(f"{name} has columns that the manifest does not list: {', '.join(unknown)}")
     if rows != part.rows:
-        raise SpoiltSnapshotError(f"{name} has {rows:,} rows, and the manifest says {part.rows:,}")
+        raise SpoiltSnapshotError(f"{name} has {rows:,} rows, but the manifest lists {part.rows:,}")
     file.seek(0)

@@ -53,7 +53,9 @@ class JudgedWindow:
 
     @property
     def totals(self) -> WindowTotals:
-        counts = {scale: {str(k): int(n) for k, n in one.counts.items()} for scale, one in self.judgements.items()}
+        counts = {
+            scale: {str(k): int(n) for k, n in judgement.counts.items()} for scale, judgement in self.judgements.items()
+        }
         return WindowTotals(self.table.num_rows, counts, self.left_out, self.data_hash)
 
 
@@ -111,8 +113,8 @@ def verdicts_by_scale(found: pa.Table, rules: Mapping[str, Rules]) -> Iterator[S
     score = numbers(found["score"], -1).astype(np.int8)
     learner = np.unique(found[KEY].to_numpy(), return_inverse=True)[1].astype(np.int32)
     (item, items), (scale, present) = codes(found["item_id"]), codes(found["scale_id"])
-    for place, scale_id in enumerate(present.tolist()):
-        rows = np.flatnonzero(scale == place)
+    for code_of_scale, scale_id in enumerate(present.tolist()):
+        rows = np.flatnonzero(scale == code_of_scale)
         occurs = np.bincount(item[rows], minlength=items.size) > 0
         own = (np.cumsum(occurs, dtype=np.int32) - 1)[item[rows]]
         least = rules.get(scale_id, Rules()).eligibility.min_learner_responses
@@ -162,7 +164,7 @@ def stored_window(
     for part in verdicts_by_scale(found, rules):
         least = rules.get(part.scale_id, Rules()).eligibility.min_fitted_responses
         judgement = judgements[part.scale_id] = part.judged.with_minimum(least)
-        left_out[part.scale_id] = {part.items[one]: few for one, few in judgement.few_items.items()}
+        left_out[part.scale_id] = {part.items[item]: few for item, few in judgement.few_items.items()}
         code[part.rows], score[part.rows] = judgement.code, judgement.score
     found = found.drop_columns(["reason", "score"])
     in_order = {scale_id: judgements[scale_id] for scale_id in sorted(judgements)}
@@ -173,15 +175,15 @@ def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, 
     """Read a query's rows with texts as dictionaries, and the hash of the rows from their column `h`."""
     parts, sums = [], [0, 0]
     for part in read_parts(connection, query):
-        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
-        parts.append(_coded(part.drop_columns(["h"])))
+        sums = [total + added for total, added in zip(sums, sums_of(part["h"]), strict=True)]
+        parts.append(_encode_texts(part.drop_columns(["h"])))
     found = pa.concat_tables(parts).unify_dictionaries()
     return found, digest_of((found.num_rows, *sums))
 
 
-def _coded(rows: pa.Table) -> pa.Table:
+def _encode_texts(rows: pa.Table) -> pa.Table:
     """The rows with texts as dictionaries: each distinct text once, and a code of four bytes per row."""
-    for place, name in enumerate(rows.column_names):
+    for index, name in enumerate(rows.column_names):
         if rows[name].type == pa.string() and name != "attempt_id":
-            rows = rows.set_column(place, name, rows[name].dictionary_encode())
+            rows = rows.set_column(index, name, rows[name].dictionary_encode())
     return rows

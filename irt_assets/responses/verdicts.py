@@ -32,7 +32,7 @@ from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
 from irt_assets.responses.eligibility.attempts import Attempts, judge
 from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged, lookback_start
+from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged_columns, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
@@ -100,7 +100,7 @@ def rules_hash(rules: Rules) -> int:
 def days_that_differ(connection: psycopg.Connection, start: date, end: date) -> list[date]:
     """The days of [start, end) with attempts that were never judged, or whose fingerprint has changed since they were
     judged; oldest first."""
-    return [one.day for one in _differing(connection, start, end)]
+    return [fingerprint.day for fingerprint in _differing_fingerprints(connection, start, end)]
 
 
 def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
@@ -110,7 +110,7 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     """
     _lock(connection)
     ensure_item_times(connection, _month(day).previous)
-    found = {one.day: one for one in _fingerprints(connection, day, day + DAY)}
+    found = {fingerprint.day: fingerprint for fingerprint in _fingerprints(connection, day, day + DAY)}
     written = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
     [judged] = _judged_days(connection, {day: written[day]})
     return judged
@@ -135,21 +135,22 @@ def judge_differing(
         for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
             ensure_item_times(connection, month)
     with database.connect() as connection:
-        differing = _differing(connection, start, end)
-        whom = _whom(connection, differing)
+        differing = _differing_fingerprints(connection, start, end)
+        learners = _learners_to_judge(connection, differing)
         if newest_first:
             new = {*days_without_verdicts(connection, _midnight(start), _midnight(end))}
-            differing.sort(key=lambda one: -one.day.toordinal() if one.day in new else one.day.toordinal())
+            differing.sort(key=lambda x: -x.day.toordinal() if x.day in new else x.day.toordinal())
     found: dict[date, JudgedDay] = {}
     complete: list[date] = []
-    for one in differing:
+    for fingerprint in differing:
+        day = fingerprint.day
         with database.connect() as connection:
             _lock(connection)
-            if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
+            if _stored_fingerprints(connection, day, day + DAY).get(day) == fingerprint:
                 continue  # another process judged it while this one waited for the lock
-            of_days = _judged_days(connection, _judge(connection, one, whom[one.day], complete))
-        if whom[one.day].everyone:
-            complete.append(one.day)
+            of_days = _judged_days(connection, _judge(connection, fingerprint, learners[day], complete))
+        if learners[day].everyone:
+            complete.append(day)
         for of_day in of_days:
             if report is not None:
                 report(of_day)
@@ -197,22 +198,24 @@ _MISSING = """
 # -- fingerprints ----------------------------------------------------------------------------------
 
 
-def _differing(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
+def _differing_fingerprints(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
     """The present fingerprints of the days that differ from their verdicts, oldest first.
 
     A day without answers differs too if it has verdicts, unless PostgreSQL has dropped its log because a lake has it.
     """
-    stored = _stored(connection, start, end)
-    now = {one.day: one for one in _fingerprints(connection, start, end)}
+    stored = _stored_fingerprints(connection, start, end)
+    now = {fingerprint.day: fingerprint for fingerprint in _fingerprints(connection, start, end)}
     deleted = holds_log(connection, _midnight(start), _midnight(end))
-    gone = {day: Fingerprint(day) for day in stored if deleted and day not in now}
-    return [one for day, one in sorted({**gone, **now}.items()) if stored.get(day) != one]
+    without_answers = {day: Fingerprint(day) for day in stored if deleted and day not in now}
+    present = sorted({**without_answers, **now}.items())
+    return [fingerprint for day, fingerprint in present if stored.get(day) != fingerprint]
 
 
-def _stored(connection: psycopg.Connection, start: date, end: date) -> dict[date, Fingerprint]:
+def _stored_fingerprints(connection: psycopg.Connection, start: date, end: date) -> dict[date, Fingerprint]:
     query = """SELECT day, n, recorded_sum, revision_sum, test_accounts, items, rules FROM judged_day
                WHERE day >= %s AND day < %s"""
-    return {one.day: one for one in connection.cursor(row_factory=class_row(Fingerprint)).execute(query, (start, end))}
+    found = connection.cursor(row_factory=class_row(Fingerprint)).execute(query, (start, end))
+    return {fingerprint.day: fingerprint for fingerprint in found}
 
 
 _FINGERPRINTS = """
@@ -275,7 +278,7 @@ def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> lis
 
 def _least(month: Month, rules: Mapping[str, Rules]) -> dict[str, Any]:
     """Query parameters: the number of item times in the previous month that each scale's rules require."""
-    least = [one.eligibility.rapid_min_times for one in rules.values()]
+    least = [scale_rules.eligibility.rapid_min_times for scale_rules in rules.values()]
     usual = Rules().eligibility.rapid_min_times
     return {"before": month.previous, "scales": [*rules], "least": least, "usual": usual}
 
@@ -311,7 +314,7 @@ _CHANGED = """
 """
 
 
-def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> dict[date, Learners]:
+def _learners_to_judge(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> dict[date, Learners]:
     """Day → the learners to judge, for the days of `differing`, oldest first.
 
     These are all learners if the day was never judged, or if its rules or the previous month's item times have changed.
@@ -319,13 +322,13 @@ def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> d
     changed.
     """
     whom, new_times = {}, []
-    stored = _stored(connection, differing[0].day, differing[-1].day + DAY) if differing else {}
-    for one in differing:
-        before = stored.get(one.day, Fingerprint(one.day))
-        was, now = before.rules.split(), one.rules.split()
-        whom[one.day] = Learners(everyone=was[:2] != now[:2] and one.n > 0)
+    stored = _stored_fingerprints(connection, differing[0].day, differing[-1].day + DAY) if differing else {}
+    for fingerprint in differing:
+        before = stored.get(fingerprint.day, Fingerprint(fingerprint.day))
+        was, now = before.rules.split(), fingerprint.rules.split()
+        whom[fingerprint.day] = Learners(everyone=was[:2] != now[:2] and fingerprint.n > 0)
         if was[2:] != now[2:]:
-            new_times.append(one.day)
+            new_times.append(fingerprint.day)
     by_month: dict[Month, list[date]] = defaultdict(list)
     for day, learners in whom.items():
         if not learners.everyone:
@@ -458,10 +461,10 @@ def _judge(
         day = min(to_do)
         written[day] = written.get(day, 0) + _judge_learners(connection, day, to_do.pop(day))
         known = complete if day == fingerprint.day and _has_answers_of(connection, fingerprint) else ()
-        for other, user in _following(connection, day):
+        for other, user in _affected_learners(connection, day):
             if other not in known:
                 to_do.setdefault(other, Learners()).users.add(user)
-    _store(connection, fingerprint)
+    _store_fingerprint(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
     connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (touched,))
     return {day: written[day] for day in {fingerprint.day, *touched}}
@@ -506,7 +509,7 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
 def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
     """The verdicts on a day's attempts of the learners in `judged_learner`: the columns of `new_verdict`."""
     start, end = day_bounds(day.isoformat())
-    bounds = Bounds.between(start, end, scales)._asdict()
+    bounds = Bounds.from_window(start, end, scales)._asdict()
     # A temporary table with statistics: on the log, the planner would read a learner's answers again for each item.
     connection.execute(_STAGE_ATTEMPTS, bounds)
     connection.execute("ANALYZE judged_attempt")
@@ -515,14 +518,14 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
-    for part in _by_scale(found, found["scale_id"].unique().to_pylist(), times):
+    for part in _attempts_by_scale(found, found["scale_id"].unique().to_pylist(), times):
         rules = rules_of.get(part.scale_id, Rules())
         judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
         code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
-    most = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())
+    max_score = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())
     found = found.select(["id", "completed_at", "user_id", "item_id", "scale_id", "recorded_at"])
     found = found.rename_columns(["attempt_id", *found.column_names[1:]])
-    found = with_outcome(found, code, score).append_column("max_score", most)
+    found = with_outcome(found, code, score).append_column("max_score", max_score)
     return found.append_column("rules_hash", pa.array(hashes))
 
 
@@ -536,18 +539,18 @@ class _ScaleAttempts:
     attempts: Attempts
 
 
-def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
+def _attempts_by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
     """Yield the attempts of each of `scales` among the rows of `found`, which has the columns that the rules read."""
     scale_of_row, present = codes(found["scale_id"])
     rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
     del scale_of_row
-    facts = found.select(["user_id", "item_id", *judged(found.column_names)])
+    facts = found.select(["user_id", "item_id", *judged_columns(found.column_names)])
     for scale_id in scales:
         rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
         part = facts if rows.size == found.num_rows else facts.take(pa.array(rows))
         item, items = codes(part["item_id"])
         yield _ScaleAttempts(
-            scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items))
+            scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.lookup(items))
         )
 
 
@@ -572,7 +575,7 @@ def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) ->
     return connection.execute(query).fetchone() == (fingerprint.n, fingerprint.recorded_sum)
 
 
-def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
+def _affected_learners(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
     """Other judged days, and learners whose attempts on them depend on the changes of a day (`changed_pair`)."""
     judged = "SELECT max(day) FROM judged_day WHERE day >= %s AND day <> %s"
     last = one_value(connection, judged, (day - DAY, day))
@@ -585,7 +588,7 @@ def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, st
     return connection.execute(_FOLLOWING, values).fetchall()
 
 
-def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
+def _store_fingerprint(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
     connection.execute(
         """INSERT INTO judged_day (day, n, recorded_sum, revision_sum, test_accounts, items, rules, judged_at)
            VALUES (%(day)s, %(n)s, %(recorded_sum)s, %(revision_sum)s, %(test_accounts)s, %(items)s, %(rules)s, now())

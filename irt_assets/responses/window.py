@@ -34,7 +34,7 @@ def without_ids(table: pa.Table) -> pa.Table:
 
 def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8]) -> pa.Table:
     """Add the columns `reason` and `score` from a judgement's arrays."""
-    reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
+    reasons = pa.array([str(reason.value) for reason in Judgement.REASONS], pa.string())
     found = found.append_column("reason", reasons.take(pa.array(code, mask=code < 0)))
     return found.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
 
@@ -55,7 +55,7 @@ class ItemCounts:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredResponses:
     """Responses and their origin.
 
     Attributes:
@@ -77,22 +77,22 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learner key of each person."""
-    scored = _scored_of(_scored_rows(table, scale_id))
+    scored = _collect_rows(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
 
 
-def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
+def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[ScoredResponses, Floats]:
     """The scored responses of one scale, and the days since the learner's first response, shape (R,)."""
     found = _scored_rows(table, scale_id, "completed_at")
-    scored = _scored_of(found)
+    scored = _collect_rows(found)
     at = instants(found["completed_at"])[scored.rows]
     return scored, replace(scored.responses, at=at).days_since_first
 
 
-def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:
+def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[ScoredResponses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the form of each, shape (R,) (None: practice)."""
     found = _scored_rows(table, scale_id, "form_id")
-    scored = _scored_of(found)
+    scored = _collect_rows(found)
     return scored, found["form_id"].to_numpy(zero_copy_only=False)[scored.rows]
 
 
@@ -102,7 +102,7 @@ def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
     return table.select(names).filter(scored)
 
 
-def _scored_of(found: pa.Table) -> Scored:
+def _collect_rows(found: pa.Table) -> ScoredResponses:
     person, learners = codes(found[KEY])
     item, items = codes(found["item_id"])
     return collect_scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
@@ -122,9 +122,9 @@ def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
     """The points of each answer, scored or not; −1 if unknown. An answer with hints gets 0."""
     right = numbers(table["correct"], False)
     points = right.astype(np.int8)
-    if (most := max_scores(table)) is not None:
+    if (max_score := max_scores(table)) is not None:
         given = numbers(table["given_score"], -1)
-        points = np.where(most == 1, right, np.where(right, most, given)).astype(np.int8)
+        points = np.where(max_score == 1, right, np.where(right, max_score, given)).astype(np.int8)
     points[numbers(table["hints_used"], 0) > 0] = 0
     return points
 
@@ -136,7 +136,7 @@ def collect_scored(
     items: npt.NDArray[np.object_],
     score: npt.NDArray[np.int8],
     max_score: npt.NDArray[np.int16] | None,
-) -> Scored:
+) -> ScoredResponses:
     """The scored attempts (score ≥ 0) as responses, sorted by person, item and score.
 
     Learners without a scored attempt are left out. `person` and `item` are indices in `learners` and `items`.
@@ -151,7 +151,9 @@ def collect_scored(
     key = np.array([zlib.crc32(str(learner).encode()) for learner in learners], dtype=np.uint32)
     ids = tuple(str(x) for x in items)
     categories = None if max_score is None else categories_of(item, max_score, ids)
-    return Scored(Responses(index[order], item[rows], score[rows], learners.size, ids, categories, key), learners, rows)
+    return ScoredResponses(
+        Responses(index[order], item[rows], score[rows], learners.size, ids, categories, key), learners, rows
+    )
 
 
 def categories_of(
@@ -165,7 +167,7 @@ def categories_of(
     categories[item] = max_score + 1
     if (other := np.flatnonzero(categories[item] != max_score + 1)).size:
         raise PsychometricsError(
-            f"item {item_ids[item[other[0]]]} had another maximum score in some of these months: make those again that "
-            "were made before it was changed (`irt status` names them)"
+            f"item {item_ids[item[other[0]]]} has different maximum scores in these months: materialise "
+            "the months from before the change again (`irt status` lists them)"
         )
     return categories

@@ -82,15 +82,15 @@ def name_of_run(job: str, partition: str | None) -> str:
 
 
 def outcome_of(
-    job: str, partition: str | None, run_id: str, success: bool, events: Iterable[dg.DagsterEvent], otherwise: str = ""
+    job: str, partition: str | None, run_id: str, success: bool, events: Iterable[dg.DagsterEvent], fallback: str = ""
 ) -> RunOutcome:
-    """The result of a run, from its events. `otherwise`: the reason of a failure without a failed step."""
-    failed, warnings, why = [], [], otherwise or NO_STEP
+    """The result of a run, from its events. `fallback`: the reason of a failure without a failed step."""
+    failed, warnings, why = [], [], fallback or NO_STEP
     for event in events:
         if event.is_step_failure:
             failed.append(event.step_failure_data)
-        elif event.is_run_failure and not otherwise and (error := event.job_failure_data.error):
-            why = f"the run broke off, and the step that it was at left nothing: {first_cause(error)}"
+        elif event.is_run_failure and not fallback and (error := event.job_failure_data.error):
+            why = f"the run broke off, and its current step recorded no error: {first_cause(error)}"
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
@@ -127,10 +127,10 @@ def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, p
     fail_lost_runs(instance)
     if partition in under_way(instance, plan.job, MONTHLY_ASSETS if plan.job == MONTHLY_JOB else [plan.asset]):
         runs = [
-            f"  {one.name} {one.partition} {one.status}{f' ({one.why})' if one.why else ''}: "
-            f"irt runs cancel {one.run_id[:SHOWN_OF_AN_ID]}"
-            for one in stuck_runs(instance)
-            if one.may_hold(partition)
+            f"  {run.name} {run.partition} {run.status}{f' ({run.why})' if run.why else ''}: "
+            f"irt runs cancel {run.run_id[:SHOWN_OF_AN_ID]}"
+            for run in stuck_runs(instance)
+            if run.may_hold(partition)
         ]
         why = f"a run of {partition} is queued or under way: wait for it, or cancel it"
         raise PermanentFailure("\n".join([why, *runs]))
@@ -161,7 +161,7 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
     return _execute(_graph(settings).resolve_job_def(name), instance, partition, tags=a_range).success
 
 
-def judge_again(
+def reevaluate_checks(
     instance: dg.DagsterInstance, settings: Settings, gates: Collection[SetGate], months: Iterable[str]
 ) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
     """Evaluate some checks of months again in this process, from stored data. No asset is materialised.
@@ -215,12 +215,14 @@ def _execute(
     else:
         if not is_dagsters_own(result.all_events):
             return result
-    LOG.warning("Dagster lost its database during a run of %s, which is repeated when it answers again", job.name)
+    LOG.warning(
+        "Dagster lost its database during a run of %s; the run is repeated when the database responds", job.name
+    )
     once_more = retry_if_exception(is_transient)
     patient = Retrying(retry=once_more, wait=wait_fixed(1), stop=stop_after_delay(MAX_OUTAGE_S), reraise=True)
-    left = patient(instance.get_run_by_id, run_id)
-    if left is not None and not left.is_finished:
-        instance.report_run_failed(left, "Dagster lost its database during the run.")
+    lost = patient(instance.get_run_by_id, run_id)
+    if lost is not None and not lost.is_finished:
+        instance.report_run_failed(lost, "Dagster lost its database during the run.")
     return execute()
 
 
@@ -238,28 +240,32 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[RunO
     """Execute the runs that sensors and automation request, until they request no more; then evaluate other sensors."""
     defs = _graph(settings)
     for _ in range(MAX_ROUNDS):
-        asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, LAUNCHING)]
-        if not asked:
+        requests = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, LAUNCHING)]
+        if not requests:
             break
-        for one in asked:
-            yield _run(instance, settings, one)
-    for one in _sensor_requests(instance, defs, SENSORS[len(LAUNCHING) :]):
-        yield _run(instance, settings, one)
+        for request in requests:
+            yield _execute_request(instance, settings, request)
+    for request in _sensor_requests(instance, defs, SENSORS[len(LAUNCHING) :]):
+        yield _execute_request(instance, settings, request)
 
 
-def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[RunOutcome]:
+def evaluate_sensor(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[RunOutcome]:
     """Evaluate one of `SENSORS` once, and execute the runs that it requests."""
-    for one in _sensor_requests(instance, _graph(settings), (sensor,)):
-        yield _run(instance, settings, one)
+    for request in _sensor_requests(instance, _graph(settings), (sensor,)):
+        yield _execute_request(instance, settings, request)
 
 
-def _run(instance: dg.DagsterInstance, settings: Settings, one: RunRequest) -> RunOutcome:
+def _execute_request(instance: dg.DagsterInstance, settings: Settings, request: RunRequest) -> RunOutcome:
     defs = _graph(settings)
-    job = defs.resolve_job_def(one.job) if one.job else defs.resolve_implicit_job_def_def_for_assets(one.assets)
+    job = (
+        defs.resolve_job_def(request.job)
+        if request.job
+        else defs.resolve_implicit_job_def_def_for_assets(request.assets)
+    )
     assert job is not None
-    result = _execute(job, instance, one.partition, one.assets, one.tags)
-    name = ", ".join(key.to_user_string() for key in one.assets) or one.job or ""
-    return outcome_of(name, one.partition, result.run_id, result.success, result.all_events)
+    result = _execute(job, instance, request.partition, request.assets, request.tags)
+    name = ", ".join(key.to_user_string() for key in request.assets) or request.job or ""
+    return outcome_of(name, request.partition, result.run_id, result.success, result.all_events)
 
 
 def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[RunRequest]:

@@ -31,12 +31,12 @@ def queue_stale_months(
     there is no daemon, and TransientFailure if the code server does not respond.
     """
     if not daemon_alive(instance):
-        raise PermanentFailure("no daemon runs, so nothing was queued")
+        raise PermanentFailure("no daemon runs, so nothing was queued: start the daemon")
     plan = plan_of(MONTHLY_JOB)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
         states = month_states(database, instance, months)
-        stale = sorted({one.month for one in states if one.state is State.STALE})
+        stale = sorted({state.month for state in states if state.state is State.STALE})
         for month in stale:
             enqueue(instance, settings, plan, month, {LAUNCHED_BY: by})
     return stale

@@ -36,14 +36,14 @@ LOG = logging.getLogger("irt.run")
 RUN_KEY_TAG = "irt/run_key"
 """Run tag: the IRT_RUN_KEY under which a run was requested."""
 TIMEOUT_S = 600.0
-BETWEEN_LOOKS_S = 5.0
-SECONDS_BETWEEN_LOOKS = 1.0
+RETRY_INTERVAL_S = 5.0
+POLL_INTERVAL_S = 1.0
 MAX_TICK_S = 90.0
 """Time to wait for a tick. Dagster allows a schedule 60 s; if the daemon is killed meanwhile, the tick never ends."""
-EVENTS_A_LOOK = 1000
+EVENTS_PER_POLL = 1000
 NO_DAEMON = (
-    "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
-    "(irt health --probe daemon), then start this job again; what it has asked for is not asked for twice"
+    "for ten minutes {why}, and a pod executes no run itself: check that the daemon and the code server run "
+    "(irt health --probe daemon), then start this job again; it does not request a run twice"
 )
 JOB_OF_A_CRON_JOB = re.compile(r"-\d{8}$")
 """End of a Job's name if a CronJob created it: the time in minutes."""
@@ -79,16 +79,16 @@ def start(
     """
     plan, pod = plan_of(job), in_a_pod()
     if pod and here:
-        raise PermanentFailure("--here is for a run in this process, and a pod executes none: leave it out")
+        raise PermanentFailure("--here executes runs in this process, but a pod executes none: omit --here")
     if not pod:
         fail_lost_runs(instance)
     if partitions is None and plan.asset and started_by_hand(settings) and not if_missing:
-        partitions = _last_again(instance, settings, database, plan)
-    for asked in [None] if partitions is None else partitions:
+        partitions = _missing_and_last(instance, settings, database, plan)
+    for requested in [None] if partitions is None else partitions:
         if pod or (not here and daemon_alive(instance)):
-            yield from _through_the_daemon(instance, settings, database, plan, asked, pod=pod)
+            yield from _run_on_daemon(instance, settings, database, plan, requested, pod=pod)
         else:
-            for partition in partitions_to_run(instance, settings, database, plan, asked):
+            for partition in partitions_to_run(instance, settings, database, plan, requested):
                 yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
     if not pod and not daemon_alive(instance):
         yield from follow_up(instance, settings)
@@ -107,7 +107,7 @@ def started_by_the_clock(settings: Settings) -> bool:
     return "TRIGGER_UNIT" in os.environ or bool(JOB_OF_A_CRON_JOB.search(settings.irt_run_key or ""))
 
 
-def _last_again(instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan) -> list[str]:
+def _missing_and_last(instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan) -> list[str]:
     """The missing partitions, and the last complete one."""
     now = datetime.now(UTC)
     due, unmade = missing(instance, database, plan, now, settings.irt_first_month)
@@ -116,67 +116,73 @@ def _last_again(instance: dg.DagsterInstance, settings: Settings, database: Data
 
 
 def partitions_to_run(
-    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, requested: str | None
 ) -> Sequence[str | None]:
-    """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions.
+    """The partitions that a tick would request now, or only `requested`; a single None for a job without partitions.
 
     Returns an empty list if a timer or a CronJob starts a job without partitions that has run since its last tick.
-    Raises PermanentFailure if there is no partition `asked`, or if a run of it is under way.
+    Raises PermanentFailure if there is no partition `requested`, or if a run of it is under way.
     """
     now = datetime.now(UTC)
-    if plan.asset and asked is None:
+    if plan.asset and requested is None:
         return missing(instance, database, plan, now, settings.irt_first_month)[1]
-    if plan.asset and asked is not None:
-        require_free(instance, settings, plan, asked)
-        return [asked]
-    if asked is not None:
+    if plan.asset and requested is not None:
+        require_free(instance, settings, plan, requested)
+        return [requested]
+    if requested is not None:
         raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
     by_the_clock = started_by_the_clock(settings)
     return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
 
 
-def _through_the_daemon(
-    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None, *, pod: bool
+def _run_on_daemon(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    database: Database,
+    plan: Plan,
+    requested: str | None,
+    *,
+    pod: bool,
 ) -> Iterator[RunOutcome]:
     """Request the runs, then follow them one after the other and repeat their logs.
 
     If the daemon was stopped and left a run in the queue, the run is executed in this process, except in a pod.
     """
-    ask = partial(_asked_for, instance, settings, database, plan, asked)
-    runs = with_daemon(instance, ask) if pod else ask()
+    request = partial(_request_runs, instance, settings, database, plan, requested)
+    runs = call_with_daemon(instance, request) if pod else request()
     for partition, run_id in runs.items():
-        outcome = _through_outages(partial(await_run, instance, run_id, plan.job, partition, TIMEOUT_S if pod else 0.0))
-        if pod or not _withdrawn(instance, run_id):
+        outcome = _retry_outages(partial(await_run, instance, run_id, plan.job, partition, TIMEOUT_S if pod else 0.0))
+        if pod or not _cancel_if_queued(instance, run_id):
             yield outcome
         else:
-            LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
+            LOG.warning("The daemon has stopped: %s leaves its queue and runs in this process.", outcome.name)
             yield run_here(instance, settings, plan, partition, log_level="INFO")
 
 
-def _asked_for(
-    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
+def _request_runs(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, requested: str | None
 ) -> dict[str | None, str]:
     """The run of each partition: a run under way, a run that was requested before under this key, or a new run.
 
     A lock admits one caller at a time, so that two commands for one job do not both request a partition.
     """
-    before = _newest_of_schedule(instance, plan)
+    before = _newest_schedule_run(instance, plan)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
-        mine = _mine(instance, settings, plan)
-        found = mine | _under_way(instance, plan)
-        if asked is not None or not plan.asset:
-            chosen = {asked: found[asked]} if asked in found else {}
-            wanted = [] if chosen else partitions_to_run(instance, settings, database, plan, asked)
+        own_runs = _own_runs(instance, settings, plan)
+        found = own_runs | _runs_under_way(instance, plan)
+        if requested is not None or not plan.asset:
+            chosen = {requested: found[requested]} if requested in found else {}
+            wanted = [] if chosen else partitions_to_run(instance, settings, database, plan, requested)
         else:
             due, wanted = missing(instance, database, plan, datetime.now(UTC), settings.irt_first_month)
-            chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
+            chosen = {key: run_id for key, run_id in found.items() if key in own_runs or key in due}
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan.job, partition), run_id)
         tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
         new = {
             partition: enqueue(
-                instance, settings, plan, partition, tags, instead=partial(_of_schedule_since, instance, plan, before)
+                instance, settings, plan, partition, tags, instead=partial(_schedule_run_since, instance, plan, before)
             )
             for partition in wanted
             if partition not in chosen
@@ -184,7 +190,7 @@ def _asked_for(
     return chosen | new
 
 
-def _of_schedule_since(instance: dg.DagsterInstance, plan: Plan, before: str | None) -> str | None:
+def _schedule_run_since(instance: dg.DagsterInstance, plan: Plan, before: str | None) -> str | None:
     """The run that the schedule of a job without partitions has requested since the run `before`, if there is one.
 
     This waits for a tick that has started. The schedule stores its tick and a command stores its run before either
@@ -193,22 +199,22 @@ def _of_schedule_since(instance: dg.DagsterInstance, plan: Plan, before: str | N
     state = None if plan.asset else schedule_states(instance).get(plan.name)
     if state is None:
         return None
-    given_up = time.monotonic() + MAX_TICK_S
-    while time.monotonic() < given_up:
+    deadline = time.monotonic() + MAX_TICK_S
+    while time.monotonic() < deadline:
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         if not ticks or ticks[0].status is not TickStatus.STARTED:
             break
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    newest = _newest_of_schedule(instance, plan)
+        time.sleep(POLL_INTERVAL_S)
+    newest = _newest_schedule_run(instance, plan)
     return newest if newest != before else None
 
 
-def _newest_of_schedule(instance: dg.DagsterInstance, plan: Plan) -> str | None:
+def _newest_schedule_run(instance: dg.DagsterInstance, plan: Plan) -> str | None:
     runs = instance.get_runs(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: plan.name}), limit=1)
     return runs[0].run_id if runs else None
 
 
-def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:
+def _own_runs(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:
     """The runs that were requested before under this key, by partition.
 
     If a run was repeated, this is the first run, from which its repetitions can be found.
@@ -223,13 +229,13 @@ def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[
     }
 
 
-def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
+def _runs_under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
     repeated = [record.dagster_run for record in to_be_repeated(instance)]
     runs = [*repeated, *instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
     return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if job_of(run.job_name) == plan.job}
 
 
-def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
+def _cancel_if_queued(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Cancel a run if it is still queued. Returns whether it was cancelled."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.status is not dg.DagsterRunStatus.QUEUED:
@@ -249,10 +255,10 @@ def await_run(
         run = instance.get_run_by_id(run_id)
         if run is None:
             return RunOutcome(job, partition, success=False, why=f"its run {run_id} was deleted")
-        page = instance.get_records_for_run(run_id, cursor, limit=EVENTS_A_LOOK)
+        page = instance.get_records_for_run(run_id, cursor, limit=EVENTS_PER_POLL)
         cursor = page.cursor
         for record in page.records:
-            _say(record.event_log_entry, run)
+            _log_entry(record.event_log_entry, run)
             event = record.event_log_entry.dagster_event
             if event is not None:
                 events.append(event)
@@ -269,18 +275,18 @@ def await_run(
             events.clear()
             continue
         if run.is_finished and not waits_for_repetition:
-            otherwise = f"its run {run_id} ended as {run.status.value}{worker_fault}"
+            fallback = f"its run {run_id} ended as {run.status.value}{worker_fault}"
             success = run.status is dg.DagsterRunStatus.SUCCESS
-            return outcome_of(job, partition, run_id, success, events, otherwise)
+            return outcome_of(job, partition, run_id, success, events, fallback)
         if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):
             daemon_seen = time.monotonic()
         elif time.monotonic() - daemon_seen >= patience_s:
             waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
-            return RunOutcome(job, partition, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+            return RunOutcome(job, partition, success=False, why=f"the daemon has stopped; the run {run_id} {waits}")
+        time.sleep(POLL_INTERVAL_S)
 
 
-def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
+def _log_entry(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     """Log a line of the run's log like a run in this process."""
     level = int(entry.level)
     if level < LOG.getEffectiveLevel():
@@ -300,12 +306,12 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     LOG.handle(record)
 
 
-def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
+def call_with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
     """Call `do` once a daemon runs, and again after transient errors.
 
     Raises PermanentFailure if there is no daemon, or `do` fails, for ten minutes.
     """
-    given_up, why = time.monotonic() + TIMEOUT_S, ""
+    deadline, why = time.monotonic() + TIMEOUT_S, ""
     while True:
         before, why = why, "there was no daemon"
         try:
@@ -315,14 +321,14 @@ def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
             if not is_transient(error):
                 raise
             why = str(error) if isinstance(error, TransientFailure) else "the database did not answer"
-        if time.monotonic() >= given_up:
+        if time.monotonic() >= deadline:
             raise PermanentFailure(NO_DAEMON.format(why=why))
         if why != before:
             LOG.warning("Waiting for ten minutes at most, as %s.", why)
-        time.sleep(BETWEEN_LOOKS_S)
+        time.sleep(RETRY_INTERVAL_S)
 
 
-def _through_outages(do: Callable[[], T]) -> T:
+def _retry_outages(do: Callable[[], T]) -> T:
     """Call `do`, and again after transient errors, for at most ten minutes."""
     outage_began: float | None = None
     while True:
@@ -335,5 +341,5 @@ def _through_outages(do: Callable[[], T]) -> T:
                 outage_began = now
             if not is_transient(error) or now - outage_began > TIMEOUT_S:
                 raise
-            LOG.warning("%s; looking again", error)
-        time.sleep(BETWEEN_LOOKS_S)
+            LOG.warning("%s; trying again", error)
+        time.sleep(RETRY_INTERVAL_S)

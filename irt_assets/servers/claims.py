@@ -36,10 +36,10 @@ class Claims:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            where = lock.read().strip() or "starting, or by `irt run`"
+            owner = lock.read().strip() or "starting, or by `irt run`"
             lock.close()
             raise StackError(
-                f"Dagster already runs for {settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
+                f"Dagster already runs for {settings.irt_home} ({owner}). Use that one, stop it, or set IRT_HOME."
             ) from None
         lock.truncate(0)
         self._home = self._held.enter_context(lock)
@@ -84,5 +84,5 @@ class Claims:
         if wanted is None:
             return self.claim_next_port(settings.irt_ui_port, "IRT_UI_PORT")
         if not self.claim_port(wanted):
-            raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
+            raise StackError(f"Port {wanted} is in use. Set IRT_UI_PORT to a free port.")
         return wanted

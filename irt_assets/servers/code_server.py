@@ -26,8 +26,8 @@ def main() -> None:
     if get_settings().irt_run_launcher == "process":
         with suppress(Exception):  # Dagster loads the definitions next, and reports their errors
             import_module(sys.argv[sys.argv.index("-m") + 1]).defs.get_repository_def().load_all_definitions()
-        run_workers.fork_them_from_here()
-    fork_runs(run_workers.begin)
+        run_workers.fork_worker_server()
+    fork_runs(run_workers.prepare_worker)
     metrics.show(metrics.server_registry(), get_settings().metrics_port("code-server"), "IRT_EXPORTER_METRICS_PORT")
     signal.signal(signal.SIGHUP, restart_process)
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]

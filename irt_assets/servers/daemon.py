@@ -24,8 +24,8 @@ from resources.serving.service_manager import report_to_service_manager, restart
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
-LOOK_S = 3.0
-STOPS_WITHIN_S = 6.0
+CHECK_INTERVAL_S = 3.0
+STOP_TIMEOUT_S = 6.0
 """Seconds for a clean shutdown. With the lock's `tcp_user_timeout` added, this stays below the 25 s after which the
 server gives the lock to another daemon."""
 
@@ -46,18 +46,18 @@ def main(patience_s: float = TIMEOUT_S) -> None:
         LOG.error("%s", refusal)  # noqa: TRY400 - people read the sentence, without a traceback
         sys.exit(REFUSED)
     metrics.show(metrics.server_registry(), settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
-    again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
+    restart = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=_watch, args=(lock, restart), daemon=True).start()
     try:
         run_daemon()
     finally:
-        if again.is_set():
+        if restart.is_set():
             restart_process()
 
 
 def ended_part() -> str | None:
     """A message that names the parts of the daemon whose threads have ended while others run. Returns None if all parts
-    run, or none."""
+    run, or no part."""
     alive = {thread.name for thread in threading.enumerate()}
     ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
     return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"
@@ -72,14 +72,14 @@ def _acquire(lock: DaemonLock, patience_s: float) -> None:
             continue
 
 
-def _watch(lock: DaemonLock, again: threading.Event) -> None:
+def _watch(lock: DaemonLock, restart: threading.Event) -> None:
     """Restart this process when the lock is lost, because another daemon may hold it by now."""
     while lock.is_held():
-        time.sleep(LOOK_S)
-    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
-    again.set()
+        time.sleep(CHECK_INTERVAL_S)
+    LOG.error("The connection that holds the daemon's lock was lost: restarting.")
+    restart.set()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOPS_WITHIN_S)
+    time.sleep(STOP_TIMEOUT_S)
     restart_process()
 
 

@@ -21,42 +21,42 @@ from resources.serving.child_processes import end_with_parent, name_this_process
 NAME = "irt-run-worker"
 
 
-def fork_them_from_here() -> None:
+def fork_worker_server() -> None:
     """Fork the process that forks workers. Only on Linux; elsewhere this does nothing."""
     if sys.platform != "linux":
         return
     path = Path(os.environ["IRT_CODE_SERVER_SOCKET"]).with_name("run-workers.sock")
     path.unlink(missing_ok=True)
-    asked, (reads_end, writes_end) = socket.socket(socket.AF_UNIX), os.pipe()
-    asked.bind(os.fspath(path))
-    asked.listen()
+    listener, (reads_end, writes_end) = socket.socket(socket.AF_UNIX), os.pipe()
+    listener.bind(os.fspath(path))
+    listener.listen()
     pid = os.fork()
     if pid == 0:
         os.close(writes_end)
-        _fork_workers(asked.detach(), reads_end)
-    asked.close()
+        _fork_workers(listener.detach(), reads_end)
+    listener.close()
     os.close(reads_end)
     vars(forkserver._forkserver).update(
         _forkserver_address=str(path), _forkserver_pid=pid, _forkserver_alive_fd=writes_end
     )
 
 
-def _fork_workers(asked: int, end: int) -> None:
-    """Fork workers until the pipe `end` is closed, and then end this process."""
+def _fork_workers(listener: int, parent_pipe: int) -> None:
+    """Fork workers until `parent_pipe` is closed, and then end this process."""
     import numba  # noqa: F401 - workers inherit it and need it; the code server does not
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _close_what_is_inherited()
+    _close_inherited_files()
     gc.freeze()
     try:
-        forkserver.main(asked, end, preload=[])
+        forkserver.main(listener, parent_pipe, preload=[])
     finally:
         os._exit(0)
 
 
-def _close_what_is_inherited() -> None:
+def _close_inherited_files() -> None:
     """Close the files that the code server inherited from the process that started it, except the standard streams.
 
     One of them holds the code server's lock. The next code server cannot start while a worker has it open, too.
@@ -67,7 +67,7 @@ def _close_what_is_inherited() -> None:
                 os.close(descriptor)
 
 
-def begin() -> None:
+def prepare_worker() -> None:
     """Prepare a worker before its run: it ends with its parent, and is killed first when memory runs out."""
     end_with_parent()
     name_this_process(NAME)

@@ -84,7 +84,7 @@ class Stack:
         database's files are in another folder.
         """
         if self.settings.irt_code_server:
-            raise StackError("IRT_CODE_SERVER names a code server elsewhere, and this starts one: unset it")
+            raise StackError("IRT_CODE_SERVER names another code server, but this command starts its own: unset it")
         self._claims.claim_home(self.settings)
         try:
             self.port = self._claims.claim_ui_port(self.settings, self.port)
@@ -116,8 +116,8 @@ class Stack:
 
     def graphql(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of a query to the webserver. Raises StackError for errors in the query itself."""
-        asked = {"query": query, "variables": variables or {}}
-        with ask(f"{self.address}/graphql", 30, send=asked) as response:
+        body = {"query": query, "variables": variables or {}}
+        with ask(f"{self.address}/graphql", 30, send=body) as response:
             answer = response.json()
         if "errors" in answer:
             raise StackError(f"The webserver could not answer: {answer['errors'][0]['message']}")
@@ -152,7 +152,7 @@ class Stack:
         open_store(self.settings, self.database)
 
     def _start_children(self, port: int) -> None:
-        begun, supervisor = time.monotonic(), self.supervisor
+        start, supervisor = time.monotonic(), self.supervisor
         code_server = f"unix:{supervisor.environment['IRT_CODE_SERVER_SOCKET']}"
         started = commands(
             self.settings,
@@ -165,12 +165,12 @@ class Stack:
         for name, arguments in started.items():
             supervisor.start(name, arguments)
             if name == "code server":  # otherwise the others would load the location before it answers
-                supervisor.wait_until(lambda: probes.code_server(code_server) is None, begun)
+                supervisor.wait_until(lambda: probes.code_server(code_server) is None, start)
         for service in self.services:
             supervisor.start(service.package, service.command)
-        supervisor.wait_until(self._is_loaded, begun)
+        supervisor.wait_until(self._is_loaded, start)
         supervisor.wait_until(
-            lambda: all(http_health(self.address_of(s.package), "ready") is None for s in self.services), begun
+            lambda: all(http_health(self.address_of(s.package), "ready") is None for s in self.services), start
         )
 
     def _is_loaded(self) -> bool:

@@ -48,7 +48,7 @@ def become_service(package: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, service_command(package, *arguments))
 
 
-def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
+def _claim(settings: Settings, lock: Path, kind: int, owner: str) -> None:
     """Hold a lock of this IRT_HOME until the server ends. The server inherits the open file, its children do not."""
     path = private_home(settings) / lock
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,5 +57,5 @@ def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise PermanentFailure(f"{otherwise} for {settings.irt_home} already: stop that one, or set IRT_HOME") from None
+        raise PermanentFailure(f"{owner} for {settings.irt_home} already: stop it, or set another IRT_HOME") from None
     os.set_inheritable(descriptor, True)

@@ -77,17 +77,17 @@ class Supervisor:
             if child.process is None and now >= child.restart_at:
                 self._spawn(child)
 
-    def wait_until(self, condition: Callable[[], bool], begun: float) -> None:
+    def wait_until(self, condition: Callable[[], bool], start: float) -> None:
         """Wait until the condition holds.
 
-        Raises StackError if a server dies first, with the end of its log, or at START_TIMEOUT_S after `begun`.
+        Raises StackError if a server dies first, with the end of its log, or at START_TIMEOUT_S after `start`.
         """
         while not condition():
             for child in self.children.values():
                 if child.process is not None and child.process.poll() is not None:
                     ending, end = _ending(child.process.returncode), _tail(child.log)
                     raise StackError(f"The {child.name} did not start ({ending}). The end of {child.log}:\n{end}")
-            if time.monotonic() > begun + START_TIMEOUT_S:
+            if time.monotonic() > start + START_TIMEOUT_S:
                 raise StackError(f"Dagster was not ready after {START_TIMEOUT_S:.0f} s. Its logs are in {self.logs}.")
             time.sleep(0.1)
 
@@ -96,8 +96,8 @@ class Supervisor:
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + STOP_TIMEOUT_S
             for process in self.started:
-                _reach(process, signal_number)
-            while any(_reach(process) for process in self.started) and time.monotonic() < deadline:
+                _signal_group(process, signal_number)
+            while any(_signal_group(process) for process in self.started) and time.monotonic() < deadline:
                 time.sleep(0.05)
         self.started.clear()
         self.children.clear()
@@ -118,7 +118,7 @@ class Supervisor:
                 preexec_fn=prepare_server,
             )
         child.started = time.monotonic()
-        self.started = [*filter(_reach, self.started), child.process]
+        self.started = [*filter(_signal_group, self.started), child.process]
 
 
 def prepare_server() -> None:
@@ -132,7 +132,7 @@ def prepare_server() -> None:
     end_with_parent()
 
 
-def _reach(process: subprocess.Popen[bytes], signal_number: int = 0) -> bool:
+def _signal_group(process: subprocess.Popen[bytes], signal_number: int = 0) -> bool:
     """Send a signal, if any, to the process's group. Returns whether the group is alive."""
     process.poll()
     try:

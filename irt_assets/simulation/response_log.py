@@ -1,7 +1,6 @@
 """Simulation of learners and all their answers, with the truth next to the log.
 
-What belongs here: the clock, the assignment of items and the answers. What does not: the settings and the bank (see
-`scenario`), the contents of a log and its truth (see `truth`), and files (see `files`).
+This module has the clock, the assignment of items and the answers; `scenario` has the settings and the bank.
 
 Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or `ScoredItems`. θ is constant within a calendar month, or within a
 day if the scenario lets it walk. Eligibility counts omitted answers and correct answers with hints as 0. They are drawn
@@ -17,10 +16,10 @@ from scipy.special import expit, log_expit
 
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
-from irt_assets.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
+from irt_assets.simulation.truth import DAY, Learners, SimulatedLog, Truth, categorise, make_truth
 
 MINUTE = 60_000
-MIN_MS, LONGEST_MS = 300, 10 * MINUTE
+MIN_MS, MAX_MS = 300, 10 * MINUTE
 """Limits of response times: nobody reads an item faster, and the exam closes an item that is open for longer."""
 
 LANGUAGES = ("en", "ko")
@@ -72,10 +71,10 @@ def simulate(scenario: Scenario) -> tuple[SimulatedLog, Truth]:
         arrived=arrived,
         category=categorise(person, rows, learners.is_test[person], arrived),
     )
-    return log, account_for(scenario, bank, learners, log)
+    return log, make_truth(scenario, bank, learners, log)
 
 
-class _Planted(NamedTuple):
+class _FaultEffects(NamedTuple):
     """Effects of the faults on each attempt.
 
     Attributes:
@@ -264,7 +263,7 @@ class _Cohort:
         hurried = rng.random(people.user_ids.size) < s.hurried_share
         rapid = hurried[person] & (rng.random(rows) < s.hurried_rate)
 
-        b, known, always, time_factor = self._planted(person, item, month)
+        b, known, always, time_factor = self._fault_effects(person, item, month)
         is_open = bank.options[item, 0] < 0
         rapid &= ~known
         theta, most = self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.max_scores[item]
@@ -293,7 +292,7 @@ class _Cohort:
         # Learners remember an item that they have met, and answer it 15 % faster.
         time = np.exp(log_time) * time_factor * np.where(familiar, 0.85, 1.0)
         time = np.where(rapid, rng.uniform(0.15, 0.7, rows) * 0.1 * np.exp(bank.time_intensity[item]), time)
-        time = np.clip(time, MIN_MS, LONGEST_MS).astype(np.int64)
+        time = np.clip(time, MIN_MS, MAX_MS).astype(np.int64)
         pause = rng.integers(500, 3000, rows)
         completed = self.start[session] + _running_sum(time + pause, self.n_items) - pause
         finished = (self.start + np.bincount(session, weights=time + pause)).astype(np.int64)
@@ -322,7 +321,7 @@ class _Cohort:
         keep = (finished + 5000 <= end)[session]
         return {name: column[keep] for name, column in columns.items()}
 
-    def _planted(self, person: Ints, item: Ints, month: Ints) -> _Planted:
+    def _fault_effects(self, person: Ints, item: Ints, month: Ints) -> _FaultEffects:
         bank, people = self.bank, self.learners
         b = bank.b[month, item]
         known, always = np.zeros(item.size, dtype=bool), np.zeros(item.size, dtype=bool)
@@ -337,7 +336,7 @@ class _Cohort:
                 time_factor[insider] = fault.size
             elif fault.kind == "all_correct":
                 always |= here
-        return _Planted(b, known, always, time_factor)
+        return _FaultEffects(b, known, always, time_factor)
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:

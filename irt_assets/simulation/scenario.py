@@ -22,7 +22,7 @@ OPTIONS = ("A", "B", "C", "D")
 DISTRACTOR_SHARES = (0.5, 0.3, 0.2)
 """Shares of an item's three distractors among its wrong answers, most attractive first."""
 
-OPEN_EVERY = 6
+OPEN_ITEM_INTERVAL = 6
 """Every sixth sound item has no options: real banks are mixed, and code that uses options must cope with both kinds."""
 
 PLANTABLE_B = 0.5
@@ -167,11 +167,11 @@ class Scenario:
         first = np.datetime64(self.months[0], "M")
         wanted = tuple(str(first + k) for k in range(len(self.months)))
         if self.months != wanted:
-            raise ValueError(f"months must be consecutive YYYY-MM; got {self.months}, wanted {wanted}")
+            raise ValueError(f"months must be consecutive YYYY-MM; got {self.months}, expected {wanted}")
         if self.now.tzinfo is None:
             raise ValueError(f"now must carry a time zone, got {self.now.isoformat()}: use datetime(..., tzinfo=UTC)")
         if self.scored_items and self.assignment == "adaptive":
-            raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
+            raise PsychometricsError("adaptive assignment uses answers scored 0 and 1: set scored_items=()")
         for fault in self.faults:
             if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
                 raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
@@ -209,9 +209,9 @@ def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scen
     )
     if not scored:
         return Scenario(months=months, now=now, seed=seed, faults=faults)
-    one_drifts = Fault("drift", first_month=months[2], size=-0.8, scored=True)
+    scored_drift = Fault("drift", first_month=months[2], size=-0.8, scored=True)
     kinds = (0, 1, 2, 3), (0, 1, 2), (0, 2)
-    return Scenario(months=months, now=now, seed=seed, faults=(*faults, one_drifts), scored_items=kinds)
+    return Scenario(months=months, now=now, seed=seed, faults=(*faults, scored_drift), scored_items=kinds)
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def make_bank(scenario: Scenario) -> Bank:
     position = {item: j for j, item in enumerate(item_ids)}
     planted = [position[i] for f in chosen if f.kind != "anchors_moved" for i in f.item_ids]
     a[planted] = 1.0
-    is_open = np.arange(n) % OPEN_EVERY == OPEN_EVERY - 1
+    is_open = np.arange(n) % OPEN_ITEM_INTERVAL == OPEN_ITEM_INTERVAL - 1
     is_open[planted] = False
     scored = _scored_items(scenario, is_open & ~anchor, a, b)
     a = scored.a
@@ -366,12 +366,15 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
     return np.linalg.inv(information)
 
 
-def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> ScoredItems:
-    """All items as scored items. `which`: shape (J,), the items that get the scenario's `scored_items`, if it has any;
-    the others are scored 0 and 1."""
-    places = np.flatnonzero(which) if scenario.scored_items else np.zeros(0, dtype=np.int64)
+def _scored_items(scenario: Scenario, is_scored: Mask, a: Floats, b: Floats) -> ScoredItems:
+    """All items as scored items.
+
+    `is_scored`: shape (J,), the items that get the scenario's `scored_items`, if it has any; the others are scored 0
+    and 1.
+    """
+    scored_items = np.flatnonzero(is_scored) if scenario.scored_items else np.zeros(0, dtype=np.int64)
     scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
-    for turn, j in enumerate(places):
+    for turn, j in enumerate(scored_items):
         scores[j] = scenario.scored_items[turn % len(scenario.scored_items)]
     return ScoredItems.draw(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b)
 
@@ -396,7 +399,7 @@ def _choose_items(
         pool = len(anchors) if fault.kind == "anchors_moved" else len(queue)
         if pool < fault.n_items:
             raise PsychometricsError(
-                f"fault {fault.kind} wants {fault.n_items} items, {pool} are left: "
+                f"fault {fault.kind} needs {fault.n_items} items, but {pool} are left: "
                 "enlarge items_per_block or anchors_per_block, or plant fewer faults"
             )
         if fault.kind == "anchors_moved":

@@ -203,8 +203,8 @@ def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, a
 
     index = np.flatnonzero(arrived)
     index = index[np.lexsort((rows["completed"][index], rows["item"][index], person[index]))]
-    places = np.arange(index.size)
-    latest_seen = np.maximum.accumulate(np.concatenate([[-1], np.where(seen[index], places, -1)]))[:-1]
+    order = np.arange(index.size)
+    latest_seen = np.maximum.accumulate(np.concatenate([[-1], np.where(seen[index], order, -1)]))[:-1]
     before = index[np.maximum(latest_seen, 0)]
     again = (latest_seen >= 0) & (person[before] == person[index]) & (rows["item"][before] == rows["item"][index])
     again &= rows["completed"][index] - rows["completed"][before] <= LOOK_BACK_DAYS * DAY
@@ -216,7 +216,7 @@ def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, a
     return np.select(conditions, [-1, 1, 2, 3, 4, 5], 0).astype(np.int8)
 
 
-def account_for(scenario: Scenario, bank: Bank, learners: Learners, log: SimulatedLog) -> Truth:
+def make_truth(scenario: Scenario, bank: Bank, learners: Learners, log: SimulatedLog) -> Truth:
     months, n_items = scenario.months, len(bank.item_ids)
     month = (log.month - np.datetime64(months[0], "M")).astype(np.int64)
     scored = np.bincount(month[log.scored] * n_items + log.item[log.scored], minlength=len(months) * n_items)

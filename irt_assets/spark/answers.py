@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.common.arrays import Floats, Ints, Mask
-from irt_assets.spark.sums import Batches, Rows, as_binary, fetched, mapped, sums_of_bundles
+from irt_assets.spark.sums import Batches, Rows, as_binary, fetch_shards, map_shards, sums_of_bundles
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.estimation import RemoteAnswers, ShardWork
 from resources.cluster.spark import lost_executors
@@ -74,7 +74,9 @@ class SparkAnswers(RemoteAnswers):
             .collect()
         )
         if any(row.item_id is None or row.missing for row in found):
-            raise PsychometricsError("answers to be fitted need a learner_key, an item_id and a score; some have none")
+            raise PsychometricsError(
+                "answers to be fitted need a learner_key, an item_id and a score, but some lack one of them"
+            )
         found.sort(key=lambda row: row.item_id)
         item_ids = tuple(row.item_id for row in found)
         n = np.array([row.n for row in found], dtype=float)
@@ -85,20 +87,20 @@ class SparkAnswers(RemoteAnswers):
                 allowed = "0 or 1" if m == 1 else f"0 … {m}"
                 raise PsychometricsError(f"scores must be {allowed}, found {other[0]:g} of item {row.item_id}")
         n_categories = np.array(most, dtype=np.int64) + 1
-        scores = self._counted(item_ids, n, np.array([row.right for row in found], dtype=float), n_categories)
+        scores = self._score_counts(item_ids, n, np.array([row.right for row in found], dtype=float), n_categories)
         super().__init__(item_ids, scores, n_categories, self._groups(reference))
 
-    def _counted(self, item_ids: tuple[str, ...], n: Floats, right: Floats, n_categories: Ints) -> Floats:
+    def _score_counts(self, item_ids: tuple[str, ...], n: Floats, right: Floats, n_categories: Ints) -> Floats:
         """Number of answers with each score, shape (J, C). `n`, `right`: shape (J,), an item's number of answers and
         sum of scores."""
         table = np.zeros((len(item_ids), int(n_categories.max(initial=2))))
         table[:, 0], table[:, 1] = n - right, right
-        place = {item_ids[j]: j for j in np.flatnonzero(n_categories > 2)}
-        table[[*place.values()]] = 0
-        if place:
-            scored = self.frame.where(self.frame["item_id"].isin([*place])).select("item_id", "score")
+        row_of = {item_ids[j]: j for j in np.flatnonzero(n_categories > 2)}
+        table[[*row_of.values()]] = 0
+        if row_of:
+            scored = self.frame.where(self.frame["item_id"].isin([*row_of])).select("item_id", "score")
             for row in scored.groupBy("item_id", "score").count().collect():
-                table[place[row.item_id], int(row.score)] = row["count"]
+                table[row_of[row.item_id], int(row.score)] = row["count"]
         return table
 
     def _groups(self, reference: str | None) -> tuple[str, ...]:
@@ -135,7 +137,7 @@ class SparkAnswers(RemoteAnswers):
         return sums_of_bundles(self.shards, work, self.bundles, n_bytes)
 
     def fetch(self, work: ShardWork | None = None) -> Rows:
-        return fetched(self.shards if work is None else mapped(self.shards, work), self.n_shards, self.n_bytes)
+        return fetch_shards(self.shards if work is None else map_shards(self.shards, work), self.n_shards, self.n_bytes)
 
     def report_loglik(self, loglik: float) -> None:
         for executor, why in lost_executors(self.session).items():
@@ -162,13 +164,13 @@ class SparkAnswers(RemoteAnswers):
             f.col("score").cast("byte").alias("score"),
             *([f.col("group").cast("string").alias("group")] if len(self.names) > 1 else []),
         )
-        placed = rows.repartition(n_parts, self._places(n_parts, part))
+        placed = rows.repartition(n_parts, self._partition_numbers(n_parts, part))
         ordered = placed.sortWithinPartitions("shard", "learner_key", "item_id")
         shards = ordered.mapInArrow(with_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
         self._cached.append(shards)
         return shards
 
-    def _places(self, n_parts: int, part: Column) -> Column:
+    def _partition_numbers(self, n_parts: int, part: Column) -> Column:
         """A column that replaces each part by a number that Spark's hash partitioning puts in a partition of its
         own."""
         from pyspark.sql import functions as f
@@ -176,8 +178,8 @@ class SparkAnswers(RemoteAnswers):
         if n_parts == 1:
             return part
         number = self.session.range(40 * n_parts).select("id", f.pmod(f.hash("id"), f.lit(n_parts)).alias("at"))
-        place = {row["at"]: row["id"] for row in number.collect()}
-        return f.array(*(f.lit(place[k]).cast("long") for k in range(n_parts)))[part]
+        number_of = {row["at"]: row["id"] for row in number.collect()}
+        return f.array(*(f.lit(number_of[k]).cast("long") for k in range(n_parts)))[part]
 
     def gather(self) -> tuple[Responses, Ints] | None:
         if self.n_answers > MAX_SHUFFLED:
@@ -233,11 +235,11 @@ class _Builder:
                 if first == last:
                     continue
                 if parts and parts[0].shard != shard[first]:
-                    yield self._built(parts)
+                    yield self._shard_row(parts)
                     parts = []
                 parts.append(self._part(batch.slice(first, last - first), int(shard[first]), parts))
         if parts:
-            yield self._built(parts)
+            yield self._shard_row(parts)
 
     def _part(self, rows: pa.RecordBatch, shard: int, before: Sequence[_Part]) -> _Part:
         learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.item_ids)
@@ -249,7 +251,7 @@ class _Builder:
         score = rows.column("score").to_numpy().astype(np.int8)
         return _Part(shard, learners[len(learners) - 1].as_py(), starts, item, score, group)
 
-    def _built(self, parts: Sequence[_Part]) -> pa.RecordBatch:
+    def _shard_row(self, parts: Sequence[_Part]) -> pa.RecordBatch:
         shard = parts[0].shard
         starts, item, score, group = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("starts", "item", "score", "group")
@@ -261,7 +263,7 @@ class _Builder:
             at = int(np.flatnonzero(same & (item[1:] == item[:-1]))[0])
             trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
-            trouble = "a learner stands in more than one group"
+            trouble = "a learner is in more than one group"
         ids, categories = self.item_ids, self.categories
         responses = Responses(person, item, score, int(starts.sum()), ids, categories)
         arrays = self.layout(shard, responses, group[starts].astype(np.int64))

@@ -37,7 +37,7 @@ def fit_on_spark(
     report: Callable[[str], None] = _log.info,
     then: Callable[[SparkAnswers, Calibration], None] | None = None,
     max_scores: Mapping[str, int] | None = None,
-    **how: Unpack[FitOptions],
+    **options: Unpack[FitOptions],
 ) -> Calibration:
     """Run `fit_em` on the scored answers in `frame`. They are laid out on the executors, and fetched if the driver can
     hold them.
@@ -48,20 +48,20 @@ def fit_on_spark(
         report: called with a sentence on where sums are computed.
         then: called with the answers and their fit, before executors release the answers.
         max_scores: maximum scores of the items that are scored above 1.
-        how: options of `fit_em`; models by item are in the order of the sorted item ids.
+        options: options of `fit_em`; models by item are in the order of the sorted item ids.
 
     Raises PsychometricsError as `fit_em` does, and for fits that only one machine supports: with weights of learners,
     or with models for more than two scores outside the partial credit family.
     """
     if "weight" in frame.columns:
-        raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
-    model = item_model(how.get("model", DEFAULT_MODEL))
+        raise PsychometricsError("weights of learners are not supported on Spark: fit on one machine")
+    model = item_model(options.get("model", DEFAULT_MODEL))
     if not model.has_kernels:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report, max_scores)
     try:
-        how["threads"] = settings.irt_threads
-        found = fit_em(answers, **how)
+        options["threads"] = settings.irt_threads
+        found = fit_em(answers, **options)
         if then is not None:
             then(answers, found)
         return found
@@ -92,33 +92,36 @@ class EmOnSpark(EmEngine):
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **how: Unpack[FitOptions],
+        **options: Unpack[FitOptions],
     ) -> Calibration:
         """Fit as `fit_em` does. Raises PsychometricsError if the fit of `responses` has groups of learners."""
         if responses is not self.responses:
-            return super().calibrate(responses, groups=groups, reference=reference, **how)
+            return super().calibrate(responses, groups=groups, reference=reference, **options)
         if groups is not None:
             raise PsychometricsError(
-                "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
-                "executors yet: unset IRT_SPARK on a machine with memory for its answers"
+                "a scale whose items are assigned by level is fitted in groups of learners, which executors do not "
+                "support yet: unset IRT_SPARK on a machine with memory for its answers"
             )
         then = self._keep_sums if self.sampled else None
         most = {item: n - 1 for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True)}
-        if not isinstance(model := how.get("model", ""), str):
+        if not isinstance(model := options.get("model", ""), str):
             by_item = dict(zip(responses.item_ids, model, strict=True))
-            how["model"] = tuple(by_item[item] for item in sorted(by_item))
+            options["model"] = tuple(by_item[item] for item in sorted(by_item))
         on = self.session, self.frame, self.settings
         with spark_jobs(self.session, "fit of item parameters"):
-            return fit_on_spark(*on, reference=reference, report=self._report, then=then, max_scores=most, **how)
+            return fit_on_spark(*on, reference=reference, report=self._report, then=then, max_scores=most, **options)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:
         return next((sums for known, sums in self._sums if known is calibration), None)
 
-    def _keep_sums(self, there: SparkAnswers, calibration: Calibration) -> None:
-        assert there.answers is not None
+    def _keep_sums(self, spark_answers: SparkAnswers, calibration: Calibration) -> None:
+        assert spark_answers.answers is not None
         if calibration.convergence.converged and calibration.item_model.two_categories:
             self._sums.append(
-                (calibration, ItemSums.from_answers(there.answers, calibration, threads=self.settings.irt_threads))
+                (
+                    calibration,
+                    ItemSums.from_answers(spark_answers.answers, calibration, threads=self.settings.irt_threads),
+                )
             )
 
     def _report(self, sentence: str) -> None:

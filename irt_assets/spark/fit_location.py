@@ -26,7 +26,7 @@ BYTES_AN_ANSWER = 1.5
 """Bytes of an answer in a fit's layout."""
 
 
-def placed(
+def choose_engine(
     engine: EmEngine,
     settings: Settings,
     store: ObjectStore,
@@ -60,11 +60,11 @@ def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scal
     attempts = _attempts(settings, store, snapshot, scale_id)
     few = attempts.reason == str(Reason.FEW_ITEM_RESPONSES)
     known = attempts.where(attempts.reason.isNull() | few)
-    asked = {"*": "count"} | ({"max_score": "max"} if "max_score" in known.columns else {})
-    counted = known.groupBy("item_id", few.alias("few")).agg(asked).collect()
+    aggregates = {"*": "count"} | ({"max_score": "max"} if "max_score" in known.columns else {})
+    counted = known.groupBy("item_id", few.alias("few")).agg(aggregates).collect()
     n = {(row["item_id"], bool(row["few"])): row["count(1)"] for row in counted}
-    scored, left_out = ({item: n[item, few] for item, few in sorted(n) if few is which} for which in (False, True))
-    most = {row["item_id"]: row["max(max_score)"] or 1 for row in counted} if len(asked) > 1 else {}
+    scored, left_out = ({item: n[item, few] for item, few in sorted(n) if few is is_few} for is_few in (False, True))
+    most = {row["item_id"]: row["max(max_score)"] or 1 for row in counted} if len(aggregates) > 1 else {}
     categories = np.array([most[item] + 1 for item in scored]) if any(m > 1 for m in most.values()) else None
     return ItemCounts(scored, left_out, categories)
 

@@ -35,7 +35,7 @@ from resources.postgres.database import Database, advisory_lock, one_value
 from resources.postgres.relations import VERDICT_COLUMNS
 
 ROWS_OF_FILE = 2_000_000
-KEPT = timedelta(days=366)
+KEEP_FOR = timedelta(days=366)
 """PostgreSQL keeps answers for at least this long, even if the lake has them."""
 Progress = Callable[[int, int], None]
 
@@ -53,7 +53,7 @@ NO_ROWS = DayRows(0, 0, sha256(b"0 0 0").hexdigest())
 
 
 @dataclass
-class Exported:
+class ExportResult:
     """Result of an export: days written and skipped, rows and bytes written. `refused`: lines about days that were not
     changed."""
 
@@ -76,7 +76,7 @@ class Difference:
         if self.lake is None:
             return f"{self.day}: no manifest in the lake, {self.log.rows:,} attempts in PostgreSQL"
         if self.lake.rows == self.log.rows:
-            return f"{self.day}: {self.lake.rows:,} attempts in both, and not the same ones or with other verdicts"
+            return f"{self.day}: {self.lake.rows:,} attempts in both, but they or their verdicts differ"
         return f"{self.day}: {self.lake.rows:,} attempts in the lake, {self.log.rows:,} in PostgreSQL"
 
 
@@ -102,16 +102,16 @@ def compare_days(
     """
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     until = until or today
-    since = since or until - KEPT
+    since = since or until - KEEP_FOR
     log = rows_by_day(on_postgres(connection), since, until)
     manifests = lake.manifests(since, until)
     first = min((*log, *manifests), default=None)
     found = []
     for day in days_between(since, until):
-        there = day_rows(manifests[day]) if day in manifests else None
+        in_lake = day_rows(manifests[day]) if day in manifests else None
         wanted = log.get(day, NO_ROWS)
-        if first is not None and day >= first and there != wanted:
-            found.append(Difference(day, there, wanted))
+        if first is not None and day >= first and in_lake != wanted:
+            found.append(Difference(day, in_lake, wanted))
     return found
 
 
@@ -126,7 +126,7 @@ def export_days(
     *,
     replace: bool = False,
     progress: Progress = lambda *_: None,
-) -> Exported:
+) -> ExportResult:
     """Write the days that differ between the lake and PostgreSQL to the lake.
 
     A day is committed by its manifest, after its files have been read back. A day of which the lake has more attempts
@@ -140,7 +140,7 @@ def export_days(
     """
     first, last = _span(database, since, until)
     days = days_between(day_bounds(first)[0], day_bounds(last)[1]) if first and last and first <= last else []
-    done = Exported()
+    done = ExportResult()
     for month in dict.fromkeys(day[:7] for day in days):
         _export_month(database, lake, [day for day in days if day[:7] == month], replace, done, progress, len(days))
     return done
@@ -153,14 +153,14 @@ def _span(database: Database, since: str | None, until: str | None) -> tuple[str
             try:
                 day_bounds(day)
             except ValueError as error:
-                raise PermanentFailure(f"{name} takes a day, YYYY-MM-DD, not {day!r}") from error
+                raise PermanentFailure(f"{name} must be a day, YYYY-MM-DD, got {day!r}") from error
     last = until or yesterday
     if since is None:
         with database.connect() as connection:
             first = one_value(connection, "SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt")
         since = str(first or "")
     if since and since > last:
-        raise PermanentFailure(f"there is no day from {since} to {last}: name others with --since and --until")
+        raise PermanentFailure(f"there is no day from {since} to {last}: set other days with --since and --until")
     return since, last
 
 
@@ -169,7 +169,7 @@ def _export_month(
     lake: Lake,
     days: list[str],
     replace: bool,
-    done: Exported,
+    done: ExportResult,
     progress: Progress,
     total: int,
 ) -> None:
@@ -180,17 +180,17 @@ def _export_month(
         advisory_lock(connection, "lake", lake.name)
         log = rows_by_day(on_postgres(connection), start, end)
         manifests = lake.manifests(start, end)
-        named = [file for one in manifests.values() for file in one.files]
+        named = [file for manifest in manifests.values() for file in manifest.files]
         lost = {path for path, _ in lake.damaged(named, content=replace)}
         for day in days:
-            wanted, there = log.get(day, NO_ROWS), manifests.get(day)
-            is_whole = there is not None and not any(file.path in lost for file in there.files)
-            if there is not None and is_whole and day_rows(there) == wanted:
+            wanted, manifest = log.get(day, NO_ROWS), manifests.get(day)
+            is_whole = manifest is not None and not any(file.path in lost for file in manifest.files)
+            if manifest is not None and is_whole and day_rows(manifest) == wanted:
                 done.skipped.append(day)
-            elif there is not None and there.rows > wanted.rows and not replace:
+            elif manifest is not None and manifest.rows > wanted.rows and not replace:
                 done.refused.append(
-                    f"{day}: the lake has {there.rows:,} attempts and PostgreSQL {wanted.rows:,}. PostgreSQL may have "
-                    f"dropped some; if the lake is wrong: {EXPORT} --since {day} --until {day} --replace"
+                    f"{day}: the lake has {manifest.rows:,} attempts and PostgreSQL {wanted.rows:,}. PostgreSQL may "
+                    f"have dropped some; if the lake is wrong: {EXPORT} --since {day} --until {day} --replace"
                 )
             else:
                 files = _write_day(connection, lake, day, wanted)
@@ -211,8 +211,8 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
     found = rows_of_files(lake, day, files)
     if found != wanted:
         raise PermanentFailure(
-            f"{day}: {wanted.rows:,} attempts were read from PostgreSQL, and {found.rows:,} are in the files that were "
-            f"written, or others; the day stays as it was in the lake. Export it again"
+            f"{day}: {wanted.rows:,} attempts were read from PostgreSQL, but the written files contain {found.rows:,}, "
+            f"or other attempts; the day is unchanged in the lake. Export it again"
         )
     return files
 

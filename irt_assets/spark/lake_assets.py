@@ -16,8 +16,8 @@ DAYS_SHOWN = 5
 
 def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The asset, if IRT_ATTEMPTS names a lake."""
-    place = lake_that_we_write(settings)
-    if place is None:
+    target = lake_that_we_write(settings)
+    if target is None:
         return []
 
     @dg.asset(
@@ -33,25 +33,25 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():
-            return dg.MaterializeResult(metadata=_export(context, database, place))
+            return dg.MaterializeResult(metadata=_export(context, database, target))
 
     return [lake]
 
 
 def write_judged_days(context: dg.OpExecutionContext, database: Database) -> None:
     """Write the days that are over to the lake, if IRT_ATTEMPTS names one, and report it as a materialisation."""
-    place = lake_that_we_write(database.settings)
-    if place is not None:
+    target = lake_that_we_write(database.settings)
+    if target is not None:
         with classify_failures():
-            context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, place)))
+            context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, target)))
 
 
-def _export(context: dg.AssetExecutionContext | dg.OpExecutionContext, database: Database, place: Lake) -> Metadata:
-    done = export_days(database, place)
+def _export(context: dg.AssetExecutionContext | dg.OpExecutionContext, database: Database, target: Lake) -> Metadata:
+    done = export_days(database, target)
     for why in done.refused:
-        context.log.warning("left as it was: %s", why)
+        context.log.warning("not changed: %s", why)
     return {
-        "lake": dg.MetadataValue.text(place.name),
+        "lake": dg.MetadataValue.text(target.name),
         "days written": dg.MetadataValue.text(some_of(done.written, DAYS_SHOWN) or "none"),
         "days that were there": dg.MetadataValue.int(len(done.skipped)),
         "days left as they were": dg.MetadataValue.text("; ".join(done.refused[:DAYS_SHOWN]) or "none"),

@@ -31,7 +31,7 @@ class Fault:
     """A fault of a day of a lake."""
 
     day: str
-    what: str
+    problem: str
 
 
 def faults(
@@ -50,17 +50,18 @@ def faults(
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(Path(folder, "ids"))) as ids:
         ids.execute("SET memory_limit = '1GB'")
         ids.execute("CREATE TABLE seen AS SELECT md5_number('') AS id, '' AS day LIMIT 0")
-        for n, (day, one) in enumerate(manifests.items(), 1):
-            problems = [Fault(day, problem) for file in one.files if (problem := _file_problem(lake, file))]
+        for n, (day, manifest) in enumerate(manifests.items(), 1):
+            problems = [Fault(day, problem) for file in manifest.files if (problem := _file_problem(lake, file))]
             if problems:
                 yield from problems
             else:
-                found = rows_of_files(lake, day, one.files)
-                if found != day_rows(one):
+                found = rows_of_files(lake, day, manifest.files)
+                if found != day_rows(manifest):
                     yield Fault(
-                        day, f"{found.rows:,} attempts in its files, or others than the {one.rows:,} of its manifest"
+                        day,
+                        f"its files contain {found.rows:,} attempts, not the {manifest.rows:,} of its manifest",
                     )
-                _remember_ids(ids, lake, day, one.files)
+                _remember_ids(ids, lake, day, manifest.files)
             progress(n, len(manifests))
         yield from _ids_seen_twice(ids, lake, manifests)
 
@@ -72,7 +73,7 @@ def _file_problem(lake: Lake, file: LakeFile) -> str:
             if problem := schema_problem(parquet.schema_arrow):
                 return f"{file.path} {problem}"
             if parquet.metadata.num_rows != file.rows:
-                return f"{file.path} has {parquet.metadata.num_rows:,} rows and not {file.rows:,}"
+                return f"{file.path} has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
     except PermanentFailure as failure:
         return str(failure)
     except (pa.ArrowInvalid, OSError) as error:
@@ -98,15 +99,15 @@ def _ids_seen_twice(
         f"SELECT first, day, count(*), array_agg(id::text ORDER BY id)[:{MAX_NAMED}] {twice} GROUP BY 1, 2 ORDER BY 2"
     ).fetchall():
         with on_files(lake, manifests[day].files) as run:
-            wanted = ", ".join(f"'{one}'" for one in examples)
+            wanted = ", ".join(f"'{example}'" for example in examples)
             names = run.read(f"SELECT DISTINCT id FROM attempt WHERE md5_number(id)::text IN ({wanted}) ORDER BY id")
         where = "" if first == day else f" and on {first}"
-        yield Fault(day, f"{n:,} ids are there more than once{where}, such as {', '.join(names['id'].to_pylist())}")
+        yield Fault(day, f"{n:,} ids occur more than once{where}, such as {', '.join(names['id'].to_pylist())}")
 
 
 def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
     """Number of a learner's attempts in each file, by path; also in files that no manifest names. Reads every file."""
-    named = {file.path: file for one in lake.manifests().values() for file in one.files}
+    named = {file.path: file for manifest in lake.manifests().values() for file in manifest.files}
     found = {}
     for path in (*named, *lake.unnamed()):
         with lake.local_as_it_is(path) as file:
@@ -117,29 +118,29 @@ def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
     return found
 
 
-def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
+def erase_learner(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
     """Write the days that contain a learner again without the learner, and delete the files that contain the learner.
     Returns the attempts by day, and the number of deleted files that the bucket keeps as old versions.
 
     If it is killed, run it again: each day is either unchanged or without the learner.
     """
-    held = attempts_of(lake, user_id)
+    attempts = attempts_of(lake, user_id)
     days: Counter[str] = Counter()
-    for day, one in lake.manifests().items():
-        theirs = [file for file in one.files if file.path in held]
-        if not theirs:
+    for day, manifest in lake.manifests().items():
+        affected = [file for file in manifest.files if file.path in attempts]
+        if not affected:
             continue
-        files = [file for file in one.files if file.path not in held]
-        for file in theirs:
+        files = [file for file in manifest.files if file.path not in attempts]
+        for file in affected:
             with lake.local(file) as path:
-                files += store_files(lake, day, _without(path, user_id))
-            days[day] += held[file.path]
+                files += store_files(lake, day, _rows_without(path, user_id))
+            days[day] += attempts[file.path]
         rows = rows_of_files(lake, day, files)
         lake.commit(day, files, rows.data_hash, rows.judged)
-    return dict(days), sum(lake.delete(path) for path in held)
+    return dict(days), sum(lake.delete(path) for path in attempts)
 
 
-def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
+def _rows_without(path: Path, user_id: str) -> Iterator[pa.Table]:
     for batch in ds.dataset(path, schema=SCHEMA).to_batches(filter=ds.field("user_id") != user_id):
         yield pa.Table.from_batches([batch])
 

@@ -43,23 +43,23 @@ def sums_of_bundles(shards: DataFrame, work: ShardWork, bundles: Sequence[range]
         if len(wave) < len(bundles):
             rows = rows.where(f"shard >= {wave[0].start} AND shard < {wave[-1].stop}")
         with options(shards.sparkSession, ONE_SHARD_A_BATCH):
-            found = mapped(rows, work).collect()
+            found = map_shards(rows, work).collect()
         yield from sorted(((row["shard"], row.asDict()) for row in found), key=lambda row: row[0])
 
 
-def mapped(shards: DataFrame, work: ShardWork) -> DataFrame:
+def map_shards(shards: DataFrame, work: ShardWork) -> DataFrame:
     """Apply the work to the shards, which may return one row for several of them."""
 
-    def done(batches: Batches) -> Batches:
+    def apply_work(batches: Batches) -> Batches:
         for shard, row in work(_rows(batches)):
             columns = [pa.array([shard], pa.int32()), *(as_binary(row[name]) for name in work.columns)]
             yield pa.RecordBatch.from_arrays(columns, names=["shard", *work.columns])
 
     schema = ", ".join(["shard int", *(f"{name} binary" for name in work.columns)])
-    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(done), schema)
+    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(apply_work), schema)
 
 
-def fetched(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:
+def fetch_shards(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:
     """Yield the shards, fetched a few at a time. `n_bytes`: size of all shards."""
     at_once = max(1, FETCHED_BYTES * n_shards // max(n_bytes, 1))
     for first in range(0, n_shards, at_once):

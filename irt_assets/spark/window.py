@@ -2,7 +2,7 @@
 
 All attempts of a learner are in one partition, where all minima are applied except the minimum of responses per item.
 For this minimum, responses are counted over all partitions, and items with too few are dropped everywhere. This is
-repeated until no item has too few, in as many rounds as on one machine.
+repeated until no item has too few, in the same number of rounds as on one machine.
 
 Executors import this package. They get access to the object store, but no credentials of the database. A task that runs
 twice leaves a part with the same name, or one that no manifest names.
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 ROWS_OF_A_PART = 1_500_000
 """Approximate number of attempts in a part: a task holds them in memory, some 250 bytes each."""
-TWICE_SHOWN = 3
+MAX_REPEATS_SHOWN = 3
 _KINDS = (
     dict.fromkeys(("row", KEY, "session", "position", "response_time_ms", "hints_used"), pa.int64())
     | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
@@ -90,7 +90,7 @@ class _Minima:
     rules: Mapping[str, Rules]
     rounds: tuple[FewItems, ...] = ()
 
-    def applied(self, table: pa.Table) -> Iterator[ScaleVerdicts]:
+    def apply(self, table: pa.Table) -> Iterator[ScaleVerdicts]:
         """The table's verdicts by scale, without the items that the rounds drop."""
         for part in verdicts_by_scale(table, self.rules):
             for few in self.rounds:
@@ -117,9 +117,9 @@ def collect_on_spark(
     start, end = Month(month).bounds
     _write_days(database, connection, lake, start, end)
     lake.require_judged(start, end)
-    n = sum(one.rows for one in lake.manifests(start, end).values())
+    n = sum(manifest.rows for manifest in lake.manifests(start, end).values())
     if n == 0:
-        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), SnapshotManifest.over(month, [], [])
+        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), SnapshotManifest.from_parts(month, [], [])
     run = on_log(connection, start, end)
     with spark_jobs(run.connection, f"scored_responses of {month}"):
         return _parts(run, store, folder, month, n, scales)
@@ -141,14 +141,14 @@ def _parts(
 ) -> tuple[WindowTotals, SnapshotManifest]:
     rows = verdict_rows(*Month(month).bounds, in_lake=True)
     hashed = run.backend.sql(rows.mutate(h=row_hash(rows, HASHED)))
-    dealt = _dealt(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
+    dealt = _partition_by_learner(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
     attempts = dealt.sortWithinPartitions(KEY, "completed_at", "attempt_id").persist()
     try:
         added = attempts.select("h", "max_score").mapInArrow(
             _sums, "rows bigint, first string, second string, scored bigint"
         )
         total, *sums, scored = (sum(map(int, column.to_pylist())) for column in added.toArrow().columns)
-        _refuse_twice(attempts)
+        _require_distinct_ids(attempts)
         minima = _Minima({scale_id: scale.rules for scale_id, scale in scales.items()})
         minima = _Minima(minima.rules, _rounds(attempts, minima))
         columns = columns_of_parts(scored=scored > 0)
@@ -156,13 +156,13 @@ def _parts(
         written = attempts.mapInArrow(with_same_packages(work), "part string").toArrow()
     finally:
         attempts.unpersist()
-    found = [json.loads(one) for one in written["part"].to_pylist()]
-    parts = [Part.model_validate(one["part"]) for one in found]
+    found = [json.loads(x) for x in written["part"].to_pylist()]
+    parts = [Part.model_validate(x["part"]) for x in found]
     if (total, *sums) != tuple(map(sum, zip(*((p.rows, *map(int, p.sums)) for p in parts), strict=True))):
         raise TransientFailure("attempts changed while they were collected on the cluster: collect the month again")
     _require_stored(store, parts)
     totals = _totals(found, minima.rounds, scales, digest_of((total, *sums)))
-    return totals, SnapshotManifest.over(month, parts, columns_of(columns))
+    return totals, SnapshotManifest.from_parts(month, parts, columns_of(columns))
 
 
 def map_learners(
@@ -184,26 +184,26 @@ def map_learners(
     rows = run.connection.sql(run.backend.sql(scored_answers(start, end, in_lake=True)))
     wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
     rows = rows.join(wanted.hint("broadcast"), "item_id", "left_semi")
-    by_learner = _dealt(rows, math.ceil(n / ROWS_OF_A_PART))
-    work = partial(_made, lambda table: make(*responses_of(table, withdrawn)))
+    by_learner = _partition_by_learner(rows, math.ceil(n / ROWS_OF_A_PART))
+    work = partial(_apply_to_partition, lambda table: make(*responses_of(table, withdrawn)))
     yield from spark_rows.parts_of(by_learner.mapInArrow(with_same_packages(work), schema))
 
 
-def _dealt(rows: DataFrame, parts: int) -> DataFrame:
+def _partition_by_learner(rows: DataFrame, parts: int) -> DataFrame:
     """The rows in `parts` partitions, with all rows of a learner in the same partition."""
     from pyspark.sql import functions  # optional dependency; the graph imports this module
 
     return rows.repartition(parts, functions.crc32(functions.col(KEY).cast("string")))
 
 
-def _refuse_twice(attempts: DataFrame) -> None:
+def _require_distinct_ids(attempts: DataFrame) -> None:
     counted = attempts.groupBy("attempt_id").count()
-    twice = counted.where("count > 1").orderBy("attempt_id").limit(TWICE_SHOWN).toArrow()
+    twice = counted.where("count > 1").orderBy("attempt_id").limit(MAX_REPEATS_SHOWN).toArrow()
     if twice.num_rows:
         names = ", ".join(twice["attempt_id"].to_pylist())
         raise PermanentFailure(
-            f"the attempts on the cluster have an attempt_id more than once in the month, such as {names}: remove the "
-            "second copies from what IRT_ATTEMPTS names, and score the month again"
+            f"the attempts on the cluster contain an attempt_id more than once in the month, such as {names}: remove "
+            "the second copies from the data that IRT_ATTEMPTS names, and score the month again"
         )
 
 
@@ -232,22 +232,22 @@ def _totals(
     found: Sequence[Mapping[str, Any]], rounds: Sequence[FewItems], scales: Iterable[str], data_hash: str
 ) -> WindowTotals:
     """Totals over all parts, including the scales that have no attempt."""
-    of_parts = [one["counts"] for one in found]
+    of_parts = [x["counts"] for x in found]
     nothing = counts_by_reason(np.empty(0, np.int8))
     counts, left_out = {}, {}
     for scale_id in sorted({*scales, *(scale_id for counts in of_parts for scale_id in counts)}):
-        of_scale = [one.get(scale_id, nothing) for one in of_parts]
+        of_scale = [x.get(scale_id, nothing) for x in of_parts]
         reasons = dict.fromkeys(chain(nothing, *of_scale))
-        counts[scale_id] = {reason: sum(one.get(reason, 0) for one in of_scale) for reason in reasons}
+        counts[scale_id] = {reason: sum(x.get(reason, 0) for x in of_scale) for reason in reasons}
         left_out[scale_id] = {item: n for few in rounds for item, n in few.get(scale_id, {}).items()}
-    return WindowTotals(sum(sum(one.values()) for one in counts.values()), counts, left_out, data_hash)
+    return WindowTotals(sum(sum(x.values()) for x in counts.values()), counts, left_out, data_hash)
 
 
 def _require_stored(store: ObjectStore, parts: Sequence[Part]) -> None:
     for part in parts:
         if not store.exists(part.key) or store.size(part.key) != part.bytes:
             raise PermanentFailure(
-                f"an executor wrote {part.key}, and it is not at {store.uri(part.key)}: executors on other machines "
+                f"an executor wrote {part.key}, but it is not at {store.uri(part.key)}: executors on other machines "
                 "need a bucket (S3_BUCKET), or a folder that all machines share under the same path"
             )
 
@@ -265,9 +265,9 @@ def _sums(batches: Batches) -> Batches:
     """Yield, for each batch, its number of rows, the sums of their hashes, and the number of rows of scored items."""
     for batch in batches:
         if batch.num_rows:
-            sums = [pa.array([str(one)]) for one in sums_of(pa.chunked_array([batch.column("h")]))]
-            most = batch.column("max_score")
-            counts = (pa.array([n], pa.int64()) for n in (batch.num_rows, batch.num_rows - most.null_count))
+            sums = [pa.array([str(total)]) for total in sums_of(pa.chunked_array([batch.column("h")]))]
+            max_score = batch.column("max_score")
+            counts = (pa.array([n], pa.int64()) for n in (batch.num_rows, batch.num_rows - max_score.null_count))
             rows, scored = counts
             yield pa.record_batch([rows, *sums, scored], ["rows", "first", "second", "scored"])
 
@@ -277,13 +277,13 @@ def _responses(minima: _Minima, batches: Batches) -> Batches:
     table = _table(batches)
     if table is None:
         return
-    for part in minima.applied(table):
+    for part in minima.apply(table):
         scale = pa.array([part.scale_id] * part.items.size, pa.string())
         items, n = pa.array(part.items, pa.string()), pa.array(part.judged.responses(), pa.int64())
         yield pa.record_batch([scale, items, n], ["scale_id", "item_id", "n"])
 
 
-def _made(make: Callable[[pa.Table], pa.Table], batches: Batches) -> Batches:
+def _apply_to_partition(make: Callable[[pa.Table], pa.Table], batches: Batches) -> Batches:
     """Apply `make` to a partition that has rows."""
     table = _table(batches)
     if table is not None:
@@ -298,7 +298,7 @@ def _write(minima: _Minima, store: ObjectStore, folder: str, columns: pa.Schema,
     sums = sums_of(table["h"])
     code, score = (np.full(table.num_rows, -1, dtype=np.int8) for _ in range(2))
     counts = {}
-    for part in minima.applied(table):
+    for part in minima.apply(table):
         code[part.rows], score[part.rows] = part.judged.outcome()
         counts[part.scale_id] = counts_by_reason(code[part.rows])
     file = without_ids(with_outcome(table.drop_columns(["reason", "score", "h"]), code, score))

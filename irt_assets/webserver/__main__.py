@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from irt_assets.common.environment import workspace
 from irt_assets.common.probes import webserver
-from irt_assets.webserver.identity import Identified
+from irt_assets.webserver.identity import IdentityLayer
 from jobs.launching.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
 from resources.failures import PermanentFailure
@@ -36,13 +36,13 @@ def login(settings: Settings) -> Verifier | None:
     return build_verifier(settings) if settings.has_login else None
 
 
-def guarded(dagster: ASGIApp, settings: Settings, verifier: Verifier | None, *, read_only: bool = False) -> ASGIApp:
+def guard_ui(dagster: ASGIApp, settings: Settings, verifier: Verifier | None, *, read_only: bool = False) -> ASGIApp:
     """Dagster's UI behind our layers, configured by `settings`."""
     prefix = settings.ui_prefix
     learners = settings.ui_hands_out_learner_reports
     reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
     role: Role = "viewer" if read_only else "analyst"
-    identified = Identified(reports, verifier, settings.jwt_cookie_name, role, prefix=prefix)
+    identified = IdentityLayer(reports, verifier, settings.jwt_cookie_name, role, prefix=prefix)
     return Guard(identified, settings.ui_names, prefix=prefix)
 
 
@@ -58,7 +58,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     with webserver_app(
         workspace(settings), path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
-        page = metrics.Counted(guarded(dagster, settings, verifier, read_only=read_only), "page", registry)
+        page = metrics.Counted(guard_ui(dagster, settings, verifier, read_only=read_only), "page", registry)
         config = uvicorn.Config(
             page,
             log_config=None,
@@ -73,10 +73,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--read-only", action="store_true", help="Show everything, change nothing.")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logs.configure()
     try:
-        serve(get_settings(), port=asked.port, read_only=asked.read_only)
+        serve(get_settings(), port=arguments.port, read_only=arguments.read_only)
     except PermanentFailure as failure:
         sys.exit(str(failure))
 

@@ -45,7 +45,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(eq=False)
-class Identified:
+class IdentityLayer:
     """`app` for callers whose token grants `role`; a mutation also needs the role of `required_role`.
 
     Without a verifier everybody may do everything, anonymously. Bodies and messages that are not GraphQL requests are
@@ -138,10 +138,10 @@ def _require_allowed(request: Request, identity: Identity) -> None:
     for mutation in request.mutations:
         role = required_role(mutation)
         if not identity.has_role(role):
-            why = f"{mutation.name} needs the role {role}, which your token does not give you."
+            why = f"{mutation.name} needs the role {role}, which your token does not grant."
             raise Refusal(HTTPStatus.FORBIDDEN, why)
         if would_record_unverified_name(mutation):
-            raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
+            raise Refusal(HTTPStatus.FORBIDDEN, f"The server sets the tag {LAUNCHED_BY}: omit it from the request.")
     if request.mutations:
         LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 
@@ -171,10 +171,13 @@ def _object(message: Message) -> dict[str, object]:
 
 def _error(message: Message, why: str) -> Message:
     """The response of graphql-ws to an operation that cannot be started."""
-    of = None
+    operation = None
     with suppress(Unreadable):
-        of = _object(message).get("id")
-    return {"type": "websocket.send", "text": json.dumps({"type": "error", "id": of, "payload": {"message": why}})}
+        operation = _object(message).get("id")
+    return {
+        "type": "websocket.send",
+        "text": json.dumps({"type": "error", "id": operation, "payload": {"message": why}}),
+    }
 
 
 def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:

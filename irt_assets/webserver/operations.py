@@ -31,7 +31,7 @@ LAUNCHING_RUNS = frozenset(
     {"launchPipelineExecution", "launchRun", "launchMultipleRuns", "launchPipelineReexecution", "launchRunReexecution"}
 )
 LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
-ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
+CANCELLING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
 MAX_TOKENS = 20_000
 """Length of the longest accepted document: parsing longer documents would delay other requests."""
 
@@ -94,7 +94,7 @@ def read_request(parsed: object) -> Request:
 
 def required_role(mutation: Mutation) -> Role:
     """The role that a mutation requires: analyst for launching and cancelling, else operator."""
-    return "analyst" if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS | ENDING else "operator"
+    return "analyst" if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS | CANCELLING else "operator"
 
 
 def would_record_unverified_name(mutation: Mutation) -> bool:

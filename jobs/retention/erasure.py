@@ -25,7 +25,7 @@ from irt_assets.intake.staging import wait_for_posts
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
 from irt_assets.responses.verdict_states import kept_current
-from irt_assets.spark.lake_upkeep import attempts_of, forget
+from irt_assets.spark.lake_upkeep import attempts_of, erase_learner
 from jobs.retention.erasure_mentions import drop_mentions, holds
 from jobs.retention.unused import WEEK
 from jobs.schedules import FROM_VERDICTS
@@ -120,7 +120,7 @@ def erase(
         try:
             if lake is not None:
                 advisory_lock(only_one, "lake", lake.name)  # an export may have read the learner before
-                days, old_files = forget(lake, held.user_id)
+                days, old_files = erase_learner(lake, held.user_id)
                 old_versions += old_files
                 lost = {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
                 _record(database, erasure_id, lost)

@@ -14,7 +14,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.proposals import latest_waiting, proposals
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
-from irt_assets.ledger.steps import done_and_not_announced
+from irt_assets.ledger.steps import unannounced_steps
 from resources.alerts.outbox import Alert, open_alert
 from resources.postgres.database import Database
 
@@ -36,7 +36,7 @@ def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam
 def alert_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Open an alert for each month and scale that turned green. Returns the alerts' texts."""
     with database.connect() as connection:
-        untold = done_and_not_announced(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
+        untold = unannounced_steps(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
     if not untold:
         return []
     states = month_states(database, instance, sorted({month for month, _ in untold}))

@@ -13,7 +13,7 @@ from irt_assets.common.partitions import day_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.intake.pulling.pull_state import first_pull_under_way
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from jobs.schedules import Job
 from resources.dagster_compat import NOT_FINISHED_STATUSES
 from resources.postgres.database import Database
@@ -38,7 +38,7 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
         with database.connect() as connection:
             if first_pull_under_way(connection):
                 return dg.SkipReason("a first pull is under way: the months that it concerns are requested after it")
-            changed = scales_of_other_verdicts(connection)
+            changed = scales_with_changed_verdicts(connection)
         months = {month for month in changed if month >= settings.irt_first_month}
         if months and is_judging(context.instance):
             return dg.SkipReason("answers are being judged")

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from htmltools import Tag, TagChild, TagList, tags
 from starlette.responses import Response
 
-from irt_assets.reports.artifacts import Recorded
+from irt_assets.reports.artifacts import ReportRow
 from services.dashboard.elements import DASH
 from services.dashboard.page import ViewRequest
 from services.report_files import answer
@@ -29,13 +29,13 @@ def no_learner_reports(asked: ViewRequest) -> str:
     return ""
 
 
-def report_files(of: str, found: list[Recorded]) -> TagChild:
+def report_files(of: str, found: list[ReportRow]) -> TagChild:
     """Links to the files of one report. `of` is its name, for screen readers."""
     links = [link for one in sorted(found, key=lambda one: one.format) for link in _links(of, one)]
     return TagList(*links) if links else DASH
 
 
-def _links(of: str, one: Recorded) -> list[Tag]:
+def _links(of: str, one: ReportRow) -> list[Tag]:
     number = str(one.artifact_id)
     save = _link("Download PDF" if one.format == "pdf" else "Download HTML", of, id=number, save="1")
     return [save] if one.format == "pdf" else [_link("Open", of, id=number), save]

@@ -16,10 +16,10 @@ from irt_assets.gates.month_classification import GateStatus, State, classify_mo
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
-from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
+from irt_assets.ledger.overview import SettledMonth, decisions_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
@@ -63,7 +63,7 @@ def months(look: ScrapeContext) -> Iterator[Sample]:
     Changed rules are not included; only `irt status` reports them.
     """
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
-    decided, others = decided_since(look.connection, last), scales_of_other_verdicts(look.connection, last)
+    decided, others = decisions_since(look.connection, last), scales_with_changed_verdicts(look.connection, last)
     for one in settled_months(look.connection, last):
         now = month_state(
             one,

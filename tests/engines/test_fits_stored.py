@@ -40,8 +40,8 @@ def test_encoded_3pl_with_groups_and_a_histogram_is_decoded_unchanged() -> None:
 def test_decoded_fits_are_read_only_and_kept_up_to_the_memory_limit() -> None:
     first, second = (encode(rooms.made_up_calibration({item: (1.0, 0.0)})) for item in ("one", "two"))
     size = sum(array.nbytes for array in vars(decode(first)).values() if isinstance(array, np.ndarray))
-    for most_bytes, is_kept in ((2 * size, True), (2 * size - 1, False)):
-        fits = DecodedFits(most_bytes)
+    for max_bytes, is_kept in ((2 * size, True), (2 * size - 1, False)):
+        fits = DecodedFits(max_bytes)
         fit = fits.decode(first)
         assert (fits.decode(second).item_ids, fits.decode(bytes(bytearray(first))) is fit) == (("two",), is_kept)
     with pytest.raises(ValueError, match="read-only"):

@@ -22,6 +22,6 @@ def test_shift_is_detected_if_anchors_of_a_3pl_moved_as_a_group() -> None:
     before, after = (
         GroupShift.from_comparison(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in (sound, moved)
     )
-    assert not before.moved(0.1)
-    assert after.moved(0.1)
+    assert not before.exceeds_limit(0.1)
+    assert after.exceeds_limit(0.1)
     assert abs(after.shift - 0.3) < 3 * after.shift_se < 0.3

@@ -505,7 +505,7 @@ def test_log_is_simulated_for_a_single_learner_per_month():
         ({"months": ("2026-07", "2026-09")}, ValueError, "consecutive"),
         ({"now": datetime(2026, 11, 20)}, ValueError, "time zone"),  # noqa: DTZ001 – the naive time is the point
         ({"faults": (Fault("drift", first_month="2027-01"),)}, ValueError, "none of the months"),
-        ({"faults": (Fault("drift", n_items=40),)}, PsychometricsError, "fault drift wants 40 items"),
+        ({"faults": (Fault("drift", n_items=40),)}, PsychometricsError, "fault drift needs 40 items"),
     ],
 )
 def test_impossible_scenarios_are_refused_with_the_reason(change, error, message):

@@ -12,7 +12,7 @@ from irt_assets.blocks.html import page
 from irt_assets.drift.rows import DriftRow
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
-from irt_assets.ledger.linked_windows import Linked
+from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import document
@@ -111,7 +111,7 @@ _CONSTANTS = CONSTANTS | {
     "anchors_used": ["K1", "K3", "K4", "K5", "K6"],
     "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
 }
-FIT = Linked(
+FIT = LinkedFitRecord(
     "2026-10",
     "fit-1",
     "em",

@@ -223,7 +223,7 @@ def load(database: Database, world: World) -> None:
         for scale in scales_of(world).values():
             cursor.execute(
                 "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, rules) VALUES (%s, '{}', %s, %s, %s)",
-                (scale.scale_id, scale.mu, scale.sigma, json.dumps(scale.rules.changed())),
+                (scale.scale_id, scale.mu, scale.sigma, json.dumps(scale.rules.non_defaults())),
             )
         cursor.executemany(
             """INSERT INTO item_parameter_publication
@@ -262,5 +262,5 @@ def mark_judged(database: Database, start: date, end: date) -> None:
     with database.connect() as connection:
         for month in months_between(f"{start:%Y-%m}", f"{end:%Y-%m}"):
             ensure_item_times(connection, month.previous)
-        for fingerprint in stored_verdicts._differing(connection, start, end):
-            stored_verdicts._store(connection, fingerprint)
+        for fingerprint in stored_verdicts._differing_fingerprints(connection, start, end):
+            stored_verdicts._store_fingerprint(connection, fingerprint)

@@ -28,7 +28,7 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from irt_assets.responses.verdict_states import states_of_months
@@ -121,7 +121,7 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
 def is_stale(database: Database, month: str) -> bool:
     """Judge the month's days. Returns whether its verdicts differ from its snapshot."""
     judge_differing(database, *(at.date() for at in Month(month).bounds))
-    return month in call(database, scales_of_other_verdicts, [month])
+    return month in call(database, scales_with_changed_verdicts, [month])
 
 
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:
@@ -300,7 +300,7 @@ def stage_made_up(database: Database, store: ObjectStore, month: str, calibratio
     """Store a month that is fitted and not linked. Returns the id of the fit."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        return fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
+        return fits.stage_fit(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
 
 
 def link_made_up(
@@ -312,7 +312,7 @@ def link_made_up(
     """
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
+        fit_id = fits.stage_fit(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
         fits.save_linked_fit(
             connection,
             fits.StagedFit(

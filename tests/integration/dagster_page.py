@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
 from irt_assets.servers.instance import dagster_instance
-from irt_assets.webserver.__main__ import guarded, login
+from irt_assets.webserver.__main__ import guard_ui, login
 from jobs.launching.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
 from resources.postgres.database import Database
@@ -53,7 +53,7 @@ def serve_page(
     with webserver_app(
         workspace, path_prefix=prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
-        yield guarded(dagster, settings, verifier, read_only=read_only)
+        yield guard_ui(dagster, settings, verifier, read_only=read_only)
 
 
 def post(app: ASGIApp, query: str, path: str = "/graphql", **headers: str) -> Answer:

@@ -217,7 +217,7 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
     daemon_lives(graph.instance)
     monkeypatch.setattr(
         starting,
-        "_through_the_daemon",
+        "_run_on_daemon",
         lambda *those, **_: iter([RunOutcome(those[3].job, those[4], True)]),
     )
 
@@ -310,7 +310,7 @@ FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), p
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pause between two attempts to reach a server."""
-    monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
+    monkeypatch.setattr(starting, "RETRY_INTERVAL_S", 0.01)
 
 
 @pytest.fixture
@@ -482,7 +482,9 @@ def test_job_requests_missing_partitions_and_waits_for_running_partitions(
 
 def test_two_concurrent_pods_request_a_single_run(instance: dg.DagsterInstance, settings: Settings) -> None:
     with ThreadPoolExecutor(2) as pods:
-        asking = [pods.submit(starting._asked_for, instance, settings, Database(settings), FEATURES, DAY) for _ in "ab"]
+        asking = [
+            pods.submit(starting._request_runs, instance, settings, Database(settings), FEATURES, DAY) for _ in "ab"
+        ]
     (run,) = instance.get_runs()
     assert [one.result() for one in asking] == [{DAY: run.run_id}] * 2
 
@@ -508,9 +510,9 @@ def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Setting
 @pytest.mark.usefixtures("no_pause")
 def test_job_waits_for_a_restarting_database() -> None:
     look = failing_once(psycopg.OperationalError("the connection is lost"), lambda: "ended")
-    assert starting._through_outages(look) == "ended"
+    assert starting._retry_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
-        starting._through_outages(lambda: 1 / 0)
+        starting._retry_outages(lambda: 1 / 0)
 
 
 def test_pod_without_a_daemon_fails_after_the_timeout_and_runs_no_job(

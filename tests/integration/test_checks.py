@@ -417,10 +417,10 @@ def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings)
     )
     calibrate(bank, OTHERS_LEARN)
     result = evaluate_gate(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
-    assert (result.passed, result.why.startswith("the anchors cannot be compared with others")) == (True, True)
+    assert (result.passed, result.why.startswith("the anchors cannot be compared with other items")) == (True, True)
     calibrate(bank, FIRST)
     assert evaluate_gate(bank, FIRST, anchors_move_with_the_others)[0].why.startswith(
-        "the anchors cannot be compared with others"
+        "the anchors cannot be compared with other items"
     )
 
 

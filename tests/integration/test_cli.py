@@ -18,7 +18,7 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.responses.scales import consider_rules
+from irt_assets.responses.scales import preview_rules
 from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
@@ -61,7 +61,7 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
         "items are held back by it when a month is next taken to the ledger",
     )
     assert rooms.rows(database, rules) == before
-    same = call(database, consider_rules, rooms.SCALE, {"min_responses": 120})
+    same = call(database, preview_rules, rooms.SCALE, {"min_responses": 120})
     assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 
@@ -318,7 +318,7 @@ def test_run_left_in_the_queue_of_a_stopped_daemon_is_executed_by_the_command(
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
-    assert "The daemon is gone: prune leaves its queue and runs here." in typed.err
+    assert "The daemon has stopped: prune leaves its queue and runs in this process." in typed.err
     statuses = [run.status for run in instance.get_runs() if run.job_name == "prune"]
     assert sorted(status.value for status in statuses) == ["CANCELED", "SUCCESS"]
 
@@ -357,7 +357,7 @@ def test_commands_use_the_daemons_queue_unless_here_is_given(
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)
-    monkeypatch.setattr("irt_assets.runs.start._through_the_daemon", queued)
+    monkeypatch.setattr("irt_assets.runs.start._run_on_daemon", queued)
     typed = irt(world)(*words, *["--here"] * here)
     assert made == [(job, here)], typed.err
 

@@ -29,9 +29,9 @@ from irt_assets.reports import month_blocks
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.judged_assets import look_back
-from irt_assets.responses.open_months import scales_of_other_verdicts
-from irt_assets.responses.scales import Scale, change_rules, consider_rules, read_scales, store_scale
-from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from irt_assets.responses.open_months import scales_with_changed_verdicts
+from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales, store_scale
+from irt_assets.responses.snapshot import Snapshot, months_with_changed_rules, read_snapshot, take_snapshot
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
 from irt_psychometrics.core.models import Calibration
@@ -116,7 +116,7 @@ class Home:
     @property
     def is_stale(self) -> bool:
         self.judge()
-        return MONTH in call(self.database, scales_of_other_verdicts)
+        return MONTH in call(self.database, scales_with_changed_verdicts)
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_closed_month_keeps_its_eligibility_rules(home: Home) -> None:
     with home.database.connect() as connection:
         rules = scales_of_month(connection, MONTH)[rooms.SCALE].rules
         assert (rules.eligibility.rapid_share, rules.fit.latent) == (0.1, "histogram")
-        assert months_of_other_rules(connection, read_scales(connection)[rooms.SCALE]) == []
+        assert months_with_changed_rules(connection, read_scales(connection)[rooms.SCALE]) == []
 
 
 def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> None:
@@ -282,7 +282,7 @@ def test_closed_scale_keeps_its_fit_and_snapshot_when_a_second_scale_is_calibrat
     with home.database.connect() as connection:
         fit = made_up_calibration({f"q{n}": (1.0, 0.0) for n in range(5)})
         spec = MADE_UP_SPEC | StagedSpec(latent="normal")
-        kept = fits.stage(connection, first, rooms.SCALE, "em", fit, spec, None)
+        kept = fits.stage_fit(connection, first, rooms.SCALE, "em", fit, spec, None)
     home.close()
     add_items(home.database, {"r0": None}, OTHER)
     home.add_answers([("new", "q1"), *((f"u{n}", "r0") for n in range(20))])
@@ -527,7 +527,7 @@ def test_open_month_before_the_look_back_is_judged_in_the_night(world: World) ->
     take_snapshot(world.database, world.store, old, None)
     world.arrive(attempt("u1", "q1", old.start + NOON))
     world.night()
-    assert [*call(world.database, scales_of_other_verdicts)] == [old]
+    assert [*call(world.database, scales_with_changed_verdicts)] == [old]
 
 
 # -- days to judge -----------------------------------------------------------------------------------
@@ -578,7 +578,7 @@ def test_days_of_a_rule_change_equal_the_days_that_differ_after_the_change(
 ) -> None:
     assert differing(judged_log) == []
     with judged_log.connect() as connection:
-        found = days_of_change(connection, consider_rules(connection, SCALE, rules), datetime.now(UTC))
+        found = days_of_change(connection, preview_rules(connection, SCALE, rules), datetime.now(UTC))
     assert found.days == dates(days)
     change_rules(judged_log, SCALE, rules)
     assert differing(judged_log) == found.days

@@ -16,7 +16,7 @@ import pytest
 
 from irt_assets.demo import compare
 from irt_assets.gates.month_classification import MonthState, State
-from irt_assets.ledger.decisions import Decided, record
+from irt_assets.ledger.decisions import DecisionSubject, record_release_decisions
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -131,8 +131,8 @@ def test_demo_accepts_the_state_of_a_month_after_a_persons_decision(database: Da
     add_items(database, {"a": None, "b": None})
     undecided = compare(database, truth, [month], states)
     with database.connect() as connection:
-        dropped = [Decided(month, SCALE, item, "fit") for item in ("a", "b")]
-        record(connection, dropped, "drop_anchor", "Mina Park", "texts changed", None)
+        dropped = [DecisionSubject(month, SCALE, item, "fit") for item in ("a", "b")]
+        record_release_decisions(connection, dropped, "drop_anchor", "Mina Park", "texts changed", None)
     decided = compare(database, truth, [month], states)
     assert not any(found.as_expected for found in undecided if found.planted != "none flagged")
     assert all(found.as_expected for found in decided)

@@ -23,7 +23,7 @@ from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
-from irt_assets.ledger.values_with_errors import frozen_anchors, in_force_with_errors
+from irt_assets.ledger.values_with_errors import frozen_anchors, set_in_force_with_errors
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.simulation.scenario import Fault
 from irt_assets.simulation.truth import Truth
@@ -410,7 +410,7 @@ def test_covariance_of_a_published_c_is_read_from_its_fit(
                WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < %s)""",
             (json.dumps(known), start),
         )
-        in_force = in_force_with_errors(connection, scale, start, anchors).published
+        in_force = set_in_force_with_errors(connection, scale, start, anchors).published
         connection.execute("UPDATE mirt_fit_meta SET kind = 'origin', model = '3pl' WHERE window_start < %s", (start,))
         connection.execute(
             """UPDATE mirt_item_params SET params = params || jsonb_build_object('a', %s::float, 'b', %s::float)

@@ -200,7 +200,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
         staged = fits.latest_staged(connection, NEXT, SCALE, "em")
     assert anchors is not None
     assert staged is not None
-    fit = staged.decoded()
+    fit = staged.decode()
     assert fit is not None
     known = Priors.from_dict(fit.priors).known_guessing
     assert known is not None, "the c of anchors are in force, and the month knows them"
@@ -325,7 +325,7 @@ def test_linked_fit_of_a_skewed_month_has_the_histogram_on_the_scale(skewed_mont
     graph, _ = skewed_month
     with graph.database.connect() as connection:
         scale, staged = read_scales(connection)[SCALE], fits.latest_staged(connection, NEXT, SCALE, "em")
-        raw = staged.decoded()
+        raw = staged.decode()
         linked = link_to_scale(connection, scale, raw, NEXT).linked
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
@@ -413,4 +413,4 @@ def test_invalid_rule_is_refused_with_the_reason(
         assert refused.code == 2
         assert reason in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
-        assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}
+        assert read_scales(connection)[SCALE].rules.non_defaults() == {"latent": "auto", "new_misfit": "hold"}

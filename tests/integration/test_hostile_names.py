@@ -119,12 +119,12 @@ def test_drift_report_contains_hostile_names_only_as_text(
     hostile: Settings, tmp_path: Path, instance: DagsterInstance
 ) -> None:
     database, store = Database(hostile), rooms.folder_store(hostile)
-    made = list(drift_month.make(database, store, instance, SECOND))
+    made = list(drift_month.make_reports(database, store, instance, SECOND))
     assert [(report.scale_id, report.problem) for report in made] == [(SCALE, ""), (LONG, "")]
     for report in made:
-        kept = drift_month.keep(database, store, report)
+        kept = drift_month.store_files(database, store, report)
         assert [store.get(str(store.key(one.url))) for one in kept] == list(report.files.values())
-        drift_month.write(report, tmp_path / "made", 1)
+        drift_month.write_files(report, tmp_path / "made", 1)
     assert {path.parent for path in tmp_path.rglob("*.*")} == {tmp_path / "made"}
     assert len(list((tmp_path / "made").iterdir())) == 8
     look_at(made[0].files["html"].decode(), made[0].files["pdf"], NAMES)
@@ -134,7 +134,7 @@ def test_learner_report_has_the_name_as_text(hostile: Settings, tmp_path: Path) 
     with Database(hostile).connect() as connection:
         due = {user for (user,) in connection.execute("SELECT user_id FROM weekly_kpi")} & {*NAMES}
     assert len(due) > len(NAMES) / 2
-    copies = learner_copies.write(
+    copies = learner_copies.write_copies(
         Database(hostile), WEEK, tmp_path / "made", users=due, zone="UTC", n_processes=hostile.irt_threads
     )
     assert copies.failed == {}

@@ -21,7 +21,7 @@ from irt_assets.intake import inbox as room
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.assets import INBOX_FILE
 from irt_assets.intake.inbox import FileOutcome, look, set_aside, take_again, take_waiting
-from irt_assets.runs.in_process_runs import evaluate
+from irt_assets.runs.in_process_runs import evaluate_sensor
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, FolderInbox, inbox_of
@@ -455,7 +455,7 @@ def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
     with dagster_instance(with_inbox, Database(with_inbox)) as instance:
 
         def tick() -> list[str]:
-            outcomes = list(evaluate(instance, with_inbox, "intake"))
+            outcomes = list(evaluate_sensor(instance, with_inbox, "intake"))
             assert all(one.success for one in outcomes), [one.why for one in outcomes]
             runs = [instance.get_run_by_id(one.run_id) for one in outcomes]
             return [run.tags[INBOX_FILE] for run in runs if run is not None]
@@ -529,11 +529,11 @@ def test_file_whose_run_failed_is_requested_again_after_ten_minutes(
     with dagster_instance(with_inbox, Database(with_inbox)) as instance:
         with monkeypatch.context() as patch:
             patch.setattr(room, "open_source", full)
-            [failed] = evaluate(instance, with_inbox, "intake")
+            [failed] = evaluate_sensor(instance, with_inbox, "intake")
             assert not failed.success
-        assert list(evaluate(instance, with_inbox, "intake")) == []
+        assert list(evaluate_sensor(instance, with_inbox, "intake")) == []
         monkeypatch.setattr("jobs.intake.PAUSE", AT_ONCE)
-        [outcome] = evaluate(instance, with_inbox, "intake")
+        [outcome] = evaluate_sensor(instance, with_inbox, "intake")
         assert outcome.success, outcome.why
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
 

@@ -425,7 +425,7 @@ def test_report_of_a_red_month_recommends_the_open_decision(
     red = MonthState(FEBRUARY, SCALE, State.RED, "anchors_agree: 3 anchors disagree")
     with bank.connect() as connection:
         facts = drift_facts.gather(connection, store, FEBRUARY, read_scales(connection)[SCALE], red)
-    assert (facts.compared, facts.not_compared) == (0, WAY_OUT)
+    assert (facts.n_compared, facts.not_compared) == (0, WAY_OUT)
     assert "materialise item_drift" not in verdict(facts).look_at
 
 

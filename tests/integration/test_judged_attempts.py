@@ -117,7 +117,7 @@ def test_inventory_names_the_waiting_days(graph: Days) -> None:
     waiting = found()
     assert (waiting.passed, waiting.description) == (
         False,
-        f"3 days wait to be judged: {', '.join(reversed(DAYS))}; the job judge_attempts judges them",
+        f"3 days wait to be judged: {', '.join(reversed(DAYS))}; run the job judge_attempts",
     )
     graph.run(job=JUDGE_JOB)
     assert found().passed

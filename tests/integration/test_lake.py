@@ -27,7 +27,7 @@ from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark import lake as exports
 from irt_assets.spark import lake_assets
 from irt_assets.spark.lake import compare_days, export_days
-from irt_assets.spark.lake_upkeep import attempts_of, faults, forget, prune
+from irt_assets.spark.lake_upkeep import attempts_of, erase_learner, faults, prune
 from resources.cluster.lake import MANIFESTS, SCHEMA, Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
@@ -65,7 +65,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(FolderStore(tmp_path), "lake")
 
 
-def export(database: Database, lake: Lake, **options: bool) -> exports.Exported:
+def export(database: Database, lake: Lake, **options: bool) -> exports.ExportResult:
     return export_days(database, lake, DAYS[0], DAYS[-1], **options)
 
 
@@ -193,7 +193,7 @@ def test_damage_is_detected_by_the_check_and_repaired_by_an_export(logged: Datab
     file_of(lake, DAYS[0]).unlink()
     corrupt = file_of(lake, DAYS[1])
     corrupt.write_bytes(b"x" * corrupt.stat().st_size)
-    missing, changed = (f"{one.day}: {one.what}" for one in faults(lake))
+    missing, changed = (f"{one.day}: {one.problem}" for one in faults(lake))
     assert (missing.endswith("is missing"), "is not as it was written" in changed) == (True, True)
     assert (
         export(logged, lake).written,
@@ -216,10 +216,10 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     moved = pc.add(rows["completed_at"], pa.scalar(timedelta(days=3), pa.duration("us")))
     later = rows.set_column(rows.schema.get_field_index("completed_at"), "completed_at", moved)
     commit(lake, DAYS[3], [later], tmp_path)
-    found = [f"{one.day}: {one.what}" for one in faults(lake)]
+    found = [f"{one.day}: {one.problem}" for one in faults(lake)]
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
-    assert f"{DAYS[0]}: 12 attempts in its files, or others than the 12 of its manifest" in found
+    assert f"{DAYS[0]}: its files contain 12 attempts, not the 12 of its manifest" in found
     assert any("has a column position of type string and not int32" in one for one in found)
     assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
 
@@ -303,11 +303,11 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=23))])
     export(logged, lake)  # the file of before is still there, and no manifest names it
     assert len(lake.unnamed()) == 1
-    days, old_versions = forget(lake, "ü")
+    days, old_versions = erase_learner(lake, "ü")
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
     assert (attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
     run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
-    assert (read(lake), differences(logged, lake), forget(lake, "ü")) == (in_postgres(logged), [], ({}, 0))
+    assert (read(lake), differences(logged, lake), erase_learner(lake, "ü")) == (in_postgres(logged), [], ({}, 0))
 
 
 @pytest.mark.xdist_group("s3")
@@ -322,7 +322,7 @@ def test_lake_in_a_bucket_is_exported_checked_repaired_and_erased_from(
     assert read(lake) == in_postgres(logged)
     assert "holds what the database holds" in typed("attempts", "check", *words).out
     lake.delete(lake.manifests()[DAYS[1]].files[0].path)
-    assert ([one.day for one in faults(lake)], export(logged, lake).written, forget(lake, "z")[0]) == (
+    assert ([one.day for one in faults(lake)], export(logged, lake).written, erase_learner(lake, "z")[0]) == (
         [DAYS[1]],
         [DAYS[1]],
         {DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1},
@@ -368,10 +368,10 @@ def test_night_exports_finished_days_to_the_lake_after_judging(
     assert (read(lake), all(row["learner_key"] for row in read(lake))) == (in_postgres(logged), True)
 
 
-def failing_once(error: Exception) -> Callable[..., exports.Exported]:
+def failing_once(error: Exception) -> Callable[..., exports.ExportResult]:
     failures = [error]
 
-    def export_days_or_fail(*arguments: Any) -> exports.Exported:
+    def export_days_or_fail(*arguments: Any) -> exports.ExportResult:
         if failures:
             raise failures.pop()
         return export_days(*arguments)

@@ -33,7 +33,7 @@ from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports import learner_copies, learner_page, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import Pages, processes
-from irt_assets.reports.learner_week import WeekWritten, key, write_week
+from irt_assets.reports.learner_week import WeekOutcome, key, write_week
 from irt_assets.responses import scales
 from irt_psychometrics.core.movement import Movement
 from resources.dagster_schema import rows_of
@@ -99,7 +99,7 @@ class InlineExecutor(ThreadPoolExecutor):
     def made(self, facts: Any) -> Pages:
         try:
             page = html.page(learner_page.document(facts)).encode()
-        except Exception as error:  # noqa: BLE001 - as `attempt` does
+        except Exception as error:  # noqa: BLE001 - as `render_report` does
             return Pages(None, None, f"{type(error).__name__}: {error}")
         return Pages(page, b"%PDF " + page)
 
@@ -109,7 +109,7 @@ class WithoutPdf(InlineExecutor):
         return replace(super().made(facts), pdf=None, problem="PDFs cannot be made: pip install typst")
 
 
-def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
+def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekOutcome:
     usual = {
         "zone": "UTC",
         "now": END + timedelta(hours=4),
@@ -320,7 +320,7 @@ def test_topic_is_named_in_the_learners_language(database: Database) -> None:
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
     found = {
-        (facts.lang, t.topic_id, t.shown) for facts in call(database, load_facts, WEEK, "UTC") for t in facts.topics
+        (facts.lang, t.topic_id, t.label) for facts in call(database, load_facts, WEEK, "UTC") for t in facts.topics
     }
     assert (("ko", topic, "대수") in found, {shown for lang, of, shown in found if lang != "ko" or of != topic}) == (
         True,
@@ -369,7 +369,7 @@ def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
     [
         (
             "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
-            "features_topic_daily has nothing of 2026-10-28",
+            "features_topic_daily has no rows of 2026-10-28",
         ),
         ("DELETE FROM weekly_kpi", "were not computed: materialise weekly_kpi"),
         (
@@ -429,7 +429,7 @@ def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
-    monkeypatch.setattr(learner_week, "AT_ONCE", 2)
+    monkeypatch.setattr(learner_week, "MAX_CONCURRENT", 2)
     failing_store = LostStore(store.root, 6, error)
     with pytest.raises(type(error), match=str(error)):
         write(database, failing_store)
@@ -461,13 +461,13 @@ def test_copies_of_a_report_are_written_to_a_folder_and_not_recorded(
     database: Database, store: FolderStore, tmp_path: Path
 ) -> None:
     user, folder = EXPECTED[0], tmp_path / "a" / "b"
-    copies = learner_copies.write(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
+    copies = learner_copies.write_copies(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
     assert sorted(path.name for path in copies.files if path.stat().st_size) == [f"{user}.html", f"{user}.pdf"]
     assert artifacts(database) == []
     with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
         learner_copies.links(database, store, WEEK, user)
     with pytest.raises(PermanentFailure, match="no learner has the id 'nobody': ids are case-sensitive"):
-        learner_copies.write(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
+        learner_copies.write_copies(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
 
 
 KILLED = '''

@@ -365,7 +365,7 @@ def test_fit_from_before_misfit_was_compared_passes_after_the_upgrade(world: Set
 
 
 def warned(scale: Any) -> Any:
-    return replace(scale, rules=Rules.from_settings(scale.rules.changed() | {"new_misfit": "warn"}))
+    return replace(scale, rules=Rules.from_settings(scale.rules.non_defaults() | {"new_misfit": "warn"}))
 
 
 def test_first_month_is_the_reference_if_the_origins_fit_is_not_stored(world: Settings) -> None:

@@ -391,7 +391,7 @@ def two_scales(database: Database, settings: Settings) -> Database:
             of_d = np.array([0.0, 1.0] * len(items))
             fit = replace(fit, joint_cov=np.outer(of_d, of_d) + np.diag(0.1 - 0.9 * of_d))
         with database.connect() as connection:
-            fits.stage(connection, snapshot, scale, "em", fit, MADE_UP_SPEC, None)
+            fits.stage_fit(connection, snapshot, scale, "em", fit, MADE_UP_SPEC, None)
     return database
 
 

@@ -47,7 +47,7 @@ from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import settle_states, stored_rules, take_snapshot
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.runs.in_process_runs import judge_again
+from irt_assets.runs.in_process_runs import reevaluate_checks
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
@@ -590,7 +590,7 @@ def month_before_trial(own_graph: Graph) -> TrialResult:
 
 def changes(own_graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -> list[tuple[str, str, bool]]:
     """Month, gate and whether it passes now, of the gates whose verdict changed."""
-    changed = judge_again(own_graph.instance, own_graph.settings, gates, months)
+    changed = reevaluate_checks(own_graph.instance, own_graph.settings, gates, months)
     return [(month, found.check_name, found.passed) for month, found in changed]
 
 
@@ -606,7 +606,7 @@ def test_changed_gate_limit_is_evaluated_again_on_the_stored_fit(own_graph: Grap
         state = own_graph.state(MONTH)
         found.append((changed, state.state))
         if limit == 1000:
-            assert "of those with enough responses; needed are 1000 and 70%" in state.why
+            assert "of the anchors with enough responses; at least 1000 and 70% are needed" in state.why
     assert found == [
         ([(MONTH, "anchors_agree", False)], State.RED),
         ([(MONTH, "anchors_agree", True)], State.GREEN),

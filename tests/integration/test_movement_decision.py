@@ -436,5 +436,5 @@ def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) 
     assert evaluate_growth_gate(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
         (problem,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
-    assert "not looked for" in str(problem)
+    assert "Growth was not estimated" in str(problem)
     assert change(world, {"prior_a": "none"}).stale == ()

@@ -30,8 +30,8 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_month import windows
-from irt_assets.reports.drift_report import document, to_look_at
-from irt_assets.reports.item_facts import item_facts, observed_in
+from irt_assets.reports.drift_report import document, items_to_review
+from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.reports.month_blocks import sections
 from irt_assets.responses import proposed_window as module
 from irt_assets.responses.proposed_window import propose_snapshot, proposed_window
@@ -239,9 +239,9 @@ def test_item_without_a_monthly_fit_is_shown_with_the_fit_of_the_origin_window(
     from_window(answered, store)
     facts = call(answered, item_facts, call(answered, read_scales)[SCALE], "i03", datetime.now(UTC))
     (window,) = facts.months
-    seen = call(answered, observed_in, store, facts, window)
+    seen = call(answered, observed_proportions, store, facts, window)
     assert (window.month, window.start, window.end) == ("the origin window", *Month(FIRST).bounds)
-    assert (window.values.a, window.values.b) == (facts.published["a"], facts.published["b"])
+    assert (window.values.a, window.values.b) == (facts.publication["a"], facts.publication["b"])
     assert seen.n.sum() == window.n == 400
 
 
@@ -264,7 +264,7 @@ def test_report_of_an_origin_window_names_published_and_left_out_items(answered:
             Document("", "en", "bank", tuple(sections(connection, facts.scale, state, {}, dashboard="", zone="UTC")))
         )
     assert windows(answered) == [FIRST]
-    assert [(item.item_id, item.proposal.action) for item in to_look_at(facts)] == [
+    assert [(item.item_id, item.proposal.action) for item in items_to_review(facts)] == [
         ("all", Action.CHECK_KEY),
         ("few", Action.NOT_PUBLISHED),
     ]

@@ -21,7 +21,12 @@ from irt_assets.decisions.proposals import State, find_proposals, latest_waiting
 from irt_assets.decisions.recalibration import answers_from, pooled, recalibrate
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
+from irt_assets.ledger.values_with_errors import (
+    compare_with_published,
+    frozen_anchors,
+    linked_window,
+    set_in_force_with_errors,
+)
 from irt_assets.responses.scales import read_scales
 from irt_assets.simulation.truth import Truth
 from resources.files.object_store import FolderStore
@@ -151,10 +156,10 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
     with faulty.database.connect() as connection:
         scale = read_scales(connection)[SCALE]
         anchors, window = frozen_anchors(connection, scale), linked_window(connection, scale, LAST)
-        at = in_force_with_errors(connection, scale, Month(LAST).start, anchors)
-        earlier = against_published(window, anchors, at, Month(FIRST).end - timedelta(days=1))
+        at = set_in_force_with_errors(connection, scale, Month(LAST).start, anchors)
+        earlier = compare_with_published(window, anchors, at, Month(FIRST).end - timedelta(days=1))
         assert drifted not in earlier.item_ids, "no month before the decision counts for the trend"
-        assert drifted in against_published(window, anchors, at, Month(LAST).start).item_ids
+        assert drifted in compare_with_published(window, anchors, at, Month(LAST).start).item_ids
         assert drifted not in [p.item_id for p in latest_waiting(proposals(connection))]
         assert find_proposals(connection, [name])[0].state is State.ACCEPTED
     closed = rows(faulty.database, "SELECT count(*) FROM drift_alerts WHERE item_id = %s", (drifted,))

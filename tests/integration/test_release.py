@@ -133,7 +133,7 @@ def test_newest_decisions_include_whether_each_is_still_valid(bank: Database) ->
     undo(bank, [MOVED], by="Ann", reason="an error", now=NOW)
     with bank.connect() as connection:
         found = newest_decisions(connection, 10)
-        assert [(d.item_id, d.what, d.by, d.stands) for d in found] == [
+        assert [(d.item_id, d.kind, d.by, d.stands) for d in found] == [
             ("moved", "undo", "Ann", False),
             ("still", "reject", "Ben", True),
             ("moved", "accept", "Ann", False),

@@ -183,7 +183,7 @@ def test_followed_run_has_the_outcome_of_its_last_retry(
 def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: KilledRuns) -> None:
     run = killed.run()
     outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
-    assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
+    assert outcome.why == f"the daemon has stopped; the run {run.run_id} is to be repeated"
 
 
 def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: KilledRuns) -> None:

@@ -13,8 +13,8 @@ import pytest
 from irt_assets.invariants.history import Report, look_at_everything, record
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
-from irt_assets.reports.artifacts import Artifact, store_report, unrecorded
-from irt_assets.reports.artifacts import record as record_artifacts
+from irt_assets.reports.artifacts import Artifact, store_report, unrecorded_keys
+from irt_assets.reports.artifacts import record_files as record_artifacts
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from tests.helpers import rooms
@@ -204,5 +204,5 @@ def test_files_without_a_row_are_listed(database: Database, store: ObjectStore) 
     store.put("reports/2026-09-14/of another week.pdf", b"")
     uri = store.put(KEY, b"")
     rooms.call(database, record_artifacts, [Artifact(uri, "0", "pdf", "u1", WEEK)])
-    assert rooms.call(database, unrecorded, store, "reports/2026-09-07") == ["reports/2026-09-07/orphan.pdf"]
-    assert rooms.call(database, unrecorded, store, "reports/2026-09-21") == []
+    assert rooms.call(database, unrecorded_keys, store, "reports/2026-09-07") == ["reports/2026-09-07/orphan.pdf"]
+    assert rooms.call(database, unrecorded_keys, store, "reports/2026-09-21") == []

@@ -20,7 +20,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.ledger.citations import cited_names
-from irt_assets.reports.artifacts import Artifact, record, store_report
+from irt_assets.reports.artifacts import Artifact, record_files, store_report
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.prune import prune
@@ -340,7 +340,7 @@ def test_prune_waits_for_a_writer_that_has_not_recorded_its_file_yet(
         pruning = other.submit(prune_files, database, store, now + LATER, dry_run=False)
         with pytest.raises(TimeoutError):
             pruning.result(0.5)
-        record(writer, [Artifact(uri, "0", "pdf", "u1", monday)])
+        record_files(writer, [Artifact(uri, "0", "pdf", "u1", monday)])
         writer.commit()
         assert pruning.result(patient(60)).names == ()
     assert store.exists(key)

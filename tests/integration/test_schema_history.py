@@ -19,7 +19,7 @@ import pytest
 from alembic.config import Config
 from pydantic import SecretStr
 
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from resources.doctor import diagnose
 from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
@@ -280,7 +280,7 @@ def test_upgrade_adds_missing_states_to_snapshots_and_deletes_partitions_without
     )
     schema.upgrade(database)
     assert rows(database, "SELECT partition FROM partition_source") == [("2026-06-02",)]
-    assert call(database, scales_of_other_verdicts) == {"2026-06": {"math"}}, "no day of July has been judged yet"
+    assert call(database, scales_with_changed_verdicts) == {"2026-06": {"math"}}, "no day of July has been judged yet"
 
 
 @pytest.mark.on_change(*SCHEMA)

@@ -24,11 +24,19 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.encoding import alike
-from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, MadeWith, Part, SetStatistics, Spread, StagedSpec
+from irt_assets.ledger.fit_spec import (
+    FitSettings,
+    LinkedSpec,
+    LinkingConstants,
+    Part,
+    SetStatistics,
+    Spread,
+    StagedSpec,
+)
 from irt_assets.ledger.fits import latest_staged, linked_fit, read_group_shift
 from irt_assets.ledger.linked_windows import linkings_of
 from irt_assets.ledger.month_state import find_reference, latest_attempt, months_made_with
-from irt_assets.ledger.publications import in_force, values_settled
+from irt_assets.ledger.publications import in_force, settled_values
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.core.items import ItemParameters
@@ -177,7 +185,7 @@ def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
 
 
 def test_values_settled_by_the_month_include_the_steps(month: World) -> None:
-    settled = call(month.database, values_settled, SCALE, MONTH)
+    settled = call(month.database, settled_values, SCALE, MONTH)
     fit = call(month.database, linked_fit, SCALE, "monthly", Month(MONTH).start, "em")
     assert fit is not None
     assert sorted(settled) == ["G", "N", "S2", "S3"]
@@ -379,12 +387,12 @@ def test_records_of_a_mixed_scale_with_skewed_learners_are_read_back_unchanged(s
         assert staged.spec.shape.latent == "histogram"
         assert {one.model for one in staged.spec.shape.compared} == {"2pl+gpcm"}
         assert linked.model_spec.shape == staged.spec.shape
-        raw = staged.decoded()
+        raw = staged.decode()
         assert raw is not None
-        assert staged.says_the_same(staged.snapshot_hash, raw, staged.spec)
+        assert staged.has_same_result(staged.snapshot_hash, raw, staged.spec)
         attempted = latest_attempt(connection, SKEWED_MONTH, SCALE, "em")
         assert attempted is not None
-        assert isinstance(attempted.made_with, MadeWith)
+        assert isinstance(attempted.made_with, FitSettings)
         assert months_made_with(connection, scale, ORIGIN).keys() == {SKEWED_MONTH}
         assert find_reference(connection, scale, SKEWED_MONTH) is not None
         assert [one.spec for one in linkings_of(connection, scale, SKEWED_MONTH)] == [linked.model_spec]

@@ -193,7 +193,7 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     table = read_snapshot(store, whole)
     learner = pc.rank(table["learner_key"], tiebreaker="dense").to_numpy()
     parts = [stored_part(store, table.filter(pa.array(learner % N_PARTS == n))) for n in range(N_PARTS)]
-    key, digest = store_manifest(store, FOLDER, SnapshotManifest.over(MONTH, parts, columns_of(table.schema)))
+    key, digest = store_manifest(store, FOLDER, SnapshotManifest.from_parts(MONTH, parts, columns_of(table.schema)))
     rooms.run_sql(
         database, "UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s WHERE month = %s", (digest, key, MONTH)
     )
@@ -277,10 +277,10 @@ def test_part_with_unexpected_columns_rows_or_format_is_refused(world: Settings,
     index = table.schema.get_field_index("response_time_ms")
     other = table.set_column(index, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
     for spoilt, reason in (
-        (other, "column response_time_ms as double, and the manifest says int64"),
+        (other, "column response_time_ms as double, but the manifest lists it as int64"),
         (table.drop_columns(["score"]), "lacks the column score"),
-        (table.append_column("more", table["score"]), "columns that the manifest does not name: more"),
-        (table.slice(1), "rows, and the manifest says"),
+        (table.append_column("more", table["score"]), "columns that the manifest does not list: more"),
+        (table.slice(1), "rows, but the manifest lists"),
     ):
         assert reason in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
     key = f"snapshots/{FOLDER}/no_parquet"
@@ -303,7 +303,7 @@ def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: S
     for change, reason in (
         ({"rows": 1}, "do not add up"),
         ({"data_hash": "v2:other"}, "do not add up"),
-        ({"parts": manifest["parts"] * 2}, "names a part twice"),
+        ({"parts": manifest["parts"] * 2}, "a part is listed twice"),
         ({"format": 2}, "has format 2, and this code reads 1: install the newer irt-assets"),
         ({"parts": None}, "is not a manifest"),
     ):

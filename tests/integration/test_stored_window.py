@@ -14,7 +14,7 @@ import pytest
 from irt_assets.responses import verdicts
 from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.facts import lookback_start
-from irt_assets.responses.open_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_with_changed_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.scored_answers import earlier_responses, judge_before
@@ -113,7 +113,7 @@ def test_month_is_stale_after_changed_answers_are_judged_only_if_a_verdict_diffe
 
 
 def is_stale(database: Database) -> bool:
-    return SCALE in call(database, scales_of_other_verdicts).get(MONTH, ())
+    return SCALE in call(database, scales_with_changed_verdicts).get(MONTH, ())
 
 
 def test_month_recomputed_from_the_same_answers_is_current(judged_log: Database, store: ObjectStore) -> None:

@@ -30,7 +30,12 @@ from irt_assets.kpis import ability as kpis
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
-from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
+from irt_assets.ledger.values_with_errors import (
+    compare_with_published,
+    frozen_anchors,
+    linked_window,
+    set_in_force_with_errors,
+)
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
@@ -309,9 +314,9 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     staged = call(database, latest_staged, JAN, SCALE, "em")
     read = call(database, items_of_fit, fit_id)
     assert staged is not None
-    assert staged.decoded().models == fit.models
-    assert staged.says_the_same(staged.snapshot_hash, fit, MADE_UP_SPEC)
-    assert not staged.says_the_same(staged.snapshot_hash, replace(fit, models=("2pl",) * fit.n_items), MADE_UP_SPEC)
+    assert staged.decode().models == fit.models
+    assert staged.has_same_result(staged.snapshot_hash, fit, MADE_UP_SPEC)
+    assert not staged.has_same_result(staged.snapshot_hash, replace(fit, models=("2pl",) * fit.n_items), MADE_UP_SPEC)
     items = ItemParameters.from_rows(fit.item_ids, (read[item].values for item in fit.item_ids))
     np.testing.assert_allclose(items.curve(THETA), fit.items.curve(THETA), rtol=1e-9)
     stored = dict(rows(database, "SELECT item_id, params->>'model' FROM mirt_item_params"))
@@ -323,8 +328,8 @@ def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
         scale = read_scales(connection, Month(FEB).start)[SCALE]
         assert in_force(connection, SCALE, Month(FEB).start).items.keys() == MODELS.keys()
         anchors, window = frozen_anchors(connection, scale), linked_window(connection, scale, FEB)
-        now = in_force_with_errors(connection, scale, Month(FEB).start, anchors)
-    comparison = against_published(window, anchors, now, Month(FEB).start)
+        now = set_in_force_with_errors(connection, scale, Month(FEB).start, anchors)
+    comparison = compare_with_published(window, anchors, now, Month(FEB).start)
     published = dict(zip(comparison.item_ids, comparison.models_published, strict=True))
     assert published == {item: MODELS[item] for item in comparison.item_ids}
     assert set(OTHERS) <= published.keys()

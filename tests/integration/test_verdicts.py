@@ -346,14 +346,14 @@ def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
     judged_log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_sql(judged_log, "DELETE FROM response_log WHERE attempt_id = 'other'")
-    usual = verdicts._whom
+    usual = verdicts._learners_to_judge
 
     def meanwhile(*arguments: Any) -> Any:
         add_attempts(judged_log, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
         return usual(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(verdicts, "_whom", meanwhile)
+        patched.setattr(verdicts, "_learners_to_judge", meanwhile)
         judge_differing(judged_log, DAYS[0], DAYS[-1])
     assert call(judged_log, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
     judge_differing(judged_log, DAYS[0], DAYS[-1])

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from dagster import AssetKey, DagsterInstance
 
-from irt_assets.reports.artifacts import store_report, unrecorded
+from irt_assets.reports.artifacts import store_report, unrecorded_keys
 from jobs.retention.unused import prune_files
 from resources.files.object_store import PIECE, BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
@@ -84,7 +84,7 @@ def test_reports_are_read_from_the_store_by_row_id(
         shutil.rmtree(store.root)
         with serve_page(settings, irt_home=moved) as app:
             assert ask(app, "GET", f"/reports/{html.artifact_id}").text == page
-        assert call(database, unrecorded, FolderStore(moved / "objects"), "reports/drift") == []
+        assert call(database, unrecorded_keys, FolderStore(moved / "objects"), "reports/drift") == []
         later = datetime.now(UTC) + timedelta(days=2)
         assert prune_files(database, FolderStore(moved / "objects"), later, dry_run=True).names == ()
     with serve_page(settings, irt_ui_url="https://irt.example.org") as app:

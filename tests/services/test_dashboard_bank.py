@@ -50,7 +50,7 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.ledger.steps import steps
 from irt_assets.reports import item_blocks
 from irt_assets.reports.drift_facts import observed_of
-from irt_assets.reports.item_facts import item_facts, observed_in
+from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_of
@@ -143,7 +143,7 @@ def test_observed_proportions_of_an_item_equal_proportions_of_the_whole_snapshot
         item = waiting_proposals(connection)[0].item_id
         facts = item_facts(connection, scale, item, NOW)
         fitted = next(one for one in facts.months if one.month == month)
-        seen = observed_in(connection, store, facts, fitted)
+        seen = observed_proportions(connection, store, facts, fitted)
         snapshot = snapshot_of(connection, month, fitted.snapshot_hash)
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))

@@ -133,7 +133,7 @@ def refusals(request: ViewRequest, *forms: DecisionForm) -> list[str]:
 
 
 def headline_of(name: str, ask: Ask) -> str:
-    return plain(item_blocks.in_short(item.facts_asked(ask("item", item=name)), NOW))
+    return plain(item_blocks.item_in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
 def outcome_text(outcome: DecisionOutcome) -> str:

@@ -134,7 +134,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Log, bool], ir.Table], list[str]]] = {
     "pace": (lambda log, _: pace(log.end), ["user_id", "scale_id"]),
     "recovery": (lambda log, _: recovery(log.end), ["user_id", "scale_id"]),
     "facts": (
-        lambda log, _: facts_within(Bounds.between(log.start, log.end, log.scales), log.scales, "topic_id"),
+        lambda log, _: facts_within(Bounds.from_window(log.start, log.end, log.scales), log.scales, "topic_id"),
         ["id"],
     ),
     "verdicts": (lambda log, in_lake: verdict_rows(log.start, log.end, in_lake=in_lake), ["attempt_id"]),

@@ -125,7 +125,7 @@ def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
         sample, snapshot = staged.spec.sample, _snapshot(graph, month)
         assert sample.of_answers == snapshot.counts[rooms.SCALE]["scored"]
         assert sample.answers < MOST < sample.of_answers
-        assert sample.learners < sample.of_learners == staged.decoded().n_persons
+        assert sample.learners < sample.of_learners == staged.decode().n_persons
         assert staged.spec.statistics.learners.items == sample.of_learners
         assert staged.spec.statistics.learners.set == sample.learners
         (fit,) = run.asset_materializations_for_node("item_calibration")

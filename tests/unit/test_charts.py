@@ -302,7 +302,8 @@ def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_
     title = scatter(calibration, anchors, linking, reason).title
     assert "those used agree" in title
     assert (
-        "\nOnly 20 anchors agree with each other, 67% of those with enough responses; needed are 5 and 70%\n" in title
+        "\nOnly 20 anchors agree with each other, 67% of the anchors with enough responses; "
+        "at least 5 and 70% are needed\n" in title
     )
     assert "Only" not in scatter(calibration, anchors, linking).title
 

@@ -17,7 +17,7 @@ from irt_assets.drift.month_comparison import ComparedMonth
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated_items import Unestimated
-from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
+from irt_assets.ledger.values_with_errors import LinkedWindow, SetInForce, compare_with_published
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
@@ -95,13 +95,13 @@ def test_estimate_under_its_own_prior_is_not_compared_with_the_published_value()
     start = datetime(2026, 7, 1, tzinfo=UTC)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    at = InForce(Published.from_anchors(anchors), (start,) * ANCHORS)
+    at = SetInForce(Published.from_anchors(anchors), (start,) * ANCHORS)
     for priors, compared_items in (
         (Priors(a=LogNormal(0.0, 0.5), only=(IDS[1],)), ANCHORS - 1),
         (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's prior, under which values were published too
     ):
         now = replace(estimated(np.random.default_rng(2)), priors=priors.as_dict())
-        found = against_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
+        found = compare_with_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
         assert len(found.item_ids) == compared_items
         assert (IDS[1] in found.item_ids) == (compared_items == ANCHORS)
 
@@ -256,7 +256,7 @@ def month(raw: Calibration | None = None, published: Published | None = None) ->
     published = published or Published.from_anchors(ANCHORS_IN_FORCE)
     linking = link(raw, FROZEN, purify=False)
     drift = Drift.from_comparison(Comparison.from_linked_fit(raw, linking, ANCHORS_IN_FORCE, published))
-    at = InForce(published, (SINCE,) * len(published.item_ids))
+    at = SetInForce(published, (SINCE,) * len(published.item_ids))
     return ComparedMonth(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
 
 

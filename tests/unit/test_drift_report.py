@@ -24,10 +24,10 @@ from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.ledger.linked_windows import Linked
+from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports.drift_facts import Item
-from irt_assets.reports.drift_linking import jumped, linking
-from irt_assets.reports.drift_report import document, to_look_at, verdict
+from irt_assets.reports.drift_linking import jump_in_words, linking
+from irt_assets.reports.drift_report import document, items_to_review, verdict
 from irt_assets.reports.item_blocks import details
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.items import ItemRow
@@ -82,7 +82,7 @@ def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() 
         sentence.in_short == "2026-10 of scale default is safe to release. "
         "Look at two items: retire one and find out whether to drop one from the anchors."
     )
-    assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
+    assert [item.item_id for item in items_to_review(facts)] == ["B1", "K2"]
 
 
 @pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
@@ -127,11 +127,11 @@ def linking_of(**changed: Any) -> tuple[str, list[str]]:
 
 def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few() -> None:
     text, _ = linking_of()
-    assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
+    assert "The used anchors agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
     assert "DISAGREE" not in text
     scattered, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
-    assert "Those used DISAGREE" in scattered
+    assert "The used anchors DISAGREE" in scattered
     assert "too few" not in scattered
 
 
@@ -183,7 +183,7 @@ def test_every_link_in_the_page_has_a_target(items: tuple[Item, ...]) -> None:
         assert f'id="{address[1:]}"' in written, address
 
 
-def linked_month(month: str, intercept: float, **changes: Any) -> Linked:
+def linked_month(month: str, intercept: float, **changes: Any) -> LinkedFitRecord:
     constants = FIT.constants.model_copy(update={"intercept": intercept} | changes)
     return replace(FIT, month=month, spec=FIT.spec.model_copy(update={"linking_constants": constants}))
 
@@ -206,14 +206,14 @@ def linked_month(month: str, intercept: float, **changes: Any) -> Linked:
         ),
     ],
 )
-def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, message: str) -> None:
+def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: LinkedFitRecord, message: str) -> None:
     """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked_month("2026-09", 0.1), now))
-    found = jumped(facts)
+    found = jump_in_words(facts)
     assert bool(found) == bool(message)
     assert message in found
     assert found in Page(html(facts, NOW)).text
-    assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
+    assert jump_in_words(made_up_facts(SOUND)) == "", "there is no month before"
 
 
 def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Picture) -> None:

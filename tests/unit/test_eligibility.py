@@ -19,14 +19,14 @@ from irt_assets.responses.eligibility.attempts import (
     JudgedLearners,
     Judgement,
     Reason,
+    count_rejected,
     counts_by_reason,
     items_with_few,
     judge,
-    rejected,
 )
 from irt_assets.responses.eligibility.minimum import expected_b_se, propose_minimum, recommend
 from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
-from irt_assets.responses.snapshot import differs
+from irt_assets.responses.snapshot import settings_differ
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.responses import Responses
@@ -154,7 +154,7 @@ def test_counts_add_up_and_scored_attempts_satisfy_both_minima(rows: list[dict],
     assert all(n >= rules.eligibility.min_fitted_responses for n in of_item.values())
     assert set(verdict.few_items) == set(attempts.item.tolist()) - set(of_item)
     assert all(n < rules.eligibility.min_fitted_responses for n in verdict.few_items.values())
-    assert 0 <= rejected(verdict.counts)[0] <= rejected(verdict.counts)[1] <= len(rows)
+    assert 0 <= count_rejected(verdict.counts)[0] <= count_rejected(verdict.counts)[1] <= len(rows)
 
 
 @settings(max_examples=200, deadline=None)
@@ -197,7 +197,7 @@ def test_repeats_sandbox_and_test_accounts_do_not_count_as_rejected() -> None:
     ]
     verdict = judge(attempts_of(rows), Rules.from_settings(LENIENT))
     # live answers of real learners: plain, rapid, unusable, repeat, hinted; one rapid and one unusable are rejected
-    assert rejected(verdict.counts) == (2, 5)
+    assert count_rejected(verdict.counts) == (2, 5)
 
 
 def test_removing_an_item_removes_learners_and_further_items_below_their_minimum() -> None:
@@ -264,16 +264,16 @@ def test_rules_without_effect_are_refused_when_set_and_accepted_when_read(
 
 def test_rules_are_stored_as_changed_settings_and_restored() -> None:
     rules = Rules.from_settings({"min_responses": 120, "hinted": "exclude", "max_abs_b": 4})
-    assert rules.changed() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
-    assert (Rules.from_settings(rules.changed()), Rules().changed()) == (rules, {})
+    assert rules.non_defaults() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
+    assert (Rules.from_settings(rules.non_defaults()), Rules().non_defaults()) == (rules, {})
 
 
 def test_dif_attributes_are_parsed_and_change_no_hash_of_fits() -> None:
     rules = Rules.from_settings({"dif_attributes": " grade , lang,grade,", "max_abs_b": 4})
     all_rules = Rules(), rules, Rules.from_settings({"dif_attributes": ""})
     assert [one.warnings.attributes for one in all_rules] == [("lang", "country", "tier"), ("grade", "lang"), ()]
-    assert not differs({}, rules, "eligibility", "fit", "linking")
-    assert Rules.from_settings(rules.changed()) == rules
+    assert not settings_differ({}, rules, "eligibility", "fit", "linking")
+    assert Rules.from_settings(rules.non_defaults()) == rules
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_rule_changes_only_the_hash_of_its_stage(name: str) -> None:
     other = OTHER[name] if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2
     rules = Rules.from_settings({name: other})
     changed = [stage for stage in STAGES if getattr(rules, stage).hash != getattr(usual, stage).hash]
-    assert (changed, [*rules.changed()]) == ([STAGE_OF[name]], [name])
+    assert (changed, [*rules.non_defaults()]) == ([STAGE_OF[name]], [name])
 
 
 def test_hash_of_a_stage_is_the_same_for_whole_numbers_and_floats() -> None:

@@ -50,7 +50,7 @@ def test_unknown_keys_are_ignored_only_if_the_spec_has_a_later_version() -> None
     later["latent"]["of a later version"] = 1
     spec = LinkedSpec.from_json(later, FIT)
     assert (spec.version, spec.latent.mean) == (2, -0.2)
-    with pytest.raises(PermanentFailure, match="of a later version is a key that is not known"):
+    with pytest.raises(PermanentFailure, match="of a later version is an unknown key"):
         LinkedSpec.from_json(later | {"version": 1}, FIT)
 
 
@@ -60,7 +60,7 @@ def test_unknown_keys_are_ignored_only_if_the_spec_has_a_later_version() -> None
         ({"fit_statistics": {"set": SET}}, "fit_statistics.items is missing"),
         ({"left_out": {"i3": "12"}}, "left_out.i3: Input should be a valid integer"),
         ({"latent": "gamma"}, "latent: Input should be 'normal', 'histogram' or 'auto'"),
-        ({"misfit": {"refrence": None}}, "misfit.reference is missing; misfit.refrence is a key that is not known"),
+        ({"misfit": {"refrence": None}}, "misfit.reference is missing; misfit.refrence is an unknown key"),
         ({"scale_priors": {"a": {"family": "Cauchy"}}}, "scale_priors: prior {'family': 'Cauchy'} on 'a' is not known"),
         ({"version": "1"}, "version: Input should be a valid integer"),
         ({"misfit": MISFIT | {"growth": {}}}, "misfit.growth.ratio is missing; misfit.growth.rmsea is missing"),
@@ -70,7 +70,7 @@ def test_unknown_keys_are_ignored_only_if_the_spec_has_a_later_version() -> None
 def test_error_for_an_unreadable_spec_names_the_fit_the_key_and_the_remedy(change: Any, problem: str) -> None:
     with pytest.raises(PermanentFailure) as failure:
         StagedSpec.from_json(staged_json() | change, FIT)
-    assert str(failure.value).startswith(f"what is stored with the fit {FIT} cannot be read: {problem}")
+    assert str(failure.value).startswith(f"the facts stored with the fit {FIT} cannot be read: {problem}")
     assert "Materialise item_calibration again" in str(failure.value)
 
 
@@ -84,7 +84,7 @@ def test_linked_spec_contains_the_staged_spec() -> None:
     spec = StagedSpec.from_json(staged_json(), FIT)
     constants = LinkingConstants.from_json(CONSTANTS, FIT)
     stored = linked_json()
-    found = spec.linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
+    found = spec.to_linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
     assert found.as_json() == stored
     assert LinkedSpec.from_json(found.as_json(), FIT) == found
 

@@ -359,9 +359,9 @@ DEMANDED: dict[str, StagedFit | None] = {
 
 
 def test_gate_fails_if_a_demanded_engine_has_no_result(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stored fits are b"sound" and b"not converged", which `decoded` replaces."""
+    """The stored fits are b"sound" and b"not converged", which `decode` replaces."""
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
-    monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
+    monkeypatch.setattr(StagedFit, "decode", lambda fit: stored.get(fit.calibration))
     verdicts = {title: demanded_engines_fitted(evidence(demanded={"pymc": fit})) for title, fit in DEMANDED.items()}
     picture({title: outcome_text(verdict) for title, verdict in verdicts.items()}, "demanded")
 

@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.abilities.online import Learner, Theta
 from irt_assets.kpis.kpi_definitions import RANGES, NullReason
-from irt_assets.reports.learner_blocks import activity, in_short, theta_over_time
+from irt_assets.reports.learner_blocks import activity, learner_in_short, theta_over_time
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
@@ -205,7 +205,7 @@ def test_report_proposes_the_most_urgent_next_steps(
 
 def test_curve_stays_inside_the_drawing_if_a_level_is_extreme() -> None:
     levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
-    chart = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], described="")
+    chart = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], description="")
     drawn = chart.to_svg(bare=True)
     numbers = [float(n) for pair in re.findall(r"[M\" ](-?[\d.]+)[ ,](-?[\d.]+)[h\" ]", drawn) for n in pair]
     assert numbers
@@ -215,7 +215,7 @@ def test_curve_stays_inside_the_drawing_if_a_level_is_extreme() -> None:
 
 def test_a_population_without_spread_is_refused() -> None:
     with pytest.raises(ValueError, match="SD must be above 0"):
-        curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""], described="")
+        curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""], description="")
 
 
 # -- θ -----------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_theta_is_drawn_at_the_time_of_its_last_answer_with_its_interval() -> No
 @pytest.mark.parametrize(("as_of", "day"), [(LAST.as_of, "2026-10-06"), (None, "2026-10-15")])
 def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(as_of: datetime | None, day: str) -> None:
     one = theta(0.6, 0.2, "nightly", LAST.window_end, as_of)
-    text = str(in_short(Learner("u", False, "default", 1.0), {"default": one}, "UTC"))
+    text = str(learner_in_short(Learner("u", False, "default", 1.0), {"default": one}, "UTC"))
     assert "from 40 answers as of " in text
     assert day.replace("-", ", ").replace(", 0", ", ") in text
 
@@ -253,7 +253,7 @@ def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(as
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [
-        (NOW - timedelta(days=70), "have not been made yet"),
+        (NOW - timedelta(days=70), "have not been computed yet"),
         (NOW - timedelta(days=366), "No live answer in the last 365"),
     ],
 )

@@ -227,7 +227,7 @@ def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None
     assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
     reason = LinkingConstants.from_linking(found).disagreement(Rules().publication)
     assert reason.startswith(
-        "only 6 anchors agree with each other, 60% of those with enough responses; needed are 5 and 70%"
+        "only 6 anchors agree with each other, 60% of the anchors with enough responses; at least 5 and 70% are needed"
     )
 
 

@@ -51,7 +51,7 @@ def test_outcome_gives_the_error_if_a_run_broke_off_within_a_step(monkeypatch: p
         result = dg.materialize([fit], instance=instance, raise_on_error=False)
     outcome = outcome_of("monthly", "2026-02", result.run_id, result.success, result.all_events)
     assert outcome.why == (
-        "the run broke off, and the step that it was at left nothing: ConnectionError: the database is away"
+        "the run broke off, and its current step recorded no error: ConnectionError: the database is away"
     )
 
 

@@ -47,14 +47,15 @@ def alive():
 
 def launched():
     told, may_end = context.Queue(), context.Event()
-    worker = context.Process(target=dagster_compat.execute_started_run, args=[run_workers.begin, told, may_end])
+    arguments = [run_workers.prepare_worker, told, may_end]
+    worker = context.Process(target=dagster_compat.execute_started_run, args=arguments)
     worker.start()
     return worker, told.get(), may_end
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, lambda *_: None)
     loaded.append("the graph")
-    run_workers.fork_them_from_here()
+    run_workers.fork_worker_server()
     loaded.append("a later one")
     later = open("opened later", "w")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from irt_assets.ledger.fit_spec import MadeWith, StagedSpec
-from irt_assets.ledger.fits import made_otherwise, model_spec
+from irt_assets.ledger.fit_spec import FitSettings, StagedSpec
+from irt_assets.ledger.fits import model_spec, settings_difference
 from irt_assets.responses.scale_decisions import (
     ScaleDecision,
     decision_in_force,
@@ -128,18 +128,20 @@ def test_priors_in_force_follow_the_decisions_for_the_window() -> None:
 
 def test_fit_differs_from_its_scale_if_its_model_or_priors_are_not_in_force() -> None:
     scale = Scale("s", model="3pl", model_since=month(8), priors=Priors(c=Beta(5.0, 17.0)))
-    assert made_otherwise(model_spec(scale), scale) is None
+    assert settings_difference(model_spec(scale), scale) is None
     assert "scored_items" not in model_spec(scale).as_json(), "a log without them keeps what it stored"
-    other = made_otherwise(StagedSpec(model="2pl"), scale)
+    other = settings_difference(StagedSpec(model="2pl"), scale)
     assert other == "the fit is a 2PL and the scale's model is 3pl since 2026-08"
-    assert made_otherwise(StagedSpec(model="rasch"), Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"
-    assert made_otherwise(StagedSpec(model="3pl"), scale) == (
+    assert (
+        settings_difference(StagedSpec(model="rasch"), Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"
+    )
+    assert settings_difference(StagedSpec(model="3pl"), scale) == (
         "the fit was made with priors none and the scale's are c beta(5, 17)"
     )
 
 
 def test_fit_without_a_recorded_latent_distribution_does_not_differ_from_its_scale() -> None:
-    assert made_otherwise(MadeWith(model="2pl", latent=None), Scale("s")) is None
+    assert settings_difference(FitSettings(model="2pl", latent=None), Scale("s")) is None
 
 
 MOVED = [

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.webserver import __main__ as webserver
 from irt_assets.webserver import operations
-from irt_assets.webserver.identity import Identified
+from irt_assets.webserver.identity import IdentityLayer
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import Guard
 from resources.settings import KUBERNETES, Settings
@@ -204,7 +204,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 def page(verifier: Verifier | None, role: Role = "analyst", app: ASGIApp = echo, **settings: Any) -> Guard:
     """Return the page as it is served, behind the guard against foreign pages."""
-    identified = Identified(app, verifier, "__Host-irt", role)
+    identified = IdentityLayer(app, verifier, "__Host-irt", role)
     return Guard(identified, Settings(_env_file=None, **settings).ui_names)
 
 
@@ -305,7 +305,7 @@ MUTATIONS = sorted(GrapheneMutation._meta.fields)
 
 def test_mutations_permitted_to_analysts_exist_in_dagster() -> None:
     assert set(MUTATIONS) >= ANALYSTS
-    assert operations.LAUNCHING_RUNS | operations.LAUNCHING_BACKFILLS | operations.ENDING == ANALYSTS
+    assert operations.LAUNCHING_RUNS | operations.LAUNCHING_BACKFILLS | operations.CANCELLING == ANALYSTS
 
 
 @pytest.mark.parametrize("name", [*MUTATIONS, "somethingThatIsNewInDagster"])
@@ -332,7 +332,7 @@ def test_mutation_is_judged_by_its_name_at_any_position_in_a_query(verifier: Ver
     refused = post(page(verifier), query, {"p": 1}, **bearer("analyst"))
     assert refused.status == 403
     assert json.loads(refused.text)["errors"][0]["message"] == (
-        "wipeAssets needs the role operator, which your token does not give you."
+        "wipeAssets needs the role operator, which your token does not grant."
     )
     assert post(page(verifier), query, {"p": 1}, **bearer("operator")).status == 200
     assert post(page(verifier), query.replace("wipeAssets", "launchRun"), {"p": 1}, **bearer("analyst")).status == 200
@@ -349,7 +349,7 @@ def test_backfill_that_sets_the_launchers_tag_is_refused(verifier: Verifier) -> 
     query = "mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename } }"
     tags = {"p": {"allPartitions": True, "tags": [{"key": LAUNCHED_BY, "value": "zoe"}]}}
     refused = post(page(verifier), query, tags, **bearer("operator"))
-    assert (refused.status, "irt/launched_by is set here" in refused.text) == (403, True)
+    assert (refused.status, "server sets the tag irt/launched_by" in refused.text) == (403, True)
     assert post(page(verifier), LAUNCH, MONTHLY["p"] | tags, **bearer("analyst")).status == 200  # tag is overwritten
 
 

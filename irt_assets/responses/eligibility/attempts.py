@@ -191,7 +191,7 @@ class Reason(StrEnum):
     )
     SCORE_MISSING = _Meaning(
         "score_missing",
-        "It has not full credit, and nobody knows how much it has: the item is scored from 0 to more than 1.",
+        "It has less than full credit, and its score is missing: the item's maximum score is above 1.",
         lambda attempts, rules: attempts.answered & (attempts.points < 0) & ~_wrong_by_hint(attempts, rules),
     )
     HINTED = _Meaning(
@@ -201,7 +201,7 @@ class Reason(StrEnum):
     )
     RAPID = _Meaning(
         "rapid",
-        "It was answered faster than the item can be read, so it says nothing about ability.",
+        "It was answered faster than the item can be read, so it gives no information about ability.",
         _rapid,
         is_rejected=True,
     )
@@ -334,7 +334,7 @@ def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
     return {reason: n for reason, n in counts.items() if n or reason != Reason.SCORE_MISSING}
 
 
-def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
+def count_rejected(counts: Mapping[str, int]) -> tuple[int, int]:
     """Number of rejected answers (rapid and unusable), and of all live answers of real learners, from counts by reason.
 
     An omission counts as an answer, because it is scored. Items that were not reached, and attempts of test accounts or

@@ -50,7 +50,7 @@ def propose_minimum(n_per_item: npt.ArrayLike, minima: Sequence[int] = MINIMA) -
     """
     n = np.asarray(n_per_item)
     if n.size == 0:
-        raise PsychometricsError("the log has no items, so no minimum can be proposed: look at the counts by reason")
+        raise PsychometricsError("the log has no items, so no minimum can be proposed: check the counts by reason")
     return [
         Option(m, int(np.count_nonzero(n >= m)), float(np.mean(n >= m)), expected_b_se(m))
         for m in sorted(minima, reverse=True)

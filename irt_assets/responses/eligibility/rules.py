@@ -39,7 +39,7 @@ class Stage(BaseModel):
     change: ClassVar[str]
     """Sentence on the results that become stale if one of these rules is changed."""
 
-    def changed(self) -> dict[str, Any]:
+    def non_defaults(self) -> dict[str, Any]:
         """The settings that differ from the defaults."""
         return self.model_dump(exclude_defaults=True)
 
@@ -290,7 +290,7 @@ class Rules(BaseModel):
             hint = f"did you mean {meant[0]}? The" if meant else "the"
             raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint} rules are {', '.join(STAGE_OF)}")
         try:
-            return cls.model_validate({stage: of_stage(stage, settings) for stage in STAGES})
+            return cls.model_validate({stage: settings_of_stage(stage, settings) for stage in STAGES})
         except ValidationError as error:
             raise PsychometricsError(_explanation(error.errors()[0])) from None
 
@@ -308,9 +308,9 @@ class Rules(BaseModel):
         """Every setting by name."""
         return {name: value for stage in STAGES for name, value in getattr(self, stage)}
 
-    def changed(self) -> dict[str, Any]:
-        """The settings that differ from the defaults; `Rules.from_settings(rules.changed()) == rules`."""
-        return {name: value for stage in STAGES for name, value in getattr(self, stage).changed().items()}
+    def non_defaults(self) -> dict[str, Any]:
+        """The settings that differ from the defaults; `Rules.from_settings(rules.non_defaults()) == rules`."""
+        return {name: value for stage in STAGES for name, value in getattr(self, stage).non_defaults().items()}
 
     def require_effect(self) -> None:
         """Raise PsychometricsError if a rule can have no effect next to the others, or leaves nothing to publish.
@@ -345,12 +345,12 @@ STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.mod
 """The stage of every rule."""
 
 
-def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that belong to a stage."""
     return {name: value for name, value in settings.items() if STAGE_OF.get(name) == stage}
 
 
-def allowed(rule: FieldInfo) -> str:
+def valid_values(rule: FieldInfo) -> str:
     """The valid values of a rule in words: its range, its choices, or the kind of names in its list."""
     kinds = get_args(rule.annotation)
     if kinds:
@@ -369,13 +369,13 @@ def _explanation(error: ErrorDetails) -> str:
     rule, value = STAGES[str(stage)].model_fields[str(name)], error["input"]
     match error["type"]:
         case "literal_error":
-            return f"rule {name} must be {allowed(rule)}, got {value!r}"
+            return f"rule {name} must be {valid_values(rule)}, got {value!r}"
         case "string_type":
-            return f"rule {name} must name {allowed(rule)}; got {value!r}"
+            return f"rule {name} must name {valid_values(rule)}; got {value!r}"
         case "int_type" | "float_type":
             wanted = "a number" if rule.annotation is float else "a whole number"
             return f"rule {name} must be {wanted}, got {value!r} ({type(value).__name__})"
-    return f"rule {name} must be {allowed(rule)}, got {value!r}"
+    return f"rule {name} must be {valid_values(rule)}, got {value!r}"
 
 
 def _names(setting: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import decided_anchors
-from irt_assets.reports.decision_blocks import moved_table
+from irt_assets.reports.decision_blocks import moved_anchors_table
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
@@ -71,7 +71,9 @@ def page(asked: ViewRequest) -> Page:
             Paragraph(DROPPING if kind == "drop" else RESTORING, "lead"),
             section(
                 "What is known of them",
-                moved_table(known, links.__getitem__, f"Moved in {month} against the other anchors") if known else None,
+                moved_anchors_table(known, links.__getitem__, f"Moved in {month} against the other anchors")
+                if known
+                else None,
                 List(others) if others else None,
                 _links(chosen),
             ),

@@ -35,7 +35,7 @@ from irt_assets.gates.month_classification import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
-from irt_assets.ledger.linked_windows import Linked, linkings_of
+from irt_assets.ledger.linked_windows import LinkedFitRecord, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports.item_blocks import parameters
@@ -69,7 +69,7 @@ class Side:
     gates: dict[str, GateStatus]
     step: Step | None
     fit: LinkedFit | None
-    linked: Linked | None
+    linked: LinkedFitRecord | None
     measured: Measured
     flags: dict[str, list[str]]
     in_force: dict[str, ItemInForce]

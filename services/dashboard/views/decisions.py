@@ -14,7 +14,7 @@ from irt_assets.decisions.proposals import Proposal, State, latest_waiting, prop
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
-from irt_assets.reports.decision_blocks import decisions_table, moved_table, proposals_table
+from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import CHOSEN, require_known, whole_number
@@ -126,7 +126,7 @@ def _settled(found: Sequence[Proposal]) -> Details:
 def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: ViewRequest) -> Tag:
     where = {"month": month, "scale": scale_id}
     caption = f"Moved against the other anchors of {scale_id}"
-    anchors = moved_table(moved, lambda item: page_link(item, "anchors", **where, item=item), caption)
+    anchors = moved_anchors_table(moved, lambda item: page_link(item, "anchors", **where, item=item), caption)
     disagree = (
         f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
         "an edited text) is taken out of the linking; without such a reason, the month stays red. "
@@ -178,8 +178,8 @@ def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, 
 def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:
     """A link to the page that undoes the decision; anchors that were dropped together are restored together."""
     if d.stands:
-        return page_link("Undo …", "proposal", proposal=d.on)
-    if d.what == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
+        return page_link("Undo …", "proposal", proposal=d.subject)
+    if d.kind == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
         together = [one.item_id for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]
         ticked = {f"{CHOSEN}{item}": "on" for item in together}
         return page_link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)

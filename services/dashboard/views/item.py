@@ -9,7 +9,7 @@ from irt_assets.blocks import Paragraph, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.reports import item_blocks
-from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_in
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
@@ -31,10 +31,10 @@ def page(asked: ViewRequest) -> Page:
     return Page(
         f"Item {name}",
         shown(
-            Paragraph(item_blocks.in_short(facts, asked.reader.now()), "lead"),
+            Paragraph(item_blocks.item_in_short(facts, asked.reader.now()), "lead"),
             item_blocks.identity(facts),
             _answered(asked, facts, month) if month else None,
-            *item_blocks.over_time(facts, zone),
+            *item_blocks.history_sections(facts, zone),
             _use_section(asked, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
@@ -84,7 +84,7 @@ def _answered(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
     months = [one.month for one in reversed(facts.months)]
     kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
     seen, why_not = _observed(asked, facts, month)
-    item = facts.in_month(month, seen)
+    item = facts.findings_in(month, seen)
     red = f"{month.month} is red, so its curve stands in the wrong place on the scale: {month.red}" if month.red else ""
     return section(
         f"How learners of {month.month} answered it",
@@ -92,7 +92,7 @@ def _answered(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
         *(notice(prose(warning), "warning") for warning in (red, why_not) if warning),
         item_blocks.curves(item.item_id, item.published, item.values, facts.scale, month.month, seen),
         *item_blocks.category_curves(item, facts.scale, month.month),
-        item_blocks.details(item, facts.onset_seen_by(month.month), facts.information.get(month.month)),
+        item_blocks.details(item, facts.leak_onset_in(month.month), facts.information.get(month.month)),
     )
 
 
@@ -101,7 +101,7 @@ def _observed(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> tuple
 
     def read() -> Observed | None:
         with asked.reader.connect() as connection:
-            return observed_in(connection, asked.reader.store, facts, month)
+            return observed_proportions(connection, asked.reader.store, facts, month)
 
     try:
         seen = asked.reader.remembered(("observed", month.fit_id, facts.item_id), read)

@@ -13,7 +13,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_blocks
-from irt_assets.reports.artifacts import Recorded, of_learner
+from irt_assets.reports.artifacts import ReportRow, reports_of_learner
 from irt_assets.responses.learner_answers import last_live_answer
 from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown
@@ -47,8 +47,8 @@ def page(asked: ViewRequest) -> Page:
         weeks = weeks_of(connection, user, WEEKS_SHOWN)
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
-        reports = of_learner(connection, user)
-    standing = learner_blocks.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
+        reports = reports_of_learner(connection, user)
+    standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
         shown(
@@ -60,12 +60,12 @@ def page(asked: ViewRequest) -> Page:
     )
 
 
-def _reports(asked: ViewRequest, found: list[Recorded], user: str) -> TagChild:
+def _reports(asked: ViewRequest, found: list[ReportRow], user: str) -> TagChild:
     refused = no_learner_reports(asked)
     if refused:
         return section("Reports", Paragraph(refused))
     zone = asked.reader.settings.irt_time_zone
-    by_week: dict[str, list[Recorded]] = {}
+    by_week: dict[str, list[ReportRow]] = {}
     for one in found:
         by_week.setdefault(f"{one.week_start}", []).append(one)
     rows = [

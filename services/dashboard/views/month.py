@@ -16,7 +16,7 @@ from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import step_of
 from irt_assets.reports import month_blocks
-from irt_assets.reports.artifacts import of_months
+from irt_assets.reports.artifacts import drift_reports
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import decision_form, rematerialising
@@ -105,7 +105,7 @@ def _what_to_do(
             yield "Next: ", *prose(gate.fix)
         return
     if state.state is State.GREEN:
-        yield "What is published stays in force until someone decides otherwise."
+        yield "Published values stay in force until someone decides otherwise."
     if waiting or state.state not in (State.GREEN, State.ORIGIN):
         yield "Next: ", next_step(state, waiting)
 
@@ -127,7 +127,7 @@ def _neighbours(state: MonthState, newest_first: Sequence[str], scales: Sequence
 
 def _reports(connection: psycopg.Connection, state: MonthState) -> Iterator[TagChild | Paragraph]:
     window = f"{state.month}/{state.scale_id}"
-    if made := [one for one in of_months(connection, state.month) if one.window == window]:
+    if made := [one for one in drift_reports(connection, state.month) if one.window == window]:
         yield "The drift report, to read and to send: "
         yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", made)
     else:

@@ -8,7 +8,7 @@ from irt_assets.blocks import Block, Cell, Moment, Paragraph, Section, prose, ta
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, is_or_are, sentence
 from irt_assets.gates.month_classification import State
-from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
+from irt_assets.reports.artifacts import ReportRow, WeekOfReports, drift_reports, weeks
 from services.dashboard.address_fields import bounds_of_month
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
@@ -26,9 +26,9 @@ def page(asked: ViewRequest) -> Page:
     if month:
         bounds_of_month(month)
     with asked.reader.connect() as connection:
-        found = of_months(connection, month)
+        found = drift_reports(connection, month)
         of_weeks = [] if month else weeks(connection, WEEKS_SHOWN)
-    reports: dict[Window, list[Recorded]] = defaultdict(list)
+    reports: dict[Window, list[ReportRow]] = defaultdict(list)
     for one in found:
         name, _, scale = (one.window or "").partition("/")
         reports[name, scale].append(one)
@@ -52,7 +52,7 @@ def page(asked: ViewRequest) -> Page:
     )
 
 
-def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month: str) -> str:
+def _answer(windows: list[Window], reports: dict[Window, list[ReportRow]], month: str) -> str:
     """The number of drift reports, in a sentence."""
     if not reports:
         return (
@@ -67,7 +67,7 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
 
 
 def _drift(
-    windows: list[Window], reports: dict[Window, list[Recorded]], states: Mapping[Window, State], zone: str
+    windows: list[Window], reports: dict[Window, list[ReportRow]], states: Mapping[Window, State], zone: str
 ) -> Iterator[Block]:
     yield Paragraph(
         "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
