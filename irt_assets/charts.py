@@ -15,9 +15,9 @@ from irt_psychometrics.plots import Chart
 Floats: TypeAlias = npt.NDArray[np.float64]
 Values: TypeAlias = Sequence[float] | Floats
 
-PUBLISHED: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
-NOW: Mapping[str, Any] = {"colour": "orange"}
-MARKS = {
+PUBLISHED_STYLE: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
+ESTIMATE_STYLE: Mapping[str, Any] = {"colour": "orange"}
+POINT_STYLES = {
     "": ("blue", "circle", 2.4),
     "month": ("orange", "circle", 2.4),
     "certain": ("orange", "diamond", 2.6),
@@ -35,13 +35,13 @@ def response_axis_label(*, scored: bool) -> str:
     return "score as a share of the maximum" if scored else CORRECT
 
 
-def over_ability(theta: Values, y_label: str, described: str, top: float, whose: str = "", **how: Any) -> Chart:
+def ability_chart(theta: Values, y_label: str, described: str, top: float, whose: str = "", **how: Any) -> Chart:
     """Axes of curves between 0 and `top`; `whose` abilities the axis names; how: as in `Chart`."""
     how = {"height": 190} | how
     return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how)
 
 
-def observe(chart: Chart, observed: Observed | None, learners: str) -> Chart:
+def add_observed(chart: Chart, observed: Observed | None, learners: str) -> Chart:
     """Add the observed proportions with their intervals to a chart of probabilities; `learners`: whose they are."""
     if observed is not None:
         what = chart.y_label.removeprefix("probability ")
@@ -52,7 +52,7 @@ def observe(chart: Chart, observed: Observed | None, learners: str) -> Chart:
     return chart
 
 
-def mark(
+def add_points(
     chart: Chart,
     xs: Sequence[Any] | Floats,
     ys: Values,
@@ -71,7 +71,7 @@ def mark(
     """
     for kind in sorted(set(kinds)):
         at = [k for k, one in enumerate(kinds) if one == kind]
-        colour, shape, size = MARKS.get(kind, ("orange", "triangle", 3.2))
+        colour, shape, size = POINT_STYLES.get(kind, ("orange", "triangle", 3.2))
         chart.points(
             [xs[k] for k in at],
             [ys[k] for k in at],
@@ -87,7 +87,7 @@ def mark(
     return chart.names([xs[k] for k, _ in shown], [ys[k] for k, _ in shown], [name for _, name in shown])
 
 
-def by_month(
+def month_chart(
     months: Sequence[str],
     y_label: str,
     described: str,
@@ -100,7 +100,7 @@ def by_month(
     **how: Any,
 ) -> Chart:
     """Draw a value of each month with its interval; NaN for a month without one. `same`: the level of no change;
-    `how`: as in `mark`."""
+    `how`: as in `add_points`."""
     low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
@@ -111,10 +111,10 @@ def by_month(
         height=height,
         x_names=[month[2:] for month in months],
     ).level(same)
-    return mark(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **how)
+    return add_points(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **how)
 
 
-def by_rank(
+def rank_chart(
     labels: tuple[str, str],
     described: str,
     values: Floats,
@@ -123,12 +123,12 @@ def by_rank(
     ends: tuple[float, float],
     **how: Any,
 ) -> Chart:
-    """Values in their order with intervals, between `ends`; how: as in `mark`."""
+    """Values in their order with intervals, between `ends`; how: as in `add_points`."""
     chart = Chart((0, len(values) + 1), ends, *labels, described, width=690, height=250).level(0)
-    return mark(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **how)
+    return add_points(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **how)
 
 
-def against(
+def scatter_chart(
     labels: tuple[str, str],
     described: str,
     x: Floats,
@@ -141,13 +141,13 @@ def against(
     **how: Any,
 ) -> Chart:
     """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals;
-    how: as in `mark`."""
+    how: as in `add_points`."""
     chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
     how |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
     how |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
     beyond = int(np.sum((x < ends[0]) | (x > ends[1]) | (y < ends[0]) | (y > ends[1])))
     chart.notes = [f"{beyond} beyond the axes"] if beyond else []
-    return mark(chart, x, y, kinds, **how)
+    return add_points(chart, x, y, kinds, **how)
 
 
 def robust_limits(*values: Floats) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The demo: months of a company's life in minutes, with planted faults, and whether they were found.
 
-`simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log as one
-window that becomes its own origin.
+`run_simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log
+as one window that becomes its own origin.
 """
 
 import json
@@ -81,7 +81,7 @@ drift is what has changed since the window, so it begins after it, in {month}; o
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
-SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
+MIN_SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Finding:
     as_expected: bool
 
 
-class Demonstrated(NamedTuple):
+class DemoResult(NamedTuple):
     """Result of a demo: the settings that it wrote, the states of its months, and the findings on planted faults."""
 
     settings: Settings
@@ -102,7 +102,7 @@ class Demonstrated(NamedTuple):
     findings: list[Finding]
 
 
-def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demonstrated:
+def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> DemoResult:
     """Run everything, from the simulation to comparing planted with found."""
     files, truth = prepare(settings.irt_home / "simulated", settings, say)
     settings = get_settings()
@@ -127,7 +127,7 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
         findings = compare(database, truth, months, states)
-    return Demonstrated(settings, states, findings)
+    return DemoResult(settings, states, findings)
 
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
@@ -213,7 +213,7 @@ def run_months(
     any_run = False
     for month in months:
         there = {s.state for s in states if s.month == month}
-        if there == {State.GREEN} or (there == {State.RED} and _held(instance, month)):
+        if there == {State.GREEN} or (there == {State.RED} and _was_held(instance, month)):
             say(f"  {month}: {', '.join(there)} already")
             continue
         any_run = True
@@ -223,7 +223,7 @@ def run_months(
     return any_run, month_states(database, instance, months) if any_run else states
 
 
-def _held(instance: DagsterInstance, month: str) -> bool:
+def _was_held(instance: DagsterInstance, month: str) -> bool:
     """Whether the newest run of the month judged it and held it."""
     newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
     failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
@@ -233,16 +233,16 @@ def _held(instance: DagsterInstance, month: str) -> bool:
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """Run the jobs that schedules would have run by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
-    (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
+    (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     asked += [(KPI_JOB, week, "") for week in weeks]
     asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
     for job, first, last in asked:
-        made_since = job == INVARIANTS_JOB and _made_since_evaluation(Database(settings))
+        made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
         (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
 
 
-def _made_since_evaluation(database: Database) -> bool:
+def _months_changed_since_evaluation(database: Database) -> bool:
     """Whether a month was published or held after the invariants were last evaluated."""
     with database.connect() as connection:
         evaluated = last_evaluated(connection)
@@ -253,7 +253,7 @@ def _made_since_evaluation(database: Database) -> bool:
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
     """Last week's report of a learner in each language, as files: the weekly job, which makes everybody's, takes
     minutes."""
-    (week,) = WEEKS.back(now, 1)
+    (week,) = WEEKS.last_keys(now, 1)
     with database.connect() as connection:
         users = first_column(
             connection,
@@ -341,7 +341,7 @@ def _finding(
         named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))
         found = f"{right} of {len(items)} named, {len(named) - right} others; month is {state}"
-        return Finding("anchors moved", planted, found, state is State.RED and right >= SHARE_NAMED * len(items))
+        return Finding("anchors moved", planted, found, state is State.RED and right >= MIN_SHARE_NAMED * len(items))
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
     flagged = sum(all(wanted in flags[month].get(item, ()) for item in items) for month in active)
     found = f"{wanted.value} in {flagged} of {len(active)} months"
@@ -415,7 +415,7 @@ def own_log(
     with database.connect() as connection:
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]
     for scale in new:
-        _initialise_from(database, settings, scale, window, model, say)
+        _initialise_from_window(database, settings, scale, window, model, say)
     last_month = month_of(window[1] - timedelta(microseconds=1))
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
@@ -433,11 +433,11 @@ def own_log(
     return settings
 
 
-def _initialise_from(
+def _initialise_from_window(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
     """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
-    responses, counts = _judged(database, scale, window, min_responses=1)
+    responses, counts = _read_eligible(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
     chosen = recommend(options)
@@ -445,8 +445,8 @@ def _initialise_from(
     for option in options:
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
-    for scale_id in _split(database, scale.scale_id, responses, say):
+    responses, _ = _read_eligible(database, scale, window, min_responses=chosen.min_responses)
+    for scale_id in _split_scale(database, scale.scale_id, responses, say):
         origin = initialise(
             database,
             scale_id,
@@ -462,7 +462,7 @@ def _initialise_from(
         say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
 
 
-def _judged(
+def _read_eligible(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
@@ -473,7 +473,7 @@ def _judged(
     return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
 
 
-def _split(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
+def _split_scale(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
     """Groups of items that share neither a learner nor an item measure on scales of their own."""
     parts = responses.components()
     if len(parts) == 1:

@@ -22,13 +22,15 @@ from resources.serving.child_processes import end_with_parent
 
 LOCK_WAIT = "60s"
 """Longest wait for locks: a migration holds its tables for longer than any run."""
-LINES, LONGEST_LINE = 6, 300
+MAX_LINES, MAX_LINE_LENGTH = 6, 300
 """Number and length of the lines of a failed program's output in a message: the first lines contain the reason."""
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
-AWAY = "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
+CONNECTION_LOST = (
+    "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
+)
 FAILURES = (
     (
-        re.compile(AWAY, re.I),
+        re.compile(CONNECTION_LOST, re.I),
         TransientFailure,
         "The database went away while {name} worked; nothing was kept. Try again.",
     ),
@@ -53,7 +55,7 @@ class Program:
     """PostgreSQL's major version."""
 
 
-def installed(name: str) -> list[Program]:
+def installed_programs(name: str) -> list[Program]:
     """All installed programs of this name: the embedded server's, and those on PATH and in Debian's and Red Hat's
     folders."""
     found = [Path(there)] if (there := shutil.which(name)) else []
@@ -70,7 +72,7 @@ def program_for(name: str, version: int) -> Program:
 
     Raises PermanentFailure, which names the package to install, if all are older.
     """
-    there = installed(name)
+    there = installed_programs(name)
     fitting = [one for one in there if one.version >= version]
     if not fitting:
         newest = max((one.version for one in there), default=None)
@@ -130,8 +132,10 @@ def _address(url: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _failure(name: str, status: int, errors: str) -> Exception:
-    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in errors.splitlines() if line]
-    output = "\n".join(lines[:LINES]) or f"it ended with status {status} and printed nothing"
+    lines = [
+        line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…" for line in errors.splitlines() if line
+    ]
+    output = "\n".join(lines[:MAX_LINES]) or f"it ended with status {status} and printed nothing"
     if name == "pg_dump" and os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for sign, failure, sentence in FAILURES:

@@ -26,7 +26,7 @@ from irt_assets.backup.manifest import (
 )
 from irt_assets.backup.places import FolderPlace
 from irt_assets.common.partitions import last_complete_month, months_between
-from irt_assets.common.run_progress import last_made
+from irt_assets.common.run_progress import last_materializations
 from irt_assets.common.wording import counted
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
@@ -44,7 +44,7 @@ from resources.settings import Settings
 
 
 @dataclass
-class Restored:
+class RestoredBackup:
     """A restored backup.
 
     Attributes:
@@ -58,17 +58,19 @@ class Restored:
     differences: list[str] = field(default_factory=list)
 
 
-def restore_backup(settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool) -> Restored:
+def restore_backup(
+    settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool
+) -> RestoredBackup:
     """Restore a backup into `database`, which must be empty, and compare the result with the manifest.
 
     With `verify`, all listed files are read too, and the invariants are evaluated as of the backup's time. Raises
     PermanentFailure, and does not change the database, if the backup is damaged or cannot be restored here.
     """
     began = time.monotonic()
-    with place.reading(name) as folder:
+    with place.open_backup(name) as folder:
         manifest = read_manifest(folder)
         _check(folder, manifest)
-        restored = Restored(manifest)
+        restored = RestoredBackup(manifest)
         _load(database, manifest, folder / DATABASE)
         with database.connect() as connection:
             restored.differences += row_differences(manifest.contents, read_rows(connection))
@@ -162,7 +164,7 @@ def _new_violations(
     """
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
-        made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
+        made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
         report = look_at_everything(database, store, month_states(database, instance, months), manifest.made_at, made)
     with database.connect() as connection:
         known = set(

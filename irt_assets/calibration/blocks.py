@@ -12,8 +12,8 @@ from irt_assets.blocks import DASH, Block, Cell, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
-from irt_assets.calibration.testlets import sentence
-from irt_assets.common.metadata import Metadata, Shown, metadata
+from irt_assets.calibration.testlets import testlet_sentence
+from irt_assets.common.metadata import Entry, Metadata, metadata
 from irt_assets.common.wording import by_scale, listed, some_of, with_capital, with_stop
 from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
@@ -40,11 +40,11 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
     for o in outcomes:
         if o.calibration is not None:
-            found |= metadata(dict(_fit_shown(o, o.calibration)), f"{o.scale_id}, {o.engine}")
+            found |= metadata(dict(_fit_entries(o, o.calibration)), f"{o.scale_id}, {o.engine}")
     return found
 
 
-def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
+def _fit_entries(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Entry]]:
     yield "items", _estimates_table(fit)
     yield "learners", fit.n_persons
     yield "items fitted", int(fit.estimated.sum())
@@ -64,7 +64,7 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
     if o.spec.fit_statistics is not None and o.spec.fit_statistics.set.growth is not None:
         yield "growth within the month", tuple(growth_blocks(o.spec.fit_statistics, fit))
     if o.spec.testlets is not None:
-        yield "testlets", sentence(o.spec.testlets)
+        yield "testlets", testlet_sentence(o.spec.testlets)
     drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
     drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
     if drawn:
@@ -179,11 +179,11 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
     found = metadata({"linking": _linking_table(outcomes)})
     for o in outcomes:
         if o.own and o.placed is not None and o.placed.linking is not None:
-            found |= metadata(dict(_link_shown(o, o.placed.linking)), o.scale_id)
+            found |= metadata(dict(_link_entries(o, o.placed.linking)), o.scale_id)
     return found
 
 
-def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]:
+def _link_entries(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Entry]]:
     assert o.placed is not None
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
@@ -198,7 +198,7 @@ def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]
     yield from link_numbers(linking).items()
 
 
-def link_numbers(linking: Linking) -> dict[str, Shown]:
+def link_numbers(linking: Linking) -> dict[str, Entry]:
     return {
         "slope": linking.slope,
         "slope SE": linking.slope_se,
@@ -238,7 +238,7 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     """Tables of items with parameters and fit statistics by scale: most flags first, then largest RMSD."""
     formats = {"a ± SE": "", "b ± SE": "", "answers": ",", "right": ".2f", "infit": ".2f", "outfit": ".2f"}
     formats |= {"RMSD": ".3f"}
-    found: dict[str, Shown] = {}
+    found: dict[str, Entry] = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():
             rows = [
@@ -258,7 +258,7 @@ def _a_and_b(values: ItemRow | None) -> tuple[str, str]:
 
 
 def history_metadata(database: Database, month: str) -> Metadata:
-    found: dict[str, Shown] = {}
+    found: dict[str, Entry] = {}
     with database.connect() as connection:
         for scale_id, scale in read_scales(connection).items():
             if history := read_history(connection, scale, month):
@@ -269,7 +269,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
-    found: dict[str, Shown] = {
+    found: dict[str, Entry] = {
         "agreement": "; ".join(by_scale({m.scale.scale_id: m.sentence for m in compared})),
         **_agreement_tables(compared),
     }

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.common.job_names import INVENTORY
-from irt_assets.common.partition_checks import Looked, dated_result, failing_before, partition_check
+from irt_assets.common.partition_checks import CheckInput, dated_result, earlier_failures, partition_check
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
@@ -53,17 +53,19 @@ def build_calibration_checks(
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
     gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
-        ("item_calibration", _item_check("items_were_estimated", _unestimated)),
-        ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),
+        ("item_calibration", _item_check("items_were_estimated", _unestimated_items)),
+        ("published_item_parameters", _item_check("items_pass_their_gates", _held_items)),
     ]
-    monthly = [_checks_of(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
+    monthly = [_build_asset_checks(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
     monthly += [_engine_check(engine, months) for engine in comparison_engines]
     agree = "Two engines differ by few standard errors, on each item and on all items together."
     monthly.append(partition_check(months, "engine_agreement", "engines_agree", agree, _engines_agree))
     return monthly, _inventory_checks(first_month)
 
 
-def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _build_asset_checks(
+    asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition
+) -> dg.AssetChecksDefinition:
     """Return a step that loads the month's evidence once, and evaluates the selected checks of the asset with it.
 
     If the evidence cannot be read, or a check raises an error, the check fails with the reason.
@@ -95,7 +97,7 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
         except Exception as error:  # noqa: BLE001 – for any error, the check must fail
             _log.exception("what is known of %s cannot be read", context.partition_key)
             evidence = explanation(error)
-        failing = failing_before(context.instance, context.selected_asset_check_keys, context.partition_key)
+        failing = earlier_failures(context.instance, context.selected_asset_check_keys, context.partition_key)
         for key in sorted(context.selected_asset_check_keys):
             yield dated_result(_result(by_name[key.name], evidence), context, key, failing[key])
 
@@ -124,7 +126,7 @@ def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.As
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 
 
-def judged_by(rules: Collection[str]) -> tuple[SetGate, ...]:
+def checks_of_rules(rules: Collection[str]) -> tuple[SetGate, ...]:
     """Return the set gates and advisory checks that depend on one of the scale's `rules`."""
     return tuple(gate for gate in (*SET_GATES, *ADVISORY_CHECKS) if {*gate.rules} & {*rules})
 
@@ -218,7 +220,7 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
 
 
 def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    def judge(look: Looked) -> dg.AssetCheckResult:
+    def judge(look: CheckInput) -> dg.AssetCheckResult:
         fits = {
             scale_id: latest_staged(look.connection, look.partition, scale_id, engine)
             for scale_id, scale in read_scales(look.connection).items()
@@ -241,7 +243,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
     return partition_check(months, f"item_calibration_{engine}", f"{engine}_fitted", description, judge)
 
 
-def _engines_agree(look: Looked) -> dg.AssetCheckResult:
+def _engines_agree(look: CheckInput) -> dg.AssetCheckResult:
     found = {
         scale_id: read_agreement(look.connection, look.partition, scale)
         for scale_id, scale in scales_of_month(look.connection, look.partition).items()
@@ -253,7 +255,7 @@ def _engines_agree(look: Looked) -> dg.AssetCheckResult:
     )
 
 
-def _unestimated(evidence: Evidence) -> Problems:
+def _unestimated_items(evidence: Evidence) -> Problems:
     calibration = evidence.calibration
     if calibration is None:
         return {}
@@ -264,7 +266,7 @@ def _unestimated(evidence: Evidence) -> Problems:
     }
 
 
-def _held_back(evidence: Evidence) -> Problems:
+def _held_items(evidence: Evidence) -> Problems:
     """Estimated items that are held back. `items_were_estimated` names the items that were not estimated."""
     linked = evidence.linked
     if linked is None:

@@ -51,12 +51,12 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
     digest = hashlib.sha256(f"{scale.anchor_version} {content}".encode()).hexdigest()
     shift = read_group_shift(connection, fit.fit_id, compared_with=digest)
     if shift is None:
-        shift = _measured(connection, scale, month, last_instant)
+        shift = _measure_shift(connection, scale, month, last_instant)
         write_group_shift(connection, fit.fit_id, shift, digest)
     return shift
 
 
-def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
+def _measure_shift(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
     window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
     if window is None or anchors is None:
         return GroupShift("the anchors cannot be compared with others: no converged fit was linked by them")

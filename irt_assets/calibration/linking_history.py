@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
-from irt_assets.charts import by_month
+from irt_assets.charts import month_chart
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -71,10 +71,10 @@ def history_table(history: Sequence[LinkedMonth]) -> Table:
 
 def history_figures(history: Sequence[LinkedMonth]) -> Figures:
     """Return figures of slope and intercept by month."""
-    linked = linked_of(history)
+    linked = linked_months(history)
     return Figures(
         tuple(
-            Figure(constant_by_month(linked, list(linked), name), f"The {name} by month, with 95 % intervals.")
+            Figure(constant_chart(linked, list(linked), name), f"The {name} by month, with 95 % intervals.")
             for name in ("slope", "intercept")
         )
     )
@@ -82,14 +82,14 @@ def history_figures(history: Sequence[LinkedMonth]) -> Figures:
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     """Draw slope and intercept by month with 95 % intervals, and below them the dropped anchors."""
-    linked = linked_of(history)
+    linked = linked_months(history)
     if not linked:
         return Picture("No month has been linked yet")
     months: list[str] = list(months_between(history[0].month, history[-1].month))
     often = Counter(item for one in history for item in one.dropped)
     named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
     missing = [months.index(one.month) for one in history if one.error]
-    charts = [constant_by_month(linked, months, name) for name in ("slope", "intercept")]
+    charts = [constant_chart(linked, months, name) for name in ("slope", "intercept")]
     dropped = [
         (months.index(one.month), row) for one in history for row, item in enumerate(named) if item in one.dropped
     ]
@@ -117,12 +117,12 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     )
 
 
-def linked_of(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
+def linked_months(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
     """Constants of the linked months."""
     return {one.month: one.constants for one in history if one.constants}
 
 
-def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
+def constant_chart(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
     """Draw `slope` or `intercept` of the linked months with 95 % intervals."""
     found = [linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]
     value, se = np.reshape(found, (-1, 2)).T
@@ -130,4 +130,4 @@ def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[s
     titles = [f"{month}: {v:.3f}, {n} anchors used" for month, v, n in zip(months, value, used, strict=True)]
     described = f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months."
     same = 1.0 if name == "slope" else 0.0
-    return by_month(months, name, described, value, Z95 * se, same, titles=titles, joined=True)
+    return month_chart(months, name, described, value, Z95 * se, same, titles=titles, joined=True)

@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
-    Calibrated,
+    CalibrationResult,
     FitRequest,
     build_fit_request,
     calibrate,
     fit_spec_extras,
-    nothing_scored,
+    nothing_scored_message,
     require_everybody,
     require_one_population,
     require_scores_of,
@@ -180,7 +180,7 @@ def _fit(
             raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
         if scale.scale_id in closed:
             with database.connect() as connection:
-                kept_fits = _fits_of_closed(connection, snapshot, scale, engines)
+                kept_fits = _read_closed_fits(connection, snapshot, scale, engines)
             outcomes += kept_fits
             engines = {name: make for name, make in engines.items() if name not in {one.engine for one in kept_fits}}
         if not engines:
@@ -188,7 +188,7 @@ def _fit(
         if snapshot.snapshot_hash not in tables:
             tables[snapshot.snapshot_hash] = read_month(database.settings, store, snapshot)
         with database.connect() as connection:
-            inputs = FitInputs.read(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
+            inputs = FitInputs.from_database(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
         attempts += [inputs.fit(name, make, explained, store) for name, make in engines.items()]
     for attempt in attempts:
         if attempt.draws is not None:
@@ -216,7 +216,7 @@ class FitInputs:
     reference: Reference | None
 
     @classmethod
-    def read(
+    def from_database(
         cls, connection: psycopg.Connection, store: ObjectStore, scale: Scale, snapshot: Snapshot, table: pa.Table
     ) -> Self:
         """Read the inputs. `table` contains the attempts from `read_month`."""
@@ -249,15 +249,15 @@ class FitInputs:
         """
         scale, snapshot, request = self.scale, self.snapshot, self.request
         spec = fits.model_spec(scale) | StagedSpec(
-            eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
+            eligibility=stored_rules(scale.rules), scored_items=request.fitted_models
         )
         began, summed, draws = time.perf_counter(), "", None
         seen: Mapping[str, Observed] = {}
-        outcome: Calibrated | Exception
+        outcome: CalibrationResult | Exception
         try:
             if request.responses.n_responses == 0:
                 counts = snapshot.counts.get(scale.scale_id, {})
-                raise PsychometricsError(nothing_scored(scale, snapshot.month, counts))
+                raise PsychometricsError(nothing_scored_message(scale, snapshot.month, counts))
             engine = make()
             with BreakdownError.explained(f"scale {scale.scale_id} could not be fitted by {name}"):
                 if isinstance(engine, Sampler):
@@ -265,7 +265,7 @@ class FitInputs:
                     require_everybody(f"a scale of engine {name}", request)
                     require_scores_of(name, request)
                     sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                    outcome, draws = Calibrated(sampled.calibration), sampled.parquet
+                    outcome, draws = CalibrationResult(sampled.calibration), sampled.parquet
                     spec |= StagedSpec(
                         draws=_draws(snapshot.month, draws),
                         sampling=Sampling.from_json(sampled.sampling, f"of {snapshot.month} by {name}"),
@@ -285,7 +285,7 @@ class FitInputs:
                     summed = engine.summed if isinstance(engine, EmEngine) else ""
                 spec |= fit_spec_extras(request, outcome)
                 if name == scale.engine:
-                    seen = _scores_seen(request.responses, outcome.calibration)
+                    seen = _observed_scores(request.responses, outcome.calibration)
                 if name == scale.engine and outcome.calibration.convergence.converged:
                     compared = misfit.compared(
                         references,
@@ -353,7 +353,7 @@ class FitAttempt:
         )
 
 
-def _fits_of_closed(
+def _read_closed_fits(
     connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, engines: Collection[str]
 ) -> list[FitOutcome]:
     """Return the stored fits of a scale whose month is closed, as outcomes.
@@ -380,7 +380,7 @@ def _fits_of_closed(
     ]
 
 
-def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
+def _observed_scores(responses: Responses, fit: Calibration) -> dict[str, Observed]:
     """Observed proportions of the scored items to draw: flagged items first, then items with the most answers."""
     scored = np.flatnonzero((responses.n_categories > 2) & fit.estimated)
     order = sorted(scored.tolist(), key=lambda j: (not fit.flags[j], -int(fit.n[j])))[:SCORED_ITEMS_DRAWN]

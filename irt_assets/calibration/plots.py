@@ -6,14 +6,14 @@ import numpy as np
 
 from irt_assets.blocks import chance
 from irt_assets.charts import (
+    ESTIMATE_STYLE,
     MAX_NAMES,
-    NOW,
-    against,
-    by_rank,
+    ability_chart,
     histogram,
-    over_ability,
+    rank_chart,
     response_axis_label,
     robust_limits,
+    scatter_chart,
 )
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
@@ -42,7 +42,9 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     flagged = np.flatnonzero(kinds)
     named = [(k, calibration.item_ids[order[k]]) for k in flagged[:MAX_NAMES]]
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, robust_limits(value), named=named)
+        rank_chart(
+            ("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, robust_limits(value), named=named
+        )
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -67,8 +69,8 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
         whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
-        chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # up to 1.5 to leave room for the notes
-        chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
+        chart = ability_chart(_THETA, what, f"Response curve of {item}", 1.5)  # up to 1.5 to leave room for the notes
+        chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **ESTIMATE_STYLE)
         chart.heading, chart.y_names = Chart.shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
             f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
@@ -85,7 +87,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
     for item, found in seen.items():
         j = calibration.item_ids.index(item)
         row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
-        chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
+        chart = ability_chart(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
         chart.heading = Chart.shortened(item, 30)
         for score, curve in enumerate(row.of_each_score(_THETA)):
             colour = Chart.SERIES[score % len(Chart.SERIES)]
@@ -112,7 +114,7 @@ def test_information(calibration: Calibration) -> Picture:
         se = 1 / np.sqrt(total)
     whose = " (grey: middle 95 % of the learners)"
     charts = [
-        over_ability(_THETA, label, label, top, whose, height=230).line(_THETA, y, **NOW).stretch(low, high)
+        ability_chart(_THETA, label, label, top, whose, height=230).line(_THETA, y, **ESTIMATE_STYLE).stretch(low, high)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
@@ -200,7 +202,7 @@ def linking_scatter(
         ]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
         charts.append(
-            against(
+            scatter_chart(
                 labels, label, x, y, kinds, robust_limits(x, y), x_half=x_half, y_half=y_half, plain="used", named=named
             )
         )
@@ -236,7 +238,9 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
         (x, y), (x_se, y_se) = one.value, one.se
         named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
         charts.append(
-            against(labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
+            scatter_chart(
+                labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named
+            )
         )
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
@@ -251,7 +255,7 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
 def difficulty_scatter(difficulties: Difficulties) -> Picture:
     """Draw published difficulties against a night's, with 95 % intervals. Moved items are named orange triangles."""
     d, moved = difficulties, difficulties.moved
-    chart = against(
+    chart = scatter_chart(
         (f"{B}, published", f"{B}, this night, linked"),
         B,
         d.published,

@@ -35,7 +35,7 @@ def effects_spec(
     return Testlets(**found.as_dict(), of=dict(testlets))
 
 
-def sentence(found: Testlets) -> str:
+def testlet_sentence(found: Testlets) -> str:
     """The result of `effects_spec` as a sentence."""
     if found.sd is None:
         return f"standard errors of θ are not corrected for testlets by this month: {found.why}"

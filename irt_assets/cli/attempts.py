@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, progress_bar, say
-from irt_assets.cli.installation import current_database, current_settings, signed
+from irt_assets.cli.installation import current_database, current_settings, signature
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.release import require_text
 from irt_assets.intake.corrections import AnswerSelection, Correction, Rescoring
@@ -51,7 +51,7 @@ def rescore(
     as_json: AsJson = False,
 ) -> None:
     """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
-    by, reason = signed(by), require_text("reason", reason)
+    by, reason = signature(by), require_text("reason", reason)
     which = AnswerSelection(item, None, *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
     done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
@@ -76,10 +76,10 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw answers from the log, by ids or by item. They no longer count; a copy of them is kept."""
-    by, reason = signed(by), require_text("reason", reason)
+    by, reason = signature(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
-    named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
+    named = {line.strip() for line in (_read_text(ids) if ids else "").splitlines() if line.strip()}
     which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
@@ -189,7 +189,7 @@ def _utc(day: datetime) -> datetime:
     return day.replace(tzinfo=UTC)
 
 
-def _text_of(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeError as error:

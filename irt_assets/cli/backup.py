@@ -10,7 +10,7 @@ import typer
 from irt_assets.backup import make, places
 from irt_assets.backup.restore import restore_backup
 from irt_assets.cli.console import AsJson, print_error, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
+from irt_assets.cli.installation import current_database, current_settings, current_store, unchecked_database
 from irt_assets.common.wording import counted, listed
 
 app = typer.Typer()
@@ -68,7 +68,7 @@ def restore(
     """Restore a backup into an empty database, and compare the two."""
     settings = current_settings()
     place, name = places.backup_at(settings, address)
-    restored = restore_backup(settings, database_as_it_is(), place, name, verify=verify)
+    restored = restore_backup(settings, unchecked_database(), place, name, verify=verify)
     if as_json:
         print_json(
             {

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import Yes, confirm, out, say
-from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.cli.installation import current_database, current_settings, unchecked_database
 from irt_assets.common.wording import counted, lasting
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command(epilog="Example: irt db upgrade")
 def upgrade() -> None:
     """Upgrade the schema to the newest version (`alembic upgrade head`)."""
-    upgrade_home(database_as_it_is())
+    upgrade_home(unchecked_database())
 
 
 def upgrade_home(database: Database) -> None:
@@ -54,7 +54,7 @@ def downgrade(
     """
     say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
-    out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
+    out.print(f"schema is at {schema.downgrade(unchecked_database(), revision)}")
 
 
 @app.command(epilog="Example: irt db adopt-folder")
@@ -68,7 +68,7 @@ def adopt_folder(yes: Yes = False) -> None:
 @app.command(epilog="Example: irt db url")
 def url() -> None:
     """Print the database's address with its password, for psql "$(irt db url)". Starts the embedded server."""
-    database = database_as_it_is()
+    database = unchecked_database()
     print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
 
 
@@ -83,7 +83,7 @@ def roles(
     reader: Annotated[str, typer.Option(help="Role for people who read our tables.")] = "irt_reader",
 ) -> None:
     """Print the SQL with which an administrator creates our roles and schemas. Nothing is run."""
-    database = database_as_it_is()
+    database = unchecked_database()
     address = database.arguments()
     statements = role_statements(
         own_table or [],

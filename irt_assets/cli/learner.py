@@ -21,7 +21,7 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.wording import counted
 from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import left_at_sources
@@ -46,7 +46,7 @@ def erase(
     The command lists the data before it asks. Published parameters and the files
     of months do not change. If it is interrupted, run it again to finish.
     """
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
     lake = lake_that_we_write(settings)
@@ -88,7 +88,7 @@ def list_(as_json: AsJson = False) -> None:
                 f"{Moment(one.begun_at).text}{'' if one.finished_at else ', interrupted'}",
                 one.erased_by,
                 one.reason,
-                _removed(one),
+                _removed_in_words(one),
             )
             for one in found
         ]
@@ -111,10 +111,10 @@ def _print(done: Erasure, as_json: bool, what: str) -> None:
     if as_json:
         print_json(_as_dict(done))
         return
-    out.print(f"the learner {what}: {done.name}, {escape(_removed(done))}")
+    out.print(f"the learner {what}: {done.name}, {escape(_removed_in_words(done))}")
 
 
-def _removed(one: Erasure) -> str:
+def _removed_in_words(one: Erasure) -> str:
     parts = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
     return parts or "nothing was left to remove"
 

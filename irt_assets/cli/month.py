@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import By, Reason, Yes, confirm, say
-from irt_assets.cli.installation import current_database, signed
+from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import counted
 from irt_assets.decisions.closing import preview_reopening, reopen_months
 from irt_assets.decisions.release import require_text
@@ -33,7 +33,7 @@ def reopen(
 
     The nightly run closes them again.
     """
-    by, reason, database = signed(by), require_text("reason", reason), current_database()
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
     for line in found.sentences:

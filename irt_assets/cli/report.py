@@ -13,7 +13,7 @@ import typer
 from irt_assets.cli.console import AsJson, Here, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
-from irt_assets.common.partitions import WEEKS, week_named
+from irt_assets.common.partitions import WEEKS, parse_week
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
@@ -121,9 +121,9 @@ def learner(
 
 def _monday(week: str | None) -> str:
     if week is None:
-        return WEEKS.back(datetime.now(UTC), 1)[0]
+        return WEEKS.last_keys(datetime.now(UTC), 1)[0]
     try:
-        return week_named(week)
+        return parse_week(week)
     except ValueError as error:
         raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
 

@@ -36,7 +36,7 @@ def nightly(
     here: Here = False,
 ) -> None:
     """Fit and link the 30 days that end with a day, and measure all learners, even if this was done before."""
-    day = day or DAYS.back(datetime.now(UTC), 1)[0]
+    day = day or DAYS.last_keys(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
     with current_instance(database) as instance:
@@ -82,7 +82,9 @@ def job(
         return
     plan, partitions = plan_of(name), None if partition is None else [partition]
     with current_instance(database) as instance:
-        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here, if_missing=if_missing))
+        outcomes = _print_outcomes(
+            start(instance, settings, database, name, partitions, here=here, if_missing=if_missing)
+        )
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
     _require_success(outcomes)
@@ -102,12 +104,12 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return
-        outcomes = _as_they_end(evaluate(instance, settings, sensor))
+        outcomes = _print_outcomes(evaluate(instance, settings, sensor))
     say(f"{sensor}: done")
     _require_success(outcomes)
 
 
-def _as_they_end(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
+def _print_outcomes(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
     """Print the outcome of each run when it ends. Returns the outcomes."""
     found = []
     for outcome in outcomes:

@@ -23,7 +23,7 @@ app = typer.Typer()
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
 """Maximum number of violations, of alerts and of runs listed, so that everything fits on a screen."""
-LONGEST = 100
+MAX_TEXT_LENGTH = 100
 """Maximum number of characters shown of a sentence on a month, an alert or a violation."""
 GREEN_IN_A_LINE = 3
 """Minimum number of consecutive green months that share a line."""
@@ -73,18 +73,23 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
-    _some(
+    _print_some(
         "closed:",
         [f"{one.month} ({one.scale_id}), {one.sentence} → irt month reopen {one.month}" for one in overview.changed],
     )
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
-    _some(
+    _print_some(
         "violated",
-        [f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, LONGEST)}" for v in overview.violations],
+        [
+            f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, MAX_TEXT_LENGTH)}"
+            for v in overview.violations
+        ],
     )
-    _some("alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, LONGEST)}" for a in overview.alerts])
-    _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+    _print_some(
+        "alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, MAX_TEXT_LENGTH)}" for a in overview.alerts]
+    )
+    _print_some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
 def _spark_line(on_spark: OnSpark) -> str:
@@ -115,10 +120,10 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, scale_id, state.badge, shortened(one.why, LONGEST)) for one in months)
+            yield from ((one.month, scale_id, state.badge, shortened(one.why, MAX_TEXT_LENGTH)) for one in months)
 
 
-def _some(what: str, lines: list[str]) -> None:
+def _print_some(what: str, lines: list[str]) -> None:
     for line in lines[:LINES_SHOWN]:
         out.print(f"[bold]{what}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:

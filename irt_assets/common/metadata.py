@@ -15,14 +15,14 @@ from irt_assets.blocks.markdown import markdown
 from irt_assets.common.dashboard_pages import month_page
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue]
-Shown: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
+Entry: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
 
 
 def md(*blocks: Block) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown(*blocks))
 
 
-def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
+def metadata(shown: Mapping[str, Entry], of: str = "") -> Metadata:
     """Convert values to metadata by name. Empty and non-finite values are left out.
 
     `of`: the subject, which is added to each name in brackets.

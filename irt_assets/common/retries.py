@@ -43,7 +43,7 @@ def classify_failures() -> Iterator[None]:
         raise
 
 
-def why_it_failed(step: StepFailureData) -> str:
+def step_failure_reason(step: StepFailureData) -> str:
     """A failed step's reason for people: a sentence if it was stopped, else its description or its root cause."""
     if step.error_source is ErrorSource.INTERRUPT:
         return STOPPED

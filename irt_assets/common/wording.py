@@ -4,7 +4,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-_IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORDS = (
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
 def counted(n: int, what: str) -> str:
@@ -26,7 +40,7 @@ def is_or_are(n: int) -> str:
 
 def in_words(n: int) -> str:
     """The number as a word up to twelve ("none" for 0), else as digits."""
-    return _IN_WORDS[n] if n < len(_IN_WORDS) else f"{n:,}"
+    return _NUMBER_WORDS[n] if n < len(_NUMBER_WORDS) else f"{n:,}"
 
 
 def listed(names: Iterable[str], most: int = 0) -> str:

@@ -36,7 +36,7 @@ from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
-What = Literal["drop_anchor", "restore_anchor"]
+Kind = Literal["drop_anchor", "restore_anchor"]
 FIND_OUT_FIRST = (
     "Find out first what they have in common: a form, a topic, a position, a new text, a leak. Without a cause, change "
     "nothing."
@@ -44,7 +44,7 @@ FIND_OUT_FIRST = (
 """Advice on anchors that moved, which precedes any command."""
 
 
-def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -> str:
+def command(what: Kind, items: Iterable[str], scale_id: str, first_month: str) -> str:
     """The command that removes the items from the anchors or restores them."""
     named = shlex.join(items) or "ITEM…"
     scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
@@ -64,7 +64,7 @@ class AnchorChange:
         stale: months that are linked to the previous version and would have to be materialised again.
     """
 
-    what: What
+    what: Kind
     scale_id: str
     items: tuple[str, ...]
     first_month: str
@@ -79,7 +79,7 @@ class AnchorChange:
     stale: tuple[str, ...]
 
     @property
-    def left(self) -> int:
+    def n_left(self) -> int:
         return len(self.kept)
 
     @property
@@ -88,7 +88,7 @@ class AnchorChange:
         move, now, then, are = "out of", "with", "without", "remain"
         if self.what == "restore_anchor":
             move, now, then, are = "back among", "without", "with", "again, as they were frozen"
-        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} {are}"
+        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.n_left} {are}"
         if not self.shown_on:
             effect = "no month is linked yet"
         elif self.after is None:
@@ -104,9 +104,9 @@ class AnchorChange:
         return f"{changed}: {effect}; published values stay{again}"
 
     @property
-    def way_back(self) -> str:
+    def undo_sentence(self) -> str:
         """A sentence with the command that undoes the change."""
-        back: What = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
+        back: Kind = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
         return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
 
 
@@ -124,7 +124,7 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
 
 
 def preview_change(
-    connection: psycopg.Connection, what: What, scale_id: str, items: Sequence[str], first_month: str
+    connection: psycopg.Connection, what: Kind, scale_id: str, items: Sequence[str], first_month: str
 ) -> AnchorChange:
     """Compute the effect of removing `items` from the anchors from `first_month` on, or of restoring them.
 
@@ -166,8 +166,8 @@ def preview_change(
     raw = staged.decoded() if staged else None
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
-        before, _ = _linked(raw, anchors, scale)
-        after, why_not = _linked(raw, then, scale)
+        before, _ = _link(raw, anchors, scale)
+        after, why_not = _link(raw, then, scale)
         if before is not None and after is not None:
             shift = after.transform(raw).b - before.transform(raw).b
             shift = shift[np.isfinite(shift)]
@@ -189,7 +189,7 @@ def preview_change(
 
 
 def change_anchors(
-    database: Database, what: What, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+    database: Database, what: Kind, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
 ) -> AnchorChange:
     """Record that `by` removes `items` from the anchors or restores them, and freeze the new version.
 
@@ -211,7 +211,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
     freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
 
 
-def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
+def _link(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
         with BreakdownError.explained("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)

@@ -43,17 +43,17 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
             month: due
             for month, snapshot in current_snapshots(connection).items()
             if Month(month).end <= overdue_since
-            and (due := {*_due(snapshot, scales, now)} - {scale for of, scale in closed if of == month})
+            and (due := {*_due_scales(snapshot, scales, now)} - {scale for of, scale in closed if of == month})
         }
     for month, due in candidates.items():
         with database.connect() as connection:
-            if not _all_has_come(connection):
+            if not _intake_is_idle(connection):
                 break
             found += _close(connection, month, due)
     return found
 
 
-def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
+def _due_scales(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
     """Scales with answers in the snapshot whose `late_days` have passed since the end of the month."""
     usual = Rules().answers.late_days  # for answers to items that are not in the bank, which belong to no scale
     late_days = {scale_id: scale.rules.answers.late_days for scale_id, scale in scales.items()}
@@ -64,7 +64,7 @@ def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[st
     ]
 
 
-def _all_has_come(connection: psycopg.Connection) -> bool:
+def _intake_is_idle(connection: psycopg.Connection) -> bool:
     """Whether no import is running and no first pull is unfinished. New imports wait for the end of the transaction."""
     locks = (lock_key(*IMPORTS), lock_key("inbox"))
     return all(one_value(connection, f"SELECT pg_try_advisory_xact_lock({LOCK})", (key,)) for key in locks) and not (
@@ -82,12 +82,12 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
         other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - other
-    made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
+    made = [scale_id for scale_id in due if _is_up_to_date(connection, snapshot, scale_id, scales.get(scale_id))]
     new = closings.close(connection, snapshot, made)
     return [one for one in read_closed(connection, [month]) if one.scale_id in new]
 
 
-def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
+def _is_up_to_date(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
     """Whether the scale's results come from the snapshot, and the snapshot's answers were judged by the current rules.
 
     The results are the latest fit, or the latest error of a fit. A scale that does not exist (None) needs no results.

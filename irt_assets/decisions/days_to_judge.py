@@ -18,7 +18,7 @@ from irt_assets.responses.scales import RuleChange, Scale, read_scales
 from irt_assets.responses.verdicts import JUDGING_RULES, days_without_verdicts, rules_hash
 from resources.postgres.database import first_column
 
-_JUDGED = """
+_JUDGED_DAYS = """
     SELECT midnight::date FROM generate_series(%s::timestamptz, %s, interval '1 day') midnight
     CROSS JOIN LATERAL (
       SELECT FROM attempt_verdict
@@ -69,6 +69,6 @@ def _days(connection: psycopg.Connection, scale: Scale, now: datetime, *, judged
     closed = [one.month for one in read_closed(connection) if one.scale_id == scale.scale_id]
     days = {*days_without_verdicts(connection, start, today)}
     if judged_too:
-        days |= {*first_column(connection, _JUDGED, (start, today - timedelta(days=1), scale.scale_id))}
+        days |= {*first_column(connection, _JUDGED_DAYS, (start, today - timedelta(days=1), scale.scale_id))}
     open_days = sorted(day for day in days if f"{day:%Y-%m}" not in closed)
     return DaysToJudge(open_days, [month for month in closed if day_of(start)[:7] <= month])

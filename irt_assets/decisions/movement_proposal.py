@@ -38,7 +38,7 @@ YEAR = timedelta(weeks=52)
 MAX_INTERCEPTS = 6
 
 
-def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
+def propose_automatic_movements(database: Database, month: str) -> list[MovementProposal]:
     """Make a proposal for each scale with `auto` as of the end of a month, unless a later month is done already."""
     found = []
     with database.connect() as connection:
@@ -58,13 +58,13 @@ def propose_movement(connection: psycopg.Connection, scale_id: str, month: str |
 
     Raises PermanentFailure if the scale has no answers.
     """
-    month = month or last_done_month(connection, scale_id) or _last_answered(connection, scale_id)
+    month = month or last_done_month(connection, scale_id) or _last_answered_month(connection, scale_id)
     proposal = _proposal(connection, scale_id, month)
     keep_proposal(connection, proposal)
     return proposal
 
 
-def _last_answered(connection: psycopg.Connection, scale_id: str) -> str:
+def _last_answered_month(connection: psycopg.Connection, scale_id: str) -> str:
     last = one_value(
         connection,
         "SELECT max(completed_at) FROM attempt JOIN question USING (item_id) WHERE scale_id = %s AND mode = 'live'",
@@ -145,7 +145,7 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
     return max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True
 
 
-def lines_of(proposal: MovementProposal) -> Iterator[str]:
+def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
     """Lines that present a proposal to a person, with the command that adopts it."""
     if proposal.movement is None:
         yield f"as of {proposal.month}, nothing is proposed: {proposal.why_not}"

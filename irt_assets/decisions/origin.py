@@ -21,7 +21,7 @@ from irt_assets.decisions.origin_sources import (
     fit_window,
     require_guessing,
 )
-from irt_assets.engines.registry import installed
+from irt_assets.engines.registry import obstacle
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
@@ -118,7 +118,7 @@ def initialise(
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
     rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     rules.require_effect()
-    if absence := installed(engine, database.settings):
+    if absence := obstacle(engine, database.settings):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
@@ -248,7 +248,7 @@ def write_origin_fit(
     )
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
-    left_out = left_out_of(linked, rules)
+    left_out = items_left_out(linked, rules)
     usable: Anchors = {item: values for item, values in linked.values.items() if item not in left_out}
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
@@ -311,10 +311,10 @@ def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | N
         return None
     fit = fits.linked_fit(connection, scale_id, "origin", window.window_start, window.engine)
     assert fit is not None
-    return OriginRead(window, fit, left_out_of(fit, Rules.from_settings(fit.model_spec.eligibility)))
+    return OriginRead(window, fit, items_left_out(fit, Rules.from_settings(fit.model_spec.eligibility)))
 
 
-def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
+def items_left_out(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
     """The items that an origin window's fit did not publish, with the reasons."""
     problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out

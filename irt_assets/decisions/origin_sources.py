@@ -72,7 +72,7 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
             left_out[item] = "tagged anchor, but its meta.irt has no a and b"
             continue
         try:
-            values, is_assumed = _at_our_metric(irt)
+            values, is_assumed = _convert_metric(irt)
         except (TypeError, ValueError) as error:
             left_out[item] = f"its meta.irt is not a set of numbers ({error})"
             continue
@@ -92,11 +92,11 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
     return OriginAnchors(anchors=usable, topics=topics, assumed=assumed, left_out=left_out)
 
 
-def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
+def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     """The item's parameters with D = 1, and whether its errors are assumed."""
     metric = float(irt.get("D") or 1.0)
     a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
-    further = _of_scores(irt, metric)
+    further = _score_parameters(irt, metric)
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
@@ -108,7 +108,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, *errors, further=further), True
 
 
-def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
+def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
     """A scored item's parameters besides a and b, as in `ItemModel.shown`. Raises ValueError if they are incomplete."""
     most = int(irt.get("max_score") or 1)
     if most == 1:

@@ -18,7 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
+from irt_assets.calibration.request import CalibrationResult, FitRequest, fit_spec_extras
 from irt_assets.calibration.scale_linking import link_to_scale
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
@@ -116,10 +116,10 @@ def recalibrate(
         testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     basis.require_snapshots(window, database.settings.most_for_run)
-    scored = (_scored(store, one, scale_id) for one in snapshots)
-    table = pooled(pa.concat_tables(scored, promote_options="default"), changed)
+    scored = (_read_scored_answers(store, one, scale_id) for one in snapshots)
+    table = pool_answers(pa.concat_tables(scored, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
-    responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
+    responses, left_out = _drop_rare_items(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
     uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
@@ -234,7 +234,7 @@ def _fit(
         latent=basis.shape.latent,
         testlets=request.testlets_used,
         guessing={item: c for item, c in request.guessing.items() if item not in items},
-        **request.on_steps,
+        **request.step_arguments,
     )
     if not raw.convergence.converged:
         raise PermanentFailure(f"the fit of {snapshot.month} did not converge: {raw.convergence.reason}")
@@ -245,7 +245,7 @@ def _fit(
         passed_over=basis.passed_over,
         answers_from={item: since.isoformat() for item, since in basis.changed.items()},
     )
-    more = fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+    more = fit_spec_extras(request, CalibrationResult(raw, groups, basis.shape))
     return raw, fits.model_spec(basis.scale) | of_window | more
 
 
@@ -284,12 +284,12 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
         anchor_hash(connection, scale_id, scale.anchor_version),
         snapshots,
         passed_over,
-        answers_from(connection, scale_id, first, last),
-        _shape(connection, scale, [one.month for one in snapshots]),
+        last_item_changes(connection, scale_id, first, last),
+        _common_shape(connection, scale, [one.month for one in snapshots]),
     )
 
 
-def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
+def _common_shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
     """The distribution of θ: a histogram for each month if any month is fitted with one."""
     linked = {
         month: fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
@@ -301,7 +301,7 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
     return Shape("normal", "θ is taken as normal in each month, as in their own fits")
 
 
-def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
+def last_item_changes(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
     """The times of the items' last changes; earlier answers are answers to a different version of the item.
 
     The time follows from the last drift alert that was opened up to `last`. If the alert was closed up to `last`, it is
@@ -328,7 +328,7 @@ def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last
     return found
 
 
-def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
+def pool_answers(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
     """The scored answers without answers to items from before they `changed`. Each learner-month is a person."""
     items = pa.array(list(changed), pa.string())
     since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
@@ -386,13 +386,13 @@ def _snapshots(
     return found, passed_over
 
 
-def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
+def _read_scored_answers(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
     table = read_snapshot(store, snapshot, columns=CALIBRATION_COLUMNS)
     table = table.set_column(table.schema.get_field_index(KEY), KEY, table[KEY].cast(pa.string()))
     return table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
 
 
-def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
+def _drop_rare_items(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
     """Drop items with too few responses for a fit. Returns the remaining responses, and the dropped items with their
     numbers of responses."""
     n = np.bincount(responses.item, minlength=responses.n_items)
@@ -434,7 +434,7 @@ def _propose(
                 item_id=item,
                 fit_id=fit_id,
                 values=values[item],
-                why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
+                why=f"recalibrated on {_since_in_words(changed.get(item), first)} to {last}",
             )
             for item in proposed
         ],
@@ -442,5 +442,5 @@ def _propose(
     return proposed, {item: problems for item, problems in held.items() if problems}
 
 
-def _since(changed: datetime | None, first: str) -> str:
+def _since_in_words(changed: datetime | None, first: str) -> str:
     return f"its answers from {changed:%Y-%m-%d}, when it changed," if changed else f"all answers from {first}"

@@ -63,7 +63,7 @@ def preview(
     known = item_status(connection)
     first = next_day(now)
     begins = {item: since or (max(first, known[item].effective_from) if item in known else first) for item in wanted}
-    problems = _unfit(connection, wanted, state, known)
+    problems = _find_problems(connection, wanted, state, known)
     problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
     if found := [problem for problem in problems if problem]:
         raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
@@ -92,7 +92,7 @@ def _decide(
         return [decided[item] for item in begins]
 
 
-def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
+def _find_problems(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
     """Why some of the items cannot be put in that state."""
     there = {
         item

@@ -15,16 +15,16 @@ from irt_assets.drift.rows import DifRow
 ITEMS_SHOWN, GROUPS_SHOWN = 30, 40
 
 
-def by_attribute(rows: Sequence[DifRow]) -> list[tuple[DifRow, list[DifRow]]]:
+def group_by_attribute(rows: Sequence[DifRow]) -> list[tuple[DifRow, list[DifRow]]]:
     """The row of each attribute as a whole, with the rows of its items."""
     ordered = sorted(rows, key=lambda row: (row.attribute, row.item_id != ""))
     return [(next(group), list(group)) for _, group in groupby(ordered, key=lambda row: row.attribute)]
 
 
-def dif_said(rows: Sequence[DifRow]) -> str:
+def dif_summary(rows: Sequence[DifRow]) -> str:
     """A scale's month in a sentence."""
     parts = []
-    for whole, items in by_attribute(rows):
+    for whole, items in group_by_attribute(rows):
         details = whole.details
         judged = {row.item_id for row in items if row.q_value is not None or row.ets_class is not None}
         if not judged:
@@ -53,7 +53,7 @@ def items_blocks(found: Mapping[str, Sequence[DifRow]]) -> Iterator[Block]:
 def groups_table(found: Mapping[str, Sequence[DifRow]]) -> Table:
     """The groups of every attribute, and whether each was tested."""
     formats = {"learners": ",", "mean θ": "+.2f", "SD": ".2f"}
-    wholes = [(scale_id, whole) for scale_id, rows in found.items() for whole, _ in by_attribute(rows)]
+    wholes = [(scale_id, whole) for scale_id, rows in found.items() for whole, _ in group_by_attribute(rows)]
     shown = [(scale_id, whole.attribute, *cells) for scale_id, whole in wholes for cells in _groups(whole)]
     return table(("scale", "attribute", "group", *formats, "tested"), shown, numbers=formats)
 
@@ -61,7 +61,7 @@ def groups_table(found: Mapping[str, Sequence[DifRow]]) -> Table:
 def _groups(whole: DifRow) -> Iterator[tuple[Cell, ...]]:
     details, counts = whole.details, whole.details["items"]
     for group in details["groups"][:GROUPS_SHOWN]:
-        yield (*map(group.get, ("name", "n_learners", "mean", "sd")), _tested(group, whole))
+        yield (*map(group.get, ("name", "n_learners", "mean", "sd")), _test_in_words(group, whole))
     rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
     if rest:
         yield f"{rest} smaller groups", "", "", "", "no"
@@ -78,7 +78,7 @@ def _weight(row: DifRow) -> tuple[bool, float, float]:
     return row.large, row.wald.get("wabc") or 0.0, abs(mh.get("delta") or 0.0)
 
 
-def _tested(group: Mapping[str, Any], whole: DifRow) -> str:
+def _test_in_words(group: Mapping[str, Any], whole: DifRow) -> str:
     if group["why_not"]:
         return f"no: {group['why_not']}"
     if whole.details["why_not"]:

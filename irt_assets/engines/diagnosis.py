@@ -6,7 +6,7 @@ import requests
 from pydantic import SecretStr
 
 from irt_assets.engines import registry
-from irt_assets.engines.registry import DEFAULT, enabled, installed, r_packages
+from irt_assets.engines.registry import DEFAULT, enabled_scales, obstacle, r_packages
 from resources.doctor import Finding
 from resources.r_runtime import INSTALL_R, RPY2, r_runtime
 from resources.settings import Settings
@@ -25,7 +25,7 @@ def engine_findings(settings: Settings) -> Iterator[Finding]:
         yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
     for spec in registry.ENGINES:
         if spec.for_comparison and not spec.in_r_service(settings):
-            yield _usage_finding(settings, spec.name, installed(spec.name, settings))
+            yield _usage_finding(settings, spec.name, obstacle(spec.name, settings))
 
 
 def _r() -> Iterator[Finding]:
@@ -47,7 +47,7 @@ def _r() -> Iterator[Finding]:
 def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Finding:
     """Whether an optional engine fits months, and why not."""
     subject = f"engine {engine}"
-    fitting = enabled(settings)
+    fitting = enabled_scales(settings)
     if engine in fitting:
         scales = fitting[engine]
         where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"

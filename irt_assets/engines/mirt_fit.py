@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
+from irt_assets.engines.r_calibration import Answer, Call, anchor_columns, request
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import ExternalFit
 from irt_psychometrics.items import LogitNormal, Model, Priors
@@ -41,7 +41,7 @@ def fit_mirt(
         asked.responses,
         engine=ENGINE,
         model=_BY_SLOPES[of.slopes] if scored else of.name,
-        anchors=anchors_of(
+        anchors=anchor_columns(
             np.array(asked.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
         )
         if held.any()

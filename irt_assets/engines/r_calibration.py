@@ -34,7 +34,7 @@ def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> 
     }
 
 
-def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
+def anchor_columns(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
     """The member `anchors` of a request: the columns a, d, c and optionally a_se, b_se of these items."""
     return {"item_ids": np.asarray(item_ids).tolist()} | {
         name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()

@@ -50,7 +50,7 @@ def asset_of(name: str) -> str:
     return "item_calibration" if name == DEFAULT else f"item_calibration_{name}"
 
 
-def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
+def enabled_scales(settings: Settings) -> dict[str, frozenset[str] | None]:
     """The scales that each engine in IRT_ENGINES fits (None: all), in the order in which a month runs the engines.
 
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
@@ -87,7 +87,7 @@ def r_packages() -> dict[RPackage, list[str]]:
     }
 
 
-def installed(name: str, settings: Settings) -> str | None:
+def obstacle(name: str, settings: Settings) -> str | None:
     """Why the engine cannot run here, and how to install the missing part. Returns None if it can run.
 
     Raises PermanentFailure for a name that is not an engine's.
@@ -108,7 +108,7 @@ def build(name: str, settings: Settings) -> Calibrator:
 
     Raises PermanentFailure if there is no such engine, or if it cannot run here.
     """
-    absence = installed(name, settings)
+    absence = obstacle(name, settings)
     if absence is not None:
         raise PermanentFailure(absence)
     return spec_of(name).build(settings)

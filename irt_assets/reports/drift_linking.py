@@ -11,11 +11,11 @@ from irt_assets.blocks import (
     Text,
     number,
     prose,
-    signed,
+    signed_number,
     table,
     value_with_error,
 )
-from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_of
+from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_months
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, listed, natural_order
 from irt_assets.gates.anchor_shifts import AnchorShift
@@ -129,7 +129,7 @@ def linking(
         yield table(("anchor left out", "why"), rows, empty=none)
     if shifts:
         yield _anchors_figure(shifts)
-    if linked_of(history):
+    if linked_months(history):
         yield history_figures(history)
     if history:
         yield Details("Linking month by month", (history_table(history),))
@@ -141,8 +141,8 @@ def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
     moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
     return Paragraph(
         f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
-        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the spread and "
-        f"the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
+        f"{signed_number(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the "
+        f"spread and the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
         f"{_agreement(constants, limits)}"
     )
 

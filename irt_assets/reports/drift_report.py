@@ -11,7 +11,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, listed, natural_order
 from irt_assets.decisions.origin import OriginRead
 from irt_assets.drift import dif_page
-from irt_assets.drift.blocks import drift_said, information_said
+from irt_assets.drift.blocks import drift_summary, information_summary
 from irt_assets.gates.month_classification import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import month_blocks, origin_report
@@ -192,9 +192,9 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         return origin_report.key_figures(facts, facts.origin)
     compared = [item.drift for item in facts.items.values() if item.drift]
     figures = [
-        ("drift", "not tested" if facts.not_compared else drift_said(compared)),
-        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
-        ("information", information_said(facts.information)),
+        ("drift", "not tested" if facts.not_compared else drift_summary(compared)),
+        ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("information", information_summary(facts.information)),
     ]
     if facts.fit:
         used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped

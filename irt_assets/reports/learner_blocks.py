@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
+from irt_assets.abilities.online import Learner, Theta, default_scale, latest_by_scale
 from irt_assets.blocks import (
     Block,
     Cell,
@@ -66,7 +66,7 @@ def standing(
         now: the current time.
         zone: time zone of the times shown.
     """
-    found = latest(thetas)
+    found = latest_by_scale(thetas)
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     how = Paragraph(
         "Each θ as of its last answer, with the interval that contained the true one then with a probability of 95 %."
@@ -91,7 +91,7 @@ def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
     """The learner's level and goal, in sentences. `found` is the latest θ by scale."""
     if learner.is_test:
         return "This is a test account: its answers are never scored, and it has no θ."
-    wanted = scale_to_answer_by(learner, found)
+    wanted = default_scale(learner, found)
     one = found.get(wanted or "")
     if one is None:
         of = f" on scale {wanted}, the learner's target" if wanted else ""

@@ -66,6 +66,6 @@ def key_figures(facts: Facts, origin: OriginRead) -> list[tuple[str, str]]:
         ("publication", released(origin)),
         ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),
         ("flagged by the engine", flagged),
-        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
         ("drift", "begins after the window"),
     ]

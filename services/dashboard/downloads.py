@@ -15,7 +15,7 @@ import psycopg
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from irt_assets.common.wording import sentence
-from irt_assets.decisions.exports import Kind, What, read_export, write_export
+from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
@@ -107,7 +107,7 @@ def _bank(asked: ViewRequest) -> pd.DataFrame:
     return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
 
 
-def _export(what: What) -> Callable[[ViewRequest], pd.DataFrame]:
+def _export(what: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
     def read(asked: ViewRequest) -> pd.DataFrame:
         scale = asked.field("scale")
         with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:

@@ -62,7 +62,7 @@ def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unc
     item = anchor(bank)
     before = {month: linked_with(bank, month) for month in MONTHS}
     done = drop(bank, [item], LAST)
-    assert (done.left, done.stale) == (14, (LAST,))
+    assert (done.n_left, done.stale) == (14, (LAST,))
     with bank.connect() as connection:
         now_in_force = in_force(connection, SCALE, LATER).set_hash
         versions = [read_scales(connection, Month(m).start)[SCALE].anchor_version for m in MONTHS]
@@ -142,7 +142,7 @@ def test_drop_is_refused_if_too_few_anchors_remain(bank: Database) -> None:
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
     few = call(bank, preview_change, "drop_anchor", SCALE, every[:-5], LAST)
-    assert few.left == 5
+    assert few.n_left == 5
 
 
 def test_anchor_versions_are_in_order_of_time_and_a_second_drop_is_refused(bank: Database) -> None:
@@ -152,7 +152,7 @@ def test_anchor_versions_are_in_order_of_time_and_a_second_drop_is_refused(bank:
         drop(bank, [item], LAST)
     with pytest.raises(PermanentFailure, match="change from 2026-07 on"):
         drop(bank, [item], FIRST)
-    assert (drop(bank, [anchor_other_than(bank, item)], LAST).left, violations(bank)) == (13, [])
+    assert (drop(bank, [anchor_other_than(bank, item)], LAST).n_left, violations(bank)) == (13, [])
 
 
 def restore(bank: Database, items: list[str], month: str) -> Any:
@@ -174,7 +174,7 @@ def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
     assert violations(bank) == []
     link_month(bank, LAST, "without it")
     done = restore(bank, [item], LAST)
-    assert (done.left, done.stale) == (15, (LAST,))
+    assert (done.n_left, done.stale) == (15, (LAST,))
     assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
     assert done.sentence.endswith(f"to be made again: {LAST}")
     assert (values_of(bank, 3), len(values_of(bank, 2)), violations(bank)) == (
@@ -183,7 +183,7 @@ def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
         [],
     )
     recorded = "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision ORDER BY decision_id"
-    assert (rows(bank, recorded), drop(bank, [item], LAST).left) == (
+    assert (rows(bank, recorded), drop(bank, [item], LAST).n_left) == (
         [
             (LAST, item, "drop_anchor", "Ann", Month(LAST).start),
             (LAST, item, "restore_anchor", "Ben", Month(LAST).start),

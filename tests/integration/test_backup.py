@@ -325,7 +325,7 @@ def refused(settings: Settings, folder: Path, failure: type[Exception], said: st
 def test_backup_without_a_fitting_program_names_the_package(
     world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], said: str
 ) -> None:
-    monkeypatch.setattr(programs, "installed", lambda _name: there)
+    monkeypatch.setattr(programs, "installed_programs", lambda _name: there)
     refused(world, tmp_path / "backups", PermanentFailure, said)
 
 
@@ -455,7 +455,7 @@ def test_lost_cited_file_does_not_stop_a_backup(
 
 
 def test_newest_backups_are_kept(world: Settings, tmp_path: Path) -> None:
-    names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.NEWEST_KEPT + 1)]
+    names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.MAX_BACKUPS + 1)]
     for name in [*names, "irt-not-ours", "irt-20250101T000000Z"]:
         (tmp_path / name).mkdir()
     for name in names:

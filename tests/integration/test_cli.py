@@ -15,7 +15,7 @@ from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunS
 
 from irt_assets.common.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
-from irt_assets.common.run_progress import PARTITION_TAG, last_made
+from irt_assets.common.run_progress import PARTITION_TAG, last_materializations
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.responses.scales import consider_rules
@@ -284,11 +284,11 @@ def test_drift_and_report_of_a_month_run_once_after_the_month_without_a_daemon(m
         assert report == f"{DRIFT_REPORT} {MONTH}"
         assert followed(instance, made_month) == []
 
-        made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
+        made = last_materializations(instance, AssetKey(DRIFT_REPORT))[MONTH]
         with freeze_time(datetime.now(UTC) + timedelta(days=1)):
             instance.report_runless_asset_event(AssetMaterialization("published_item_parameters", partition=MONTH))
         assert len(followed(instance, made_month)) == 2, "a month that was published again has both made again"
-        assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
+        assert last_materializations(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
         assert followed(instance, made_month) == [], "although the clock was set back since"
 
 
@@ -367,7 +367,7 @@ def test_job_command_runs_the_missing_partitions_and_a_second_call_runs_no_parti
     """All but two days of the look-back have been materialised."""
     typed = irt(world)
     (plan,) = [plan for plan in PLANS if plan.job == "detect_inactivity"]
-    *made, first_day, last_day = days = DAYS.back(now, plan.look_back)
+    *made, first_day, last_day = days = DAYS.last_keys(now, plan.look_back)
     for day in made:
         instance.report_runless_asset_event(AssetMaterialization(plan.asset, partition=day))
     first = typed("job", "detect_inactivity")

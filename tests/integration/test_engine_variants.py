@@ -69,7 +69,7 @@ def materialised(result: dg.ExecuteInProcessResult) -> list[str]:
 
 @pytest.fixture
 def pymc(require: Callable[[bool, str], None]) -> None:
-    require(registry.installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
+    require(registry.obstacle("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.mark.usefixtures("pymc")

@@ -19,7 +19,7 @@ import yaml
 
 from irt_assets import definitions
 from irt_assets.abilities.batch import measure
-from irt_assets.blocks.markdown import escaped
+from irt_assets.blocks.markdown import escape
 from irt_assets.calibration import nightly
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
@@ -229,7 +229,7 @@ def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     assert check_night(night).passed
     why = night.outcomes[0].quiet
     assert why.startswith("the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)")
-    assert escaped(why) in str(night_metadata(night)["night"].value)
+    assert escape(why) in str(night_metadata(night)["night"].value)
     assert fit_rows(months, "2026-10-15") == []
     assert len(abilities(months, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
     assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"

@@ -96,7 +96,7 @@ def test_bank_values_are_frozen_as_anchors_and_published_from_the_first_month_on
 def test_scale_is_refused_if_its_engine_is_not_installed(
     database: Database, monkeypatch: pytest.MonkeyPatch, absent: str | None, stored: list[Any]
 ) -> None:
-    monkeypatch.setattr(origin, "installed", lambda name, settings: absent)
+    monkeypatch.setattr(origin, "obstacle", lambda name, settings: absent)
     add_items(database, {"a1": GOOD})
     refused = pytest.raises(PermanentFailure, match="scale default cannot be published from pymc: it is absent")
     with refused if absent else nullcontext():

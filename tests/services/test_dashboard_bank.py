@@ -26,7 +26,7 @@ from htmltools import TagList
 from starlette.responses import Response
 
 from irt_assets.abilities.batch import measure
-from irt_assets.blocks import number, signed
+from irt_assets.blocks import number, signed_number
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
@@ -618,7 +618,7 @@ def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> Non
     assert not unsaid(
         html,
         f"= {number(now.slope, 3)} ± {number(now.slope_se, 3)} · θ of the fit",
-        f"{signed(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
+        f"{signed_number(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
         f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}",
         f"{fitted[0]:,} answers of {fitted[1]:,} learners",
         fitted[2],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.decisions.movement_proposal import lines_of
+from irt_assets.decisions.movement_proposal import proposal_lines
 from irt_assets.ledger.movement_proposals import MovementProposal
 
 PARTS = {"variance": 0.002, "growth": 0.006, "occasion_variance": 0.0}
@@ -23,7 +23,7 @@ DETAILS = {
 
 
 def lines(**further) -> str:
-    return "\n".join(lines_of(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
+    return "\n".join(proposal_lines(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
 
 
 @pytest.mark.parametrize(("p_second", "what"), [(1e-3, "that of the second is proposed"), (0.3, "none is proposed")])

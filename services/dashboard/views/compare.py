@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
 from irt_assets.blocks import (
     DASH,
     Badge,
@@ -25,7 +25,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.charts import against
+from irt_assets.charts import scatter_chart
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
@@ -70,7 +70,7 @@ class Side:
     step: Step | None
     fit: LinkedFit | None
     linked: Linked | None
-    measured: Measured
+    measured: MeasuredLearners
     flags: dict[str, list[str]]
     in_force: dict[str, ItemInForce]
 
@@ -148,7 +148,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         step=step_of(connection, scale.scale_id, state.month),
         fit=linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
         linked=next((fit for fit in linkings_of(connection, scale, state.month) if fit.month == state.month), None),
-        measured=measured_in(connection, scale.scale_id, end),
+        measured=read_measured_learners(connection, scale.scale_id, end),
         flags=findings_of(connection, scale.scale_id, state.month),
         in_force={one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
     )
@@ -260,7 +260,7 @@ def _scatter(name: str, pairs: ComparedPairs, values: Sequence[Floats], one: Sid
     movers = pairs.movers
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return Figure(
-        against(
+        scatter_chart(
             (f"{name}, {one.month}", f"{name}, {other.month}"),
             f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
             f"{correlation}. Moved most: {listed((pairs.items[k] for k in movers), 5)}.",

@@ -150,7 +150,7 @@ def _choosing(
     ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
-        shown(rows.beside("choose", ticked, first=True)),
+        shown(rows.with_column("choose", ticked, first=True)),
         tags.button(label, class_="btn btn-sm btn-primary me-3"),
         *("choose ", tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")),
         method="get",
@@ -172,7 +172,7 @@ def _box(name: str, *, disabled: bool) -> Tag:
 def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Table:
     caption = f"{with_capital(counted(len(found), 'decision'))}, the newest first"
     taken = decisions_table(found, zone, dashboard="", caption=caption)
-    return taken.beside("undo", [_undo(d, found, dropped) for d in found])
+    return taken.with_column("undo", [_undo(d, found, dropped) for d in found])
 
 
 def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:

@@ -266,7 +266,7 @@ def _alerts(asked: ViewRequest, found: Sequence[RecordedAlert]) -> Iterator[Bloc
     over = [one for one in found if one.resolved_at is not None]
     ended = listed_as(f"The newest first; with the open ones at most {ALERTS_SHOWN}", over)
     times = [_moment(one.resolved_at, zone) for one in over]
-    yield Details("Alerts that are over", (ended.beside("over", times),))
+    yield Details("Alerts that are over", (ended.with_column("over", times),))
 
 
 def _what(asked: ViewRequest, one: RecordedAlert) -> Text:

@@ -16,7 +16,14 @@ from irt_assets.blocks import Box, List, Paragraph, Span, Text, notice, prose
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
-from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
+from irt_assets.decisions.proposals import (
+    Proposal,
+    Reference,
+    State,
+    find_proposals,
+    parse_reference,
+    superseded_reason,
+)
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.reports import item_blocks
@@ -117,7 +124,7 @@ def decision_state(asked: ViewRequest, references: Sequence[Reference]) -> TagLi
     with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
         for p in find_proposals(connection, references)[:MOST]:
             item = page_link(p.item_id, "item", scale=p.scale_id, item=p.item_id)
-            states.append((shortened(str(p.reference)), f": {p.withdrawn or p.standing}. See the item: ", item))
+            states.append((shortened(str(p.reference)), f": {p.withdrawn or p.state_in_words}. See the item: ", item))
     return shown(List(tuple(states)), Paragraph(Span("Reload this page", link=address_of(references))))
 
 
@@ -132,7 +139,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewReques
     item = shortened(p.item_id)
     scale = read_scales(connection)[p.scale_id]
     facts = item_facts(connection, scale, p.item_id, asked.reader.now())
-    superseded = why_superseded(connection, p) if p.state is State.SUPERSEDED else ""
+    superseded = superseded_reason(connection, p) if p.state is State.SUPERSEDED else ""
     what = "out of date" if superseded else p.state
     named = {"scale": p.scale_id, "item": p.item_id}
     return Page(
@@ -163,7 +170,7 @@ def _several_proposals(found: Sequence[Proposal], asked: ViewRequest) -> Page:
         for caution in p.cautions
     ]
     are_open = [p for p in found if p.state is State.OPEN]
-    leaked = any(p.leaked for p in are_open)
+    leaked = any(p.is_leak for p in are_open)
     among = ("Some of them are decided or out of date: choose among ", page_link("what waits", "decisions"), ".")
     return Page(
         f"Publish the new values of {counted(len(found), 'item')}?",
@@ -196,7 +203,7 @@ def _being_computed() -> Tag:
 def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Tag | None:
     if p.state is State.OPEN:
         kinds: tuple[What, ...] = ("accept", "reject", *_out_of_use(p))
-        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.leaked))
+        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.is_leak))
     if p.state is State.SUPERSEDED:
         return None
     try:
@@ -214,7 +221,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequ
 
 def _out_of_use(p: Proposal) -> tuple[What, ...]:
     """The remedy for a leaked item: withdrawing it. Not for an anchor, which stays in use until it is dropped."""
-    return ("withdraw",) if p.leaked and not p.anchor and not p.withdrawn else ()
+    return ("withdraw",) if p.is_leak and not p.anchor and not p.withdrawn else ()
 
 
 def _first_day(asked: ViewRequest) -> str:
