@@ -35,19 +35,21 @@ def response_axis_label(*, scored: bool) -> str:
     return "score as a share of the maximum" if scored else CORRECT
 
 
-def ability_chart(theta: Values, y_label: str, described: str, top: float, whose: str = "", **how: Any) -> Chart:
-    """Axes of curves between 0 and `top`; `whose` abilities the axis names; how: as in `Chart`."""
-    how = {"height": 190} | how
-    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how)
+def ability_chart(
+    theta: Values, y_label: str, described: str, top: float, population: str = "", **options: Any
+) -> Chart:
+    """Axes of curves between 0 and `top`. The axis names the `population`; `options`: as in `Chart`."""
+    options = {"height": 190} | options
+    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{population}", y_label, described, **options)
 
 
 def add_observed(chart: Chart, observed: Observed | None, learners: str) -> Chart:
     """Add the observed proportions with their intervals to a chart of probabilities; `learners`: whose they are."""
     if observed is not None:
-        what = chart.y_label.removeprefix("probability ")
-        said = "{p:.2f} of {n} answers {what}" if what != chart.y_label else "{what}: {p:.2f}, {n} answers"
+        quantity = chart.y_label.removeprefix("probability ")
+        template = "{p:.2f} of {n} answers {what}" if quantity != chart.y_label else "{what}: {p:.2f}, {n} answers"
         found = zip(observed.proportion, observed.n, strict=True)
-        titles = [said.format(p=p, n=n, what=what) for p, n in found]
+        titles = [template.format(p=p, n=n, what=quantity) for p, n in found]
         chart.points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles)
     return chart
 
@@ -70,7 +72,7 @@ def add_points(
     intervals (low, high, left, right): as in `Chart.points`.
     """
     for kind in sorted(set(kinds)):
-        at = [k for k, one in enumerate(kinds) if one == kind]
+        at = [k for k, kind_of_point in enumerate(kinds) if kind_of_point == kind]
         colour, shape, size = POINT_STYLES.get(kind, ("orange", "triangle", 3.2))
         chart.points(
             [xs[k] for k in at],
@@ -97,10 +99,10 @@ def month_chart(
     *,
     kinds: Sequence[str] = (),
     height: int = 150,
-    **how: Any,
+    **options: Any,
 ) -> Chart:
     """Draw a value of each month with its interval; NaN for a month without one. `same`: the level of no change;
-    `how`: as in `add_points`."""
+    `options`: as in `add_points`."""
     low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
@@ -111,7 +113,7 @@ def month_chart(
         height=height,
         x_names=[month[2:] for month in months],
     ).level(same)
-    return add_points(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **how)
+    return add_points(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **options)
 
 
 def rank_chart(
@@ -121,11 +123,11 @@ def rank_chart(
     half: Floats,
     kinds: Sequence[str],
     ends: tuple[float, float],
-    **how: Any,
+    **options: Any,
 ) -> Chart:
-    """Values in their order with intervals, between `ends`; how: as in `add_points`."""
+    """Values in their order with intervals, between `ends`; `options`: as in `add_points`."""
     chart = Chart((0, len(values) + 1), ends, *labels, described, width=690, height=250).level(0)
-    return add_points(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **how)
+    return add_points(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **options)
 
 
 def scatter_chart(
@@ -138,16 +140,16 @@ def scatter_chart(
     *,
     x_half: Floats | None = None,
     y_half: Floats | None = None,
-    **how: Any,
+    **options: Any,
 ) -> Chart:
     """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals;
-    how: as in `add_points`."""
+    `options`: as in `add_points`."""
     chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
-    how |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
-    how |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
+    options |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
+    options |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
     beyond = int(np.sum((x < ends[0]) | (x > ends[1]) | (y < ends[0]) | (y > ends[1])))
     chart.notes = [f"{beyond} beyond the axes"] if beyond else []
-    return add_points(chart, x, y, kinds, **how)
+    return add_points(chart, x, y, kinds, **options)
 
 
 def robust_limits(*values: Floats) -> tuple[float, float]:
@@ -163,9 +165,9 @@ def robust_limits(*values: Floats) -> tuple[float, float]:
     return float(inside.min()) - room, float(inside.max()) + room
 
 
-def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, described: str, **how: Any) -> Chart:
+def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, described: str, **options: Any) -> Chart:
     """How many values lie between each pair of edges."""
     n, _ = np.histogram(values, edges)
     top = 1.08 * max(int(n.max()), 1)
-    chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **how)
+    chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **options)
     return chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n)

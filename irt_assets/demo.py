@@ -172,11 +172,11 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
 def write_lake(database: Database, say: Say) -> None:
     """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
     with database.connect() as connection:
-        place = lake(connection)
-    if place is None:
+        target = lake(connection)
+    if target is None:
         return
-    done = export_days(database, place)
-    say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {place.name}")
+    done = export_days(database, target)
+    say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {target.name}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Jobs:
         tags = (
             dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {PARTITION_NAME_TAG: first} if first else {}
         )
-        made = (RunsFilter(job_name=one, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for one in same_job(name))
+        made = (RunsFilter(job_name=alias, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for alias in same_job(name))
         if not self.again and any(map(self.instance.get_runs_count, made)):
             self.say(f"  {name}{partition}: made already")
             return
@@ -212,9 +212,9 @@ def run_months(
     states = month_states(database, instance, months)
     any_run = False
     for month in months:
-        there = {s.state for s in states if s.month == month}
-        if there == {State.GREEN} or (there == {State.RED} and _was_held(instance, month)):
-            say(f"  {month}: {', '.join(there)} already")
+        present_states = {s.state for s in states if s.month == month}
+        if present_states == {State.GREEN} or (present_states == {State.RED} and _was_held(instance, month)):
+            say(f"  {month}: {', '.join(present_states)} already")
             continue
         any_run = True
         outcome = run_month(instance, settings, month)
@@ -234,10 +234,10 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """Run the jobs that schedules would have run by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, 1), WEEKS.key_of(now)]
-    asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
-    asked += [(KPI_JOB, week, "") for week in weeks]
-    asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
-    for job, first, last in asked:
+    requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
+    requests += [(KPI_JOB, week, "") for week in weeks]
+    requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
+    for job, first, last in requests:
         made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
         (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
 
@@ -265,8 +265,8 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
             {"monday": date.fromisoformat(week)},
         )
     folder = (settings.report_output_dir or settings.irt_home / "reports") / week
-    there = [folder / name for user in users for name in learner_copies.names(week, user)]
-    if all(path.exists() for path in there):
+    existing = [folder / name for user in users for name in learner_copies.names(week, user)]
+    if all(path.exists() for path in existing):
         say(f"  the reports of {len(users)} learners are already in {folder}")
         return
     say(f"the week's report of {len(users)} learners, one in each language …")
@@ -286,18 +286,22 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
     findings.append(_false_alarms(truth, flags))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
-        wanted = State.RED if state.month in bad else State.GREEN
-        found, as_expected = f"{state.state}", state.state is wanted
+        expected = State.RED if state.month in bad else State.GREEN
+        found, as_expected = f"{state.state}", state.state is expected
         if not as_expected and state.month in bad and dropped[state.month]:
             found, as_expected = f"{found}: {dropped[state.month]}", True
-        findings.append(Finding(f"state of {state.month}", f"{wanted}", found, as_expected))
+        findings.append(Finding(f"state of {state.month}", f"{expected}", found, as_expected))
     return findings
 
 
 def _dropped_by(connection: psycopg.Connection, month: str) -> str:
     """Who dropped anchors from the month on; empty if nobody did."""
-    dropped = [one for one in newest_decisions(connection, month=month) if one.what == "drop_anchor"]
-    return f"{dropped[0].by} dropped {counted(len({one.item_id for one in dropped}), 'anchor')}" if dropped else ""
+    dropped = [decision for decision in newest_decisions(connection, month=month) if decision.what == "drop_anchor"]
+    return (
+        f"{dropped[0].by} dropped {counted(len({decision.item_id for decision in dropped}), 'anchor')}"
+        if dropped
+        else ""
+    )
 
 
 def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, ...]]:
@@ -328,9 +332,11 @@ def _finding(
             (items, judged),
         ).fetchall()
         rightly = [month for month, found in kinds_found if found == kind]
-        others = sorted({str(found) for _, found in kinds_found} - {kind})
+        other_kinds = sorted({str(found) for _, found in kinds_found} - {kind})
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
-        return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
+        return Finding(
+            kind, planted, found + (f", as {', '.join(other_kinds)} too" if other_kinds else ""), rightly == judged
+        )
     if kind == "anchors_moved":
         state = next(s.state for s in states if s.month == active[0])
         if decided := _dropped_by(connection, active[0]):
@@ -342,9 +348,9 @@ def _finding(
         right = len(named & set(items))
         found = f"{right} of {len(items)} named, {len(named) - right} others; month is {state}"
         return Finding("anchors moved", planted, found, state is State.RED and right >= MIN_SHARE_NAMED * len(items))
-    wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
-    flagged = sum(all(wanted in flags[month].get(item, ()) for item in items) for month in active)
-    found = f"{wanted.value} in {flagged} of {len(active)} months"
+    expected_flag = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
+    flagged = sum(all(expected_flag in flags[month].get(item, ()) for item in items) for month in active)
+    found = f"{expected_flag.value} in {flagged} of {len(active)} months"
     return Finding(kind, planted, found, flagged == len(active))
 
 
@@ -355,10 +361,10 @@ def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], 
     ):
         large[month].add(item)
     rightly = [month for month in judged if items <= large[month]]
-    others = sorted(set().union(*large.values()) - items)
+    other_items = sorted(set().union(*large.values()) - items)
     found = f"large in {len(rightly)} of {len(judged)} green months, "
-    found += f"and so are {', '.join(others[:5])}" if others else "and no other item is"
-    return Finding("dif", planted, found, rightly == judged and not others)
+    found += f"and so are {', '.join(other_items[:5])}" if other_items else "and no other item is"
+    return Finding("dif", planted, found, rightly == judged and not other_items)
 
 
 def _false_alarms(truth: dict[str, Any], flags: dict[str, dict[str, tuple[Flag, ...]]]) -> Finding:

@@ -73,8 +73,8 @@ def read_listing(path: Path) -> Iterator[CitedFile]:
 def faults(files: Iterable[CitedFile], store: ObjectStore) -> Iterator[str]:
     """Yield a sentence for each listed file that is missing or has changed. Reads all files."""
     with ThreadPoolExecutor(N_THREADS) as several:
-        wanted = [file for file in files if file.size is not None]
-        yield from filter(None, several.map(partial(_fault, store), wanted))
+        existing = [file for file in files if file.size is not None]
+        yield from filter(None, several.map(partial(_fault, store), existing))
 
 
 def _fault(store: ObjectStore, file: CitedFile) -> str | None:

@@ -106,12 +106,12 @@ def read_rows(connection: psycopg.Connection) -> Rows:
     Digests are of rows as text, whose format is set for this transaction.
     """
     connection.execute(AS_TEXT)
-    there = connection.execute(
+    existing = connection.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
     ).fetchall()
     tables: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for (name,) in sorted(there):
+    for (name,) in sorted(existing):
         query = (DIGEST if name in KEPT else COUNT).format(sql.Identifier(name))
         ((tables[name], digest),) = connection.execute(query).fetchall()
         if name in KEPT:

@@ -139,7 +139,7 @@ def backup_at(settings: Settings, address: str) -> tuple[FolderPlace, str]:
 
 def keep_newest(place: FolderPlace, but: str) -> list[str]:
     """Delete all backups in a place except the newest ones and `but`. Returns the deleted names."""
-    gone = [name for name in place.names()[:-MAX_BACKUPS] if name != but]
-    for name in gone:
+    removed = [name for name in place.names()[:-MAX_BACKUPS] if name != but]
+    for name in removed:
         place.remove(name)
-    return gone
+    return removed

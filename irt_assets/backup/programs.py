@@ -58,7 +58,7 @@ class Program:
 def installed_programs(name: str) -> list[Program]:
     """All installed programs of this name: the embedded server's, and those on PATH and in Debian's and Red Hat's
     folders."""
-    found = [Path(there)] if (there := shutil.which(name)) else []
+    found = [Path(on_path)] if (on_path := shutil.which(name)) else []
     for root, pattern in (("/usr/lib/postgresql", f"*/bin/{name}"), ("/usr", f"pgsql-*/bin/{name}")):
         found += sorted(Path(root).glob(pattern))
     with suppress(PermanentFailure):
@@ -72,16 +72,16 @@ def program_for(name: str, version: int) -> Program:
 
     Raises PermanentFailure, which names the package to install, if all are older.
     """
-    there = installed_programs(name)
-    fitting = [one for one in there if one.version >= version]
+    programs = installed_programs(name)
+    fitting = [program for program in programs if program.version >= version]
     if not fitting:
-        newest = max((one.version for one in there), default=None)
+        newest = max((program.version for program in programs), default=None)
         known = f"the newest {name} here is of {newest}" if newest else f"there is no {name} here"
         raise PermanentFailure(
             f"PostgreSQL {version} needs a {name} of version {version} or newer; {known}. Install it: "
             f"apt install postgresql-client-{version} (of a newer version than Debian has: from apt.postgresql.org)"
         )
-    return min(fitting, key=lambda one: one.version)
+    return min(fitting, key=lambda program: program.version)
 
 
 def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:

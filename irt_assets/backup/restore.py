@@ -88,13 +88,13 @@ def restore_backup(
 
 def _check(folder: Path, manifest: BackupManifest) -> None:
     """Raise PermanentFailure if a file of the backup has changed, or if this code does not work with its schema."""
-    for name, wanted in manifest.files.items():
+    for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
-        if (found := File.from_path(path)) != wanted:
+        if (found := File.from_path(path)) != expected:
             raise PermanentFailure(
-                f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
+                f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {expected.size:,} were "
                 "written). Use another backup."
             )
     version = manifest.schema_version
@@ -110,18 +110,18 @@ def _check(folder: Path, manifest: BackupManifest) -> None:
 
 
 def _load(database: Database, manifest: BackupManifest, source: Path) -> None:
-    here = [database.schema, database.settings.irt_dagster_schema]
-    if manifest.schemas != here[: len(manifest.schemas)]:
+    schemas = [database.schema, database.settings.irt_dagster_schema]
+    if manifest.schemas != schemas[: len(manifest.schemas)]:
         raise PermanentFailure(
             f"The backup is of the schemas {' and '.join(manifest.schemas)}, this installation's are "
-            f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
+            f"{' and '.join(schemas)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
-        if there := relations_in(connection, *here):
+        if relations := relations_in(connection, *schemas):
             raise PermanentFailure(
-                f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
-                "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
-                "nothing was changed"
+                f"The database is not empty: it holds {len(relations)} tables, views and sequences, such as "
+                f"{relations[0]}. Nothing was changed. Restore into a new database (CREATE DATABASE …, or another "
+                "IRT_HOME), or into schemas with other names"
             )
     made = make_schemas(database)
     try:

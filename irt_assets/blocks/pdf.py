@@ -75,7 +75,9 @@ def _visible(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         text = unicodedata.normalize("NFC", text)
         spaced = " ".join(re.split(r"\s", text))
-        text = "".join(one for one in spaced if unicodedata.category(one) not in _INVISIBLE_CATEGORIES)
+        text = "".join(
+            character for character in spaced if unicodedata.category(character) not in _INVISIBLE_CATEGORIES
+        )
     return text.encode("utf-8", "replace").decode()
 
 

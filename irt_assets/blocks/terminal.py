@@ -50,7 +50,7 @@ def show(*blocks: Block, console: Console) -> None:
 
 def visible(text: str) -> str:
     """Replace control characters by their escape sequences, such as x1b."""
-    return CONTROL_CHARACTERS.sub(lambda one: ascii(one[0])[1:-1], text)
+    return CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _parts(block: Block) -> Iterator[RenderableType]:

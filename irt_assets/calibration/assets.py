@@ -104,15 +104,15 @@ def published_item_parameters(
     month = context.partition_key
     with classify_failures():
         unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
-        taken = publish_month(database, store, month, unsettled, context.run.run_id)
+        steps_taken = publish_month(database, store, month, unsettled, context.run.run_id)
         with database.connect() as connection:
             decided = newest_decisions(connection, month=month)
-    own = [steps[month] for steps in taken.values() if month in steps]
+    own = [steps[month] for steps in steps_taken.values() if month in steps]
     if own and all(step.state == "held" for step in own):
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
-            "steps": md(blocks.step_table(taken)),
+            "steps": md(blocks.step_table(steps_taken)),
             "held back": rows_shown(
                 ("scale", "item", "why"),
                 [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
@@ -201,8 +201,8 @@ def build_calibration_assets(
         for engine, scales in comparison_engines.items()
     }
     fitted = (
-        build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
-        for place, (engine, fit) in enumerate(fits.items())
+        build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - position)
+        for position, (engine, fit) in enumerate(fits.items())
     )
     return [*fitted, linked, published, abilities, engine_agreement]
 

@@ -106,13 +106,13 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
         yield Paragraph("No learner answered at two times.")
         return
     yield Paragraph(with_stop(with_capital(growth_in_words(growth))))
-    told: list[tuple[float, tuple[Cell, ...]]] = []
+    weighted_rows: list[tuple[float, tuple[Cell, ...]]] = []
     columns = (found.items[name] for name in ("growth", "growth_se", "growth_days"))
     for item, n, estimate, se, days in zip(fit.item_ids, fit.n.tolist(), *columns, strict=True):
         if estimate is not None and se:
             z = estimate / se
-            told.append((abs(z), (item, n, days, value_with_error(estimate, se, sign=True), z)))
-    rows = [row for _, row in sorted(told, key=lambda one: -one[0])]
+            weighted_rows.append((abs(z), (item, n, days, value_with_error(estimate, se, sign=True), z)))
+    rows = [row for _, row in sorted(weighted_rows, key=lambda weighted: -weighted[0])]
     if growth.estimate is not None and growth.se is not None:
         overall = value_with_error(growth.estimate, growth.se, sign=True)
         rows.insert(0, ("all items", fit.n_responses, None, overall, growth.z))
@@ -124,9 +124,9 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
 def comparison_table(shape: Shape) -> Table:
     """Return a table of the compared fits, best BIC first."""
     rows = [
-        (one.model.upper(), one.latent, one.loglik, one.n_parameters, one.aic)
-        + (f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",)
-        for one in sorted(shape.compared, key=lambda one: one.bic)
+        (candidate.model.upper(), candidate.latent, candidate.loglik, candidate.n_parameters, candidate.aic)
+        + (f"{candidate.bic:,.1f}{'' if candidate.converged else ' (did not converge)'}",)
+        for candidate in sorted(shape.compared, key=lambda candidate: candidate.bic)
     ]
     formats = {"log L": ",.1f", "parameters": "", "AIC": ",.1f", "BIC": ""}
     return table(("model", "θ", *formats), rows, numbers=formats)
@@ -242,9 +242,9 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     with database.connect() as connection:
         for scale in read_scales(connection).values():
             rows = [
-                (item, *_a_and_b(one.values), one.n, *(one.statistics[name] for name in STATISTICS))
-                + (", ".join(one.flags),)
-                for item, one in items_of_month(connection, scale, month).items()
+                (item, *_a_and_b(fitted.values), fitted.n, *(fitted.statistics[name] for name in STATISTICS))
+                + (", ".join(fitted.flags),)
+                for item, fitted in items_of_month(connection, scale, month).items()
             ]
             if rows:
                 found[f"items ({scale.scale_id})"] = table(("item", *formats, "flags"), rows, numbers=formats)
@@ -313,10 +313,10 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
     }
 
 
-def step_table(taken: dict[str, dict[str, Step]]) -> Table:
+def step_table(steps_by_scale: dict[str, dict[str, Step]]) -> Table:
     rows = [
         (s.scale_id, s.month, s.state, s.n_published, s.n_proposed, s.n_held, s.why)
-        for steps in taken.values()
+        for steps in steps_by_scale.values()
         for s in steps.values()
     ]
     columns = ("scale", "month", "state", "published", "proposed", "held back", "why")

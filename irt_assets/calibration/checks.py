@@ -273,8 +273,8 @@ def _held_items(evidence: Evidence) -> Problems:
         return {}
     return {
         item: found
-        for item, one in linked.items.items()
-        if not one.flags and (found := item_problems(one, evidence.scale.rules))
+        for item, fitted in linked.items.items()
+        if not fitted.flags and (found := item_problems(fitted, evidence.scale.rules))
     }
 
 

@@ -47,7 +47,7 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
     """
     last_instant = Month(month).end - timedelta(microseconds=1)
     published = publications_in_force(connection, scale.scale_id, last_instant)
-    content = json.dumps([[one.item_id, *one.values.scored_with] for one in published])
+    content = json.dumps([[publication.item_id, *publication.values.scored_with] for publication in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {content}".encode()).hexdigest()
     shift = read_group_shift(connection, fit.fit_id, compared_with=digest)
     if shift is None:

@@ -41,30 +41,30 @@ class LinkedMonth:
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
     """Read the linking of the last 24 fitted months up to `month`, oldest first, each by its latest fit."""
     months = fitted_months(connection, scale, month, MONTHS_SHOWN)
-    linked = [one.fit_id for one in months if one.fit_id]
+    linked = [row.fit_id for row in months if row.fit_id]
     seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)
     history = []
-    for one in months:
-        constants = one.constants
-        if one.fit_id is None or constants is None:
-            history.append(LinkedMonth(one.month, error=one.error or "it was fitted and not linked"))
+    for row in months:
+        constants = row.constants
+        if row.fit_id is None or constants is None:
+            history.append(LinkedMonth(row.month, error=row.error or "it was fitted and not linked"))
             continue
-        dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(one.fit_id, set())))
+        dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(row.fit_id, set())))
         unseen = len(constants.anchors_dropped) - len(dropped)
-        history.append(LinkedMonth(one.month, constants, dropped, unseen))
+        history.append(LinkedMonth(row.month, constants, dropped, unseen))
     return history
 
 
 def history_table(history: Sequence[LinkedMonth]) -> Table:
     """Return the history as a table, newest month first."""
     rows = []
-    for one in reversed(history):
-        if (k := one.constants) is None:
-            rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
+    for month in reversed(history):
+        if (k := month.constants) is None:
+            rows.append((month.month, f"not linked: {month.error}", *[""] * 4))
             continue
         constants = value_with_error(*k.value("slope"), 3), value_with_error(*k.value("intercept"), 3, sign=True)
         used = f"{len(k.anchors_used)}"
-        rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
+        rows.append((month.month, *constants, used, ", ".join(month.dropped) or "none", f"{month.unseen}"))
     columns = ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out", "too few answers")
     return table(columns, rows, numbers={*columns} - {"month", "left out"}, caption="Linking by month, newest first")
 
@@ -86,12 +86,12 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     if not linked:
         return Picture("No month has been linked yet")
     months: list[str] = list(months_between(history[0].month, history[-1].month))
-    often = Counter(item for one in history for item in one.dropped)
+    often = Counter(item for month in history for item in month.dropped)
     named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
-    missing = [months.index(one.month) for one in history if one.error]
+    missing = [months.index(month.month) for month in history if month.error]
     charts = [constant_chart(linked, months, name) for name in ("slope", "intercept")]
     dropped = [
-        (months.index(one.month), row) for one in history for row, item in enumerate(named) if item in one.dropped
+        (months.index(month.month), row) for month in history for row, item in enumerate(named) if item in month.dropped
     ]
     below = Chart(
         charts[0].x,
@@ -119,7 +119,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
 
 def linked_months(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
     """Constants of the linked months."""
-    return {one.month: one.constants for one in history if one.constants}
+    return {month.month: month.constants for month in history if month.constants}
 
 
 def constant_chart(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:

@@ -150,8 +150,8 @@ def fit_month_for_comparison(
     """
 
     def engines_of(scale: Scale) -> Engines:
-        wanted = scale.engine != engine and (scales is None or scale.scale_id in scales)
-        return {engine: functools.partial(build, engine)} if wanted else {}
+        is_enabled = scale.engine != engine and (scales is None or scale.scale_id in scales)
+        return {engine: functools.partial(build, engine)} if is_enabled else {}
 
     return _fit(database, store, month, engines_of, (Exception,), run_id)
 
@@ -168,7 +168,7 @@ def _fit(
     with database.connect() as connection:
         scales = scales_of_month(connection, month)
         snapshots = {scale_id: snapshot_for_scale(connection, month, scale_id) for scale_id in scales}
-        closed = {one.scale_id for one in read_closed(connection, [month])}
+        closed = {closing.scale_id for closing in read_closed(connection, [month])}
     judge_before(database, Month(month).start, scales)
     outcomes: list[FitOutcome] = []
     tables: dict[str, pa.Table] = {}
@@ -182,7 +182,9 @@ def _fit(
             with database.connect() as connection:
                 kept_fits = _read_closed_fits(connection, snapshot, scale, engines)
             outcomes += kept_fits
-            engines = {name: make for name, make in engines.items() if name not in {one.engine for one in kept_fits}}
+            engines = {
+                name: make for name, make in engines.items() if name not in {closing.engine for closing in kept_fits}
+            }
         if not engines:
             continue
         if snapshot.snapshot_hash not in tables:
@@ -367,16 +369,16 @@ def _read_closed_fits(
     return [
         FitOutcome(
             scale_id=scale.scale_id,
-            engine=one.engine,
-            own=one.engine == scale.engine,
-            fit_id=one.fit_id,
-            spec=one.spec,
-            calibration=one.decoded(),
+            engine=fit.engine,
+            own=fit.engine == scale.engine,
+            fit_id=fit.fit_id,
+            spec=fit.spec,
+            calibration=fit.decoded(),
             error=None,
             seconds=0.0,
         )
-        for one in staged
-        if one is not None and one.error is None and one.snapshot_hash == snapshot.snapshot_hash
+        for fit in staged
+        if fit is not None and fit.error is None and fit.snapshot_hash == snapshot.snapshot_hash
     ]
 
 
@@ -384,10 +386,10 @@ def _observed_scores(responses: Responses, fit: Calibration) -> dict[str, Observ
     """Observed proportions of the scored items to draw: flagged items first, then items with the most answers."""
     scored = np.flatnonzero((responses.n_categories > 2) & fit.estimated)
     order = sorted(scored.tolist(), key=lambda j: (not fit.flags[j], -int(fit.n[j])))[:SCORED_ITEMS_DRAWN]
-    wanted = [fit.item_ids[j] for j in order]
-    if not wanted:
+    items = [fit.item_ids[j] for j in order]
+    if not items:
         return {}
-    return Observed.by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
+    return Observed.by_ability(responses, fit.items, items, mean=fit.latent_mean, sd=fit.latent_sd)
 
 
 def _draws(month: str, parquet: bytes) -> Draws:
@@ -416,10 +418,10 @@ def link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id:
     """Link the month's latest fits of a scale to the bank's scale. The outcome of its own engine comes first."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     own = _link_fit(connection, scale, scale.engine, month, run_id)
-    others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
+    engines = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
     return [
         own,
-        *(_link_comparison(connection, scale, name, month, run_id) for name in others if name != scale.engine),
+        *(_link_comparison(connection, scale, name, month, run_id) for name in engines if name != scale.engine),
     ]
 
 
@@ -465,17 +467,17 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if staged is None or raw is None:
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
-    if other := fits.made_otherwise(staged.spec, scale):
-        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
+    if difference := fits.made_otherwise(staged.spec, scale):
+        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {difference}: materialise item_calibration")
     placed = link_to_scale(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     spec = staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules))
-    there = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
-    if there and linked:
+    stored = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
+    if stored and linked:
         now = (staged.fit_id, digest, fits.linked_spec(spec, linked, linking))
-        if (there.fit_id, there.anchor_hash, there.model_spec) == now:
+        if (stored.fit_id, stored.anchor_hash, stored.model_spec) == now:
             return outcome
     staged = fits.never_linked(connection, staged, run_id)
     if placed.error is not None:
@@ -503,7 +505,7 @@ def _require_one(
     errors: list[str | None],
     scales: list[str],
     month: str,
-    what: str,
+    action: str,
     outcomes: list[LinkOutcome] | None = None,
 ) -> None:
     if not scales:
@@ -514,7 +516,7 @@ def _require_one(
     message = (
         (messages[0] if month in messages[0] else f"{month}: {messages[0]}")
         if len(messages) == 1
-        else f"no scale of {month} could be {what}: "
+        else f"no scale of {month} could be {action}: "
         + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, messages, strict=True))
     )
     raise UnlinkedMonthError(message, outcomes) if outcomes is not None else PermanentFailure(message)

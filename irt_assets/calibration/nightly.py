@@ -128,7 +128,8 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)
         outcomes = [
-            _write(connection, one, start, end, run_id) if isinstance(one, _NightFit) else one for one in fitted
+            _write(connection, result, start, end, run_id) if isinstance(result, _NightFit) else result
+            for result in fitted
         ]
         for outcome in outcomes:
             if outcome.quiet:

@@ -47,7 +47,7 @@ def publish_ready_months(
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
-    taken: dict[str, Step] = {}
+    steps_taken: dict[str, Step] = {}
     waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
@@ -71,11 +71,11 @@ def publish_ready_months(
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
             step = Step(**about, state="pending", why=why)
         else:
-            later = [m for m, s in (known | taken).items() if m > candidate and s.settled_at is not None]
+            later = [m for m, s in (known | steps_taken).items() if m > candidate and s.settled_at is not None]
             step = _publish(connection, evidence, before, later, run_id)
         write_step(connection, step, run_id)
-        taken[candidate] = step
-    return taken
+        steps_taken[candidate] = step
+    return steps_taken
 
 
 def _publish(
@@ -93,7 +93,7 @@ def _publish(
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(alike(values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
+        elif any(alike(values[item].without_errors, earlier.without_errors) for earlier in settled.get(item, ())):
             continue  # these values have been published or decided on before
         elif (most := values[item].max_score) in values[item].absent_scores:
             proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"

@@ -116,7 +116,7 @@ class FitRequest:
     @property
     def blocks(self) -> dict[str, str]:
         """Item → block of items that share their steps, from the bank."""
-        return {item: said.block for item, said in self.in_bank.items() if said.block}
+        return {item: entry.block for item, entry in self.in_bank.items() if entry.block}
 
     @property
     def fitted_models(self) -> dict[str, str]:
@@ -204,9 +204,9 @@ def build_fit_request(
     earlier = None
     if responses.n_responses:
         by_level = scale.rules.fit.assignment == "by_level"
-        wanted = learners if by_level else _sample_learners(learners)
+        sampled = learners if by_level else _sample_learners(learners)
         items = sorted({*responses.item_ids, *(anchors.item_ids if anchors else ())})
-        earlier = earlier_responses(connection, start, scale, items, learners, wanted)
+        earlier = earlier_responses(connection, start, scale, items, learners, sampled)
     return FitRequest(
         scale=scale,
         responses=responses,
@@ -307,7 +307,7 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
     step_arguments, guessing = request.step_arguments, request.guessing
 
     def fit(
-        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
+        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **options: Any
     ) -> Calibration:
         names = model if under == item_models.name else under
         return engine.calibrate(
@@ -319,7 +319,7 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
             testlets=testlets,
             guessing=guessing,
             **step_arguments,
-            **how,
+            **options,
         )
 
     is_tested = rule == "auto" and not item_models.guesses
@@ -407,11 +407,11 @@ def require_one_population(engine: str, request: FitRequest) -> None:
         )
 
 
-def require_everybody(what: str, request: FitRequest) -> None:
-    """Raise PsychometricsError if the request has a sample of learners, because `what` needs all in this process."""
+def require_everybody(subject: str, request: FitRequest) -> None:
+    """Raise PsychometricsError if the request has a sample of learners, because `subject` needs all in this process."""
     if request.drawn_from is not None:
         raise PsychometricsError(
-            f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
+            f"{subject} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
             f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
         )
 

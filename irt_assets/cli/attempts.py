@@ -136,10 +136,10 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
-        print_json({"differences": [asdict(one) for one in different], "faults": [asdict(one) for one in found]})
+        print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
     else:
-        for one in different:
-            say(str(one))
+        for difference in different:
+            say(str(difference))
         for fault in found:
             say(f"{fault.day}: {fault.what}")
         if different or found:

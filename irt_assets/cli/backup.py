@@ -88,8 +88,8 @@ def restore(
             print_error("differs: ", f"… and {len(restored.differences) - MAX_DIFFERENCES} more (--json has all)")
         rows = restored.manifest.contents.tables.get("response_log", 0)
         ledger = restored.manifest.contents.tables.get("item_parameter_publication", 0)
-        what = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
+        contents = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
         end = "; it is what was backed up" if verify and not restored.differences else ""
-        say(f"restored {what} in {restored.seconds:,.1f} s{end}")
+        say(f"restored {contents} in {restored.seconds:,.1f} s{end}")
     if restored.differences:
         raise typer.Exit(1)

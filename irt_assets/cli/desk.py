@@ -75,14 +75,14 @@ def fit(
     most = FILES.max_scores(max_score) if max_score is not None else None
     answers = FILES.answers(file, FILES.key(key) if key is not None else None, most)
     _note(answers.notes)
-    other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
+    external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     of_groups = FILES.groups(groups, answers) if groups is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
     done = fit_answers(
         answers,
         model=model,
-        calibrate=None if other is None else calibrate_by(other, scored=scored, groups=grouped, latent=latent),
+        calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
         anchors=known,
         groups=of_groups,
         latent=latent,

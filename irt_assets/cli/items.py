@@ -95,7 +95,7 @@ def list_(
             (item, scale, topic, status[item].sentence if item in status else "in use") for item, scale, topic in shown
         ]
         print_blocks(table(("item", "scale", "topic", "use"), rows))
-    out_of_use = sum(one.is_withdrawn for one in status.values())
+    out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
 
 

@@ -53,7 +53,7 @@ def erase(
     with current_instance(database) as instance:
         refuse_while_running(instance)
         held = holdings(database, store, user, lake)
-        if held.is_empty and all(one.finished_at for one in held.earlier):
+        if held.is_empty and all(erasure.finished_at for erasure in held.earlier):
             _print(held.earlier[-1], as_json, "was erased already")
             return
         if not as_json:
@@ -80,17 +80,17 @@ def list_(as_json: AsJson = False) -> None:
     with current_database().connect() as connection:
         found = erasures(connection)
     if as_json:
-        print_json([_as_dict(one) for one in found])
+        print_json([_as_dict(erasure) for erasure in found])
     else:
         rows = [
             (
-                str(one.erasure_id),
-                f"{Moment(one.begun_at).text}{'' if one.finished_at else ', interrupted'}",
-                one.erased_by,
-                one.reason,
-                _removed_in_words(one),
+                str(erasure.erasure_id),
+                f"{Moment(erasure.begun_at).text}{'' if erasure.finished_at else ', interrupted'}",
+                erasure.erased_by,
+                erasure.reason,
+                _removed_in_words(erasure),
             )
-            for one in found
+            for erasure in found
         ]
         columns = ("erasure", "begun", "by", "reason", "removed")
         print_blocks(table(columns, rows, empty="no learner was erased"))
@@ -107,24 +107,26 @@ def _print_holdings(held: Holdings) -> None:
         say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")
 
 
-def _print(done: Erasure, as_json: bool, what: str) -> None:
+def _print(done: Erasure, as_json: bool, state: str) -> None:
     if as_json:
         print_json(_as_dict(done))
         return
-    out.print(f"the learner {what}: {done.name}, {escape(_removed_in_words(done))}")
+    out.print(f"the learner {state}: {done.name}, {escape(_removed_in_words(done))}")
 
 
-def _removed_in_words(one: Erasure) -> str:
-    parts = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
+def _removed_in_words(erasure: Erasure) -> str:
+    parts = ", ".join(
+        f"{n:,} {kind}" if " " in kind else f"{n:,} of {kind}" for kind, n in sorted(erasure.removed.items())
+    )
     return parts or "nothing was left to remove"
 
 
-def _as_dict(one: Erasure) -> dict[str, Any]:
+def _as_dict(erasure: Erasure) -> dict[str, Any]:
     return {
-        "erasure": one.erasure_id,
-        "by": one.erased_by,
-        "reason": one.reason,
-        "begun_at": one.begun_at.isoformat(),
-        "finished_at": one.finished_at and one.finished_at.isoformat(),
-        "removed": one.removed,
+        "erasure": erasure.erasure_id,
+        "by": erasure.erased_by,
+        "reason": erasure.reason,
+        "begun_at": erasure.begun_at.isoformat(),
+        "finished_at": erasure.finished_at and erasure.finished_at.isoformat(),
+        "removed": erasure.removed,
     }

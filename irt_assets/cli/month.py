@@ -38,6 +38,6 @@ def reopen(
         found = preview_reopening(connection, first, last)
     for line in found.sentences:
         say(line)
-    confirm(f"reopen {counted(len({one.month for one in found.closed}), 'month')}?", yes)
+    confirm(f"reopen {counted(len({closing.month for closing in found.closed}), 'month')}?", yes)
     reopen_months(database, first, last, by=by, reason=reason)
     say(f"reopened by {by}")

@@ -55,14 +55,14 @@ def pull(
         raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
     failed = False
     for name in names:
-        wanted = source_named(settings, name)
+        source_settings = source_named(settings, name)
         if check:
-            _check(database, wanted)
+            _check(database, source_settings)
         try:
-            if wanted.kind != "attempts":
-                say(keep_in_step(database, wanted).summary)
+            if source_settings.kind != "attempts":
+                say(keep_in_step(database, source_settings).summary)
                 continue
-            done = Pull(database, wanted, tell=say)
+            done = Pull(database, source_settings, tell=say)
             report = done.run(newest_first=newest_first, accept=accept)
             say(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
@@ -71,7 +71,7 @@ def pull(
             _name_months(database, [month for month in done.months if month <= last_complete_month(datetime.now(UTC))])
             if compare or confirm:
                 day = confirm.date() if confirm else None
-                for line in Comparison(database, wanted, at_once=True).run(datetime.now(UTC), confirm=day):
+                for line in Comparison(database, source_settings, at_once=True).run(datetime.now(UTC), confirm=day):
                     say(str(line))
         except (PermanentFailure, TransientFailure) as error:
             if source is not None:
@@ -85,7 +85,7 @@ def pull(
 def _name_months(database: Database, filled: Collection[str]) -> None:
     """Print the commands after which the answers of the first pull count for past months."""
     with database.connect() as connection:
-        closed = sorted({one.month for one in read_closed(connection, filled)})
+        closed = sorted({closing.month for closing in read_closed(connection, filled)})
     if of_open := sorted({*filled} - {*closed}):
         say(f"months that the first pull filled: irt backfill --from {of_open[0]} --to {of_open[-1]}")
     if closed:

@@ -85,8 +85,10 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
             }
         )
         return
-    for one in found:
-        print_blocks(Section(f"{one.reference} on scale {one.scale_id}", tuple(proposal(one))))
+    for shown_proposal in found:
+        print_blocks(
+            Section(f"{shown_proposal.reference} on scale {shown_proposal.scale_id}", tuple(proposal(shown_proposal)))
+        )
     _print_cautions(changes)
     for effect in effects:
         say(effect.sentence)
@@ -101,9 +103,9 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
-        for one in found:
-            say(f"{one.reference}: {'nothing' if one.old is None else one.old} → {one.new}")
-            _print_cautions(one.cautions, "  ")
+        for proposal in found:
+            say(f"{proposal.reference}: {'nothing' if proposal.old is None else proposal.old} → {proposal.new}")
+            _print_cautions(proposal.cautions, "  ")
         _print_cautions(release.changes_of_answers(connection, found))
         for effect in impacts(connection, found, since):
             say(effect.sentence)
@@ -158,13 +160,13 @@ def undo(
     database = current_database()
     with database.connect() as connection:
         found = release_undo.preview(connection, references, effective_from=since, now=now)
-        for one in found:
-            say(one.sentence)
+        for undone in found:
+            say(undone.sentence)
         for effect in release_undo.effects(connection, found):
             say(effect.sentence)
     confirm(f"undo what was decided on {', '.join(names)}?", yes)
     done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
-    out.print(f"undone: {_count([one.proposal for one in done])}")
+    out.print(f"undone: {_count([undone.proposal for undone in done])}")
 
 
 @app.command(epilog="Example: irt release recalibrate --from 2026-07 --to 2026-09 --item A21")
@@ -213,20 +215,20 @@ def restore_anchors(
 
 
 def _change_anchors(
-    what: anchor_versions.Kind, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
+    kind: anchor_versions.Kind, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
 ) -> None:
     by, reason = signature(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
-        change = anchor_versions.preview_change(connection, what, scale, items, month)
+        change = anchor_versions.preview_change(connection, kind, scale, items, month)
     say(change.sentence)
     for stale, would_be in try_anchors(database, current_store(database), change).items():
         say(f"  {stale} {would_be}")
     say(f"  {change.undo_sentence}")
-    verb, done = ("drop", "dropped") if what == "drop_anchor" else ("restore", "restored")
+    verb, done = ("drop", "dropped") if kind == "drop_anchor" else ("restore", "restored")
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
-    change = anchor_versions.change_anchors(database, what, scale, items, month, by=by, reason=reason)
+    change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason)
     out.print(f"{done}: the scale has {change.n_left} anchors from {month} on")
     for stale in change.stale:
         say(f"  to be materialised again: irt calibrate --month {stale}")

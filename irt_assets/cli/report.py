@@ -47,15 +47,15 @@ def drift(
     chosen = [month] if month is not None else windows[: last or 1]
     written = []
     with current_instance(database) as instance:
-        for one in chosen:
-            for report in drift_month.make(database, store, instance, one, scale):
+        for chosen_month in chosen:
+            for report in drift_month.make(database, store, instance, chosen_month, scale):
                 folder = out_dir or database.settings.report_output_dir or database.settings.irt_home / "reports"
-                paths = drift_month.write(report, folder, windows.index(one) + 1)
+                paths = drift_month.write(report, folder, windows.index(chosen_month) + 1)
                 written.append(
                     {
-                        "month": one,
+                        "month": chosen_month,
                         "scale": report.scale_id,
-                        "window": windows.index(one) + 1,
+                        "window": windows.index(chosen_month) + 1,
                         "safe_to_release": report.verdict.mark,
                         "sentence": report.verdict.in_short,
                         "files": [str(path) for path in paths],
@@ -111,8 +111,8 @@ def learner(
     if as_json:
         print_json({"week": monday, "files": files, "without": missing})
     else:
-        for one in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
-            say(one)
+        for line in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
+            say(line)
         for learner_id, reason in missing.items():
             say(f"no report for {learner_id}: {reason}")
     if missing:

@@ -90,7 +90,9 @@ def job(
     _require_success(outcomes)
     if plan.asset == INVARIANT_REPORT and settings.irt_invariants_strict:
         with database.connect() as connection:
-            violated = [one.invariant for one in open_violations(connection) if one.severity == "error"]
+            violated = [
+                violation.invariant for violation in open_violations(connection) if violation.severity == "error"
+            ]
         if violated:
             say(f"violated: {', '.join(violated)}")
             raise typer.Exit(VIOLATED)
@@ -131,18 +133,18 @@ def runs_list(as_json: AsJson = False) -> None:
         fail_lost_runs(instance)
         found = stuck_runs(instance)
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(run) for run in found])
     else:
         rows = [
             (
-                one.run_id[:SHOWN_OF_AN_ID],
-                one.name,
-                one.partition,
-                one.status,
-                Moment(one.since, settings.irt_time_zone),
-                one.why,
+                run.run_id[:SHOWN_OF_AN_ID],
+                run.name,
+                run.partition,
+                run.status,
+                Moment(run.since, settings.irt_time_zone),
+                run.why,
             )
-            for one in found
+            for run in found
         ]
         columns = ("id", "job", "partition", "status", "since", "waits because")
         print_blocks(table(columns, rows, empty="no run is waiting or in progress"))

@@ -276,8 +276,8 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         print_json([asdict(decision) for decision in found])
         return
     for d in found:
-        what = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
-        say(f"{d.decided_at:%Y-%m-%d} {what}: {d.decided_by}: {d.reason}")
+        value = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
+        say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
     if not found:
         say(f"scale {scale}: nothing was decided since `irt scale init`")
 
@@ -340,11 +340,11 @@ def parse_settings(pairs: list[str] | None, option: str = "--set") -> dict[str, 
     return settings
 
 
-def _split_pairs(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
+def _split_pairs(pairs: list[str], option: str) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise PermanentFailure(f"{what} takes NAME=VALUE, not {pair!r}")
+            raise PermanentFailure(f"{option} takes NAME=VALUE, not {pair!r}")
         yield name, value
 
 
@@ -356,8 +356,8 @@ def confirm_and_change_rules(
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
         made = {
-            what: find(connection, change.after)
-            for stage, what, find in (
+            subject: find(connection, change.after)
+            for stage, subject, find in (
                 ("eligibility", "snapshots", months_of_other_rules),
                 ("fit", "fits", months_fitted_otherwise),
                 ("linking", "linkings", months_linked_otherwise),
@@ -366,7 +366,7 @@ def confirm_and_change_rules(
         }
         scored = [*current_snapshots(connection)]
         days = days_of_change(connection, change, datetime.now(UTC))
-    stale = sorted({one for months in made.values() for one in months} - {month})
+    stale = sorted({stale_month for months in made.values() for stale_month in months} - {month})
     gates = checks_of_rules(change.rules) if scored else ()
     say(change.sentence)
     if change.before == change.after:
@@ -376,9 +376,9 @@ def confirm_and_change_rules(
         if stale
         else "it holds for every month from now on; no other month becomes stale"
     )
-    for what, months in made.items():
+    for subject, months in made.items():
         if months:
-            say(f"  {what} that other rules made: {', '.join(months)}")
+            say(f"  {subject} that other rules made: {', '.join(months)}")
     if days.sentence:
         say(f"  {days.sentence}")
     if gates:

@@ -58,9 +58,9 @@ def _print_service(package: str, stack: Stack) -> None:
 def stop_own_server(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it was running before or is not in use."""
     server = None if settings.database_url is not None else embedded_postgres(settings)
-    ours = server is not None and server.status().state != "running"
+    started_here = server is not None and server.status().state != "running"
     try:
         yield
     finally:
-        if server is not None and ours:
+        if server is not None and started_here:
             server.stop()

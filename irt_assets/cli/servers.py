@@ -136,10 +136,10 @@ def health(
 ) -> None:
     """Check settings, database and servers; by default everything that `irt serve` runs."""
     settings = current_settings()
-    wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
-    wanted += [probe.value] if probe else []
+    checks = [name for name, given in (("config", config), ("schema", schema)) if given]
+    checks += [probe.value] if probe else []
     looks = {"config": _config, "schema": _schema, **_PROBES}
-    faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.stack_servers())}
+    faults = {name: looks[name](settings) for name in checks or ("config", "schema", *Server.stack_servers())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
     else:

@@ -75,7 +75,10 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     _print_some(
         "closed:",
-        [f"{one.month} ({one.scale_id}), {one.sentence} → irt month reopen {one.month}" for one in overview.changed],
+        [
+            f"{closing.month} ({closing.scale_id}), {closing.sentence} → irt month reopen {closing.month}"
+            for closing in overview.changed
+        ],
     )
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
@@ -113,18 +116,21 @@ def waiting_line(references: Sequence[str]) -> str:
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
-    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
+    for (scale_id, state), run in groupby(by_scale, lambda month_state: (month_state.scale_id, month_state.state)):
         months = list(run)
         if state in ("empty", "origin") or (state == "green" and len(months) >= GREEN_IN_A_LINE):
             whys = {"empty": f"{counted(len(months), 'month')} without answers", "origin": months[0].why}
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, scale_id, state.badge, shortened(one.why, MAX_TEXT_LENGTH)) for one in months)
+            yield from (
+                (month_state.month, scale_id, state.badge, shortened(month_state.why, MAX_TEXT_LENGTH))
+                for month_state in months
+            )
 
 
-def _print_some(what: str, lines: list[str]) -> None:
+def _print_some(label: str, lines: list[str]) -> None:
     for line in lines[:LINES_SHOWN]:
-        out.print(f"[bold]{what}[/bold] {escape(line)}")
+        out.print(f"[bold]{label}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:
-        out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
+        out.print(f"[bold]{label}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")

@@ -66,10 +66,10 @@ def earlier_failures(
 ) -> dict[dg.AssetCheckKey, list[str]]:
     """For each check, the partitions before `partition` whose latest evaluation failed, newest first."""
     failing: dict[dg.AssetCheckKey, list[str]] = {key: [] for key in keys}
-    for one in instance.event_log_storage.get_asset_check_partition_info([*keys]):
-        failed = one.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
-        if failed and one.partition_key and one.partition_key < partition:
-            failing[one.check_key].append(one.partition_key)
+    for info in instance.event_log_storage.get_asset_check_partition_info([*keys]):
+        failed = info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+        if failed and info.partition_key and info.partition_key < partition:
+            failing[info.check_key].append(info.partition_key)
     return {key: sorted(earlier, reverse=True) for key, earlier in failing.items()}
 
 

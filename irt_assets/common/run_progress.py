@@ -48,10 +48,10 @@ def partitions_under_way(
         if run.run_id != besides_run and _concerns(run, job, assets):
             found |= partitions_of(run)
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        wanted = _backfill_partitions(backfill, job, assets)
-        for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if wanted else ():
-            wanted -= partitions_of(run)
-        found |= wanted
+        missing = _backfill_partitions(backfill, job, assets)
+        for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if missing else ():
+            missing -= partitions_of(run)
+        found |= missing
     return found
 
 

@@ -21,9 +21,9 @@ _NUMBER_WORDS = (
 )
 
 
-def counted(n: int, what: str) -> str:
+def counted(n: int, noun: str) -> str:
     """A count in words: no item, one item, two items, 13 items."""
-    return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
+    return f"{in_words(n) if n else 'no'} {noun}{'' if n == 1 else 's'}"
 
 
 def lasting(time: timedelta) -> str:
@@ -60,9 +60,9 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def by_scale(said: Mapping[str, str]) -> list[str]:
+def by_scale(sentences: Mapping[str, str]) -> list[str]:
     """The sentence of each scale; if there are several scales, each sentence begins with its scale."""
-    return list(said.values()) if len(said) == 1 else [f"{scale}: {why}" for scale, why in said.items()]
+    return list(sentences.values()) if len(sentences) == 1 else [f"{scale}: {why}" for scale, why in sentences.items()]
 
 
 def span(first: str, last: str) -> str:

@@ -44,11 +44,11 @@ FIND_OUT_FIRST = (
 """Advice on anchors that moved, which precedes any command."""
 
 
-def command(what: Kind, items: Iterable[str], scale_id: str, first_month: str) -> str:
+def command(kind: Kind, items: Iterable[str], scale_id: str, first_month: str) -> str:
     """The command that removes the items from the anchors or restores them."""
     named = shlex.join(items) or "ITEM…"
     scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
-    return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
+    return f"`irt release {kind.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
 
 
 def preview_change(
-    connection: psycopg.Connection, what: Kind, scale_id: str, items: Sequence[str], first_month: str
+    connection: psycopg.Connection, kind: Kind, scale_id: str, items: Sequence[str], first_month: str
 ) -> AnchorChange:
     """Compute the effect of removing `items` from the anchors from `first_month` on, or of restoring them.
 
@@ -143,11 +143,11 @@ def preview_change(
         raise PermanentFailure(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
-    there = anchors.item_ids if what == "drop_anchor" else sorted(dropped_anchors(connection, scale))
-    if (strange := sorted(set(items) - set(there))) or not items:
+    candidates = anchors.item_ids if kind == "drop_anchor" else sorted(dropped_anchors(connection, scale))
+    if (strange := sorted(set(items) - set(candidates))) or not items:
         raise PermanentFailure(
-            f"no {'' if what == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
-            f"{', '.join(strange) or 'none was named'}; it has {some_of(there, 10) or 'none'}"
+            f"no {'' if kind == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
+            f"{', '.join(strange) or 'none was named'}; it has {some_of(candidates, 10) or 'none'}"
         )
     known = item_status(connection)
     if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
@@ -172,7 +172,7 @@ def preview_change(
             shift = after.transform(raw).b - before.transform(raw).b
             shift = shift[np.isfinite(shift)]
     return AnchorChange(
-        what=what,
+        what=kind,
         scale_id=scale_id,
         items=tuple(sorted(set(items))),
         first_month=first_month,
@@ -189,7 +189,7 @@ def preview_change(
 
 
 def change_anchors(
-    database: Database, what: Kind, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+    database: Database, kind: Kind, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
 ) -> AnchorChange:
     """Record that `by` removes `items` from the anchors or restores them, and freeze the new version.
 
@@ -198,10 +198,10 @@ def change_anchors(
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
-        done = preview_change(connection, what, scale_id, items, first_month)
+        done = preview_change(connection, kind, scale_id, items, first_month)
         freeze(connection, done)
         about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record(connection, about, what, by, reason, Month(first_month).start)
+        record(connection, about, kind, by, reason, Month(first_month).start)
     return done
 
 

@@ -35,10 +35,10 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
     found: list[ClosedMonth] = []
     with database.connect() as connection:
         closings.count_again(connection)
-        closed = {(one.month, one.scale_id) for one in read_closed(connection)}
+        closed = {(closing.month, closing.scale_id) for closing in read_closed(connection)}
         scales = read_scales(connection)
         silences = silent_sources(connection, database.settings, now).values()
-        overdue_since = min((one.since for one in silences if one), default=now)
+        overdue_since = min((closing.since for closing in silences if closing), default=now)
         candidates = {
             month: due
             for month, snapshot in current_snapshots(connection).items()
@@ -75,16 +75,16 @@ def _intake_is_idle(connection: psycopg.Connection) -> bool:
 def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> list[ClosedMonth]:
     """Close the month for the scales in `due` whose results use all current answers."""
     snapshot = current_snapshots(connection)[month]
-    closed = {one.scale_id for one in read_closed(connection, [month])}
+    closed = {closing.scale_id for closing in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
-    other = scales_of_other_verdicts(connection, [month]).get(month, set())
+    differing = scales_of_other_verdicts(connection, [month]).get(month, set())
     if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
-        other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
-    due = {*due} - other
+        differing = scales_to_compare(connection, month, snapshot.counts, newest, closed)
+    due = {*due} - differing
     made = [scale_id for scale_id in due if _is_up_to_date(connection, snapshot, scale_id, scales.get(scale_id))]
     new = closings.close(connection, snapshot, made)
-    return [one for one in read_closed(connection, [month]) if one.scale_id in new]
+    return [closing for closing in read_closed(connection, [month]) if closing.scale_id in new]
 
 
 def _is_up_to_date(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
@@ -114,9 +114,9 @@ class Reopening:
     @property
     def sentences(self) -> list[str]:
         lines = [
-            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; "
-            f"{one.sentence or 'no answer has changed since'}"
-            for one in self.closed
+            f"{closing.month} ({closing.scale_id}) closed on {closing.since:%Y-%m-%d}; "
+            f"{closing.sentence or 'no answer has changed since'}"
+            for closing in self.closed
         ]
         again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
         return [*lines, again if self.stale else "nothing is to be made again, and the next night closes it again"]
@@ -151,13 +151,14 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
 
 def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) -> Reopening:
     scales, counted = read_scales(connection), []
-    for month in sorted({one.month for one in closed}):
-        of_month = [one for one in closed if one.month == month]
+    for month in sorted({closing.month for closing in closed}):
+        of_month = [closing for closing in closed if closing.month == month]
         came = closings.count_changes(connection, month, of_month)
-        counted += [replace(one, came=came[one.scale_id]) for one in of_month]
+        counted += [replace(closing, came=came[closing.scale_id]) for closing in of_month]
     stale = {
-        one.month
-        for one in counted
-        if one.changes or (one.scale_id in scales and differs(one.rules, scales[one.scale_id].rules, "eligibility"))
+        closing.month
+        for closing in counted
+        if closing.changes
+        or (closing.scale_id in scales and differs(closing.rules, scales[closing.scale_id].rules, "eligibility"))
     }
     return Reopening(tuple(counted), tuple(sorted(stale)))

@@ -41,10 +41,10 @@ class DaysToJudge:
         """The days in words; empty without days."""
         if not self.days:
             return ""
-        said = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
+        days_text = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
         if self.months:
-            said += f"; closed months keep their rules: {listed(self.months)}"
-        return said
+            days_text += f"; closed months keep their rules: {listed(self.months)}"
+        return days_text
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
@@ -66,7 +66,7 @@ def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: dateti
 def _days(connection: psycopg.Connection, scale: Scale, now: datetime, *, judged_too: bool) -> DaysToJudge:
     today = day_bounds(day_of(now))[0]
     start = abilities_start(today, read_scales(connection))
-    closed = [one.month for one in read_closed(connection) if one.scale_id == scale.scale_id]
+    closed = [closing.month for closing in read_closed(connection) if closing.scale_id == scale.scale_id]
     days = {*days_without_verdicts(connection, start, today)}
     if judged_too:
         days |= {*first_column(connection, _JUDGED_DAYS, (start, today - timedelta(days=1), scale.scale_id))}

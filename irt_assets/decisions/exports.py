@@ -36,7 +36,11 @@ ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 
 
 def read_export(
-    connection: psycopg.Connection, what: Subject, at: datetime, form: ProgramForm | None = None, metric_d: float = 1.0
+    connection: psycopg.Connection,
+    subject: Subject,
+    at: datetime,
+    form: ProgramForm | None = None,
+    metric_d: float = 1.0,
 ) -> pd.DataFrame:
     """Read the rows to export.
 
@@ -44,10 +48,10 @@ def read_export(
     scaling constant D is `metric_d`. `abilities`: each learner's newest ability from answers before `at`. `flags`:
     findings of the newest month that was over at `at`, one row per finding.
     """
-    if what == "parameters":
+    if subject == "parameters":
         frame = parameters_of_every_scale(connection, at)
         return _add_steps(frame) if form is None else _convert(frame, form, metric_d)
-    if what == "flags":
+    if subject == "flags":
         return findings_of_every_scale(connection, at)
     return read_frame(connection, _ABILITIES, {"at": at})
 

@@ -99,10 +99,10 @@ class ModelChange:
         """Text that a person reads before deciding."""
         before, after = _stored_values(self.before), _stored_values(self.after)
         changes = [f"{name} {before[name]} → {new}" for name, new in after.items() if before[name] != new]
-        what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
+        change = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
             return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
-        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         if self.anchors is not None:
             lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
         elif self.bank_anchors:
@@ -249,12 +249,12 @@ def _requested_change(
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start = start_of(month)
     before = initialised_scale(connection, scale_id, start)
-    wanted = {subject: _parse(subject, value) for subject, value in values.items()}
+    requested = {subject: _parse(subject, value) for subject, value in values.items()}
     later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
-    after = _apply_to_scale(before, wanted)
+    after = _apply_to_scale(before, requested)
     _require_parameters(after, month)
     now = _stored_values(before)
-    new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
+    new = {subject: value for subject, value in requested.items() if subject in later or value != now[subject]}
     newest = newest_decision(connection, scale_id)
     return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)
 

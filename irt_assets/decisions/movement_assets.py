@@ -33,7 +33,10 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": dg.MetadataValue.int(len(found)),
-                **{f"proposal: {one.scale_id}": md(*map(Paragraph, proposal_lines(one))) for one in found},
+                **{
+                    f"proposal: {proposal.scale_id}": md(*map(Paragraph, proposal_lines(proposal)))
+                    for proposal in found
+                },
             }
         )
 

@@ -65,7 +65,8 @@ class MovementEffect(ThetaShift):
         added = f"; {self.added:,} more would be measured" if self.added else ""
         return (
             f"{self.changed:,} of {self.learners:,} learners of {self.month} would get another θ: "
-            f"{self.shift_in_words}; mean standard error {self.se:.3f} → {self.se_after:.3f}; {self.passing_in_words}{added}"
+            f"{self.shift_in_words}; mean standard error {self.se:.3f} → {self.se_after:.3f}; "
+            f"{self.passing_in_words}{added}"
         )
 
 
@@ -96,11 +97,11 @@ class MovementChange:
         """Text that a person reads before deciding."""
         if not self.values:
             return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
-        what = ", ".join(
+        change = ", ".join(
             f"{subject} {getattr(self.before, MOVEMENT[subject][0]):g} → {value}"
             for subject, value in self.values.items()
         )
-        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         lines += [f"no longer holds: {d.subject} {d.value} from {d.effective_from:%Y-%m} on" for d in self.overtaken]
         if AUTO in self.values.values():
             lines.append("auto: numbers are proposed, and those in force stay until somebody decides")
@@ -202,8 +203,8 @@ def _requested_change(
     start_of(month)
     initialised_scale(connection, scale_id, Month(month).start)
     decisions = read_decisions(connection, scale_id)
-    wanted = {subject: _parse(subject, text) for subject, text in values.items()}
-    new = {subject: value for subject, value in wanted.items() if _differs(decisions, subject, value, month)}
+    requested = {subject: _parse(subject, text) for subject, text in values.items()}
+    new = {subject: value for subject, value in requested.items() if _differs(decisions, subject, value, month)}
     later = [d for d in decisions if new.get(d.subject, AUTO) != AUTO and d.effective_from > Month(month).start]
     return MovementChange(
         scale_id,
@@ -218,7 +219,7 @@ def _requested_change(
 
 def _differs(decisions: list[ScaleDecision], subject: Subject, value: str, month: str) -> bool:
     """Whether the value differs from the decision in force from that month on, or a later decision replaces it."""
-    if any(one.subject == subject and one.effective_from > Month(month).start for one in decisions):
+    if any(decision.subject == subject and decision.effective_from > Month(month).start for decision in decisions):
         return True
     decided = decision_in_force(decisions, subject, Month(month).start)
     return value != (decided.value if decided else "0")

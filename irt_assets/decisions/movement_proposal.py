@@ -82,7 +82,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
         return MovementProposal(scale_id, month, "no items of the scale are published")
     responses = _answers(connection, published, end)
     fits = linkings_of(connection, scale, month)
-    order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})
+    order, growth = _order(responses, {fit.month: fit.spec.fit_statistics for fit in fits})
     assert responses.at is not None
     assert published.errors is not None
     items = published.errors.among(responses.item_ids).items
@@ -98,7 +98,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     except PsychometricsError as error:
         return MovementProposal(scale_id, month, str(error))
     effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
-    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MAX_INTERCEPTS:]}
+    intercepts = {fit.month: fit.spec.linking_constants.intercept for fit in fits[-MAX_INTERCEPTS:]}
     return MovementProposal(
         scale_id,
         month,
@@ -142,7 +142,7 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
             found.append((growth.r2, growth.outcome))
     if not found:
         return 0.0, False
-    return max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True
+    return max(r2 for r2, _ in found), None if all(order == "not separable" for _, order in found) else True
 
 
 def proposal_lines(proposal: MovementProposal) -> Iterator[str]:

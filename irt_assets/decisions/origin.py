@@ -204,9 +204,9 @@ def _window_anchors(
             (scale_id, list(found.anchors)),
         ).fetchall()
     )
-    if gone := sorted(found.anchors.keys() - topics.keys()):
+    if missing := sorted(found.anchors.keys() - topics.keys()):
         raise PermanentFailure(
-            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
+            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(missing[:10])}; "
             "nothing was written: run it again"
         )
     return replace(found, topics=topics)
@@ -300,8 +300,8 @@ class OriginRead:
     def in_words(self) -> list[str]:
         """Sentences about the distribution of θ and the fit's statistics of misfit."""
         spec = self.fit.model_spec
-        said = [spec.shape.why] if spec.shape else []
-        return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
+        sentences = [spec.shape.why] if spec.shape else []
+        return sentences + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
 
 
 def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:

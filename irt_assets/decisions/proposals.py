@@ -241,16 +241,16 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
     Raises PermanentFailure if a proposal does not exist, or if `all` is used for a window without proposals that need a
     decision.
     """
-    wanted = list(dict.fromkeys(references))
-    named = [reference for reference in wanted if reference.item_id != ALL_ITEMS]
+    distinct = list(dict.fromkeys(references))
+    named = [reference for reference in distinct if reference.item_id != ALL_ITEMS]
     of_name: dict[Reference, list[Proposal]] = {}
     if named:
         windows, items = ({reference[k] for reference in named} for k in (0, 1))
         for proposal in proposals(connection, windows=windows, items=items):
             of_name.setdefault(proposal.reference, []).append(proposal)
-    waiting = waiting_proposals(connection) if len(named) < len(wanted) else []
+    waiting = waiting_proposals(connection) if len(named) < len(distinct) else []
     found: dict[Reference, Proposal] = {}
-    for reference in wanted:
+    for reference in distinct:
         if reference.item_id == ALL_ITEMS:
             of_window = [p for p in waiting if p.window == reference.window]
             if not of_window:
@@ -259,7 +259,11 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
         elif reference in of_name:
             found[reference] = max(
                 of_name[reference],
-                key=lambda one: (one.state is State.OPEN, bool(one.decided), one.lineage["created_at"]),
+                key=lambda candidate: (
+                    candidate.state is State.OPEN,
+                    bool(candidate.decided),
+                    candidate.lineage["created_at"],
+                ),
             )  # the open proposal, or else the last one with a decision
         else:
             raise PermanentFailure(
@@ -351,7 +355,7 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
         drift={name: row[name] for name in ("severity", "delta_b", "change")} if row["severity"] else {},
         dif=None
         if row["dif"] is None
-        else tuple(_dif_in_words(one) for one in row["dif"] if one["size"] in ("medium", "high") or one["ets"] == "C"),
+        else tuple(_dif_in_words(dif) for dif in row["dif"] if dif["size"] in ("medium", "high") or dif["ets"] == "C"),
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
         superseded=row["superseded"],

@@ -116,13 +116,13 @@ def recalibrate(
         testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     basis.require_snapshots(window, database.settings.most_for_run)
-    scored = (_read_scored_answers(store, one, scale_id) for one in snapshots)
+    scored = (_read_scored_answers(store, month_snapshot, scale_id) for month_snapshot in snapshots)
     table = pool_answers(pa.concat_tables(scored, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
     responses, left_out = _drop_rare_items(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
     uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
-    data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
+    data_hash = hashlib.sha256("\n".join(month_snapshot.data_hash for month_snapshot in snapshots).encode()).hexdigest()
     snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
@@ -156,13 +156,13 @@ def recalibrate(
             anchor_hash=basis.anchor_hash,
             run_id=None,
         )
-        wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
-        proposed, held = _propose(connection, scale, window, staged.fit_id, wanted, changed)
+        requested = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
+        proposed, held = _propose(connection, scale, window, staged.fit_id, requested, changed)
     return Recalibration(
         window=window,
         scale_id=scale_id,
         fit_id=staged.fit_id,
-        months=tuple(one.month for one in snapshots),
+        months=tuple(month_snapshot.month for month_snapshot in snapshots),
         passed_over=basis.passed_over,
         changed={item: since for item, since in changed.items() if item in responses.item_ids},
         n_persons=responses.n_persons,
@@ -189,7 +189,9 @@ class _Basis:
             raise PermanentFailure(
                 f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in self.passed_over.items())
             )
-        if large := [one.month for one in self.snapshots if sample_for_run(one, most, self.scale.scale_id)]:
+        if large := [
+            snapshot.month for snapshot in self.snapshots if sample_for_run(snapshot, most, self.scale.scale_id)
+        ]:
             raise PermanentFailure(
                 f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than a run "
                 f"reads, {most:,}: name other months"
@@ -207,7 +209,7 @@ class _Basis:
             "which items drift saw change": now.changed != self.changed,
             "what its months take for the distribution of ability": now.shape != self.shape,
         }
-        if found := [what for what, has_changed in changes.items() if has_changed]:
+        if found := [subject for subject, has_changed in changes.items() if has_changed]:
             raise PermanentFailure(
                 f"while {window} was being fitted, {' and '.join(found)} changed: nothing was proposed, run it again"
             )
@@ -241,7 +243,7 @@ def _fit(
     of_window = StagedSpec(
         eligibility=basis.scale.rules.changed(),
         snapshot=snapshot.uri,
-        pooled={one.month: one.snapshot_hash for one in basis.snapshots},
+        pooled={month_snapshot.month: month_snapshot.snapshot_hash for month_snapshot in basis.snapshots},
         passed_over=basis.passed_over,
         answers_from={item: since.isoformat() for item, since in basis.changed.items()},
     )
@@ -285,7 +287,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
         snapshots,
         passed_over,
         last_item_changes(connection, scale_id, first, last),
-        _common_shape(connection, scale, [one.month for one in snapshots]),
+        _common_shape(connection, scale, [snapshot.month for snapshot in snapshots]),
     )
 
 
@@ -332,8 +334,8 @@ def pool_answers(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
     """The scored answers without answers to items from before they `changed`. Each learner-month is a person."""
     items = pa.array(list(changed), pa.string())
     since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
-    place = pc.index_in(table["item_id"], items)
-    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, place))
+    position = pc.index_in(table["item_id"], items)
+    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, position))
     table = table.filter(pc.invert(pc.fill_null(before, False)))
     month = pc.strftime(table["completed_at"], format="%Y-%m")
     person = pc.binary_join_element_wise(month, table[KEY].cast(pa.string()), "/")
@@ -417,14 +419,14 @@ def _propose(
     scale: Scale,
     window: str,
     fit_id: str,
-    wanted: Collection[str],
+    requested: Collection[str],
     changed: Mapping[str, datetime],
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     first, last = window.split(":")
     linked = fits.linked_fit(connection, scale.scale_id, KIND, Month(first).start, scale.engine)
     assert linked is not None
-    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
-    proposed, values = tuple(item for item in wanted if not held[item]), linked.values
+    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in requested}
+    proposed, values = tuple(item for item in requested if not held[item]), linked.values
     propose(
         connection,
         [

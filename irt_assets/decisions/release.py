@@ -210,25 +210,27 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
         advisory_lock(connection, "ledger", scale_id)
 
 
-def require_text(what: str, text: str) -> str:
+def require_text(subject: str, text: str) -> str:
     """A name or a reason without surrounding space.
 
     Raises PermanentFailure if it has no letters or digits, is too long, or has unprintable characters.
     """
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
-        raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
+        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: others will want to know")
     if len(stripped) > MAX_TEXT_LENGTH or any(not c.isprintable() and c not in "\n\t" for c in stripped):
-        raise PermanentFailure(f"the {what} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
+        raise PermanentFailure(f"the {subject} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
     return stripped
 
 
 def _require_unchanged(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
     read = {p.reference: (p.fit_id, p.replaces) for p in seen}
-    other = [str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)]
-    if other:
+    changed = [
+        str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)
+    ]
+    if changed:
         raise PermanentFailure(
-            f"nothing was decided: {', '.join(other)} proposes or replaces other values than those that were shown. "
+            f"nothing was decided: {', '.join(changed)} proposes or replaces other values than those that were shown. "
             "Look at the evidence again"
         )
 

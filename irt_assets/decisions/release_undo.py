@@ -89,10 +89,10 @@ def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impac
     """Effect of the restored values on the last month's learners, for each scale and date."""
     scales = read_scales(connection)
     changes: dict[tuple[str, datetime], dict[str, ItemRow]] = {}
-    for one in found:
-        if one.restored is not None and one.since is not None:
-            of_date = changes.setdefault((one.proposal.scale_id, one.since), {})
-            of_date[one.proposal.item_id] = one.restored
+    for undone in found:
+        if undone.restored is not None and undone.since is not None:
+            of_date = changes.setdefault((undone.proposal.scale_id, undone.since), {})
+            of_date[undone.proposal.item_id] = undone.restored
     return [impact(connection, scales[scale], changed, since) for (scale, since), changed in sorted(changes.items())]
 
 
@@ -140,16 +140,16 @@ def undo(
     with database.connect() as connection:
         lock_ledgers(connection, references)
         found = preview(connection, references, effective_from=effective_from, now=now)
-        for one in found:
-            record(connection, [one.proposal.subject], "undo", by, reason, one.since)
-            if one.restores is not None and one.since is not None:
+        for undone in found:
+            record(connection, [undone.proposal.subject], "undo", by, reason, undone.since)
+            if undone.restores is not None and undone.since is not None:
                 again = replace(
-                    one.restores,
+                    undone.restores,
                     rule="undo",
-                    effective_from=one.since,
+                    effective_from=undone.since,
                     decided_by=by,
                     reason=reason,
-                    replaces=one.replaces,
+                    replaces=undone.replaces,
                 )
                 publish(connection, [again])
     return found

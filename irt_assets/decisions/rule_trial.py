@@ -185,7 +185,7 @@ def try_rules(
         change = consider_rules(connection, scale_id, settings)
         before = _judge(connection, store, month, scale_id)
         began, files = time.perf_counter(), store
-        stage = next((one for one in change.stages if one != "answers"), "warnings")
+        stage = next((candidate for candidate in change.stages if candidate != "answers"), "warnings")
         write_rules(connection, scale_id, change.after.rules)
         if stage == "eligibility":
             reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
@@ -257,7 +257,7 @@ def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     agreement = read_agreement(connection, month, scale)
     verdicts["engines_agree"] = GateResult(agreement.agrees, agreement.sentence)
     fit = evidence.on_the_scale
-    problems = {item: item_problems(one, scale.rules) for item, one in fit.items.items()} if fit else {}
+    problems = {item: item_problems(fitted, scale.rules) for item, fitted in fit.items.items()} if fit else {}
     return TrialResult(
         verdicts,
         {item: found for item, found in problems.items() if found},

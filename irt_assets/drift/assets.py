@@ -138,11 +138,13 @@ def build_drift_assets(
     ) -> dg.MaterializeResult:
         with classify_failures():
             judged = information_of_month(database, store, context.partition_key)
-        found = {one.scale_id: rows_of(one.found) for one in judged if one.found is not None}
-        cautions = [f"{one.scale_id}: {one.found.caution}" for one in judged if one.found and one.found.caution]
+        found = {result.scale_id: rows_of(result.found) for result in judged if result.found is not None}
+        cautions = [
+            f"{result.scale_id}: {result.found.caution}" for result in judged if result.found and result.found.caution
+        ]
         shown = metadata(
             {
-                "information": "; ".join(information_sentence(one) for one in judged),
+                "information": "; ".join(information_sentence(result) for result in judged),
                 "flagged items": flagged_table(found),
                 "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
                 "caution": "; ".join(cautions),

@@ -29,23 +29,23 @@ def drift_summary(rows: Sequence[DriftRow]) -> str:
     """A month's comparisons in a sentence, the largest changes named first."""
     estimated = [row for row in rows if not unestimated_reason(row)]
     of = Counter(row.severity for row in rows)
-    said = variation_warning(row.details for row in rows)
-    said += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    summary = variation_warning(row.details for row in rows)
+    summary += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
-        said += f" and {len(rows) - len(estimated)} tested by proportion correct"
+        summary += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
         (row for row in rows if row.severity != "none"), key=lambda row: (row.severity, -(row.wabc or 0.0))
     )
     named = [f"{row.item_id} ({row.kind})" if row.kind else row.item_id for row in flagged]
-    said += f": {listed(named, NAMES)}" if flagged else ""
+    summary += f": {listed(named, NAMES)}" if flagged else ""
     if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
-        said += "".join(f"; {n} of them {how}" for how, n in across.items())
-    return said
+        summary += "".join(f"; {n} of them {method}" for method, n in across.items())
+    return summary
 
 
 def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
     """Beginning of a sentence if a month's items vary by more than drift allows for; otherwise ""."""
-    of = next((one for one in details if "most_tau" in one), None)
+    of = next((detail for detail in details if "most_tau" in detail), None)
     if of is None or (of["tau"] is not None and of["tau"] <= of["most_tau"]):
         return ""
     found = "they have no line in common" if of["tau"] is None else f"τ = {of['tau']:.2f}"
@@ -56,11 +56,11 @@ def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
-def drift_table(of: Sequence[str], rows: RowsWithCells[DriftRow], **how: Any) -> Table:
-    """Results of the comparison with the published values. `how`: as in `table`."""
+def drift_table(of: Sequence[str], rows: RowsWithCells[DriftRow], **options: Any) -> Table:
+    """Results of the comparison with the published values. `options`: as in `table`."""
     formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
     columns = (*of, "drift", *formats, "kind of change")
-    return table(columns, [(*first, *_comparison_cells(row)) for first, row in rows], numbers=formats, **how)
+    return table(columns, [(*first, *_comparison_cells(row)) for first, row in rows], numbers=formats, **options)
 
 
 def _comparison_cells(row: DriftRow) -> tuple[Cell, ...]:
@@ -89,7 +89,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     """The kind of change and the evidence for it. change: as `item_drift` has it; onset: the day from which on the
     first month saw it."""
     size, z = change["size"], change.get("time_z")
-    what = {
+    description = {
         ChangeKind.DRIFT: f"drift: its difficulty moved by {signed_number(size)}",
         ChangeKind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
         ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
@@ -101,14 +101,14 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
         f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed_number(z, 1)})" if z else ""
     )
     option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""
-    return f"{what} (2ΔLL over the published curve: {gains}){times}{option}"
+    return f"{description} (2ΔLL over the published curve: {gains}){times}{option}"
 
 
-def dif_table(of: Sequence[str], rows: RowsWithCells[DifRow], **how: Any) -> Table:
-    """Groups of equal ability compared; how: as of `table`."""
+def dif_table(of: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
+    """Groups of equal ability compared; `options`: as in `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
     columns = (*of, "attribute", "group / against", *formats, "class", "result")
-    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **how)
+    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **options)
 
 
 DIF_EXPLAINED = (
@@ -160,25 +160,29 @@ def information_summary(information: Mapping[str, InformationRow]) -> str:
     test = information[""].details
     lost, worst, retiring = test["flagged_items"], test["worst"], test["retiring"]
     named = f" ({listed(lost, NAMES)})" if lost else ""
-    said = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
+    summary = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
     across = [row.details["why"] for row in information.values() if row.details.get("status") == "of another model"]
-    said += f"; {len(across)} are not judged: {across[0]}" if across else ""
+    summary += f"; {len(across)} are not judged: {across[0]}" if across else ""
     if worst is None:
-        return f"{said}; of the test: {test['why']}"
-    said += f"; the test keeps at least {worst['ratio']:.0%} of its own (θ = {signed_number(worst['theta'], 1)}, "
-    said += f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
+        return f"{summary}; of the test: {test['why']}"
+    summary += f"; the test keeps at least {worst['ratio']:.0%} of its own (θ = {signed_number(worst['theta'], 1)}, "
+    summary += (
+        f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
+    )
     if retiring["items"]:
-        said += f"; without {listed(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
-        said += f"average and at least {retiring['lowest']:.0%} (θ = {signed_number(retiring['lowest_at'], 1)})"
-    return said
+        summary += (
+            f"; without {listed(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
+        )
+        summary += f"average and at least {retiring['lowest']:.0%} (θ = {signed_number(retiring['lowest_at'], 1)})"
+    return summary
 
 
-def information_table(of: Sequence[str], rows: RowsWithCells[InformationRow], **how: Any) -> Table:
-    """The information of items as published and now, averaged over the population; how: as of `table`."""
+def information_table(of: Sequence[str], rows: RowsWithCells[InformationRow], **options: Any) -> Table:
+    """The information of items as published and now, averaged over the population; `options`: as in `table`."""
     kept = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
     formats = kept | {"most at θ": "+.1f", "share of the test": ".1%"}
     columns = (*of, "lost", "drift", *formats)
-    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **how)
+    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **options)
 
 
 def _information(row: InformationRow) -> tuple[Cell, ...]:

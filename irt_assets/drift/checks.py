@@ -150,7 +150,7 @@ def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
            ORDER BY scale_id, item_id""",
         (month,),
     ).fetchall()
-    return "".join(f"{scale}: {said}" for scale, details in rows if (said := variation_warning([details])))
+    return "".join(f"{scale}: {warning}" for scale, details in rows if (warning := variation_warning([details])))
 
 
 def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:

@@ -243,15 +243,15 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
 
 def _group(dif: Dif, name: str) -> dict[str, Any]:
     group, wald = dif.group(name), dif.wald
-    place = wald.groups.index(group.name) if wald and group.name in wald.groups else None
+    position = wald.groups.index(group.name) if wald and group.name in wald.groups else None
     return {
         "name": group.name,
         "n_learners": group.n_learners,
         "n_responses": group.n_responses,
         "why_not": group.reason,
         "low_power": group.low_power,
-        "mean": None if wald is None or place is None else finite(wald.mean[place]),
-        "sd": None if wald is None or place is None else finite(wald.sd[place]),
+        "mean": None if wald is None or position is None else finite(wald.mean[position]),
+        "sd": None if wald is None or position is None else finite(wald.sd[position]),
     }
 
 

@@ -157,11 +157,11 @@ class MonthInformation:
         people = self.loss.abilities
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
-        left = self.left.relative_efficiency(self.in_force)
-        k = int(np.nanargmin(np.where(inside, left, np.nan)))
+        efficiency = self.left.relative_efficiency(self.in_force)
+        k = int(np.nanargmin(np.where(inside, efficiency, np.nan)))
         before, after = (np.interp(people.theta, self.theta, x.test) for x in (self.in_force, self.left))
         average = float(people.weights @ after / (people.weights @ before))
-        return Efficiency(average, float(left[k]), float(self.theta[k]))
+        return Efficiency(average, float(efficiency[k]), float(self.theta[k]))
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
     judged = []
     with database.connect() as connection:
         for scale in read_scales(connection, Month(month).start).values():
-            one = judge_information(connection, store, month, scale)
+            result = judge_information(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
-            rows = [owned | row for row in (*item_rows(one.found), test_row(one.found))] if one.found else []
+            rows = [owned | row for row in (*item_rows(result.found), test_row(result.found))] if result.found else []
             frame = pd.DataFrame(rows, columns=None if rows else [*owned, "item_id", "curve"])
             warehouse.replace(connection, tables.test_information, owned, frame)
-            judged.append(one)
+            judged.append(result)
     return judged
 
 

@@ -130,7 +130,7 @@ def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
 
 def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
     trends = drift.trends
-    place = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
+    position = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
     across = drift.across_models
     rows = []
@@ -152,8 +152,8 @@ def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
             details["curves"] = curve_tests(drift, j)
         if item in across:
             details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
-        elif trends and item in place:
-            k = place[item]
+        elif trends and item in position:
+            k = position[item]
             details["trend"] = {
                 "b_a_month": finite(trends.slope[k]),
                 "se": finite(trends.slope_se[k]),

@@ -125,8 +125,8 @@ def test_curves(test: InformationRow) -> list[Chart]:
             top = 1.6 * min(float(inside.max()) if inside.size else 1.0, 2.0 * details["population"]["sd"])
         else:
             top = 1.08 * float(curves.max()) or 1.0
-        whose = " (grey: middle 95 % of the population)"
-        chart = ability_chart(theta, label, label, top, whose, height=250)
+        population = " (grey: middle 95 % of the population)"
+        chart = ability_chart(theta, label, label, top, population, height=250)
         for curve, (name, style) in zip(curves, drawn.values(), strict=True):
             chart.line(theta, curve, name=name, **style)
         charts.append(chart.stretch(low, high))

@@ -74,16 +74,16 @@ def examine_unestimated_items(
     published = compared.at.published
     columns = (published.item_ids, published.a.tolist(), published.b.tolist(), published.c.tolist())
     values = {item: (a, b, c) for item, a, b, c in zip(*columns, strict=True) if item in items}
-    gone = find_missing_items(connection, scale.scale_id, items)
-    why = _reasons(connection, month, scale, items, gone, responses)
+    missing = find_missing_items(connection, scale.scale_id, items)
+    why = _reasons(connection, month, scale, items, missing, responses)
     if responses is None:
-        return UnestimatedItems(why, frozenset(gone), values)
+        return UnestimatedItems(why, frozenset(missing), values)
     moved = set(compared.drift.flagged)
     known = published.select([item for item in published.item_ids if item not in moved]).among(responses.item_ids)
     mean, sd = evidence.population_of(compared.window)
     mean_se = compared.window.linking.intercept_se
     drift = compared.drift.with_proportions(responses, items, known, mean=mean, sd=sd, mean_se=mean_se)
-    return UnestimatedItems(why, frozenset(gone), values, drift)
+    return UnestimatedItems(why, frozenset(missing), values, drift)
 
 
 def find_missing_items(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _reasons(
     month: str,
     scale: Scale,
     items: list[str],
-    gone: dict[str, str],
+    missing: dict[str, str],
     responses: Responses | None,
 ) -> dict[str, str]:
     """The reason why each item has no estimate, as text."""
@@ -113,9 +113,9 @@ def _reasons(
     if responses is not None:
         counts = np.bincount(responses.item, minlength=responses.n_items).tolist()
         n = dict(zip(responses.item_ids, counts, strict=True))
-    reasons = dict(gone)
+    reasons = dict(missing)
     for item in items:
-        if item in gone:
+        if item in missing:
             continue
         if not n.get(item):
             reasons[item] = f"it has no eligible answer in {month}"

@@ -143,9 +143,9 @@ def _memory(pid: int) -> int:
     except psutil.NoSuchProcess:
         return 0
     total = 0
-    for one in family:
+    for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += one.memory_info().rss
+            total += member.memory_info().rss
     return total
 
 

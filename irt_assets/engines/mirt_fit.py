@@ -34,32 +34,32 @@ def fit_mirt(
     Raises PsychometricsError for refused responses, models, priors and anchors, and the errors of `call`.
     """
     scored = _has_scored_items(responses, model, anchors)
-    asked = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
-    of, held, curves = asked.item_model, asked.held, asked.curves
-    guessing = _prior_on_guessing(asked.priors)
+    fit = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
+    of, held, curves = fit.item_model, fit.held, fit.curves
+    guessing = _prior_on_guessing(fit.priors)
     payload = request(
-        asked.responses,
+        fit.responses,
         engine=ENGINE,
         model=_BY_SLOPES[of.slopes] if scored else of.name,
         anchors=anchor_columns(
-            np.array(asked.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
+            np.array(fit.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
         )
         if held.any()
         else None,
         guessing_prior=None if guessing is None else {"mean_logit": guessing.mean, "sd_logit": guessing.sd},
-        **({"categories": asked.responses.n_categories.tolist()} if scored else {}),
+        **({"categories": fit.responses.n_categories.tolist()} if scored else {}),
     )
-    answer = Answer.from_result(call("irt_calibrate", payload), asked.responses.n_items)
+    answer = Answer.from_result(call("irt_calibrate", payload), fit.responses.n_items)
     version, software = answer.software_versions(ENGINE)
-    return asked.calibration(answer.estimates, version=version, software=software, data_hash=data_hash)
+    return fit.calibration(answer.estimates, version=version, software=software, data_hash=data_hash)
 
 
 def _has_scored_items(responses: Responses, model: Model | Sequence[Model], anchors: AnchorSet | None) -> bool:
     """Whether items are scored above 1. If so, raises PsychometricsError for anchors or a rating scale model."""
     scored = bool((responses.n_categories > 2).any())
     if scored and (anchors is not None or "rsm" in ([model] if isinstance(model, str) else model)):
-        what = "anchors" if anchors is not None else "a rating scale model"
-        raise PsychometricsError(f"the mirt engine does not take {what} where items are scored above 1: take em")
+        feature = "anchors" if anchors is not None else "a rating scale model"
+        raise PsychometricsError(f"the mirt engine does not take {feature} where items are scored above 1: take em")
     return scored
 
 

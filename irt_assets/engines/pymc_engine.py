@@ -212,7 +212,7 @@ class PymcEngine:
         parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
         numbers = NODES if self.nodes is None else (self.nodes,)
         tried = [Likelihood.from_responses(responses, nodes, guessing=priors.guessing) for nodes in numbers]
-        values = [one.value(*parameters) for one in tried]
+        values = [likelihood.value(*parameters) for likelihood in tried]
         return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _LOGLIK_TOLERANCE))]
 
 

@@ -167,8 +167,8 @@ def _reflects_prior(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np
     a_sd = np.sqrt(square_a - mean_a**2)
     d_sd = np.sqrt(square_a * (priors.b_mean**2 + priors.b_sd**2) - (mean_a * priors.b_mean) ** 2)
     slope = np.minimum(np.log(a).std((0, 1)) / priors.log_a_sd, a.std((0, 1)) / a_sd)
-    place = np.minimum(b.std((0, 1)) / priors.b_sd, (a * b).std((0, 1)) / d_sd)
-    return np.stack([slope, place]) > PRIOR_SHARE
+    location_ratio = np.minimum(b.std((0, 1)) / priors.b_sd, (a * b).std((0, 1)) / d_sd)
+    return np.stack([slope, location_ratio]) > PRIOR_SHARE
 
 
 def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:

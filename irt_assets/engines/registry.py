@@ -56,7 +56,7 @@ def enabled_scales(settings: Settings) -> dict[str, frozenset[str] | None]:
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
     """
     known = comparison_names()
-    wanted: dict[str, set[str]] = {}
+    scales_by_engine: dict[str, set[str]] = {}
     for entry in filter(None, (part.strip() for part in settings.irt_engines.split(","))):
         scale, colon, engine = entry.rpartition(":")
         if engine not in known or (colon and not scale):
@@ -64,8 +64,12 @@ def enabled_scales(settings: Settings) -> dict[str, frozenset[str] | None]:
                 f"setting IRT_ENGINES: every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(known)} "
                 f"({DEFAULT} always runs)"
             )
-        wanted.setdefault(engine, set()).add(scale)
-    return {name: None if "" in wanted[name] else frozenset(wanted[name]) for name in known if name in wanted}
+        scales_by_engine.setdefault(engine, set()).add(scale)
+    return {
+        name: None if "" in scales_by_engine[name] else frozenset(scales_by_engine[name])
+        for name in known
+        if name in scales_by_engine
+    }
 
 
 def require_demandable(engines: Iterable[str]) -> None:
