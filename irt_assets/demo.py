@@ -73,11 +73,11 @@ NEXT_STEPS = """
 what to do next, in the same IRT_HOME:
   read the window's report: irt report drift --month {last} --out reports
   look at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
-  take the values: irt export parameters --to csv
+  export the values: irt export parameters --to csv
 drift is what has changed since the window, so it begins after it, in {month}; once that month is over:
   add its answers: irt import attempts FILE
   calibrate it and judge its drift: irt job monthly_calibration --partition {month}
-  read what came of it: irt report drift --month {month} --out reports
+  read the result: irt report drift --month {month} --out reports
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
@@ -152,7 +152,7 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     with database.connect() as connection:
         known = read_scales(connection).values()
     if known and all(scale.initialised for scale in known):
-        say("questions, learners and answers are already there")
+        say("questions, learners and answers have already been imported")
         return
     say("importing questions, learners and answers …")
     import_bank_file(database, QUESTIONS, files.questions)
@@ -196,7 +196,7 @@ class Jobs:
         )
         made = (RunsFilter(job_name=alias, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for alias in same_job(name))
         if not self.again and any(map(self.instance.get_runs_count, made)):
-            self.say(f"  {name}{partition}: made already")
+            self.say(f"  {name}{partition}: already made")
             return
         began = time.monotonic()
         done = run_job(self.instance, self.settings, name, first, last)
@@ -449,7 +449,7 @@ def _initialise_from_window(
     chosen = recommend(options)
     say("  how many responses an item needs, how many items have them, and the SE(b) that costs:")
     for option in options:
-        mark = "  ← taken here" if option is chosen else ""
+        mark = "  ← chosen here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
     responses, _ = _read_eligible(database, scale, window, min_responses=chosen.min_responses)
     for scale_id in _split_scale(database, scale.scale_id, responses, say):

@@ -81,6 +81,6 @@ def _fault(store: ObjectStore, file: CitedFile) -> str | None:
     try:
         digest = store.sha256(file.key)
     except NothingThere:
-        return f"{store.uri(file.key)} is not there"
+        return f"{store.uri(file.key)} is missing"
     changed = f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
     return None if digest == file.sha256 else changed

@@ -45,7 +45,7 @@ class FolderPlace:
         except OSError as error:
             reason = explain(error) or error.strerror
             raise PermanentFailure(
-                f"No backup was made in {self.folder}: {reason}. --out names another place."
+                f"no backup was written to {self.folder}: {reason}. Choose another folder or bucket with --out"
             ) from error
 
     def uri(self, name: str) -> str:

@@ -32,17 +32,17 @@ FAILURES = (
     (
         re.compile(CONNECTION_LOST, re.I),
         TransientFailure,
-        "The database went away while {name} worked; nothing was kept. Try again.",
+        "the connection to the database was lost while {name} ran; nothing was kept. Try again.",
     ),
     (
         re.compile(r"due to (lock|statement) timeout"),
         TransientFailure,
-        f"Someone has locked a table for longer than {LOCK_WAIT}, as a migration does; try again when that is over.",
+        f"a table was locked for longer than {LOCK_WAIT}, as a migration does; try again later.",
     ),
     (
         re.compile("(?<=permission denied for ).*"),
         PermanentFailure,
-        "The database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
+        "the database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
     ),
 )
 """Outputs of a failed program, with the failures and messages for them."""
@@ -76,7 +76,7 @@ def program_for(name: str, version: int) -> Program:
     fitting = [program for program in programs if program.version >= version]
     if not fitting:
         newest = max((program.version for program in programs), default=None)
-        known = f"the newest {name} here is of {newest}" if newest else f"there is no {name} here"
+        known = f"the newest {name} here has version {newest}" if newest else f"this machine has no {name}"
         raise PermanentFailure(
             f"PostgreSQL {version} needs a {name} of version {version} or newer; {known}. Install it: "
             f"apt install postgresql-client-{version} (of a newer version than Debian has: from apt.postgresql.org)"

@@ -91,19 +91,19 @@ def _check(folder: Path, manifest: BackupManifest) -> None:
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
+            raise PermanentFailure(f"the backup is damaged: {path} is missing. Use another backup.")
         if (found := File.from_path(path)) != expected:
             raise PermanentFailure(
-                f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {expected.size:,} were "
-                "written). Use another backup."
+                f"the backup is damaged: {path} has changed since it was written ({found.size:,} bytes, "
+                f"{expected.size:,} were written). Use another backup."
             )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(
-            f"The backup's schema is at {version.revision} and serves code from {version.oldest_code} on, this code is "
-            f"older: install irt-assets {manifest.code_version} or newer"
+            f"the backup's schema is at {version.revision} and needs code from {version.oldest_code} on, but this code "
+            f"is older: install irt-assets {manifest.code_version} or newer"
             if version.is_newer
-            else f"The backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
+            else f"the backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
             f"restore it with the code of `git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with it, and "
             "back it up again"
         )
@@ -113,13 +113,13 @@ def _load(database: Database, manifest: BackupManifest, source: Path) -> None:
     schemas = [database.schema, database.settings.irt_dagster_schema]
     if manifest.schemas != schemas[: len(manifest.schemas)]:
         raise PermanentFailure(
-            f"The backup is of the schemas {' and '.join(manifest.schemas)}, this installation's are "
+            f"the backup contains the schemas {' and '.join(manifest.schemas)}, but this installation has "
             f"{' and '.join(schemas)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
         if relations := relations_in(connection, *schemas):
             raise PermanentFailure(
-                f"The database is not empty: it holds {len(relations)} tables, views and sequences, such as "
+                f"the database is not empty: it holds {len(relations)} tables, views and sequences, such as "
                 f"{relations[0]}. Nothing was changed. Restore into a new database (CREATE DATABASE …, or another "
                 "IRT_HOME), or into schemas with other names"
             )
@@ -141,7 +141,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
     version = schema_version(database)
     if version.fault:
         upgrade(database)
-        yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+        yield f"the schema was upgraded from {version.revision} to {schema_version(database).revision}"
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:
@@ -150,7 +150,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
                 "UPDATE report_file SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
                 (root, len(manifest.store) + 1, manifest.store),
             ).rowcount
-        yield f"the files lie at {root} now, which {counted(moved, 'row')} of reports named as {manifest.store}"
+        yield f"the files are at {root} now: {counted(moved, 'row')} of reports named them at {manifest.store}"
     if isinstance(store, FolderStore) and store.root.is_dir():
         adopt_folder(settings, database)
 

@@ -39,7 +39,7 @@ def typeset(document: Document) -> bytes:
         try:
             made: bytes = _compiler().compile(format="pdf", pdf_standards=["ua-1"], sys_inputs={"document": data})
         except TypstError as error:
-            raise PermanentFailure(f"Typst made no PDF of “{document.title}”: {error}") from error
+            raise PermanentFailure(f"Typst could not make a PDF of “{document.title}”: {error}") from error
     return made
 
 

@@ -95,7 +95,7 @@ def _build_asset_checks(
         except dg.Failure as failure:
             evidence = failure.description or str(failure)
         except Exception as error:  # noqa: BLE001 – for any error, the check must fail
-            _log.exception("what is known of %s cannot be read", context.partition_key)
+            _log.exception("the evidence on %s cannot be read", context.partition_key)
             evidence = explanation(error)
         failing = earlier_failures(context.instance, context.selected_asset_check_keys, context.partition_key)
         for key in sorted(context.selected_asset_check_keys):
@@ -121,7 +121,7 @@ def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.As
         try:
             return check.judge(evidence)
         except Exception as error:  # noqa: BLE001 – the other checks are still evaluated
-            _log.exception("the check %s could not be judged", check.name)
+            _log.exception("the check %s could not be evaluated", check.name)
             why = explanation(error)
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 

@@ -59,7 +59,7 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
 def _measure_shift(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
     window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
     if window is None or anchors is None:
-        return GroupShift("the anchors cannot be compared with others: no converged fit was linked by them")
+        return GroupShift("the anchors cannot be compared with others: no converged fit was linked through them")
     in_force = in_force_with_errors(connection, scale, at, anchors)
     comparison = against_published(window, anchors, in_force, at)
     raw, limits, withdrawn = window.raw, scale.rules.anchor_limits, read_withdrawals(connection)

@@ -22,12 +22,10 @@ from resources.postgres.database import Database
 
 CHECK = "nightly_links_like_the_month"
 _MAX_ITEMS_SHOWN = 8  # Dagster shows only a link to longer tables
-_UNFITTED_REMEDY = (
-    "Read in the night's table why the scale has no fit; when the cause is gone, materialise the day again."
-)
+_UNFITTED_REMEDY = "The night's table shows why the scale has no fit. Remove the cause, then materialise the day again."
 _MOVED_REMEDY = (
-    "Look at the night's plots. Nothing was published from it: wait for the month, which judges drift, and ask what "
-    "changed in who answers or in the items that are named; a leaked item is withdrawn at once."
+    "Look at the night's plots. Nothing was published from this night. Wait for the month, which tests drift, and "
+    "find out whether the learners or the named items have changed. Withdraw a leaked item at once."
 )
 
 
@@ -117,7 +115,7 @@ def night_metadata(night: Night) -> Metadata:
             "linking against the last month": _shift_table(linked),
             "difficulties against the published": tuple(_difficulties(linked)),
             "published items that moved": sum(int(w.difficulties.moved.sum()) for _, w in linked),
-            "provisional items": "; ".join(provisional) or "none: every fitted item is published",
+            "provisional items": "; ".join(provisional) or "every fitted item is published",
             **ability_metadata(night.measured),
             "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),
             "fitted to": _sample(night) if night.share < 1 else None,

@@ -139,7 +139,7 @@ test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would 
 def ability_histogram(theta: Floats, se: Floats) -> Picture:
     """Draw a histogram of θ, and the median and the middle 90 % of its standard errors by θ."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
-    distribution = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
+    distribution = histogram(theta, edges, "ability θ", "learners", "number of learners by θ", height=230)
     distribution.line([theta.mean()] * 2, distribution.y, "orange")
     groups = np.searchsorted(edges, theta) - 1
     of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
@@ -275,5 +275,5 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         y_half=Z95 * d.night_se,
         named=[(k, d.item_ids[k]) for k in np.flatnonzero(moved)],
     )
-    moved_text = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
+    moved_text = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none has moved"
     return Picture(f"{len(d.item_ids)} published items, {moved_text}", [chart])

@@ -96,7 +96,7 @@ def _publish(
         elif any(alike(values[item].without_errors, earlier.without_errors) for earlier in settled.get(item, ())):
             continue  # these values have been published or decided on before
         elif (most := values[item].max_score) in values[item].absent_scores:
-            proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"
+            proposed[item] = f"nobody got its maximum score, {most}: the ability behind full credit is unknown"
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
         elif item in ever:

@@ -228,8 +228,8 @@ def nothing_scored_message(scale: Scale, window: str, counts: Mapping[str, int])
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
-        f"from {scale.rules.eligibility.min_fitted_responses} responses on: where items have fewer, wait for "
-        "more. That minimum is a rule of the scale, and another one makes every month stale (`irt calibrate --help`)"
+        f"from {scale.rules.eligibility.min_fitted_responses} responses on: if items have fewer, wait for "
+        "more. The minimum is a rule of the scale, and a change of it makes every month stale (`irt calibrate --help`)"
     )
 
 
@@ -287,7 +287,7 @@ def _require_fittable(request: FitRequest) -> None:
     if request.by_week:
         if why := weeks_problem(request.scale):
             raise PsychometricsError(why)
-        require_everybody(f"scale {scale_id}, of which weeks of learners are fitted,", request)
+        require_everybody(f"scale {scale_id}, whose persons are learners' weeks,", request)
 
 
 def _fit_by_other_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
@@ -398,7 +398,7 @@ def require_one_population(engine: str, request: FitRequest) -> None:
     if request.by_week:
         raise PsychometricsError(
             f"engine {engine} fits one population, and learners' weeks are groups of scale {request.scale.scale_id}: "
-            "what growth goes into b would stay there. Engine em fits such a scale"
+            "part of the growth would stay in b. Engine em fits such a scale"
         )
     if request.by_level:
         raise PsychometricsError(

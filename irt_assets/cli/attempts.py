@@ -78,7 +78,7 @@ def withdraw(
     """Withdraw answers from the log, by ids or by item. They no longer count; a copy of them is kept."""
     by, reason = signature(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
-        raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
+        raise PermanentFailure("choose the answers: --ids FILE, or --item ID, optionally with --from and --to")
     named = {line.strip() for line in (_read_text(ids) if ids else "").splitlines() if line.strip()}
     which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
@@ -145,7 +145,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:
-            say(f"{lake.name} holds what the database holds, and its files are as they were written")
+            say(f"{lake.name} equals the database, and its files are unchanged")
     if different or found:
         raise typer.Exit(1)
 

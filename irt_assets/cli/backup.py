@@ -46,14 +46,17 @@ def backup(
     else:
         answers = made.manifest.contents.tables.get("response_log", 0)
         say(f"{made.address}: {made.size / 2**20:,.1f} MB with {answers:,} answers, in {made.seconds:,.1f} s")
-        say(f"it lists {made.manifest.objects:,} files ({made.manifest.object_bytes / 2**20:,.1f} MB) and holds none")
+        say(
+            f"it lists {made.manifest.objects:,} files ({made.manifest.object_bytes / 2**20:,.1f} MB) "
+            "without their content"
+        )
         if made.removed:
             say(f"removed {counted(len(made.removed), 'older backup')}, the newest stay")
     if made.missing:
         print_error(
             "warning: ",
             f"{counted(len(made.missing), 'file')} that the database cites cannot be found: "
-            f"{listed(made.missing, MAX_NAMED)}: `irt invariants run` says what to do",
+            f"{listed(made.missing, MAX_NAMED)}: `irt invariants run` shows the remedy",
         )
 
 
@@ -89,7 +92,7 @@ def restore(
         rows = restored.manifest.contents.tables.get("response_log", 0)
         ledger = restored.manifest.contents.tables.get("item_parameter_publication", 0)
         contents = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
-        end = "; it is what was backed up" if verify and not restored.differences else ""
+        end = "; the copy equals the backup" if verify and not restored.differences else ""
         say(f"restored {contents} in {restored.seconds:,.1f} s{end}")
     if restored.differences:
         raise typer.Exit(1)

@@ -100,8 +100,8 @@ def fit(
     if loose := done.loose_items(limits.max_abs_b, limits.max_b_se):
         _warn(
             f"the answers hardly determine {len(loose)} of {result['n_items']} items, which a month would "
-            "hold back for |b| or SE(b), and other slopes may be as far off. It is so where learners were given items "
-            f"near their ability: take more answers, or --model 1pl: {some_of(loose, 5)}"
+            "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
+            f"near their ability: use more answers, or --model 1pl: {some_of(loose, 5)}"
         )
     if loose or not result["converged"]:
         raise typer.Exit(1)

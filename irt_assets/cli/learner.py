@@ -58,7 +58,7 @@ def erase(
             return
         if not as_json:
             _print_holdings(held)
-        confirm(f"erase {user} for ever?", yes)
+        confirm(f"erase {user} permanently?", yes)
         done, old_versions = erase_learner(
             database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects", lake=lake
         )

@@ -93,8 +93,8 @@ def init(
         )
     if done.with_guessing:
         out.print(
-            f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
-            "scale the model that they are of"
+            f"  {done.with_guessing} of them have c > 0, but a {model} has no guessing: `irt scale set model=3pl` "
+            "gives the scale the model of these items"
         )
     if done.shape:
         out.print(f"  {escape(done.shape)}")
@@ -176,7 +176,7 @@ def set_values(
     elif len(rules) < len(texts):
         raise PermanentFailure(
             f"set {' and '.join(texts)} in commands of their own: a model and its priors, how abilities move, and "
-            "rules, which hold for all months, have other effects each"
+            "rules, which hold for all months, have different effects"
         )
     elif first_month is not None:
         raise PermanentFailure(
@@ -263,7 +263,7 @@ def movement(
         return
     numbers = ", ".join(f"{subject} {getattr(known.movement, part):g}" for subject, (part, *_) in MOVEMENT.items())
     say(f"scale {scale}: {numbers}" + ("; proposals are made (auto)" if proposals_wanted(decided) else ""))
-    for line in proposal_lines(found) if found else ["nothing was proposed yet: --propose does it now"]:
+    for line in proposal_lines(found) if found else ["nothing has been proposed yet: --propose makes a proposal now"]:
         say(line)
 
 
@@ -279,7 +279,7 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         value = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
         say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
     if not found:
-        say(f"scale {scale}: nothing was decided since `irt scale init`")
+        say(f"scale {scale}: nothing has been decided since `irt scale init`")
 
 
 @accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
@@ -383,9 +383,9 @@ def confirm_and_change_rules(
         say(f"  {days.sentence}")
     if gates:
         names = ", ".join(gate.name for gate in gates)
-        say(f"  judged again by what is stored of {scored[0]} to {scored[-1]}: {names}")
+        say(f"  judged again from the stored results of {scored[0]} to {scored[-1]}: {names}")
     if ITEM_LIMITS & change.rules.keys():
-        say("  items are held back by it when a month is next taken to the ledger; published values stay")
+        say("  items are held back by it when a month's publication step next runs; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings)
     _judge(database, days)

@@ -102,7 +102,7 @@ def _spark_line(on_spark: OnSpark) -> str:
     days = f"to {on_spark.last_day}" if on_spark.last_day else "no day written yet → irt attempts export"
     verdicts = {
         True: "[green]equals the database[/green]",
-        False: "[red]not as the database[/red] → irt attempts check",
+        False: "[red]differs from the database[/red] → irt attempts check",
         None: "not compared yet",
     }
     return f"{escape(where)} {days}, {verdicts[on_spark.equals_log]}"

@@ -100,7 +100,11 @@ class AnchorChange:
                 f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
                 f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
             ) + (f"; the month would be held: {self.why_not}" if self.why_not else "")
-        again = f"; to be made again: {', '.join(self.stale)}" if self.stale else "; no month is to be made again"
+        again = (
+            f"; to be calibrated again: {', '.join(self.stale)}"
+            if self.stale
+            else "; no month has to be calibrated again"
+        )
         return f"{changed}: {effect}; published values stay{again}"
 
     @property
@@ -147,11 +151,13 @@ def preview_change(
     if (strange := sorted(set(items) - set(candidates))) or not items:
         raise PermanentFailure(
             f"no {'' if kind == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
-            f"{', '.join(strange) or 'none was named'}; it has {some_of(candidates, 10) or 'none'}"
+            f"{', '.join(strange) or 'no item was named'}; it has {some_of(candidates, 10) or 'none'}"
         )
     known = item_status(connection)
     if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
-        raise PermanentFailure(f"out of use: {', '.join(withdrawn)}; `irt items restore` puts them back into use first")
+        raise PermanentFailure(
+            f"out of use: {', '.join(withdrawn)}; `irt items restore` restores them, and must come first"
+        )
     kept = tuple({*anchors.item_ids} ^ {*items})
     if len(kept) < scale.rules.publication.min_anchors:
         raise PermanentFailure(

@@ -118,8 +118,11 @@ class Reopening:
             f"{closing.sentence or 'no answer has changed since'}"
             for closing in self.closed
         ]
-        again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
-        return [*lines, again if self.stale else "nothing is to be made again, and the next night closes it again"]
+        again = f"to be calibrated again, by the daemon at most once a night: {', '.join(self.stale)}"
+        return [
+            *lines,
+            again if self.stale else "nothing has to be calibrated again, and the next night closes it again",
+        ]
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:

@@ -101,7 +101,7 @@ class ModelChange:
         changes = [f"{name} {before[name]} → {new}" for name, new in after.items() if before[name] != new]
         change = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
-            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
+            return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
         lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         if self.anchors is not None:
             lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
@@ -181,8 +181,8 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
             same = same and open_month in (None, change.first_month)
         if not same:
             raise PermanentFailure(
-                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
-                "again"
+                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
+                "the command again"
             )
         return _write(connection, change, by=by, reason=reason)
 
@@ -263,7 +263,7 @@ def _parse(subject: Subject, text: str) -> str:
     """A value as it is stored."""
     if subject == "model":
         if text not in MODELS:
-            raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
+            raise PermanentFailure(f"unknown model {text!r}; known models: {', '.join(MODELS)}")
         return text
     if subject == "occasions":
         if text not in OCCASIONS:
@@ -289,17 +289,18 @@ def _require_parameters(scale: Scale, month: str) -> None:
     priors, model = scale.priors or Priors(), item_model(scale.model).spoken
     if priors.a is not None and not item_model(scale.model).own_slopes:
         raise PermanentFailure(
-            f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
+            f"a prior on a needs free slopes, which the {model} of scale {scale.scale_id} in {month} does not have: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
     if priors.c is not None and not item_model(scale.model).guesses:
         raise PermanentFailure(
-            f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
-            "model=3pl, or prior_c=none, in the same command"
+            f"a prior on c needs guessing, which the {model} of scale {scale.scale_id} in {month} does not have: "
+            "set model=3pl, or prior_c=none, in the same command"
         )
     if scale.priors is not None and scale.engine != "em":
         raise PermanentFailure(
-            f"scale {scale.scale_id} is published from {scale.engine}, which takes no priors of a scale: only em does"
+            f"scale {scale.scale_id} is published from {scale.engine}, which does not support priors "
+            "of a scale: only em does"
         )
     if priors.b is not None and scale.rules.fit.assignment == "by_level":
         raise PermanentFailure(prior_on_b_message(scale.scale_id))

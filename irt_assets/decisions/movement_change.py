@@ -96,7 +96,7 @@ class MovementChange:
     def lines(self) -> list[str]:
         """Text that a person reads before deciding."""
         if not self.values:
-            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
+            return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
         change = ", ".join(
             f"{subject} {getattr(self.before, MOVEMENT[subject][0]):g} → {value}"
             for subject, value in self.values.items()
@@ -104,7 +104,7 @@ class MovementChange:
         lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         lines += [f"no longer holds: {d.subject} {d.value} from {d.effective_from:%Y-%m} on" for d in self.overtaken]
         if AUTO in self.values.values():
-            lines.append("auto: numbers are proposed, and those in force stay until somebody decides")
+            lines.append("auto: values are proposed, and the values in force stay until somebody decides")
         if self.effect is not None:
             lines.append(self.effect.sentence)
         lines.append(
@@ -153,8 +153,8 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
             change.by_default and open_month not in (None, change.first_month)
         ):
             raise PermanentFailure(
-                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
-                "again"
+                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
+                "the command again"
             )
         return _write(connection, change, by=by, reason=reason)
 
@@ -163,7 +163,7 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
     """Score the learners of the last month with both movements, by the function that measures abilities."""
     month = _last_scored_month(connection, scale_id)
     if month is None:
-        return MovementEffect("", "no month of the scale was measured yet")
+        return MovementEffect("", "no month of the scale has been measured yet")
     end = Month(month).end
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     old, new = (

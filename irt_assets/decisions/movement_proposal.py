@@ -166,8 +166,8 @@ def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
             yield (
                 f"  growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "
                 f"{halves.second:.3g} in the second (p = {halves.p:.2g} that they are equal); "
-                f"{'that of the second is' if halves.proposed else 'none is'} proposed, "
-                "and the walk follows what differs"
+                f"{'the second is' if halves.proposed else 'neither is'} proposed, "
+                "and the walk follows the difference"
             )
     gain = known["log_likelihood"] - known["without_walk"]
     yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
@@ -176,4 +176,4 @@ def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
         yield f"  linking's intercepts: {intercepts}; items that all drift look like growth in both"
     yield f"  {known['effect']}"
     values = " ".join(f"{subject}={getattr(proposal, part):.6g}" for subject, (part, *_) in MOVEMENT.items())
-    yield f"to take it over: irt scale set {values} --scale {proposal.scale_id}"
+    yield f"to adopt it: irt scale set {values} --scale {proposal.scale_id}"

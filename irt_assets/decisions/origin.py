@@ -195,7 +195,7 @@ def _window_anchors(
         raise PermanentFailure(
             f"the origin window of scale {scale_id} leaves {len(found.anchors)} anchors, and no month could be linked "
             f"to fewer than {rules.publication.min_anchors} (min_anchors): `irt scale init --scale {scale_id}` takes a "
-            "window with more answers (--origin FROM:TO), or another rule (--set …); left out are "
+            "window with more answers (--origin FROM:TO), or another rule (--set …); left out: "
             + "; ".join(f"{item}: {why}" for item, why in found.left_out.items())[:1000]
         )
     topics: Topics = dict(
@@ -256,11 +256,11 @@ def write_origin_fit(
         needed = max(map(rules.eligibility.min_published_responses, fitted.calibration.models))
         three_parameters = rules.eligibility.min_responses_3pl
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
-        instead = ". Or take the model 2pl, and accept that learners guess" if needed == three_parameters else ""
+        instead = ". Or use the model 2pl, and accept that learners guess" if needed == three_parameters else ""
         most_text = (
             f". They have at most {most} responses each, and {needed} are needed ({rule}). "
             f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.calibration.model} "
-            f"--set {rule}=N` asks for fewer, and values are less certain{instead}"
+            f"--set {rule}=N` requires fewer, and values are less certain{instead}"
             if most < needed
             else ""
         )

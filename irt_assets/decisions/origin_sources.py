@@ -114,14 +114,14 @@ def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]
     if most == 1:
         return {}
     if not 1 < most <= MAX_SCORE:
-        raise ValueError(f"max_score is {most}, and items are scored up to {MAX_SCORE}")
+        raise ValueError(f"max_score is {most}, but items are scored up to {MAX_SCORE}")
     names = [f"t{k}" for k in range(most + 1)]
     known = {name: float(irt[name]) * metric for name in names if irt.get(name) is not None}
     ends = [*known.values()][:1] + [*known.values()][-1:]
     if len(known) < 2 or any(abs(t) > 1e-9 for t in ends):
         raise ValueError(
-            f"it is scored 0 to {most} and needs t0 to t{most} beside a and b, without those of scores that nobody "
-            "got, 0 at the lowest and at the highest score"
+            f"it is scored 0 to {most} and needs t0 to t{most} as well as a and b. Scores that nobody got have no "
+            "t, and the lowest and the highest score have t = 0"
         )
     errors = {f"{name}_se": float(irt[f"{name}_se"]) * metric for name in known if irt.get(f"{name}_se") is not None}
     return {"max_score": float(most)} | known | errors
@@ -265,8 +265,8 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
         verdict = judge(evidence)
         if not verdict.passed:
             raise PermanentFailure(
-                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for as "
-                f"much ({judge.__name__}): {verdict.why}. Name another window (`irt scale init --origin`), "
+                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for "
+                f"the same reason ({judge.__name__}): {verdict.why}. Name another window (`irt scale init --origin`), "
                 "or another rule (`irt scale init --set`)"
             )
 

@@ -254,7 +254,9 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
         if reference.item_id == ALL_ITEMS:
             of_window = [p for p in waiting if p.window == reference.window]
             if not of_window:
-                raise PermanentFailure(f"nothing of {reference.window} needs a decision: `irt release list --all`")
+                raise PermanentFailure(
+                    f"no proposal of {reference.window} needs a decision: see `irt release list --all`"
+                )
             found |= {p.reference: p for p in of_window}
         elif reference in of_name:
             found[reference] = max(
@@ -267,7 +269,7 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
             )  # the open proposal, or else the last one with a decision
         else:
             raise PermanentFailure(
-                f"nothing is proposed as {reference}: {_missing_proposal_reason(connection, reference)}"
+                f"there is no proposal {reference}: {_missing_proposal_reason(connection, reference)}"
             )
     if not found:
         raise PermanentFailure("no proposal is named: `irt release list` shows those that need a decision")
@@ -277,11 +279,11 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
 def superseded_reason(connection: psycopg.Connection, proposal: Proposal) -> str:
     """The reason why a superseded proposal without a newer proposal of the same name cannot be decided on."""
     step = step_of(connection, proposal.scale_id, proposal.window)
-    state, why = (step.state, step.why) if step else ("not taken to the ledger", "`irt status`")
+    state, why = (step.state, step.why) if step else ("not published yet", "see `irt status`")
     if step and state == "done" and step.fit_id == proposal.fit_id:
         return (
-            f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again and not taken to the "
-            f"ledger since. `irt calibrate --month {proposal.window}` does it"
+            f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again, and its publication "
+            f"step has not run since. Run `irt calibrate --month {proposal.window}`"
         )
     if state != "done":
         return f"{proposal.reference} cannot be decided on while {proposal.window} is {state} ({why})"
@@ -297,11 +299,11 @@ def _missing_proposal_reason(connection: psycopg.Connection, reference: Referenc
     of_month = steps_of_month(connection, window)
     held = next((step.held[item] for step in of_month if item in step.held), None)
     if held is not None:
-        return f"{item} was held back: {'; '.join(held)}. A longer window may do: `irt release recalibrate`"
+        return f"{item} was held back: {'; '.join(held)}. A longer window may help: `irt release recalibrate`"
     if known := newest_windows_of(connection, item):
         return f"of {item} there are proposals of {', '.join(known)}"
     if not of_month:
-        return f"{window} has not been taken to the ledger: `irt status`"
+        return f"{window} has not been through its publication step: see `irt status`"
     return f"{window} is {of_month[0].state} ({of_month[0].why}), and proposed nothing for {item}"
 
 
@@ -331,7 +333,7 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
     decided = ""
     if row["decision"]:
         undone = row["decision"] == "undo"
-        outcome = f"{state} again, the decision undone" if undone else state
+        outcome = f"{state} again: the decision was undone" if undone else state
         since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
         decided = f"{outcome} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
     found = Proposal(

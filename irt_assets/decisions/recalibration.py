@@ -205,9 +205,9 @@ class _Basis:
         changes = {
             "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
             "the anchors": now.anchor_hash != self.anchor_hash,
-            "which answers its months are published from": now.snapshots != self.snapshots,
-            "which items drift saw change": now.changed != self.changed,
-            "what its months take for the distribution of ability": now.shape != self.shape,
+            "the answers from which its months are published": now.snapshots != self.snapshots,
+            "the items that drift shows to have changed": now.changed != self.changed,
+            "the distribution of ability in its months": now.shape != self.shape,
         }
         if found := [subject for subject, has_changed in changes.items() if has_changed]:
             raise PermanentFailure(
@@ -346,7 +346,7 @@ def _months(first: str, last: str) -> list[Month]:
     try:
         months = list(months_between(first, Month(last)))
     except ValueError as error:
-        raise PermanentFailure(f"a recalibration wants two months: {error}") from None
+        raise PermanentFailure(f"a recalibration needs two months: {error}") from None
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
     return months
@@ -378,7 +378,7 @@ def _snapshots(
     for month in months:
         step = known.get(month)
         if step is None or step.state != "done":
-            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been taken to the ledger"
+            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been through its publication step"
             continue
         snapshot = snapshot_of_fit(connection, step.fit_id, month) if step.fit_id else None
         if snapshot is None:

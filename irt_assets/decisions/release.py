@@ -45,7 +45,7 @@ def midnight(day: str, option: str) -> datetime:
     try:
         parsed = date.fromisoformat(day)
     except ValueError:
-        raise PermanentFailure(f"{option} wants a day like 2026-11-01, got {day!r}") from None
+        raise PermanentFailure(f"{option} must be a day such as 2026-11-01, got {day!r}") from None
     return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
 
 
@@ -149,8 +149,8 @@ def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
     leaks = [str(p.reference) for p in accepted if p.is_leak]
     if leaks:
         raise PermanentFailure(
-            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
-            f"{way_out}"
+            f"{', '.join(leaks)} leaked: the new value measures who knows the answer, not who can solve it. Reject it, "
+            f"or {way_out}"
         )
 
 
@@ -217,7 +217,7 @@ def require_text(subject: str, text: str) -> str:
     """
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
-        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: others will want to know")
+        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: it is stored for later readers")
     if len(stripped) > MAX_TEXT_LENGTH or any(not c.isprintable() and c not in "\n\t" for c in stripped):
         raise PermanentFailure(f"the {subject} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
     return stripped
@@ -230,7 +230,7 @@ def _require_unchanged(found: Sequence[Proposal], seen: Sequence[Proposal]) -> N
     ]
     if changed:
         raise PermanentFailure(
-            f"nothing was decided: {', '.join(changed)} proposes or replaces other values than those that were shown. "
+            f"nothing was decided: {', '.join(changed)} proposes or replaces values that differ from the values shown. "
             "Look at the evidence again"
         )
 

@@ -109,7 +109,7 @@ class Impact(ThetaShift):
         """A sentence that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
-        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
+        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered items that change)"
         passing = f"no pass mark is set for scale {self.scale_id}" if self.pass_theta is None else self.passing_in_words
         added = f"; {self.added:,} more would be measured" if self.added else ""
         return f"{many}: {self.shift_in_words}; {passing}{added}"

@@ -159,7 +159,7 @@ def _preview_one(
     connection: psycopg.Connection, reference: Reference, effective_from: datetime | None, now: datetime
 ) -> Undo:
     if reference.item_id == ALL_ITEMS:
-        raise PermanentFailure(f"{reference} is too much to undo: name each item")
+        raise PermanentFailure(f"{reference} cannot be undone as a whole: name each item")
     proposal, decision_id = _find_decided(connection, reference)
     if later := accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
         after = Reference(later, proposal.item_id)
@@ -213,8 +213,8 @@ def _undo_accept(
         raise PermanentFailure(f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change")
     if since < last.effective_from:
         raise PermanentFailure(
-            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end what begins on "
-            f"{since:%Y-%m-%d}: name that date or a later one"
+            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end the value that "
+            f"begins on {since:%Y-%m-%d}: name that date or a later one"
         )
     restored = before[-1]
     return Undo(

@@ -175,7 +175,7 @@ def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[D
     """Items in force that the month could not estimate, flagged ones first, then untested ones."""
     yield _scales_table(rows, lambda row: bool(unestimated_reason(row)))
     untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested_items.items()][:ITEMS_SHOWN]]
-    yield table(("scale", "item", "why it was not tested either"), untested)
+    yield table(("scale", "item", "why it was not tested"), untested)
 
 
 def _scales_table(rows: Mapping[str, Sequence[DriftRow]], which: Callable[[DriftRow], bool]) -> Table:

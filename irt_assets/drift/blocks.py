@@ -51,7 +51,7 @@ def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
     found = "they have no line in common" if of["tau"] is None else f"τ = {of['tau']:.2f}"
     return (
         f"b of all items varies by more than drift allows for ({found}, item_variation_max = {of['most_tau']:g}), so "
-        "something moves the whole bank: find out what before you decide on single items, and begin with the largest "
+        "something moves the whole bank: find the cause before you decide on single items, and begin with the largest "
         "changes; "
     )
 
@@ -92,7 +92,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     description = {
         ChangeKind.DRIFT: f"drift: its difficulty moved by {signed_number(size)}",
         ChangeKind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
-        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
+        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of the other learners choose the option scored right",
         ChangeKind.EASIER: f"easier by {signed_number(size)}: drift or leak; only response times can show which",
         ChangeKind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
     }[ChangeKind(change["kind"])]
@@ -165,7 +165,9 @@ def information_summary(information: Mapping[str, InformationRow]) -> str:
     summary += f"; {len(across)} are not judged: {across[0]}" if across else ""
     if worst is None:
         return f"{summary}; of the test: {test['why']}"
-    summary += f"; the test keeps at least {worst['ratio']:.0%} of its own (θ = {signed_number(worst['theta'], 1)}, "
+    summary += (
+        f"; the test keeps at least {worst['ratio']:.0%} of its information (θ = {signed_number(worst['theta'], 1)}, "
+    )
     summary += (
         f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
     )

@@ -41,7 +41,7 @@ ITEM_INFORMATION_REMEDY = (
 )
 TEST_INFORMATION_REMEDY = (
     "Open `plot: information` of test_information: standard errors are larger there than the published parameters say. "
-    "If single items are flagged, decide on these; if none is, the month's learners or its linking differ: look "
+    "If single items are flagged, decide on them; otherwise the month's learners or its linking differ: look "
     "at `linking history` of linked_item_parameters, and add items for that θ."
 )
 DIF_REMEDY = (

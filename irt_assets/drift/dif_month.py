@@ -43,8 +43,8 @@ SMALL_GROUPS_NAMED = 20
 """Number of groups too small to test that get rows, largest first. The others, perhaps one per learner, are only
 counted."""
 BY_LEVEL = (
-    "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
-    " being so"
+    "items were assigned by level, and between groups that differ in ability one item in a hundred then looks large "
+    "without being so"
 )
 
 

@@ -43,7 +43,7 @@ def unjudged_scales(connection: psycopg.Connection, store: ObjectStore, month: s
         if why := _red_reason(connection, store, scale, month, linked):
             found[scale_id] = f"not judged: {why}"
         elif has_rows is None and linked.converged and items_published_by(connection, scale_id, start):
-            found[scale_id] = f"not judged: the first lines of {table}'s metadata say why"
+            found[scale_id] = f"not judged: the first lines of {table}'s metadata give the reason"
     return found
 
 

@@ -79,13 +79,13 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
     if accepted:
         yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
     else:
-        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+        yield Finding(subject, "error", f"{url} rejects R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
     for engine in (spec.name for spec in registry.ENGINES if spec.for_comparison and spec.in_r_service(settings)):
         version = f"{engine} {health['versions'].get(engine)} in the R IRT service"
         if engine in engines:
             yield Finding(f"engine {engine}", "ok", version)
         elif engine in loading:
-            yield Finding(f"engine {engine}", "warn", f"{version}, which still loads it", "Ask again in a minute.")
+            yield Finding(f"engine {engine}", "warn", f"{version}, which still loads it", "Try again in a minute.")
         elif engine in not_loaded:
             why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
             yield _usage_finding(settings, engine, why)

@@ -59,7 +59,9 @@ def _has_scored_items(responses: Responses, model: Model | Sequence[Model], anch
     scored = bool((responses.n_categories > 2).any())
     if scored and (anchors is not None or "rsm" in ([model] if isinstance(model, str) else model)):
         feature = "anchors" if anchors is not None else "a rating scale model"
-        raise PsychometricsError(f"the mirt engine does not take {feature} where items are scored above 1: take em")
+        raise PsychometricsError(
+            f"the mirt engine does not support {feature} if items are scored above 1: use engine em"
+        )
     return scored
 
 
@@ -67,6 +69,6 @@ def _prior_on_guessing(priors: Priors) -> LogitNormal | None:
     """The prior on c. Raises PsychometricsError for any other prior."""
     if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
         raise PsychometricsError(
-            "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
+            "the mirt engine supports only a LogitNormal prior on c; for priors on a and b use engine em or pymc"
         )
     return priors.c

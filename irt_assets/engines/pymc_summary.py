@@ -185,7 +185,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     ):
         if not least >= MIN_ESS:
             reasons.append(
-                f"the draws are worth only {least:.0f} independent ones for {worst} ({kind} ESS), at least "
+                f"the draws are worth only {least:.0f} independent values for {worst} ({kind} ESS), at least "
                 f"{MIN_ESS:.0f} are needed"
             )
     if reasons:
@@ -193,7 +193,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     if found.divergences:
         reasons.append(
             f"{found.divergences} transitions diverged: the sampler missed a part of the posterior. Look at "
-            f"{found.worst_tail_ess} first, whose tails are the least known"
+            f"{found.worst_tail_ess} first, whose tails are the least certain"
         )
     if unidentified:
         reasons.append(

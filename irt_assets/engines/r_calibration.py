@@ -71,7 +71,7 @@ class Answer:
             versions = {name: version for name, version in result["versions"].items() if version}
             return cls(estimates, dict(result["diagnostics"] or {}), versions)
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
+            raise EngineFailure(f"R's answer does not fit {n_items} items: {error!r}") from error
 
     def software_versions(self, *packages: str) -> tuple[str, dict[str, str]]:
         """The versions of these packages and of R: as text, and as a mapping for `Calibration.software`."""

@@ -42,7 +42,7 @@ def spec_of(name: str) -> EngineSpec:
     for spec in ENGINES:
         if spec.name == name:
             return spec
-    raise PermanentFailure(f"unknown engine {name!r}; known are {', '.join(names())}")
+    raise PermanentFailure(f"unknown engine {name!r}; known engines: {', '.join(names())}")
 
 
 def asset_of(name: str) -> str:

@@ -281,7 +281,7 @@ def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
     world.watch()
     ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
     assert what.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
-    assert what.endswith("ask for it again")
+    assert what.endswith("start it again")
 
 
 def test_cancelled_run_opens_no_alert(world: World) -> None:

@@ -127,7 +127,7 @@ def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plan
     ("items", "month", "why"),
     [
         (["nowhere"], LAST, "no anchors of scale default in 2026-07: nowhere"),
-        ([], LAST, "none was named"),
+        ([], LAST, "no item was named"),
         (["A01"], "July", "from a month on"),
     ],
 )
@@ -176,7 +176,7 @@ def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
     done = restore(bank, [item], LAST)
     assert (done.n_left, done.stale) == (15, (LAST,))
     assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
-    assert done.sentence.endswith(f"to be made again: {LAST}")
+    assert done.sentence.endswith(f"to be calibrated again: {LAST}")
     assert (values_of(bank, 3), len(values_of(bank, 2)), violations(bank)) == (
         values_of(bank, 1),  # the very set that was frozen first, under its hash
         14,  # history only grows
@@ -196,7 +196,7 @@ def test_restored_set_leaves_months_linked_to_the_same_anchors_current(bank: Dat
     item = anchor(bank)
     drop(bank, [item], LAST)
     done = restore(bank, [item], LAST)
-    assert (done.stale, "no month is to be made again" in done.sentence) == ((), True)
+    assert (done.stale, "no month has to be calibrated again" in done.sentence) == ((), True)
     assert call(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
 
 

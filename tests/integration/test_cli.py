@@ -58,7 +58,7 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
     assert not unsaid(
         typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see").out,
         "no other month becomes stale",
-        "items are held back by it when a month is next taken to the ledger",
+        "items are held back by it when a month's publication step next runs",
     )
     assert rooms.rows(database, rules) == before
     same = call(database, consider_rules, rooms.SCALE, {"min_responses": 120})
@@ -144,7 +144,7 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     assert tightened.out.splitlines() == [
         "scale default: min_anchors 5 → 1000",
         "it holds for every month from now on; no other month becomes stale",
-        "  judged again by what is stored of 2026-06 to 2026-06: anchors_agree",
+        "  judged again from the stored results of 2026-06 to 2026-06: anchors_agree",
         "  2026-06: anchors_agree fails now",
     ], tightened.err
     assert "2026-06: anchors_agree passes now" in typed("scale", "set", "min_anchors=5", *decided).out

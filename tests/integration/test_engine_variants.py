@@ -181,6 +181,6 @@ def test_scale_with_a_removed_engine_is_red_and_names_the_engine(graph: Graph) -
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
     assert not run(graph).success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
-        ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)
+        ("unknown engine 'stan'; known engines: em, mirt, pymc, brms, remote",)
     ]
     assert (graph.state(MONTH).state, "unknown engine 'stan'" in graph.state(MONTH).why) == (State.RED, True)

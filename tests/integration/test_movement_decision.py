@@ -102,7 +102,7 @@ def test_abilities_from_the_decisions_month_on_are_stale_until_measured_again(me
 def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured: Database) -> None:
     change = preview_movement_change(measured, SCALE, {"ability_variance": "0.01"}, FIRST, calibrations_begin=FIRST)
     decide(measured, FIRST, ability_growth="0.01")
-    assert "changed since this was previewed: nothing was decided" in refusal(
+    assert "have changed since the preview: nothing was decided" in refusal(
         decide_movement_change, measured, change, by="Ann", reason="too late"
     )
     assert len(rows(measured, DECISIONS)) == 1
@@ -152,7 +152,7 @@ def test_command_prints_the_effects_of_a_movement_before_the_prompt(
     assert not unsaid(
         asked.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
-        "auto: numbers are proposed, and those in force stay until somebody decides",
+        "auto: values are proposed, and the values in force stay until somebody decides",
         f"1 of 1 learners of {NEXT} would get another θ",
         f"abilities to be measured again: {NEXT}",
         "fits, linkings, published values and drift stay",
@@ -281,7 +281,7 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     typed = irt(settings)
     shown = typed("scale", "movement").out
     assert not unsaid(
-        shown, "proposals are made (auto)", "from 320 learners", "to take it over: irt scale set ability_variance="
+        shown, "proposals are made (auto)", "from 320 learners", "to adopt it: irt scale set ability_variance="
     )
     assert call(half_a_year, read_scales)[SCALE].movement == STILL, "nothing takes effect before the decision"
     command = shown.splitlines()[-1].partition("irt ")[2].split()

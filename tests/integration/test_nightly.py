@@ -168,7 +168,7 @@ def test_a_published_item_is_not_provisional(months: Database) -> None:
     night = night_of(months)
     assert night.outcomes[0].provisional == ()
     assert not any("provisional" in params for *_, params in fit_rows(months))
-    assert night_metadata(night)["provisional items"].value == "none: every fitted item is published"
+    assert night_metadata(night)["provisional items"].value == "every fitted item is published"
 
 
 def test_second_run_of_a_day_replaces_only_the_rows_of_the_day(months: Database) -> None:

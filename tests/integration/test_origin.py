@@ -282,8 +282,8 @@ def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
     assert not unsaid(
         refusal(initialise, answered, SCALE, first_month=FIRST, model="3pl", window=window),
         "at most 400 responses each, and 1000 are needed (min_responses_3pl). `irt scale init --scale default "
-        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` asks for fewer",
-        "take the model 2pl",
+        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` requires fewer",
+        "use the model 2pl",
     )
 
 

@@ -162,9 +162,14 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
 @pytest.mark.parametrize(
     ("first", "last", "items", "why"),
     [
-        ("2026-01", "2026-02", (), "no month of 2026-01:2026-02 is green: 2026-01 has not been taken to the ledger"),
+        (
+            "2026-01",
+            "2026-02",
+            (),
+            "no month of 2026-01:2026-02 is green: 2026-01 has not been through its publication step",
+        ),
         (LAST, FIRST, (), "lies after"),
-        ("June", "2026-07", (), "wants two months"),
+        ("June", "2026-07", (), "needs two months"),
         (FIRST, LAST, ("nowhere",), "nowhere was not answered"),
     ],
 )

@@ -121,7 +121,7 @@ def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank:
         lambda: accept(bank, seen=[shown]),
         lambda: release.reject(bank, [MOVED], by="Ann", reason="no", seen=[shown]),
     ):
-        assert "2026-02/moved proposes or replaces other values" in refusal(decide)
+        assert "2026-02/moved proposes or replaces values that differ" in refusal(decide)
     assert decisions(bank) == []
     accept(bank, seen=[proposal_of(bank)])
     assert published(bank)[-1][0] == -0.9
@@ -390,7 +390,7 @@ def test_closed_proposal_makes_the_whole_decision_fail(bank: Database) -> None:
 
 def test_decision_is_refused_if_its_month_has_been_fitted_again_since(bank: Database, store: FolderStore) -> None:
     link(bank, store, FEB, {"moved": (1.0, -0.4)})
-    assert "fitted again and not taken to the ledger since" in refused(bank), "linked, and not taken to the ledger yet"
+    assert "publication step has not run since" in refused(bank), "linked, and not taken to the ledger yet"
 
 
 def test_decision_is_refused_if_its_date_precedes_an_earlier_decisions_date(bank: Database, store: FolderStore) -> None:

@@ -278,7 +278,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
     for unfit, why in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),
-        (replace(form, since="soon"), "wants a day"),
+        (replace(form, since="soon"), "must be a day"),
         (replace(form, references=(Reference("", anchor),)), "is an anchor"),
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
         (replace(form, what="restore"), "is not withdrawn"),
@@ -780,7 +780,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         assert not decide(other, form).ok
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")
-        assert again.startswith(("To be made again", "Nothing is to be made again"))
+        assert again.startswith(("To be calibrated again", "Nothing has to be calibrated again"))
         assert decide(decider, form).sentences[0] == "Reopened."
         assert not unsaid(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
     finally:

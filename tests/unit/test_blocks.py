@@ -251,7 +251,7 @@ def test_only_sections_longer_than_a_page_are_broken_across_pages() -> None:
 
 
 def test_an_error_of_the_typesetter_names_the_document() -> None:
-    with pytest.raises(PermanentFailure, match=r"no PDF of “Report”: .*nowhere"):
+    with pytest.raises(PermanentFailure, match=r"could not make a PDF of “Report”: .*nowhere"):
         as_pdf.typeset(document(Paragraph(Span("text", link="#nowhere"))))
 
 

@@ -26,7 +26,7 @@ def test_default_engine_is_always_installed_and_uses_the_set_number_of_threads()
 
 
 def test_unknown_engine_is_refused_with_a_list_of_known_engines() -> None:
-    with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known are em, mirt, pymc, brms, remote"):
+    with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known engines: em, mirt, pymc, brms, remote"):
         registry.obstacle("girth", PLAIN)
 
 

@@ -26,12 +26,12 @@ def lines(**further) -> str:
     return "\n".join(proposal_lines(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
 
 
-@pytest.mark.parametrize(("p_second", "what"), [(1e-3, "that of the second is proposed"), (0.3, "none is proposed")])
+@pytest.mark.parametrize(("p_second", "what"), [(1e-3, "the second is proposed"), (0.3, "neither is proposed")])
 def test_proposal_states_both_halves_if_growth_is_not_linear(p_second, what):
     halves = {"first": 0.025, "second": 0.006, "p": 1e-9, "p_second": p_second}
     found = lines(growth_by_half=halves)
     assert "growth is not linear: 0.025 a week in the first half of learners' days, 0.006 in the second" in found
-    assert f"(p = 1e-09 that they are equal); {what}, and the walk follows what differs" in found
+    assert f"(p = 1e-09 that they are equal); {what}, and the walk follows the difference" in found
 
 
 @pytest.mark.parametrize(
