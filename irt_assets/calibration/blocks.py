@@ -295,9 +295,18 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
         "pairs of engines": table(
             ("scale", "engines", "items", "", *measures),
             [
-                (scale, engines, len(pair.item_ids), name, of.correlation, of.rmsd, of.rms_apart, of.overlap)
+                (
+                    scale,
+                    engines,
+                    len(pair.item_ids),
+                    name,
+                    measure.correlation,
+                    measure.rmsd,
+                    measure.rms_apart,
+                    measure.overlap,
+                )
                 for scale, engines, pair in pairs
-                for name, of in (("b", pair.b), ("a", pair.a))
+                for name, measure in (("b", pair.b), ("a", pair.a))
             ],
             numbers={"items": ""} | measures,
         ),

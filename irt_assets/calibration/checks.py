@@ -56,7 +56,10 @@ def build_calibration_checks(
         ("item_calibration", _item_check("items_were_estimated", _unestimated_items)),
         ("published_item_parameters", _item_check("items_pass_their_gates", _held_items)),
     ]
-    monthly = [_build_asset_checks(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
+    monthly = [
+        _build_asset_checks(asset, [check for checked_asset, check in gates if checked_asset == asset], months)
+        for asset in ASSETS
+    ]
     monthly += [_engine_check(engine, months) for engine in comparison_engines]
     agree = "Two engines differ by few standard errors, on each item and on all items together."
     monthly.append(partition_check(months, "engine_agreement", "engines_agree", agree, _engines_agree))
@@ -177,7 +180,7 @@ def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 found[label] = dg.MetadataValue.float(float(f"{value:.4g}"))
             elif isinstance(value, dict) and value and name != "suspects":
-                found[label] = rows_shown(("item", ""), [(str(item), str(of)) for item, of in value.items()])
+                found[label] = rows_shown(("item", ""), [(str(item), str(content)) for item, content in value.items()])
             elif isinstance(value, list) and value and isinstance(value[0], dict):
                 found[label] = rows_shown(tuple(value[0]), [[_cell(cell) for cell in row.values()] for row in value])
     return found
@@ -197,7 +200,9 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
         rows = [
             (scale, item, of_scale.held_before.get(item, ""), "; ".join(why))
             for scale, of_scale in evidence.items()
-            for item, why in sorted(find(of_scale).items(), key=lambda of: (of[0] in of_scale.held_before, of[0]))
+            for item, why in sorted(
+                find(of_scale).items(), key=lambda entry: (entry[0] in of_scale.held_before, entry[0])
+            )
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
@@ -299,17 +304,17 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
             states = month_states(database, context.instance, months)
         waiting = [state for state in states if state.state not in (State.GREEN, State.ORIGIN)]
         for key in sorted(context.selected_asset_check_keys):
-            standing = [state for state in waiting if state.asset == key.asset_key.to_user_string()]
+            stopped = [state for state in waiting if state.asset == key.asset_key.to_user_string()]
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
-                passed=not standing and bool(states or not months),
+                passed=not stopped and bool(states or not months),
                 severity=dg.AssetCheckSeverity.WARN,
-                description=_inventory_sentence(months, states, standing),
+                description=_inventory_sentence(months, states, stopped),
                 metadata={
                     "not green": rows_shown(
                         ("month", "scale", "state", "why"),
-                        [(s.month, s.scale_id, s.state.value, s.why) for s in standing],
+                        [(s.month, s.scale_id, s.state.value, s.why) for s in stopped],
                     )
                 },
             )
@@ -317,12 +322,12 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
     return checks
 
 
-def _inventory_sentence(months: Sequence[str], states: list[MonthState], standing: list[MonthState]) -> str:
+def _inventory_sentence(months: Sequence[str], states: list[MonthState], stopped: list[MonthState]) -> str:
     if months and not states:
         return "the bank has no items: `irt import questions FILE`"
-    if not standing:
+    if not stopped:
         return f"none of {len(states)} months waits for it" if states else "no month is over yet"
-    newest = sorted(standing, key=lambda state: state.month, reverse=True)
+    newest = sorted(stopped, key=lambda state: state.month, reverse=True)
     named = ", ".join(f"{state.month} {state.state}" for state in newest[:6])
     more = f" and {len(newest) - 6} before" if len(newest) > 6 else ""
-    return f"{len(standing)} of {len(states)} months: {named}{more}"
+    return f"{len(stopped)} of {len(states)} months: {named}{more}"

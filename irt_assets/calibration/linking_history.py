@@ -86,8 +86,8 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     if not linked:
         return Picture("No month has been linked yet")
     months: list[str] = list(months_between(history[0].month, history[-1].month))
-    often = Counter(item for month in history for item in month.dropped)
-    named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
+    drop_counts = Counter(item for month in history for item in month.dropped)
+    named = [item for item, _ in sorted(drop_counts.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
     missing = [months.index(month.month) for month in history if month.error]
     charts = [constant_chart(linked, months, name) for name in ("slope", "intercept")]
     dropped = [
@@ -107,7 +107,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     for chart in (*charts, below):
         for k in missing:
             chart.stretch(k - 0.4, k + 0.4)
-    more = f", {len(often) - len(named)} more were dropped" if len(often) > len(named) else ""
+    more = f", {len(drop_counts) - len(named)} more were dropped" if len(drop_counts) > len(named) else ""
     return Picture(
         f"{len(linked)} months linked"
         + (f", {len(missing)} not (grey)" if missing else "")

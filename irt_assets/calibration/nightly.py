@@ -153,17 +153,17 @@ def _fit(
     build: Callable[[str], Calibrator],
 ) -> _NightFit | NightOutcome:
     loaded = int(pc.sum(pc.equal(judged.table["scale_id"], scale.scale_id)).as_py() or 0)
-    about = {"scale_id": scale.scale_id}
-    _log.info("Loaded %d observations from attempt VIEW", loaded, extra=about)
+    fields = {"scale_id": scale.scale_id}
+    _log.info("Loaded %d observations from attempt VIEW", loaded, extra=fields)
     with database.connect() as connection:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
         published = items_published_by(connection, scale.scale_id, end)
         request = build_fit_request(connection, judged.table, scale, start, anchors, published=published)
-    _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
+    _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=fields)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
         quiet = nothing_scored_message(scale, _window_text(end), counts)
-        _log.warning("%s", quiet, extra=about)
+        _log.warning("%s", quiet, extra=fields)
         return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
     if anchors is None:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))

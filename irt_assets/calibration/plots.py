@@ -142,8 +142,8 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     distribution = histogram(theta, edges, "ability θ", "learners", "number of learners by θ", height=230)
     distribution.line([theta.mean()] * 2, distribution.y, "orange")
     groups = np.searchsorted(edges, theta) - 1
-    of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
-    low, middle, high = zip(*of.values(), strict=True)
+    quantiles = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
+    low, middle, high = zip(*quantiles.values(), strict=True)
     errors = Chart(
         distribution.x,
         (0.0, 1.08 * float(se.max())),
@@ -151,7 +151,7 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
         "standard error of θ",
         "standard errors by θ",
         height=230,
-    ).points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high)
+    ).points([(edges[k] + edges[k + 1]) / 2 for k in quantiles], middle, low=low, high=high)
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",

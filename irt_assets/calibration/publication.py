@@ -60,16 +60,16 @@ def publish_ready_months(
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
             evidence = replace(evidence, group_shift=current_shift(connection, of_month, candidate, evidence.linked))
-        about: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
-        about["settled_at"] = before.settled_at if before else None
+        fields: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
+        fields["settled_at"] = before.settled_at if before else None
         problems = gates.failures(evidence)
         if problems:
-            step = Step(**about, state="held", why=gates.why_held(problems))
+            step = Step(**fields, state="held", why=gates.why_held(problems))
         elif before and settled:
             step = before
         elif blocking:
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
-            step = Step(**about, state="pending", why=why)
+            step = Step(**fields, state="pending", why=why)
         else:
             later = [m for m, s in (known | steps_taken).items() if m > candidate and s.settled_at is not None]
             step = _publish(connection, evidence, before, later, run_id)

@@ -159,14 +159,14 @@ class FitRequest:
         common, because they depend on the answers to all items; and scored items, whose slope is per point. On c of a
         3PL all items have a prior: the scale's own, or else the model's `default_priors`.
         """
-        of = item_model(model or self.model)
+        family = item_model(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or of.default_priors.c) if of.guesses else None
+        c = (own.c or family.default_priors.c) if family.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
         compared = self._compared_items | self.scored_items
         only = tuple(item for item in self.provisional if item not in compared)
-        if only and of.own_slopes:
+        if only and family.own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
 
@@ -467,8 +467,8 @@ def fit_statistics(request: FitRequest, made: CalibrationResult) -> FitStatistic
 
     Returns None if the fit did not converge, and for models for which they are not defined.
     """
-    of = made.calibration.item_model
-    if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
+    family = made.calibration.item_model
+    if not (made.calibration.convergence.converged and (family.logistic or not family.two_categories)):
         return None
     growth = made.growth
     if growth is None and request.days is not None:

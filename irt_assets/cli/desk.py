@@ -97,13 +97,13 @@ def fit(
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
-    if loose := done.loose_items(limits.max_abs_b, limits.max_b_se):
+    if undetermined := done.loose_items(limits.max_abs_b, limits.max_b_se):
         _warn(
-            f"the answers hardly determine {len(loose)} of {result['n_items']} items, which a month would "
+            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items, which a month would "
             "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
-            f"near their ability: use more answers, or --model 1pl: {some_of(loose, 5)}"
+            f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
         )
-    if loose or not result["converged"]:
+    if undetermined or not result["converged"]:
         raise typer.Exit(1)
 
 

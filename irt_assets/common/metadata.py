@@ -22,14 +22,14 @@ def md(*blocks: Block) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown(*blocks))
 
 
-def metadata(shown: Mapping[str, Entry], of: str = "") -> Metadata:
+def metadata(shown: Mapping[str, Entry], subject: str = "") -> Metadata:
     """Convert values to metadata by name. Empty and non-finite values are left out.
 
-    `of`: the subject, which is added to each name in brackets.
+    `subject`: the subject, which is added to each name in brackets.
     """
     found: Metadata = {}
     for name, value in shown.items():
-        key = f"{name} ({of})" if of else name
+        key = f"{name} ({subject})" if subject else name
         match value:
             case None | "":
                 continue

@@ -110,8 +110,8 @@ class AnchorChange:
     @property
     def undo_sentence(self) -> str:
         """A sentence with the command that undoes the change."""
-        back: Kind = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
-        return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
+        inverse: Kind = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
+        return f"{command(inverse, self.items, self.scale_id, self.first_month)} undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
@@ -148,10 +148,10 @@ def preview_change(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
     candidates = anchors.item_ids if kind == "drop_anchor" else sorted(dropped_anchors(connection, scale))
-    if (strange := sorted(set(items) - set(candidates))) or not items:
+    if (unknown := sorted(set(items) - set(candidates))) or not items:
         raise PermanentFailure(
             f"no {'' if kind == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
-            f"{', '.join(strange) or 'no item was named'}; it has {some_of(candidates, 10) or 'none'}"
+            f"{', '.join(unknown) or 'no item was named'}; it has {some_of(candidates, 10) or 'none'}"
         )
     known = item_status(connection)
     if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
@@ -206,8 +206,8 @@ def change_anchors(
         advisory_lock(connection, "ledger", scale_id)
         done = preview_change(connection, kind, scale_id, items, first_month)
         freeze(connection, done)
-        about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record(connection, about, kind, by, reason, Month(first_month).start)
+        subjects = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
+        record(connection, subjects, kind, by, reason, Month(first_month).start)
     return done
 
 

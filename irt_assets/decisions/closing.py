@@ -43,7 +43,10 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
             month: due
             for month, snapshot in current_snapshots(connection).items()
             if Month(month).end <= overdue_since
-            and (due := {*_due_scales(snapshot, scales, now)} - {scale for of, scale in closed if of == month})
+            and (
+                due := {*_due_scales(snapshot, scales, now)}
+                - {scale for closed_month, scale in closed if closed_month == month}
+            )
         }
     for month, due in candidates.items():
         with database.connect() as connection:

@@ -278,7 +278,7 @@ def _days(window: tuple[datetime, datetime]) -> str:
 
 
 @dataclass(frozen=True)
-class OriginRead:
+class OriginSummary:
     """The stored fit of an origin window.
 
     Attributes:
@@ -292,7 +292,7 @@ class OriginRead:
     left_out: dict[str, str]
 
     @property
-    def published(self) -> list[str]:
+    def published_items(self) -> list[str]:
         """The items whose values the fit published."""
         return [item for item in self.fit.items if item not in self.left_out]
 
@@ -304,14 +304,14 @@ class OriginRead:
         return sentences + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
 
 
-def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
+def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginSummary | None:
     """Read the fit of a scale's origin window. Returns None if the scale's anchors come from the bank."""
     window = origin_fit(connection, scale_id)
     if window is None:
         return None
     fit = fits.linked_fit(connection, scale_id, "origin", window.window_start, window.engine)
     assert fit is not None
-    return OriginRead(window, fit, items_left_out(fit, Rules.from_settings(fit.model_spec.eligibility)))
+    return OriginSummary(window, fit, items_left_out(fit, Rules.from_settings(fit.model_spec.eligibility)))
 
 
 def items_left_out(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:

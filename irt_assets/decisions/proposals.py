@@ -320,7 +320,8 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
         ids = [rows[k]["item_id"] for k in of_scale]
         new, old = (
-            ItemParameters.of_rows(ids, (ItemRow.from_row(rows[k], of) for k in of_scale)) for of in ("", "old_")
+            ItemParameters.of_rows(ids, (ItemRow.from_row(rows[k], prefix) for k in of_scale))
+            for prefix in ("", "old_")
         )
         for k, area in zip(of_scale, new.wabc(old, scale.mu, scale.sigma), strict=True):
             found[k] = float(area)

@@ -121,7 +121,7 @@ def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: da
     changes = {
         scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
     }
-    return [impact(connection, scales[scale_id], of, since) for scale_id, of in sorted(changes.items()) if of]
+    return [impact(connection, scales[scale_id], items, since) for scale_id, items in sorted(changes.items()) if items]
 
 
 def impact(

@@ -124,7 +124,7 @@ class RuleTrial:
                 yield f"{name}: {getattr(before.constants, name):.4f} → {getattr(after.constants, name):.4f}"
         both = sorted(before.items.keys() & after.items.keys())
         if both:
-            old, new = (ItemParameters.of_rows(both, map(of.items.get, both)) for of in (before, after))
+            old, new = (ItemParameters.of_rows(both, map(trial.items.get, both)) for trial in (before, after))
             moved = np.array([new.a - old.a, new.b - old.b])
             farthest = int(np.abs(moved[1]).argmax())
             rms = np.sqrt((moved**2).mean(axis=1))

@@ -198,7 +198,11 @@ def _information_entries(rows: Mapping[str, InformationRow]) -> dict[str, Entry]
 
 def flagged_table(found: Mapping[str, Mapping[str, InformationRow]]) -> Table:
     """The items that might be retired, most information lost first; found: by scale and item."""
-    rows = [((scale, row.item_id), row) for scale, of in found.items() for row in _rows_to_retire(of)[:ITEMS_SHOWN]]
+    rows = [
+        ((scale, row.item_id), row)
+        for scale, scale_rows in found.items()
+        for row in _rows_to_retire(scale_rows)[:ITEMS_SHOWN]
+    ]
     return information_table(("scale", "item"), rows)
 
 

@@ -28,9 +28,9 @@ def severity(level: str) -> Span | Badge:
 def drift_summary(rows: Sequence[DriftRow]) -> str:
     """A month's comparisons in a sentence, the largest changes named first."""
     estimated = [row for row in rows if not unestimated_reason(row)]
-    of = Counter(row.severity for row in rows)
+    counts = Counter(row.severity for row in rows)
     summary = variation_warning(row.details for row in rows)
-    summary += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    summary += f"{counts['high']} high, {counts['medium']} medium of {counted(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
         summary += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
@@ -45,21 +45,21 @@ def drift_summary(rows: Sequence[DriftRow]) -> str:
 
 def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
     """Beginning of a sentence if a month's items vary by more than drift allows for; otherwise ""."""
-    of = next((detail for detail in details if "most_tau" in detail), None)
-    if of is None or (of["tau"] is not None and of["tau"] <= of["most_tau"]):
+    varied = next((detail for detail in details if "most_tau" in detail), None)
+    if varied is None or (varied["tau"] is not None and varied["tau"] <= varied["most_tau"]):
         return ""
-    found = "they have no line in common" if of["tau"] is None else f"τ = {of['tau']:.2f}"
+    found = "they have no line in common" if varied["tau"] is None else f"τ = {varied['tau']:.2f}"
     return (
-        f"b of all items varies by more than drift allows for ({found}, item_variation_max = {of['most_tau']:g}), so "
-        "something moves the whole bank: find the cause before you decide on single items, and begin with the largest "
-        "changes; "
+        f"b of all items varies by more than drift allows for ({found}, item_variation_max = {varied['most_tau']:g}), "
+        "so something moves the whole bank: find the cause before you decide on single items, and begin with the "
+        "largest changes; "
     )
 
 
-def drift_table(of: Sequence[str], rows: RowsWithCells[DriftRow], **options: Any) -> Table:
+def drift_table(id_columns: Sequence[str], rows: RowsWithCells[DriftRow], **options: Any) -> Table:
     """Results of the comparison with the published values. `options`: as in `table`."""
     formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
-    columns = (*of, "drift", *formats, "kind of change")
+    columns = (*id_columns, "drift", *formats, "kind of change")
     return table(columns, [(*first, *_comparison_cells(row)) for first, row in rows], numbers=formats, **options)
 
 
@@ -104,10 +104,10 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     return f"{description} (2ΔLL over the published curve: {gains}){times}{option}"
 
 
-def dif_table(of: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
+def dif_table(id_columns: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
     """Groups of equal ability compared; `options`: as in `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
-    columns = (*of, "attribute", "group / against", *formats, "class", "result")
+    columns = (*id_columns, "attribute", "group / against", *formats, "class", "result")
     return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **options)
 
 
@@ -179,11 +179,11 @@ def information_summary(information: Mapping[str, InformationRow]) -> str:
     return summary
 
 
-def information_table(of: Sequence[str], rows: RowsWithCells[InformationRow], **options: Any) -> Table:
+def information_table(id_columns: Sequence[str], rows: RowsWithCells[InformationRow], **options: Any) -> Table:
     """The information of items as published and now, averaged over the population; `options`: as in `table`."""
     kept = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
     formats = kept | {"most at θ": "+.1f", "share of the test": ".1%"}
-    columns = (*of, "lost", "drift", *formats)
+    columns = (*id_columns, "lost", "drift", *formats)
     return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **options)
 
 

@@ -137,8 +137,8 @@ def _items_check(
         known = settled_items(look.connection, look.partition)
         found = [ReportedItem(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
         first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""
-        silent = unjudged_scales(look.connection, look.store, look.partition, asset)
-        return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
+        unjudged = unjudged_scales(look.connection, look.store, look.partition, asset)
+        return items_result(found, fine, fix, severity=severity, unjudged=unjudged, first=first)
 
     return partition_check(months, asset, name, description, judge)
 
@@ -201,7 +201,11 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
     for scale, item, attribute, group, ets_class in large:
         where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
         of_scales.setdefault(scale, {}).setdefault(item, []).append(where)
-    items = [f"{scale}: {item} ({'; '.join(where)})" for scale, of in of_scales.items() for item, where in of.items()]
+    items = [
+        f"{scale}: {item} ({'; '.join(where)})"
+        for scale, by_item in of_scales.items()
+        for item, where in by_item.items()
+    ]
     not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
     description = count_and_names(items, "no item has large DIF")
     if len(not_tested) == len(attributes):
@@ -213,7 +217,11 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", "differs for"),
-                [(scale, item, "; ".join(where)) for scale, of in of_scales.items() for item, where in of.items()],
+                [
+                    (scale, item, "; ".join(where))
+                    for scale, by_item in of_scales.items()
+                    for item, where in by_item.items()
+                ],
             ),
             "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
             **({HOW_TO_FIX: DIF_REMEDY} if items else {}),
@@ -222,14 +230,14 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
 
 
 def _the_test_kept_its_information(look: CheckInput) -> dg.AssetCheckResult:
-    silent = unjudged_scales(look.connection, look.store, look.partition, "test_information")
+    unjudged = unjudged_scales(look.connection, look.store, look.partition, "test_information")
     rows = look.connection.execute(
         """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
            WHERE month = %s AND item_id = %s ORDER BY 1""",
         (look.partition, TEST_ID),
     ).fetchall()
     lost = [scale for scale, flagged, _ in rows if flagged]
-    unknown = by_scale(silent)
+    unknown = by_scale(unjudged)
     description = "; ".join([*unknown, *(f"{scale}: {_kept_information(details)}" for scale, _, details in rows)])
     return dg.AssetCheckResult(
         passed=not lost and not unknown,
@@ -277,17 +285,17 @@ def items_result(
     fix: str,
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
-    silent: Mapping[str, str] | None = None,
+    unjudged: Mapping[str, str] | None = None,
     first: str = "",
 ) -> dg.AssetCheckResult:
     """The result of a check that fails if any of the `found` items is new.
 
     The message names the new items, and the metadata contain a row for each item and the remedy. The check also fails,
-    as a warning, if there are `silent` scales, for which nothing is known about the items; they are given with the
+    as a warning, if there are `unjudged` scales, for which nothing is known about the items; they are given with the
     reasons. `first` begins the message.
     """
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
-    unknown = by_scale(silent or {})
+    unknown = by_scale(unjudged or {})
     description = first + "; ".join(
         [*unknown, *([count_and_names(list(map(str, new)), fine)] if new or not unknown else [])]
     )

@@ -43,7 +43,7 @@ def dif_summary(rows: Sequence[DifRow]) -> str:
 def items_blocks(found: Mapping[str, Sequence[DifRow]]) -> Iterator[Block]:
     """The items that differ, the largest differences first."""
     rows = [((scale_id, row.item_id), row) for scale_id, rows in found.items() for row in rows if row.item_id]
-    rows = [(of, row) for of, row in rows if row.differs or row.ets_class == "C"]
+    rows = [(cells, row) for cells, row in rows if row.differs or row.ets_class == "C"]
     rows.sort(key=lambda ranked: _weight(ranked[1]), reverse=True)
     yield dif_table(("scale", "item"), rows[:ITEMS_SHOWN])
     if len(rows) > ITEMS_SHOWN:

@@ -45,8 +45,8 @@ def answers_of(
     if table is None:
         return None
     reason = table["reason"]
-    silent = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
-    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(silent)), False))
+    uninformative = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
+    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(uninformative)), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
     table = table.filter(pa.array(given_points(table) >= 0))
     person, _ = codes(table[KEY])

@@ -35,12 +35,12 @@ def fit_mirt(
     """
     scored = _has_scored_items(responses, model, anchors)
     fit = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
-    of, held, curves = fit.item_model, fit.held, fit.curves
+    family, held, curves = fit.item_model, fit.held, fit.curves
     guessing = _prior_on_guessing(fit.priors)
     payload = request(
         fit.responses,
         engine=ENGINE,
-        model=_BY_SLOPES[of.slopes] if scored else of.name,
+        model=_BY_SLOPES[family.slopes] if scored else family.name,
         anchors=anchor_columns(
             np.array(fit.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
         )

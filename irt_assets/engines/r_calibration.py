@@ -20,8 +20,8 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 log = logging.getLogger(__name__)
 
 
-def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> dict[str, Any]:
-    """The argument of `irt_calibrate`. `more`: its optional members."""
+def request(responses: Responses, *, engine: str, model: Model, **options: Any) -> dict[str, Any]:
+    """The argument of `irt_calibrate`. `options`: its optional members."""
     return {
         "engine": engine,
         "model": model,
@@ -30,7 +30,7 @@ def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> 
         "person": responses.person.tolist(),
         "item": responses.item.tolist(),
         "score": responses.score.tolist(),
-        **more,
+        **options,
     }
 
 

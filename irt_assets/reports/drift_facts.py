@@ -18,7 +18,7 @@ from irt_assets.blocks import value_with_error
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import natural_order
-from irt_assets.decisions.origin import OriginRead, read_origin
+from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
@@ -111,7 +111,7 @@ class Facts:
     snapshot: Snapshot | None
     in_force: int
     bank_size: int = 0
-    origin: OriginRead | None = None
+    origin: OriginSummary | None = None
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
@@ -198,7 +198,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     )
 
 
-def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
+def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginSummary | None:
     """Read the scale's origin window. Returns None if the month is outside it or has a fit of its own."""
     if origin_over(connection, scale.scale_id, *Month(month).bounds) is None:
         return None
@@ -212,7 +212,7 @@ def _gather_origin(
     month: str,
     scale: Scale,
     state: MonthState,
-    origin: OriginRead,
+    origin: OriginSummary,
 ) -> Facts:
     """Read the content for the window: its fit, the items that it published and left out, and their DIF."""
     fit = linked_origin(connection, scale)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, listed, natural_order
-from irt_assets.decisions.origin import OriginRead
+from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
 from irt_assets.drift.blocks import drift_summary, information_summary
 from irt_assets.gates.month_classification import State
@@ -151,7 +151,7 @@ def _of_month(facts: Facts, items: Sequence[Item], dashboard_url: str | None) ->
     ]
 
 
-def _of_origin(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
+def _of_origin(facts: Facts, origin: OriginSummary, items: Sequence[Item]) -> Sections:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
     return [
         ("What was published", "published", origin_report.publication(origin)),

@@ -37,7 +37,7 @@ from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
-from irt_assets.decisions.origin import OriginRead, read_origin
+from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.blocks import TONES, information_summary
 from irt_assets.drift.rows import (
@@ -128,7 +128,7 @@ def sections(
 
 
 def _sections_of_origin(
-    connection: psycopg.Connection, scale: Scale, month: str, origin: OriginRead, *, dashboard: str | None, zone: str
+    connection: psycopg.Connection, scale: Scale, month: str, origin: OriginSummary, *, dashboard: str | None, zone: str
 ) -> Iterator[Section]:
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)

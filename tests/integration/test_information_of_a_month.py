@@ -429,10 +429,10 @@ def test_report_of_a_red_month_recommends_the_open_decision(
 def test_scale_without_a_comparison_fails_the_check(bank: Database, store: FolderStore) -> None:
     """The comparison failed or was never requested."""
     silent = call(bank, unjudged_scales, store, FEBRUARY, "item_drift")
-    result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
+    result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, unjudged=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}
-    assert items_result([], "no item", "do this", silent={}).passed
+    assert items_result([], "no item", "do this", unjudged={}).passed
 
 
 # -- what the anchors cover ----------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.bank import BankItem, bank_items
 from irt_assets.decisions.closing import close_months
-from irt_assets.decisions.origin import OriginRead
+from irt_assets.decisions.origin import OriginSummary
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
@@ -578,7 +578,7 @@ def test_months_page_shows_the_origin_windows_fit_and_excluded_items(
     fit = rooms.call(world.database, linked_fit, scale.scale_id, "monthly", start, scale.engine)
     left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
-    monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
+    monkeypatch.setattr(months, "read_origin", lambda *_: OriginSummary(window, fit, left_out))
     assert not unsaid(
         world.page(view="months"),
         "it begins with the first month after it",

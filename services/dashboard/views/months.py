@@ -219,7 +219,7 @@ def _origins(asked: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
                 continue
             window, left_out = origin.window, origin.left_out
             reasons = List(tuple(f"{shortened(item)}: {why}" for item, why in left_out.items()))
-            published = counted(len(origin.published), "item")
+            published = counted(len(origin.published_items), "item")
             rows.append(
                 (
                     f"{window.window_start:%Y-%m-%d} to {window.window_end:%Y-%m-%d}",
