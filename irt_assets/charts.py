@@ -24,8 +24,8 @@ POINT_STYLES = {
     "left out": ("orange", "cross", 3.2),
     "red month, not relied on": ("grey", "cross", 3.2),
 }
-"""Colour, shape and size of the points of a kind; every other kind is an orange triangle. "" is the kind with nothing
-to say."""
+"""Colour, shape and size of the points of a kind; every other kind is an orange triangle. "" is the kind of ordinary
+points."""
 MAX_NAMES = 14
 CORRECT = "probability correct"
 
@@ -38,13 +38,16 @@ def response_axis_label(*, scored: bool) -> str:
 def ability_chart(
     theta: Values, y_label: str, described: str, top: float, population: str = "", **options: Any
 ) -> Chart:
-    """Axes of curves between 0 and `top`. The axis names the `population`; `options`: as in `Chart`."""
+    """Return an empty chart over θ, from 0 to `top`.
+
+    `population` is added to the label of the θ axis; `options`: as in `Chart`.
+    """
     options = {"height": 190} | options
     return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{population}", y_label, described, **options)
 
 
 def add_observed(chart: Chart, observed: Observed | None, learners: str) -> Chart:
-    """Add the observed proportions with their intervals to a chart of probabilities; `learners`: whose they are."""
+    """Add observed proportions with intervals to a chart of probabilities. `learners` is their name in the legend."""
     if observed is not None:
         quantity = chart.y_label.removeprefix("probability ")
         template = "{p:.2f} of {n} answers {what}" if quantity != chart.y_label else "{what}: {p:.2f}, {n} answers"
@@ -68,8 +71,8 @@ def add_points(
 ) -> Chart:
     """Draw points on the chart in the style of their kind, which the legend names; `plain`: the name of the kind "".
 
-    named: the place and name of each point whose name is shown, the first most surely. titles, joined, and the ends of
-    intervals (low, high, left, right): as in `Chart.points`.
+    `named`: index and name of each point to label, the most important point first. `titles`, `joined`, and the ends of
+    intervals (`low`, `high`, `left`, `right`): as in `Chart.points`.
     """
     for kind in sorted(set(kinds)):
         at = [k for k, kind_of_point in enumerate(kinds) if kind_of_point == kind]
@@ -125,7 +128,7 @@ def rank_chart(
     ends: tuple[float, float],
     **options: Any,
 ) -> Chart:
-    """Values in their order with intervals, between `ends`; `options`: as in `add_points`."""
+    """Draw values by rank with their intervals, on an axis with these `ends`; `options`: as in `add_points`."""
     chart = Chart((0, len(values) + 1), ends, *labels, described, width=690, height=250).level(0)
     return add_points(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **options)
 
@@ -142,8 +145,8 @@ def scatter_chart(
     y_half: Floats | None = None,
     **options: Any,
 ) -> Chart:
-    """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals;
-    `options`: as in `add_points`."""
+    """Draw one value of each item against another, and the line of equal values. `x_half`, `y_half`: half widths of
+    intervals; `options`: as in `add_points`."""
     chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
     options |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
     options |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
@@ -153,20 +156,20 @@ def scatter_chart(
 
 
 def robust_limits(*values: Floats) -> tuple[float, float]:
-    """Ends of an axis that hold every value within 3 interquartile ranges of the quartiles, and some room."""
+    """Ends of an axis that contains all values within 3 interquartile ranges of the quartiles, with a margin."""
     joined = np.concatenate(values)
     finite = joined[np.isfinite(joined)]
     if finite.size == 0:
         return -1.0, 1.0
     q1, q3 = np.quantile(finite, [0.25, 0.75])
-    reach = 3 * max(q3 - q1, 1.0)  # so that a negative discrimination is drawn at its place
+    reach = 3 * max(q3 - q1, 1.0)  # large enough to include a negative discrimination
     inside = finite[(finite >= q1 - reach) & (finite <= q3 + reach)]
     room = 0.12 * max(float(np.ptp(inside)), 0.5)
     return float(inside.min()) - room, float(inside.max()) + room
 
 
 def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, described: str, **options: Any) -> Chart:
-    """How many values lie between each pair of edges."""
+    """Draw the number of values between each pair of edges."""
     n, _ = np.histogram(values, edges)
     top = 1.08 * max(int(n.max()), 1)
     chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **options)

@@ -103,7 +103,7 @@ class DemoResult(NamedTuple):
 
 
 def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> DemoResult:
-    """Run everything, from the simulation to comparing planted with found."""
+    """Run the demo, from the simulation to the comparison of planted faults with findings."""
     files, truth = prepare(settings.irt_home / "simulated", settings, say)
     settings = get_settings()
     database = Database(settings)
@@ -170,7 +170,7 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
 
 
 def write_lake(database: Database, say: Say) -> None:
-    """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
+    """Write the log to the lake that Spark reads, if there is a lake. Safe to repeat."""
     with database.connect() as connection:
         target = lake(connection)
     if target is None:
@@ -207,8 +207,10 @@ class Jobs:
 def run_months(
     database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say
 ) -> tuple[bool, list[MonthState]]:
-    """Materialise every month that an earlier demo has not made green or found to be held, oldest first. Returns
-    whether there was any, and the state of all."""
+    """Materialise every month that an earlier demo has not made green or found to be held, oldest first.
+
+    Returns whether a month was run, and the states of all months.
+    """
     states = month_states(database, instance, months)
     any_run = False
     for month in months:
@@ -251,8 +253,7 @@ def _months_changed_since_evaluation(database: Database) -> bool:
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
-    """Last week's report of a learner in each language, as files: the weekly job, which makes everybody's, takes
-    minutes."""
+    """Write last week's report of a learner in each language. The weekly job writes all reports and takes minutes."""
     (week,) = WEEKS.last_keys(now, 1)
     with database.connect() as connection:
         users = first_column(
@@ -278,7 +279,7 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
 
 
 def compare(database: Database, truth: dict[str, Any], months: list[str], states: list[MonthState]) -> list[Finding]:
-    """Planted against found."""
+    """Compare the planted faults with the findings."""
     with database.connect() as connection:
         flags = {month: _flags(connection, month) for month in months}
         findings = [_finding(connection, fault, states, flags) for fault in truth["faults"]]
@@ -295,7 +296,7 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
 
 
 def _dropped_by(connection: psycopg.Connection, month: str) -> str:
-    """Who dropped anchors from the month on; empty if nobody did."""
+    """A clause with the person who dropped anchors from the month on; empty if nobody did."""
     dropped = [decision for decision in newest_decisions(connection, month=month) if decision.what == "drop_anchor"]
     return (
         f"{dropped[0].by} dropped {counted(len({decision.item_id for decision in dropped}), 'anchor')}"
@@ -393,7 +394,7 @@ def own_log(
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
-    Returns the settings that go with it. Raises PermanentFailure where the database holds another log.
+    Returns the settings that go with it. Raises PermanentFailure if the database contains another log.
     """
     database = Database(settings)
     upgrade(database)
@@ -480,7 +481,7 @@ def _read_eligible(
 
 
 def _split_scale(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
-    """Groups of items that share neither a learner nor an item measure on scales of their own."""
+    """Put groups of items that share neither a learner nor an item on scales of their own. Returns the scales."""
     parts = responses.components()
     if len(parts) == 1:
         return [scale_id]
@@ -504,7 +505,7 @@ def _say_abilities(database: Database, month: str, say: Say) -> None:
 
 
 def _log_window(database: Database) -> tuple[datetime, datetime]:
-    """From the start of the first answer's month to the end of the last one's, or to just after it while that runs."""
+    """The months of all answers. If the last month is not over, the window ends just after the last answer."""
     with database.connect() as connection:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:

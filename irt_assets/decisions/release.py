@@ -141,16 +141,16 @@ def find_acceptable(
     return found
 
 
-def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
+def refuse_leaks(accepted: Iterable[Proposal], remedy: str) -> None:
     """Raise PermanentFailure, which names the items, if any item leaked.
 
-    `way_out` is the part of the message that says how to accept a leaked item.
+    `remedy` is the part of the message that says how to accept a leaked item.
     """
     leaks = [str(p.reference) for p in accepted if p.is_leak]
     if leaks:
         raise PermanentFailure(
             f"{', '.join(leaks)} leaked: the new value measures who knows the answer, not who can solve it. Reject it, "
-            f"or {way_out}"
+            f"or {remedy}"
         )
 
 

@@ -158,7 +158,7 @@ def build_drift_assets(
 
 
 def drift_sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
-    """A scale's month in a sentence."""
+    """A sentence on the drift of a scale in a month."""
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
     untested = len(judged.unestimated.untested_items)
@@ -184,7 +184,7 @@ def _scales_table(rows: Mapping[str, Sequence[DriftRow]], which: Callable[[Drift
 
 
 def information_sentence(judged: ScaleInformation) -> str:
-    """A scale's month in a sentence."""
+    """A sentence on the information of a scale in a month."""
     return f"{judged.scale_id}: {information_summary(rows_of(judged.found)) if judged.found else judged.why}"
 
 
@@ -197,7 +197,7 @@ def _information_entries(rows: Mapping[str, InformationRow]) -> dict[str, Entry]
 
 
 def flagged_table(found: Mapping[str, Mapping[str, InformationRow]]) -> Table:
-    """The items that might be retired, most information lost first; found: by scale and item."""
+    """The items that might be retired, most information lost first. `found`: rows by scale and item."""
     rows = [
         ((scale, row.item_id), row)
         for scale, scale_rows in found.items()

@@ -17,7 +17,7 @@ Row = TypeVar("Row")
 RowsWithCells: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
 """Rows, each with the cells that identify it."""
 NAMES = 12
-"""How many items a sentence names."""
+"""Maximum number of items that a sentence names."""
 TONES: Mapping[str, Tone] = {"medium": "warning", "high": "bad"}
 
 
@@ -86,8 +86,10 @@ def unestimated_reason(row: DriftRow) -> str:
 
 
 def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
-    """The kind of change and the evidence for it. change: as `item_drift` has it; onset: the day from which on the
-    first month saw it."""
+    """The kind of change and the evidence for it, in words.
+
+    `change`: as stored in `item_drift`. `onset`: first day of the change.
+    """
     size, z = change["size"], change.get("time_z")
     description = {
         ChangeKind.DRIFT: f"drift: its difficulty moved by {signed_number(size)}",
@@ -105,7 +107,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
 
 
 def dif_table(id_columns: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
-    """Groups of equal ability compared; `options`: as in `table`."""
+    """Results of the comparison of groups of equal ability. `options`: as in `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
     columns = (*id_columns, "attribute", "group / against", *formats, "class", "result")
     return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **options)
@@ -154,7 +156,7 @@ def _verdict(row: DifRow) -> Text:
 
 
 def information_summary(information: Mapping[str, InformationRow]) -> str:
-    """A month's information in a sentence: of its items, and of the whole test, which is under ''."""
+    """A month's information in a sentence. The row of the whole test has the key ''."""
     if "" not in information:
         return "not tested"
     test = information[""].details

@@ -202,7 +202,7 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
     """The rows of an attribute as `resources.tables` describes them, without month and scale.
 
     `n_unreadable`: number of learners whose value names no group. `by_level`: whether items were assigned by the
-    learner's level. `sample`: see `Answers`.
+    learner's level. `sample`: see `MonthAnswers`.
     """
     reference = dif.reference
     large = [group for group in dif.groups if group.large_enough]

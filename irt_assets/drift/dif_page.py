@@ -1,6 +1,6 @@
 """Show a month's DIF to people, from the rows of `dif_analysis` alone.
 
-dif_month.py writes the rows, shown.py lays them out, and plots.py draws the pictures.
+dif_month.py writes the rows, blocks.py lays them out, and plots.py draws the pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ def group_by_attribute(rows: Sequence[DifRow]) -> list[tuple[DifRow, list[DifRow
 
 
 def dif_summary(rows: Sequence[DifRow]) -> str:
-    """A scale's month in a sentence."""
+    """A sentence on the DIF of a scale in a month."""
     parts = []
     for whole, items in group_by_attribute(rows):
         details = whole.details

@@ -1,6 +1,6 @@
 """Read a month's rows of drift, DIF, information and alerts.
 
-month.py, dif_month.py and information.py write the rows; shown.py shows them.
+month.py, dif_month.py and information.py write the rows; blocks.py shows them.
 """
 
 from collections.abc import Collection, Mapping
