@@ -21,7 +21,7 @@ from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NI
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.common.retries import failed_because_held
 from irt_assets.common.run_progress import RANGE_TAGS
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
@@ -299,7 +299,7 @@ def _dropped_by(connection: psycopg.Connection, month: str) -> str:
     """A clause with the person who dropped anchors from the month on; empty if nobody did."""
     dropped = [decision for decision in newest_decisions(connection, month=month) if decision.what == "drop_anchor"]
     return (
-        f"{dropped[0].by} dropped {counted(len({decision.item_id for decision in dropped}), 'anchor')}"
+        f"{dropped[0].by} dropped {quantity(len({decision.item_id for decision in dropped}), 'anchor')}"
         if dropped
         else ""
     )

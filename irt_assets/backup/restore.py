@@ -27,7 +27,7 @@ from irt_assets.backup.manifest import (
 from irt_assets.backup.places import FolderPlace
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_materializations
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
@@ -150,7 +150,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
                 "UPDATE report_file SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
                 (root, len(manifest.store) + 1, manifest.store),
             ).rowcount
-        yield f"the files are at {root} now: {counted(moved, 'row')} of reports named them at {manifest.store}"
+        yield f"the files are at {root} now: {quantity(moved, 'row')} of reports named them at {manifest.store}"
     if isinstance(store, FolderStore) and store.root.is_dir():
         adopt_folder(settings, database)
 

@@ -20,7 +20,7 @@ from irt_assets.calibration.month import (
 from irt_assets.common.metadata import Metadata, decide_in, md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
-from irt_assets.common.wording import by_scale
+from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
@@ -210,7 +210,7 @@ def build_calibration_assets(
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:
     """Fail the step, with the reason why nothing is published on the asset's page and at the end of the run's log."""
     reasons = {step.scale_id: step.why for step in held}
-    sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
+    sentence = f"{month} is held: {'; '.join(sentences_by_scale(reasons))}"
     metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)

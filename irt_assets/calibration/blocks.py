@@ -14,7 +14,7 @@ from irt_assets.calibration.linking_history import history_plot, history_table, 
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import testlet_sentence
 from irt_assets.common.metadata import Entry, Metadata, metadata
-from irt_assets.common.wording import by_scale, listed, some_of, with_capital, with_stop
+from irt_assets.common.wording import join_names, sentences_by_scale, some_of, with_capital, with_stop
 from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import LIMITS, MEASURES
@@ -95,7 +95,7 @@ def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
     yield Paragraph(f"on {compared.items} items that both have")
     for name, items in compared.together.by_measure().items():
         if items and name in measured and measured[name].low > LIMITS[name]:
-            yield Paragraph(f"{MEASURES[name]}: {listed(items)} answer alike beyond ability")
+            yield Paragraph(f"{MEASURES[name]}: {join_names(items)} answer alike beyond ability")
 
 
 def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = None) -> Iterator[Block]:
@@ -270,7 +270,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
     found: dict[str, Entry] = {
-        "agreement": "; ".join(by_scale({m.scale.scale_id: m.sentence for m in compared})),
+        "agreement": "; ".join(sentences_by_scale({m.scale.scale_id: m.sentence for m in compared})),
         **_agreement_tables(compared),
     }
     for month in compared:

@@ -17,7 +17,7 @@ from irt_assets.common.job_names import INVENTORY
 from irt_assets.common.partition_checks import CheckInput, dated_result, earlier_failures, partition_check
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
-from irt_assets.common.wording import by_scale, counted
+from irt_assets.common.wording import quantity, sentences_by_scale
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import Evidence, GateResult, load_evidence
@@ -143,7 +143,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         return dg.AssetCheckResult(
             passed=not failed,
             severity=severity,
-            description="; ".join(by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
+            description="; ".join(sentences_by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
             metadata={
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
                 **_moved_anchors(verdicts, evidence),
@@ -206,7 +206,7 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
-        parts = [f"{counted(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
+        parts = [f"{quantity(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
         parts += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
         return dg.AssetCheckResult(
             passed=not new,
@@ -236,7 +236,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
         return dg.AssetCheckResult(
             passed=not problems,
             severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(by_scale(problems))
+            description="; ".join(sentences_by_scale(problems))
             or (f"fitted {', '.join(problem_of)}" if problem_of else "it has no scale to fit"),
             metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
@@ -256,7 +256,7 @@ def _engines_agree(look: CheckInput) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=all(month.agrees for month in found.values()),
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(by_scale({scale: month.sentence for scale, month in found.items()})),
+        description="; ".join(sentences_by_scale({scale: month.sentence for scale, month in found.items()})),
     )
 
 

@@ -18,7 +18,7 @@ from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored_message
 from irt_assets.calibration.scale_linking import LinkResult, link_to_scale
 from irt_assets.common.partitions import day_bounds, day_of
-from irt_assets.common.wording import by_scale
+from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning, read_warning
 from irt_assets.gates.month_status import no_origin
@@ -90,7 +90,7 @@ class Night:
         if transient:
             return transient[0]
         if errors and not any(o.warning for o in self.outcomes):
-            return PermanentFailure("; ".join(by_scale(self.failed)))
+            return PermanentFailure("; ".join(sentences_by_scale(self.failed)))
         return None
 
 

@@ -13,7 +13,7 @@ import psycopg
 
 from irt_assets.calibration.group_shift import current_shift
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger.anchors import anchor_items
@@ -132,7 +132,7 @@ def _publish(
     )
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)
-    why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
+    why = f"{quantity(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
     settled_at = before.settled_at if before and before.settled_at else one_value(connection, "SELECT now()")
     return Step(
         month=month,

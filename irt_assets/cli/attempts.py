@@ -14,7 +14,7 @@ import typer
 
 from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings, signature
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.intake.corrections import AnswerSelection, Correction, Rescoring
 from irt_assets.intake.corrections import rescore as rescore_answers
@@ -153,7 +153,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
 @app.command(epilog="Example: irt attempts prune")
 def prune() -> None:
     """Delete files of the lake that were replaced, or left by an interrupted export, over a day ago."""
-    say(f"{counted(delete_unnamed(_lake()), 'file')} deleted")
+    say(f"{quantity(delete_unnamed(_lake()), 'file')} deleted")
 
 
 def _lake() -> Lake:
@@ -173,14 +173,14 @@ def _print(done: Correction, as_json: bool) -> None:
             f"{done.with_choice:,} answers with a stored choice: {done.right_before:,} were right, "
             f"{done.right_after:,} are; {done.without_choice:,} without one stay as they are"
         )
-    say(f"changed: {counted(done.answers, 'answer')} of {counted(done.days, 'day')}")
+    say(f"changed: {quantity(done.answers, 'answer')} of {quantity(done.days, 'day')}")
     if done.reopened_months:
-        say(f"reopened: {listed(done.reopened_months)}")
-    stale = listed(done.stale_months)
+        say(f"reopened: {join_names(done.reopened_months)}")
+    stale = join_names(done.stale_months)
     say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no open month is stale by it")
     if done.closed_months:
         say(
-            f"closed: {listed(done.closed_months)}; the change does not count there unless you reopen them, with "
+            f"closed: {join_names(done.closed_months)}; the change does not count there unless you reopen them, with "
             "--reopen or later with irt month reopen"
         )
 

@@ -11,7 +11,7 @@ from irt_assets.backup import make, places
 from irt_assets.backup.restore import restore_backup
 from irt_assets.cli.console import AsJson, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, unchecked_database
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 
 app = typer.Typer()
 MAX_NAMED = 3
@@ -51,12 +51,12 @@ def backup(
             "without their content"
         )
         if made.removed:
-            say(f"removed {counted(len(made.removed), 'older backup')}, the newest stay")
+            say(f"removed {quantity(len(made.removed), 'older backup')}, the newest stay")
     if made.missing:
         print_error(
             "warning: ",
-            f"{counted(len(made.missing), 'file')} that the database cites cannot be found: "
-            f"{listed(made.missing, MAX_NAMED)}: `irt invariants run` shows the remedy",
+            f"{quantity(len(made.missing), 'file')} that the database cites cannot be found: "
+            f"{join_names(made.missing, MAX_NAMED)}: `irt invariants run` shows the remedy",
         )
 
 

@@ -7,7 +7,7 @@ import typer
 
 from irt_assets.cli.console import Yes, confirm, out, say
 from irt_assets.cli.installation import current_database, current_settings, unchecked_database
-from irt_assets.common.wording import counted, lasting
+from irt_assets.common.wording import duration_in_words, quantity
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
@@ -35,9 +35,9 @@ def upgrade_home(database: Database) -> None:
     with database.connect() as connection:
         days, attempts = attempts_without_verdicts(connection, datetime.now(UTC))
     if days:
-        takes = lasting(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
+        takes = duration_in_words(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
         say(
-            f"{attempts:,} answers of {counted(days, 'day')} wait to be judged, which takes about {takes}. The daemon "
+            f"{attempts:,} answers of {quantity(days, 'day')} wait to be judged, which takes about {takes}. The daemon "
             "begins at 00:30 UTC, `irt job judge_attempts` at once, and both with the newest day; until then each "
             "reader first judges the answers that it needs"
         )
@@ -104,7 +104,7 @@ def views(
 ) -> None:
     """Create views of our tables, with the same names, in another schema, for programs that read there."""
     names = (foreign_schemas.drop_views if drop else foreign_schemas.make_views)(current_database(), schema)
-    out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
+    out.print(f"{quantity(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
 @app.command(epilog="Example: irt db start")

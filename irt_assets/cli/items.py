@@ -12,7 +12,7 @@ import typer
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import release, withdrawal
 from irt_assets.responses.item_status import Status, item_status
 
@@ -39,8 +39,8 @@ def withdraw(
     """
     by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
-    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MAX_NAMED)} do not count towards θ")
-    confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
+    say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
+    confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
@@ -61,7 +61,7 @@ def restore(
     """
     by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
-    confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
+    confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 

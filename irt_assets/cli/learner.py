@@ -22,7 +22,7 @@ from irt_assets.cli.console import (
     say,
 )
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
@@ -68,7 +68,7 @@ def erase(
     if old_versions:
         print_error(
             "warning: ",
-            f"S3_BUCKET has versioning, and keeps {counted(old_versions, 'deleted file')} of the learner as old "
+            f"S3_BUCKET has versioning, and keeps {quantity(old_versions, 'deleted file')} of the learner as old "
             "versions, besides those that `irt prune` deleted earlier. Let a lifecycle rule remove old versions, or "
             "remove these: docs/how-to/erasure.md has the rule",
         )
@@ -97,10 +97,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def _print_holdings(held: Holdings) -> None:
-    rows = [(table, f"{counted(n, 'row')}, deleted") for table, n in held.rows.items()]
+    rows = [(table, f"{quantity(n, 'row')}, deleted") for table, n in held.rows.items()]
     rows += [(name, "deleted") for name in held.reports]
     if held.in_lake:
-        answers, files = counted(sum(held.in_lake.values()), "answer"), counted(len(held.in_lake), "file")
+        answers, files = quantity(sum(held.in_lake.values()), "answer"), quantity(len(held.in_lake), "file")
         rows.append(("the lake of attempts", f"{answers}, {files} written again without them"))
     print_blocks(table(("what is kept of the learner", ""), rows))
     if held.earlier:

@@ -9,7 +9,7 @@ import typer
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
-from irt_assets.common.wording import counted, span
+from irt_assets.common.wording import quantity, span
 from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
@@ -101,5 +101,5 @@ def _check(database: Database, source: PullSource) -> NoReturn:
         say(f"\n{number}. {finding.what}\n   {finding.consequence}")
         for line in filter(None, (finding.row, finding.statement)):
             say(f"   {line}")
-    say(f"\n{counted(len(found), 'fault')} found; nothing was stored")
+    say(f"\n{quantity(len(found), 'fault')} found; nothing was stored")
     raise typer.Exit(1 if found else 0)

@@ -13,7 +13,7 @@ from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_store, signature
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import counted, shortened
+from irt_assets.common.wording import quantity, shorten
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
@@ -190,12 +190,12 @@ def recalibrate(
         return
     say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
     for month, why in done.passed_over.items():
-        say(f"  passed over: {month} {shortened(why, MAX_REASON_LENGTH)}")
+        say(f"  passed over: {month} {shorten(why, MAX_REASON_LENGTH)}")
     for name, since in done.changed.items():
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
     for name, problems in list(done.held.items())[:MAX_NAMED]:
-        say(f"  held back: {name}: {shortened('; '.join(problems), MAX_REASON_LENGTH)}")
-    say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
+        say(f"  held back: {name}: {shorten('; '.join(problems), MAX_REASON_LENGTH)}")
+    say(f"{quantity(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
 @app.command("drop-anchors", epilog='Example: irt release drop-anchors A01 A02 --by Kim --reason "leaked"')

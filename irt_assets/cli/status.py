@@ -13,7 +13,7 @@ import typer
 from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
-from irt_assets.common.wording import counted, shortened, some_of, span
+from irt_assets.common.wording import quantity, shorten, some_of, span
 from irt_assets.gates.month_classification import MonthState
 from jobs.watching.alerts import backup_alert
 from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
@@ -84,13 +84,10 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _print_some(
         "violated",
-        [
-            f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, MAX_TEXT_LENGTH)}"
-            for v in overview.violations
-        ],
+        [f"{v.invariant}: {v.subjects} open, e.g. {shorten(v.example, MAX_TEXT_LENGTH)}" for v in overview.violations],
     )
     _print_some(
-        "alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, MAX_TEXT_LENGTH)}" for a in overview.alerts]
+        "alert", [f"{at(a.opened_at)} {a.partition} {shorten(a.what, MAX_TEXT_LENGTH)}" for a in overview.alerts]
     )
     _print_some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
@@ -119,12 +116,12 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
     for (scale_id, state), run in groupby(by_scale, lambda month_state: (month_state.scale_id, month_state.state)):
         months = list(run)
         if state in ("empty", "origin") or (state == "green" and len(months) >= GREEN_IN_A_LINE):
-            whys = {"empty": f"{counted(len(months), 'month')} without answers", "origin": months[0].why}
+            whys = {"empty": f"{quantity(len(months), 'month')} without answers", "origin": months[0].why}
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
             yield from (
-                (month_state.month, scale_id, state.badge, shortened(month_state.why, MAX_TEXT_LENGTH))
+                (month_state.month, scale_id, state.badge, shorten(month_state.why, MAX_TEXT_LENGTH))
                 for month_state in months
             )
 

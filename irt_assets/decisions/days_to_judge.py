@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 import psycopg
 
 from irt_assets.common.partitions import day_bounds, day_of
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import abilities_start
@@ -41,9 +41,9 @@ class DaysToJudge:
         """The days in words; empty without days."""
         if not self.days:
             return ""
-        days_text = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
+        days_text = f"to be judged: {quantity(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
         if self.months:
-            days_text += f"; closed months keep their rules: {listed(self.months)}"
+            days_text += f"; closed months keep their rules: {join_names(self.months)}"
         return days_text
 
 

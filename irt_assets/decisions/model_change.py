@@ -18,7 +18,7 @@ import psycopg
 
 from irt_assets.calibration.request import build_fit_request, prior_on_b_message, weeks_problem
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.decisions.origin import write_origin_fit
 from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
 from irt_assets.decisions.release import require_text
@@ -322,7 +322,7 @@ def _add_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCha
         elif item_model(before.model).guesses and any(guessing.values()):
             raise PermanentFailure(
                 f"anchors of scale {scale_id} have c > 0 in the bank ("
-                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
+                f"{join_names(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
                 f"{item_model(after.model).spoken} month cannot be linked to them. Make a scale of its own whose "
                 f"origin is a window (`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
             )

@@ -17,7 +17,7 @@ import psycopg
 from irt_assets.calibration.group_shift import measure_scale
 from irt_assets.calibration.month import FitInputs, link_scale, read_month
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
@@ -129,7 +129,7 @@ class RuleTrial:
             farthest = int(np.abs(moved[1]).argmax())
             rms = np.sqrt((moved**2).mean(axis=1))
             yield (
-                f"{counted(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
+                f"{quantity(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
                 f"square); b of {both[farthest]} most, by {moved[1, farthest]:+.4f}"
             )
 

@@ -17,7 +17,7 @@ from irt_assets.blocks import Block, Figure, Table, table
 from irt_assets.common.metadata import Entry, md, metadata
 from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.drift import dif_page, plots
 from irt_assets.drift.blocks import (
     drift_summary,
@@ -162,7 +162,7 @@ def drift_sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
     untested = len(judged.unestimated.untested_items)
-    more = f"; {counted(untested, 'published item')} could be neither compared nor tested" if untested else ""
+    more = f"; {quantity(untested, 'published item')} could be neither compared nor tested" if untested else ""
     return f"{judged.scale_id}: {drift_summary(rows)}{more}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed_number, table, value_with_error
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
 from irt_psychometrics.drift import ChangeKind
 
@@ -30,14 +30,14 @@ def drift_summary(rows: Sequence[DriftRow]) -> str:
     estimated = [row for row in rows if not unestimated_reason(row)]
     counts = Counter(row.severity for row in rows)
     summary = variation_warning(row.details for row in rows)
-    summary += f"{counts['high']} high, {counts['medium']} medium of {counted(len(estimated), 'item')} compared"
+    summary += f"{counts['high']} high, {counts['medium']} medium of {quantity(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
         summary += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
         (row for row in rows if row.severity != "none"), key=lambda row: (row.severity, -(row.wabc or 0.0))
     )
     named = [f"{row.item_id} ({row.kind})" if row.kind else row.item_id for row in flagged]
-    summary += f": {listed(named, NAMES)}" if flagged else ""
+    summary += f": {join_names(named, NAMES)}" if flagged else ""
     if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
         summary += "".join(f"; {n} of them {method}" for method, n in across.items())
     return summary
@@ -161,7 +161,7 @@ def information_summary(information: Mapping[str, InformationRow]) -> str:
         return "not tested"
     test = information[""].details
     lost, worst, retiring = test["flagged_items"], test["worst"], test["retiring"]
-    named = f" ({listed(lost, NAMES)})" if lost else ""
+    named = f" ({join_names(lost, NAMES)})" if lost else ""
     summary = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
     across = [row.details["why"] for row in information.values() if row.details.get("status") == "of another model"]
     summary += f"; {len(across)} are not judged: {across[0]}" if across else ""
@@ -175,7 +175,7 @@ def information_summary(information: Mapping[str, InformationRow]) -> str:
     )
     if retiring["items"]:
         summary += (
-            f"; without {listed(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
+            f"; without {join_names(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
         )
         summary += f"average and at least {retiring['lowest']:.0%} (θ = {signed_number(retiring['lowest_at'], 1)})"
     return summary

@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import by_scale, counted, some_of
+from irt_assets.common.wording import quantity, sentences_by_scale, some_of
 from irt_assets.decisions.proposals import proposals
 from irt_assets.drift.blocks import variation_warning
 from irt_assets.drift.information import TEST_ID
@@ -237,7 +237,7 @@ def _the_test_kept_its_information(look: CheckInput) -> dg.AssetCheckResult:
         (look.partition, TEST_ID),
     ).fetchall()
     lost = [scale for scale, flagged, _ in rows if flagged]
-    unknown = by_scale(unjudged)
+    unknown = sentences_by_scale(unjudged)
     description = "; ".join([*unknown, *(f"{scale}: {_kept_information(details)}" for scale, _, details in rows)])
     return dg.AssetCheckResult(
         passed=not lost and not unknown,
@@ -295,7 +295,7 @@ def items_result(
     reasons. `first` begins the message.
     """
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
-    unknown = by_scale(unjudged or {})
+    unknown = sentences_by_scale(unjudged or {})
     description = first + "; ".join(
         [*unknown, *([count_and_names(list(map(str, new)), fine)] if new or not unknown else [])]
     )
@@ -316,4 +316,4 @@ def items_result(
 
 def count_and_names(named: Sequence[str], fine: str) -> str:
     """The number of items and the first ten names, or `fine` if there are no items."""
-    return f"{counted(len(named), 'item')}: {some_of(named, MAX_NAMED)}" if named else fine
+    return f"{quantity(len(named), 'item')}: {some_of(named, MAX_NAMED)}" if named else fine

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from irt_assets.blocks import Block, Cell, Paragraph, Table, table
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.drift.blocks import NAMES, dif_table
 from irt_assets.drift.rows import DifRow
 
@@ -32,7 +32,7 @@ def dif_summary(rows: Sequence[DifRow]) -> str:
             continue
         large = sorted({row.item_id for row in items if row.large})
         differ = {row.item_id for row in items if row.differs} - set(large)
-        named = f": {listed(large, NAMES)}" if large else ""
+        named = f": {join_names(large, NAMES)}" if large else ""
         alone = " (within forms only)" if details["why_not"] else ""
         smaller = f", smaller in {len(differ)}" if differ else ""
         found = f"{whole.attribute}{alone}: large DIF in {len(large)} of {len(judged)} items{named}{smaller}"

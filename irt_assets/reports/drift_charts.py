@@ -16,7 +16,7 @@ from irt_assets.charts import (
 )
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
@@ -64,7 +64,7 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
     return rank_chart(
         ("anchors, from easier to harder than in the anchor set", "Δb"),
         f"How far each of {len(rows)} anchors lies from the anchor set in b, as the anchors that did not move link "
-        f"them, with 95 % intervals; {counted(kinds.count('moved'), 'anchor')} moved",
+        f"them, with 95 % intervals; {quantity(kinds.count('moved'), 'anchor')} moved",
         deltas,
         half,
         kinds,

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, in_words, listed, natural_order
+from irt_assets.common.wording import in_words, join_names, natural_order, quantity
 from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
 from irt_assets.drift.blocks import drift_summary, information_summary
@@ -75,9 +75,9 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
     proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
     del proposals[Action.WITHDRAWN]
-    asked = listed(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
+    asked = join_names(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
     n = sum(proposals.values())
-    look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
+    look_at = f"Look at {quantity(n, 'item')}: {asked}." if n else "No items need review."
     if facts.origin is not None:
         headline = f"{name} is part of {origin_report.described(facts.origin)}."
         return ReleaseVerdict("yes", "Released with the scale.", headline, RESTS_ON, look_at)
@@ -86,7 +86,7 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     stays = "What is published stays in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
     n_open = len(facts.open_decisions)
-    waiting = f", {counted(n_open, 'decision')} open" if n_open else ""
+    waiting = f", {quantity(n_open, 'decision')} open" if n_open else ""
     return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {says}", why, look_at, n_open)
 
 
@@ -117,7 +117,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     title = f"Report of the origin window, {facts.month}" if facts.origin else f"Drift report {facts.month}"
     return Document(
         title=title,
-        subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
+        subtitle=f"scale {facts.scale.scale_id}, {quantity(facts.bank_size, 'item')}, anchor set version "
         f"{facts.scale.anchor_version} · written on {made_at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
         running=f"{title} · scale {facts.scale.scale_id}",
         language="en",
@@ -198,7 +198,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
     ]
     if facts.fit:
         used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped
-        named = f": {listed(sorted(dropped))}" if dropped else ""
+        named = f": {join_names(sorted(dropped))}" if dropped else ""
         figures.append(
             (
                 "anchors",

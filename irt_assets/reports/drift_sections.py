@@ -20,7 +20,7 @@ from irt_assets.blocks import (
     table,
 )
 from irt_assets.common.dashboard_pages import month_page
-from irt_assets.common.wording import counted, listed, sentence
+from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
 from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_summary, information_table, severity
 from irt_assets.drift.dif_page import groups_table
@@ -84,7 +84,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
         command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
         undone = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
         what = ("those that really changed: ", Span(command, "code"), *undone)
-        rows.append((listed(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", what))
+        rows.append((join_names(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", what))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
@@ -107,7 +107,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
     compared = (item.drift.details for item in facts.items.values() if item.drift)
     across = [details["across_models"] for details in compared if "across_models" in details]
     if across:
-        summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
+        summary = f"{quantity(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
             f"{sentence(summary)} Parameters of two models are not compared: what counts is the share of the learners "
             "who answer correctly, and how it rises with ability."

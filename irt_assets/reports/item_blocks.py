@@ -41,7 +41,7 @@ from irt_assets.charts import (
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import listed, shortened
+from irt_assets.common.wording import join_names, shorten
 from irt_assets.drift.blocks import (
     DIF_EXPLAINED,
     change_in_words,
@@ -137,7 +137,7 @@ def curves(
     theta = abilities(scale)
     known = {"published": (published, PUBLISHED_STYLE), f"estimate of {month}": (values, ESTIMATE_STYLE)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
-    described = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
+    described = f"Curves of item {shorten(name)} over ability: {join_names(found) or 'none'}"
     numbers = None
     if seen is not None:
         low, high = seen.interval()
@@ -188,7 +188,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
         if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
-        described = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
+        described = f"How likely score {k} of item {shorten(item.item_id)} is over ability."
         chart = ability_chart(theta, f"probability of score {k}", described, 1.0)
         for of_each, style in curves:
             chart.line(theta, of_each[k], **style)
@@ -242,7 +242,7 @@ def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
 
 
 def _use(facts: ItemFacts, at: datetime) -> str:
-    name, row = shortened(facts.item_id), facts.published
+    name, row = shorten(facts.item_id), facts.published
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
     # publications of the same day begin with the one that counts, which `min` returns
@@ -262,7 +262,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
 def _in_words(values: ItemRow) -> str:
     known = [f"{name} = {number(value)}" for name, (value, _) in values.in_brief.items()]
     steps = ", ".join(number(step) for step, _ in values.steps.values())
-    return listed(known + [f"steps {steps}"] * bool(steps))
+    return join_names(known + [f"steps {steps}"] * bool(steps))
 
 
 def identity(facts: ItemFacts) -> Pairs:
@@ -272,7 +272,7 @@ def identity(facts: ItemFacts) -> Pairs:
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
             "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
-            "topic": shortened(facts.topic) if facts.topic else None,
+            "topic": shorten(facts.topic) if facts.topic else None,
             "anchor": "yes: months are linked by it" if facts.anchor else "no",
             "response time": f"{time[0] / 1000:.1f} s (median of {time[1]:,} answers)" if time else None,
         }
@@ -345,7 +345,7 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
         Chart.ends_of(low, high, published),
         "month",
         what,
-        f"The {what} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
+        f"The {what} of {shorten(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]

@@ -24,7 +24,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
@@ -104,7 +104,7 @@ def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
         if target is not None:
             reached = f", {number(target - one.theta)} above" if target > one.theta else ", and is reached"
             goal = f" The goal is θ = {number(target)}{reached}."
-    said += f", from {counted(one.n_items, 'answer')} as of "
+    said += f", from {quantity(one.n_items, 'answer')} as of "
     return said, Moment(as_of(one), zone), f" (measured {KINDS.get(one.kind, one.kind)}).{goal}"
 
 

@@ -36,7 +36,7 @@ from irt_assets.calibration.blocks import growth_blocks
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, with_capital, with_stop
+from irt_assets.common.wording import quantity, with_capital, with_stop
 from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.blocks import TONES, information_summary
@@ -106,7 +106,7 @@ def sections(
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
@@ -133,7 +133,7 @@ def _sections_of_origin(
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     for title, blocks in (
         ("What was published", origin_report.publication(origin)),
         ("How well the model fits", origin_report.model_fit(origin)),
@@ -276,7 +276,7 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
         why = "the month is held" if step.state == "held" else step.why
         yield Paragraph(("Nothing was published: ", *prose(with_stop(why))))
         return
-    first = with_capital(counted(step.n_published, "item"))
+    first = with_capital(quantity(step.n_published, "item"))
     yield Paragraph(
         f"{first} published for the first time, {step.n_proposed:,} proposed and {step.n_held:,} held back."
     )
@@ -362,7 +362,7 @@ def flagged_items(
         for item, row in sorted(information.items())
         if item and row.flagged
     ]
-    n = counted(len({item for item, *_ in found}), "item")
+    n = quantity(len({item for item, *_ in found}), "item")
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
     yield Paragraph(f"Information of the test: {information_summary(information)}.")
     if found:
@@ -375,7 +375,7 @@ def flagged_items(
 def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequence[DifRow]) -> Iterator[str]:
     severe = sum(row.severity == "high" for row in drifted)
     leaks = sum(row.kind == ChangeKind.LEAK for row in drifted)
-    yield f"{len(drifted)} drifted ({severe} of them high, {counted(leaks, 'leak')})" if drifted else "none drifted"
+    yield f"{len(drifted)} drifted ({severe} of them high, {quantity(leaks, 'leak')})" if drifted else "none drifted"
     yield f"{len({row.item_id for row in dif})} with large DIF" if dif else "none with large DIF"
     yield f"{len(held)} held back"
 

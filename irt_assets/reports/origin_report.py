@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from irt_assets.blocks import Block, List, Paragraph, number, table
-from irt_assets.common.wording import counted, in_words, listed, sentence
+from irt_assets.common.wording import in_words, join_names, quantity, sentence
 from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
 from irt_assets.reports.drift_facts import Facts
@@ -29,7 +29,7 @@ def released(origin: OriginSummary) -> str:
     """The numbers of items that were published with the scale and left out, as a clause."""
     n, out = len(origin.published_items), len(origin.left_out)
     rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
-    return f"{n} of {counted(n + out, 'item')} were published with the scale, {rest}"
+    return f"{n} of {quantity(n + out, 'item')} were published with the scale, {rest}"
 
 
 def publication(origin: OriginSummary) -> Iterator[Block]:
@@ -52,7 +52,7 @@ def answers(origin: OriginSummary, counts: Mapping[str, int]) -> str:
     window, total = origin.window, sum(counts.values())
     left_out = f" {total - window.n_responses:,} of {total:,} answers of the window were left out." if total else ""
     return (
-        f"{window.n_responses:,} answers of {window.n_persons:,} learners to {counted(len(origin.fit.items), 'item')} "
+        f"{window.n_responses:,} answers of {window.n_persons:,} learners to {quantity(len(origin.fit.items), 'item')} "
         f"were fitted.{left_out}"
     )
 
@@ -61,7 +61,7 @@ def key_figures(facts: Facts, origin: OriginSummary) -> list[tuple[str, str]]:
     """Key figures of the first page, as pairs of name and words."""
     window = origin.window
     flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
-    flagged = listed(f"{name} {n}" for name, n in flags.most_common()) or "no item"
+    flagged = join_names(f"{name} {n}" for name, n in flags.most_common()) or "no item"
     return [
         ("publication", released(origin)),
         ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),

@@ -11,7 +11,7 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.common.wording import counted, listed, with_capital, with_stop
+from irt_assets.common.wording import join_names, quantity, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
@@ -92,7 +92,7 @@ def _make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     reader, by = asked.reader, asked.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.forget()
-    said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
+    said = f"{join_names(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
     return DecisionOutcome(True, (said,), stale=tuple(queued))
 
 
@@ -248,10 +248,10 @@ def _month(form: DecisionForm) -> str:
 
 
 def _named(found: Sequence[Proposal]) -> str:
-    return listed((str(p.reference) for p in found), NAMED)
+    return join_names((str(p.reference) for p in found), NAMED)
 
 
 def _few(sentences: Iterable[str]) -> tuple[str, ...]:
     every = tuple(sentences)
-    more = (f"And {counted(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
+    more = (f"And {quantity(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
     return every[:NAMED] + more

@@ -19,7 +19,7 @@ from irt_assets.decisions.exports import Kind, Subject, read_export, write_expor
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
-from services.dashboard.elements import shortened
+from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 from services.dashboard.views import arrivals, bank
 from services.jwt_verifier.tokens import Role, TokenRefused
@@ -42,9 +42,7 @@ def download(asked: ViewRequest) -> Response:
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
-        return _error_page(
-            404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}"
-        )
+        return _error_page(404, f"there is nothing to download as {shorten(named)!r}: take one of {', '.join(choices)}")
     read_table, role = DOWNLOADS[what]
     try:
         asked.identity.require_role(role)

@@ -6,7 +6,7 @@ from irt_assets.abilities.online import Learner, Theta, default_scale, find_lear
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports.learner_blocks import as_of
-from services.dashboard.elements import asking_form, shortened, text_field
+from services.dashboard.elements import asking_form, shorten, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import NotAllowed, Page, ViewRequest
 
@@ -65,7 +65,7 @@ def _search(asked: ViewRequest, prefix: str) -> tuple[list[Learner], Mapping[str
 
 
 def _answer(prefix: str, n: int) -> str:
-    begins = f"whose id begins with {shortened(prefix)}" if prefix else "in all"
+    begins = f"whose id begins with {shorten(prefix)}" if prefix else "in all"
     if n > MAX_SHOWN:
         return f"Who is it? There are more than {MAX_SHOWN} learners {begins}: type more of the id."
     if n:
