@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import MONTHS, Month
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 
-(MONTH,) = MONTHS.back(datetime.now(UTC), 1)
+(MONTH,) = MONTHS.last_keys(datetime.now(UTC), 1)
 ITEMS, PER_LEARNER = 500, 50
 ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 1.2, 60.0
 RUN_SCORED = """

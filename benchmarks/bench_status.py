@@ -57,7 +57,7 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = (asked.folder or Path(folder)).resolve()
-        months = MONTHS.back(datetime.now(UTC), asked.months)
+        months = MONTHS.last_keys(datetime.now(UTC), asked.months)
         settings = Settings(irt_home=home, irt_first_month=months[0], _env_file=None)  # type: ignore[call-arg]
         os.environ |= {"IRT_HOME": str(home), "IRT_FIRST_MONTH": months[0]}
         try:

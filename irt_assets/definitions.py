@@ -17,7 +17,7 @@ from irt_assets.common.partitions import daily, monthly, weekly
 from irt_assets.decisions.movement_assets import build_movement_asset
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
-from irt_assets.engines.registry import asset_of, build, enabled, installed
+from irt_assets.engines.registry import asset_of, build, enabled_scales, obstacle
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.intake.assets import build_external_assets, build_intake_asset
@@ -40,7 +40,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 
 OWNERS = ["team:psychometrics"]
-FRESH = dg.FreshnessPolicy.time_window(fail_window=MADE_WITHIN)
+DAILY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=MADE_WITHIN)
 """Policy of the assets of daily jobs. Dagster shows it on their pages, by the last materialisation of any partition. An
 alert also needs the partition that is due, and whether the schedule is on (see `jobs.watching.lateness`)."""
 
@@ -58,7 +58,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     weeks_over = weekly(settings.irt_first_month, running=False)
     make = partial(build, settings=settings)
     comparison_engines = {
-        name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None
+        name: scales for name, scales in enabled_scales(settings).items() if obstacle(name, settings) is None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
@@ -66,7 +66,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
     def complete(group: str, spec: dg.AssetSpec) -> dg.AssetSpec:
-        policy = FRESH if spec.key.to_user_string() in must_be_fresh else None
+        policy = DAILY_FRESHNESS if spec.key.to_user_string() in must_be_fresh else None
         kinds = spec.kinds or {"postgres"}
         return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy)
 

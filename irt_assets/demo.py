@@ -1,7 +1,7 @@
 """The demo: months of a company's life in minutes, with planted faults, and whether they were found.
 
-`simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log as one
-window that becomes its own origin.
+`run_simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log
+as one window that becomes its own origin.
 """
 
 import json
@@ -21,7 +21,7 @@ from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NI
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.common.retries import failed_because_held
 from irt_assets.common.run_progress import RANGE_TAGS
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
@@ -73,15 +73,15 @@ NEXT_STEPS = """
 what to do next, in the same IRT_HOME:
   read the window's report: irt report drift --month {last} --out reports
   look at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
-  take the values: irt export parameters --to csv
+  export the values: irt export parameters --to csv
 drift is what has changed since the window, so it begins after it, in {month}; once that month is over:
   add its answers: irt import attempts FILE
   calibrate it and judge its drift: irt job monthly_calibration --partition {month}
-  read what came of it: irt report drift --month {month} --out reports
+  read the result: irt report drift --month {month} --out reports
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
-SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
+MIN_SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Finding:
     as_expected: bool
 
 
-class Demonstrated(NamedTuple):
+class DemoResult(NamedTuple):
     """Result of a demo: the settings that it wrote, the states of its months, and the findings on planted faults."""
 
     settings: Settings
@@ -102,8 +102,8 @@ class Demonstrated(NamedTuple):
     findings: list[Finding]
 
 
-def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demonstrated:
-    """Run everything, from the simulation to comparing planted with found."""
+def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> DemoResult:
+    """Run the demo, from the simulation to the comparison of planted faults with findings."""
     files, truth = prepare(settings.irt_home / "simulated", settings, say)
     settings = get_settings()
     database = Database(settings)
@@ -127,7 +127,7 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
         findings = compare(database, truth, months, states)
-    return Demonstrated(settings, states, findings)
+    return DemoResult(settings, states, findings)
 
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
@@ -152,7 +152,7 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     with database.connect() as connection:
         known = read_scales(connection).values()
     if known and all(scale.initialised for scale in known):
-        say("questions, learners and answers are already there")
+        say("questions, learners and answers have already been imported")
         return
     say("importing questions, learners and answers …")
     import_bank_file(database, QUESTIONS, files.questions)
@@ -170,13 +170,13 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
 
 
 def write_lake(database: Database, say: Say) -> None:
-    """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
+    """Write the log to the lake that Spark reads, if there is a lake. Safe to repeat."""
     with database.connect() as connection:
-        place = lake(connection)
-    if place is None:
+        target = lake(connection)
+    if target is None:
         return
-    done = export_days(database, place)
-    say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {place.name}")
+    done = export_days(database, target)
+    say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {target.name}")
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,9 @@ class Jobs:
         tags = (
             dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {PARTITION_NAME_TAG: first} if first else {}
         )
-        made = (RunsFilter(job_name=one, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for one in same_job(name))
+        made = (RunsFilter(job_name=alias, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for alias in same_job(name))
         if not self.again and any(map(self.instance.get_runs_count, made)):
-            self.say(f"  {name}{partition}: made already")
+            self.say(f"  {name}{partition}: already made")
             return
         began = time.monotonic()
         done = run_job(self.instance, self.settings, name, first, last)
@@ -207,14 +207,16 @@ class Jobs:
 def run_months(
     database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say
 ) -> tuple[bool, list[MonthState]]:
-    """Materialise every month that an earlier demo has not made green or found to be held, oldest first. Returns
-    whether there was any, and the state of all."""
+    """Materialise every month that an earlier demo has not made green or found to be held, oldest first.
+
+    Returns whether a month was run, and the states of all months.
+    """
     states = month_states(database, instance, months)
     any_run = False
     for month in months:
-        there = {s.state for s in states if s.month == month}
-        if there == {State.GREEN} or (there == {State.RED} and _held(instance, month)):
-            say(f"  {month}: {', '.join(there)} already")
+        present_states = {s.state for s in states if s.month == month}
+        if present_states == {State.GREEN} or (present_states == {State.RED} and _was_held(instance, month)):
+            say(f"  {month}: {', '.join(present_states)} already")
             continue
         any_run = True
         outcome = run_month(instance, settings, month)
@@ -223,7 +225,7 @@ def run_months(
     return any_run, month_states(database, instance, months) if any_run else states
 
 
-def _held(instance: DagsterInstance, month: str) -> bool:
+def _was_held(instance: DagsterInstance, month: str) -> bool:
     """Whether the newest run of the month judged it and held it."""
     newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
     failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
@@ -233,16 +235,16 @@ def _held(instance: DagsterInstance, month: str) -> bool:
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """Run the jobs that schedules would have run by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
-    (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
-    asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
-    asked += [(KPI_JOB, week, "") for week in weeks]
-    asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
-    for job, first, last in asked:
-        made_since = job == INVARIANTS_JOB and _made_since_evaluation(Database(settings))
+    (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, 1), WEEKS.key_of(now)]
+    requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
+    requests += [(KPI_JOB, week, "") for week in weeks]
+    requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
+    for job, first, last in requests:
+        made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
         (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
 
 
-def _made_since_evaluation(database: Database) -> bool:
+def _months_changed_since_evaluation(database: Database) -> bool:
     """Whether a month was published or held after the invariants were last evaluated."""
     with database.connect() as connection:
         evaluated = last_evaluated(connection)
@@ -251,9 +253,8 @@ def _made_since_evaluation(database: Database) -> bool:
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
-    """Last week's report of a learner in each language, as files: the weekly job, which makes everybody's, takes
-    minutes."""
-    (week,) = WEEKS.back(now, 1)
+    """Write last week's report of a learner in each language. The weekly job writes all reports and takes minutes."""
+    (week,) = WEEKS.last_keys(now, 1)
     with database.connect() as connection:
         users = first_column(
             connection,
@@ -265,8 +266,8 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
             {"monday": date.fromisoformat(week)},
         )
     folder = (settings.report_output_dir or settings.irt_home / "reports") / week
-    there = [folder / name for user in users for name in learner_copies.names(week, user)]
-    if all(path.exists() for path in there):
+    existing = [folder / name for user in users for name in learner_copies.names(week, user)]
+    if all(path.exists() for path in existing):
         say(f"  the reports of {len(users)} learners are already in {folder}")
         return
     say(f"the week's report of {len(users)} learners, one in each language …")
@@ -280,7 +281,7 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
 
 
 def compare(database: Database, truth: dict[str, Any], months: list[str], states: list[MonthState]) -> list[Finding]:
-    """Planted against found."""
+    """Compare the planted faults with the findings."""
     with database.connect() as connection:
         flags = {month: _flags(connection, month) for month in months}
         findings = [_finding(connection, fault, states, flags) for fault in truth["faults"]]
@@ -288,18 +289,22 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
     findings.append(_false_alarms(truth, flags))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
-        wanted = State.RED if state.month in bad else State.GREEN
-        found, as_expected = f"{state.state}", state.state is wanted
+        expected = State.RED if state.month in bad else State.GREEN
+        found, as_expected = f"{state.state}", state.state is expected
         if not as_expected and state.month in bad and dropped[state.month]:
             found, as_expected = f"{found}: {dropped[state.month]}", True
-        findings.append(Finding(f"state of {state.month}", f"{wanted}", found, as_expected))
+        findings.append(Finding(f"state of {state.month}", f"{expected}", found, as_expected))
     return findings
 
 
 def _dropped_by(connection: psycopg.Connection, month: str) -> str:
-    """Who dropped anchors from the month on; empty if nobody did."""
-    dropped = [one for one in newest_decisions(connection, month=month) if one.kind == "drop_anchor"]
-    return f"{dropped[0].by} dropped {counted(len({one.item_id for one in dropped}), 'anchor')}" if dropped else ""
+    """A clause with the person who dropped anchors from the month on; empty if nobody did."""
+    dropped = [decision for decision in newest_decisions(connection, month=month) if decision.kind == "drop_anchor"]
+    return (
+        f"{dropped[0].by} dropped {quantity(len({decision.item_id for decision in dropped}), 'anchor')}"
+        if dropped
+        else ""
+    )
 
 
 def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, ...]]:
@@ -330,9 +335,11 @@ def _finding(
             (items, judged),
         ).fetchall()
         rightly = [month for month, found in kinds_found if found == kind]
-        others = sorted({str(found) for _, found in kinds_found} - {kind})
+        other_kinds = sorted({str(found) for _, found in kinds_found} - {kind})
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
-        return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
+        return Finding(
+            kind, planted, found + (f", as {', '.join(other_kinds)} too" if other_kinds else ""), rightly == judged
+        )
     if kind == "anchors_moved":
         state = next(s.state for s in states if s.month == active[0])
         if decided := _dropped_by(connection, active[0]):
@@ -343,10 +350,10 @@ def _finding(
         named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))
         found = f"{right} of {len(items)} named, {len(named) - right} others; month is {state}"
-        return Finding("anchors moved", planted, found, state is State.RED and right >= SHARE_NAMED * len(items))
-    wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
-    flagged = sum(all(wanted in flags[month].get(item, ()) for item in items) for month in active)
-    found = f"{wanted.value} in {flagged} of {len(active)} months"
+        return Finding("anchors moved", planted, found, state is State.RED and right >= MIN_SHARE_NAMED * len(items))
+    expected_flag = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
+    flagged = sum(all(expected_flag in flags[month].get(item, ()) for item in items) for month in active)
+    found = f"{expected_flag.value} in {flagged} of {len(active)} months"
     return Finding(kind, planted, found, flagged == len(active))
 
 
@@ -357,10 +364,10 @@ def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], 
     ):
         large[month].add(item)
     rightly = [month for month in judged if items <= large[month]]
-    others = sorted(set().union(*large.values()) - items)
+    other_items = sorted(set().union(*large.values()) - items)
     found = f"large in {len(rightly)} of {len(judged)} green months, "
-    found += f"and so are {', '.join(others[:5])}" if others else "and no other item is"
-    return Finding("dif", planted, found, rightly == judged and not others)
+    found += f"and so are {', '.join(other_items[:5])}" if other_items else "and no other item is"
+    return Finding("dif", planted, found, rightly == judged and not other_items)
 
 
 def _false_alarms(truth: dict[str, Any], flags: dict[str, dict[str, tuple[Flag, ...]]]) -> Finding:
@@ -389,7 +396,7 @@ def own_log(
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
-    Returns the settings that go with it. Raises PermanentFailure where the database holds another log.
+    Returns the settings that go with it. Raises PermanentFailure if the database contains another log.
     """
     database = Database(settings)
     upgrade(database)
@@ -417,7 +424,7 @@ def own_log(
     with database.connect() as connection:
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]
     for scale in new:
-        _initialise_from(database, settings, scale, window, model, say)
+        _initialise_from_window(database, settings, scale, window, model, say)
     last_month = month_of(window[1] - timedelta(microseconds=1))
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
@@ -435,20 +442,20 @@ def own_log(
     return settings
 
 
-def _initialise_from(
+def _initialise_from_window(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
     """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
-    responses, counts = _judged(database, scale, window, min_responses=1)
+    responses, counts = _read_eligible(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
     chosen = recommend(options)
     say("  how many responses an item needs, how many items have them, and the SE(b) that costs:")
     for option in options:
-        mark = "  ← taken here" if option is chosen else ""
+        mark = "  ← chosen here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
-    for scale_id in _split(database, scale.scale_id, responses, say):
+    responses, _ = _read_eligible(database, scale, window, min_responses=chosen.min_responses)
+    for scale_id in _split_scale(database, scale.scale_id, responses, say):
         origin = initialise(
             database,
             scale_id,
@@ -464,7 +471,7 @@ def _initialise_from(
         say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
 
 
-def _judged(
+def _read_eligible(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
@@ -475,8 +482,8 @@ def _judged(
     return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
 
 
-def _split(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
-    """Groups of items that share neither a learner nor an item measure on scales of their own."""
+def _split_scale(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
+    """Put groups of items that share neither a learner nor an item on scales of their own. Returns the scales."""
     parts = responses.components()
     if len(parts) == 1:
         return [scale_id]
@@ -500,7 +507,7 @@ def _say_abilities(database: Database, month: str, say: Say) -> None:
 
 
 def _log_window(database: Database) -> tuple[datetime, datetime]:
-    """From the start of the first answer's month to the end of the last one's, or to just after it while that runs."""
+    """The months of all answers. If the last month is not over, the window ends just after the last answer."""
     with database.connect() as connection:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:

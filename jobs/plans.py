@@ -65,7 +65,7 @@ class Plan:
 
     def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
         """The partitions that are due at a tick, oldest first. Partitions that end before the first month are not."""
-        keys = self.period.back(tick, self.look_back)
+        keys = self.period.last_keys(tick, self.look_back)
         if self.running:
             keys.append(self.period.key_of(tick))
         begin = Month(first_month).start

@@ -16,7 +16,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import same_job
 from irt_assets.common.partitions import Month, day_bounds, spans
-from irt_assets.common.run_progress import RANGE_TAGS, materialized_since, under_way
+from irt_assets.common.run_progress import RANGE_TAGS, materialized_since, partitions_under_way
 from irt_assets.kpis.weekly import window_of_week
 from irt_assets.responses.verdict_states import WindowOf, changed_partitions
 from jobs.plans import PLANS, Plan
@@ -40,7 +40,7 @@ def missing(
     wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
     changed = changed_since_made(database, plan, first_month)
     unmade = [key for key in wanted if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
-    return wanted, sorted({*changed, *unmade} - under_way(instance, plan.job, [plan.asset]))
+    return wanted, sorted({*changed, *unmade} - partitions_under_way(instance, plan.job, [plan.asset]))
 
 
 def changed_since_made(database: Database, plan: Plan, first_month: str) -> list[str]:

@@ -19,7 +19,7 @@ import dagster as dg
 
 from irt_assets.abilities.batch import stale_months
 from irt_assets.abilities.sweep import online_updates_are_on, sweep
-from irt_assets.common.run_progress import broke_off, to_be_repeated
+from irt_assets.common.run_progress import failed_in_dagster, runs_to_repeat
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.steps import Step, pending_steps
 from resources.dagster_compat import MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
@@ -114,9 +114,9 @@ REPEAT_ONCE = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true", MAX_RETRIES_TAG: "1"}
 def report_again(instance: dg.DagsterInstance) -> list[str]:
     """Report again the failure of every run that should have been repeated by now. Returns the runs' ids."""
     before = datetime.now(UTC) - DAEMONS_TURN
-    forgotten = [r.dagster_run for r in to_be_repeated(instance) if r.update_timestamp.astimezone(UTC) < before]
+    forgotten = [r.dagster_run for r in runs_to_repeat(instance) if r.update_timestamp.astimezone(UTC) < before]
     for run in forgotten:
-        if broke_off(instance, run):
+        if failed_in_dagster(instance, run):
             instance.add_run_tags(run.run_id, REPEAT_ONCE)
         instance.report_run_failed(run, "The run was not repeated when it broke off; reported again.")
     return [run.run_id for run in forgotten]

@@ -36,9 +36,9 @@ from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock, records
 
-LEARNERS_WRITTEN = 100_000
+WRITE_BATCH_SIZE = 100_000
 """Number of learners whose abilities are written in one batch."""
-SCORED = pa.schema(
+SCORE_SCHEMA = pa.schema(
     {
         "user_id": pa.string(),
         "theta": pa.float64(),
@@ -49,7 +49,7 @@ SCORED = pa.schema(
     }
 )
 """Columns of a scored learner; `as_of` is the time of the last answer, in microseconds since 1970."""
-SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_items bigint, as_of bigint"
+SPARK_SCORE_SCHEMA = "user_id string, theta double, se double, se_total double, n_items bigint, as_of bigint"
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def measure_at(
             measured.append(ScaleAbilities(scale.scale_id, empty, empty, 0, published.set_hash, why))
             continue
         absent: Counter[str] = Counter()
-        set_hash = scored_by(published, scale)
-        scored = scored_at(connection, end, scale, published, absent).to_pandas()
+        set_hash = scoring_hash(published, scale)
+        scores = score_learners(connection, end, scale, published, absent).to_pandas()
         constants: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
@@ -128,10 +128,10 @@ def measure_at(
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
-        batches = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
+        batches = (scores[first : first + WRITE_BATCH_SIZE] for first in range(0, len(scores), WRITE_BATCH_SIZE))
         dated = (batch.assign(as_of=pd.to_datetime(batch["as_of"], unit="us", utc=True)) for batch in batches)
         warehouse.append_parts(connection, tables.mirt_ability, (batch.assign(**constants) for batch in dated))
-        theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
+        theta, se = (scores[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
         by_item = dict(sorted(absent.items()))
         measured.append(
@@ -140,60 +140,60 @@ def measure_at(
     return measured
 
 
-def scored_by(published: PublishedSet, scale: Scale) -> str:
+def scoring_hash(published: PublishedSet, scale: Scale) -> str:
     """Hash of the published set and, if abilities move on this scale, of its movement."""
     if not scale.movement:
         return published.set_hash
     return hashlib.sha256(json.dumps([published.set_hash, *astuple(scale.movement)]).encode()).hexdigest()
 
 
-def scored_at(
+def score_learners(
     connection: psycopg.Connection,
     end: datetime,
     scale: Scale,
     published: PublishedSet,
     absent: Counter[str],
 ) -> pa.Table:
-    """Table of `SCORED`: a row for every learner with an answer to a published item before `end`, in order of ids.
+    """Table of `SCORE_SCHEMA`: a row per learner with an answer to a published item before `end`, in order of ids.
 
     Adds to `absent` the answers that `ScaleAbilities.absent` counts.
     """
-    parts = [SCORED.empty_table(), *_scored_parts(connection, end, scale, published, absent)]
+    parts = [SCORE_SCHEMA.empty_table(), *_score_groups(connection, end, scale, published, absent)]
     return pa.concat_tables(parts).sort_by("user_id")
 
 
-def _scored_parts(
+def _score_groups(
     connection: psycopg.Connection,
     end: datetime,
     scale: Scale,
     published: PublishedSet,
     absent: Counter[str],
 ) -> Iterator[pa.Table]:
-    """The rows of `scored_at`, in no order: a table for each group of learners."""
+    """The rows of `score_learners`, in no order: a table for each group of learners."""
     start, items = ability_start(end, scale), list(published.items)
     if holds_log(connection, start, end):
         for responses, learners in scoring_groups(connection, start, end, items, published.withdrawn):
-            absent.update(answers_counted_otherwise(responses, published.items))
-            yield scored(published, scale, None, responses, learners)
+            absent.update(count_absent_scores(responses, published.items))
+            yield score_group(published, scale, None, responses, learners)
         return
     require_judged(connection, start, end)
-    run, score = on_log(connection, start, end), partial(scored, published, scale, 1)
-    yield from map_learners(run, start, end, items, published.withdrawn, score, SCORED_ON_SPARK)
+    run, score = on_log(connection, start, end), partial(score_group, published, scale, 1)
+    yield from map_learners(run, start, end, items, published.withdrawn, score, SPARK_SCORE_SCHEMA)
 
 
-def scored(
+def score_group(
     published: PublishedSet,
     scale: Scale,
     threads: int | None,
     responses: Responses,
     learners: npt.NDArray[np.object_],
 ) -> pa.Table:
-    """Table of `SCORED` with a row for each of `learners`, whose codes are the persons of `responses`."""
+    """Table of `SCORE_SCHEMA` with a row for each of `learners`, whose codes are the persons of `responses`."""
     scores = estimate_with_errors(responses, published, scale, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
     total = pa.array(scores.se_total, pa.float64(), from_pandas=True)
     users = pa.array(learners, pa.string())
-    return pa.table([users, scores.theta, scores.se, total, n_items, responses.last_at], schema=SCORED)
+    return pa.table([users, scores.theta, scores.se, total, n_items, responses.last_at], schema=SCORE_SCHEMA)
 
 
 def estimate_with_errors(
@@ -202,16 +202,16 @@ def estimate_with_errors(
     """`estimate`, with `se_total` by the errors of the parameters in force."""
     scores = estimate(responses, published.items, scale, published.testlets, threads)
     errors = published.errors.among(responses.item_ids) if published.errors else None
-    return with_errors(scores, responses, errors, scale)
+    return add_parameter_errors(scores, responses, errors, scale)
 
 
-def with_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
+def add_parameter_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
     """The scores with `se_total` by the `errors` of the items of `responses`; NaN if `errors` is None."""
     unknown = np.full(responses.n_persons, np.nan)
     return replace(scores, se_total=errors.total_se(scores, responses, scale.sigma) if errors else unknown)
 
 
-def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
+def count_absent_scores(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
     """Number of answers by item whose score its parameters in `items` lack, so that they count as another score.
 
     Parameters lack a score that no answer of the fit had.
@@ -253,7 +253,7 @@ def curves_of(
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLearners:
     """Number of learners that a month measured on a scale, and their θ.
 
     `mean` and `mean_se` are None without a learner, `sd` with fewer than two.
@@ -265,11 +265,11 @@ class Measured:
     mean_se: float | None
 
 
-def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
+def read_measured_learners(connection: psycopg.Connection, scale_id: str, end: datetime) -> MeasuredLearners:
     """The learners measured for the month that ended at `end`."""
     [measured] = records(
         connection,
-        Measured,
+        MeasuredLearners,
         """SELECT count(*) AS learners, avg(theta) AS mean, stddev_samp(theta) AS sd, avg(se) AS mean_se
            FROM mirt_ability WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
         (end, scale_id),
@@ -286,16 +286,16 @@ def last_measured_month(connection: psycopg.Connection, scale_id: str) -> str | 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """Months whose abilities were scored with a set or movement that is no longer in force at their end.
 
-    Returns month → a key that names the scales concerned and their present hashes (`scored_by`). A scale without a row
-    may have been measured before it had a set, or may have no learner. The key changes only if a hash does, so a sensor
-    that uses it requests at most one redundant run.
+    Returns month → a key that names the scales concerned and their present hashes (`scoring_hash`). A scale without a
+    row may have been measured before it had a set, or may have no learner. The key changes only if a hash does, so a
+    sensor that uses it requests at most one redundant run.
     """
     used = _sets_used(connection)
     ends = {end for _, end in used} | {Month(month).end for month in done_months(connection)}
     stale: dict[str, str] = {}
     for end in ends:
         in_force_now = {
-            scale_id: scored_by(published, scale)
+            scale_id: scoring_hash(published, scale)
             for scale_id, scale in read_scales(connection, end).items()
             if (published := in_force(connection, scale_id, end)).items
         }

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from irt_assets.abilities.batch import curves_of, scored_by, with_errors
+from irt_assets.abilities.batch import add_parameter_errors, curves_of, scoring_hash
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.facts import abilities_start, ability_start
@@ -29,7 +29,7 @@ from irt_psychometrics.scoring import Curves, ParameterErrors, theta_now
 from resources.postgres.database import advisory_lock, records
 
 MAX_HISTORY = 100
-USUAL_DAYS = 30
+DEFAULT_DAYS = 30
 """Days of answers that count if θ is constant and the request names no number of days."""
 JUDGING_S = 300
 """Seconds after which the rules and item times for judging answers are read again."""
@@ -44,7 +44,7 @@ class Measure:
     items: ScoredItems
     curves: Curves
     errors: ParameterErrors | None
-    scored_by: str
+    scoring_hash: str
 
     @classmethod
     def from_published_set(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
@@ -55,7 +55,7 @@ class Measure:
         else:
             curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
-        return cls(scale, published, items, curves, errors, scored_by(published, scale))
+        return cls(scale, published, items, curves, errors, scoring_hash(published, scale))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def update(
 ) -> dict[str, Theta]:
     """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
-    `lookback_days` limits the answers to the days before `now`. None means `USUAL_DAYS` if θ is constant, and all
+    `lookback_days` limits the answers to the days before `now`. None means `DEFAULT_DAYS` if θ is constant, and all
     answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
     of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
@@ -176,7 +176,7 @@ def update(
     caller's transaction ends.
     """
     advisory_lock(connection, "theta", user_id)
-    requested = now - timedelta(days=lookback_days or USUAL_DAYS)
+    requested = now - timedelta(days=lookback_days or DEFAULT_DAYS)
     starts = {
         scale_id: ability_start(now, measure.scale) if measure.scale.movement else requested
         for scale_id, measure in measures.scales.items()
@@ -213,7 +213,7 @@ def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: dat
     if not responses.n_responses:
         return None
     scores = theta_now(responses, measure.curves, scale.movement, threads=1)
-    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma]
+    content = [user_id, scale.scale_id, measure.scoring_hash, scale.mu, scale.sigma]
     content += [[responses.item_ids[item] for item in responses.item], responses.score.tolist()]
     if scale.movement and responses.at is not None:
         content.append(responses.at.tolist())
@@ -221,11 +221,11 @@ def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: dat
         scale_id=scale.scale_id,
         theta=float(scores.theta[0]),
         se=float(scores.se[0]),
-        se_total=with_errors(scores, responses, measure.errors, scale).known_total,
+        se_total=add_parameter_errors(scores, responses, measure.errors, scale).known_total,
         n_items=responses.n_responses,
         kind="online",
         window_end=now,
-        set_hash=measure.scored_by,
+        set_hash=measure.scoring_hash,
         scale_version=scale.anchor_version,
         fitted_at=now,
         as_of=instant_of(int(responses.last_at[0])),
@@ -251,7 +251,7 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MAX_HI
     )
 
 
-def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
+def read_latest_thetas(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
     """Latest θ by learner and scale. Meant for a few learners, because all rows of each are read."""
     rows = connection.execute(
         f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {_COLUMNS} FROM mirt_ability WHERE user_id = ANY(%s)
@@ -264,7 +264,7 @@ def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict
     return by_learner
 
 
-def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
+def latest_by_scale(thetas: Iterable[Theta]) -> dict[str, Theta]:
     """The first θ of each scale: the latest, if `thetas` are in the order of `read_thetas`."""
     by_scale: dict[str, Theta] = {}
     for theta in thetas:
@@ -272,7 +272,7 @@ def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
     return by_scale
 
 
-def scale_to_answer_by(learner: Learner, found: Mapping[str, Theta]) -> str | None:
+def default_scale(learner: Learner, found: Mapping[str, Theta]) -> str | None:
     """The learner's target scale, or else the scale of `found` with the most answers. Returns None if `found` is empty
     and there is no target scale."""
     if learner.target_scale_id is not None or not found:

@@ -14,7 +14,7 @@ from resources.postgres.database import Database, one_value
 
 GRACE = timedelta(minutes=1)
 """Minimum age of answers: by then the session hook has requested θ, and the answers are committed."""
-OLDEST = timedelta(days=1)
+MAX_AGE = timedelta(days=1)
 """Maximum age of answers: older ones come from imports, and the next night measures their learners."""
 
 
@@ -45,9 +45,9 @@ class Mark:
     user_id: str = ""
 
     @classmethod
-    def read(cls, text: str | None, now: datetime) -> Mark:
-        """Parse the mark of a cursor, if any; at the earliest `OLDEST` before `now`."""
-        first = cls(now - OLDEST)
+    def from_cursor(cls, text: str | None, now: datetime) -> Mark:
+        """Parse the mark of a cursor, if any; at the earliest `MAX_AGE` before `now`."""
+        first = cls(now - MAX_AGE)
         if not text:
             return first
         time_text, user_id = json.loads(text)
@@ -58,7 +58,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """Result of a sweep: `updated` of `looked_at` learners got a θ. `why`: reason why no learner was examined."""
 
     mark: Mark
@@ -67,7 +67,7 @@ class Swept:
     why: str = ""
 
 
-def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
+def sweep(database: Database, cursor: str | None, seconds: float) -> SweepResult:
     """Update learners whose answers are newer than their last θ on request, for at most this many seconds.
 
     Each learner is updated in a transaction, in the order in which the answers came, so that the next sweep continues
@@ -76,10 +76,10 @@ def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
     started = time.monotonic()
     with database.connect() as connection:
         now: datetime = one_value(connection, "SELECT now()")
-        mark = Mark.read(cursor, now)
+        mark = Mark.from_cursor(cursor, now)
         measures = read_measures(connection, now)
         if not measures.scales:
-            return Swept(mark, 0, 0, "nothing is published")
+            return SweepResult(mark, 0, 0, "nothing is published")
         behind = connection.execute(
             """SELECT user_id, latest FROM (
                  SELECT a.user_id, max(a.recorded_at) AS latest FROM attempt a LEFT JOIN learner l USING (user_id)
@@ -90,13 +90,13 @@ def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
                  SELECT FROM mirt_ability m
                  WHERE m.user_id = came.user_id AND m.kind = 'online' AND m.fitted_at >= came.latest)
                ORDER BY latest, user_id""",
-            {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - OLDEST},
+            {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - MAX_AGE},
         ).fetchall()
     updated = 0
     for n_done, (user_id, latest) in enumerate(behind):
         if time.monotonic() - started > seconds:
-            return Swept(mark, n_done, updated)
+            return SweepResult(mark, n_done, updated)
         with database.connect() as connection:
             updated += bool(update(connection, measures, user_id, None, datetime.now(UTC)))
         mark = Mark(latest, user_id)
-    return Swept(max(mark, Mark(now - GRACE), key=lambda mark: mark.time), len(behind), updated)
+    return SweepResult(max(mark, Mark(now - GRACE), key=lambda mark: mark.time), len(behind), updated)

@@ -19,11 +19,11 @@ from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources.files.object_store import ObjectStore
 from resources.files.s3_failures import NothingThere
 
-AT_ONCE = 16
+N_THREADS = 16
 
 
 @dataclass(frozen=True)
-class Cited:
+class CitedFile:
     """A cited file.
 
     Attributes:
@@ -36,51 +36,51 @@ class Cited:
     sha256: str
 
 
-def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
+def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[CitedFile]:
     """All files that rows name, and the files in manifests that rows name.
 
     The key of a report in another store is its address, and it counts as missing.
     """
-    found: dict[str, Cited] = {}
+    found: dict[str, CitedFile] = {}
     for folder in CITATIONS:
         sizes = store.sizes(folder)
         for named, sha256 in cited_names(connection, folder).items():
             key = (store.key(named) or named) if folder == "reports" else named
-            found[key] = Cited(key, sizes.get(key), sha256)
+            found[key] = CitedFile(key, sizes.get(key), sha256)
         manifests = [key for key in found if folder == "snapshots" and is_manifest(key)]
         for part in itertools.chain.from_iterable(parts or () for parts in stored_parts(store, manifests).values()):
-            found[part.key] = Cited(part.key, sizes.get(part.key), part.sha256)
+            found[part.key] = CitedFile(part.key, sizes.get(part.key), part.sha256)
     return [*found.values()]
 
 
-def with_hashes(files: Iterable[Cited], store: ObjectStore) -> list[Cited]:
+def add_hashes(files: Iterable[CitedFile], store: ObjectStore) -> list[CitedFile]:
     """The files with their sha256. Only files without a recorded sha256 are read."""
     return [
         file if file.sha256 or file.size is None else replace(file, sha256=store.sha256(file.key)) for file in files
     ]
 
 
-def write_listing(path: Path, files: Iterable[Cited]) -> None:
+def write_listing(path: Path, files: Iterable[CitedFile]) -> None:
     with gzip.open(path, "wt", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(file)) + "\n" for file in files)
 
 
-def read_listing(path: Path) -> Iterator[Cited]:
+def read_listing(path: Path) -> Iterator[CitedFile]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from (Cited(**json.loads(line)) for line in lines)
+        yield from (CitedFile(**json.loads(line)) for line in lines)
 
 
-def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:
+def faults(files: Iterable[CitedFile], store: ObjectStore) -> Iterator[str]:
     """Yield a sentence for each listed file that is missing or has changed. Reads all files."""
-    with ThreadPoolExecutor(AT_ONCE) as several:
-        wanted = [file for file in files if file.size is not None]
-        yield from filter(None, several.map(partial(_fault, store), wanted))
+    with ThreadPoolExecutor(N_THREADS) as several:
+        existing = [file for file in files if file.size is not None]
+        yield from filter(None, several.map(partial(_fault, store), existing))
 
 
-def _fault(store: ObjectStore, file: Cited) -> str | None:
+def _fault(store: ObjectStore, file: CitedFile) -> str | None:
     try:
         digest = store.sha256(file.key)
     except NothingThere:
-        return f"{store.uri(file.key)} is not there"
+        return f"{store.uri(file.key)} is missing"
     changed = f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
     return None if digest == file.sha256 else changed

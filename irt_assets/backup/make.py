@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from irt_assets.backup import programs
-from irt_assets.backup.cited_files import Cited, cited_files, with_hashes, write_listing
+from irt_assets.backup.cited_files import CitedFile, add_hashes, cited_files, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, BackupManifest, Contents, File, read_rows, read_sets
 from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
 from resources.files.object_store import ObjectStore
@@ -47,14 +47,14 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
     began, now = time.monotonic(), datetime.now(UTC)
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
     version = schema_version(database)
-    with place.writing(name) as folder:
-        with _frozen(database, store) as (connection, cited):
+    with place.create_backup(name) as folder:
+        with _consistent_snapshot(database, store) as (connection, cited):
             server = connection.info.server_version // 10000
             schemas = [database.schema, settings.irt_dagster_schema]
             snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # name of the state, for pg_dump
             programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
-        files = with_hashes(cited, store)
+        files = add_hashes(cited, store)
         write_listing(folder / OBJECTS, files)
         manifest = BackupManifest(
             format=FORMAT,
@@ -90,7 +90,9 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
 
 
 @contextmanager
-def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Connection, list[Cited]]]:
+def _consistent_snapshot(
+    database: Database, store: ObjectStore
+) -> Iterator[tuple[psycopg.Connection, list[CitedFile]]]:
     """A transaction that sees a single state of the database, and the files that this state cites."""
     with database.connect() as connection:
         with database.connect() as nobody_prunes:

@@ -94,9 +94,11 @@ def read_manifest(folder: Path) -> BackupManifest:
     try:
         manifest = BackupManifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
-        raise PermanentFailure(f"{path} is damaged, or of another irt-assets: {error}") from None
+        raise PermanentFailure(f"{path} is damaged or was written by another version of irt-assets: {error}") from None
     if manifest.format != FORMAT:
-        raise PermanentFailure(f"{path} has format {manifest.format}, this code reads {FORMAT}: install the newer one")
+        raise PermanentFailure(
+            f"{path} has format {manifest.format}, this code reads format {FORMAT}: install a newer irt-assets"
+        )
     return manifest
 
 
@@ -106,12 +108,12 @@ def read_rows(connection: psycopg.Connection) -> Rows:
     Digests are of rows as text, whose format is set for this transaction.
     """
     connection.execute(AS_TEXT)
-    there = connection.execute(
+    existing = connection.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
     ).fetchall()
     tables: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for (name,) in sorted(there):
+    for (name,) in sorted(existing):
         query = (DIGEST if name in KEPT else COUNT).format(sql.Identifier(name))
         ((tables[name], digest),) = connection.execute(query).fetchall()
         if name in KEPT:
@@ -138,12 +140,12 @@ DIGEST = sql.SQL(
 def row_differences(then: Rows, now: Rows) -> list[str]:
     """The differences, one sentence each. Tables of earlier schemas that this code does not have are not compared."""
     found = [
-        f"{name} has {now.tables.get(name, 0):,} rows, the backup was made of {rows:,}"
+        f"{name} has {now.tables.get(name, 0):,} rows, but the backup has {rows:,}"
         for name, rows in then.tables.items()
         if name in METADATA.tables and now.tables.get(name, 0) != rows
     ]
     return found + [
-        f"the rows of {name} are not those of the backup"
+        f"the rows of {name} differ from the backup"
         for name, digest in then.digests.items()
         if now.digests.get(name) != digest and now.tables.get(name) == then.tables.get(name)
     ]
@@ -152,7 +154,7 @@ def row_differences(then: Rows, now: Rows) -> list[str]:
 def set_differences(then: dict[str, str], now: dict[str, str]) -> list[str]:
     """The differences between published sets, one sentence each."""
     return [
-        f"the published set in force on scale {scale} is not the backup's"
+        f"the published set in force on scale {scale} differs from the backup"
         for scale, set_hash in then.items()
         if now.get(scale) != set_hash
     ]

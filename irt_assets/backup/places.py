@@ -16,8 +16,8 @@ from resources.settings import OWNER_ALONE, Settings, private_home
 MANIFEST = "manifest.json"
 """The file that is written last: a folder without it is not a backup."""
 NAME = re.compile(r"irt-\d{8}T\d{6}Z")
-NEWEST_KEPT = 30
-ABANDONED_S = 24 * 3600
+MAX_BACKUPS = 30
+ABANDONED_AFTER_S = 24 * 3600
 """Age in seconds from which an unfinished backup is deleted: the process that wrote it was killed."""
 
 
@@ -28,7 +28,7 @@ class FolderPlace:
         self.folder = folder.expanduser().absolute()
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
+    def create_backup(self, name: str) -> Iterator[Path]:
         """Yield a folder for the files of a backup, which becomes the backup `name` at the end.
 
         An error leaves nothing behind. Raises PermanentFailure if the place cannot be written.
@@ -37,7 +37,7 @@ class FolderPlace:
             self.folder.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
             for path in self.folder.glob(f"{PART}*"):
                 with suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                         shutil.rmtree(path, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=PART, ignore_cleanup_errors=True) as work:
                 yield Path(work)
@@ -45,14 +45,14 @@ class FolderPlace:
         except OSError as error:
             reason = explain(error) or error.strerror
             raise PermanentFailure(
-                f"No backup was made in {self.folder}: {reason}. --out names another place."
+                f"no backup was written to {self.folder}: {reason}. Choose another folder or bucket with --out"
             ) from error
 
     def uri(self, name: str) -> str:
         return str(self.folder / name)
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[Path]:
+    def open_backup(self, name: str) -> Iterator[Path]:
         """Yield a folder with the files of a backup, for use within the block."""
         yield self.folder / name
 
@@ -84,7 +84,7 @@ class BucketPlace(FolderPlace):
         return self._store.uri(f"{self._prefix}/{name}")
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[Path]:
+    def open_backup(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=PART) as work:
             for key, _ in self._store.list(f"{self._prefix}/{name}"):
                 with (Path(work) / key.rpartition("/")[2]).open("wb") as file:
@@ -139,7 +139,7 @@ def backup_at(settings: Settings, address: str) -> tuple[FolderPlace, str]:
 
 def keep_newest(place: FolderPlace, but: str) -> list[str]:
     """Delete all backups in a place except the newest ones and `but`. Returns the deleted names."""
-    gone = [name for name in place.names()[:-NEWEST_KEPT] if name != but]
-    for name in gone:
+    removed = [name for name in place.names()[:-MAX_BACKUPS] if name != but]
+    for name in removed:
         place.remove(name)
-    return gone
+    return removed

@@ -22,25 +22,27 @@ from resources.serving.child_processes import end_with_parent
 
 LOCK_WAIT = "60s"
 """Longest wait for locks: a migration holds its tables for longer than any run."""
-LINES, LONGEST_LINE = 6, 300
+MAX_LINES, MAX_LINE_LENGTH = 6, 300
 """Number and length of the lines of a failed program's output in a message: the first lines contain the reason."""
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
-AWAY = "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
+CONNECTION_LOST = (
+    "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
+)
 FAILURES = (
     (
-        re.compile(AWAY, re.I),
+        re.compile(CONNECTION_LOST, re.I),
         TransientFailure,
-        "The database went away while {name} worked; nothing was kept. Try again.",
+        "the connection to the database was lost while {name} ran; nothing was kept. Try again.",
     ),
     (
         re.compile(r"due to (lock|statement) timeout"),
         TransientFailure,
-        f"Someone has locked a table for longer than {LOCK_WAIT}, as a migration does; try again when that is over.",
+        f"a table was locked for longer than {LOCK_WAIT}, as a migration does; try again later.",
     ),
     (
         re.compile("(?<=permission denied for ).*"),
         PermanentFailure,
-        "The database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
+        "the database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
     ),
 )
 """Outputs of a failed program, with the failures and messages for them."""
@@ -53,10 +55,10 @@ class Program:
     """PostgreSQL's major version."""
 
 
-def installed(name: str) -> list[Program]:
+def installed_programs(name: str) -> list[Program]:
     """All installed programs of this name: the embedded server's, and those on PATH and in Debian's and Red Hat's
     folders."""
-    found = [Path(there)] if (there := shutil.which(name)) else []
+    found = [Path(on_path)] if (on_path := shutil.which(name)) else []
     for root, pattern in (("/usr/lib/postgresql", f"*/bin/{name}"), ("/usr", f"pgsql-*/bin/{name}")):
         found += sorted(Path(root).glob(pattern))
     with suppress(PermanentFailure):
@@ -70,16 +72,16 @@ def program_for(name: str, version: int) -> Program:
 
     Raises PermanentFailure, which names the package to install, if all are older.
     """
-    there = installed(name)
-    fitting = [one for one in there if one.version >= version]
+    programs = installed_programs(name)
+    fitting = [program for program in programs if program.version >= version]
     if not fitting:
-        newest = max((one.version for one in there), default=None)
-        known = f"the newest {name} here is of {newest}" if newest else f"there is no {name} here"
+        newest = max((program.version for program in programs), default=None)
+        known = f"the newest {name} here has version {newest}" if newest else f"this machine has no {name}"
         raise PermanentFailure(
             f"PostgreSQL {version} needs a {name} of version {version} or newer; {known}. Install it: "
             f"apt install postgresql-client-{version} (of a newer version than Debian has: from apt.postgresql.org)"
         )
-    return min(fitting, key=lambda one: one.version)
+    return min(fitting, key=lambda program: program.version)
 
 
 def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
@@ -130,8 +132,10 @@ def _address(url: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _failure(name: str, status: int, errors: str) -> Exception:
-    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in errors.splitlines() if line]
-    output = "\n".join(lines[:LINES]) or f"it ended with status {status} and printed nothing"
+    lines = [
+        line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…" for line in errors.splitlines() if line
+    ]
+    output = "\n".join(lines[:MAX_LINES]) or f"it ended with status {status} and printed nothing"
     if name == "pg_dump" and os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for sign, failure, sentence in FAILURES:

@@ -26,8 +26,8 @@ from irt_assets.backup.manifest import (
 )
 from irt_assets.backup.places import FolderPlace
 from irt_assets.common.partitions import last_complete_month, months_between
-from irt_assets.common.run_progress import last_made
-from irt_assets.common.wording import counted
+from irt_assets.common.run_progress import last_materializations
+from irt_assets.common.wording import quantity
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
@@ -44,7 +44,7 @@ from resources.settings import Settings
 
 
 @dataclass
-class Restored:
+class RestoredBackup:
     """A restored backup.
 
     Attributes:
@@ -58,17 +58,19 @@ class Restored:
     differences: list[str] = field(default_factory=list)
 
 
-def restore_backup(settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool) -> Restored:
+def restore_backup(
+    settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool
+) -> RestoredBackup:
     """Restore a backup into `database`, which must be empty, and compare the result with the manifest.
 
     With `verify`, all listed files are read too, and the invariants are evaluated as of the backup's time. Raises
     PermanentFailure, and does not change the database, if the backup is damaged or cannot be restored here.
     """
     began = time.monotonic()
-    with place.reading(name) as folder:
+    with place.open_backup(name) as folder:
         manifest = read_manifest(folder)
         _check(folder, manifest)
-        restored = Restored(manifest)
+        restored = RestoredBackup(manifest)
         _load(database, manifest, folder / DATABASE)
         with database.connect() as connection:
             restored.differences += row_differences(manifest.contents, read_rows(connection))
@@ -86,40 +88,40 @@ def restore_backup(settings: Settings, database: Database, place: FolderPlace, n
 
 def _check(folder: Path, manifest: BackupManifest) -> None:
     """Raise PermanentFailure if a file of the backup has changed, or if this code does not work with its schema."""
-    for name, wanted in manifest.files.items():
+    for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
-        if (found := File.from_path(path)) != wanted:
+            raise PermanentFailure(f"the backup is damaged: {path} is missing. Use another backup.")
+        if (found := File.from_path(path)) != expected:
             raise PermanentFailure(
-                f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
-                "written). Use another backup."
+                f"the backup is damaged: {path} has changed since it was written ({found.size:,} bytes, "
+                f"{expected.size:,} were written). Use another backup."
             )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(
-            f"The backup's schema is at {version.revision} and serves code from {version.oldest_code} on, this code is "
-            f"older: install irt-assets {manifest.code_version} or newer"
+            f"the backup's schema is at {version.revision} and needs code from {version.oldest_code} on, but this code "
+            f"is older: install irt-assets {manifest.code_version} or newer"
             if version.is_newer
-            else f"The backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
+            else f"the backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
             f"restore it with the code of `git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with it, and "
             "back it up again"
         )
 
 
 def _load(database: Database, manifest: BackupManifest, source: Path) -> None:
-    here = [database.schema, database.settings.irt_dagster_schema]
-    if manifest.schemas != here[: len(manifest.schemas)]:
+    schemas = [database.schema, database.settings.irt_dagster_schema]
+    if manifest.schemas != schemas[: len(manifest.schemas)]:
         raise PermanentFailure(
-            f"The backup is of the schemas {' and '.join(manifest.schemas)}, this installation's are "
-            f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
+            f"the backup contains the schemas {' and '.join(manifest.schemas)}, but this installation has "
+            f"{' and '.join(schemas)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
-        if there := relations_in(connection, *here):
+        if relations := relations_in(connection, *schemas):
             raise PermanentFailure(
-                f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
-                "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
-                "nothing was changed"
+                f"the database is not empty: it holds {len(relations)} tables, views and sequences, such as "
+                f"{relations[0]}. Nothing was changed. Restore into a new database (CREATE DATABASE …, or another "
+                "IRT_HOME), or into schemas with other names"
             )
     made = make_schemas(database)
     try:
@@ -139,7 +141,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
     version = schema_version(database)
     if version.fault:
         upgrade(database)
-        yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+        yield f"the schema was upgraded from {version.revision} to {schema_version(database).revision}"
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:
@@ -148,7 +150,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
                 "UPDATE report_file SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
                 (root, len(manifest.store) + 1, manifest.store),
             ).rowcount
-        yield f"the files lie at {root} now, which {counted(moved, 'row')} of reports named as {manifest.store}"
+        yield f"the files are at {root} now: {quantity(moved, 'row')} of reports named them at {manifest.store}"
     if isinstance(store, FolderStore) and store.root.is_dir():
         adopt_folder(settings, database)
 
@@ -162,7 +164,7 @@ def _new_violations(
     """
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
-        made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
+        made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
         report = look_at_everything(database, store, month_states(database, instance, months), manifest.made_at, made)
     with database.connect() as connection:
         known = set(

@@ -123,7 +123,7 @@ class Column:
     format: str = ""
     share: float = 0.0
 
-    def written(self, cell: Cell, minus: str) -> Content:
+    def format_cell(self, cell: Cell, minus: str) -> Content:
         """The cell's content. A missing value becomes a dash, and a number is formatted with `minus` as its sign."""
         if cell is None or cell != cell:
             return DASH
@@ -158,9 +158,9 @@ class Table:
     def body(self, minus: str = "−") -> Iterator[list[Content]]:
         """Yield the rows with their numbers formatted and their missing values as dashes."""
         for row in self.rows:
-            yield [column.written(cell, minus) for column, cell in zip(self.columns, row, strict=True)]
+            yield [column.format_cell(cell, minus) for column, cell in zip(self.columns, row, strict=True)]
 
-    def beside(self, name: Text, cells: Iterable[Cell], *, first: bool = False) -> Table:
+    def with_column(self, name: Text, cells: Iterable[Cell], *, first: bool = False) -> Table:
         """Return the table with one more column, after the other columns or, if `first`, before them."""
         columns = [Column(name), *self.columns] if first else [*self.columns, Column(name)]
         rows = [(cell, *row) if first else (*row, cell) for row, cell in zip(self.rows, cells, strict=True)]
@@ -184,7 +184,7 @@ class Figure:
     alt: str = ""
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         """Description for readers who cannot see the figure."""
         return self.alt or (self.chart.described if isinstance(self.chart, Chart) else self.chart.title)
 
@@ -285,7 +285,7 @@ def pairs(known: Mapping[str, Content | None] | Iterable[tuple[str, Content | No
 
 def value_with_error(value: float | None, error: float | None, digits: int = 2, *, sign: bool = False) -> str:
     """A number such as −0.52 ± 0.08, without an unknown error. If `sign`, positive numbers have a plus."""
-    written = (signed if sign else number)(value, digits)
+    written = (signed_number if sign else number)(value, digits)
     return written if error is None or error != error or written == DASH else f"{written} ± {number(error, digits)}"
 
 
@@ -302,7 +302,7 @@ def number(value: float | None, digits: int = 2) -> str:
     return DASH if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float | None, digits: int = 2) -> str:
+def signed_number(value: float | None, digits: int = 2) -> str:
     return DASH if value is None or value != value else f"{value:+.{digits}f}".replace("-", "−")
 
 

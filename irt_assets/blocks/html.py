@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from irt_assets.blocks import Block, Document, Figure, plain, with_minus
 
-_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+_DIRECTION_CONTROLS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Control characters that change the direction of the text after them. They are removed."""
 BOOTSTRAP = {
     "good": "success",
@@ -47,7 +47,9 @@ def _environment() -> Environment:
         loader=PackageLoader("irt_assets.blocks"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value.translate(_TURNING) if type(value) is str else value,  # Markup is made of these
+        finalize=lambda value: (
+            value.translate(_DIRECTION_CONTROLS) if type(value) is str else value
+        ),  # Markup is made of these
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -26,7 +26,7 @@ def markdown(*blocks: Block) -> str:
     return "\n\n".join(map(_block, blocks))
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Escape `text` for Markdown. Underscores inside a word need no escape."""
     return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(re.sub(r"\s+", " ", text), quote=False))
 
@@ -39,23 +39,24 @@ def _block(block: Block) -> str:
             marks = [f"{k}." if block.numbered else "-" for k in range(1, len(block.items) + 1)]
             return "\n".join(f"{mark} {_words(item)}" for mark, item in zip(marks, block.items, strict=True))
         case Pairs():
-            return "\n".join(f"- **{escaped(name)}**: {_words(value)}" for name, value in block.rows)
+            return "\n".join(f"- **{escape(name)}**: {_words(value)}" for name, value in block.rows)
         case Table():
             return _table(block)
         case Figure():
-            return block.chart.to_markdown(block.described) + (f"\n\n{escaped(block.caption)}" if block.caption else "")
+            caption = f"\n\n{escape(block.caption)}" if block.caption else ""
+            return block.chart.to_markdown(block.description) + caption
         case Figures():
             return markdown(*block.figures)
         case Section() | Details():
             title, level = (block.title, block.level) if isinstance(block, Section) else (block.summary, 4)
-            return f"{'#' * level} {escaped(title)}\n\n{markdown(*block.blocks)}"
+            return f"{'#' * level} {escape(title)}\n\n{markdown(*block.blocks)}"
         case Box():
             return "\n".join(f"> {line}" for line in markdown(*block.blocks).split("\n"))
 
 
 def _table(table: Table) -> str:
     if not table.rows:
-        return escaped(table.empty)
+        return escape(table.empty)
     alignment = "".join("--:|" if column.number else "---|" for column in table.columns)
     rows: list[list[Content]] = [[column.name for column in table.columns], *table.body("-")]
     lines = ["|" + "".join(f" {text} |" if text else " |" for text in map(str.strip, map(_words, row))) for row in rows]
@@ -65,7 +66,7 @@ def _table(table: Table) -> str:
 def _words(text: Content) -> str:
     if isinstance(text, tuple):
         return "".join(map(_words, text))
-    shown = escaped(plain(text))
+    shown = escape(plain(text))
     if isinstance(text, Span):
         shown = {"bold": f"**{shown}**", "code": f"<code>{shown}</code>"}.get(text.style, shown)
         return f"[{shown}]({text.link})" if text.link else shown

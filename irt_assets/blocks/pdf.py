@@ -19,10 +19,10 @@ from resources.files.typesetting import FONTS, pdf_problem
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_WORD_LENGTH = 24
 """Length in letters of the longest word that fits into a column of a PDF. Longer words may be broken."""
-_LONG = re.compile(rf"[^\s\u200b]{{{MAX_WORD_LENGTH + 1},}}")
-_UNSEEN = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
+_LONG_WORD = re.compile(rf"[^\s\u200b]{{{MAX_WORD_LENGTH + 1},}}")
+_INVISIBLE_CATEGORIES = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
 """Unicode categories of characters that are removed. A mark (M…) stays if NFC combines it with its letter."""
-_ONE_AT_A_TIME = Lock()
+_COMPILER_LOCK = Lock()
 
 
 def typeset(document: Document) -> bytes:
@@ -35,18 +35,18 @@ def typeset(document: Document) -> bytes:
     from typst import TypstError  # may be absent, see `pdf_problem`
 
     data = json.dumps(_plain(document), ensure_ascii=False)
-    with _ONE_AT_A_TIME:
+    with _COMPILER_LOCK:
         try:
             made: bytes = _compiler().compile(format="pdf", pdf_standards=["ua-1"], sys_inputs={"document": data})
         except TypstError as error:
-            raise PermanentFailure(f"Typst made no PDF of “{document.title}”: {error}") from error
+            raise PermanentFailure(f"Typst could not make a PDF of “{document.title}”: {error}") from error
     return made
 
 
 def _plain(value: Any) -> Any:
     """Convert a value for JSON. A block becomes an object whose `is` names its type; long words become breakable."""
     if isinstance(value, str):
-        return _LONG.sub(_breakable, with_minus(_visible(value)))
+        return _LONG_WORD.sub(_insert_breaks, with_minus(_visible(value)))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     if not is_dataclass(value):
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Moment):
         return value.text
     if isinstance(value, Figure):
-        found = {"svg": value.svg, "described": value.described, "caption": value.caption}
+        found = {"svg": value.svg, "description": value.description, "caption": value.caption}
         return {name: _visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
     if isinstance(value, Span) and value.style == "code":  # must be copyable, so without zero-width spaces
         return {"is": "span", "text": _visible(value.text), "style": "code", "link": value.link}
@@ -75,11 +75,13 @@ def _visible(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         text = unicodedata.normalize("NFC", text)
         spaced = " ".join(re.split(r"\s", text))
-        text = "".join(one for one in spaced if unicodedata.category(one) not in _UNSEEN)
+        text = "".join(
+            character for character in spaced if unicodedata.category(character) not in _INVISIBLE_CATEGORIES
+        )
     return text.encode("utf-8", "replace").decode()
 
 
-def _breakable(word: re.Match[str]) -> str:
+def _insert_breaks(word: re.Match[str]) -> str:
     """Insert a zero-width space, at which a line may break, after every eighth letter."""
     letters = word.group()
     return "\u200b".join(letters[at : at + 8] for at in range(0, len(letters), 8))

@@ -25,10 +25,10 @@ from irt_assets.blocks import (
     plain,
 )
 
-STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Characters that move a terminal's cursor, set its title, or change the direction of the text after them."""
 COLOURS = {"good": "green", "bad": "red", "warning": "yellow", "info": "blue", "neutral": "", "dark": ""}
-PIPED = 160
+PIPED_WIDTH = 160
 """Width of a table in characters if there is no terminal."""
 STYLES = {"bold": "bold", "quiet": "dim"}
 
@@ -42,7 +42,7 @@ def show(*blocks: Block, console: Console) -> None:
         for part in _parts(block):
             if isinstance(part, Grid):
                 needed = Measurement.get(console, console.options.update(max_width=10_000), part).minimum
-                width = max(console.width if console.is_terminal else PIPED, needed)
+                width = max(console.width if console.is_terminal else PIPED_WIDTH, needed)
                 Console(highlight=False, width=width).print(part)
             else:
                 console.print(part)
@@ -50,7 +50,7 @@ def show(*blocks: Block, console: Console) -> None:
 
 def visible(text: str) -> str:
     """Replace control characters by their escape sequences, such as x1b."""
-    return STEERING.sub(lambda one: ascii(one[0])[1:-1], text)
+    return CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _parts(block: Block) -> Iterator[RenderableType]:
@@ -65,7 +65,7 @@ def _parts(block: Block) -> Iterator[RenderableType]:
         case Table() | Pairs():
             yield _grid(block)
         case Figure():
-            yield Styled(visible(block.described))
+            yield Styled(visible(block.description))
             yield from _parts(block.numbers) if block.numbers else ()
         case Figures():
             for figure in block.figures:

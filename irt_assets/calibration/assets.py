@@ -20,7 +20,7 @@ from irt_assets.calibration.month import (
 from irt_assets.common.metadata import Metadata, decide_in, md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
-from irt_assets.common.wording import by_scale
+from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
@@ -104,15 +104,15 @@ def published_item_parameters(
     month = context.partition_key
     with classify_failures():
         unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
-        taken = publish_month(database, store, month, unsettled, context.run.run_id)
+        steps_taken = publish_month(database, store, month, unsettled, context.run.run_id)
         with database.connect() as connection:
             decided = newest_decisions(connection, month=month)
-    own = [steps[month] for steps in taken.values() if month in steps]
+    own = [steps[month] for steps in steps_taken.values() if month in steps]
     if own and all(step.state == "held" for step in own):
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
-            "steps": md(blocks.step_table(taken)),
+            "steps": md(blocks.step_table(steps_taken)),
             "held back": rows_shown(
                 ("scale", "item", "why"),
                 [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
@@ -201,8 +201,8 @@ def build_calibration_assets(
         for engine, scales in comparison_engines.items()
     }
     fitted = (
-        build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
-        for place, (engine, fit) in enumerate(fits.items())
+        build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - position)
+        for position, (engine, fit) in enumerate(fits.items())
     )
     return [*fitted, linked, published, abilities, engine_agreement]
 
@@ -210,7 +210,7 @@ def build_calibration_assets(
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:
     """Fail the step, with the reason why nothing is published on the asset's page and at the end of the run's log."""
     reasons = {step.scale_id: step.why for step in held}
-    sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
+    sentence = f"{month} is held: {'; '.join(sentences_by_scale(reasons))}"
     metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)

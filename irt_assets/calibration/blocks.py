@@ -12,9 +12,9 @@ from irt_assets.blocks import DASH, Block, Cell, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
-from irt_assets.calibration.testlets import sentence
-from irt_assets.common.metadata import Metadata, Shown, metadata
-from irt_assets.common.wording import by_scale, listed, some_of, with_capital, with_stop
+from irt_assets.calibration.testlets import testlet_sentence
+from irt_assets.common.metadata import Entry, Metadata, metadata
+from irt_assets.common.wording import join_names, sentences_by_scale, some_of, with_capital, with_stop
 from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import LIMITS, MEASURES
@@ -40,11 +40,11 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
     for o in outcomes:
         if o.calibration is not None:
-            found |= metadata(dict(_fit_shown(o, o.calibration)), f"{o.scale_id}, {o.engine}")
+            found |= metadata(dict(_fit_entries(o, o.calibration)), f"{o.scale_id}, {o.engine}")
     return found
 
 
-def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
+def _fit_entries(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Entry]]:
     yield "items", _estimates_table(fit)
     yield "learners", fit.n_persons
     yield "items fitted", int(fit.estimated.sum())
@@ -64,7 +64,7 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
     if o.spec.fit_statistics is not None and o.spec.fit_statistics.set.growth is not None:
         yield "growth within the month", tuple(growth_blocks(o.spec.fit_statistics, fit))
     if o.spec.testlets is not None:
-        yield "testlets", sentence(o.spec.testlets)
+        yield "testlets", testlet_sentence(o.spec.testlets)
     drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
     drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
     if drawn:
@@ -95,7 +95,7 @@ def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
     yield Paragraph(f"on {compared.items} items that both have")
     for name, items in compared.together.by_measure().items():
         if items and name in measured and measured[name].low > LIMITS[name]:
-            yield Paragraph(f"{MEASURES[name]}: {listed(items)} answer alike beyond ability")
+            yield Paragraph(f"{MEASURES[name]}: {join_names(items)} answer alike beyond ability")
 
 
 def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = None) -> Iterator[Block]:
@@ -106,13 +106,13 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
         yield Paragraph("No learner answered at two times.")
         return
     yield Paragraph(with_stop(with_capital(growth_in_words(growth))))
-    told: list[tuple[float, tuple[Cell, ...]]] = []
+    weighted_rows: list[tuple[float, tuple[Cell, ...]]] = []
     columns = (found.items[name] for name in ("growth", "growth_se", "growth_days"))
     for item, n, estimate, se, days in zip(fit.item_ids, fit.n.tolist(), *columns, strict=True):
         if estimate is not None and se:
             z = estimate / se
-            told.append((abs(z), (item, n, days, value_with_error(estimate, se, sign=True), z)))
-    rows = [row for _, row in sorted(told, key=lambda one: -one[0])]
+            weighted_rows.append((abs(z), (item, n, days, value_with_error(estimate, se, sign=True), z)))
+    rows = [row for _, row in sorted(weighted_rows, key=lambda weighted: -weighted[0])]
     if growth.estimate is not None and growth.se is not None:
         overall = value_with_error(growth.estimate, growth.se, sign=True)
         rows.insert(0, ("all items", fit.n_responses, None, overall, growth.z))
@@ -124,9 +124,9 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
 def comparison_table(shape: Shape) -> Table:
     """Return a table of the compared fits, best BIC first."""
     rows = [
-        (one.model.upper(), one.latent, one.loglik, one.n_parameters, one.aic)
-        + (f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",)
-        for one in sorted(shape.compared, key=lambda one: one.bic)
+        (candidate.model.upper(), candidate.latent, candidate.loglik, candidate.n_parameters, candidate.aic)
+        + (f"{candidate.bic:,.1f}{'' if candidate.converged else ' (did not converge)'}",)
+        for candidate in sorted(shape.compared, key=lambda candidate: candidate.bic)
     ]
     formats = {"log L": ",.1f", "parameters": "", "AIC": ",.1f", "BIC": ""}
     return table(("model", "θ", *formats), rows, numbers=formats)
@@ -179,11 +179,11 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
     found = metadata({"linking": _linking_table(outcomes)})
     for o in outcomes:
         if o.own and o.placed is not None and o.placed.linking is not None:
-            found |= metadata(dict(_link_shown(o, o.placed.linking)), o.scale_id)
+            found |= metadata(dict(_link_entries(o, o.placed.linking)), o.scale_id)
     return found
 
 
-def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]:
+def _link_entries(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Entry]]:
     assert o.placed is not None
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
@@ -198,7 +198,7 @@ def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]
     yield from link_numbers(linking).items()
 
 
-def link_numbers(linking: Linking) -> dict[str, Shown]:
+def link_numbers(linking: Linking) -> dict[str, Entry]:
     return {
         "slope": linking.slope,
         "slope SE": linking.slope_se,
@@ -238,13 +238,13 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     """Tables of items with parameters and fit statistics by scale: most flags first, then largest RMSD."""
     formats = {"a ± SE": "", "b ± SE": "", "answers": ",", "right": ".2f", "infit": ".2f", "outfit": ".2f"}
     formats |= {"RMSD": ".3f"}
-    found: dict[str, Shown] = {}
+    found: dict[str, Entry] = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():
             rows = [
-                (item, *_a_and_b(one.values), one.n, *(one.statistics[name] for name in STATISTICS))
-                + (", ".join(one.flags),)
-                for item, one in items_of_month(connection, scale, month).items()
+                (item, *_a_and_b(fitted.values), fitted.n, *(fitted.statistics[name] for name in STATISTICS))
+                + (", ".join(fitted.flags),)
+                for item, fitted in items_of_month(connection, scale, month).items()
             ]
             if rows:
                 found[f"items ({scale.scale_id})"] = table(("item", *formats, "flags"), rows, numbers=formats)
@@ -258,7 +258,7 @@ def _a_and_b(values: ItemRow | None) -> tuple[str, str]:
 
 
 def history_metadata(database: Database, month: str) -> Metadata:
-    found: dict[str, Shown] = {}
+    found: dict[str, Entry] = {}
     with database.connect() as connection:
         for scale_id, scale in read_scales(connection).items():
             if history := read_history(connection, scale, month):
@@ -269,8 +269,8 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
-    found: dict[str, Shown] = {
-        "agreement": "; ".join(by_scale({m.scale.scale_id: m.sentence for m in compared})),
+    found: dict[str, Entry] = {
+        "agreement": "; ".join(sentences_by_scale({m.scale.scale_id: m.sentence for m in compared})),
         **_agreement_tables(compared),
     }
     for month in compared:
@@ -295,9 +295,18 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
         "pairs of engines": table(
             ("scale", "engines", "items", "", *measures),
             [
-                (scale, engines, len(pair.item_ids), name, of.correlation, of.rmsd, of.rms_apart, of.overlap)
+                (
+                    scale,
+                    engines,
+                    len(pair.item_ids),
+                    name,
+                    measure.correlation,
+                    measure.rmsd,
+                    measure.rms_apart,
+                    measure.overlap,
+                )
                 for scale, engines, pair in pairs
-                for name, of in (("b", pair.b), ("a", pair.a))
+                for name, measure in (("b", pair.b), ("a", pair.a))
             ],
             numbers={"items": ""} | measures,
         ),
@@ -313,10 +322,10 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
     }
 
 
-def step_table(taken: dict[str, dict[str, Step]]) -> Table:
+def step_table(steps_by_scale: dict[str, dict[str, Step]]) -> Table:
     rows = [
         (s.scale_id, s.month, s.state, s.n_published, s.n_proposed, s.n_held, s.why)
-        for steps in taken.values()
+        for steps in steps_by_scale.values()
         for s in steps.values()
     ]
     columns = ("scale", "month", "state", "published", "proposed", "held back", "why")

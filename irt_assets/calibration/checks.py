@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.common.job_names import INVENTORY
-from irt_assets.common.partition_checks import Looked, dated_result, failing_before, partition_check
+from irt_assets.common.partition_checks import CheckInput, dated_result, earlier_failures, partition_check
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
-from irt_assets.common.wording import by_scale, counted
+from irt_assets.common.wording import quantity, sentences_by_scale
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import Evidence, GateResult, load_evidence
@@ -53,17 +53,22 @@ def build_calibration_checks(
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
     gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
-        ("item_calibration", _item_check("items_were_estimated", _unestimated)),
-        ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),
+        ("item_calibration", _item_check("items_were_estimated", _unestimated_items)),
+        ("published_item_parameters", _item_check("items_pass_their_gates", _held_items)),
     ]
-    monthly = [_checks_of(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
+    monthly = [
+        _build_asset_checks(asset, [check for checked_asset, check in gates if checked_asset == asset], months)
+        for asset in ASSETS
+    ]
     monthly += [_engine_check(engine, months) for engine in comparison_engines]
     agree = "Two engines differ by few standard errors, on each item and on all items together."
     monthly.append(partition_check(months, "engine_agreement", "engines_agree", agree, _engines_agree))
     return monthly, _inventory_checks(first_month)
 
 
-def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _build_asset_checks(
+    asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition
+) -> dg.AssetChecksDefinition:
     """Return a step that loads the month's evidence once, and evaluates the selected checks of the asset with it.
 
     If the evidence cannot be read, or a check raises an error, the check fails with the reason.
@@ -93,9 +98,9 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
         except dg.Failure as failure:
             evidence = failure.description or str(failure)
         except Exception as error:  # noqa: BLE001 – for any error, the check must fail
-            _log.exception("what is known of %s cannot be read", context.partition_key)
+            _log.exception("the evidence on %s cannot be read", context.partition_key)
             evidence = explanation(error)
-        failing = failing_before(context.instance, context.selected_asset_check_keys, context.partition_key)
+        failing = earlier_failures(context.instance, context.selected_asset_check_keys, context.partition_key)
         for key in sorted(context.selected_asset_check_keys):
             yield dated_result(_result(by_name[key.name], evidence), context, key, failing[key])
 
@@ -119,12 +124,12 @@ def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.As
         try:
             return check.judge(evidence)
         except Exception as error:  # noqa: BLE001 – the other checks are still evaluated
-            _log.exception("the check %s could not be judged", check.name)
+            _log.exception("the check %s could not be evaluated", check.name)
             why = explanation(error)
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 
 
-def judged_by(rules: Collection[str]) -> tuple[SetGate, ...]:
+def checks_of_rules(rules: Collection[str]) -> tuple[SetGate, ...]:
     """Return the set gates and advisory checks that depend on one of the scale's `rules`."""
     return tuple(gate for gate in (*SET_GATES, *ADVISORY_CHECKS) if {*gate.rules} & {*rules})
 
@@ -138,7 +143,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         return dg.AssetCheckResult(
             passed=not failed,
             severity=severity,
-            description="; ".join(by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
+            description="; ".join(sentences_by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
             metadata={
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
                 **_moved_anchors(verdicts, evidence),
@@ -175,7 +180,7 @@ def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 found[label] = dg.MetadataValue.float(float(f"{value:.4g}"))
             elif isinstance(value, dict) and value and name != "suspects":
-                found[label] = rows_shown(("item", ""), [(str(item), str(of)) for item, of in value.items()])
+                found[label] = rows_shown(("item", ""), [(str(item), str(content)) for item, content in value.items()])
             elif isinstance(value, list) and value and isinstance(value[0], dict):
                 found[label] = rows_shown(tuple(value[0]), [[_cell(cell) for cell in row.values()] for row in value])
     return found
@@ -195,11 +200,13 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
         rows = [
             (scale, item, of_scale.held_before.get(item, ""), "; ".join(why))
             for scale, of_scale in evidence.items()
-            for item, why in sorted(find(of_scale).items(), key=lambda of: (of[0] in of_scale.held_before, of[0]))
+            for item, why in sorted(
+                find(of_scale).items(), key=lambda entry: (entry[0] in of_scale.held_before, entry[0])
+            )
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
-        parts = [f"{counted(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
+        parts = [f"{quantity(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
         parts += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
         return dg.AssetCheckResult(
             passed=not new,
@@ -218,7 +225,7 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
 
 
 def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    def judge(look: Looked) -> dg.AssetCheckResult:
+    def judge(look: CheckInput) -> dg.AssetCheckResult:
         fits = {
             scale_id: latest_staged(look.connection, look.partition, scale_id, engine)
             for scale_id, scale in read_scales(look.connection).items()
@@ -229,7 +236,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
         return dg.AssetCheckResult(
             passed=not problems,
             severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(by_scale(problems))
+            description="; ".join(sentences_by_scale(problems))
             or (f"fitted {', '.join(problem_of)}" if problem_of else "it has no scale to fit"),
             metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
@@ -241,7 +248,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
     return partition_check(months, f"item_calibration_{engine}", f"{engine}_fitted", description, judge)
 
 
-def _engines_agree(look: Looked) -> dg.AssetCheckResult:
+def _engines_agree(look: CheckInput) -> dg.AssetCheckResult:
     found = {
         scale_id: read_agreement(look.connection, look.partition, scale)
         for scale_id, scale in scales_of_month(look.connection, look.partition).items()
@@ -249,11 +256,11 @@ def _engines_agree(look: Looked) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=all(month.agrees for month in found.values()),
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(by_scale({scale: month.sentence for scale, month in found.items()})),
+        description="; ".join(sentences_by_scale({scale: month.sentence for scale, month in found.items()})),
     )
 
 
-def _unestimated(evidence: Evidence) -> Problems:
+def _unestimated_items(evidence: Evidence) -> Problems:
     calibration = evidence.calibration
     if calibration is None:
         return {}
@@ -264,15 +271,15 @@ def _unestimated(evidence: Evidence) -> Problems:
     }
 
 
-def _held_back(evidence: Evidence) -> Problems:
+def _held_items(evidence: Evidence) -> Problems:
     """Estimated items that are held back. `items_were_estimated` names the items that were not estimated."""
     linked = evidence.linked
     if linked is None:
         return {}
     return {
         item: found
-        for item, one in linked.items.items()
-        if not one.flags and (found := item_problems(one, evidence.scale.rules))
+        for item, fitted in linked.items.items()
+        if not fitted.flags and (found := item_problems(fitted, evidence.scale.rules))
     }
 
 
@@ -297,17 +304,17 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
             states = month_states(database, context.instance, months)
         waiting = [state for state in states if state.state not in (State.GREEN, State.ORIGIN)]
         for key in sorted(context.selected_asset_check_keys):
-            standing = [state for state in waiting if state.asset == key.asset_key.to_user_string()]
+            stopped = [state for state in waiting if state.asset == key.asset_key.to_user_string()]
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
-                passed=not standing and bool(states or not months),
+                passed=not stopped and bool(states or not months),
                 severity=dg.AssetCheckSeverity.WARN,
-                description=_inventory_sentence(months, states, standing),
+                description=_inventory_sentence(months, states, stopped),
                 metadata={
                     "not green": rows_shown(
                         ("month", "scale", "state", "why"),
-                        [(s.month, s.scale_id, s.state.value, s.why) for s in standing],
+                        [(s.month, s.scale_id, s.state.value, s.why) for s in stopped],
                     )
                 },
             )
@@ -315,12 +322,12 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
     return checks
 
 
-def _inventory_sentence(months: Sequence[str], states: list[MonthState], standing: list[MonthState]) -> str:
+def _inventory_sentence(months: Sequence[str], states: list[MonthState], stopped: list[MonthState]) -> str:
     if months and not states:
         return "the bank has no items: `irt import questions FILE`"
-    if not standing:
+    if not stopped:
         return f"none of {len(states)} months waits for it" if states else "no month is over yet"
-    newest = sorted(standing, key=lambda state: state.month, reverse=True)
+    newest = sorted(stopped, key=lambda state: state.month, reverse=True)
     named = ", ".join(f"{state.month} {state.state}" for state in newest[:6])
     more = f" and {len(newest) - 6} before" if len(newest) > 6 else ""
-    return f"{len(standing)} of {len(states)} months: {named}{more}"
+    return f"{len(stopped)} of {len(states)} months: {named}{more}"

@@ -52,19 +52,19 @@ def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit:
     """
     last_instant = Month(month).end - timedelta(microseconds=1)
     published = publications_in_force(connection, scale.scale_id, last_instant)
-    content = json.dumps([[one.item_id, *one.values.scored_with] for one in published])
+    content = json.dumps([[publication.item_id, *publication.values.scored_with] for publication in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {content}".encode()).hexdigest()
     shift = read_group_shift(connection, fit.fit_id, compared_with=digest)
     if shift is None:
-        shift = _measured(connection, scale, month, last_instant)
+        shift = _measure_shift(connection, scale, month, last_instant)
         write_group_shift(connection, fit.fit_id, shift, digest)
     return shift
 
 
-def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
+def _measure_shift(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
     window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
     if window is None or anchors is None:
-        return GroupShift("the anchors cannot be compared with other items: no converged fit was linked by them")
+        return GroupShift("the anchors cannot be compared with other items: no converged fit was linked through them")
     in_force = set_in_force_with_errors(connection, scale, at, anchors)
     comparison = compare_with_published(window, anchors, in_force, at)
     raw, limits, withdrawn = window.raw, scale.rules.anchor_limits, read_withdrawals(connection)

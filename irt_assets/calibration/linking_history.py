@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
-from irt_assets.charts import by_month
+from irt_assets.charts import month_chart
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -41,40 +41,40 @@ class LinkedMonth:
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
     """Read the linking of the last 24 fitted months up to `month`, oldest first, each by its latest fit."""
     months = fitted_months(connection, scale, month, MONTHS_SHOWN)
-    linked = [one.fit_id for one in months if one.fit_id]
+    linked = [row.fit_id for row in months if row.fit_id]
     seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)
     history = []
-    for one in months:
-        constants = one.constants
-        if one.fit_id is None or constants is None:
-            history.append(LinkedMonth(one.month, error=one.error or "it was fitted and not linked"))
+    for row in months:
+        constants = row.constants
+        if row.fit_id is None or constants is None:
+            history.append(LinkedMonth(row.month, error=row.error or "it was fitted and not linked"))
             continue
-        dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(one.fit_id, set())))
+        dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(row.fit_id, set())))
         unseen = len(constants.anchors_dropped) - len(dropped)
-        history.append(LinkedMonth(one.month, constants, dropped, unseen))
+        history.append(LinkedMonth(row.month, constants, dropped, unseen))
     return history
 
 
 def history_table(history: Sequence[LinkedMonth]) -> Table:
     """Return the history as a table, newest month first."""
     rows = []
-    for one in reversed(history):
-        if (k := one.constants) is None:
-            rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
+    for month in reversed(history):
+        if (k := month.constants) is None:
+            rows.append((month.month, f"not linked: {month.error}", *[""] * 4))
             continue
         constants = value_with_error(*k.value("slope"), 3), value_with_error(*k.value("intercept"), 3, sign=True)
         used = f"{len(k.anchors_used)}"
-        rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
+        rows.append((month.month, *constants, used, ", ".join(month.dropped) or "none", f"{month.unseen}"))
     columns = ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out", "too few answers")
     return table(columns, rows, numbers={*columns} - {"month", "left out"}, caption="Linking by month, newest first")
 
 
 def history_figures(history: Sequence[LinkedMonth]) -> Figures:
     """Return figures of slope and intercept by month."""
-    linked = linked_of(history)
+    linked = linked_months(history)
     return Figures(
         tuple(
-            Figure(constant_by_month(linked, list(linked), name), f"The {name} by month, with 95 % intervals.")
+            Figure(constant_chart(linked, list(linked), name), f"The {name} by month, with 95 % intervals.")
             for name in ("slope", "intercept")
         )
     )
@@ -82,16 +82,16 @@ def history_figures(history: Sequence[LinkedMonth]) -> Figures:
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     """Draw slope and intercept by month with 95 % intervals, and below them the dropped anchors."""
-    linked = linked_of(history)
+    linked = linked_months(history)
     if not linked:
         return Picture("No month has been linked yet")
     months: list[str] = list(months_between(history[0].month, history[-1].month))
-    often = Counter(item for one in history for item in one.dropped)
-    named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
-    missing = [months.index(one.month) for one in history if one.error]
-    charts = [constant_by_month(linked, months, name) for name in ("slope", "intercept")]
+    drop_counts = Counter(item for month in history for item in month.dropped)
+    named = [item for item, _ in sorted(drop_counts.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
+    missing = [months.index(month.month) for month in history if month.error]
+    charts = [constant_chart(linked, months, name) for name in ("slope", "intercept")]
     dropped = [
-        (months.index(one.month), row) for one in history for row, item in enumerate(named) if item in one.dropped
+        (months.index(month.month), row) for month in history for row, item in enumerate(named) if item in month.dropped
     ]
     below = Chart(
         charts[0].x,
@@ -107,7 +107,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     for chart in (*charts, below):
         for k in missing:
             chart.stretch(k - 0.4, k + 0.4)
-    more = f", {len(often) - len(named)} more were dropped" if len(often) > len(named) else ""
+    more = f", {len(drop_counts) - len(named)} more were dropped" if len(drop_counts) > len(named) else ""
     return Picture(
         f"{len(linked)} months linked"
         + (f", {len(missing)} not (grey)" if missing else "")
@@ -117,12 +117,12 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     )
 
 
-def linked_of(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
+def linked_months(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
     """Constants of the linked months."""
-    return {one.month: one.constants for one in history if one.constants}
+    return {month.month: month.constants for month in history if month.constants}
 
 
-def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
+def constant_chart(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
     """Draw `slope` or `intercept` of the linked months with 95 % intervals."""
     found = [linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]
     value, se = np.reshape(found, (-1, 2)).T
@@ -130,4 +130,4 @@ def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[s
     titles = [f"{month}: {v:.3f}, {n} anchors used" for month, v, n in zip(months, value, used, strict=True)]
     described = f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months."
     same = 1.0 if name == "slope" else 0.0
-    return by_month(months, name, described, value, Z95 * se, same, titles=titles, joined=True)
+    return month_chart(months, name, described, value, Z95 * se, same, titles=titles, joined=True)

@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
-    Calibrated,
+    CalibrationResult,
     FitRequest,
     build_fit_request,
     calibrate,
     fit_spec_extras,
-    nothing_scored,
+    nothing_scored_message,
     require_everybody,
     require_one_population,
     require_scores_of,
@@ -150,8 +150,8 @@ def fit_month_for_comparison(
     """
 
     def engines_of(scale: Scale) -> Engines:
-        wanted = scale.engine != engine and (scales is None or scale.scale_id in scales)
-        return {engine: functools.partial(build, engine)} if wanted else {}
+        is_enabled = scale.engine != engine and (scales is None or scale.scale_id in scales)
+        return {engine: functools.partial(build, engine)} if is_enabled else {}
 
     return _fit(database, store, month, engines_of, (Exception,), run_id)
 
@@ -168,7 +168,7 @@ def _fit(
     with database.connect() as connection:
         scales = scales_of_month(connection, month)
         snapshots = {scale_id: snapshot_for_scale(connection, month, scale_id) for scale_id in scales}
-        closed = {one.scale_id for one in read_closed(connection, [month])}
+        closed = {closing.scale_id for closing in read_closed(connection, [month])}
     judge_before(database, Month(month).start, scales)
     outcomes: list[FitOutcome] = []
     tables: dict[str, pa.Table] = {}
@@ -180,15 +180,17 @@ def _fit(
             raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
         if scale.scale_id in closed:
             with database.connect() as connection:
-                kept_fits = _fits_of_closed(connection, snapshot, scale, engines)
+                kept_fits = _read_closed_fits(connection, snapshot, scale, engines)
             outcomes += kept_fits
-            engines = {name: make for name, make in engines.items() if name not in {one.engine for one in kept_fits}}
+            engines = {
+                name: make for name, make in engines.items() if name not in {closing.engine for closing in kept_fits}
+            }
         if not engines:
             continue
         if snapshot.snapshot_hash not in tables:
             tables[snapshot.snapshot_hash] = read_month(database.settings, store, snapshot)
         with database.connect() as connection:
-            inputs = FitInputs.read(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
+            inputs = FitInputs.from_database(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
         attempts += [inputs.fit(name, make, explained, store) for name, make in engines.items()]
     for attempt in attempts:
         if attempt.draws is not None:
@@ -216,7 +218,7 @@ class FitInputs:
     reference: Reference | None
 
     @classmethod
-    def read(
+    def from_database(
         cls, connection: psycopg.Connection, store: ObjectStore, scale: Scale, snapshot: Snapshot, table: pa.Table
     ) -> Self:
         """Read the inputs. `table` contains the attempts from `read_month`."""
@@ -249,15 +251,15 @@ class FitInputs:
         """
         scale, snapshot, request = self.scale, self.snapshot, self.request
         spec = fits.model_spec(scale) | StagedSpec(
-            eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
+            eligibility=stored_rules(scale.rules), scored_items=request.fitted_models
         )
         began, summed, draws = time.perf_counter(), "", None
         seen: Mapping[str, Observed] = {}
-        outcome: Calibrated | Exception
+        outcome: CalibrationResult | Exception
         try:
             if request.responses.n_responses == 0:
                 counts = snapshot.counts.get(scale.scale_id, {})
-                raise PsychometricsError(nothing_scored(scale, snapshot.month, counts))
+                raise PsychometricsError(nothing_scored_message(scale, snapshot.month, counts))
             engine = make()
             with BreakdownError.explain(f"scale {scale.scale_id} could not be fitted by {name}"):
                 if isinstance(engine, Sampler):
@@ -265,7 +267,7 @@ class FitInputs:
                     require_everybody(f"a scale of engine {name}", request)
                     require_scores_of(name, request)
                     sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                    outcome, draws = Calibrated(sampled.calibration), sampled.parquet
+                    outcome, draws = CalibrationResult(sampled.calibration), sampled.parquet
                     spec |= StagedSpec(
                         draws=_draws(snapshot.month, draws),
                         sampling=Sampling.from_json(sampled.sampling, f"of {snapshot.month} by {name}"),
@@ -285,7 +287,7 @@ class FitInputs:
                     summed = engine.summed if isinstance(engine, EmEngine) else ""
                 spec |= fit_spec_extras(request, outcome)
                 if name == scale.engine:
-                    seen = _scores_seen(request.responses, outcome.calibration)
+                    seen = _observed_scores(request.responses, outcome.calibration)
                 if name == scale.engine and outcome.calibration.convergence.converged:
                     compared = misfit.compared(
                         references,
@@ -353,7 +355,7 @@ class FitAttempt:
         )
 
 
-def _fits_of_closed(
+def _read_closed_fits(
     connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, engines: Collection[str]
 ) -> list[FitOutcome]:
     """Return the stored fits of a scale whose month is closed, as outcomes.
@@ -367,27 +369,27 @@ def _fits_of_closed(
     return [
         FitOutcome(
             scale_id=scale.scale_id,
-            engine=one.engine,
-            own=one.engine == scale.engine,
-            fit_id=one.fit_id,
-            spec=one.spec,
-            calibration=one.decode(),
+            engine=fit.engine,
+            own=fit.engine == scale.engine,
+            fit_id=fit.fit_id,
+            spec=fit.spec,
+            calibration=fit.decode(),
             error=None,
             seconds=0.0,
         )
-        for one in staged
-        if one is not None and one.error is None and one.snapshot_hash == snapshot.snapshot_hash
+        for fit in staged
+        if fit is not None and fit.error is None and fit.snapshot_hash == snapshot.snapshot_hash
     ]
 
 
-def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
+def _observed_scores(responses: Responses, fit: Calibration) -> dict[str, Observed]:
     """Observed proportions of the scored items to draw: flagged items first, then items with the most answers."""
     scored = np.flatnonzero((responses.n_categories > 2) & fit.estimated)
     order = sorted(scored.tolist(), key=lambda j: (not fit.flags[j], -int(fit.n[j])))[:SCORED_ITEMS_DRAWN]
-    wanted = [fit.item_ids[j] for j in order]
-    if not wanted:
+    items = [fit.item_ids[j] for j in order]
+    if not items:
         return {}
-    return Observed.by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
+    return Observed.by_ability(responses, fit.items, items, mean=fit.latent_mean, sd=fit.latent_sd)
 
 
 def _draws(month: str, parquet: bytes) -> Draws:
@@ -416,10 +418,10 @@ def link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id:
     """Link the month's latest fits of a scale to the bank's scale. The outcome of its own engine comes first."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     own = _link_fit(connection, scale, scale.engine, month, run_id)
-    others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
+    engines = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
     return [
         own,
-        *(_link_comparison(connection, scale, name, month, run_id) for name in others if name != scale.engine),
+        *(_link_comparison(connection, scale, name, month, run_id) for name in engines if name != scale.engine),
     ]
 
 
@@ -465,17 +467,17 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if staged is None or raw is None:
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
-    if other := fits.settings_difference(staged.spec, scale):
-        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
+    if difference := fits.settings_difference(staged.spec, scale):
+        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {difference}: materialise item_calibration")
     placed = link_to_scale(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     spec = staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules))
-    there = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
-    if there and linked:
+    stored = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
+    if stored and linked:
         now = (staged.fit_id, digest, fits.linked_spec(spec, linked, linking))
-        if (there.fit_id, there.anchor_hash, there.model_spec) == now:
+        if (stored.fit_id, stored.anchor_hash, stored.model_spec) == now:
             return outcome
     staged = fits.ensure_unlinked(connection, staged, run_id)
     if placed.error is not None:
@@ -503,7 +505,7 @@ def _require_one(
     errors: list[str | None],
     scales: list[str],
     month: str,
-    what: str,
+    action: str,
     outcomes: list[LinkOutcome] | None = None,
 ) -> None:
     if not scales:
@@ -514,7 +516,7 @@ def _require_one(
     message = (
         (messages[0] if month in messages[0] else f"{month}: {messages[0]}")
         if len(messages) == 1
-        else f"no scale of {month} could be {what}: "
+        else f"no scale of {month} could be {action}: "
         + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, messages, strict=True))
     )
     raise UnlinkedMonthError(message, outcomes) if outcomes is not None else PermanentFailure(message)

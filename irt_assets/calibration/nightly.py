@@ -15,10 +15,10 @@ import psycopg
 import pyarrow.compute as pc
 
 from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
-from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
+from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored_message
 from irt_assets.calibration.scale_linking import LinkResult, link_to_scale
 from irt_assets.common.partitions import day_bounds, day_of
-from irt_assets.common.wording import by_scale
+from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning, read_warning
 from irt_assets.gates.month_status import no_origin
@@ -90,12 +90,12 @@ class Night:
         if transient:
             return transient[0]
         if errors and not any(o.warning for o in self.outcomes):
-            return PermanentFailure("; ".join(by_scale(self.failed)))
+            return PermanentFailure("; ".join(sentences_by_scale(self.failed)))
         return None
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class _NightFit:
     scale: Scale
     loaded: int
     raw: Calibration
@@ -127,7 +127,10 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)
-        outcomes = [_write(connection, one, start, end, run_id) if isinstance(one, _Fitted) else one for one in fitted]
+        outcomes = [
+            _write(connection, result, start, end, run_id) if isinstance(result, _NightFit) else result
+            for result in fitted
+        ]
         for outcome in outcomes:
             if outcome.quiet:
                 fits.delete_fits(connection, outcome.scale_id, "nightly", start)
@@ -148,19 +151,19 @@ def _fit(
     start: datetime,
     end: datetime,
     build: Callable[[str], Calibrator],
-) -> _Fitted | NightOutcome:
+) -> _NightFit | NightOutcome:
     loaded = int(pc.sum(pc.equal(judged.table["scale_id"], scale.scale_id)).as_py() or 0)
-    about = {"scale_id": scale.scale_id}
-    _log.info("Loaded %d observations from attempt VIEW", loaded, extra=about)
+    fields = {"scale_id": scale.scale_id}
+    _log.info("Loaded %d observations from attempt VIEW", loaded, extra=fields)
     with database.connect() as connection:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
         published = items_published_by(connection, scale.scale_id, end)
         request = build_fit_request(connection, judged.table, scale, start, anchors, published=published)
-    _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
+    _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=fields)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
-        quiet = nothing_scored(scale, _window_text(end), counts)
-        _log.warning("%s", quiet, extra=about)
+        quiet = nothing_scored_message(scale, _window_text(end), counts)
+        _log.warning("%s", quiet, extra=fields)
         return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
     if anchors is None:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
@@ -170,13 +173,13 @@ def _fit(
             raw = made.calibration
             if not raw.convergence.converged:
                 raise PsychometricsError(f"the fit of {_window_text(end)} did not converge: {raw.convergence.reason}")
-            return _Fitted(scale, loaded, raw, fit_spec_extras(request, made))
+            return _NightFit(scale, loaded, raw, fit_spec_extras(request, made))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
 
 
 def _write(
-    connection: psycopg.Connection, fitted: _Fitted, start: datetime, end: datetime, run_id: str
+    connection: psycopg.Connection, fitted: _NightFit, start: datetime, end: datetime, run_id: str
 ) -> NightOutcome:
     """Link a fit and store it instead of the day's earlier one."""
     scale, raw = fitted.scale, fitted.raw

@@ -9,7 +9,7 @@ from irt_assets.calibration import plots
 from irt_assets.calibration.blocks import ability_metadata, link_numbers
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.common.job_names import NIGHTLY
-from irt_assets.common.metadata import Metadata, Shown, metadata
+from irt_assets.common.metadata import Entry, Metadata, metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
@@ -21,11 +21,11 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
 CHECK = "nightly_links_like_the_month"
-_MOST_SHOWN = 8  # Dagster shows only a link to longer tables
-_UNFITTED = "Read in the night's table why the scale has no fit; when the cause is gone, materialise the day again."
-_MOVED = (
-    "Look at the night's plots. Nothing was published from it: wait for the month, which judges drift, and ask what "
-    "changed in who answers or in the items that are named; a leaked item is withdrawn at once."
+_MAX_ITEMS_SHOWN = 8  # Dagster shows only a link to longer tables
+_UNFITTED_REMEDY = "The night's table shows why the scale has no fit. Remove the cause, then materialise the day again."
+_MOVED_REMEDY = (
+    "Look at the night's plots. Nothing was published from this night. Wait for the month, which tests drift, and "
+    "find out whether the learners or the named items have changed. Withdraw a leaked item at once."
 )
 
 
@@ -95,7 +95,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
                 ("scale", "item", "moved"),
                 [(scale, item, str(by)) for scale, items in moved.items() for item, by in items.items()],
             ),
-            **({HOW_TO_FIX: _UNFITTED if night.failed else _MOVED} if problems else {}),
+            **({HOW_TO_FIX: _UNFITTED_REMEDY if night.failed else _MOVED_REMEDY} if problems else {}),
         },
     )
 
@@ -108,25 +108,25 @@ def night_metadata(night: Night) -> Metadata:
     """Metadata of a night for the Dagster UI."""
     linked = [(o, o.warning) for o in night.outcomes if o.warning is not None]
     unpublished = [(o.scale_id, o.provisional) for o, _ in linked if o.provisional]
-    provisional = [f"{scale}: {len(items)}: {some_of(items, _MOST_SHOWN)}" for scale, items in unpublished]
+    provisional = [f"{scale}: {len(items)}: {some_of(items, _MAX_ITEMS_SHOWN)}" for scale, items in unpublished]
     found = metadata(
         {
             "night": _night_table(night.outcomes),
             "linking against the last month": _shift_table(linked),
             "difficulties against the published": tuple(_difficulties(linked)),
             "published items that moved": sum(int(w.difficulties.moved.sum()) for _, w in linked),
-            "provisional items": "; ".join(provisional) or "none: every fitted item is published",
+            "provisional items": "; ".join(provisional) or "every fitted item is published",
             **ability_metadata(night.measured),
             "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),
             "fitted to": _sample(night) if night.share < 1 else None,
         }
     )
     for o in night.outcomes:
-        found |= metadata(dict(_shown(o)), o.scale_id)
+        found |= metadata(dict(_night_entries(o)), o.scale_id)
     return found
 
 
-def _shown(o: NightOutcome) -> Iterator[tuple[str, Shown]]:
+def _night_entries(o: NightOutcome) -> Iterator[tuple[str, Entry]]:
     placed = o.placed
     if placed and placed.linking and placed.anchors and o.raw:
         yield from link_numbers(placed.linking).items()
@@ -177,7 +177,7 @@ def _difficulties(linked: Sequence[tuple[NightOutcome, EarlyWarning]]) -> Iterat
         is_moved, by, se = d.moved, d.difference, d.se
         compared += len(d.item_ids)
         moved += int(is_moved.sum())
-        for j in d.furthest(_MOST_SHOWN):
+        for j in d.furthest(_MAX_ITEMS_SHOWN):
             change = d.published[j], d.night[j], f"{by[j]:+.3f} ± {se[j]:.3f}"
             rows.append((o.scale_id, d.item_ids[j], *change, "moved" if is_moved[j] else ""))
     if compared:

@@ -6,14 +6,14 @@ import numpy as np
 
 from irt_assets.blocks import chance
 from irt_assets.charts import (
+    ESTIMATE_STYLE,
     MAX_NAMES,
-    NOW,
-    against,
-    by_rank,
+    ability_chart,
     histogram,
-    over_ability,
+    rank_chart,
     response_axis_label,
     robust_limits,
+    scatter_chart,
 )
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
@@ -42,7 +42,9 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     flagged = np.flatnonzero(kinds)
     named = [(k, calibration.item_ids[order[k]]) for k in flagged[:MAX_NAMES]]
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, robust_limits(value), named=named)
+        rank_chart(
+            ("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, robust_limits(value), named=named
+        )
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -63,12 +65,14 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
     for item in item_ids:
         j = calibration.item_ids.index(item)
         scored = calibration.n_categories[j] > 2
-        what = response_axis_label(scored=bool(scored))
+        y_label = response_axis_label(scored=bool(scored))
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
         whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
-        chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # up to 1.5 to leave room for the notes
-        chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
+        chart = ability_chart(
+            _THETA, y_label, f"Response curve of {item}", 1.5
+        )  # up to 1.5 to leave room for the notes
+        chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **ESTIMATE_STYLE)
         chart.heading, chart.y_names = Chart.shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
             f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
@@ -85,7 +89,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
     for item, found in seen.items():
         j = calibration.item_ids.index(item)
         row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
-        chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
+        chart = ability_chart(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
         chart.heading = Chart.shortened(item, 30)
         for score, curve in enumerate(row.score_probabilities(_THETA)):
             colour = Chart.SERIES[score % len(Chart.SERIES)]
@@ -110,9 +114,11 @@ def test_information(calibration: Calibration) -> Picture:
     high = min(calibration.latent_mean + Z95 * calibration.latent_sd, _THETA[-1])
     with np.errstate(divide="ignore"):
         se = 1 / np.sqrt(total)
-    whose = " (grey: middle 95 % of the learners)"
+    population = " (grey: middle 95 % of the learners)"
     charts = [
-        over_ability(_THETA, label, label, top, whose, height=230).line(_THETA, y, **NOW).stretch(low, high)
+        ability_chart(_THETA, label, label, top, population, height=230)
+        .line(_THETA, y, **ESTIMATE_STYLE)
+        .stretch(low, high)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
@@ -133,18 +139,23 @@ test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would 
 def ability_histogram(theta: Floats, se: Floats) -> Picture:
     """Draw a histogram of θ, and the median and the middle 90 % of its standard errors by θ."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
-    left = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
-    left.line([theta.mean()] * 2, left.y, "orange")
+    distribution = histogram(theta, edges, "ability θ", "learners", "number of learners by θ", height=230)
+    distribution.line([theta.mean()] * 2, distribution.y, "orange")
     groups = np.searchsorted(edges, theta) - 1
-    of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
-    low, middle, high = zip(*of.values(), strict=True)
-    right = Chart(
-        left.x, (0.0, 1.08 * float(se.max())), "ability θ", "standard error of θ", "standard errors by θ", height=230
-    ).points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high)
+    quantiles = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
+    low, middle, high = zip(*quantiles.values(), strict=True)
+    errors = Chart(
+        distribution.x,
+        (0.0, 1.08 * float(se.max())),
+        "ability θ",
+        "standard error of θ",
+        "standard errors by θ",
+        height=230,
+    ).points([(edges[k] + edges[k + 1]) / 2 for k in quantiles], middle, low=low, high=high)
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",
-        [left, right],
+        [distribution, errors],
         2,
     )
 
@@ -177,8 +188,8 @@ def linking_scatter(
         A chart of b and a chart of a.
     """
     linked = linking.transform(new)
-    place = {item: j for j, item in enumerate(linked.item_ids)}
-    rows = [(k, place[item]) for k, item in enumerate(anchors.item_ids) if item in place]
+    position = {item: j for j, item in enumerate(linked.item_ids)}
+    rows = [(k, position[item]) for k, item in enumerate(anchors.item_ids) if item in position]
     rows = [(k, j) for k, j in rows if linked.estimated[j] and np.isfinite(linked.b[j])]
     k_rows, j_rows = (np.array([row[side] for row in rows], dtype=int) for side in (0, 1))
     names = [anchors.item_ids[k] for k in k_rows]
@@ -193,13 +204,13 @@ def linking_scatter(
         ("a", anchors.a, anchors.a_se, linked.a, linked.a_se, A),
     ):
         x, x_half, y, y_half = old[k_rows], Z95 * old_se[k_rows], now[j_rows], Z95 * now_se[j_rows]
-        apart = np.abs(y - x) > np.hypot(x_half, y_half)  # a dropped anchor is named only if it differs here
+        differs = np.abs(y - x) > np.hypot(x_half, y_half)  # a dropped anchor is named only if it differs here
         named = [
-            (k, names[k]) for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)
+            (k, names[k]) for k, kind in enumerate(kinds) if (differs[k] if kind == "left out" else moved[k] == name)
         ]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
         charts.append(
-            against(
+            scatter_chart(
                 labels, label, x, y, kinds, robust_limits(x, y), x_half=x_half, y_half=y_half, plain="used", named=named
             )
         )
@@ -227,20 +238,22 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     next to the parameter that differs.
     """
     limit = rules.warnings.agreement_max_se
-    apart = np.any([one.apart > limit for one in (agreement.a, agreement.b)], axis=0)
-    kinds = ["far apart" if one else "" for one in apart]
+    differs = np.any([comparison.apart > limit for comparison in (agreement.a, agreement.b)], axis=0)
+    kinds = ["far apart" if comparison else "" for comparison in differs]
     charts = []
-    for one, label in ((agreement.b, B), (agreement.a, A)):
+    for comparison, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
-        (x, y), (x_se, y_se) = one.value, one.se
-        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
+        (x, y), (x_se, y_se) = comparison.value, comparison.se
+        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(comparison.apart > limit)]
         charts.append(
-            against(labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
+            scatter_chart(
+                labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named
+            )
         )
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
-        + (f", {apart.sum()} of them far apart (orange triangles)" if apart.any() else "")
+        + (f", {differs.sum()} of them far apart (orange triangles)" if differs.any() else "")
         + f"\nroot mean squared difference: b {agreement.b.rmsd:.3f}, a {agreement.a.rmsd:.3f}",
         charts,
         2,
@@ -250,16 +263,16 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
 def difficulty_scatter(difficulties: Difficulties) -> Picture:
     """Draw published difficulties against a night's, with 95 % intervals. Moved items are named orange triangles."""
     d, moved = difficulties, difficulties.moved
-    chart = against(
+    chart = scatter_chart(
         (f"{B}, published", f"{B}, this night, linked"),
         B,
         d.published,
         d.night,
-        ["moved" if one else "" for one in moved],
+        ["moved" if is_moved else "" for is_moved in moved],
         robust_limits(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
         named=[(k, d.item_ids[k]) for k in np.flatnonzero(moved)],
     )
-    said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
-    return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
+    moved_text = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none has moved"
+    return Picture(f"{len(d.item_ids)} published items, {moved_text}", [chart])

@@ -13,7 +13,7 @@ import psycopg
 
 from irt_assets.calibration.group_shift import current_shift
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger.anchors import anchor_items
@@ -47,7 +47,7 @@ def publish_ready_months(
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
-    taken: dict[str, Step] = {}
+    steps_taken: dict[str, Step] = {}
     waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
@@ -60,22 +60,22 @@ def publish_ready_months(
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
             evidence = replace(evidence, group_shift=current_shift(connection, of_month, candidate, evidence.linked))
-        about: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
-        about["settled_at"] = before.settled_at if before else None
+        fields: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
+        fields["settled_at"] = before.settled_at if before else None
         problems = gates.failures(evidence)
         if problems:
-            step = Step(**about, state="held", why=gates.why_held(problems))
+            step = Step(**fields, state="held", why=gates.why_held(problems))
         elif before and settled:
             step = before
         elif blocking:
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
-            step = Step(**about, state="pending", why=why)
+            step = Step(**fields, state="pending", why=why)
         else:
-            later = [m for m, s in (known | taken).items() if m > candidate and s.settled_at is not None]
+            later = [m for m, s in (known | steps_taken).items() if m > candidate and s.settled_at is not None]
             step = _publish(connection, evidence, before, later, run_id)
         write_step(connection, step, run_id)
-        taken[candidate] = step
-    return taken
+        steps_taken[candidate] = step
+    return steps_taken
 
 
 def _publish(
@@ -93,10 +93,10 @@ def _publish(
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(alike(values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
+        elif any(alike(values[item].without_errors, earlier.without_errors) for earlier in settled.get(item, ())):
             continue  # these values have been published or decided on before
         elif (most := values[item].max_score) in values[item].absent_scores:
-            proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"
+            proposed[item] = f"nobody got its maximum score, {most}: the ability behind full credit is unknown"
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
         elif item in ever:
@@ -132,7 +132,7 @@ def _publish(
     )
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)
-    why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
+    why = f"{quantity(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
     settled_at = before.settled_at if before and before.settled_at else one_value(connection, "SELECT now()")
     return Step(
         month=month,

@@ -37,7 +37,7 @@ from irt_psychometrics.linking import AnchorSet
 
 PROVISIONAL_SLOPE = Priors.weakly_informative().a
 """Prior on the slope of an item with few answers."""
-LEARNERS_LOOKED_AT = 5_000
+MAX_SAMPLED_LEARNERS = 5_000
 """Learners sampled on a linear scale to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
@@ -116,29 +116,29 @@ class FitRequest:
     @property
     def blocks(self) -> dict[str, str]:
         """Item → block of items that share their steps, from the bank."""
-        return {item: said.block for item, said in self.in_bank.items() if said.block}
+        return {item: entry.block for item, entry in self.in_bank.items() if entry.block}
 
     @property
-    def as_fitted(self) -> dict[str, str]:
+    def fitted_models(self) -> dict[str, str]:
         """Models and blocks of the scored items, in the form stored with a fit."""
         return models_in_words(self.scale.model, self.scored_items, self.in_bank)
 
     @property
-    def _compared(self) -> frozenset[str]:
+    def _compared_items(self) -> frozenset[str]:
         """Items with published or anchor values, with which this fit is compared."""
         return self.published.union(self.anchors.item_ids if self.anchors else ())
 
     @property
-    def not_compared(self) -> frozenset[str]:
+    def _uncompared_items(self) -> frozenset[str]:
         """Items without values with which this fit could be compared."""
-        return frozenset(self.responses.item_ids) - self._compared
+        return frozenset(self.responses.item_ids) - self._compared_items
 
     @property
-    def on_steps(self) -> dict[str, Any]:
+    def step_arguments(self) -> dict[str, Any]:
         """Arguments of a fit by em about the steps of scored items; empty if no item is scored."""
         if not self.scored_items:
             return {}
-        return {"prior_on_rare_steps": self.not_compared, "blocks": self.blocks}
+        return {"prior_on_rare_steps": self._uncompared_items, "blocks": self.blocks}
 
     @property
     def guessing(self) -> dict[str, float]:
@@ -159,14 +159,14 @@ class FitRequest:
         common, because they depend on the answers to all items; and scored items, whose slope is per point. On c of a
         3PL all items have a prior: the scale's own, or else the model's `default_priors`.
         """
-        of = item_model(model or self.model)
+        family = item_model(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or of.default_priors.c) if of.guesses else None
+        c = (own.c or family.default_priors.c) if family.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
-        compared = self._compared | self.scored_items
+        compared = self._compared_items | self.scored_items
         only = tuple(item for item in self.provisional if item not in compared)
-        if only and of.own_slopes:
+        if only and family.own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
 
@@ -204,9 +204,9 @@ def build_fit_request(
     earlier = None
     if responses.n_responses:
         by_level = scale.rules.fit.assignment == "by_level"
-        wanted = learners if by_level else _drawn(learners)
+        sampled = learners if by_level else _sample_learners(learners)
         items = sorted({*responses.item_ids, *(anchors.item_ids if anchors else ())})
-        earlier = earlier_responses(connection, start, scale, items, learners, wanted)
+        earlier = earlier_responses(connection, start, scale, items, learners, sampled)
     return FitRequest(
         scale=scale,
         responses=responses,
@@ -223,25 +223,25 @@ def build_fit_request(
     )
 
 
-def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
+def nothing_scored_message(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
     """Why a window has nothing to fit on a scale, and the remedy."""
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
-        f"from {scale.rules.eligibility.min_fitted_responses} responses on: where items have fewer, wait for "
-        "more. That minimum is a rule of the scale, and another one makes every month stale (`irt calibrate --help`)"
+        f"from {scale.rules.eligibility.min_fitted_responses} responses on: if items have fewer, wait for "
+        "more. The minimum is a rule of the scale, and a change of it makes every month stale (`irt calibrate --help`)"
     )
 
 
-def _drawn(learners: Sequence[str]) -> Sequence[str]:
-    if len(learners) <= LEARNERS_LOOKED_AT:
+def _sample_learners(learners: Sequence[str]) -> Sequence[str]:
+    if len(learners) <= MAX_SAMPLED_LEARNERS:
         return learners
-    drawn = np.sort(np.random.default_rng(0).choice(len(learners), LEARNERS_LOOKED_AT, replace=False))
+    drawn = np.sort(np.random.default_rng(0).choice(len(learners), MAX_SAMPLED_LEARNERS, replace=False))
     return [learners[person] for person in drawn]
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationResult:
     """An engine's calibration.
 
     Attributes:
@@ -265,16 +265,16 @@ class Calibrated:
         return self.calibration.item_model.guesses or (self.shape is not None and self.shape.guessing)
 
 
-def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
+def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
     """Fit a request with an engine. Raises PsychometricsError if the engine cannot fit it."""
     _require_fittable(request)
     if not isinstance(engine, EmEngine):
-        return _by_another_engine(engine, request, data_hash)
+        return _fit_by_other_engine(engine, request, data_hash)
     if request.by_week:
-        return _by_week(engine, request, data_hash)
+        return _fit_by_week(engine, request, data_hash)
     if request.by_level and request.earlier is not None:
-        return _by_level(engine, request, request.earlier, data_hash)
-    return _of_one_population(engine, request, data_hash)
+        return _fit_by_level(engine, request, request.earlier, data_hash)
+    return _fit_one_population(engine, request, data_hash)
 
 
 def _require_fittable(request: FitRequest) -> None:
@@ -282,32 +282,32 @@ def _require_fittable(request: FitRequest) -> None:
     scale_id, priors = request.scale.scale_id, request.priors()
     if request.by_level:
         if priors is not None and priors.b is not None:
-            raise PsychometricsError(why_no_prior_on_b(scale_id))
+            raise PsychometricsError(prior_on_b_message(scale_id))
         require_everybody(f"scale {scale_id}, whose items are assigned by level,", request)
     if request.by_week:
-        if why := why_no_weeks(request.scale):
+        if why := weeks_problem(request.scale):
             raise PsychometricsError(why)
-        require_everybody(f"scale {scale_id}, of which weeks of learners are fitted,", request)
+        require_everybody(f"scale {scale_id}, whose persons are learners' weeks,", request)
 
 
-def _by_another_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
+def _fit_by_other_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> CalibrationResult:
     require_one_population(engine.name, request)
     require_everybody(f"a scale of engine {engine.name}", request)
     require_scores_of(engine.name, request)
     # Fits are stored under the name of the scale's engine, while `remote` returns the name of the engine behind it.
     # Only mirt accepts one model per item, and `require_scores_of` has rejected other engines.
     found = engine.calibrate(request.responses, model=request.model, data_hash=data_hash)
-    return Calibrated(replace(found, engine=engine.name))
+    return CalibrationResult(replace(found, engine=engine.name))
 
 
-def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
+def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> CalibrationResult:
     """Fit one population, with the distribution of θ that the scale's rule requires."""
     model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
     item_models, testlets = item_model(model), request.testlets_used
-    on_steps, guessing = request.on_steps, request.guessing
+    step_arguments, guessing = request.step_arguments, request.guessing
 
     def fit(
-        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
+        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **options: Any
     ) -> Calibration:
         names = model if under == item_models.name else under
         return engine.calibrate(
@@ -318,8 +318,8 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
             latent=latent,
             testlets=testlets,
             guessing=guessing,
-            **on_steps,
-            **how,
+            **step_arguments,
+            **options,
         )
 
     is_tested = rule == "auto" and not item_models.guesses
@@ -328,10 +328,10 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
     if is_tested and responses.share_testlets(testlets):
         # only now, because the test of θ's distribution needs the inverse information as the covariance of the items
         found = fit(responses, name, shape.latent, testlets)
-    return Calibrated(found, shape=shape, everybody=engine.item_sums(found))
+    return CalibrationResult(found, shape=shape, everybody=engine.item_sums(found))
 
 
-def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> Calibrated:
+def _fit_by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> CalibrationResult:
     """Fit groups of learners by level of their earlier answers, in the unit of the middle group."""
     priors = request.priors()
 
@@ -345,17 +345,17 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
             reference=reference,
             testlets=request.testlets_used,
             guessing=request.guessing,
-            **request.on_steps,
+            **request.step_arguments,
         )
 
     levelled = EarlierAnswers(earlier).fit_by_level(fit, request.anchors)
     stored = levelled.calibration.priors
     if priors is not None:  # in the unit of all learners, with the priors that the fit has added
         stored = stored | priors.as_dict()
-    return Calibrated(replace(levelled.calibration, priors=stored), levelled.groups)
+    return CalibrationResult(replace(levelled.calibration, priors=stored), levelled.groups)
 
 
-def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
+def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> CalibrationResult:
     """Fit learners' weeks as persons."""
     assert request.days is not None
 
@@ -369,14 +369,14 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
             testlets=request.testlets_used,
             learners=learners,
             guessing=request.guessing,
-            **request.on_steps,
+            **request.step_arguments,
         )
 
     made = Growth.fit_by_week(fit, request.responses, request.days)
-    return Calibrated(made.calibration, made.weeks.groups, weeks=made.weeks.responses, growth=made.growth)
+    return CalibrationResult(made.calibration, made.weeks.groups, weeks=made.weeks.responses, growth=made.growth)
 
 
-def why_no_weeks(scale: Scale) -> str:
+def weeks_problem(scale: Scale) -> str:
     """Why learners' weeks cannot be the persons of a scale's fits, and the remedy; "" if they can."""
     fit = scale.rules.fit
     if scale.engine != "em":
@@ -398,7 +398,7 @@ def require_one_population(engine: str, request: FitRequest) -> None:
     if request.by_week:
         raise PsychometricsError(
             f"engine {engine} fits one population, and learners' weeks are groups of scale {request.scale.scale_id}: "
-            "what growth goes into b would stay there. Engine em fits such a scale"
+            "part of the growth would stay in b. Engine em fits such a scale"
         )
     if request.by_level:
         raise PsychometricsError(
@@ -407,11 +407,11 @@ def require_one_population(engine: str, request: FitRequest) -> None:
         )
 
 
-def require_everybody(what: str, request: FitRequest) -> None:
-    """Raise PsychometricsError if the request has a sample of learners, because `what` needs all in this process."""
+def require_everybody(subject: str, request: FitRequest) -> None:
+    """Raise PsychometricsError if the request has a sample of learners, because `subject` needs all in this process."""
     if request.drawn_from is not None:
         raise PsychometricsError(
-            f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
+            f"{subject} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
             f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
         )
 
@@ -426,7 +426,7 @@ def require_scores_of(engine: str, request: FitRequest) -> None:
         )
 
 
-def why_no_prior_on_b(scale_id: str) -> str:
+def prior_on_b_message(scale_id: str) -> str:
     """Why a scale whose items are assigned by level cannot have a prior on b, and the remedy."""
     return (
         f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
@@ -434,7 +434,7 @@ def why_no_prior_on_b(scale_id: str) -> str:
     )
 
 
-def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
+def fit_spec_extras(request: FitRequest, made: CalibrationResult) -> StagedSpec:
     """Return the parts of a fit's spec that depend on the request and the fit."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0
@@ -462,13 +462,13 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     )
 
 
-def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
+def fit_statistics(request: FitRequest, made: CalibrationResult) -> FitStatistics | None:
     """Compute the fit statistics for a fit's spec.
 
     Returns None if the fit did not converge, and for models for which they are not defined.
     """
-    of = made.calibration.item_model
-    if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
+    family = made.calibration.item_model
+    if not (made.calibration.convergence.converged and (family.logistic or not family.two_categories)):
         return None
     growth = made.growth
     if growth is None and request.days is not None:

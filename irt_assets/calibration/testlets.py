@@ -29,16 +29,16 @@ def effects_spec(
     if not testlets or not calibration.convergence.converged:
         return None
     if not calibration.item_model.logistic:
-        why = "effects of testlets are not estimated where items are scored besides right and wrong"
+        why = "effects of testlets are not estimated if items have more scores than right and wrong"
         return Testlets(sd=None, se=None, n_testlets=0, n_items=0, learners=0, of=dict(testlets), why=why)
     found = estimate_effect_sd(responses, calibration, testlets, groups=groups)
     return Testlets(**found.as_dict(), of=dict(testlets))
 
 
-def sentence(found: Testlets) -> str:
+def testlet_sentence(found: Testlets) -> str:
     """The result of `effects_spec` as a sentence."""
     if found.sd is None:
-        return f"standard errors of θ are not corrected for testlets by this month: {found.why}"
+        return f"this month does not correct standard errors of θ for testlets: {found.why}"
     return (
         f"answers in a testlet share an effect of the learner with SD {found.sd:.3f} ± {found.se:.3f} "
         f"({found.n_testlets} testlets with {found.n_items} items, {found.learners:,} learners)"

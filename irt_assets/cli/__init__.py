@@ -132,7 +132,7 @@ class _Irt(TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as error:
-            error.message += _way_out(error)
+            error.message += _suggestion(error)
             raise
 
 
@@ -142,7 +142,7 @@ _WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
-def _way_out(error: Any) -> str:
+def _suggestion(error: Any) -> str:
     """Suggest a command for an unknown command or argument. Returns an empty text if there is no suggestion."""
     found, within = _WORD.search(error.message), error.ctx
     if found is None or within is None:

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, progress_bar, say
-from irt_assets.cli.installation import current_database, current_settings, signed
-from irt_assets.common.wording import counted, listed
+from irt_assets.cli.installation import current_database, current_settings, signature
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.intake.corrections import AnswerSelection, Correction, Rescoring
 from irt_assets.intake.corrections import rescore as rescore_answers
@@ -51,7 +51,7 @@ def rescore(
     as_json: AsJson = False,
 ) -> None:
     """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
-    by, reason = signed(by), require_text("reason", reason)
+    by, reason = signature(by), require_text("reason", reason)
     which = AnswerSelection(item, None, *_period(first, last))
     opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
@@ -76,10 +76,10 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw answers from the log, by ids or by item. They no longer count; a copy of them is kept."""
-    by, reason = signed(by), require_text("reason", reason)
+    by, reason = signature(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
-        raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
-    named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
+        raise PermanentFailure("choose the answers: --ids FILE, or --item ID, optionally with --from and --to")
+    named = {line.strip() for line in (_read_text(ids) if ids else "").splitlines() if line.strip()}
     which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
@@ -136,16 +136,16 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
-        print_json({"differences": [asdict(one) for one in different], "faults": [asdict(one) for one in found]})
+        print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
     else:
-        for one in different:
-            say(str(one))
+        for difference in different:
+            say(str(difference))
         for fault in found:
             say(f"{fault.day}: {fault.problem}")
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:
-            say(f"{lake.name} holds what the database holds, and its files are as they were written")
+            say(f"{lake.name} equals the database, and its files are unchanged")
     if different or found:
         raise typer.Exit(1)
 
@@ -153,7 +153,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
 @app.command(epilog="Example: irt attempts prune")
 def prune() -> None:
     """Delete files of the lake that were replaced, or left by an interrupted export, over a day ago."""
-    say(f"{counted(delete_unnamed(_lake()), 'file')} deleted")
+    say(f"{quantity(delete_unnamed(_lake()), 'file')} deleted")
 
 
 def _lake() -> Lake:
@@ -173,14 +173,14 @@ def _print(done: Correction, as_json: bool) -> None:
             f"{done.with_choice:,} answers with a stored choice: {done.right_before:,} were right, "
             f"{done.right_after:,} are; {done.without_choice:,} without one stay as they are"
         )
-    say(f"changed: {counted(done.answers, 'answer')} of {counted(done.days, 'day')}")
+    say(f"changed: {quantity(done.answers, 'answer')} of {quantity(done.days, 'day')}")
     if done.reopened_months:
-        say(f"reopened: {listed(done.reopened_months)}")
-    stale = listed(done.stale_months)
+        say(f"reopened: {join_names(done.reopened_months)}")
+    stale = join_names(done.stale_months)
     say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no open month is stale by it")
     if done.closed_months:
         say(
-            f"closed: {listed(done.closed_months)}; the change does not count there unless you reopen them, with "
+            f"closed: {join_names(done.closed_months)}; the change does not count there unless you reopen them, with "
             "--reopen or later with irt month reopen"
         )
 
@@ -189,7 +189,7 @@ def _utc(day: datetime) -> datetime:
     return day.replace(tzinfo=UTC)
 
 
-def _text_of(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeError as error:

@@ -10,8 +10,8 @@ import typer
 from irt_assets.backup import make, places
 from irt_assets.backup.restore import restore_backup
 from irt_assets.cli.console import AsJson, print_error, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
-from irt_assets.common.wording import counted, listed
+from irt_assets.cli.installation import current_database, current_settings, current_store, unchecked_database
+from irt_assets.common.wording import join_names, quantity
 
 app = typer.Typer()
 MAX_NAMED = 3
@@ -46,14 +46,17 @@ def backup(
     else:
         answers = made.manifest.contents.tables.get("response_log", 0)
         say(f"{made.address}: {made.size / 2**20:,.1f} MB with {answers:,} answers, in {made.seconds:,.1f} s")
-        say(f"it lists {made.manifest.objects:,} files ({made.manifest.object_bytes / 2**20:,.1f} MB) and holds none")
+        say(
+            f"it lists {made.manifest.objects:,} files ({made.manifest.object_bytes / 2**20:,.1f} MB) "
+            "without their content"
+        )
         if made.removed:
-            say(f"removed {counted(len(made.removed), 'older backup')}, the newest stay")
+            say(f"removed {quantity(len(made.removed), 'older backup')}, the newest stay")
     if made.missing:
         print_error(
             "warning: ",
-            f"{counted(len(made.missing), 'file')} that the database cites cannot be found: "
-            f"{listed(made.missing, MAX_NAMED)}: `irt invariants run` says what to do",
+            f"{quantity(len(made.missing), 'file')} that the database cites cannot be found: "
+            f"{join_names(made.missing, MAX_NAMED)}: `irt invariants run` shows the remedy",
         )
 
 
@@ -68,7 +71,7 @@ def restore(
     """Restore a backup into an empty database, and compare the two."""
     settings = current_settings()
     place, name = places.backup_at(settings, address)
-    restored = restore_backup(settings, database_as_it_is(), place, name, verify=verify)
+    restored = restore_backup(settings, unchecked_database(), place, name, verify=verify)
     if as_json:
         print_json(
             {
@@ -88,8 +91,8 @@ def restore(
             print_error("differs: ", f"… and {len(restored.differences) - MAX_DIFFERENCES} more (--json has all)")
         rows = restored.manifest.contents.tables.get("response_log", 0)
         ledger = restored.manifest.contents.tables.get("item_parameter_publication", 0)
-        what = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
-        end = "; it is what was backed up" if verify and not restored.differences else ""
-        say(f"restored {what} in {restored.seconds:,.1f} s{end}")
+        contents = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
+        end = "; the copy equals the backup" if verify and not restored.differences else ""
+        say(f"restored {contents} in {restored.seconds:,.1f} s{end}")
     if restored.differences:
         raise typer.Exit(1)

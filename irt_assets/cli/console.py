@@ -84,11 +84,11 @@ def months_table(states: Iterable[MonthState]) -> Table:
 
 
 @contextmanager
-def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+def progress_bar(subject: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar on standard error if that is a terminal. Yields the function that takes the done and total counts."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(subject), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(subject, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import Yes, confirm, out, say
-from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
-from irt_assets.common.wording import counted, lasting
+from irt_assets.cli.installation import current_database, current_settings, unchecked_database
+from irt_assets.common.wording import duration_in_words, quantity
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command(epilog="Example: irt db upgrade")
 def upgrade() -> None:
     """Upgrade the schema to the newest version (`alembic upgrade head`)."""
-    upgrade_home(database_as_it_is())
+    upgrade_home(unchecked_database())
 
 
 def upgrade_home(database: Database) -> None:
@@ -35,9 +35,9 @@ def upgrade_home(database: Database) -> None:
     with database.connect() as connection:
         days, attempts = attempts_without_verdicts(connection, datetime.now(UTC))
     if days:
-        takes = lasting(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
+        takes = duration_in_words(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
         say(
-            f"{attempts:,} answers of {counted(days, 'day')} wait to be judged, which takes about {takes}. The daemon "
+            f"{attempts:,} answers of {quantity(days, 'day')} wait to be judged, which takes about {takes}. The daemon "
             "begins at 00:30 UTC, `irt job judge_attempts` at once, and both with the newest day; until then each "
             "reader first judges the answers that it needs"
         )
@@ -54,7 +54,7 @@ def downgrade(
     """
     say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
-    out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
+    out.print(f"schema is at {schema.downgrade(unchecked_database(), revision)}")
 
 
 @app.command(epilog="Example: irt db adopt-folder")
@@ -68,7 +68,7 @@ def adopt_folder(yes: Yes = False) -> None:
 @app.command(epilog="Example: irt db url")
 def url() -> None:
     """Print the database's address with its password, for psql "$(irt db url)". Starts the embedded server."""
-    database = database_as_it_is()
+    database = unchecked_database()
     print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
 
 
@@ -83,7 +83,7 @@ def roles(
     reader: Annotated[str, typer.Option(help="Role for people who read our tables.")] = "irt_reader",
 ) -> None:
     """Print the SQL with which an administrator creates our roles and schemas. Nothing is run."""
-    database = database_as_it_is()
+    database = unchecked_database()
     address = database.arguments()
     statements = role_statements(
         own_table or [],
@@ -104,7 +104,7 @@ def views(
 ) -> None:
     """Create views of our tables, with the same names, in another schema, for programs that read there."""
     names = (foreign_schemas.drop_views if drop else foreign_schemas.make_views)(current_database(), schema)
-    out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
+    out.print(f"{quantity(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
 @app.command(epilog="Example: irt db start")

@@ -15,7 +15,7 @@ from irt_assets.blocks import Badge, table
 from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
-from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
+from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
@@ -42,7 +42,7 @@ def demo(
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the Dagster UI at the end.")] = True,
 ) -> None:
     """Calibrate, publish, compare and serve four simulated months, or your own log."""
-    with logs.prose(), server_of_our_own(current_settings()):
+    with logs.prose(), stop_own_server(current_settings()):
         if data is not None:
             settings = demonstration.own_log(
                 current_settings(),
@@ -63,7 +63,7 @@ def demo(
             )
             as_expected = True
         else:
-            done = demonstration.simulated(current_settings(), say, dagster_instance)
+            done = demonstration.run_simulated(current_settings(), say, dagster_instance)
             settings = done.settings
             print_blocks(months_table(done.states))
             marks = {True: Badge("as expected", "good"), False: Badge("NOT as expected", "bad")}

@@ -75,14 +75,14 @@ def fit(
     most = FILES.max_scores(max_score) if max_score is not None else None
     answers = FILES.answers(file, FILES.key(key) if key is not None else None, most)
     _note(answers.notes)
-    other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
+    external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     of_groups = FILES.groups(groups, answers) if groups is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
     done = fit_answers(
         answers,
         model=model,
-        calibrate=None if other is None else calibrate_by(other, scored=scored, groups=grouped, latent=latent),
+        calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
         anchors=known,
         groups=of_groups,
         latent=latent,
@@ -97,13 +97,13 @@ def fit(
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
-    if loose := done.loose_items(limits.max_abs_b, limits.max_b_se):
+    if undetermined := done.loose_items(limits.max_abs_b, limits.max_b_se):
         _warn(
-            f"the answers hardly determine {len(loose)} of {result['n_items']} items, which a month would "
-            "hold back for |b| or SE(b), and other slopes may be as far off. It is so where learners were given items "
-            f"near their ability: take more answers, or --model 1pl: {some_of(loose, 5)}"
+            f"the answers hardly determine {len(undetermined)} of {result['n_items']} items, which a month would "
+            "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
+            f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
         )
-    if loose or not result["converged"]:
+    if undetermined or not result["converged"]:
         raise typer.Exit(1)
 
 

@@ -48,4 +48,4 @@ def export(
     with current_database().connect() as connection:
         frame = read_export(connection, what, at, form, metric_d)
     write_export(frame, to, path)
-    say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": there were no {what} at {at:%Y-%m-%d %H:%M} UTC"))
+    say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": no {what} existed at {at:%Y-%m-%d %H:%M} UTC"))

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irt_assets.engines.registry import enabled
+from irt_assets.engines.registry import enabled_scales
 from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ NO_LOGIN = 2**32 - 1
 def current_settings() -> Settings:
     """Read the settings. Raises PermanentFailure, naming the wrong ones."""
     settings = get_settings()
-    enabled(settings)  # raises if an engine is unknown
+    enabled_scales(settings)  # raises if an engine is unknown
     return settings
 
 
@@ -40,7 +40,7 @@ def current_database() -> Database:
     return open_database(current_settings())
 
 
-def database_as_it_is() -> Database:
+def unchecked_database() -> Database:
     """The database, whatever its schema."""
     from resources.postgres.database import Database  # see above
 
@@ -71,7 +71,7 @@ def os_user() -> str:
         return str(uid)
 
 
-def signed(by: str) -> str:
+def signature(by: str) -> str:
     """The name to record for a decision, with the account that ran the command if a login is set up."""
     from irt_assets.decisions.release import require_text  # imports the code that computes months
 

@@ -29,11 +29,13 @@ def list_(
     if as_json:
         print_json(found)
         return
-    rows = [(f"{one['arrived_at']:%Y-%m-%d %H:%M}", *(str(one[name]) for name in COLUMNS)) for one in found]
+    rows = [(f"{arrival['arrived_at']:%Y-%m-%d %H:%M}", *(str(arrival[name]) for name in COLUMNS)) for arrival in found]
     print_blocks(table(("arrived (UTC)", *COLUMNS), rows))
     if aside:
-        say("\nset aside; a file that is written again is taken by itself, others by irt intake again FILE:")
-        print_blocks(table(("file", "why"), [(one["path"], one["problem"]) for one in aside]))
+        say(
+            "\nset aside; a file that is written again is imported automatically, other files by irt intake again FILE:"
+        )
+        print_blocks(table(("file", "why"), [(arrival["path"], arrival["problem"]) for arrival in aside]))
 
 
 @app.command(epilog="Example: irt intake again /var/lib/irt/inbox/monday.csv")
@@ -49,7 +51,7 @@ def again(
         if missing := sorted({*(files or [])} - {*waiting}):
             raise PermanentFailure(f"the inbox has no file {', '.join(missing)}: see irt intake list")
     for path in waiting:
-        say(f"{path} waits: the daemon takes it within two minutes, or irt job intake does")
+        say(f"{path} waits: the daemon imports it within two minutes, irt job intake at once")
 
 
 @app.command(epilog="Example: irt intake rejects --csv rejected.csv")

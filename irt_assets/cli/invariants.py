@@ -84,10 +84,10 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         print_json([{"name": i.name, "severity": i.severity, "protects": i.protects, "fix": i.fix} for i in INVARIANTS])
         return
-    for one in INVARIANTS:
-        out.print(f"[bold]{one.name}[/bold] ({one.severity})")
-        say(f"  {one.protects}")
-        say(f"  To fix it: {one.fix}")
+    for invariant in INVARIANTS:
+        out.print(f"[bold]{invariant.name}[/bold] ({invariant.severity})")
+        say(f"  {invariant.protects}")
+        say(f"  To fix it: {invariant.fix}")
 
 
 def as_dict(report: Report, run_name: str) -> dict[str, Any]:

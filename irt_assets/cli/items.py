@@ -11,8 +11,8 @@ import typer
 
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, signed
-from irt_assets.common.wording import counted, listed
+from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import release, withdrawal
 from irt_assets.responses.item_status import Status, item_status
 
@@ -37,10 +37,10 @@ def withdraw(
     Answers from that day on do not count towards θ, and the items need no other
     decisions.
     """
-    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
+    by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
-    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MAX_NAMED)} do not count towards θ")
-    confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
+    say(f"from {begins:%Y-%m-%d} on answers to {join_names(items, MAX_NAMED)} do not count towards θ")
+    confirm(f"withdraw {quantity(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
@@ -59,9 +59,9 @@ def restore(
 
     Answers from that day on count again. Answers given in between never count.
     """
-    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
+    by, reason, now = signature(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
-    confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
+    confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
@@ -95,7 +95,7 @@ def list_(
             (item, scale, topic, status[item].sentence if item in status else "in use") for item, scale, topic in shown
         ]
         print_blocks(table(("item", "scale", "topic", "use"), rows))
-    out_of_use = sum(one.is_withdrawn for one in status.values())
+    out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
 
 

@@ -21,8 +21,8 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
-from irt_assets.common.wording import counted
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
+from irt_assets.common.wording import quantity
 from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
@@ -46,19 +46,19 @@ def erase(
     The command lists the data before it asks. Published parameters and the files
     of months do not change. If it is interrupted, run it again to finish.
     """
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
     lake = lake_that_we_write(settings)
     with current_instance(database) as instance:
         refuse_while_running(instance)
         held = holdings(database, store, user, lake)
-        if held.is_empty and all(one.finished_at for one in held.earlier):
+        if held.is_empty and all(erasure.finished_at for erasure in held.earlier):
             _print(held.earlier[-1], as_json, "was erased already")
             return
         if not as_json:
             _print_holdings(held)
-        confirm(f"erase {user} for ever?", yes)
+        confirm(f"erase {user} permanently?", yes)
         done, old_versions = erase_learner(
             database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects", lake=lake
         )
@@ -68,7 +68,7 @@ def erase(
     if old_versions:
         print_error(
             "warning: ",
-            f"S3_BUCKET has versioning, and keeps {counted(old_versions, 'deleted file')} of the learner as old "
+            f"S3_BUCKET has versioning, and keeps {quantity(old_versions, 'deleted file')} of the learner as old "
             "versions, besides those that `irt prune` deleted earlier. Let a lifecycle rule remove old versions, or "
             "remove these: docs/how-to/erasure.md has the rule",
         )
@@ -80,51 +80,53 @@ def list_(as_json: AsJson = False) -> None:
     with current_database().connect() as connection:
         found = erasures(connection)
     if as_json:
-        print_json([_as_dict(one) for one in found])
+        print_json([_as_dict(erasure) for erasure in found])
     else:
         rows = [
             (
-                str(one.erasure_id),
-                f"{Moment(one.begun_at).text}{'' if one.finished_at else ', interrupted'}",
-                one.erased_by,
-                one.reason,
-                _removed(one),
+                str(erasure.erasure_id),
+                f"{Moment(erasure.begun_at).text}{'' if erasure.finished_at else ', interrupted'}",
+                erasure.erased_by,
+                erasure.reason,
+                _removed_in_words(erasure),
             )
-            for one in found
+            for erasure in found
         ]
         columns = ("erasure", "begun", "by", "reason", "removed")
         print_blocks(table(columns, rows, empty="no learner was erased"))
 
 
 def _print_holdings(held: Holdings) -> None:
-    rows = [(table, f"{counted(n, 'row')}, deleted") for table, n in held.rows.items()]
+    rows = [(table, f"{quantity(n, 'row')}, deleted") for table, n in held.rows.items()]
     rows += [(name, "deleted") for name in held.reports]
     if held.in_lake:
-        answers, files = counted(sum(held.in_lake.values()), "answer"), counted(len(held.in_lake), "file")
+        answers, files = quantity(sum(held.in_lake.values()), "answer"), quantity(len(held.in_lake), "file")
         rows.append(("the lake of attempts", f"{answers}, {files} written again without them"))
     print_blocks(table(("what is kept of the learner", ""), rows))
     if held.earlier:
         say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")
 
 
-def _print(done: Erasure, as_json: bool, what: str) -> None:
+def _print(done: Erasure, as_json: bool, state: str) -> None:
     if as_json:
         print_json(_as_dict(done))
         return
-    out.print(f"the learner {what}: {done.name}, {escape(_removed(done))}")
+    out.print(f"the learner {state}: {done.name}, {escape(_removed_in_words(done))}")
 
 
-def _removed(one: Erasure) -> str:
-    parts = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
+def _removed_in_words(erasure: Erasure) -> str:
+    parts = ", ".join(
+        f"{n:,} {kind}" if " " in kind else f"{n:,} of {kind}" for kind, n in sorted(erasure.removed.items())
+    )
     return parts or "nothing was left to remove"
 
 
-def _as_dict(one: Erasure) -> dict[str, Any]:
+def _as_dict(erasure: Erasure) -> dict[str, Any]:
     return {
-        "erasure": one.erasure_id,
-        "by": one.erased_by,
-        "reason": one.reason,
-        "begun_at": one.begun_at.isoformat(),
-        "finished_at": one.finished_at and one.finished_at.isoformat(),
-        "removed": one.removed,
+        "erasure": erasure.erasure_id,
+        "by": erasure.erased_by,
+        "reason": erasure.reason,
+        "begun_at": erasure.begun_at.isoformat(),
+        "finished_at": erasure.finished_at and erasure.finished_at.isoformat(),
+        "removed": erasure.removed,
     }

@@ -20,7 +20,7 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     """Show where an item's published parameters come from, and the decisions on it."""
     with current_database().connect() as connection:
         found, decisions = trace(connection, item), decisions_on(connection, item)
-        taken = newest_decisions(connection, item_id=item)
+        newest = newest_decisions(connection, item_id=item)
         status = item_status(connection).get(item)
     if as_json:
         print_json({"publications": found, "decisions": decisions, "status": vars(status) if status else None})
@@ -29,6 +29,6 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     for scale_id in dict.fromkeys(row["scale_id"] for row in found):
         of_scale = publications([row for row in found if row["scale_id"] == scale_id], zone)
         print_blocks(Section(f"{item} on scale {scale_id}", tuple(of_scale)))
-    print_blocks(decisions_table(taken, zone, "no decisions on it yet"))
+    print_blocks(decisions_table(newest, zone, "no decisions on it yet"))
     if status:
         say(f"{item} is {status.sentence}")

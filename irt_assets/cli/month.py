@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import By, Reason, Yes, confirm, say
-from irt_assets.cli.installation import current_database, signed
-from irt_assets.common.wording import counted
+from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.wording import quantity
 from irt_assets.decisions.closing import preview_reopening, reopen_months
 from irt_assets.decisions.release import require_text
 
@@ -33,11 +33,11 @@ def reopen(
 
     The nightly run closes them again.
     """
-    by, reason, database = signed(by), require_text("reason", reason), current_database()
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
     for line in found.sentences:
         say(line)
-    confirm(f"reopen {counted(len({one.month for one in found.closed}), 'month')}?", yes)
+    confirm(f"reopen {quantity(len({closing.month for closing in found.closed}), 'month')}?", yes)
     reopen_months(database, first, last, by=by, reason=reason)
     say(f"reopened by {by}")

@@ -13,11 +13,11 @@ import typer
 from irt_assets.blocks import Paragraph
 from irt_assets.cli.console import Here, escape, out, print_blocks, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
-from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
+from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, parse_settings
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.rule_trial import try_rules
-from irt_assets.engines.registry import DEFAULT, build, comparison_names, installed
+from irt_assets.engines.registry import DEFAULT, build, comparison_names, obstacle
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.start import start
@@ -71,10 +71,10 @@ def calibrate(
             raise PermanentFailure(
                 "--try changes nothing and fits with the scale's own engine: leave out --set, --engine"
             )
-        _try_rules(settings, database, month, scale, settings_of(trial, "--try"))
+        _try_rules(settings, database, month, scale, parse_settings(trial, "--try"))
         return
     if setting:
-        confirm_and_change_rules(database, scale, month, settings_of(setting), yes)
+        confirm_and_change_rules(database, scale, month, parse_settings(setting), yes)
     if not _run_months(settings, database, [month], here=here or engine is not None):
         raise typer.Exit(1)
 
@@ -127,6 +127,6 @@ def _with_engine(settings: Settings, engine: str) -> Settings:
         )
     if engine not in (DEFAULT, *comparison_names()):
         raise PermanentFailure(f"--engine takes {DEFAULT}, {' or '.join(comparison_names())}, not {engine!r}")
-    if absence := installed(engine, settings):
+    if absence := obstacle(engine, settings):
         raise PermanentFailure(absence)
     return settings.model_copy(update={"irt_engines": "" if engine == DEFAULT else engine})

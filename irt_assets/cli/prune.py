@@ -24,9 +24,13 @@ def prune(
     """Delete outdated data: old nights, superseded fits, snapshots and runs, resolved alerts."""
     database = current_database()
     with current_instance(database) as instance:
-        gone = list(delete_unneeded(database, current_store(database), instance, dry_run=dry_run))
+        deleted = list(delete_unneeded(database, current_store(database), instance, dry_run=dry_run))
     if as_json:
-        print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
+        print_json([{"kind": deletion.kind, "names": deletion.names, "deleted": not dry_run} for deletion in deleted])
         return
-    rows = [(f"{len(one.names):,}", one.kind, some_of(one.names, NAMES_SHOWN)) for one in gone if one.names]
+    rows = [
+        (f"{len(deletion.names):,}", deletion.kind, some_of(deletion.names, NAMES_SHOWN))
+        for deletion in deleted
+        if deletion.names
+    ]
     print_blocks(table(("", "would go" if dry_run else "deleted", ""), rows, empty="nothing to delete"))

@@ -9,7 +9,7 @@ import typer
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
-from irt_assets.common.wording import counted, span
+from irt_assets.common.wording import quantity, span
 from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
@@ -55,14 +55,14 @@ def pull(
         raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
     failed = False
     for name in names:
-        wanted = source_named(settings, name)
+        source_settings = source_named(settings, name)
         if check:
-            _check(database, wanted)
+            _check(database, source_settings)
         try:
-            if wanted.kind != "attempts":
-                say(keep_in_step(database, wanted).summary)
+            if source_settings.kind != "attempts":
+                say(keep_in_step(database, source_settings).summary)
                 continue
-            done = Pull(database, wanted, tell=say)
+            done = Pull(database, source_settings, tell=say)
             report = done.run(newest_first=newest_first, accept=accept)
             say(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
@@ -71,7 +71,7 @@ def pull(
             _name_months(database, [month for month in done.months if month <= last_complete_month(datetime.now(UTC))])
             if compare or confirm:
                 day = confirm.date() if confirm else None
-                for line in Comparison(database, wanted, at_once=True).run(datetime.now(UTC), confirm=day):
+                for line in Comparison(database, source_settings, at_once=True).run(datetime.now(UTC), confirm=day):
                     say(str(line))
         except (PermanentFailure, TransientFailure) as error:
             if source is not None:
@@ -85,7 +85,7 @@ def pull(
 def _name_months(database: Database, filled: Collection[str]) -> None:
     """Print the commands after which the answers of the first pull count for past months."""
     with database.connect() as connection:
-        closed = sorted({one.month for one in read_closed(connection, filled)})
+        closed = sorted({closing.month for closing in read_closed(connection, filled)})
     if of_open := sorted({*filled} - {*closed}):
         say(f"months that the first pull filled: irt backfill --from {of_open[0]} --to {of_open[-1]}")
     if closed:
@@ -101,5 +101,5 @@ def _check(database: Database, source: PullSource) -> NoReturn:
         say(f"\n{number}. {finding.what}\n   {finding.consequence}")
         for line in filter(None, (finding.row, finding.statement)):
             say(f"   {line}")
-    say(f"\n{counted(len(found), 'fault')} found; nothing was stored")
+    say(f"\n{quantity(len(found), 'fault')} found; nothing was stored")
     raise typer.Exit(1 if found else 0)

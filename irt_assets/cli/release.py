@@ -11,9 +11,9 @@ import typer
 
 from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_store, signed
+from irt_assets.cli.installation import current_database, current_store, signature
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import counted, shortened
+from irt_assets.common.wording import quantity, shorten
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
@@ -23,7 +23,7 @@ from irt_assets.reports.decision_blocks import proposal, proposals_table
 app = typer.Typer(no_args_is_help=True)
 
 MAX_LISTED, MAX_NAMED = 30, 10
-LONGEST = 100
+MAX_REASON_LENGTH = 100
 """Maximum number of characters of a reason, so that it fits on a line."""
 
 Names = Annotated[
@@ -74,7 +74,7 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
     """Show the evidence on proposals, and the effect of accepting them on last month's learners."""
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
-        effects = impacts(connection, found, release.in_force_since(effective_from, datetime.now(UTC)))
+        effects = impacts(connection, found, release.parse_start(effective_from, datetime.now(UTC)))
         changes = release.changes_of_answers(connection, found)
     if as_json:
         print_json(
@@ -85,8 +85,10 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
             }
         )
         return
-    for one in found:
-        print_blocks(Section(f"{one.reference} on scale {one.scale_id}", tuple(proposal(one))))
+    for shown_proposal in found:
+        print_blocks(
+            Section(f"{shown_proposal.reference} on scale {shown_proposal.scale_id}", tuple(proposal(shown_proposal)))
+        )
     _print_cautions(changes)
     for effect in effects:
         say(effect.sentence)
@@ -95,15 +97,15 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
 @app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
 def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
     """Publish proposed parameters from a future day on."""
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
-    since = release.in_force_since(effective_from, datetime.now(UTC))
+    since = release.parse_start(effective_from, datetime.now(UTC))
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
-        for one in found:
-            say(f"{one.reference}: {'nothing' if one.old is None else one.old} → {one.new}")
-            _print_cautions(one.cautions, "  ")
+        for proposal in found:
+            say(f"{proposal.reference}: {'nothing' if proposal.old is None else proposal.old} → {proposal.new}")
+            _print_cautions(proposal.cautions, "  ")
         _print_cautions(release.changes_of_answers(connection, found))
         for effect in impacts(connection, found, since):
             say(effect.sentence)
@@ -123,7 +125,7 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
 @app.command(epilog='Example: irt release reject 2026-09/A21 --by Kim --reason "leaked"')
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close proposals. The published parameters stay in force."""
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
@@ -151,20 +153,20 @@ def undo(
 
     The earlier values are in force again, and the proposal is open.
     """
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
-    since = release.in_force_since(effective_from, now) if effective_from else None
+    since = release.parse_start(effective_from, now) if effective_from else None
     database = current_database()
     with database.connect() as connection:
         found = release_undo.preview(connection, references, effective_from=since, now=now)
-        for one in found:
-            say(one.sentence)
+        for undone in found:
+            say(undone.sentence)
         for effect in release_undo.effects(connection, found):
             say(effect.sentence)
     confirm(f"undo what was decided on {', '.join(names)}?", yes)
     done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
-    out.print(f"undone: {_count([one.proposal for one in done])}")
+    out.print(f"undone: {_count([undone.proposal for undone in done])}")
 
 
 @app.command(epilog="Example: irt release recalibrate --from 2026-07 --to 2026-09 --item A21")
@@ -188,12 +190,12 @@ def recalibrate(
         return
     say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
     for month, why in done.passed_over.items():
-        say(f"  passed over: {month} {shortened(why, LONGEST)}")
+        say(f"  passed over: {month} {shorten(why, MAX_REASON_LENGTH)}")
     for name, since in done.changed.items():
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
     for name, problems in list(done.held.items())[:MAX_NAMED]:
-        say(f"  held back: {name}: {shortened('; '.join(problems), LONGEST)}")
-    say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
+        say(f"  held back: {name}: {shorten('; '.join(problems), MAX_REASON_LENGTH)}")
+    say(f"{quantity(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
 @app.command("drop-anchors", epilog='Example: irt release drop-anchors A01 A02 --by Kim --reason "leaked"')
@@ -213,21 +215,21 @@ def restore_anchors(
 
 
 def _change_anchors(
-    what: anchor_versions.What, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
+    kind: anchor_versions.Kind, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
 ) -> None:
-    by, reason = signed(by), release.require_text("reason", reason)
+    by, reason = signature(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
-        change = anchor_versions.preview_change(connection, what, scale, items, month)
+        change = anchor_versions.preview_change(connection, kind, scale, items, month)
     say(change.sentence)
     for stale, would_be in try_anchors(database, current_store(database), change).items():
         say(f"  {stale} {would_be}")
-    say(f"  {change.way_back}")
-    verb, done = ("drop", "dropped") if what == "drop_anchor" else ("restore", "restored")
+    say(f"  {change.undo_sentence}")
+    verb, done = ("drop", "dropped") if kind == "drop_anchor" else ("restore", "restored")
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
-    change = anchor_versions.change_anchors(database, what, scale, items, month, by=by, reason=reason)
-    out.print(f"{done}: the scale has {change.left} anchors from {month} on")
+    change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason)
+    out.print(f"{done}: the scale has {change.n_left} anchors from {month} on")
     for stale in change.stale:
         say(f"  to be materialised again: irt calibrate --month {stale}")
 
@@ -239,7 +241,7 @@ def as_dict(p: Proposal) -> dict[str, Any]:
         "scale_id": p.scale_id,
         "fit_id": p.fit_id,
         "state": p.state,
-        "asks_for_a_decision": p.asks,
+        "asks_for_a_decision": p.needs_decision,
         "settled": p.settled or None,
         "proposed": vars(p.new) | {"n": p.n},
         "published": None if p.old is None else vars(p.old) | {"since": p.old_since},

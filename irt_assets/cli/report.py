@@ -13,7 +13,7 @@ import typer
 from irt_assets.cli.console import AsJson, Here, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
-from irt_assets.common.partitions import WEEKS, week_named
+from irt_assets.common.partitions import WEEKS, parse_week
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
@@ -47,15 +47,15 @@ def drift(
     chosen = [month] if month is not None else windows[: last or 1]
     written = []
     with current_instance(database) as instance:
-        for one in chosen:
-            for report in drift_month.make_reports(database, store, instance, one, scale):
+        for chosen_month in chosen:
+            for report in drift_month.make_reports(database, store, instance, chosen_month, scale):
                 folder = out_dir or database.settings.report_output_dir or database.settings.irt_home / "reports"
-                paths = drift_month.write_files(report, folder, windows.index(one) + 1)
+                paths = drift_month.write_files(report, folder, windows.index(chosen_month) + 1)
                 written.append(
                     {
-                        "month": one,
+                        "month": chosen_month,
                         "scale": report.scale_id,
-                        "window": windows.index(one) + 1,
+                        "window": windows.index(chosen_month) + 1,
                         "safe_to_release": report.verdict.mark,
                         "sentence": report.verdict.in_short,
                         "files": [str(path) for path in paths],
@@ -111,8 +111,8 @@ def learner(
     if as_json:
         print_json({"week": monday, "files": files, "without": missing})
     else:
-        for one in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
-            say(one)
+        for line in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
+            say(line)
         for learner_id, reason in missing.items():
             say(f"no report for {learner_id}: {reason}")
     if missing:
@@ -121,9 +121,9 @@ def learner(
 
 def _monday(week: str | None) -> str:
     if week is None:
-        return WEEKS.back(datetime.now(UTC), 1)[0]
+        return WEEKS.last_keys(datetime.now(UTC), 1)[0]
     try:
-        return week_named(week)
+        return parse_week(week)
     except ValueError as error:
         raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
 

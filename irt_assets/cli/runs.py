@@ -36,7 +36,7 @@ def nightly(
     here: Here = False,
 ) -> None:
     """Fit and link the 30 days that end with a day, and measure all learners, even if this was done before."""
-    day = day or DAYS.back(datetime.now(UTC), 1)[0]
+    day = day or DAYS.last_keys(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
     with current_instance(database) as instance:
@@ -82,13 +82,17 @@ def job(
         return
     plan, partitions = plan_of(name), None if partition is None else [partition]
     with current_instance(database) as instance:
-        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here, if_missing=if_missing))
+        outcomes = _print_outcomes(
+            start(instance, settings, database, name, partitions, here=here, if_missing=if_missing)
+        )
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
     _require_success(outcomes)
     if plan.asset == INVARIANT_REPORT and settings.irt_invariants_strict:
         with database.connect() as connection:
-            violated = [one.invariant for one in open_violations(connection) if one.severity == "error"]
+            violated = [
+                violation.invariant for violation in open_violations(connection) if violation.severity == "error"
+            ]
         if violated:
             say(f"violated: {', '.join(violated)}")
             raise typer.Exit(VIOLATED)
@@ -102,12 +106,12 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return
-        outcomes = _as_they_end(evaluate_sensor(instance, settings, sensor))
+        outcomes = _print_outcomes(evaluate_sensor(instance, settings, sensor))
     say(f"{sensor}: done")
     _require_success(outcomes)
 
 
-def _as_they_end(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
+def _print_outcomes(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
     """Print the outcome of each run when it ends. Returns the outcomes."""
     found = []
     for outcome in outcomes:
@@ -129,18 +133,18 @@ def runs_list(as_json: AsJson = False) -> None:
         fail_lost_runs(instance)
         found = stuck_runs(instance)
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(run) for run in found])
     else:
         rows = [
             (
-                one.run_id[:SHOWN_OF_AN_ID],
-                one.name,
-                one.partition,
-                one.status,
-                Moment(one.since, settings.irt_time_zone),
-                one.why,
+                run.run_id[:SHOWN_OF_AN_ID],
+                run.name,
+                run.partition,
+                run.status,
+                Moment(run.since, settings.irt_time_zone),
+                run.why,
             )
-            for one in found
+            for run in found
         ]
         columns = ("id", "job", "partition", "status", "since", "waits because")
         print_blocks(table(columns, rows, empty="no run is waiting or in progress"))

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from irt_assets.calibration.checks import judged_by
+from irt_assets.calibration.checks import checks_of_rules
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change, movement_change
 from irt_assets.decisions.days_to_judge import DaysToJudge, days_of_change, days_of_new_scale
-from irt_assets.decisions.movement_proposal import lines_of, propose_movement
+from irt_assets.decisions.movement_proposal import proposal_lines, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
@@ -83,7 +83,7 @@ def init(
         mu=mu,
         sigma=sigma,
         model=model,
-        thresholds=settings_of(setting),
+        thresholds=parse_settings(setting),
         engine=engine,
         window=OriginWindow(*_window_of(origin), build(engine, database.settings), current_store(database))
         if origin
@@ -96,8 +96,8 @@ def init(
         )
     if done.with_guessing:
         out.print(
-            f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
-            "scale the model that they are of"
+            f"  {done.with_guessing} of them have c > 0, but a {model} has no guessing: `irt scale set model=3pl` "
+            "gives the scale the model of these items"
         )
     if done.shape:
         out.print(f"  {escape(done.shape)}")
@@ -169,8 +169,8 @@ def set_values(
     learners. It records who decided on a model, a prior, occasions or a movement,
     when and why.
     """
-    by, reason = signed(by), require_text("reason", reason)
-    texts = _texts_of(pairs)
+    by, reason = signature(by), require_text("reason", reason)
+    texts = _parse_values(pairs)
     rules = [name for name in texts if name not in MODEL_SUBJECTS and name not in MOVEMENT]
     if texts.keys() <= MOVEMENT.keys():
         _set_movement(scale, texts, first_month, by, reason, yes)
@@ -179,7 +179,7 @@ def set_values(
     elif len(rules) < len(texts):
         raise PermanentFailure(
             f"set {' and '.join(texts)} in commands of their own: a model and its priors, how abilities move, and "
-            "rules, which hold for all months, have other effects each"
+            "rules, which hold for all months, have different effects"
         )
     elif first_month is not None:
         raise PermanentFailure(
@@ -187,12 +187,12 @@ def set_values(
             "leave it out"
         )
     else:
-        confirm_and_change_rules(current_database(), scale, "", settings_of(pairs), yes)
+        confirm_and_change_rules(current_database(), scale, "", parse_settings(pairs), yes)
 
 
-def _texts_of(pairs: list[str]) -> dict[str, str]:
+def _parse_values(pairs: list[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for name, value in _named(pairs, "irt scale set"):
+    for name, value in _split_pairs(pairs, "irt scale set"):
         if name in texts:
             raise PermanentFailure(f"{name} is set twice: {texts[name]} and {value}")
         texts[name] = value
@@ -266,7 +266,7 @@ def movement(
         return
     numbers = ", ".join(f"{subject} {getattr(known.movement, part):g}" for subject, (part, *_) in MOVEMENT.items())
     say(f"scale {scale}: {numbers}" + ("; proposals are made (auto)" if proposals_wanted(decided) else ""))
-    for line in lines_of(found) if found else ["nothing was proposed yet: --propose does it now"]:
+    for line in proposal_lines(found) if found else ["nothing has been proposed yet: --propose makes a proposal now"]:
         say(line)
 
 
@@ -279,10 +279,10 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         print_json([asdict(decision) for decision in found])
         return
     for d in found:
-        what = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
-        say(f"{d.decided_at:%Y-%m-%d} {what}: {d.decided_by}: {d.reason}")
+        value = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
+        say(f"{d.decided_at:%Y-%m-%d} {value}: {d.decided_by}: {d.reason}")
     if not found:
-        say(f"scale {scale}: nothing was decided since `irt scale init`")
+        say(f"scale {scale}: nothing has been decided since `irt scale init`")
 
 
 @accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
@@ -299,7 +299,7 @@ def accept_guessing(
     """Accept, on record, that learners guess on a scale whose model has no guessing parameter."""
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
-    model_change.accept_guessing(current_database(), scale, month, by=signed(by), reason=reason)
+    model_change.accept_guessing(current_database(), scale, month, by=signature(by), reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
@@ -320,7 +320,7 @@ def accept_misfit(
     """Accept, on record, that the items of a scale, in its origin or in a month, do not measure one ability."""
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     model_change.accept_misfit(
-        current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason
+        current_database(), scale, first_month, current_settings().irt_first_month, by=signature(by), reason=reason
     )
     if first_month is None:
         say(f"scale {scale}: accepted that its items do not measure one ability")
@@ -333,9 +333,9 @@ def accept_misfit(
 ITEM_LIMITS = {"max_abs_b", "max_b_se", "max_rmsd"}
 
 
-def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
+def parse_settings(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     settings = {}
-    for name, value in _named(pairs or [], option):
+    for name, value in _split_pairs(pairs or [], option):
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -343,11 +343,11 @@ def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, Any
     return settings
 
 
-def _named(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
+def _split_pairs(pairs: list[str], option: str) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise PermanentFailure(f"{what} takes NAME=VALUE, not {pair!r}")
+            raise PermanentFailure(f"{option} takes NAME=VALUE, not {pair!r}")
         yield name, value
 
 
@@ -359,8 +359,8 @@ def confirm_and_change_rules(
     with database.connect() as connection:
         change = preview_rules(connection, scale_id, settings)
         made = {
-            what: find(connection, change.after)
-            for stage, what, find in (
+            subject: find(connection, change.after)
+            for stage, subject, find in (
                 ("eligibility", "snapshots", months_with_changed_rules),
                 ("fit", "fits", months_with_other_fit_rules),
                 ("linking", "linkings", months_with_other_linking_rules),
@@ -369,8 +369,8 @@ def confirm_and_change_rules(
         }
         scored = [*current_snapshots(connection)]
         days = days_of_change(connection, change, datetime.now(UTC))
-    stale = sorted({one for months in made.values() for one in months} - {month})
-    gates = judged_by(change.rules) if scored else ()
+    stale = sorted({stale_month for months in made.values() for stale_month in months} - {month})
+    gates = checks_of_rules(change.rules) if scored else ()
     say(change.sentence)
     if change.before == change.after:
         return
@@ -379,16 +379,16 @@ def confirm_and_change_rules(
         if stale
         else "it holds for every month from now on; no other month becomes stale"
     )
-    for what, months in made.items():
+    for subject, months in made.items():
         if months:
-            say(f"  {what} that other rules made: {', '.join(months)}")
+            say(f"  {subject} that other rules made: {', '.join(months)}")
     if days.sentence:
         say(f"  {days.sentence}")
     if gates:
         names = ", ".join(gate.name for gate in gates)
-        say(f"  judged again by what is stored of {scored[0]} to {scored[-1]}: {names}")
+        say(f"  judged again from the stored results of {scored[0]} to {scored[-1]}: {names}")
     if ITEM_LIMITS & change.rules.keys():
-        say("  items are held back by it when a month is next taken to the ledger; published values stay")
+        say("  items are held back by it when a month's publication step next runs; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings)
     _judge(database, days)

@@ -9,7 +9,7 @@ import typer
 
 from irt_assets.cli.console import out, say
 from irt_assets.cli.db import upgrade_home
-from irt_assets.cli.installation import database_as_it_is
+from irt_assets.cli.installation import unchecked_database
 from irt_assets.servers.demo_services import example_request
 from irt_assets.servers.stack import Stack
 from resources.postgres.database import embedded_postgres
@@ -25,8 +25,8 @@ def serve(
     ] = False,
 ) -> None:
     """Run the Dagster UI, its daemon and code server until interrupted."""
-    database = database_as_it_is()
-    with server_of_our_own(database.settings):
+    database = unchecked_database()
+    with stop_own_server(database.settings):
         upgrade_home(database)
         serve_until_interrupted(Stack(database.settings, database, read_only=read_only))
 
@@ -55,12 +55,12 @@ def _print_service(package: str, stack: Stack) -> None:
 
 
 @contextmanager
-def server_of_our_own(settings: Settings) -> Iterator[None]:
+def stop_own_server(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it was running before or is not in use."""
     server = None if settings.database_url is not None else embedded_postgres(settings)
-    ours = server is not None and server.status().state != "running"
+    started_here = server is not None and server.status().state != "running"
     try:
         yield
     finally:
-        if server is not None and ours:
+        if server is not None and started_here:
             server.stop()

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from irt_assets.cli.console import AsJson, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.cli.installation import current_database, current_settings, unchecked_database
 from irt_assets.common import probes
 from irt_assets.common.environment import address_of_the_stack, code_server_address, code_server_socket
 from irt_assets.servers.standalone import become, become_command, become_service
@@ -39,7 +39,7 @@ class Server(StrEnum):
     DASHBOARD = "dashboard"
 
     @classmethod
-    def of_the_stack(cls) -> tuple[Self, ...]:
+    def stack_servers(cls) -> tuple[Self, ...]:
         """The servers that `irt serve` starts."""
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
@@ -88,13 +88,13 @@ def jwt_verifier(host: Host = None) -> None:
     The settings JWT_… are required, a database is not. SIGHUP reads the keys
     again.
     """
-    become_service("jwt_verifier", *_listening(host))
+    become_service("jwt_verifier", *_address_arguments(host))
 
 
 @run_app.command(epilog="Example: irt run exporter")
 def exporter(host: Host = None) -> None:
     """Serve metrics of schedules, months, invariants and alerts to Prometheus (docs/how-to/metrics.md)."""
-    become_service("exporter", *_listening(host))
+    become_service("exporter", *_address_arguments(host))
 
 
 @run_app.command(epilog="Example: irt run dashboard --demo")
@@ -103,7 +103,7 @@ def dashboard(
     host: Host = None,
 ) -> None:
     """Serve the dashboard: months, item bank, decisions and reports (docs/how-to/dashboard.md)."""
-    become_service("dashboard", *["--demo"] * demo, *_listening(host))
+    become_service("dashboard", *["--demo"] * demo, *_address_arguments(host))
 
 
 @run_app.command(
@@ -113,10 +113,10 @@ def worker(
     command: Annotated[list[str], typer.Argument(help="Dagster command with its arguments.", metavar="COMMAND…")],
 ) -> None:
     """Run a Dagster command in the environment that it needs here. The pods of runs start with it."""
-    become_command(current_settings(), database_as_it_is(), command)
+    become_command(current_settings(), unchecked_database(), command)
 
 
-def _listening(host: str | None) -> list[str]:
+def _address_arguments(host: str | None) -> list[str]:
     return [] if host is None else ["--host", host]
 
 
@@ -136,10 +136,10 @@ def health(
 ) -> None:
     """Check settings, database and servers; by default everything that `irt serve` runs."""
     settings = current_settings()
-    wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
-    wanted += [probe.value] if probe else []
-    looks = {"config": _config, "schema": _schema, **_LOOKS}
-    faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
+    checks = [name for name, given in (("config", config), ("schema", schema)) if given]
+    checks += [probe.value] if probe else []
+    looks = {"config": _config, "schema": _schema, **_PROBES}
+    faults = {name: looks[name](settings) for name in checks or ("config", "schema", *Server.stack_servers())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
     else:
@@ -189,6 +189,6 @@ def _embedded_is_down(settings: Settings) -> str | None:
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
-_LOOKS: dict[str, Callable[[Settings], str | None]] = {
+_PROBES: dict[str, Callable[[Settings], str | None]] = {
     server: partial(service_fault, server.replace("-", "_")) for server in Server
 } | {Server.WEBSERVER: _webserver, Server.DAEMON: _daemon, Server.CODE_SERVER: _code_server}

@@ -13,7 +13,7 @@ import typer
 from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
-from irt_assets.common.wording import counted, shortened, some_of, span
+from irt_assets.common.wording import quantity, shorten, some_of, span
 from irt_assets.gates.month_classification import MonthState
 from jobs.watching.alerts import backup_alert
 from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
@@ -23,7 +23,7 @@ app = typer.Typer()
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
 """Maximum number of violations, of alerts and of runs listed, so that everything fits on a screen."""
-LONGEST = 100
+MAX_TEXT_LENGTH = 100
 """Maximum number of characters shown of a sentence on a month, an alert or a violation."""
 GREEN_IN_A_LINE = 3
 """Minimum number of consecutive green months that share a line."""
@@ -73,18 +73,23 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
-    _some(
+    _print_some(
         "closed:",
-        [f"{one.month} ({one.scale_id}), {one.sentence} → irt month reopen {one.month}" for one in overview.changed],
+        [
+            f"{closing.month} ({closing.scale_id}), {closing.sentence} → irt month reopen {closing.month}"
+            for closing in overview.changed
+        ],
     )
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
-    _some(
+    _print_some(
         "violated",
-        [f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, LONGEST)}" for v in overview.violations],
+        [f"{v.invariant}: {v.subjects} open, e.g. {shorten(v.example, MAX_TEXT_LENGTH)}" for v in overview.violations],
     )
-    _some("alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, LONGEST)}" for a in overview.alerts])
-    _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+    _print_some(
+        "alert", [f"{at(a.opened_at)} {a.partition} {shorten(a.what, MAX_TEXT_LENGTH)}" for a in overview.alerts]
+    )
+    _print_some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
 def _spark_line(on_spark: OnSpark) -> str:
@@ -94,7 +99,7 @@ def _spark_line(on_spark: OnSpark) -> str:
     days = f"to {on_spark.last_day}" if on_spark.last_day else "no day written yet → irt attempts export"
     verdicts = {
         True: "[green]equals the database[/green]",
-        False: "[red]not as the database[/red] → irt attempts check",
+        False: "[red]differs from the database[/red] → irt attempts check",
         None: "not compared yet",
     }
     return f"{escape(where)} {days}, {verdicts[on_spark.equals_log]}"
@@ -108,18 +113,21 @@ def waiting_line(references: Sequence[str]) -> str:
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
-    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
+    for (scale_id, state), run in groupby(by_scale, lambda month_state: (month_state.scale_id, month_state.state)):
         months = list(run)
         if state in ("empty", "origin") or (state == "green" and len(months) >= GREEN_IN_A_LINE):
-            whys = {"empty": f"{counted(len(months), 'month')} without answers", "origin": months[0].why}
+            whys = {"empty": f"{quantity(len(months), 'month')} without answers", "origin": months[0].why}
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, scale_id, state.badge, shortened(one.why, LONGEST)) for one in months)
+            yield from (
+                (month_state.month, scale_id, state.badge, shorten(month_state.why, MAX_TEXT_LENGTH))
+                for month_state in months
+            )
 
 
-def _some(what: str, lines: list[str]) -> None:
+def _print_some(label: str, lines: list[str]) -> None:
     for line in lines[:LINES_SHOWN]:
-        out.print(f"[bold]{what}[/bold] {escape(line)}")
+        out.print(f"[bold]{label}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:
-        out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
+        out.print(f"[bold]{label}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")

@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 from irt_assets.blocks import Span
-from irt_assets.common.wording import shortened
+from irt_assets.common.wording import shorten
 
 
 def address(view: str, **fields: str | None) -> str:
@@ -23,4 +23,4 @@ def page_link(text: str, view: str, *, dashboard: str | None = "", **fields: str
     `dashboard`: the dashboard's address, "" on its own pages, or None if it is unknown; the text then has no link.
     """
     where = "" if dashboard is None else "/".join(filter(None, (dashboard, address(view, **fields))))
-    return Span(shortened(text), link=where)
+    return Span(shorten(text), link=where)

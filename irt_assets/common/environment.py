@@ -129,7 +129,7 @@ def code_server_socket(settings: Settings) -> Path:
     folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise PermanentFailure(f"{folder} belongs to someone else. Set IRT_HOME to a shorter path than {home}.")
+        raise PermanentFailure(f"{folder} belongs to another user. Set IRT_HOME to a shorter path than {home}.")
     return folder / "code-server.sock"
 
 

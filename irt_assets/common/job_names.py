@@ -22,7 +22,7 @@ def job_of(name: str) -> str:
 def same_job(name: str) -> tuple[str, ...]:
     """Every name of a job, from any of them: its own first, the documents' last."""
     job = job_of(name)
-    return job, *(alias for alias, of in ALIASES.items() if of == job)
+    return job, *(alias for alias, target in ALIASES.items() if target == job)
 
 
 def documents_name(name: str) -> str:

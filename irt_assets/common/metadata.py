@@ -15,21 +15,21 @@ from irt_assets.blocks.markdown import markdown
 from irt_assets.common.dashboard_pages import month_page
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue]
-Shown: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
+Entry: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
 
 
 def md(*blocks: Block) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown(*blocks))
 
 
-def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
+def metadata(shown: Mapping[str, Entry], subject: str = "") -> Metadata:
     """Convert values to metadata by name. Empty and non-finite values are left out.
 
-    `of`: the subject, which is added to each name in brackets.
+    `subject`: the subject, which is added to each name in brackets.
     """
     found: Metadata = {}
     for name, value in shown.items():
-        key = f"{name} ({of})" if of else name
+        key = f"{name} ({subject})" if subject else name
         match value:
             case None | "":
                 continue

@@ -20,7 +20,7 @@ MAX_NAMED = 6
 
 
 @dataclass(frozen=True)
-class Looked:
+class CheckInput:
     """Input of a check: the partition, or FIRST…LAST in a run over a range, and its time window."""
 
     connection: psycopg.Connection
@@ -34,7 +34,7 @@ def partition_check(
     asset: str,
     name: str,
     description: str,
-    judge: Callable[[Looked], dg.AssetCheckResult],
+    judge: Callable[[CheckInput], dg.AssetCheckResult],
 ) -> dg.AssetChecksDefinition:
     """A check of each partition by `judge`, which reads in one transaction."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
@@ -46,8 +46,8 @@ def partition_check(
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:
-            found = judge(Looked(connection, store, _partition(context), context.partition_time_window))
-        return dated_result(found, context, key, failing_before(context.instance, [key], _partition(context))[key])
+            found = judge(CheckInput(connection, store, _partition(context), context.partition_time_window))
+        return dated_result(found, context, key, earlier_failures(context.instance, [key], _partition(context))[key])
 
     return check
 
@@ -61,15 +61,15 @@ def dated_result(
     return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
 
 
-def failing_before(
+def earlier_failures(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey], partition: str
 ) -> dict[dg.AssetCheckKey, list[str]]:
     """For each check, the partitions before `partition` whose latest evaluation failed, newest first."""
     failing: dict[dg.AssetCheckKey, list[str]] = {key: [] for key in keys}
-    for one in instance.event_log_storage.get_asset_check_partition_info([*keys]):
-        failed = one.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
-        if failed and one.partition_key and one.partition_key < partition:
-            failing[one.check_key].append(one.partition_key)
+    for info in instance.event_log_storage.get_asset_check_partition_info([*keys]):
+        failed = info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+        if failed and info.partition_key and info.partition_key < partition:
+            failing[info.check_key].append(info.partition_key)
     return {key: sorted(earlier, reverse=True) for key, earlier in failing.items()}
 
 

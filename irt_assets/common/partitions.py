@@ -73,7 +73,7 @@ def week_of(time: datetime) -> str:
     return (day - timedelta(days=day.weekday())).strftime(DAY_FORMAT)
 
 
-def week_named(text: str) -> str:
+def parse_week(text: str) -> str:
     """The key of a week from 2026-W46 (ISO 8601) or from any of its days. Raises ValueError for other text."""
     if "W" in text.upper():
         return datetime.strptime(f"{text.upper()}-1", "%G-W%V-%u").strftime(DAY_FORMAT)  # noqa: DTZ007 - a date
@@ -151,7 +151,7 @@ class Period:
     key_of: Callable[[datetime], str]
     bounds: Callable[[str], tuple[datetime, datetime]]
 
-    def back(self, now: datetime, n: int) -> list[str]:
+    def last_keys(self, now: datetime, n: int) -> list[str]:
         """The keys of the last `n` periods that are over at `now`, oldest first."""
         start, keys = self.bounds(self.key_of(now))[0], list[str]()
         while len(keys) < n:

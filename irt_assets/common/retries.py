@@ -22,8 +22,8 @@ FIRST_WAIT_S = 5
 HELD = "held"
 """Metadata of a publication that failed because all scales of the month are held: a sentence with the reason."""
 STOPPED = (
-    "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
-    "before: ask for it again"
+    "it was stopped while it ran, by hand or because the service was shut down; unfinished work was not stored: start "
+    "it again"
 )
 
 
@@ -43,13 +43,13 @@ def classify_failures() -> Iterator[None]:
         raise
 
 
-def why_it_failed(step: StepFailureData) -> str:
+def step_failure_reason(step: StepFailureData) -> str:
     """A failed step's reason for people: a sentence if it was stopped, else its description or its root cause."""
     if step.error_source is ErrorSource.INTERRUPT:
         return STOPPED
     if step.user_failure_data is not None and step.user_failure_data.description:
         return step.user_failure_data.description
-    return first_cause(step.error) if step.error else "a step failed, and gave no reason"
+    return first_cause(step.error) if step.error else "a step failed without a reason"
 
 
 def first_cause(error: SerializableErrorInfo) -> str:

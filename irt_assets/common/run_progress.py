@@ -26,15 +26,15 @@ from resources.dagster_compat import (
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
 RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
-REPEATED_WITHIN = timedelta(hours=6)
+MAX_REPETITION_AGE = timedelta(hours=6)
 """Age up to which failed runs count as waiting for the daemon to repeat them."""
-RECORDS_TOGETHER = 1000
-RUNS_LOOKED_BACK = 100
+RECORDS_PER_QUERY = 1000
+MAX_LATER_RUNS = 100
 MAX_REPORTS = 5
 """Number of failure reports after which a run no longer waits to be repeated (see `jobs.sensors`)."""
 
 
-def under_way(
+def partitions_under_way(
     instance: dg.DagsterInstance, job: str, assets: Collection[str], *, besides_run: str | None = None
 ) -> set[str]:
     """Partitions for which the job, or any of its `assets`, is running, queued, or still to come in a backfill.
@@ -43,20 +43,20 @@ def under_way(
     every day is returned, including the Mondays.
     """
     found: set[str] = set()
-    repeated = (record.dagster_run for record in to_be_repeated(instance))
+    repeated = (record.dagster_run for record in runs_to_repeat(instance))
     for run in [*instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)), *repeated]:
         if run.run_id != besides_run and _concerns(run, job, assets):
             found |= partitions_of(run)
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        wanted = _backfill_partitions(backfill, job, assets)
-        for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if wanted else ():
-            wanted -= partitions_of(run)
-        found |= wanted
+        missing = _backfill_partitions(backfill, job, assets)
+        for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if missing else ():
+            missing -= partitions_of(run)
+        found |= missing
     return found
 
 
-def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """Runs whose workers were killed, or that `broke_off`, and that have not been repeated yet.
+def runs_to_repeat(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """Runs whose workers were killed, or that `failed_in_dagster`, and that have not been repeated yet.
 
     Dagster's own tag is not used: it is set after the status, and removed for good if the daemon could not reach the
     code server.
@@ -64,19 +64,19 @@ def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     if not instance.run_retries_enabled:
         return []
     failed = instance.get_run_records(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - REPEATED_WITHIN)
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - MAX_REPETITION_AGE)
     )
     return [record for record in failed if _is_to_be_repeated(instance, record)]
 
 
 def is_to_be_repeated(instance: dg.DagsterInstance, run_id: str) -> bool:
-    return any(record.dagster_run.run_id == run_id for record in to_be_repeated(instance))
+    return any(record.dagster_run.run_id == run_id for record in runs_to_repeat(instance))
 
 
 def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     run = record.dagster_run
     tag = run.tags.get(RUN_FAILURE_REASON_TAG)
-    reason = None if tag is None or broke_off(instance, run) else RunFailureReason(tag)
+    reason = None if tag is None or failed_in_dagster(instance, run) else RunFailureReason(tag)
     if was_repeated(instance, run) or not auto_reexecution_should_retry_run(instance, run, reason):
         return False
     if BACKFILL_TAG in run.tags:
@@ -84,10 +84,10 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
         if backfill is None or backfill.status in BULK_ACTION_TERMINAL_STATUSES:
             return False
     reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    return len(reports) < MAX_REPORTS and not asked_again(instance, record)
+    return len(reports) < MAX_REPORTS and not is_requested_again(instance, record)
 
 
-def broke_off(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def failed_in_dagster(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether a run failed because Dagster could not record one of its steps. False for repetitions of a run."""
     if RETRY_NUMBER_TAG in run.tags or run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value:
         return False
@@ -106,7 +106,7 @@ def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRu
     return next((child for child in children if RETRY_NUMBER_TAG in child.tags), None)
 
 
-def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:
+def is_requested_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:
     """Whether a later run, with one of `statuses` if any are given, covers everything that this run should make.
 
     Comparing the jobs is not enough: all runs of assets that were chosen in the UI or by automation have the same job.
@@ -117,7 +117,7 @@ def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: d
         later.storage_id > record.storage_id and _makes_all_of(later.dagster_run, run)
         for name in same_job(run.job_name)
         for later in instance.get_run_records(
-            dg.RunsFilter(job_name=name, tags=tag, statuses=statuses), limit=RUNS_LOOKED_BACK
+            dg.RunsFilter(job_name=name, tags=tag, statuses=statuses), limit=MAX_LATER_RUNS
         )
     )
 
@@ -151,7 +151,7 @@ def materialized_since(
     return bool(found.records)
 
 
-def last_made(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
+def last_materializations(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
     """Time of the last materialisation of each materialised partition of an asset."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -159,9 +159,9 @@ def last_made(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, dat
     ids = sorted(latest.values())
     return {
         str(record.partition_key): datetime.fromtimestamp(record.timestamp, UTC)
-        for start in range(0, len(ids), RECORDS_TOGETHER)
+        for start in range(0, len(ids), RECORDS_PER_QUERY)
         for record in instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset, storage_ids=ids[start : start + RECORDS_TOGETHER]), limit=RECORDS_TOGETHER
+            dg.AssetRecordsFilter(asset, storage_ids=ids[start : start + RECORDS_PER_QUERY]), limit=RECORDS_PER_QUERY
         ).records
     }
 

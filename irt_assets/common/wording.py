@@ -4,20 +4,34 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-_IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORDS = (
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
-def counted(n: int, what: str) -> str:
+def quantity(n: int, noun: str) -> str:
     """A count in words: no item, one item, two items, 13 items."""
-    return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
+    return f"{in_words(n) if n else 'no'} {noun}{'' if n == 1 else 's'}"
 
 
-def lasting(time: timedelta) -> str:
+def duration_in_words(time: timedelta) -> str:
     """A length of time in words: ten minutes, 36 hours, four days."""
     minutes = round(time / timedelta(minutes=1))
     if minutes < 120:
-        return counted(minutes, "minute")
-    return counted(round(minutes / 60), "hour") if minutes < 5_760 else counted(round(minutes / 1_440), "day")
+        return quantity(minutes, "minute")
+    return quantity(round(minutes / 60), "hour") if minutes < 5_760 else quantity(round(minutes / 1_440), "day")
 
 
 def is_or_are(n: int) -> str:
@@ -26,10 +40,10 @@ def is_or_are(n: int) -> str:
 
 def in_words(n: int) -> str:
     """The number as a word up to twelve ("none" for 0), else as digits."""
-    return _IN_WORDS[n] if n < len(_IN_WORDS) else f"{n:,}"
+    return _NUMBER_WORDS[n] if n < len(_NUMBER_WORDS) else f"{n:,}"
 
 
-def listed(names: Iterable[str], most: int = 0) -> str:
+def join_names(names: Iterable[str], most: int = 0) -> str:
     """A list such as "a, b and c". After `most` names (0: all) the rest is counted: "a, b and 3 more"."""
     shown = [*names]
     if most and len(shown) > most:
@@ -46,9 +60,9 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def by_scale(said: Mapping[str, str]) -> list[str]:
+def sentences_by_scale(sentences: Mapping[str, str]) -> list[str]:
     """The sentence of each scale; if there are several scales, each sentence begins with its scale."""
-    return list(said.values()) if len(said) == 1 else [f"{scale}: {why}" for scale, why in said.items()]
+    return list(sentences.values()) if len(sentences) == 1 else [f"{scale}: {why}" for scale, why in sentences.items()]
 
 
 def span(first: str, last: str) -> str:
@@ -56,7 +70,7 @@ def span(first: str, last: str) -> str:
     return first if first == last else f"{first}…{last}"
 
 
-def shortened(text: str, most: int = 60) -> str:
+def shorten(text: str, most: int = 60) -> str:
     """The first `most` characters, and … if the text is longer: an id may have any length."""
     return text if len(text) <= most else f"{text[:most]}…"
 

@@ -36,7 +36,7 @@ from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
-What = Literal["drop_anchor", "restore_anchor"]
+Kind = Literal["drop_anchor", "restore_anchor"]
 FIND_OUT_FIRST = (
     "Find out first what they have in common: a form, a topic, a position, a new text, a leak. Without a cause, change "
     "nothing."
@@ -44,11 +44,11 @@ FIND_OUT_FIRST = (
 """Advice on anchors that moved, which precedes any command."""
 
 
-def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -> str:
+def command(kind: Kind, items: Iterable[str], scale_id: str, first_month: str) -> str:
     """The command that removes the items from the anchors or restores them."""
     named = shlex.join(items) or "ITEM…"
     scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
-    return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
+    return f"`irt release {kind.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class AnchorChange:
         stale: months that are linked to the previous version and would have to be materialised again.
     """
 
-    what: What
+    what: Kind
     scale_id: str
     items: tuple[str, ...]
     first_month: str
@@ -79,7 +79,7 @@ class AnchorChange:
     stale: tuple[str, ...]
 
     @property
-    def left(self) -> int:
+    def n_left(self) -> int:
         return len(self.kept)
 
     @property
@@ -88,7 +88,7 @@ class AnchorChange:
         move, now, then, are = "out of", "with", "without", "remain"
         if self.what == "restore_anchor":
             move, now, then, are = "back among", "without", "with", "again, as they were frozen"
-        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} {are}"
+        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.n_left} {are}"
         if not self.shown_on:
             effect = "no month is linked yet"
         elif self.after is None:
@@ -100,14 +100,18 @@ class AnchorChange:
                 f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
                 f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
             ) + (f"; the month would be held: {self.why_not}" if self.why_not else "")
-        again = f"; to be made again: {', '.join(self.stale)}" if self.stale else "; no month is to be made again"
+        again = (
+            f"; to be calibrated again: {', '.join(self.stale)}"
+            if self.stale
+            else "; no month has to be calibrated again"
+        )
         return f"{changed}: {effect}; published values stay{again}"
 
     @property
-    def way_back(self) -> str:
+    def undo_sentence(self) -> str:
         """A sentence with the command that undoes the change."""
-        back: What = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
-        return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
+        inverse: Kind = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
+        return f"{command(inverse, self.items, self.scale_id, self.first_month)} undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
@@ -124,7 +128,7 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
 
 
 def preview_change(
-    connection: psycopg.Connection, what: What, scale_id: str, items: Sequence[str], first_month: str
+    connection: psycopg.Connection, kind: Kind, scale_id: str, items: Sequence[str], first_month: str
 ) -> AnchorChange:
     """Compute the effect of removing `items` from the anchors from `first_month` on, or of restoring them.
 
@@ -143,15 +147,17 @@ def preview_change(
         raise PermanentFailure(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
-    there = anchors.item_ids if what == "drop_anchor" else sorted(dropped_anchors(connection, scale))
-    if (strange := sorted(set(items) - set(there))) or not items:
+    candidates = anchors.item_ids if kind == "drop_anchor" else sorted(dropped_anchors(connection, scale))
+    if (unknown := sorted(set(items) - set(candidates))) or not items:
         raise PermanentFailure(
-            f"no {'' if what == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
-            f"{', '.join(strange) or 'none was named'}; it has {some_of(there, 10) or 'none'}"
+            f"no {'' if kind == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
+            f"{', '.join(unknown) or 'no item was named'}; it has {some_of(candidates, 10) or 'none'}"
         )
     known = item_status(connection)
     if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
-        raise PermanentFailure(f"out of use: {', '.join(withdrawn)}; `irt items restore` puts them back into use first")
+        raise PermanentFailure(
+            f"out of use: {', '.join(withdrawn)}; `irt items restore` restores them, and must come first"
+        )
     kept = tuple({*anchors.item_ids} ^ {*items})
     if len(kept) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
@@ -166,13 +172,13 @@ def preview_change(
     raw = staged.decode() if staged else None
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
-        before, _ = _linked(raw, anchors, scale)
-        after, why_not = _linked(raw, then, scale)
+        before, _ = _link(raw, anchors, scale)
+        after, why_not = _link(raw, then, scale)
         if before is not None and after is not None:
             shift = after.transform(raw).b - before.transform(raw).b
             shift = shift[np.isfinite(shift)]
     return AnchorChange(
-        what=what,
+        what=kind,
         scale_id=scale_id,
         items=tuple(sorted(set(items))),
         first_month=first_month,
@@ -189,7 +195,7 @@ def preview_change(
 
 
 def change_anchors(
-    database: Database, what: What, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+    database: Database, kind: Kind, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
 ) -> AnchorChange:
     """Record that `by` removes `items` from the anchors or restores them, and freeze the new version.
 
@@ -198,10 +204,10 @@ def change_anchors(
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
-        done = preview_change(connection, what, scale_id, items, first_month)
+        done = preview_change(connection, kind, scale_id, items, first_month)
         freeze(connection, done)
-        about = [DecisionSubject(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record_release_decisions(connection, about, what, by, reason, Month(first_month).start)
+        subjects = [DecisionSubject(first_month, scale_id, item, done.fit_id) for item in done.items]
+        record_release_decisions(connection, subjects, kind, by, reason, Month(first_month).start)
     return done
 
 
@@ -211,7 +217,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
     freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
 
 
-def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
+def _link(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
         with BreakdownError.explain("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)

@@ -21,7 +21,7 @@ IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"
 
 
 @dataclass(frozen=True)
-class Drifted:
+class OpenDrift:
     """An open drift alert on an item: severity, kind of change, and the month it began."""
 
     severity: str
@@ -58,7 +58,7 @@ class BankItem:
     since: datetime | None
     to_come: str
     n: int | None
-    drifted: Drifted | None
+    drifted: OpenDrift | None
     dif: tuple[str, ...]
     problems: tuple[str, ...]
     proposal: Proposal | None
@@ -99,7 +99,7 @@ def _item(
         if row["next_from"]
         else "",
         n=row["n_responses"],
-        drifted=Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
+        drifted=OpenDrift(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
         dif=tuple(row["attributes"] or ()),
         problems=tuple(problems),
         proposal=proposal,

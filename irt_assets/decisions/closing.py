@@ -35,25 +35,28 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
     found: list[ClosedMonth] = []
     with database.connect() as connection:
         closings.recount_changes(connection)
-        closed = {(one.month, one.scale_id) for one in read_closed(connection)}
+        closed = {(closing.month, closing.scale_id) for closing in read_closed(connection)}
         scales = read_scales(connection)
         silences = silent_sources(connection, database.settings, now).values()
-        overdue_since = min((one.since for one in silences if one), default=now)
+        overdue_since = min((closing.since for closing in silences if closing), default=now)
         candidates = {
             month: due
             for month, snapshot in current_snapshots(connection).items()
             if Month(month).end <= overdue_since
-            and (due := {*_due(snapshot, scales, now)} - {scale for of, scale in closed if of == month})
+            and (
+                due := {*_due_scales(snapshot, scales, now)}
+                - {scale for closed_month, scale in closed if closed_month == month}
+            )
         }
     for month, due in candidates.items():
         with database.connect() as connection:
-            if not _all_has_come(connection):
+            if not _intake_is_idle(connection):
                 break
             found += _close(connection, month, due)
     return found
 
 
-def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
+def _due_scales(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
     """Scales with answers in the snapshot whose `late_days` have passed since the end of the month."""
     usual = Rules().answers.late_days  # for answers to items that are not in the bank, which belong to no scale
     late_days = {scale_id: scale.rules.answers.late_days for scale_id, scale in scales.items()}
@@ -64,7 +67,7 @@ def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[st
     ]
 
 
-def _all_has_come(connection: psycopg.Connection) -> bool:
+def _intake_is_idle(connection: psycopg.Connection) -> bool:
     """Whether no import is running and no first pull is unfinished. New imports wait for the end of the transaction."""
     locks = (lock_key(*IMPORTS), lock_key("inbox"))
     return all(one_value(connection, f"SELECT pg_try_advisory_xact_lock({LOCK})", (key,)) for key in locks) and not (
@@ -75,19 +78,19 @@ def _all_has_come(connection: psycopg.Connection) -> bool:
 def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> list[ClosedMonth]:
     """Close the month for the scales in `due` whose results use all current answers."""
     snapshot = current_snapshots(connection)[month]
-    closed = {one.scale_id for one in read_closed(connection, [month])}
+    closed = {closing.scale_id for closing in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
-    other = scales_with_changed_verdicts(connection, [month]).get(month, set())
+    differing = scales_with_changed_verdicts(connection, [month]).get(month, set())
     if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
-        other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
-    due = {*due} - other
-    made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
+        differing = scales_to_compare(connection, month, snapshot.counts, newest, closed)
+    due = {*due} - differing
+    made = [scale_id for scale_id in due if _is_up_to_date(connection, snapshot, scale_id, scales.get(scale_id))]
     new = closings.close_month(connection, snapshot, made)
-    return [one for one in read_closed(connection, [month]) if one.scale_id in new]
+    return [closing for closing in read_closed(connection, [month]) if closing.scale_id in new]
 
 
-def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
+def _is_up_to_date(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
     """Whether the scale's results come from the snapshot, and the snapshot's answers were judged by the current rules.
 
     The results are the latest fit, or the latest error of a fit. A scale that does not exist (None) needs no results.
@@ -114,12 +117,15 @@ class Reopening:
     @property
     def sentences(self) -> list[str]:
         lines = [
-            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; "
-            f"{one.sentence or 'no answer has changed since'}"
-            for one in self.closed
+            f"{closing.month} ({closing.scale_id}) closed on {closing.since:%Y-%m-%d}; "
+            f"{closing.sentence or 'no answer has changed since'}"
+            for closing in self.closed
         ]
-        again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
-        return [*lines, again if self.stale else "nothing is to be made again, and the next night closes it again"]
+        again = f"to be calibrated again, by the daemon at most once a night: {', '.join(self.stale)}"
+        return [
+            *lines,
+            again if self.stale else "nothing has to be calibrated again, and the next night closes it again",
+        ]
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
@@ -151,14 +157,14 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
 
 def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) -> Reopening:
     scales, counted = read_scales(connection), []
-    for month in sorted({one.month for one in closed}):
-        of_month = [one for one in closed if one.month == month]
+    for month in sorted({closing.month for closing in closed}):
+        of_month = [closing for closing in closed if closing.month == month]
         came = closings.count_changes(connection, month, of_month)
-        counted += [replace(one, came=came[one.scale_id]) for one in of_month]
+        counted += [replace(closing, came=came[closing.scale_id]) for closing in of_month]
     stale = {
-        one.month
-        for one in counted
-        if one.changes
-        or (one.scale_id in scales and settings_differ(one.rules, scales[one.scale_id].rules, "eligibility"))
+        closing.month
+        for closing in counted
+        if closing.changes
+        or (closing.scale_id in scales and settings_differ(closing.rules, scales[closing.scale_id].rules, "eligibility"))
     }
     return Reopening(tuple(counted), tuple(sorted(stale)))

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 import psycopg
 
 from irt_assets.common.partitions import day_bounds, day_of
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import abilities_start
@@ -18,7 +18,7 @@ from irt_assets.responses.scales import RuleChange, Scale, read_scales
 from irt_assets.responses.verdicts import JUDGING_RULES, days_without_verdicts, rules_hash
 from resources.postgres.database import first_column
 
-_JUDGED = """
+_JUDGED_DAYS = """
     SELECT midnight::date FROM generate_series(%s::timestamptz, %s, interval '1 day') midnight
     CROSS JOIN LATERAL (
       SELECT FROM attempt_verdict
@@ -41,10 +41,10 @@ class DaysToJudge:
         """The days in words; empty without days."""
         if not self.days:
             return ""
-        said = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
+        days_text = f"to be judged: {quantity(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
         if self.months:
-            said += f"; closed months keep their rules: {listed(self.months)}"
-        return said
+            days_text += f"; closed months keep their rules: {join_names(self.months)}"
+        return days_text
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
@@ -66,9 +66,9 @@ def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: dateti
 def _days(connection: psycopg.Connection, scale: Scale, now: datetime, *, judged_too: bool) -> DaysToJudge:
     today = day_bounds(day_of(now))[0]
     start = abilities_start(today, read_scales(connection))
-    closed = [one.month for one in read_closed(connection) if one.scale_id == scale.scale_id]
+    closed = [closing.month for closing in read_closed(connection) if closing.scale_id == scale.scale_id]
     days = {*days_without_verdicts(connection, start, today)}
     if judged_too:
-        days |= {*first_column(connection, _JUDGED, (start, today - timedelta(days=1), scale.scale_id))}
+        days |= {*first_column(connection, _JUDGED_DAYS, (start, today - timedelta(days=1), scale.scale_id))}
     open_days = sorted(day for day in days if f"{day:%Y-%m}" not in closed)
     return DaysToJudge(open_days, [month for month in closed if day_of(start)[:7] <= month])

@@ -22,7 +22,7 @@ from irt_psychometrics.items import ItemRow, ProgramForm
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
 
-What = Literal["parameters", "abilities", "flags"]
+Subject = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]
 MAX_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
@@ -36,7 +36,11 @@ ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 
 
 def read_export(
-    connection: psycopg.Connection, what: What, at: datetime, form: ProgramForm | None = None, metric_d: float = 1.0
+    connection: psycopg.Connection,
+    subject: Subject,
+    at: datetime,
+    form: ProgramForm | None = None,
+    metric_d: float = 1.0,
 ) -> pd.DataFrame:
     """Read the rows to export.
 
@@ -44,36 +48,36 @@ def read_export(
     scaling constant D is `metric_d`. `abilities`: each learner's newest ability from answers before `at`. `flags`:
     findings of the newest month that was over at `at`, one row per finding.
     """
-    if what == "parameters":
+    if subject == "parameters":
         frame = parameters_of_every_scale(connection, at)
-        return _with_steps(frame) if form is None else _in_form(frame, form, metric_d)
-    if what == "flags":
+        return _add_steps(frame) if form is None else _convert(frame, form, metric_d)
+    if subject == "flags":
         return findings_of_every_scale(connection, at)
     return read_frame(connection, _ABILITIES, {"at": at})
 
 
-def _with_steps(frame: pd.DataFrame) -> pd.DataFrame:
+def _add_steps(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the steps of scored items (b1, b2, …) to `further`, next to their errors."""
     if "further" not in frame:
         return frame
     further = [
         json.dumps(own | {f"b{k}": step for k, (step, _) in ItemRow(a, b, further=own).steps.items()}) if own else None
-        for a, b, own in zip(frame["a"], frame["b"], map(_read, frame["further"]), strict=True)
+        for a, b, own in zip(frame["a"], frame["b"], map(_parse_further, frame["further"]), strict=True)
     ]
     return frame.assign(further=pd.Series(further, index=frame.index, dtype=object))
 
 
-def _read(further: object) -> dict[str, float]:
+def _parse_further(further: object) -> dict[str, float]:
     return json.loads(further) if isinstance(further, str) else {}
 
 
-def _in_form(frame: pd.DataFrame, form: ProgramForm, metric_d: float) -> pd.DataFrame:
+def _convert(frame: pd.DataFrame, form: ProgramForm, metric_d: float) -> pd.DataFrame:
     """Convert to the columns of `form`. Raises PermanentFailure if the form cannot represent an item."""
     rows = []
     for row in frame.to_dict("records"):
         known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
         try:
-            found = ItemRow.from_row(known | {"further": _read(row.get("further"))}).columns(form, metric_d)
+            found = ItemRow.from_row(known | {"further": _parse_further(row.get("further"))}).columns(form, metric_d)
         except PsychometricsError as error:
             raise PermanentFailure(f"item {row['item_id']}: {error}") from None
         rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found)

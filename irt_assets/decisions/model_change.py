@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 import psycopg
 
-from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b, why_no_weeks
+from irt_assets.calibration.request import build_fit_request, prior_on_b_message, weeks_problem
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.decisions.origin import write_origin_fit
 from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
 from irt_assets.decisions.release import require_text
@@ -97,12 +97,12 @@ class ModelChange:
     @property
     def lines(self) -> list[str]:
         """Text that a person reads before deciding."""
-        before, after = _decided(self.before), _decided(self.after)
+        before, after = _stored_values(self.before), _stored_values(self.after)
         changes = [f"{name} {before[name]} → {new}" for name, new in after.items() if before[name] != new]
-        what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
+        change = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
-            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
-        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+            return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
+        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         if self.anchors is not None:
             lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
         elif self.bank_anchors:
@@ -111,7 +111,7 @@ class ModelChange:
         return [*lines, f"{stale}; published values stay"]
 
 
-def _decided(scale: Scale) -> dict[Subject, str]:
+def _stored_values(scale: Scale) -> dict[Subject, str]:
     """The model, the priors and the occasions, as they are stored."""
     priors: dict[Subject, str] = {
         subject: Priors.text_of(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
@@ -155,14 +155,14 @@ def preview_model_change(
     with database.connect() as connection:
         change = _requested_change(connection, scale_id, values, first_month, calibrations_begin)
         if change.values and change.after.model != change.before.model:
-            change = _with_origin(connection, change)
+            change = _add_origin(connection, change)
     if not change.values:
         return change
     if change.origin is not None:
         engine = build(change.before.engine)
-        change = replace(change, fitted=_fit_again(database, store, change, engine))
+        change = replace(change, fitted=_refit_origin(database, store, change, engine))
     with database.connect() as connection, connection.transaction(force_rollback=True):
-        return _applied(connection, change, by="preview", reason="preview")
+        return _write(connection, change, by="preview", reason="preview")
 
 
 def decide_model_change(database: Database, change: ModelChange, *, by: str, reason: str) -> ModelChange:
@@ -181,10 +181,10 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
             same = same and open_month in (None, change.first_month)
         if not same:
             raise PermanentFailure(
-                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
-                "again"
+                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
+                "the command again"
             )
-        return _applied(connection, change, by=by, reason=reason)
+        return _write(connection, change, by=by, reason=reason)
 
 
 def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: str, reason: str) -> None:
@@ -249,21 +249,21 @@ def _requested_change(
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start = start_of(month)
     before = initialised_scale(connection, scale_id, start)
-    wanted = {subject: _read(subject, value) for subject, value in values.items()}
+    requested = {subject: _parse(subject, value) for subject, value in values.items()}
     later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
-    after = _laid_over(before, wanted)
+    after = _apply_to_scale(before, requested)
     _require_parameters(after, month)
-    now = _decided(before)
-    new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
+    now = _stored_values(before)
+    new = {subject: value for subject, value in requested.items() if subject in later or value != now[subject]}
     newest = newest_decision(connection, scale_id)
     return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)
 
 
-def _read(subject: Subject, text: str) -> str:
+def _parse(subject: Subject, text: str) -> str:
     """A value as it is stored."""
     if subject == "model":
         if text not in MODELS:
-            raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
+            raise PermanentFailure(f"unknown model {text!r}; known models: {', '.join(MODELS)}")
         return text
     if subject == "occasions":
         if text not in OCCASIONS:
@@ -272,7 +272,7 @@ def _read(subject: Subject, text: str) -> str:
     return Priors.text_of(Priors.parse(PRIORS[subject], text))
 
 
-def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
+def _apply_to_scale(scale: Scale, values: Mapping[Subject, str]) -> Scale:
     chosen: dict[str, Any] = {
         parameter: Priors.parse(parameter, values[subject])
         for subject, parameter in PRIORS.items()
@@ -289,25 +289,26 @@ def _require_parameters(scale: Scale, month: str) -> None:
     priors, model = scale.priors or Priors(), item_model(scale.model).spoken
     if priors.a is not None and not item_model(scale.model).own_slopes:
         raise PermanentFailure(
-            f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
+            f"a prior on a needs free slopes, which the {model} of scale {scale.scale_id} in {month} does not have: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
     if priors.c is not None and not item_model(scale.model).guesses:
         raise PermanentFailure(
-            f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
-            "model=3pl, or prior_c=none, in the same command"
+            f"a prior on c needs guessing, which the {model} of scale {scale.scale_id} in {month} does not have: "
+            "set model=3pl, or prior_c=none, in the same command"
         )
     if scale.priors is not None and scale.engine != "em":
         raise PermanentFailure(
-            f"scale {scale.scale_id} is published from {scale.engine}, which takes no priors of a scale: only em does"
+            f"scale {scale.scale_id} is published from {scale.engine}, which does not support priors "
+            "of a scale: only em does"
         )
     if priors.b is not None and scale.rules.fit.assignment == "by_level":
-        raise PermanentFailure(why_no_prior_on_b(scale.scale_id))
-    if scale.occasions == "week" and (why := why_no_weeks(scale)):
+        raise PermanentFailure(prior_on_b_message(scale.scale_id))
+    if scale.occasions == "week" and (why := weeks_problem(scale)):
         raise PermanentFailure(why)
 
 
-def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
+def _add_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
     """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
     scale_id, before, after = change.scale_id, change.before, change.after
     start = Month(change.first_month).start
@@ -321,7 +322,7 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
         elif item_model(before.model).guesses and any(guessing.values()):
             raise PermanentFailure(
                 f"anchors of scale {scale_id} have c > 0 in the bank ("
-                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
+                f"{join_names(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
                 f"{item_model(after.model).spoken} month cannot be linked to them. Make a scale of its own whose "
                 f"origin is a window (`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
             )
@@ -339,7 +340,7 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
     return replace(change, origin=origin)
 
 
-def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engine: Calibrator) -> FittedWindow:
+def _refit_origin(database: Database, store: ObjectStore, change: ModelChange, engine: Calibrator) -> FittedWindow:
     origin = change.origin
     assert origin is not None
     table = read_snapshot(
@@ -357,18 +358,18 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
     return fit_origin(engine, request, WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash))
 
 
-def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
+def _write(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
     """Write the change in the caller's transaction. Returns the change with its effects."""
     start = Month(change.first_month).start
     record_decisions(connection, change.scale_id, change.values, start, by=by, reason=reason)
     for since in sorted({d.effective_from for d in read_decisions(connection, change.scale_id)}):
         if since > start:
             _require_parameters(read_scales(connection, since)[change.scale_id], f"{since:%Y-%m}")
-    anchors = _refrozen(connection, change, start) if change.fitted else None
-    return replace(change, anchors=anchors, stale=_stale(connection, change))
+    anchors = _refreeze(connection, change, start) if change.fitted else None
+    return replace(change, anchors=anchors, stale=_stale_months(connection, change))
 
 
-def _refrozen(connection: psycopg.Connection, change: ModelChange, start: datetime) -> RefrozenAnchors:
+def _refreeze(connection: psycopg.Connection, change: ModelChange, start: datetime) -> RefrozenAnchors:
     """Write the fit of the origin window, and freeze from it the anchors of the version in force."""
     scale, origin, fitted = change.before, change.origin, change.fitted
     assert origin is not None
@@ -409,7 +410,7 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     )
 
 
-def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
+def _stale_months(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
     stale = []
     for month, (made_with, linked_to) in months_made_with(connection, change.before, change.first_month).items():

@@ -5,7 +5,7 @@ import dagster as dg
 from irt_assets.blocks import Paragraph
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
-from irt_assets.decisions.movement_proposal import lines_of, propose_where_wanted
+from irt_assets.decisions.movement_proposal import proposal_lines, propose_automatic_movements
 from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -29,11 +29,14 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         with classify_failures():
-            found = propose_where_wanted(database, context.partition_key)
+            found = propose_automatic_movements(database, context.partition_key)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": dg.MetadataValue.int(len(found)),
-                **{f"proposal: {one.scale_id}": md(*map(Paragraph, lines_of(one))) for one in found},
+                **{
+                    f"proposal: {proposal.scale_id}": md(*map(Paragraph, proposal_lines(proposal)))
+                    for proposal in found
+                },
             }
         )
 

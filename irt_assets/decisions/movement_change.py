@@ -13,7 +13,7 @@ from dataclasses import replace as with_changes
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import last_measured_month, scored_at, stale_months
+from irt_assets.abilities.batch import last_measured_month, score_learners, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import first_open_month, newest_decision, start_of
 from irt_assets.decisions.release import require_text
@@ -35,7 +35,7 @@ from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
-SAME = 1e-9
+TOLERANCE = 1e-9
 """Largest difference between two values of θ, or two standard errors, that count as equal."""
 
 
@@ -64,8 +64,9 @@ class MovementEffect(ThetaShift):
             return f"the effect on learners cannot be shown: {self.why}"
         added = f"; {self.added:,} more would be measured" if self.added else ""
         return (
-            f"{self.changed:,} of {self.learners:,} learners of {self.month} would get another θ: {self.moved}; mean "
-            f"standard error {self.se:.3f} → {self.se_after:.3f}; {self.passing}{added}"
+            f"{self.changed:,} of {self.learners:,} learners of {self.month} would get another θ: "
+            f"{self.shift_in_words}; mean standard error {self.se:.3f} → {self.se_after:.3f}; "
+            f"{self.passing_in_words}{added}"
         )
 
 
@@ -95,15 +96,15 @@ class MovementChange:
     def lines(self) -> list[str]:
         """Text that a person reads before deciding."""
         if not self.values:
-            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
-        what = ", ".join(
+            return [f"scale {self.scale_id}: these values already hold from {self.first_month} on"]
+        change = ", ".join(
             f"{subject} {getattr(self.before, MOVEMENT[subject][0]):g} → {value}"
             for subject, value in self.values.items()
         )
-        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        lines = [f"scale {self.scale_id}: {change} from {self.first_month} on; months before stay as they are"]
         lines += [f"no longer holds: {d.subject} {d.value} from {d.effective_from:%Y-%m} on" for d in self.overtaken]
         if AUTO in self.values.values():
-            lines.append("auto: numbers are proposed, and those in force stay until somebody decides")
+            lines.append("auto: values are proposed, and the values in force stay until somebody decides")
         if self.effect is not None:
             lines.append(self.effect.sentence)
         lines.append(
@@ -127,12 +128,12 @@ def preview_movement_change(
     Raises PermanentFailure if the scale has no origin or a value is out of range.
     """
     with database.connect() as connection, connection.transaction(force_rollback=True):
-        change = _requested(connection, scale_id, values, first_month, calibrations_begin)
+        change = _requested_change(connection, scale_id, values, first_month, calibrations_begin)
         if not change.values:
             return change
         end = Month(max(change.first_month, _last_scored_month(connection, scale_id) or "")).end
         before = movement_in_force(read_decisions(connection, scale_id), end)
-        change = _applied(connection, change, by="preview", reason="preview")
+        change = _write(connection, change, by="preview", reason="preview")
         after = movement_in_force(read_decisions(connection, scale_id), end)
         if after == before:
             return change
@@ -152,21 +153,21 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
             change.by_default and open_month not in (None, change.first_month)
         ):
             raise PermanentFailure(
-                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
-                "again"
+                f"scale {change.scale_id} or its months have changed since the preview: nothing was decided. Run "
+                "the command again"
             )
-        return _applied(connection, change, by=by, reason=reason)
+        return _write(connection, change, by=by, reason=reason)
 
 
 def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movement, after: Movement) -> MovementEffect:
     """Score the learners of the last month with both movements, by the function that measures abilities."""
     month = _last_scored_month(connection, scale_id)
     if month is None:
-        return MovementEffect("", "no month of the scale was measured yet")
+        return MovementEffect("", "no month of the scale has been measured yet")
     end = Month(month).end
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     old, new = (
-        scored_at(connection, end, with_changes(scale, movement=movement), published, Counter())
+        score_learners(connection, end, with_changes(scale, movement=movement), published, Counter())
         for movement in (before, after)
     )
     _, in_old, in_new = np.intersect1d(old["user_id"], new["user_id"], assume_unique=True, return_indices=True)
@@ -174,14 +175,14 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
         return MovementEffect(month, f"no answers to published items before {end:%Y-%m-%d}")
     theta, theta_after = old["theta"].to_numpy()[in_old], new["theta"].to_numpy()[in_new]
     se, se_after = old["se"].to_numpy()[in_old], new["se"].to_numpy()[in_new]
-    changed = (np.abs(theta_after - theta) > SAME) | (np.abs(se_after - se) > SAME)
+    changed = (np.abs(theta_after - theta) > TOLERANCE) | (np.abs(se_after - se) > TOLERANCE)
     return MovementEffect(
         month,
         changed=int(changed.sum()),
         added=len(new) - in_new.size,
         se=float(se.mean()),
         se_after=float(se_after.mean()),
-        **ThetaShift.between(theta, theta_after, scale.pass_theta).as_dict(),
+        **ThetaShift.from_thetas(theta, theta_after, scale.pass_theta).as_dict(),
     )
 
 
@@ -190,7 +191,7 @@ def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | N
     return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
 
 
-def _requested(
+def _requested_change(
     connection: psycopg.Connection,
     scale_id: str,
     values: Mapping[Subject, str],
@@ -202,8 +203,8 @@ def _requested(
     start_of(month)
     initialised_scale(connection, scale_id, Month(month).start)
     decisions = read_decisions(connection, scale_id)
-    wanted = {subject: _read(subject, text) for subject, text in values.items()}
-    new = {subject: value for subject, value in wanted.items() if _differs(decisions, subject, value, month)}
+    requested = {subject: _parse(subject, text) for subject, text in values.items()}
+    new = {subject: value for subject, value in requested.items() if _differs(decisions, subject, value, month)}
     later = [d for d in decisions if new.get(d.subject, AUTO) != AUTO and d.effective_from > Month(month).start]
     return MovementChange(
         scale_id,
@@ -218,13 +219,13 @@ def _requested(
 
 def _differs(decisions: list[ScaleDecision], subject: Subject, value: str, month: str) -> bool:
     """Whether the value differs from the decision in force from that month on, or a later decision replaces it."""
-    if any(one.subject == subject and one.effective_from > Month(month).start for one in decisions):
+    if any(decision.subject == subject and decision.effective_from > Month(month).start for decision in decisions):
         return True
     decided = decision_in_force(decisions, subject, Month(month).start)
     return value != (decided.value if decided else "0")
 
 
-def _read(subject: Subject, text: str) -> str:
+def _parse(subject: Subject, text: str) -> str:
     """Convert a value to its stored text. Raises PermanentFailure if it is out of range."""
     _, least, greatest = MOVEMENT[subject]
     if text.strip().lower() == AUTO:
@@ -238,7 +239,7 @@ def _read(subject: Subject, text: str) -> str:
     return f"{value + 0.0:.10g}"
 
 
-def _applied(connection: psycopg.Connection, change: MovementChange, *, by: str, reason: str) -> MovementChange:
+def _write(connection: psycopg.Connection, change: MovementChange, *, by: str, reason: str) -> MovementChange:
     """Write the change, in the caller's transaction. Returns it with the months whose abilities become stale."""
     before = stale_months(connection)
     record_decisions(connection, change.scale_id, change.values, Month(change.first_month).start, by=by, reason=reason)

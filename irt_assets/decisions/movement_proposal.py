@@ -38,7 +38,7 @@ YEAR = timedelta(weeks=52)
 MAX_INTERCEPTS = 6
 
 
-def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
+def propose_automatic_movements(database: Database, month: str) -> list[MovementProposal]:
     """Make a proposal for each scale with `auto` as of the end of a month, unless a later month is done already."""
     found = []
     with database.connect() as connection:
@@ -58,13 +58,13 @@ def propose_movement(connection: psycopg.Connection, scale_id: str, month: str |
 
     Raises PermanentFailure if the scale has no answers.
     """
-    month = month or last_done_month(connection, scale_id) or _last_answered(connection, scale_id)
+    month = month or last_done_month(connection, scale_id) or _last_answered_month(connection, scale_id)
     proposal = _proposal(connection, scale_id, month)
     store_proposal(connection, proposal)
     return proposal
 
 
-def _last_answered(connection: psycopg.Connection, scale_id: str) -> str:
+def _last_answered_month(connection: psycopg.Connection, scale_id: str) -> str:
     last = one_value(
         connection,
         "SELECT max(completed_at) FROM attempt JOIN question USING (item_id) WHERE scale_id = %s AND mode = 'live'",
@@ -82,7 +82,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
         return MovementProposal(scale_id, month, "no items of the scale are published")
     responses = _answers(connection, published, end)
     fits = linkings_of(connection, scale, month)
-    order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})
+    order, growth = _order(responses, {fit.month: fit.spec.fit_statistics for fit in fits})
     assert responses.at is not None
     assert published.errors is not None
     items = published.errors.among(responses.item_ids).items
@@ -98,7 +98,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     except PsychometricsError as error:
         return MovementProposal(scale_id, month, str(error))
     effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
-    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MAX_INTERCEPTS:]}
+    intercepts = {fit.month: fit.spec.linking_constants.intercept for fit in fits[-MAX_INTERCEPTS:]}
     return MovementProposal(
         scale_id,
         month,
@@ -142,10 +142,10 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
             found.append((growth.r2, growth.outcome))
     if not found:
         return 0.0, False
-    return max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True
+    return max(r2 for r2, _ in found), None if all(order == "not separable" for _, order in found) else True
 
 
-def lines_of(proposal: MovementProposal) -> Iterator[str]:
+def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
     """Lines that present a proposal to a person, with the command that adopts it."""
     if proposal.movement is None:
         yield f"as of {proposal.month}, nothing is proposed: {proposal.why_not}"
@@ -166,8 +166,8 @@ def lines_of(proposal: MovementProposal) -> Iterator[str]:
             yield (
                 f"  growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "
                 f"{halves.second:.3g} in the second (p = {halves.p:.2g} that they are equal); "
-                f"{'that of the second is' if halves.proposed else 'none is'} proposed, "
-                "and the walk follows what differs"
+                f"{'the second is' if halves.proposed else 'neither is'} proposed, "
+                "and the walk follows the difference"
             )
     gain = known["log_likelihood"] - known["without_walk"]
     yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
@@ -176,4 +176,4 @@ def lines_of(proposal: MovementProposal) -> Iterator[str]:
         yield f"  linking's intercepts: {intercepts}; items that all drift look like growth in both"
     yield f"  {known['effect']}"
     values = " ".join(f"{subject}={getattr(proposal, part):.6g}" for subject, (part, *_) in MOVEMENT.items())
-    yield f"to take it over: irt scale set {values} --scale {proposal.scale_id}"
+    yield f"to adopt it: irt scale set {values} --scale {proposal.scale_id}"

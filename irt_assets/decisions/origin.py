@@ -21,7 +21,7 @@ from irt_assets.decisions.origin_sources import (
     fit_window,
     require_guessing,
 )
-from irt_assets.engines.registry import installed
+from irt_assets.engines.registry import obstacle
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
@@ -118,7 +118,7 @@ def initialise(
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
     rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     rules.require_effect()
-    if absence := installed(engine, database.settings):
+    if absence := obstacle(engine, database.settings):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
@@ -195,7 +195,7 @@ def _window_anchors(
         raise PermanentFailure(
             f"the origin window of scale {scale_id} leaves {len(found.anchors)} anchors, and no month could be linked "
             f"to fewer than {rules.publication.min_anchors} (min_anchors): `irt scale init --scale {scale_id}` takes a "
-            "window with more answers (--origin FROM:TO), or another rule (--set …); left out are "
+            "window with more answers (--origin FROM:TO), or another rule (--set …); left out: "
             + "; ".join(f"{item}: {why}" for item, why in found.left_out.items())[:1000]
         )
     topics: Topics = dict(
@@ -204,9 +204,9 @@ def _window_anchors(
             (scale_id, list(found.anchors)),
         ).fetchall()
     )
-    if gone := sorted(found.anchors.keys() - topics.keys()):
+    if missing := sorted(found.anchors.keys() - topics.keys()):
         raise PermanentFailure(
-            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
+            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(missing[:10])}; "
             "nothing was written: run it again"
         )
     return replace(found, topics=topics)
@@ -248,7 +248,7 @@ def write_origin_fit(
     )
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
-    left_out = left_out_of(linked, rules)
+    left_out = items_left_out(linked, rules)
     usable: Anchors = {item: values for item, values in linked.values.items() if item not in left_out}
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
@@ -256,11 +256,11 @@ def write_origin_fit(
         needed = max(map(rules.eligibility.min_published_responses, fitted.calibration.models))
         three_parameters = rules.eligibility.min_responses_3pl
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
-        instead = ". Or take the model 2pl, and accept that learners guess" if needed == three_parameters else ""
+        instead = ". Or use the model 2pl, and accept that learners guess" if needed == three_parameters else ""
         most_text = (
             f". They have at most {most} responses each, and {needed} are needed ({rule}). "
             f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.calibration.model} "
-            f"--set {rule}=N` asks for fewer, and values are less certain{instead}"
+            f"--set {rule}=N` requires fewer, and values are less certain{instead}"
             if most < needed
             else ""
         )
@@ -278,7 +278,7 @@ def _days(window: tuple[datetime, datetime]) -> str:
 
 
 @dataclass(frozen=True)
-class OriginRead:
+class OriginSummary:
     """The stored fit of an origin window.
 
     Attributes:
@@ -292,7 +292,7 @@ class OriginRead:
     left_out: dict[str, str]
 
     @property
-    def published(self) -> list[str]:
+    def published_items(self) -> list[str]:
         """The items whose values the fit published."""
         return [item for item in self.fit.items if item not in self.left_out]
 
@@ -300,21 +300,21 @@ class OriginRead:
     def in_words(self) -> list[str]:
         """Sentences about the distribution of θ and the fit's statistics of misfit."""
         spec = self.fit.model_spec
-        said = [spec.shape.why] if spec.shape else []
-        return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
+        sentences = [spec.shape.why] if spec.shape else []
+        return sentences + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
 
 
-def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
+def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginSummary | None:
     """Read the fit of a scale's origin window. Returns None if the scale's anchors come from the bank."""
     window = origin_fit(connection, scale_id)
     if window is None:
         return None
     fit = fits.linked_fit(connection, scale_id, "origin", window.window_start, window.engine)
     assert fit is not None
-    return OriginRead(window, fit, left_out_of(fit, Rules.from_settings(fit.model_spec.eligibility)))
+    return OriginSummary(window, fit, items_left_out(fit, Rules.from_settings(fit.model_spec.eligibility)))
 
 
-def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
+def items_left_out(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
     """The items that an origin window's fit did not publish, with the reasons."""
     problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out

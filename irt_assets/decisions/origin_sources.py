@@ -72,7 +72,7 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
             left_out[item] = "tagged anchor, but its meta.irt has no a and b"
             continue
         try:
-            values, is_assumed = _at_our_metric(irt)
+            values, is_assumed = _convert_metric(irt)
         except (TypeError, ValueError) as error:
             left_out[item] = f"its meta.irt is not a set of numbers ({error})"
             continue
@@ -92,11 +92,11 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
     return OriginAnchors(anchors=usable, topics=topics, assumed=assumed, left_out=left_out)
 
 
-def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
+def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     """The item's parameters with D = 1, and whether its errors are assumed."""
     metric = float(irt.get("D") or 1.0)
     a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
-    further = _of_scores(irt, metric)
+    further = _score_parameters(irt, metric)
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
@@ -108,20 +108,20 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, *errors, further=further), True
 
 
-def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
+def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
     """A scored item's parameters besides a and b, as in `ItemModel.shown`. Raises ValueError if they are incomplete."""
     most = int(irt.get("max_score") or 1)
     if most == 1:
         return {}
     if not 1 < most <= MAX_SCORE:
-        raise ValueError(f"max_score is {most}, and items are scored up to {MAX_SCORE}")
+        raise ValueError(f"max_score is {most}, but items are scored up to {MAX_SCORE}")
     names = [f"t{k}" for k in range(most + 1)]
     known = {name: float(irt[name]) * metric for name in names if irt.get(name) is not None}
     ends = [*known.values()][:1] + [*known.values()][-1:]
     if len(known) < 2 or any(abs(t) > 1e-9 for t in ends):
         raise ValueError(
-            f"it is scored 0 to {most} and needs t0 to t{most} beside a and b, without those of scores that nobody "
-            "got, 0 at the lowest and at the highest score"
+            f"it is scored 0 to {most} and needs t0 to t{most} as well as a and b. Scores that nobody got have no "
+            "t, and the lowest and the highest score have t = 0"
         )
     errors = {f"{name}_se": float(irt[f"{name}_se"]) * metric for name in known if irt.get(f"{name}_se") is not None}
     return {"max_score": float(most)} | known | errors
@@ -265,8 +265,8 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
         verdict = judge(evidence)
         if not verdict.passed:
             raise PermanentFailure(
-                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for as "
-                f"much ({judge.__name__}): {verdict.why}. Name another window (`irt scale init --origin`), "
+                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for "
+                f"the same reason ({judge.__name__}): {verdict.why}. Name another window (`irt scale init --origin`), "
                 "or another rule (`irt scale init --set`)"
             )
 

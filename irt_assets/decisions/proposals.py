@@ -24,7 +24,7 @@ from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
-EVERY = "all"
+ALL_ITEMS = "all"
 """The item in a reference that means all items of the window that need a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
@@ -125,7 +125,7 @@ class Proposal:
         return Reference(self.window, self.item_id)
 
     @property
-    def decided_on(self) -> DecisionSubject:
+    def subject(self) -> DecisionSubject:
         """The subject that a decision on the proposal records."""
         return DecisionSubject(self.window, self.scale_id, self.item_id, self.fit_id)
 
@@ -140,16 +140,16 @@ class Proposal:
         return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
 
     @property
-    def leaked(self) -> bool:
+    def is_leak(self) -> bool:
         return self.kind == "leak"
 
     @property
-    def standing(self) -> str:
+    def state_in_words(self) -> str:
         """The proposal's state in words: the decision on it, or why no decision is needed."""
         return self.decided or self.settled or self.state
 
     @property
-    def asks(self) -> bool:
+    def needs_decision(self) -> bool:
         """Whether somebody should decide on the proposal.
 
         Only open proposals that are not outdated, withdrawn or settled need a decision. They need it if nothing is
@@ -186,7 +186,7 @@ def parse_reference(text: str) -> Reference:
     if found is None:
         raise PermanentFailure(
             f"{text!r} names no proposal: write MONTH/ITEM (2026-09/A21), FIRST:LAST/ITEM for a recalibration, or "
-            f"MONTH/{EVERY} for all that need a decision (`irt release list --all` names every proposal)"
+            f"MONTH/{ALL_ITEMS} for all that need a decision (`irt release list --all` names every proposal)"
         )
     return Reference(*found.groups())
 
@@ -221,7 +221,7 @@ def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id
-        if proposal.asks and (key not in latest or _age(latest[key]) <= _age(proposal)):
+        if proposal.needs_decision and (key not in latest or _age(latest[key]) <= _age(proposal)):
             latest[key] = proposal
     return sorted(latest.values(), key=lambda p: (p.scale_id, -(2.0 if p.wabc is None else p.wabc), p.item_id))
 
@@ -241,41 +241,49 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
     Raises PermanentFailure if a proposal does not exist, or if `all` is used for a window without proposals that need a
     decision.
     """
-    wanted = list(dict.fromkeys(references))
-    named = [reference for reference in wanted if reference.item_id != EVERY]
+    distinct = list(dict.fromkeys(references))
+    named = [reference for reference in distinct if reference.item_id != ALL_ITEMS]
     of_name: dict[Reference, list[Proposal]] = {}
     if named:
         windows, items = ({reference[k] for reference in named} for k in (0, 1))
         for proposal in proposals(connection, windows=windows, items=items):
             of_name.setdefault(proposal.reference, []).append(proposal)
-    waiting = waiting_proposals(connection) if len(named) < len(wanted) else []
+    waiting = waiting_proposals(connection) if len(named) < len(distinct) else []
     found: dict[Reference, Proposal] = {}
-    for reference in wanted:
-        if reference.item_id == EVERY:
+    for reference in distinct:
+        if reference.item_id == ALL_ITEMS:
             of_window = [p for p in waiting if p.window == reference.window]
             if not of_window:
-                raise PermanentFailure(f"nothing of {reference.window} needs a decision: `irt release list --all`")
+                raise PermanentFailure(
+                    f"no proposal of {reference.window} needs a decision: see `irt release list --all`"
+                )
             found |= {p.reference: p for p in of_window}
         elif reference in of_name:
             found[reference] = max(
                 of_name[reference],
-                key=lambda one: (one.state is State.OPEN, bool(one.decided), one.lineage["created_at"]),
+                key=lambda candidate: (
+                    candidate.state is State.OPEN,
+                    bool(candidate.decided),
+                    candidate.lineage["created_at"],
+                ),
             )  # the open proposal, or else the last one with a decision
         else:
-            raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
+            raise PermanentFailure(
+                f"there is no proposal {reference}: {_missing_proposal_reason(connection, reference)}"
+            )
     if not found:
         raise PermanentFailure("no proposal is named: `irt release list` shows those that need a decision")
     return list(found.values())
 
 
-def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
+def superseded_reason(connection: psycopg.Connection, proposal: Proposal) -> str:
     """The reason why a superseded proposal without a newer proposal of the same name cannot be decided on."""
     step = step_of(connection, proposal.scale_id, proposal.window)
-    state, why = (step.state, step.why) if step else ("not taken to the ledger", "`irt status`")
+    state, why = (step.state, step.why) if step else ("not published yet", "see `irt status`")
     if step and state == "done" and step.fit_id == proposal.fit_id:
         return (
-            f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again and not taken to the "
-            f"ledger since. `irt calibrate --month {proposal.window}` does it"
+            f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again, and its publication "
+            f"step has not run since. Run `irt calibrate --month {proposal.window}`"
         )
     if state != "done":
         return f"{proposal.reference} cannot be decided on while {proposal.window} is {state} ({why})"
@@ -284,22 +292,22 @@ def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
     return f"{again} holds the item back: {'; '.join(held)}" if held else f"{again} proposes nothing for the item"
 
 
-def _instead(connection: psycopg.Connection, reference: Reference) -> str:
+def _missing_proposal_reason(connection: psycopg.Connection, reference: Reference) -> str:
     window, item = reference
     if connection.execute("SELECT 1 FROM question WHERE item_id = %s", (item,)).fetchone() is None:
         return f"the bank has no item {item!r} (ids are case-sensitive)"
     of_month = steps_of_month(connection, window)
     held = next((step.held[item] for step in of_month if item in step.held), None)
     if held is not None:
-        return f"{item} was held back: {'; '.join(held)}. A longer window may do: `irt release recalibrate`"
+        return f"{item} was held back: {'; '.join(held)}. A longer window may help: `irt release recalibrate`"
     if known := newest_windows_of(connection, item):
         return f"of {item} there are proposals of {', '.join(known)}"
     if not of_month:
-        return f"{window} has not been taken to the ledger: `irt status`"
+        return f"{window} has not been through its publication step: see `irt status`"
     return f"{window} is {of_month[0].state} ({of_month[0].why}), and proposed nothing for {item}"
 
 
-_OF_DECISION = {"accept": State.ACCEPTED, "reject": State.REJECTED}
+_DECISION_STATES = {"accept": State.ACCEPTED, "reject": State.REJECTED}
 
 
 def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[float | None]:
@@ -312,7 +320,8 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
         ids = [rows[k]["item_id"] for k in of_scale]
         new, old = (
-            ItemParameters.from_rows(ids, (ItemRow.from_row(rows[k], of) for k in of_scale)) for of in ("", "old_")
+            ItemParameters.from_rows(ids, (ItemRow.from_row(rows[k], prefix) for k in of_scale))
+            for prefix in ("", "old_")
         )
         for k, area in zip(of_scale, new.wabc(old, scale.mu, scale.sigma), strict=True):
             found[k] = float(area)
@@ -321,11 +330,11 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
 
 def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Proposal:
     new, old = ItemRow.from_row(row), ItemRow.if_known(row, "old_")
-    state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
+    state = _DECISION_STATES.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
     decided = ""
     if row["decision"]:
         undone = row["decision"] == "undo"
-        outcome = f"{state} again, the decision undone" if undone else state
+        outcome = f"{state} again: the decision was undone" if undone else state
         since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
         decided = f"{outcome} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
     found = Proposal(
@@ -349,17 +358,17 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
         drift={name: row[name] for name in ("severity", "delta_b", "change")} if row["severity"] else {},
         dif=None
         if row["dif"] is None
-        else tuple(_dif(one) for one in row["dif"] if one["size"] in ("medium", "high") or one["ets"] == "C"),
+        else tuple(_dif_in_words(dif) for dif in row["dif"] if dif["size"] in ("medium", "high") or dif["ets"] == "C"),
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
         superseded=row["superseded"],
         withdrawn=use.sentence if use and use.is_withdrawn else "",
         decided=decided,
     )
-    return replace(found, settled=_settled(row, new, old, use)) if found.asks else found
+    return replace(found, settled=_settled_reason(row, new, old, use)) if found.needs_decision else found
 
 
-def _settled(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Status | None) -> str:
+def _settled_reason(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Status | None) -> str:
     later, leak = row["later"], row["rejected_leak"]
     estimate = ItemRow.from_row(later) if later and old else None
     if estimate and old and (row["no_drift"] or estimate.agrees_with(old)) and not estimate.agrees_with(new):
@@ -370,7 +379,7 @@ def _settled(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Sta
     return ""
 
 
-def _dif(found: Mapping[str, Any]) -> str:
+def _dif_in_words(found: Mapping[str, Any]) -> str:
     size = f" {found['size']}" if found["size"] in ("medium", "high") else ""
     q = "" if found["q"] is None else f", q = {found['q']:.2g}"
     ets = f", ETS {found['ets']}" if found["ets"] else ""

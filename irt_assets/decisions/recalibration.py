@@ -18,7 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
+from irt_assets.calibration.request import CalibrationResult, FitRequest, fit_spec_extras
 from irt_assets.calibration.scale_linking import link_to_scale
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
@@ -116,13 +116,13 @@ def recalibrate(
         testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     basis.require_snapshots(window, database.settings.most_for_run)
-    scored = (_scored(store, one, scale_id) for one in snapshots)
-    table = pooled(pa.concat_tables(scored, promote_options="default"), changed)
+    scored = (_read_scored_answers(store, month_snapshot, scale_id) for month_snapshot in snapshots)
+    table = pool_answers(pa.concat_tables(scored, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
-    responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
+    responses, left_out = _drop_rare_items(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
     uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
-    data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
+    data_hash = hashlib.sha256("\n".join(month_snapshot.data_hash for month_snapshot in snapshots).encode()).hexdigest()
     snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
@@ -156,13 +156,13 @@ def recalibrate(
             anchor_hash=basis.anchor_hash,
             run_id=None,
         )
-        wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
-        proposed, held = _propose(connection, scale, window, staged.fit_id, wanted, changed)
+        requested = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
+        proposed, held = _propose(connection, scale, window, staged.fit_id, requested, changed)
     return Recalibration(
         window=window,
         scale_id=scale_id,
         fit_id=staged.fit_id,
-        months=tuple(one.month for one in snapshots),
+        months=tuple(month_snapshot.month for month_snapshot in snapshots),
         passed_over=basis.passed_over,
         changed={item: since for item, since in changed.items() if item in responses.item_ids},
         n_persons=responses.n_persons,
@@ -189,7 +189,9 @@ class _Basis:
             raise PermanentFailure(
                 f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in self.passed_over.items())
             )
-        if large := [one.month for one in self.snapshots if sample_for_run(one, most, self.scale.scale_id)]:
+        if large := [
+            snapshot.month for snapshot in self.snapshots if sample_for_run(snapshot, most, self.scale.scale_id)
+        ]:
             raise PermanentFailure(
                 f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than a run "
                 f"reads, {most:,}: name other months"
@@ -203,11 +205,11 @@ class _Basis:
         changes = {
             "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
             "the anchors": now.anchor_hash != self.anchor_hash,
-            "which answers its months are published from": now.snapshots != self.snapshots,
-            "which items drift saw change": now.changed != self.changed,
-            "what its months take for the distribution of ability": now.shape != self.shape,
+            "the answers from which its months are published": now.snapshots != self.snapshots,
+            "the items that drift shows to have changed": now.changed != self.changed,
+            "the distribution of ability in its months": now.shape != self.shape,
         }
-        if found := [what for what, has_changed in changes.items() if has_changed]:
+        if found := [subject for subject, has_changed in changes.items() if has_changed]:
             raise PermanentFailure(
                 f"while {window} was being fitted, {' and '.join(found)} changed: nothing was proposed, run it again"
             )
@@ -234,18 +236,18 @@ def _fit(
         latent=basis.shape.latent,
         testlets=request.testlets_used,
         guessing={item: c for item, c in request.guessing.items() if item not in items},
-        **request.on_steps,
+        **request.step_arguments,
     )
     if not raw.convergence.converged:
         raise PermanentFailure(f"the fit of {snapshot.month} did not converge: {raw.convergence.reason}")
     of_window = StagedSpec(
         eligibility=basis.scale.rules.non_defaults(),
         snapshot=snapshot.uri,
-        pooled={one.month: one.snapshot_hash for one in basis.snapshots},
+        pooled={month_snapshot.month: month_snapshot.snapshot_hash for month_snapshot in basis.snapshots},
         passed_over=basis.passed_over,
         answers_from={item: since.isoformat() for item, since in basis.changed.items()},
     )
-    more = fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+    more = fit_spec_extras(request, CalibrationResult(raw, groups, basis.shape))
     return raw, fits.model_spec(basis.scale) | of_window | more
 
 
@@ -284,12 +286,12 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
         anchor_hash(connection, scale_id, scale.anchor_version),
         snapshots,
         passed_over,
-        answers_from(connection, scale_id, first, last),
-        _shape(connection, scale, [one.month for one in snapshots]),
+        last_item_changes(connection, scale_id, first, last),
+        _common_shape(connection, scale, [snapshot.month for snapshot in snapshots]),
     )
 
 
-def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
+def _common_shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
     """The distribution of θ: a histogram for each month if any month is fitted with one."""
     linked = {
         month: fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
@@ -301,7 +303,7 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
     return Shape("normal", "θ is taken as normal in each month, as in their own fits")
 
 
-def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
+def last_item_changes(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
     """The times of the items' last changes; earlier answers are answers to a different version of the item.
 
     The time follows from the last drift alert that was opened up to `last`. If the alert was closed up to `last`, it is
@@ -328,12 +330,12 @@ def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last
     return found
 
 
-def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
+def pool_answers(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
     """The scored answers without answers to items from before they `changed`. Each learner-month is a person."""
     items = pa.array(list(changed), pa.string())
     since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
-    place = pc.index_in(table["item_id"], items)
-    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, place))
+    position = pc.index_in(table["item_id"], items)
+    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, position))
     table = table.filter(pc.invert(pc.fill_null(before, False)))
     month = pc.strftime(table["completed_at"], format="%Y-%m")
     person = pc.binary_join_element_wise(month, table[KEY].cast(pa.string()), "/")
@@ -344,7 +346,7 @@ def _months(first: str, last: str) -> list[Month]:
     try:
         months = list(months_between(first, Month(last)))
     except ValueError as error:
-        raise PermanentFailure(f"a recalibration wants two months: {error}") from None
+        raise PermanentFailure(f"a recalibration needs two months: {error}") from None
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
     return months
@@ -376,7 +378,7 @@ def _snapshots(
     for month in months:
         step = known.get(month)
         if step is None or step.state != "done":
-            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been taken to the ledger"
+            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been through its publication step"
             continue
         snapshot = snapshot_of_fit(connection, step.fit_id, month) if step.fit_id else None
         if snapshot is None:
@@ -386,13 +388,13 @@ def _snapshots(
     return found, passed_over
 
 
-def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
+def _read_scored_answers(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
     table = read_snapshot(store, snapshot, columns=CALIBRATION_COLUMNS)
     table = table.set_column(table.schema.get_field_index(KEY), KEY, table[KEY].cast(pa.string()))
     return table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
 
 
-def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
+def _drop_rare_items(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
     """Drop items with too few responses for a fit. Returns the remaining responses, and the dropped items with their
     numbers of responses."""
     n = np.bincount(responses.item, minlength=responses.n_items)
@@ -417,14 +419,14 @@ def _propose(
     scale: Scale,
     window: str,
     fit_id: str,
-    wanted: Collection[str],
+    requested: Collection[str],
     changed: Mapping[str, datetime],
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     first, last = window.split(":")
     linked = fits.linked_fit(connection, scale.scale_id, KIND, Month(first).start, scale.engine)
     assert linked is not None
-    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
-    proposed, values = tuple(item for item in wanted if not held[item]), linked.values
+    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in requested}
+    proposed, values = tuple(item for item in requested if not held[item]), linked.values
     append_proposals(
         connection,
         [
@@ -434,7 +436,7 @@ def _propose(
                 item_id=item,
                 fit_id=fit_id,
                 values=values[item],
-                why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
+                why=f"recalibrated on {_since_in_words(changed.get(item), first)} to {last}",
             )
             for item in proposed
         ],
@@ -442,5 +444,5 @@ def _propose(
     return proposed, {item: problems for item, problems in held.items() if problems}
 
 
-def _since(changed: datetime | None, first: str) -> str:
+def _since_in_words(changed: datetime | None, first: str) -> str:
     return f"its answers from {changed:%Y-%m-%d}, when it changed," if changed else f"all answers from {first}"

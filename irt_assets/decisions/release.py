@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 import psycopg
 
 from irt_assets.common.partitions import month_of
-from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, why_superseded
+from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, superseded_reason
 from irt_assets.ledger.decisions import record_release_decisions
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
@@ -23,7 +23,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
 MAX_LINES_SHOWN = 10
-LONGEST = 2_000
+MAX_TEXT_LENGTH = 2_000
 """Largest length of a name or a reason, in characters. Longer text was probably pasted by mistake."""
 
 
@@ -32,7 +32,7 @@ def next_month(now: datetime) -> datetime:
     return month_of(now).end
 
 
-def in_force_since(day: str | None, now: datetime) -> datetime:
+def parse_start(day: str | None, now: datetime) -> datetime:
     """Midnight UTC of a day (YYYY-MM-DD), or the start of next month if there is no day.
 
     Raises PermanentFailure for other text.
@@ -45,7 +45,7 @@ def midnight(day: str, option: str) -> datetime:
     try:
         parsed = date.fromisoformat(day)
     except ValueError:
-        raise PermanentFailure(f"{option} wants a day like 2026-11-01, got {day!r}") from None
+        raise PermanentFailure(f"{option} must be a day such as 2026-11-01, got {day!r}") from None
     return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
 
 
@@ -92,9 +92,9 @@ def accept(
     by, reason = require_text("name", by), require_text("reason", reason)
     since = effective_from or next_month(now)
     with database.connect() as connection:
-        found = acceptable(connection, references, since, now)
-        _require_as_seen(found, seen)
-        record_release_decisions(connection, [p.decided_on for p in found], "accept", by, reason, since)
+        found = find_acceptable(connection, references, since, now)
+        _require_unchanged(found, seen)
+        record_release_decisions(connection, [p.subject for p in found], "accept", by, reason, since)
         publish(
             connection,
             [
@@ -118,7 +118,7 @@ def accept(
     return found
 
 
-def acceptable(
+def find_acceptable(
     connection: psycopg.Connection, references: Sequence[Reference], since: datetime, now: datetime
 ) -> list[Proposal]:
     """The named proposals, if all can be accepted from `since` on. Raises PermanentFailure as `accept` does."""
@@ -141,16 +141,16 @@ def acceptable(
     return found
 
 
-def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
+def refuse_leaks(accepted: Iterable[Proposal], remedy: str) -> None:
     """Raise PermanentFailure, which names the items, if any item leaked.
 
-    `way_out` is the part of the message that says how to accept a leaked item.
+    `remedy` is the part of the message that says how to accept a leaked item.
     """
-    leaks = [str(p.reference) for p in accepted if p.leaked]
+    leaks = [str(p.reference) for p in accepted if p.is_leak]
     if leaks:
         raise PermanentFailure(
-            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
-            f"{way_out}"
+            f"{', '.join(leaks)} leaked: the new value measures who knows the answer, not who can solve it. Reject it, "
+            f"or {remedy}"
         )
 
 
@@ -164,8 +164,8 @@ def reject(
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = open_proposals(connection, references)
-        _require_as_seen(found, seen)
-        record_release_decisions(connection, [p.decided_on for p in found], "reject", by, reason, None)
+        _require_unchanged(found, seen)
+        record_release_decisions(connection, [p.subject for p in found], "reject", by, reason, None)
     return found
 
 
@@ -186,7 +186,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     lock_ledgers(connection, references)
     found = find_proposals(connection, references)  # read under the lock
     problems = [
-        why_superseded(connection, p) if p.state is State.SUPERSEDED else f"{p.reference} was {p.decided}"
+        superseded_reason(connection, p) if p.state is State.SUPERSEDED else f"{p.reference} was {p.decided}"
         for p in found
         if p.state is not State.OPEN
     ]
@@ -210,25 +210,27 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
         advisory_lock(connection, "ledger", scale_id)
 
 
-def require_text(what: str, text: str) -> str:
+def require_text(subject: str, text: str) -> str:
     """A name or a reason without surrounding space.
 
     Raises PermanentFailure if it has no letters or digits, is too long, or has unprintable characters.
     """
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
-        raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
-    if len(stripped) > LONGEST or any(not c.isprintable() and c not in "\n\t" for c in stripped):
-        raise PermanentFailure(f"the {what} must be text of at most {LONGEST:,} printable characters")
+        raise PermanentFailure(f"a decision needs a {subject}, got {text!r}: it is stored for later readers")
+    if len(stripped) > MAX_TEXT_LENGTH or any(not c.isprintable() and c not in "\n\t" for c in stripped):
+        raise PermanentFailure(f"the {subject} must be text of at most {MAX_TEXT_LENGTH:,} printable characters")
     return stripped
 
 
-def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
+def _require_unchanged(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
     read = {p.reference: (p.fit_id, p.replaces) for p in seen}
-    other = [str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)]
-    if other:
+    changed = [
+        str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)
+    ]
+    if changed:
         raise PermanentFailure(
-            f"nothing was decided: {', '.join(other)} proposes or replaces other values than those that were shown. "
+            f"nothing was decided: {', '.join(changed)} proposes or replaces values that differ from the values shown. "
             "Look at the evidence again"
         )
 

@@ -51,7 +51,7 @@ class ThetaShift:
     newly_failed: int = field(default=0, kw_only=True)
 
     @classmethod
-    def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> "ThetaShift":
+    def from_thetas(cls, old: Floats, new: Floats, pass_theta: float | None) -> "ThetaShift":
         """Compute the shift from `old` to `new` θ of N ≥ 1 learners; both have shape (N,)."""
         shift = new - old
         mark = np.inf if pass_theta is None else pass_theta
@@ -67,7 +67,7 @@ class ThetaShift:
         )
 
     @property
-    def moved(self) -> str:
+    def shift_in_words(self) -> str:
         """The shift of θ, in words."""
         return (
             f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
@@ -75,7 +75,7 @@ class ThetaShift:
         )
 
     @property
-    def passing(self) -> str:
+    def passing_in_words(self) -> str:
         """The numbers of learners who cross the pass mark, in words."""
         if self.pass_theta is None:
             return "no pass mark is set"
@@ -109,9 +109,10 @@ class Impact(ThetaShift):
         """A sentence that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
-        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
-        passing = f"no pass mark is set for scale {self.scale_id}" if self.pass_theta is None else self.passing
-        return f"{many}: {self.moved}; {passing}" + (f"; {self.added:,} more would be measured" if self.added else "")
+        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered items that change)"
+        passing = f"no pass mark is set for scale {self.scale_id}" if self.pass_theta is None else self.passing_in_words
+        added = f"; {self.added:,} more would be measured" if self.added else ""
+        return f"{many}: {self.shift_in_words}; {passing}{added}"
 
 
 def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
@@ -120,7 +121,7 @@ def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: da
     changes = {
         scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
     }
-    return [impact(connection, scales[scale_id], of, since) for scale_id, of in sorted(changes.items()) if of]
+    return [impact(connection, scales[scale_id], items, since) for scale_id, items in sorted(changes.items()) if items]
 
 
 def impact(
@@ -163,7 +164,7 @@ def impact(
         len(changes),
         touched=int((touched & measured).sum()),
         added=int((~measured).sum()),
-        **ThetaShift.between(old, new, scale.pass_theta).as_dict(),
+        **ThetaShift.from_thetas(old, new, scale.pass_theta).as_dict(),
     )
 
 

@@ -15,13 +15,13 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.decisions.proposals import (
-    EVERY,
+    ALL_ITEMS,
     Proposal,
     Reference,
     State,
     find_proposals,
     proposals,
-    why_superseded,
+    superseded_reason,
 )
 from irt_assets.decisions.release import lock_ledgers, next_month, require_text
 from irt_assets.decisions.release_impact import Impact, impact
@@ -75,7 +75,7 @@ def preview(
     found, problems = [], []
     for reference in named:
         try:
-            found.append(_one(connection, reference, effective_from, now))
+            found.append(_preview_one(connection, reference, effective_from, now))
         except PermanentFailure as failure:
             problems.append(str(failure))
     items = [reference.item_id for reference in named]
@@ -89,10 +89,10 @@ def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impac
     """Effect of the restored values on the last month's learners, for each scale and date."""
     scales = read_scales(connection)
     changes: dict[tuple[str, datetime], dict[str, ItemRow]] = {}
-    for one in found:
-        if one.restored is not None and one.since is not None:
-            of_date = changes.setdefault((one.proposal.scale_id, one.since), {})
-            of_date[one.proposal.item_id] = one.restored
+    for undone in found:
+        if undone.restored is not None and undone.since is not None:
+            of_date = changes.setdefault((undone.proposal.scale_id, undone.since), {})
+            of_date[undone.proposal.item_id] = undone.restored
     return [impact(connection, scales[scale], changed, since) for (scale, since), changed in sorted(changes.items())]
 
 
@@ -140,25 +140,27 @@ def undo(
     with database.connect() as connection:
         lock_ledgers(connection, references)
         found = preview(connection, references, effective_from=effective_from, now=now)
-        for one in found:
-            record_release_decisions(connection, [one.proposal.decided_on], "undo", by, reason, one.since)
-            if one.restores is not None and one.since is not None:
+        for undone in found:
+            record_release_decisions(connection, [undone.proposal.subject], "undo", by, reason, undone.since)
+            if undone.restores is not None and undone.since is not None:
                 again = replace(
-                    one.restores,
+                    undone.restores,
                     rule="undo",
-                    effective_from=one.since,
+                    effective_from=undone.since,
                     decided_by=by,
                     reason=reason,
-                    replaces=one.replaces,
+                    replaces=undone.replaces,
                 )
                 publish(connection, [again])
     return found
 
 
-def _one(connection: psycopg.Connection, reference: Reference, effective_from: datetime | None, now: datetime) -> Undo:
-    if reference.item_id == EVERY:
-        raise PermanentFailure(f"{reference} is too much to undo: name each item")
-    proposal, decision_id = _decided(connection, reference)
+def _preview_one(
+    connection: psycopg.Connection, reference: Reference, effective_from: datetime | None, now: datetime
+) -> Undo:
+    if reference.item_id == ALL_ITEMS:
+        raise PermanentFailure(f"{reference} cannot be undone as a whole: name each item")
+    proposal, decision_id = _find_decided(connection, reference)
     if later := window_accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
         after = Reference(later, proposal.item_id)
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
@@ -166,12 +168,12 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
         if find_proposals(connection, [reference])[0].state is State.OPEN:
             raise PermanentFailure(f"{reference} is open: its month has proposed it again since it was rejected")
         if proposal.superseded:
-            raise PermanentFailure(why_superseded(connection, proposal))
+            raise PermanentFailure(superseded_reason(connection, proposal))
         return Undo(proposal)
-    return _of_accept(connection, proposal, effective_from, now)
+    return _undo_accept(connection, proposal, effective_from, now)
 
 
-def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
+def _find_decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
     """The named proposal with the last decision that stands, and the id of the decision.
 
     Raises PermanentFailure if no decision on it stands.
@@ -187,7 +189,7 @@ def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Prop
     return next(p for p in named if p.fit_id == fit_id), decision_id
 
 
-def _of_accept(
+def _undo_accept(
     connection: psycopg.Connection, proposal: Proposal, effective_from: datetime | None, now: datetime
 ) -> Undo:
     item = proposal.item_id
@@ -211,8 +213,8 @@ def _of_accept(
         raise PermanentFailure(f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change")
     if since < last.effective_from:
         raise PermanentFailure(
-            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end what begins on "
-            f"{since:%Y-%m-%d}: name that date or a later one"
+            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end the value that "
+            f"begins on {since:%Y-%m-%d}: name that date or a later one"
         )
     restored = before[-1]
     return Undo(

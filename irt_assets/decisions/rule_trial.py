@@ -17,7 +17,7 @@ import psycopg
 from irt_assets.calibration.group_shift import measure_scale
 from irt_assets.calibration.month import FitInputs, link_scale, read_month
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
@@ -39,7 +39,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings
 
-DONE_AGAIN = {
+REPEATED_STEPS = {
     "eligibility": "its answers were judged, fitted and linked again",
     "fit": "it was fitted and linked again",
     "linking": "its stored fit was linked again",
@@ -70,7 +70,7 @@ class TrialResult:
         return all(self.verdicts[gate.name].passed for gate in SET_GATES)
 
     @property
-    def would_be(self) -> str:
+    def outcome_in_words(self) -> str:
         """A clause that says whether the month would be green, and which gates would hold it."""
         if self.may_publish:
             return f"would be green: all {len(SET_GATES)} set gates pass"
@@ -85,7 +85,7 @@ class RuleTrial:
     Attributes:
         month: the month.
         change: the change of rules.
-        stage: the first stage with a changed rule, a key of `DONE_AGAIN`.
+        stage: the first stage with a changed rule, a key of `REPEATED_STEPS`.
         before, after: the results by the scale's rules, and by the changed rules.
         seconds: time that the repeated steps took, in seconds.
     """
@@ -101,13 +101,13 @@ class RuleTrial:
     def lines(self) -> Iterator[str]:
         """The comparison, line by line."""
         yield self.change.sentence
-        yield f"{self.month}: {DONE_AGAIN[self.stage]} in {self.seconds:.1f} s; nothing is stored"
+        yield f"{self.month}: {REPEATED_STEPS[self.stage]} in {self.seconds:.1f} s; nothing is stored"
         before, after = self.before, self.after
-        yield f"set gates: {_passed(before)} → {_passed(after)}"
+        yield f"set gates: {_count_passed(before)} → {_count_passed(after)}"
         for name, verdict in after.verdicts.items():
             earlier = before.verdicts[name]
             if (earlier.passed, earlier.why) != (verdict.passed, verdict.why):
-                yield f"  {name}: {_spoken(earlier)} → {_spoken(verdict)}: {verdict.why}"
+                yield f"  {name}: {_verdict_in_words(earlier)} → {_verdict_in_words(verdict)}: {verdict.why}"
         yield f"items held back: {len(before.held)} → {len(after.held)}"
         for since, items in (
             ("newly", after.held.keys() - before.held.keys()),
@@ -124,21 +124,21 @@ class RuleTrial:
                 yield f"{name}: {getattr(before.constants, name):.4f} → {getattr(after.constants, name):.4f}"
         both = sorted(before.items.keys() & after.items.keys())
         if both:
-            old, new = (ItemParameters.from_rows(both, map(of.items.get, both)) for of in (before, after))
+            old, new = (ItemParameters.from_rows(both, map(trial.items.get, both)) for trial in (before, after))
             moved = np.array([new.a - old.a, new.b - old.b])
             farthest = int(np.abs(moved[1]).argmax())
             rms = np.sqrt((moved**2).mean(axis=1))
             yield (
-                f"{counted(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
+                f"{quantity(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
                 f"square); b of {both[farthest]} most, by {moved[1, farthest]:+.4f}"
             )
 
 
-def _passed(judged: TrialResult) -> str:
+def _count_passed(judged: TrialResult) -> str:
     return f"{sum(judged.verdicts[gate.name].passed for gate in SET_GATES)} of {len(SET_GATES)} pass"
 
 
-def _spoken(verdict: GateResult) -> str:
+def _verdict_in_words(verdict: GateResult) -> str:
     return "passes" if verdict.passed else "fails"
 
 
@@ -183,9 +183,9 @@ def try_rules(
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
         change = preview_rules(connection, scale_id, settings)
-        before = _judged(connection, store, month, scale_id)
+        before = _judge(connection, store, month, scale_id)
         began, files = time.perf_counter(), store
-        stage = next((one for one in change.stages if one != "answers"), "warnings")
+        stage = next((candidate for candidate in change.stages if candidate != "answers"), "warnings")
         write_rules(connection, scale_id, change.after.rules)
         if stage == "eligibility":
             reopen_months(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
@@ -197,7 +197,7 @@ def try_rules(
             _fit(connection, files, store, month, scale, build)
         if stage in ("eligibility", "fit", "linking"):
             _link(connection, scale, month)
-        after = _judged(connection, files, month, scale_id)
+        after = _judge(connection, files, month, scale_id)
         return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
 
 
@@ -216,7 +216,7 @@ def _fit(
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     assert snapshot is not None
     table = read_month(database_settings(connection), files, snapshot)
-    inputs = FitInputs.read(connection, files, scale, snapshot, table)
+    inputs = FitInputs.from_database(connection, files, scale, snapshot, table)
     explained = (PsychometricsError, PermanentFailure)
     attempt = inputs.fit(scale.engine, lambda: build(scale.engine), explained, store)
     advisory_lock(connection, "item_calibration", month)
@@ -244,20 +244,20 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
         for month in change.stale:
             try:
                 _link(connection, scales_of_month(connection, month)[change.scale_id], month)
-                found[month] = _judged(connection, store, month, change.scale_id).would_be
+                found[month] = _judge(connection, store, month, change.scale_id).outcome_in_words
             except PermanentFailure as failure:
                 found[month] = f"cannot be judged: {failure}"
     return found
 
 
-def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> TrialResult:
+def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> TrialResult:
     scale = scales_of_month(connection, month)[scale_id]
     evidence = load_evidence(connection, month, scale, store)
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)
     verdicts["engines_agree"] = GateResult(agreement.agrees, agreement.sentence)
     fit = evidence.on_the_scale
-    problems = {item: item_problems(one, scale.rules) for item, one in fit.items.items()} if fit else {}
+    problems = {item: item_problems(fitted, scale.rules) for item, fitted in fit.items.items()} if fit else {}
     return TrialResult(
         verdicts,
         {item: found for item, found in problems.items() if found},

@@ -57,14 +57,14 @@ def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
     """The time at which each item would be withdrawn or restored. Raises the PermanentFailure of that decision."""
-    wanted = list(dict.fromkeys(items))
-    if not wanted:
+    distinct = list(dict.fromkeys(items))
+    if not distinct:
         raise PermanentFailure("no item is named")
     known = item_status(connection)
     first = next_day(now)
-    begins = {item: since or (max(first, known[item].effective_from) if item in known else first) for item in wanted}
-    problems = _unfit(connection, wanted, state, known)
-    problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
+    begins = {item: since or (max(first, known[item].effective_from) if item in known else first) for item in distinct}
+    problems = _find_problems(connection, distinct, state, known)
+    problems += [_too_early(item, begins[item], known.get(item), now) for item in distinct]
     if found := [problem for problem in problems if problem]:
         raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
     return begins
@@ -92,16 +92,16 @@ def _decide(
         return [decided[item] for item in begins]
 
 
-def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
+def _find_problems(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
     """Why some of the items cannot be put in that state."""
-    there = {
+    existing = {
         item
         for (item,) in connection.execute("SELECT item_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()
     }
-    problems = [f"the bank has no item {item!r} (ids are case-sensitive)" for item in items if item not in there]
+    problems = [f"the bank has no item {item!r} (ids are case-sensitive)" for item in items if item not in existing]
     if state == "restored":
         out = {item for item, status in known.items() if status.is_withdrawn}
-        return problems + [f"{item} is not withdrawn" for item in items if item in there and item not in out]
+        return problems + [f"{item} is not withdrawn" for item in items if item in existing and item not in out]
     anchors = anchors_among(connection, items)
     problems += [
         f"{item} is an anchor, by which months are linked: `irt release drop-anchors {shlex.quote(item)}` first"

@@ -76,13 +76,13 @@ def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
         """SELECT item_id, month, severity, details FROM item_drift WHERE scale_id = %s ORDER BY item_id, month""",
         (scale_id,),
     ).fetchall()
-    wanted = episodes(rows)
+    current = episodes(rows)
     connection.execute(
         """DELETE FROM drift_alerts WHERE scale_id = %s
              AND (item_id, opened_month) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))""",
-        (scale_id, [e.item_id for e in wanted], [e.opened_month for e in wanted]),
+        (scale_id, [e.item_id for e in current], [e.opened_month for e in current]),
     )
-    for episode in wanted:
+    for episode in current:
         values = vars(episode) | {"scale_id": scale_id, "details": json.dumps(episode.details)}
         known = connection.execute(
             """UPDATE drift_alerts SET kind = %(kind)s, severity = %(severity)s, closed_month = %(closed_month)s,

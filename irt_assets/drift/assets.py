@@ -14,16 +14,22 @@ import pandas as pd
 import psycopg
 
 from irt_assets.blocks import Block, Figure, Table, table
-from irt_assets.common.metadata import Shown, md, metadata
+from irt_assets.common.metadata import Entry, md, metadata
 from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.drift import dif_page, plots
-from irt_assets.drift.blocks import drift_said, drift_table, information_said, information_table, not_estimated
+from irt_assets.drift.blocks import (
+    drift_summary,
+    drift_table,
+    information_summary,
+    information_table,
+    unestimated_reason,
+)
 from irt_assets.drift.dif_month import dif_of_month
-from irt_assets.drift.information import THE_TEST, ScaleInformation, information_of_month, rows_of
+from irt_assets.drift.information import TEST_ID, ScaleInformation, information_of_month, rows_of
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
+from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, read_compared_items
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.plots import Picture
@@ -44,10 +50,12 @@ def item_drift(
         with database.connect() as connection:
             maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
             scales = read_scales(connection, Month(context.partition_key).start)
-            rows = {s.scale_id: compared_of(connection, scales[s.scale_id], context.partition_key) for s in found}
+            rows = {
+                s.scale_id: read_compared_items(connection, scales[s.scale_id], context.partition_key) for s in found
+            }
     return dg.MaterializeResult(
         metadata={
-            "drift": "; ".join(sentence(s, rows[s.scale_id]) for s in found),
+            "drift": "; ".join(drift_sentence(s, rows[s.scale_id]) for s in found),
             "top flagged items": md(flagged_items(rows)),
             "published items without an estimate": md(*unestimated_items(found, rows)),
             **{
@@ -105,12 +113,12 @@ def build_drift_assets(
         drawn_by_name = {
             f"plot: DIF ({scale}, {whole.attribute})": md(Figure(drawn, alt="DIF"))
             for scale, rows in found.items()
-            for whole, items in dif_page.by_attribute(rows)
+            for whole, items in dif_page.group_by_attribute(rows)
             if (drawn := plots.differences_plot(whole, items))
         }
         return dg.MaterializeResult(
             metadata={
-                "DIF": "; ".join(f"{scale}: {dif_page.dif_said(rows)}" for scale, rows in found.items()),
+                "DIF": "; ".join(f"{scale}: {dif_page.dif_summary(rows)}" for scale, rows in found.items()),
                 "items with DIF": md(*dif_page.items_blocks(found)),
                 "groups": md(dif_page.groups_table(found)),
                 **drawn_by_name,
@@ -130,69 +138,75 @@ def build_drift_assets(
     ) -> dg.MaterializeResult:
         with classify_failures():
             judged = information_of_month(database, store, context.partition_key)
-        found = {one.scale_id: rows_of(one.found) for one in judged if one.found is not None}
-        cautions = [f"{one.scale_id}: {one.found.caution}" for one in judged if one.found and one.found.caution]
+        found = {result.scale_id: rows_of(result.found) for result in judged if result.found is not None}
+        cautions = [
+            f"{result.scale_id}: {result.found.caution}" for result in judged if result.found and result.found.caution
+        ]
         shown = metadata(
             {
-                "information": "; ".join(sentence_on_information(one) for one in judged),
+                "information": "; ".join(information_sentence(result) for result in judged),
                 "flagged items": flagged_table(found),
                 "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
                 "caution": "; ".join(cautions),
             }
         )
         for scale, of_scale in found.items():
-            shown |= metadata(_information_shown(of_scale), scale)
+            shown |= metadata(_information_entries(of_scale), scale)
         return dg.MaterializeResult(metadata=shown)
 
     return [of_items, dif_analysis, test_information]
 
 
-def sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
-    """A scale's month in a sentence."""
+def drift_sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
+    """A sentence on the drift of a scale in a month."""
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
-    untested = len(judged.unestimated.untested)
-    more = f"; {counted(untested, 'published item')} could be neither compared nor tested" if untested else ""
-    return f"{judged.scale_id}: {drift_said(rows)}{more}"
+    untested = len(judged.unestimated.untested_items)
+    more = f"; {quantity(untested, 'published item')} could be neither compared nor tested" if untested else ""
+    return f"{judged.scale_id}: {drift_summary(rows)}{more}"
 
 
 def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
     """The estimated items of each scale that moved furthest."""
-    return _of_scales(rows, lambda row: row.severity != "none" and not not_estimated(row))
+    return _scales_table(rows, lambda row: row.severity != "none" and not unestimated_reason(row))
 
 
 def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[DriftRow]]) -> Iterator[Block]:
     """Items in force that the month could not estimate, flagged ones first, then untested ones."""
-    yield _of_scales(rows, lambda row: bool(not_estimated(row)))
-    untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested.items()][:ITEMS_SHOWN]]
-    yield table(("scale", "item", "why it was not tested either"), untested)
+    yield _scales_table(rows, lambda row: bool(unestimated_reason(row)))
+    untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested_items.items()][:ITEMS_SHOWN]]
+    yield table(("scale", "item", "why it was not tested"), untested)
 
 
-def _of_scales(rows: Mapping[str, Sequence[DriftRow]], which: Callable[[DriftRow], bool]) -> Table:
+def _scales_table(rows: Mapping[str, Sequence[DriftRow]], which: Callable[[DriftRow], bool]) -> Table:
     first = {scale: [*filter(which, of_scale)][:ITEMS_SHOWN] for scale, of_scale in rows.items()}
     return drift_table(("scale", "item"), [((scale, row.item_id), row) for scale in first for row in first[scale]])
 
 
-def sentence_on_information(judged: ScaleInformation) -> str:
-    """A scale's month in a sentence."""
-    return f"{judged.scale_id}: {information_said(rows_of(judged.found)) if judged.found else judged.why}"
+def information_sentence(judged: ScaleInformation) -> str:
+    """A sentence on the information of a scale in a month."""
+    return f"{judged.scale_id}: {information_summary(rows_of(judged.found)) if judged.found else judged.why}"
 
 
-def _information_shown(rows: Mapping[str, InformationRow]) -> dict[str, Shown]:
-    test = Picture("Information of the whole test", plots.test_curves(rows[THE_TEST]), 2)
+def _information_entries(rows: Mapping[str, InformationRow]) -> dict[str, Entry]:
+    test = Picture("Information of the whole test", plots.test_curves(rows[TEST_ID]), 2)
     return {
-        "items that lost information": dg.MetadataValue.int(len(rows[THE_TEST].details["flagged_items"])),
+        "items that lost information": dg.MetadataValue.int(len(rows[TEST_ID].details["flagged_items"])),
         "plot: information": Figure(test, alt="test information, published and now"),
     }
 
 
 def flagged_table(found: Mapping[str, Mapping[str, InformationRow]]) -> Table:
-    """The items that might be retired, most information lost first; found: by scale and item."""
-    rows = [((scale, row.item_id), row) for scale, of in found.items() for row in _to_retire(of)[:ITEMS_SHOWN]]
+    """The items that might be retired, most information lost first. `found`: rows by scale and item."""
+    rows = [
+        ((scale, row.item_id), row)
+        for scale, scale_rows in found.items()
+        for row in _rows_to_retire(scale_rows)[:ITEMS_SHOWN]
+    ]
     return information_table(("scale", "item"), rows)
 
 
-def _to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
+def _rows_to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
     return sorted(
         (row for row in rows.values() if row.details.get("retire")), key=lambda row: row.details.get("ratio", 1.0)
     )

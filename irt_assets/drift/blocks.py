@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed, table, value_with_error
-from irt_assets.common.wording import counted, listed
+from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed_number, table, value_with_error
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
 from irt_psychometrics.drift import ChangeKind
 
 Row = TypeVar("Row")
-Of: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
+RowsWithCells: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
 """Rows, each with the cells that identify it."""
 NAMES = 12
-"""How many items a sentence names."""
+"""Maximum number of items that a sentence names."""
 TONES: Mapping[str, Tone] = {"medium": "warning", "high": "bad"}
 
 
@@ -25,88 +25,92 @@ def severity(level: str) -> Span | Badge:
     return Badge(level, TONES[level]) if level in TONES else Span(level, "quiet")
 
 
-def drift_said(rows: Sequence[DriftRow]) -> str:
+def drift_summary(rows: Sequence[DriftRow]) -> str:
     """A month's comparisons in a sentence, the largest changes named first."""
-    estimated = [row for row in rows if not not_estimated(row)]
-    of = Counter(row.severity for row in rows)
-    said = too_varied(row.details for row in rows)
-    said += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    estimated = [row for row in rows if not unestimated_reason(row)]
+    counts = Counter(row.severity for row in rows)
+    summary = variation_warning(row.details for row in rows)
+    summary += f"{counts['high']} high, {counts['medium']} medium of {quantity(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
-        said += f" and {len(rows) - len(estimated)} tested by proportion correct"
+        summary += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
         (row for row in rows if row.severity != "none"), key=lambda row: (row.severity, -(row.wabc or 0.0))
     )
     named = [f"{row.item_id} ({row.kind})" if row.kind else row.item_id for row in flagged]
-    said += f": {listed(named, NAMES)}" if flagged else ""
+    summary += f": {join_names(named, NAMES)}" if flagged else ""
     if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
-        said += "".join(f"; {n} of them {how}" for how, n in across.items())
-    return said
+        summary += "".join(f"; {n} of them {method}" for method, n in across.items())
+    return summary
 
 
-def too_varied(details: Iterable[Mapping[str, Any]]) -> str:
+def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
     """Beginning of a sentence if a month's items vary by more than drift allows for; otherwise ""."""
-    of = next((one for one in details if "most_tau" in one), None)
-    if of is None or (of["tau"] is not None and of["tau"] <= of["most_tau"]):
+    varied = next((detail for detail in details if "most_tau" in detail), None)
+    if varied is None or (varied["tau"] is not None and varied["tau"] <= varied["most_tau"]):
         return ""
-    found = "they have no line in common" if of["tau"] is None else f"τ = {of['tau']:.2f}"
+    found = "they have no line in common" if varied["tau"] is None else f"τ = {varied['tau']:.2f}"
     return (
-        f"b of all items varies by more than drift allows for ({found}, item_variation_max = {of['most_tau']:g}), so "
-        "something moves the whole bank: find out what before you decide on single items, and begin with the largest "
-        "changes; "
+        f"b of all items varies by more than drift allows for ({found}, item_variation_max = {varied['most_tau']:g}), "
+        "so something moves the whole bank: find the cause before you decide on single items, and begin with the "
+        "largest changes; "
     )
 
 
-def drift_table(of: Sequence[str], rows: Of[DriftRow], **how: Any) -> Table:
-    """Results of the comparison with the published values. `how`: as in `table`."""
+def drift_table(id_columns: Sequence[str], rows: RowsWithCells[DriftRow], **options: Any) -> Table:
+    """Results of the comparison with the published values. `options`: as in `table`."""
     formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
-    columns = (*of, "drift", *formats, "kind of change")
-    return table(columns, [(*first, *_compared(row)) for first, row in rows], numbers=formats, **how)
+    columns = (*id_columns, "drift", *formats, "kind of change")
+    return table(columns, [(*first, *_comparison_cells(row)) for first, row in rows], numbers=formats, **options)
 
 
-def _compared(row: DriftRow) -> tuple[Cell, ...]:
+def _comparison_cells(row: DriftRow) -> tuple[Cell, ...]:
     details = row.details
     return (
         severity(row.severity),
         value_with_error(row.delta_b, details.get("delta_b_se"), sign=True),
-        " to ".join(map(signed, details.get("delta_b_95") or ())) or None,
+        " to ".join(map(signed_number, details.get("delta_b_95") or ())) or None,
         value_with_error(row.delta_a, details.get("delta_a_se"), sign=True),
         row.wabc,
         row.q_value,
-        row.kind or details.get("across_models") or not_estimated(row) or None,
+        row.kind or details.get("across_models") or unestimated_reason(row) or None,
     )
 
 
-def not_estimated(row: DriftRow) -> str:
+def unestimated_reason(row: DriftRow) -> str:
     """Why the month has no estimate, and the test of its proportion correct; "" if it has an estimate."""
     share = row.details.get("proportion_correct")
     if not share:
         return ""
     tested = f"{number(share['observed'], 3)} of {share['n']} correct, expected {number(share['expected'], 3)}"
-    return f"{share['why']}; {tested} (z {signed(share['z'], 1)})"
+    return f"{share['why']}; {tested} (z {signed_number(share['z'], 1)})"
 
 
 def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
-    """The kind of change and the evidence for it. change: as `item_drift` has it; onset: the day from which on the
-    first month saw it."""
+    """The kind of change and the evidence for it, in words.
+
+    `change`: as stored in `item_drift`. `onset`: first day of the change.
+    """
     size, z = change["size"], change.get("time_z")
-    what = {
-        ChangeKind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
+    description = {
+        ChangeKind.DRIFT: f"drift: its difficulty moved by {signed_number(size)}",
         ChangeKind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
-        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
-        ChangeKind.EASIER: f"easier by {signed(size)}: drift or leak; only response times can show which",
+        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of the other learners choose the option scored right",
+        ChangeKind.EASIER: f"easier by {signed_number(size)}: drift or leak; only response times can show which",
         ChangeKind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
     }[ChangeKind(change["kind"])]
-    gains = ", ".join(f"{name} {signed(gain, 1)}" for name, gain in change["gains"].items())
-    times = f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed(z, 1)})" if z else ""
+    gains = ", ".join(f"{name} {signed_number(gain, 1)}" for name, gain in change["gains"].items())
+    times = (
+        f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed_number(z, 1)})" if z else ""
+    )
     option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""
-    return f"{what} (2ΔLL over the published curve: {gains}){times}{option}"
+    return f"{description} (2ΔLL over the published curve: {gains}){times}{option}"
 
 
-def dif_table(of: Sequence[str], rows: Of[DifRow], **how: Any) -> Table:
-    """Groups of equal ability compared; how: as of `table`."""
+def dif_table(id_columns: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
+    """Results of the comparison of groups of equal ability. `options`: as in `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
-    columns = (*of, "attribute", "group / against", *formats, "class", "result")
-    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **how)
+    columns = (*id_columns, "attribute", "group / against", *formats, "class", "result")
+    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **options)
 
 
 DIF_EXPLAINED = (
@@ -151,32 +155,38 @@ def _verdict(row: DifRow) -> Text:
     return Span(f"{remark}{low_power}".removeprefix(", ") or "not large", "quiet")
 
 
-def information_said(information: Mapping[str, InformationRow]) -> str:
-    """A month's information in a sentence: of its items, and of the whole test, which is under ''."""
+def information_summary(information: Mapping[str, InformationRow]) -> str:
+    """A month's information in a sentence. The row of the whole test has the key ''."""
     if "" not in information:
         return "not tested"
     test = information[""].details
     lost, worst, retiring = test["flagged_items"], test["worst"], test["retiring"]
-    named = f" ({listed(lost, NAMES)})" if lost else ""
-    said = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
+    named = f" ({join_names(lost, NAMES)})" if lost else ""
+    summary = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
     across = [row.details["why"] for row in information.values() if row.details.get("status") == "of another model"]
-    said += f"; {len(across)} are not judged: {across[0]}" if across else ""
+    summary += f"; {len(across)} are not judged: {across[0]}" if across else ""
     if worst is None:
-        return f"{said}; of the test: {test['why']}"
-    said += f"; the test keeps at least {worst['ratio']:.0%} of its own (θ = {signed(worst['theta'], 1)}, "
-    said += f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
+        return f"{summary}; of the test: {test['why']}"
+    summary += (
+        f"; the test keeps at least {worst['ratio']:.0%} of its information (θ = {signed_number(worst['theta'], 1)}, "
+    )
+    summary += (
+        f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
+    )
     if retiring["items"]:
-        said += f"; without {listed(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
-        said += f"average and at least {retiring['lowest']:.0%} (θ = {signed(retiring['lowest_at'], 1)})"
-    return said
+        summary += (
+            f"; without {join_names(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
+        )
+        summary += f"average and at least {retiring['lowest']:.0%} (θ = {signed_number(retiring['lowest_at'], 1)})"
+    return summary
 
 
-def information_table(of: Sequence[str], rows: Of[InformationRow], **how: Any) -> Table:
-    """The information of items as published and now, averaged over the population; how: as of `table`."""
+def information_table(id_columns: Sequence[str], rows: RowsWithCells[InformationRow], **options: Any) -> Table:
+    """The information of items as published and now, averaged over the population; `options`: as in `table`."""
     kept = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
     formats = kept | {"most at θ": "+.1f", "share of the test": ".1%"}
-    columns = (*of, "lost", "drift", *formats)
-    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **how)
+    columns = (*id_columns, "lost", "drift", *formats)
+    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **options)
 
 
 def _information(row: InformationRow) -> tuple[Cell, ...]:

@@ -10,46 +10,46 @@ from typing import Any, NamedTuple
 import dagster as dg
 import psycopg
 
-from irt_assets.common.partition_checks import Looked, partition_check
+from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import by_scale, counted, some_of
+from irt_assets.common.wording import quantity, sentences_by_scale, some_of
 from irt_assets.decisions.proposals import proposals
-from irt_assets.drift.blocks import too_varied
-from irt_assets.drift.information import THE_TEST
-from irt_assets.drift.uncompared_months import unjudged
-from irt_assets.drift.unestimated_items import items_gone
+from irt_assets.drift.blocks import variation_warning
+from irt_assets.drift.information import TEST_ID
+from irt_assets.drift.uncompared_months import unjudged_scales
+from irt_assets.drift.unestimated_items import find_missing_items
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics import ItemParameters
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 
-WHAT_TO_DO = {
+DRIFT_REMEDIES = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "
     "withdraw`), a wrong key is corrected in question.meta, a drifted one is calibrated again on answers after the "
     "change. Its published value stays in force until somebody decides.",
     "medium": "Watch these items; if one is flagged again next month, treat it like one of high severity.",
 }
-GONE = (
+GONE_REMEDY = (
     "Import the item again with `irt import questions FILE` if it was lost; if it was taken out on purpose, its "
     "published value stays in the ledger, and nothing is left to do."
 )
-OF_ITEMS = (
+ITEM_INFORMATION_REMEDY = (
     "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "
     "is scored as if it measured more. Calibrate it again on recent answers, or retire it; the plot shows what the "
     "set in force keeps without it."
 )
-OF_TEST = (
+TEST_INFORMATION_REMEDY = (
     "Open `plot: information` of test_information: standard errors are larger there than the published parameters say. "
-    "If single items are flagged, decide on these; if none is, the month's learners or its linking differ: look "
+    "If single items are flagged, decide on them; otherwise the month's learners or its linking differ: look "
     "at `linking history` of linked_item_parameters, and add items for that θ."
 )
-OF_DIF = (
+DIF_REMEDY = (
     "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "
     "context, or a subject that only one of them was taught. Edit out of the text what the item measures besides "
     "ability, or retire the item; an anchor that differs leaves the anchors by a decision."
 )
-NAMED = 10
+MAX_NAMED = 10
 
 
 def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -69,7 +69,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                           WHERE month = %s AND severity = '{level}' ORDER BY wabc DESC, scale_id, item_id""",
                 why=lambda kind: kind or "",
                 fine=f"no item of {level} severity",
-                fix=WHAT_TO_DO[level],
+                fix=DRIFT_REMEDIES[level],
                 severity=severity,
             )
             for name, level, severity in (
@@ -98,10 +98,10 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             name="no_item_lost_information",
             description="No item has certainly lost a fifth of its published information. It does not hold the month.",
             query=f"""SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
-                      WHERE month = %s AND flagged AND item_id <> '{THE_TEST}' ORDER BY 3, 1, 2""",
+                      WHERE month = %s AND flagged AND item_id <> '{TEST_ID}' ORDER BY 3, 1, 2""",
             why=lambda ratio: f"keeps {ratio:.0%}",
             fine="no item lost a fifth of its information",
-            fix=OF_ITEMS,
+            fix=ITEM_INFORMATION_REMEDY,
         ),
         partition_check(
             months,
@@ -132,13 +132,13 @@ def _items_check(
     are no such items, and `fix` is the remedy if there are.
     """
 
-    def judge(look: Looked) -> dg.AssetCheckResult:
+    def judge(look: CheckInput) -> dg.AssetCheckResult:
         rows = look.connection.execute(query, (look.partition,)).fetchall()
         known = settled_items(look.connection, look.partition)
         found = [ReportedItem(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
         first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""
-        silent = unjudged(look.connection, look.store, look.partition, asset)
-        return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
+        unjudged = unjudged_scales(look.connection, look.store, look.partition, asset)
+        return items_result(found, fine, fix, severity=severity, unjudged=unjudged, first=first)
 
     return partition_check(months, asset, name, description, judge)
 
@@ -150,7 +150,7 @@ def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
            ORDER BY scale_id, item_id""",
         (month,),
     ).fetchall()
-    return "".join(f"{scale}: {said}" for scale, details in rows if (said := too_varied([details])))
+    return "".join(f"{scale}: {warning}" for scale, details in rows if (warning := variation_warning([details])))
 
 
 def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
@@ -173,17 +173,19 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
     )
 
 
-def _published_items_are_in_the_bank(look: Looked) -> dg.AssetCheckResult:
+def _published_items_are_in_the_bank(look: CheckInput) -> dg.AssetCheckResult:
     connection, start = look.connection, Month(look.partition).start
     found = [
         ReportedItem(scale_id, item, why)
         for scale_id in read_scales(connection)
-        for item, why in items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items)).items()
+        for item, why in find_missing_items(
+            connection, scale_id, list(in_force(connection, scale_id, start).items)
+        ).items()
     ]
-    return items_result(found, "all are in the bank", GONE)
+    return items_result(found, "all are in the bank", GONE_REMEDY)
 
 
-def _items_treat_groups_alike(look: Looked) -> dg.AssetCheckResult:
+def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
     large = look.connection.execute(
         """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
            WHERE month = %s AND details->'large' = 'true'
@@ -199,9 +201,13 @@ def _items_treat_groups_alike(look: Looked) -> dg.AssetCheckResult:
     for scale, item, attribute, group, ets_class in large:
         where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
         of_scales.setdefault(scale, {}).setdefault(item, []).append(where)
-    items = [f"{scale}: {item} ({'; '.join(where)})" for scale, of in of_scales.items() for item, where in of.items()]
+    items = [
+        f"{scale}: {item} ({'; '.join(where)})"
+        for scale, by_item in of_scales.items()
+        for item, where in by_item.items()
+    ]
     not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-    description = items_said(items, "no item has large DIF")
+    description = count_and_names(items, "no item has large DIF")
     if len(not_tested) == len(attributes):
         description = "nothing was tested"
     return dg.AssetCheckResult(
@@ -211,24 +217,28 @@ def _items_treat_groups_alike(look: Looked) -> dg.AssetCheckResult:
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", "differs for"),
-                [(scale, item, "; ".join(where)) for scale, of in of_scales.items() for item, where in of.items()],
+                [
+                    (scale, item, "; ".join(where))
+                    for scale, by_item in of_scales.items()
+                    for item, where in by_item.items()
+                ],
             ),
             "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
-            **({HOW_TO_FIX: OF_DIF} if items else {}),
+            **({HOW_TO_FIX: DIF_REMEDY} if items else {}),
         },
     )
 
 
-def _the_test_kept_its_information(look: Looked) -> dg.AssetCheckResult:
-    silent = unjudged(look.connection, look.store, look.partition, "test_information")
+def _the_test_kept_its_information(look: CheckInput) -> dg.AssetCheckResult:
+    unjudged = unjudged_scales(look.connection, look.store, look.partition, "test_information")
     rows = look.connection.execute(
         """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
            WHERE month = %s AND item_id = %s ORDER BY 1""",
-        (look.partition, THE_TEST),
+        (look.partition, TEST_ID),
     ).fetchall()
     lost = [scale for scale, flagged, _ in rows if flagged]
-    unknown = by_scale(silent)
-    description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
+    unknown = sentences_by_scale(unjudged)
+    description = "; ".join([*unknown, *(f"{scale}: {_kept_information(details)}" for scale, _, details in rows)])
     return dg.AssetCheckResult(
         passed=not lost and not unknown,
         severity=dg.AssetCheckSeverity.WARN,
@@ -239,12 +249,12 @@ def _the_test_kept_its_information(look: Looked) -> dg.AssetCheckResult:
                 for scale, _, details in rows
                 if (worst := details["worst"]) is not None
             },
-            **({HOW_TO_FIX: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
+            **({HOW_TO_FIX: TEST_INFORMATION_REMEDY if lost else "; ".join(unknown)} if lost or unknown else {}),
         },
     )
 
 
-def _kept(details: dict) -> str:
+def _kept_information(details: dict) -> str:
     worst = details["worst"]
     if worst is None:
         return str(details["why"])
@@ -275,19 +285,19 @@ def items_result(
     fix: str,
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
-    silent: Mapping[str, str] | None = None,
+    unjudged: Mapping[str, str] | None = None,
     first: str = "",
 ) -> dg.AssetCheckResult:
     """The result of a check that fails if any of the `found` items is new.
 
     The message names the new items, and the metadata contain a row for each item and the remedy. The check also fails,
-    as a warning, if there are `silent` scales, for which nothing is known about the items; they are given with the
+    as a warning, if there are `unjudged` scales, for which nothing is known about the items; they are given with the
     reasons. `first` begins the message.
     """
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
-    unknown = by_scale(silent or {})
+    unknown = sentences_by_scale(unjudged or {})
     description = first + "; ".join(
-        [*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])]
+        [*unknown, *([count_and_names(list(map(str, new)), fine)] if new or not unknown else [])]
     )
     if known:
         description += f"; no decision needed: {', '.join(n.item_id for n in known)}"
@@ -304,6 +314,6 @@ def items_result(
     )
 
 
-def items_said(named: Sequence[str], fine: str) -> str:
+def count_and_names(named: Sequence[str], fine: str) -> str:
     """The number of items and the first ten names, or `fine` if there are no items."""
-    return f"{counted(len(named), 'item')}: {some_of(named, NAMED)}" if named else fine
+    return f"{quantity(len(named), 'item')}: {some_of(named, MAX_NAMED)}" if named else fine

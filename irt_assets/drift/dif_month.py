@@ -37,14 +37,14 @@ Row = dict[str, Any]
 
 MAX_GROUP_LENGTH = 100
 """The longest value, in characters, that names a group; a longer one is free text."""
-MANTEL = ("smd", "se", "chi2", "p")
+MANTEL_STATISTICS = ("smd", "se", "chi2", "p")
 """Statistics stored for a scored item instead of the Mantel-Haenszel ones."""
 SMALL_GROUPS_NAMED = 20
 """Number of groups too small to test that get rows, largest first. The others, perhaps one per learner, are only
 counted."""
 BY_LEVEL = (
-    "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
-    " being so"
+    "items were assigned by level, and between groups that differ in ability one item in a hundred then looks large "
+    "without being so"
 )
 
 
@@ -66,7 +66,7 @@ class MonthAnswers:
 
 
 @dataclass(frozen=True)
-class NotCompared:
+class ComparisonProblem:
     """Why a month's groups are not compared."""
 
     why: str
@@ -93,8 +93,8 @@ def dif_of_month(
                 for name in scale.rules.warnings.attributes
             }
         rows = []
-        difs = [_compared(name, answers, groups, threads) for name, (groups, _) in attributes.items()]
-        sample = "" if isinstance(answers, NotCompared) else answers.sample
+        difs = [_compare(name, answers, groups, threads) for name, (groups, _) in attributes.items()]
+        sample = "" if isinstance(answers, ComparisonProblem) else answers.sample
         for dif, (_, n_unreadable) in zip(Dif.with_common_q(difs), attributes.values(), strict=True):
             rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
@@ -105,11 +105,11 @@ def dif_of_month(
     return found
 
 
-def _compared(
-    attribute: str, answers: MonthAnswers | NotCompared, groups: Sequence[str | None], threads: int | None
+def _compare(
+    attribute: str, answers: MonthAnswers | ComparisonProblem, groups: Sequence[str | None], threads: int | None
 ) -> Dif:
     """Compare the groups of an attribute. If that is impossible, the result has the reason."""
-    if isinstance(answers, NotCompared):
+    if isinstance(answers, ComparisonProblem):
         return Dif.without_test(attribute, answers.why)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
@@ -129,7 +129,7 @@ def _compared(
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
-) -> MonthAnswers | NotCompared:
+) -> MonthAnswers | ComparisonProblem:
     """The responses behind the month's linked fit by the scale's own engine, or the reason why there are none.
 
     For a month of the origin window without a fit of its own, the fit of the window is used. `files`: cache of
@@ -141,9 +141,9 @@ def answers_of(
         snapshot = origin.snapshot
         fit = linked_fit(connection, scale.scale_id, "origin", origin.window_start, origin.engine)
     if fit is None or not fit.converged:
-        return NotCompared(f"{month} has no converged fit that was linked to the anchors")
+        return ComparisonProblem(f"{month} has no converged fit that was linked to the anchors")
     if snapshot is None:
-        return NotCompared(
+        return ComparisonProblem(
             f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
         )
     most = database_settings(connection).most_for_run
@@ -202,7 +202,7 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
     """The rows of an attribute as `resources.tables` describes them, without month and scale.
 
     `n_unreadable`: number of learners whose value names no group. `by_level`: whether items were assigned by the
-    learner's level. `sample`: see `Answers`.
+    learner's level. `sample`: see `MonthAnswers`.
     """
     reference = dif.reference
     large = [group for group in dif.groups if group.large_enough]
@@ -243,15 +243,15 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
 
 def _group(dif: Dif, name: str) -> dict[str, Any]:
     group, wald = dif.group(name), dif.wald
-    place = wald.groups.index(group.name) if wald and group.name in wald.groups else None
+    position = wald.groups.index(group.name) if wald and group.name in wald.groups else None
     return {
         "name": group.name,
         "n_learners": group.n_learners,
         "n_responses": group.n_responses,
         "why_not": group.reason,
         "low_power": group.low_power,
-        "mean": None if wald is None or place is None else finite(wald.mean[place]),
-        "sd": None if wald is None or place is None else finite(wald.sd[place]),
+        "mean": None if wald is None or position is None else finite(wald.mean[position]),
+        "sd": None if wald is None or position is None else finite(wald.sd[position]),
     }
 
 
@@ -321,4 +321,4 @@ def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
         | {"size": logistic.size}
         if logistic
         else None,
-    } | ({"mantel": {name: finite(getattr(mantel, name)) for name in MANTEL}} if mantel else {})
+    } | ({"mantel": {name: finite(getattr(mantel, name)) for name in MANTEL_STATISTICS}} if mantel else {})

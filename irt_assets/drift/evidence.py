@@ -45,8 +45,8 @@ def answers_of(
     if table is None:
         return None
     reason = table["reason"]
-    silent = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
-    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(silent)), False))
+    uninformative = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
+    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(uninformative)), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
     table = table.filter(pa.array(given_points(table) >= 0))
     person, _ = codes(table[KEY])
@@ -117,7 +117,7 @@ def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, 
     return table.filter(pc.equal(table["scale_id"], scale.scale_id))
 
 
-def sample_of(connection: psycopg.Connection, month: str, scale: Scale) -> str:
+def sample_in_words(connection: psycopg.Connection, month: str, scale: Scale) -> str:
     """The sample of learners that `attempts_of` returns, in words. Returns "" if it returns all learners."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     return sample_for_run(snapshot, database_settings(connection).most_for_run, scale.scale_id) if snapshot else ""
@@ -128,7 +128,7 @@ def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:
     return np.log(np.where(ms > 0, ms, np.nan))
 
 
-def linked_before(connection: psycopg.Connection, scale: Scale, month: str, n: int) -> dict[str, LinkedWindow]:
+def read_earlier_windows(connection: psycopg.Connection, scale: Scale, month: str, n: int) -> dict[str, LinkedWindow]:
     """The last `n` months before `month` that have a linked fit, oldest first."""
     found = {m: linked_window(connection, scale, m) for m in months_before(connection, scale, month, n)}
     return {m: window for m, window in found.items() if window is not None}

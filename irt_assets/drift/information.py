@@ -17,7 +17,7 @@ from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.partitions import Month
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
+from irt_assets.drift.unestimated_items import UnestimatedItems, examine_unestimated_items
 from irt_assets.ledger.testlets import EffectsInForce, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError
@@ -28,7 +28,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 
-THE_TEST = ""
+TEST_ID = ""
 """The `item_id` in the row of a scale's whole test."""
 SE_LIMIT = 0.4
 """Standard error in SDs of the population at which reliability is 0.84."""
@@ -115,7 +115,7 @@ class MonthInformation:
 
     scale: Scale
     compared: ComparedMonth
-    unestimated: Unestimated
+    unestimated: UnestimatedItems
     items: Items
     theta: Floats
     loss: InformationLoss
@@ -125,7 +125,7 @@ class MonthInformation:
     left: Information
     testlets: EffectsInForce | None = None
 
-    def of(self, parameters: ItemParameters, which: np.ndarray) -> Information:
+    def select_information(self, parameters: ItemParameters, which: np.ndarray) -> Information:
         """Information of the items `which` (J,) by their `parameters`."""
         ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
         return Information.from_parameters(
@@ -133,9 +133,9 @@ class MonthInformation:
         )
 
     @property
-    def drifted(self) -> list[str]:
+    def drifted_items(self) -> list[str]:
         """Items that drifted with high severity."""
-        return high(self.severity)
+        return high_severity_items(self.severity)
 
     @property
     def trusted(self) -> bool:
@@ -157,11 +157,11 @@ class MonthInformation:
         people = self.loss.abilities
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
-        left = self.left.relative_efficiency(self.in_force)
-        k = int(np.nanargmin(np.where(inside, left, np.nan)))
+        efficiency = self.left.relative_efficiency(self.in_force)
+        k = int(np.nanargmin(np.where(inside, efficiency, np.nan)))
         before, after = (np.interp(people.theta, self.theta, x.test) for x in (self.in_force, self.left))
         average = float(people.weights @ after / (people.weights @ before))
-        return Efficiency(average, float(left[k]), float(self.theta[k]))
+        return Efficiency(average, float(efficiency[k]), float(self.theta[k]))
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
     judged = []
     with database.connect() as connection:
         for scale in read_scales(connection, Month(month).start).values():
-            one = judge_information(connection, store, month, scale)
+            result = judge_information(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
-            rows = [owned | row for row in (*item_rows(one.found), test_row(one.found))] if one.found else []
+            rows = [owned | row for row in (*item_rows(result.found), test_row(result.found))] if result.found else []
             frame = pd.DataFrame(rows, columns=None if rows else [*owned, "item_id", "curve"])
             warehouse.replace(connection, tables.test_information, owned, frame)
-            judged.append(one)
+            judged.append(result)
     return judged
 
 
@@ -192,16 +192,16 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
     try:
         with BreakdownError.explain(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
-            unestimated = look_at_unestimated(connection, store, month, scale, compared)
+            unestimated = examine_unestimated_items(connection, store, month, scale, compared)
             items = Items.from_comparison(compared).item_ids
             testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)
-            return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated, testlets))
+            return ScaleInformation(scale.scale_id, compute_information(scale, compared, unestimated, testlets))
     except PsychometricsError as error:
         return ScaleInformation(scale.scale_id, why=str(error))
 
 
-def inform(
-    scale: Scale, compared: ComparedMonth, unestimated: Unestimated, testlets: EffectsInForce | None = None
+def compute_information(
+    scale: Scale, compared: ComparedMonth, unestimated: UnestimatedItems, testlets: EffectsInForce | None = None
 ) -> MonthInformation:
     """Compute a month's information.
 
@@ -215,7 +215,7 @@ def inform(
         severity |= zip(tested.item_ids, tested.severity, strict=True)
     items = Items.from_comparison(compared)
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
-    retiring = tuple(sorted({*loss.items.flagged, *high(severity)}))
+    retiring = tuple(sorted({*loss.items.flagged, *high_severity_items(severity)}))
     force = items.in_force
     ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
     effects = testlets.effects(ids) if testlets else None
@@ -235,7 +235,7 @@ def inform(
     )
 
 
-def high(severity: Mapping[str, str]) -> list[str]:
+def high_severity_items(severity: Mapping[str, str]) -> list[str]:
     """The items of high severity."""
     return sorted(item for item, level in severity.items() if level == "high")
 
@@ -257,11 +257,11 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
         both = "of another model" if item in across else "compared"
         details: dict[str, Any] = {
             "status": both if in_force and estimated else "not estimated" if in_force else "new",
-            "why": not_judged(*across[item]) if item in across else found.unestimated.why.get(item),
-            "published": rounded(of_published[j]) if in_force else None,
-            "now": rounded(average[j]) if estimated else None,
-            "share_of_test": rounded(of_published[j] / of_published.sum()) if in_force else None,
-            "share_of_max": rounded(average[j] / greatest[j]) if greatest[j] > 0 else None,
+            "why": different_model_reason(*across[item]) if item in across else found.unestimated.why.get(item),
+            "published": round_or_none(of_published[j]) if in_force else None,
+            "now": round_or_none(average[j]) if estimated else None,
+            "share_of_test": round_or_none(of_published[j] / of_published.sum()) if in_force else None,
+            "share_of_max": round_or_none(average[j] / greatest[j]) if greatest[j] > 0 else None,
             "severity": found.severity.get(item),
             "retire": item in found.retiring,
         }
@@ -270,28 +270,28 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
             drop = published[j] - now[j]
             at = int(drop.argmax())
             details |= {
-                "now": rounded(losses.now[k]),
-                "ratio": rounded(losses.ratio[k]),
-                "upper": rounded(losses.upper[k]),
+                "now": round_or_none(losses.now[k]),
+                "ratio": round_or_none(losses.ratio[k]),
+                "upper": round_or_none(losses.upper[k]),
                 "p": finite(losses.p[k]),
                 "q": finite(losses.q[k]),
                 "largest_drop": {
-                    "theta": rounded(found.theta[at]),
-                    "drop": rounded(drop[at]),
-                    "ratio": rounded(now[j, at] / published[j, at]),
+                    "theta": round_or_none(found.theta[at]),
+                    "drop": round_or_none(drop[at]),
+                    "ratio": round_or_none(now[j, at] / published[j, at]),
                 },
             }
         curve = {
-            "theta": listed(found.theta),
-            "published": listed(published[j]) if in_force else None,
-            "now": listed(now[j]) if estimated else None,
+            "theta": as_list(found.theta),
+            "published": as_list(published[j]) if in_force else None,
+            "now": as_list(now[j]) if estimated else None,
         }
         rows.append({"item_id": item, "curve": curve, "flagged": item in losses.flagged, "details": details})
     return rows
 
 
 def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
-    """All rows by item; the row of the whole test has the key `THE_TEST`."""
+    """All rows by item; the row of the whole test has the key `TEST_ID`."""
     return {row["item_id"]: InformationRow(**row) for row in (*item_rows(found), test_row(found))}
 
 
@@ -301,27 +301,31 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {
-        "published": found.of(items.published, both),
-        "now": found.of(items.now, both),
+        "published": found.select_information(items.published, both),
+        "now": found.select_information(items.now, both),
         "in_force": found.in_force,
         "without_flagged": found.left,
     }
     losses, kept, se_limit = found.loss.items, found.efficiency, SE_LIMIT * found.scale.sigma
     published, now = float(losses.published.sum()), float(losses.now.sum())
     details = {
-        "worst": {name: rounded(x) for name, x in test.worst._asdict().items()} if test else None,
+        "worst": {name: round_or_none(x) for name, x in test.worst._asdict().items()} if test else None,
         "certain": test.certain if test else None,
         "trusted": found.trusted,
         "caution": found.caution,
-        "average": {"published": rounded(published), "now": rounded(now), "ratio": rounded(now / published)}
+        "average": {
+            "published": round_or_none(published),
+            "now": round_or_none(now),
+            "ratio": round_or_none(now / published),
+        }
         if test
         else None,
         "retiring": {
             "items": list(found.retiring),
-            "efficiency": rounded(kept.average),
-            "lowest": rounded(kept.least),
-            "lowest_at": rounded(kept.theta),
-            "se_limit": rounded(se_limit),
+            "efficiency": round_or_none(kept.average),
+            "lowest": round_or_none(kept.least),
+            "lowest_at": round_or_none(kept.theta),
+            "se_limit": round_or_none(se_limit),
             "se_above_before": _rounded_intervals(found.in_force.theta_with_se_above(se_limit)),
             "se_above_after": _rounded_intervals(found.left.theta_with_se_above(se_limit)),
         },
@@ -333,41 +337,41 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
             "not_estimated": found.unestimated.why,
         },
         "flagged_items": sorted(losses.flagged),
-        "drifted_items": found.drifted,
+        "drifted_items": found.drifted_items,
         "population": {"mean": found.scale.mu, "sd": found.scale.sigma},
-        "middle": [rounded(x) for x in people.middle()],
+        "middle": [round_or_none(x) for x in people.middle()],
         "learners": found.compared.window.raw.n_persons,
         "fit_id": found.compared.window.fit_id,
-        "why": None if test else _why_no_test(across),
+        "why": None if test else _missing_test_reason(across),
     }
-    curve = {"theta": listed(found.theta)} | {name: listed(x.test) for name, x in curves.items()}
-    curve |= {f"se_{name}": listed(x.se) for name, x in curves.items()}
-    return {"item_id": THE_TEST, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
+    curve = {"theta": as_list(found.theta)} | {name: as_list(x.test) for name, x in curves.items()}
+    curve |= {f"se_{name}": as_list(x.se) for name, x in curves.items()}
+    return {"item_id": TEST_ID, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
 
 
-def not_judged(published: Model, fitted: Model) -> str:
+def different_model_reason(published: Model, fitted: Model) -> str:
     """The reason why an item is not judged if its published values are of a different model."""
     then, now = item_model(published).spoken, item_model(fitted).spoken
     return f"published as {then}, fitted as {now}: one item has another information under each"
 
 
-def _why_no_test(across: Mapping[str, tuple[Model, Model]]) -> str:
+def _missing_test_reason(across: Mapping[str, tuple[Model, Model]]) -> str:
     if not across:
         return "no item in force was estimated by the month"
-    return f"every item that the month estimated was {not_judged(*next(iter(across.values())))}"
+    return f"every item that the month estimated was {different_model_reason(*next(iter(across.values())))}"
 
 
 test_row.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def rounded(x: float) -> float | None:
+def round_or_none(x: float) -> float | None:
     """Round to five significant digits. Returns None if `x` is not finite."""
     return finite(float(f"{x:.5g}"))
 
 
 def _rounded_intervals(intervals: Sequence[tuple[float, float]]) -> list[list[float | None]]:
-    return [[rounded(x) for x in ends] for ends in intervals]
+    return [[round_or_none(x) for x in ends] for ends in intervals]
 
 
-def listed(values: Floats) -> list[float | None]:
-    return [rounded(x) for x in values.tolist()]
+def as_list(values: Floats) -> list[float | None]:
+    return [round_or_none(x) for x in values.tolist()]

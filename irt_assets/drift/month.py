@@ -17,7 +17,7 @@ from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month_comparison import ComparedMonth, compare_month
-from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
+from irt_assets.drift.unestimated_items import UnestimatedItems, examine_unestimated_items
 from irt_assets.ledger.values_with_errors import compare_with_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, PsychometricsError
@@ -43,7 +43,7 @@ class ScaleDrift:
 
     scale_id: str
     drift: Drift | None = None
-    unestimated: Unestimated = field(default_factory=Unestimated)
+    unestimated: UnestimatedItems = field(default_factory=UnestimatedItems)
     why: str = ""
     sample: str = ""
 
@@ -76,12 +76,12 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
     try:
         with BreakdownError.explain(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
-            unestimated = look_at_unestimated(connection, store, month, scale, compared)
+            unestimated = examine_unestimated_items(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
             drift = _with_trends(connection, month, scale, compared, unestimated.drift or compared.drift)
             if flagged:
                 drift = _with_changes(connection, store, month, scale, compared, drift, flagged)
-            sample = evidence.sample_of(connection, month, scale)
+            sample = evidence.sample_in_words(connection, month, scale)
             return ScaleDrift(scale.scale_id, drift, unestimated, sample=sample)
     except PsychometricsError as error:
         return ScaleDrift(scale.scale_id, why=str(error))
@@ -90,7 +90,7 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
 def _with_trends(
     connection: psycopg.Connection, month: str, scale: Scale, compared: ComparedMonth, drift: Drift
 ) -> Drift:
-    before = evidence.linked_before(connection, scale, month, TREND_MONTHS - 1)
+    before = evidence.read_earlier_windows(connection, scale, month, TREND_MONTHS - 1)
     at, anchors = compared.at, compared.anchors
     since = dict(zip(at.published.item_ids, at.since, strict=True))
     comparisons, elapsed = [], []
@@ -130,7 +130,7 @@ def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
 
 def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
     trends = drift.trends
-    place = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
+    position = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
     across = drift.across_models
     rows = []
@@ -149,11 +149,11 @@ def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
             "log_bayes_factor": finite(drift.log_bayes_factor[j]),
         }
         if drift.curves is not None and drift.comparison.by_curves[j]:
-            details["curves"] = curves_described(drift, j)
+            details["curves"] = curve_tests(drift, j)
         if item in across:
             details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
-        elif trends and item in place:
-            k = place[item]
+        elif trends and item in position:
+            k = position[item]
             details["trend"] = {
                 "b_a_month": finite(trends.slope[k]),
                 "se": finite(trends.slope_se[k]),
@@ -161,7 +161,7 @@ def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
                 "months": int(trends.n_months[k]),
             }
         if item in drift.changes:
-            details["change"] = _change_described(drift, item)
+            details["change"] = _change_record(drift, item)
         rows.append(
             {
                 "item_id": item,
@@ -178,7 +178,7 @@ def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
     return rows
 
 
-def _tested_rows(drift: Drift, unestimated: Unestimated) -> list[dict[str, Any]]:
+def _tested_rows(drift: Drift, unestimated: UnestimatedItems) -> list[dict[str, Any]]:
     """Items without an estimate, by their proportion correct."""
     tested = drift.proportions
     if tested is None:
@@ -198,7 +198,7 @@ def _tested_rows(drift: Drift, unestimated: Unestimated) -> list[dict[str, Any]]
             },
         }
         if item in drift.changes:
-            details["change"] = _change_described(drift, item)
+            details["change"] = _change_record(drift, item)
         rows.append(
             {
                 "item_id": item,
@@ -216,7 +216,7 @@ def across_models_in_words(published: Model, fitted: Model) -> str:
     return f"compared by curves: published as {item_model(published).spoken}, fitted as {item_model(fitted).spoken}"
 
 
-def curves_described(drift: Drift, j: int) -> dict[str, Any]:
+def curve_tests(drift: Drift, j: int) -> dict[str, Any]:
     """Tests of the j-th item's response curve: the difference between the window and the published values in the share
     of right answers (`right`), and in how strongly answers depend on ability (`with_ability`)."""
     curves = drift.curves
@@ -231,7 +231,7 @@ def curves_described(drift: Drift, j: int) -> dict[str, Any]:
     }
 
 
-def _change_described(drift: Drift, item: str) -> dict[str, Any]:
+def _change_record(drift: Drift, item: str) -> dict[str, Any]:
     """The change of an item as it is stored; `onset` is an ISO date."""
     change = drift.changes[item]
     return {

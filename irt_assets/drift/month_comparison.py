@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.drift.uncompared_months import why_not
+from irt_assets.drift.uncompared_months import not_judged_reason
 from irt_assets.ledger.values_with_errors import (
     LinkedWindow,
     SetInForce,
@@ -36,7 +36,7 @@ class ComparedMonth:
 
 def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> ComparedMonth:
     """Compare a month with the set in force when it began. Raises PsychometricsError if the month is not judged."""
-    if red := why_not(connection, store, scale, month):
+    if red := not_judged_reason(connection, store, scale, month):
         raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start
     window = linked_window(connection, scale, month)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.charts import NOW, PUBLISHED, by_rank, over_ability
+from irt_assets.charts import ESTIMATE_STYLE, PUBLISHED_STYLE, ability_chart, rank_chart
 from irt_assets.common.intervals import Z95
 from irt_assets.drift.rows import DifRow, InformationRow
 from irt_psychometrics.plots import Chart, Picture
@@ -82,7 +82,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
         large = [row.large for row in rows]
         reach = 1.15 * max(0.5, float(np.quantile(np.abs(delta) + half, 0.97)), float(np.abs(delta).max(initial=0)))
         charts.append(
-            by_rank(
+            rank_chart(
                 (
                     f"items, from easier to harder for the group than for {reference}",
                     f"Δb, {Chart.shortened(name, 24)}",
@@ -108,8 +108,8 @@ def test_curves(test: InformationRow) -> list[Chart]:
     might be retired; the standard error of θ that follows. Grey: the middle 95 % of the population."""
     theta, details = test.curve["theta"], test.details
     drawn: dict[str, tuple[str, Mapping[str, Any]]] = {
-        "published": (f"{details['items']['compared']} items, as published", PUBLISHED),
-        "now": ("the same items in this month", NOW),
+        "published": (f"{details['items']['compared']} items, as published", PUBLISHED_STYLE),
+        "now": ("the same items in this month", ESTIMATE_STYLE),
     }
     if retiring := details["retiring"]["items"]:
         all_in_force = f"all {details['items']['in_force']} items in force, as now known"
@@ -125,8 +125,8 @@ def test_curves(test: InformationRow) -> list[Chart]:
             top = 1.6 * min(float(inside.max()) if inside.size else 1.0, 2.0 * details["population"]["sd"])
         else:
             top = 1.08 * float(curves.max()) or 1.0
-        whose = " (grey: middle 95 % of the population)"
-        chart = over_ability(theta, label, label, top, whose, height=250)
+        population = " (grey: middle 95 % of the population)"
+        chart = ability_chart(theta, label, label, top, population, height=250)
         for curve, (name, style) in zip(curves, drawn.values(), strict=True):
             chart.line(theta, curve, name=name, **style)
         charts.append(chart.stretch(low, high))

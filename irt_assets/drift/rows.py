@@ -1,6 +1,6 @@
 """Read a month's rows of drift, DIF, information and alerts.
 
-month.py, dif_month.py and information.py write the rows; shown.py shows them.
+month.py, dif_month.py and information.py write the rows; blocks.py shows them.
 """
 
 from collections.abc import Collection, Mapping
@@ -99,23 +99,23 @@ class AlertRow:
 DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, q_value, ets_class, details"
 DRIFT_COLUMNS = "item_id, month, severity, delta_a, delta_b, q_value, wabc, details, computed_at"
 """The columns of `dif_analysis` and `item_drift` that `DifRow` and `DriftRow` have."""
-_INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
+_INFORMATION_QUERY = """SELECT item_id, curve, flagged, details FROM test_information
                   WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
-_DIF = f"""SELECT {DIF_COLUMNS}
+_DIF_QUERY = f"""SELECT {DIF_COLUMNS}
           FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s
           ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
-_LOST = """SELECT item_id, curve, flagged, details FROM test_information
+_LOST_QUERY = """SELECT item_id, curve, flagged, details FROM test_information
            WHERE scale_id = %(scale)s AND month = %(month)s AND (item_id = '' OR flagged) ORDER BY item_id"""
-_LARGE_DIF = f"""SELECT {DIF_COLUMNS}
+_LARGE_DIF_QUERY = f"""SELECT {DIF_COLUMNS}
                 FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s AND item_id <> ''
                   AND (details->>'large')::boolean ORDER BY item_id, attribute, focal_group"""
-_DRIFTED = f"""SELECT {DRIFT_COLUMNS}
+_DRIFTED_QUERY = f"""SELECT {DRIFT_COLUMNS}
               FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
                 AND severity <> 'none' ORDER BY severity, wabc DESC NULLS LAST, item_id"""
-_COMPARED = f"""SELECT {DRIFT_COLUMNS}
+_COMPARED_QUERY = f"""SELECT {DRIFT_COLUMNS}
                FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
                ORDER BY array_position(ARRAY['high', 'medium'], severity), wabc DESC NULLS LAST, item_id"""
-_ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
+_ALERTS_QUERY = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
              WHERE scale_id = %(scale)s AND opened_month <= %(month)s
                AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
 
@@ -124,21 +124,21 @@ def _rows(row: type[Row], query: LiteralString, connection: psycopg.Connection, 
     return records(connection, row, query, {"scale": scale.scale_id, "engine": scale.engine, "month": month})
 
 
-information_of = partial(_rows, InformationRow, _INFORMATION)
-information_lost_in = partial(_rows, InformationRow, _LOST)
+read_information = partial(_rows, InformationRow, _INFORMATION_QUERY)
+read_lost_information = partial(_rows, InformationRow, _LOST_QUERY)
 """Information of the whole test, and of the items that lost information."""
-drifted_of = partial(_rows, DriftRow, _DRIFTED)
+read_drifted_items = partial(_rows, DriftRow, _DRIFTED_QUERY)
 """The items that drifted, the largest change first."""
-compared_of = partial(_rows, DriftRow, _COMPARED)
+read_compared_items = partial(_rows, DriftRow, _COMPARED_QUERY)
 """All items that were compared or tested, flagged ones first, the largest change first."""
-dif_of = partial(_rows, DifRow, _DIF)
-large_dif_of = partial(_rows, DifRow, _LARGE_DIF)
+read_dif = partial(_rows, DifRow, _DIF_QUERY)
+read_large_dif = partial(_rows, DifRow, _LARGE_DIF_QUERY)
 """The items with large DIF."""
-alerts_of = partial(_rows, AlertRow, _ALERTS)
+read_alerts = partial(_rows, AlertRow, _ALERTS_QUERY)
 """The alerts that were open in the month, or closed by it."""
 
 
-def histories_of(
+def read_histories(
     connection: psycopg.Connection, scale: Scale, month: str, items: Collection[str] | None = None
 ) -> dict[str, list[DriftRow]]:
     """Drift of the items (None: all) over the last months up to `month`, in order."""

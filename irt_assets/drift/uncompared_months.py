@@ -18,17 +18,17 @@ from irt_assets.responses.scales import Scale, read_scales
 from resources.files.object_store import ObjectStore
 
 
-def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
+def not_judged_reason(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
     """Why a linked month is not judged, with the remedy. Returns None if the month passed its set gates or has no
     linked fit.
 
     The publication step of the fit decides. A fit without a step is judged by its gates now.
     """
     linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
-    return _red(connection, store, scale, month, linked) if linked else None
+    return _red_reason(connection, store, scale, month, linked) if linked else None
 
 
-def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
+def unjudged_scales(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
     """Scales on which the month could be compared but has no rows in `table`, or is red, with the reason."""
     found = {}
     start = Month(month).start
@@ -40,14 +40,16 @@ def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, tab
             sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),
             (month, scale_id),
         ).fetchone()
-        if why := _red(connection, store, scale, month, linked):
+        if why := _red_reason(connection, store, scale, month, linked):
             found[scale_id] = f"not judged: {why}"
         elif has_rows is None and linked.converged and items_published_by(connection, scale_id, start):
-            found[scale_id] = f"not judged: the first lines of {table}'s metadata say why"
+            found[scale_id] = f"not judged: the first lines of {table}'s metadata give the reason"
     return found
 
 
-def _red(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str, linked: LinkedFit) -> str | None:
+def _red_reason(
+    connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str, linked: LinkedFit
+) -> str | None:
     step = step_of(connection, scale.scale_id, month)
     if step is None or step.fit_id != linked.fit_id:
         held = why_held(failures(load_evidence(connection, month, scale, store)))

@@ -23,7 +23,7 @@ from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
-class Unestimated:
+class UnestimatedItems:
     """Published items without an estimate in a month.
 
     Attributes:
@@ -45,7 +45,7 @@ class Unestimated:
         return tested.item_ids if tested else ()
 
     @property
-    def untested(self) -> dict[str, str]:
+    def untested_items(self) -> dict[str, str]:
         """The items that could not be tested either, with the reason; items that have left the bank come first."""
         items = sorted(self.why, key=lambda item: (item not in self.gone, item))
         return {item: self.why[item] for item in items if item not in self.tested_items}
@@ -59,34 +59,34 @@ class Unestimated:
         return {item: size for item, level, size in found if level == severity}
 
 
-def look_at_unestimated(
+def examine_unestimated_items(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, compared: ComparedMonth
-) -> Unestimated:
+) -> UnestimatedItems:
     """Test the items that were in force when the month began and have no estimate in it.
 
     Learners' θ is computed from the items that have not moved.
     """
     items = sorted(set(compared.at.published.item_ids) - set(compared.drift.item_ids))
     if not items:
-        return Unestimated()
+        return UnestimatedItems()
     table = evidence.attempts_of(connection, store, month, scale)
     responses = None if table is None else eligible_responses_of(table, scale.scale_id)
     published = compared.at.published
     columns = (published.item_ids, published.a.tolist(), published.b.tolist(), published.c.tolist())
     values = {item: (a, b, c) for item, a, b, c in zip(*columns, strict=True) if item in items}
-    gone = items_gone(connection, scale.scale_id, items)
-    why = _why(connection, month, scale, items, gone, responses)
+    missing = find_missing_items(connection, scale.scale_id, items)
+    why = _reasons(connection, month, scale, items, missing, responses)
     if responses is None:
-        return Unestimated(why, frozenset(gone), values)
+        return UnestimatedItems(why, frozenset(missing), values)
     moved = set(compared.drift.flagged)
     known = published.select([item for item in published.item_ids if item not in moved]).among(responses.item_ids)
     mean, sd = evidence.population_of(compared.window)
     mean_se = compared.window.linking.intercept_se
     drift = compared.drift.with_proportions(responses, items, known, mean=mean, sd=sd, mean_se=mean_se)
-    return Unestimated(why, frozenset(gone), values, drift)
+    return UnestimatedItems(why, frozenset(missing), values, drift)
 
 
-def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
+def find_missing_items(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
     """The items that the bank no longer has on this scale, each with a sentence on its present place."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
@@ -98,12 +98,12 @@ def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[st
     }
 
 
-def _why(
+def _reasons(
     connection: psycopg.Connection,
     month: str,
     scale: Scale,
     items: list[str],
-    gone: dict[str, str],
+    missing: dict[str, str],
     responses: Responses | None,
 ) -> dict[str, str]:
     """The reason why each item has no estimate, as text."""
@@ -113,9 +113,9 @@ def _why(
     if responses is not None:
         counts = np.bincount(responses.item, minlength=responses.n_items).tolist()
         n = dict(zip(responses.item_ids, counts, strict=True))
-    reasons = dict(gone)
+    reasons = dict(missing)
     for item in items:
-        if item in gone:
+        if item in missing:
             continue
         if not n.get(item):
             reasons[item] = f"it has no eligible answer in {month}"

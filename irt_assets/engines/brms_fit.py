@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
+from irt_assets.engines.r_calibration import Answer, Call, anchor_columns, request
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_psychometrics import Calibration, Responses
 from irt_psychometrics.items import Model
@@ -46,7 +46,7 @@ def fit_brms(
         rows = [k for k, item in enumerate(anchors.item_ids) if item in used]
         a, b = anchors.a[rows], anchors.b[rows]
         errors = {"a_se": anchors.a_se[rows], "b_se": anchors.b_se[rows]}
-        known = anchors_of([anchors.item_ids[k] for k in rows], a=a, d=-a * b, c=np.zeros(len(rows)), **errors)
+        known = anchor_columns([anchors.item_ids[k] for k in rows], a=a, d=-a * b, c=np.zeros(len(rows)), **errors)
     sampled = responses.of_items(kept)
     payload = request(
         sampled,

@@ -131,7 +131,7 @@ def _watch(process: subprocess.Popen[bytes], name: str, limits: Limits) -> int:
         if time.monotonic() > deadline:
             raise EngineTimeoutError(
                 f"{name} had not ended after {limits.seconds:g} seconds and was stopped: give it more time or fewer "
-                f"answers, or take the engine em"
+                f"answers, or use engine em"
             )
 
 
@@ -143,9 +143,9 @@ def _memory(pid: int) -> int:
     except psutil.NoSuchProcess:
         return 0
     total = 0
-    for one in family:
+    for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += one.memory_info().rss
+            total += member.memory_info().rss
     return total
 
 
@@ -172,10 +172,10 @@ def _exit_reason(code: int, answered: bool) -> str:
     if code < 0:
         return f"crashed ({signal.Signals(-code).name}), which is a fault of the program, not of the answers"
     if answered:
-        return f"gave an answer, but then ended with code {code}, so that the answer is not to be trusted"
+        return f"returned an answer, but then ended with code {code}, so the answer cannot be trusted"
     return f"ended with code {code} and no answer"
 
 
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()[-_TAIL_LINES:]
-    return "; the last it printed: " + " | ".join(lines) if lines else ""
+    return "; its last output: " + " | ".join(lines) if lines else ""

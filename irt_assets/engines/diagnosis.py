@@ -6,7 +6,7 @@ import requests
 from pydantic import SecretStr
 
 from irt_assets.engines import registry
-from irt_assets.engines.registry import DEFAULT, enabled, installed, r_packages
+from irt_assets.engines.registry import DEFAULT, enabled_scales, obstacle, r_packages
 from resources.doctor import Finding
 from resources.r_runtime import INSTALL_R, RPY2, r_runtime
 from resources.settings import Settings
@@ -25,7 +25,7 @@ def engine_findings(settings: Settings) -> Iterator[Finding]:
         yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
     for spec in registry.ENGINES:
         if spec.for_comparison and not spec.in_r_service(settings):
-            yield _usage_finding(settings, spec.name, installed(spec.name, settings))
+            yield _usage_finding(settings, spec.name, obstacle(spec.name, settings))
 
 
 def _r() -> Iterator[Finding]:
@@ -47,7 +47,7 @@ def _r() -> Iterator[Finding]:
 def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Finding:
     """Whether an optional engine fits months, and why not."""
     subject = f"engine {engine}"
-    fitting = enabled(settings)
+    fitting = enabled_scales(settings)
     if engine in fitting:
         scales = fitting[engine]
         where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
@@ -56,8 +56,8 @@ def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Find
         return Finding(subject, "ok", f"fits every month of {where}, besides {DEFAULT}")
     if absence:
         return Finding(subject, "absent", absence)
-    wanted = ",".join(filter(None, [settings.irt_engines, engine]))
-    fix = f"To fit each month with it too, besides {DEFAULT}: IRT_ENGINES={wanted}."
+    setting = ",".join(filter(None, [settings.irt_engines, engine]))
+    fix = f"To fit each month with it too, besides {DEFAULT}: IRT_ENGINES={setting}."
     return Finding(subject, "ok", "installed, not enabled", fix)
 
 
@@ -70,22 +70,22 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
     shown = {"Authorization": f"Bearer {token.get_secret_value()}"}
     try:
         health = requests.get(f"{url}/healthz", timeout=5).json()
-        taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
+        accepted = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
         engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
         yield Finding(subject, "error", f"{url} does not answer like the R IRT service: {type(error).__name__}", fix)
         return
-    if taken:
+    if accepted:
         yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
     else:
-        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+        yield Finding(subject, "error", f"{url} rejects R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
     for engine in (spec.name for spec in registry.ENGINES if spec.for_comparison and spec.in_r_service(settings)):
-        there = f"{engine} {health['versions'].get(engine)} in the R IRT service"
+        version = f"{engine} {health['versions'].get(engine)} in the R IRT service"
         if engine in engines:
-            yield Finding(f"engine {engine}", "ok", there)
+            yield Finding(f"engine {engine}", "ok", version)
         elif engine in loading:
-            yield Finding(f"engine {engine}", "warn", f"{there}, which still loads it", "Ask again in a minute.")
+            yield Finding(f"engine {engine}", "warn", f"{version}, which still loads it", "Try again in a minute.")
         elif engine in not_loaded:
             why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
             yield _usage_finding(settings, engine, why)

@@ -36,13 +36,13 @@ class EmEngine:
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **how: Unpack[FitOptions],
+        **options: Unpack[FitOptions],
     ) -> Calibration:
         """See `fit_em`."""
         from irt_psychometrics.estimation import fit_em
 
-        how["threads"] = self.threads
-        return fit_em(responses, groups=groups, reference=reference, **how)
+        options["threads"] = self.threads
+        return fit_em(responses, groups=groups, reference=reference, **options)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:  # noqa: ARG002
         """Sums over all learners for one of the engine's fits, if its responses were a sample; otherwise None."""

@@ -13,7 +13,7 @@ irt_versions <- function() {
   c(list(R = as.character(getRversion())), sapply(packages, version_of, simplify = FALSE))
 }
 
-# Loads the package of an engine; where that fails although it is installed, R's own error says why.
+# Loads the package of an engine; if that fails although it is installed, R's own error says why.
 irt_load <- function(request) {
   loadNamespace(request$engine)
   list(versions = irt_versions())
@@ -279,7 +279,7 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
 }
 
 few_draws <- function(kind, ess) {
-  sprintf("the draws are worth only %.0f independent ones for %s (%s ESS), at least 1000 are needed: sample more draws",
+  sprintf("the draws are worth only %.0f independent values for %s (%s ESS), at least 1000 are needed: sample more draws",
           min(ess), names(which.min(ess)), kind)
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
+from irt_assets.engines.r_calibration import Answer, Call, anchor_columns, request
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import ExternalFit
 from irt_psychometrics.items import LogitNormal, Model, Priors
@@ -34,32 +34,34 @@ def fit_mirt(
     Raises PsychometricsError for refused responses, models, priors and anchors, and the errors of `call`.
     """
     scored = _has_scored_items(responses, model, anchors)
-    asked = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
-    of, held, curves = asked.item_model, asked.held, asked.curves
-    guessing = _prior_on_guessing(asked.priors)
+    fit = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
+    family, held, curves = fit.item_model, fit.held, fit.curves
+    guessing = _prior_on_guessing(fit.priors)
     payload = request(
-        asked.responses,
+        fit.responses,
         engine=ENGINE,
-        model=_BY_SLOPES[of.slopes] if scored else of.name,
-        anchors=anchors_of(
-            np.array(asked.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
+        model=_BY_SLOPES[family.slopes] if scored else family.name,
+        anchors=anchor_columns(
+            np.array(fit.responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held]
         )
         if held.any()
         else None,
         guessing_prior=None if guessing is None else {"mean_logit": guessing.mean, "sd_logit": guessing.sd},
-        **({"categories": asked.responses.n_categories.tolist()} if scored else {}),
+        **({"categories": fit.responses.n_categories.tolist()} if scored else {}),
     )
-    answer = Answer.from_result(call("irt_calibrate", payload), asked.responses.n_items)
+    answer = Answer.from_result(call("irt_calibrate", payload), fit.responses.n_items)
     version, software = answer.software_versions(ENGINE)
-    return asked.calibration(answer.estimates, version=version, software=software, data_hash=data_hash)
+    return fit.calibration(answer.estimates, version=version, software=software, data_hash=data_hash)
 
 
 def _has_scored_items(responses: Responses, model: Model | Sequence[Model], anchors: AnchorSet | None) -> bool:
     """Whether items are scored above 1. If so, raises PsychometricsError for anchors or a rating scale model."""
     scored = bool((responses.n_categories > 2).any())
     if scored and (anchors is not None or "rsm" in ([model] if isinstance(model, str) else model)):
-        what = "anchors" if anchors is not None else "a rating scale model"
-        raise PsychometricsError(f"the mirt engine does not take {what} where items are scored above 1: take em")
+        feature = "anchors" if anchors is not None else "a rating scale model"
+        raise PsychometricsError(
+            f"the mirt engine does not support {feature} if items are scored above 1: use engine em"
+        )
     return scored
 
 
@@ -67,6 +69,6 @@ def _prior_on_guessing(priors: Priors) -> LogitNormal | None:
     """The prior on c. Raises PsychometricsError for any other prior."""
     if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
         raise PsychometricsError(
-            "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
+            "the mirt engine supports only a LogitNormal prior on c; for priors on a and b use engine em or pymc"
         )
     return priors.c

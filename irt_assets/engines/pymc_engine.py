@@ -35,8 +35,8 @@ ENGINE = "pymc"
 NODES = (31, 41, 61)
 """Numbers of quadrature nodes to try. In a short test the posterior of θ is so wide that fewer nodes than in the em
 engine give the same likelihood, in less time."""
-_SAME_LOGLIK = 1e-3
-_LEAST_ANCHOR_SD = 1e-3
+_LOGLIK_TOLERANCE = 1e-3
+_MIN_ANCHOR_SD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class PymcEngine:
             row = {item: k for k, item in enumerate(self.anchors.item_ids) if item in set(linking.anchors_used)}
             at = np.array([j for j, item in enumerate(item_ids) if item in row])
             own_slopes = item_model(model).own_slopes
-            _hold(found, at, self.anchors, np.array([row[item_ids[j]] for j in at]), slopes=own_slopes)
+            _hold_anchors(found, at, self.anchors, np.array([row[item_ids[j]] for j in at]), slopes=own_slopes)
         return found
 
     def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:
@@ -212,11 +212,11 @@ class PymcEngine:
         parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
         numbers = NODES if self.nodes is None else (self.nodes,)
         tried = [Likelihood.from_responses(responses, nodes, guessing=priors.guessing) for nodes in numbers]
-        values = [one.value(*parameters) for one in tried]
-        return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _SAME_LOGLIK))]
+        values = [likelihood.value(*parameters) for likelihood in tried]
+        return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _LOGLIK_TOLERANCE))]
 
 
-def _hold(
+def _hold_anchors(
     priors: ModelPriors, at: npt.NDArray[np.intp], anchors: AnchorSet, rows: npt.NDArray[np.intp], *, slopes: bool
 ) -> None:
     """Replace the priors of the items `at` by priors from the anchors' `rows`, in place.
@@ -225,9 +225,9 @@ def _hold(
     log a. Without `slopes`, only b is normal.
     """
     correlation = np.zeros(len(at))
-    b_sd = np.maximum(anchors.b_se[rows], _LEAST_ANCHOR_SD)
+    b_sd = np.maximum(anchors.b_se[rows], _MIN_ANCHOR_SD)
     if slopes:
-        log_a_sd = np.maximum(anchors.a_se[rows] / anchors.a[rows], _LEAST_ANCHOR_SD)
+        log_a_sd = np.maximum(anchors.a_se[rows] / anchors.a[rows], _MIN_ANCHOR_SD)
         correlation = anchors.cov_ab[rows] / anchors.a[rows] / (log_a_sd * b_sd)
         priors.log_a_mean[at], priors.log_a_sd[at] = np.log(anchors.a[rows]), log_a_sd
         priors.b_by_log_a[at] = correlation * b_sd / log_a_sd

@@ -263,6 +263,6 @@ def find_mode(density: Density, x: Floats) -> Mode:
     except LinAlgError as error:
         raise PsychometricsError(
             "no maximum of the posterior was found to start the sampler from: the curvature is not positive. Tighten "
-            "the priors, or see what the em engine says of these responses"
+            "the priors, or look at the fit of the em engine to these responses"
         ) from error
     return Mode(found.x, solve_triangular(upper, np.eye(len(x))))

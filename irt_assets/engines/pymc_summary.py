@@ -85,7 +85,7 @@ def calibration_of(
     """
     J, K = em.n_items, len(kept)
     names = [em.item_ids[j] for j in kept]
-    slope_owed, place_owed = _owed_to_priors(found.a, found.b, priors)
+    slope_owed, place_owed = _reflects_prior(found.a, found.b, priors)
     unidentified = place_owed | (slope_owed & em.item_model.own_slopes)
     unidentified &= ~np.isin(names, anchors_used)
     unidentified |= np.array([Flag.UNIDENTIFIED in em.flags[j] for j in kept])
@@ -99,7 +99,7 @@ def calibration_of(
         full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
     cov, known_of_c = joint[own[:, :, None], own[:, None, :]], None
     if em.item_model.guesses:
-        cov, known_of_c = _with_guessing(cov, found, priors)
+        cov, known_of_c = _add_guessing(cov, found, priors)
     reasons = _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))
     mu, sigma = float(found.latent_mean.mean()), float(found.latent_sd.mean())
@@ -128,7 +128,7 @@ def calibration_of(
     )
 
 
-def _with_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple[Floats, Floats]:
+def _add_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple[Floats, Floats]:
     """The covariances of a, d and logit c, shape (K, 3, 3), and the prior's information on logit c, shape (K,).
 
     For an item whose c was given, the former are 0 in the row and column of c, and the latter is NaN.
@@ -155,7 +155,7 @@ def _guessing(a: Floats, d: Floats, c: Floats) -> Floats:
     return np.stack([(x * off[2]).mean((0, 1)) for x in off], axis=1)
 
 
-def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np.bool_]:
+def _reflects_prior(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np.bool_]:
     """Whether the answers hardly narrow the prior of each slope and each difficulty, shape (2, K).
 
     Each is measured on the scale on which it narrows more: log a or a, b or d = −a·b. The b of a flat item and the a of
@@ -167,8 +167,8 @@ def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np
     a_sd = np.sqrt(square_a - mean_a**2)
     d_sd = np.sqrt(square_a * (priors.b_mean**2 + priors.b_sd**2) - (mean_a * priors.b_mean) ** 2)
     slope = np.minimum(np.log(a).std((0, 1)) / priors.log_a_sd, a.std((0, 1)) / a_sd)
-    place = np.minimum(b.std((0, 1)) / priors.b_sd, (a * b).std((0, 1)) / d_sd)
-    return np.stack([slope, place]) > PRIOR_SHARE
+    location_ratio = np.minimum(b.std((0, 1)) / priors.b_sd, (a * b).std((0, 1)) / d_sd)
+    return np.stack([slope, location_ratio]) > PRIOR_SHARE
 
 
 def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
@@ -185,7 +185,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     ):
         if not least >= MIN_ESS:
             reasons.append(
-                f"the draws are worth only {least:.0f} independent ones for {worst} ({kind} ESS), at least "
+                f"the draws are worth only {least:.0f} independent values for {worst} ({kind} ESS), at least "
                 f"{MIN_ESS:.0f} are needed"
             )
     if reasons:
@@ -193,7 +193,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     if found.divergences:
         reasons.append(
             f"{found.divergences} transitions diverged: the sampler missed a part of the posterior. Look at "
-            f"{found.worst_tail_ess} first, whose tails are the least known"
+            f"{found.worst_tail_ess} first, whose tails are the least certain"
         )
     if unidentified:
         reasons.append(

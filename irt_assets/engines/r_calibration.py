@@ -20,8 +20,8 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 log = logging.getLogger(__name__)
 
 
-def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> dict[str, Any]:
-    """The argument of `irt_calibrate`. `more`: its optional members."""
+def request(responses: Responses, *, engine: str, model: Model, **options: Any) -> dict[str, Any]:
+    """The argument of `irt_calibrate`. `options`: its optional members."""
     return {
         "engine": engine,
         "model": model,
@@ -30,11 +30,11 @@ def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> 
         "person": responses.person.tolist(),
         "item": responses.item.tolist(),
         "score": responses.score.tolist(),
-        **more,
+        **options,
     }
 
 
-def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
+def anchor_columns(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
     """The member `anchors` of a request: the columns a, d, c and optionally a_se, b_se of these items."""
     return {"item_ids": np.asarray(item_ids).tolist()} | {
         name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()
@@ -71,7 +71,7 @@ class Answer:
             versions = {name: version for name, version in result["versions"].items() if version}
             return cls(estimates, dict(result["diagnostics"] or {}), versions)
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
+            raise EngineFailure(f"R's answer does not fit {n_items} items: {error!r}") from error
 
     def software_versions(self, *packages: str) -> tuple[str, dict[str, str]]:
         """The versions of these packages and of R: as text, and as a mapping for `Calibration.software`."""

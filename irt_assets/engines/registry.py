@@ -42,7 +42,7 @@ def spec_of(name: str) -> EngineSpec:
     for spec in ENGINES:
         if spec.name == name:
             return spec
-    raise PermanentFailure(f"unknown engine {name!r}; known are {', '.join(names())}")
+    raise PermanentFailure(f"unknown engine {name!r}; known engines: {', '.join(names())}")
 
 
 def asset_of(name: str) -> str:
@@ -50,13 +50,13 @@ def asset_of(name: str) -> str:
     return "item_calibration" if name == DEFAULT else f"item_calibration_{name}"
 
 
-def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
+def enabled_scales(settings: Settings) -> dict[str, frozenset[str] | None]:
     """The scales that each engine in IRT_ENGINES fits (None: all), in the order in which a month runs the engines.
 
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
     """
     known = comparison_names()
-    wanted: dict[str, set[str]] = {}
+    scales_by_engine: dict[str, set[str]] = {}
     for entry in filter(None, (part.strip() for part in settings.irt_engines.split(","))):
         scale, colon, engine = entry.rpartition(":")
         if engine not in known or (colon and not scale):
@@ -64,8 +64,12 @@ def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
                 f"setting IRT_ENGINES: every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(known)} "
                 f"({DEFAULT} always runs)"
             )
-        wanted.setdefault(engine, set()).add(scale)
-    return {name: None if "" in wanted[name] else frozenset(wanted[name]) for name in known if name in wanted}
+        scales_by_engine.setdefault(engine, set()).add(scale)
+    return {
+        name: None if "" in scales_by_engine[name] else frozenset(scales_by_engine[name])
+        for name in known
+        if name in scales_by_engine
+    }
 
 
 def require_demandable(engines: Iterable[str]) -> None:
@@ -87,7 +91,7 @@ def r_packages() -> dict[RPackage, list[str]]:
     }
 
 
-def installed(name: str, settings: Settings) -> str | None:
+def obstacle(name: str, settings: Settings) -> str | None:
     """Why the engine cannot run here, and how to install the missing part. Returns None if it can run.
 
     Raises PermanentFailure for a name that is not an engine's.
@@ -108,7 +112,7 @@ def build(name: str, settings: Settings) -> Calibrator:
 
     Raises PermanentFailure if there is no such engine, or if it cannot run here.
     """
-    absence = installed(name, settings)
+    absence = obstacle(name, settings)
     if absence is not None:
         raise PermanentFailure(absence)
     return spec_of(name).build(settings)

@@ -5,7 +5,7 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.common.partition_checks import Looked, partition_check
+from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.responses.answers import live_answers
 from resources.cluster.relational import Run, on_log
 from resources.dagster_schema import rows_shown
@@ -16,7 +16,7 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
     return [partition_check(days, "features_topic_daily", "answers_are_conserved", description, _are_conserved)]
 
 
-def _are_conserved(look: Looked) -> dg.AssetCheckResult:
+def _are_conserved(look: CheckInput) -> dg.AssetCheckResult:
     wrong = days_with_wrong_counts(look.connection, look.window.start, look.window.end)
     differences = "; ".join(
         f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()

@@ -38,11 +38,11 @@ class FileRows:
         return texts.dictionary.to_pylist(), np.asarray(texts.indices).astype(np.int64)
 
 
-def read(path: Path) -> tuple[Sequence[str], Callable[[], Iterator[FileRows]]]:
+def open_rows(path: Path) -> tuple[Sequence[str], Callable[[], Iterator[FileRows]]]:
     """The columns of `path`, and a function that returns its rows. The first bytes determine the kind of the file."""
     source = open_source(path)
     return source.columns, lambda: map(FileRows, source.batches())
 
 
-FILES = Files(read)
+FILES = Files(open_rows)
 """Reader of all files of the commands."""

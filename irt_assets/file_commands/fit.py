@@ -19,11 +19,13 @@ def calibrate_by(
     θ that is requested. Raises PermanentFailure if the engine cannot do this.
     """
     if scored and not spec_of(engine.name).scored:
-        raise PermanentFailure(f"engine {engine.name} does not support items scored above 1: take em or mirt")
+        raise PermanentFailure(f"engine {engine.name} does not support items scored above 1: use engine em or mirt")
     if latent != "normal":
-        raise PermanentFailure(f"engine {engine.name} takes θ as normal; for --latent {latent} take --engine {DEFAULT}")
+        raise PermanentFailure(
+            f"engine {engine.name} assumes that θ is normal; for --latent {latent} use --engine {DEFAULT}"
+        )
     if groups:
-        raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
+        raise PermanentFailure(f"engine {engine.name} fits one population; for --groups use --engine {DEFAULT}")
 
     def calibrate(responses: Responses, model: Model | Sequence[Model], anchors: Any) -> Calibration:
         return engine.calibrate(responses, model=model, data_hash="", anchors=anchors)

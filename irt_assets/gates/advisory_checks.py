@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import ndtr
 
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SetGate
@@ -46,7 +46,7 @@ def items_are_independent(evidence: Evidence) -> GateResult:
     named = some_of(largest, 5, q3.flagged)
     share = "shares" if q3.flagged == 1 else "share"
     return GateResult(
-        False, f"{counted(q3.flagged, 'pair')} of items {share} more than the ability: {named}", q3.as_json()
+        False, f"{quantity(q3.flagged, 'pair')} of items {share} more than the ability: {named}", q3.as_json()
     )
 
 
@@ -57,7 +57,7 @@ def learners_have_one_id(evidence: Evidence) -> GateResult:
         return GateResult(True, "whether learners have two ids is not known: persons of the fit are not learners")
     if not twins.learner_pairs:
         return GateResult(True, "no two ids have the same answers beyond chance")
-    pairs = counted(twins.learner_pairs, "pair")
+    pairs = quantity(twins.learner_pairs, "pair")
     rows = [
         {"learner": one, "pair": k, "common answers": pair.common, "equal": pair.equal}
         for k, pair in enumerate(twins.learners, start=1)
@@ -88,9 +88,8 @@ def items_are_distinct(evidence: Evidence) -> GateResult:
         {"items": "/".join(pair.items), "learners": pair.learners, "equal": pair.equal, "by chance": pair.expected}
         for pair in twins.items
     ]
-    why = (
-        f"{counted(twins.item_pairs, 'pair')} of items have nearly the same answers, which makes their slopes too large"
-    )
+    pairs = quantity(twins.item_pairs, "pair")
+    why = f"{pairs} of items have nearly the same answers, which makes their slopes too large"
     return GateResult(False, f"{why}: {named}", {"pairs": twins.item_pairs, "nearly the same": rows})
 
 
@@ -169,7 +168,7 @@ def published_items_are_fitted(evidence: Evidence) -> GateResult:
     named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
     return GateResult(
         False,
-        f"{counted(len(missing), 'published item')} {'has' if len(missing) == 1 else 'have'} too few responses to be "
+        f"{quantity(len(missing), 'published item')} {'has' if len(missing) == 1 else 'have'} too few responses to be "
         f"fitted, so nothing shows whether the published values still hold: {named}. Pool "
         "several months to get more responses: `irt release recalibrate`",
         {"left_out": missing},

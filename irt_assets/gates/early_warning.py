@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import last_sound_month
 from irt_assets.ledger.publications import publications_in_force
@@ -117,7 +117,7 @@ class EarlyWarning:
         if n := int(d.moved.sum()):
             furthest = d.furthest(min(n, MAX_NAMED))
             named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
-            found.append(f"b differs from the published value of {counted(n, 'item')}: {some_of(named, MAX_NAMED, n)}")
+            found.append(f"b differs from the published value of {quantity(n, 'item')}: {some_of(named, MAX_NAMED, n)}")
         return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.gates.model_gates import MAX_RATIO, alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, TopContributors
@@ -115,8 +115,8 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     if forms:
         rmsea = Measure.rmsea(*zip(*forms, strict=True))
         interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
-        sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
-    clusters = "; ".join(listed(cluster, MAX_NAMED) for cluster in statistics.q3.clusters)
+        sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {quantity(len(forms), 'form')})")
+    clusters = "; ".join(join_names(cluster, MAX_NAMED) for cluster in statistics.q3.clusters)
     sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz.rare is not None:
         sentences.append(
@@ -124,10 +124,10 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
             f"critical value)"
         )
     if statistics.twins and statistics.twins.learner_pairs:
-        pairs = counted(statistics.twins.learner_pairs, "pair")
+        pairs = quantity(statistics.twins.learner_pairs, "pair")
         sentences.append(f"{pairs} of learner ids have the same answers beyond chance, which makes errors too small")
     if statistics.twins and statistics.twins.items:
-        named = listed(["/".join(pair.items) for pair in statistics.twins.items], MAX_NAMED)
+        named = join_names(["/".join(pair.items) for pair in statistics.twins.items], MAX_NAMED)
         sentences.append(f"items that are nearly the same: {named}")
     if split is not None:
         sentences.append(

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, current_fit, needs_fit
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
 from irt_psychometrics.itemfit import Measure
@@ -190,4 +190,4 @@ def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
 
 def alike(items: Sequence[str]) -> str:
     """The end of a sentence on dependence that names the items. Returns "" without items."""
-    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""
+    return f": {join_names(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

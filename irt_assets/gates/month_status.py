@@ -13,7 +13,7 @@ import psycopg
 
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, month_of
-from irt_assets.common.run_progress import under_way
+from irt_assets.common.run_progress import partitions_under_way
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_classification import (
     MONTHLY_ASSETS,
@@ -151,7 +151,7 @@ def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str
 
 def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
     """Months that are running, queued, or waiting in a requested backfill."""
-    return under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
+    return partitions_under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
 
 
 def _newer(

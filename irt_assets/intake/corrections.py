@@ -12,7 +12,7 @@ from datetime import datetime
 
 import psycopg
 
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
@@ -102,7 +102,7 @@ def rescore(
             values,
         ).fetchall()
         if key not in (choices or ()):
-            chosen = listed(sorted(choices or ()), MAX_CHOICES_NAMED) or "none, as none is stored"
+            chosen = join_names(sorted(choices or ()), MAX_CHOICES_NAMED) or "none, as none is stored"
             raise PermanentFailure(f"no answer to {which.item_id} chose {key!r}; chosen were: {chosen}")
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
                       WHERE {OF_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)

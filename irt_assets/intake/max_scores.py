@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.intake.staging import kept_as_corrections
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column
@@ -97,12 +97,12 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
         return []
     items, most = [one.item_id for one in changed], [one.max_score for one in changed]
     values = {"items": items, "most": most}
-    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MAX_NAMED)
+    named = join_names([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MAX_NAMED)
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
     if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed(published, MAX_NAMED)}: with another maximum it is another item, so give "
+            f"{join_names(published, MAX_NAMED)}: with another maximum it is another item, so give "
             "it an id of its own. Nothing was imported."
         )
     maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from irt_assets.common.wording import lasting
+from irt_assets.common.wording import duration_in_words
 from irt_assets.intake.arrivals import FILES, SOURCE
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.settings import Settings
@@ -42,12 +42,12 @@ class Silence:
 
     def sentence(self, now: datetime) -> str:
         why = (
-            f"IRT_SILENT_AFTER allows {lasting(self.allowed)}"
+            f"IRT_SILENT_AFTER allows {duration_in_words(self.allowed)}"
             if self.usual is None
-            else f"its longest pause in 28 days from that hour of the week on was {lasting(self.usual)}"
+            else f"its longest pause in 28 days from that hour of the week on was {duration_in_words(self.usual)}"
         )
         since = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"{self.source} has brought no answers since {since}, for {lasting(now - self.since)}; {why}"
+        return f"{self.source} has brought no answers since {since}, for {duration_in_words(now - self.since)}; {why}"
 
     def alert(self, now: datetime) -> Alert:
         return Alert(

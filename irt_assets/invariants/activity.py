@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, time, timedelta
 
-from irt_assets.common.wording import counted, some_of
+from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.kpi_definitions import RANGES
@@ -132,7 +132,7 @@ def _unchosen_keys(
             named = [f"{choice!r} ({times:,})" for choice, times in choices[item].most_common()]
             yield Violation(
                 f"{scale_id}: {item}",
-                f"nobody chose the key {key!r} in {counted(n, 'answer')}; chosen: {some_of(named, MAX_CHOICES)}",
+                f"nobody chose the key {key!r} in {quantity(n, 'answer')}; chosen: {some_of(named, MAX_CHOICES)}",
                 f"a key that is one of the choices ({_rescore(item, 'OPTION')})",
             )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of, estimate, scored_by
+from irt_assets.abilities.batch import curves_of, estimate, scoring_hash
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.forecast_errors import by_decile, excess_of, forecast, growth_since
@@ -57,7 +57,7 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
            WHERE kind = 'monthly' AND window_end = %s AND scale_id = %s AND set_hash = %s
              AND user_id IN (SELECT user_id FROM attempt WHERE completed_at >= %s AND completed_at < %s)
            ORDER BY md5(user_id) LIMIT %s""",
-        (start, scale.scale_id, scored_by(published, scale), start, end, LEARNERS),
+        (start, scale.scale_id, scoring_hash(published, scale), start, end, LEARNERS),
     ).fetchall()
     known = {user: (theta, se, microseconds(as_of) // DAY) for user, theta, se, as_of in measured}
     items, withdrawn = list(published.items), published.withdrawn

@@ -14,7 +14,7 @@ import psycopg
 
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.partitions import last_complete_month, months_between
-from irt_assets.common.run_progress import last_made
+from irt_assets.common.run_progress import last_materializations
 from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
@@ -59,7 +59,7 @@ def take_report(
     """Evaluate every invariant, read only, and then store the results under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
-    made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
+    made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
     report = look_at_everything(database, store, month_states(database, instance, months), now, made)
     with database.connect() as connection:
         record(connection, run, report)

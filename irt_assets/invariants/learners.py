@@ -91,7 +91,7 @@ def _compare_run_with_api(
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
            WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
-        (kind, end, scale_id, measures.scales[scale_id].scored_by, MEASURED_ANEW),
+        (kind, end, scale_id, measures.scales[scale_id].scoring_hash, MEASURED_ANEW),
     ).fetchall()
     for user, theta, se, n_items in stored:
         again = read_theta(connection, measures, scale_id, user, end)

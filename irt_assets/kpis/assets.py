@@ -13,7 +13,7 @@ from irt_assets.abilities.batch import judge_until
 from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts import histogram
 from irt_assets.common.metadata import md
-from irt_assets.common.partition_checks import Looked, partition_check
+from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
@@ -152,7 +152,7 @@ def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} = {record.get(name)}, why: {record.get('why', {}).get(name)}"
 
 
-def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: Looked) -> dg.AssetCheckResult:
+def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: CheckInput) -> dg.AssetCheckResult:
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
     records = look.connection.execute(query, (date.fromisoformat(look.partition),)).fetchall()
     wrong = {user: faults for user, record in records if (faults := [*find(record)])}

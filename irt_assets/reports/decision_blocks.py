@@ -45,7 +45,7 @@ def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
     `superseded` is the reason shown for a proposal that is out of date.
     """
     lead = {State.OPEN: _why_it_waits(p), State.SUPERSEDED: superseded}.get(p.state, p.decided)
-    yield Paragraph(sentence(lead or p.standing), "lead")
+    yield Paragraph(sentence(lead or p.state_in_words), "lead")
     for caution in p.cautions:
         yield notice((Badge("look at", "warning"), " ", *prose(caution)), "warning")
     yield pairs(evidence(p))
@@ -61,7 +61,7 @@ def _why_it_waits(p: Proposal) -> str:
     if p.settled:
         return f"{moved} It needs no decision: {p.settled}."
     confirms = " It needs no decision: it confirms the published values, or a newer decision exists."
-    return moved if p.asks else moved + confirms
+    return moved if p.needs_decision else moved + confirms
 
 
 def proposals_table(
@@ -80,7 +80,7 @@ def proposals_table(
             p.wabc,
             p.severity + (f" ({p.kind})" if p.kind else ""),
             p.n,
-            p.standing if states else "; ".join(remarks(p)) or None,
+            p.state_in_words if states else "; ".join(remarks(p)) or None,
         )
         for p in found
     ]
@@ -175,7 +175,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
     drift, fit = proposal.drift, proposal.fit
     change = drift.get("change") or {}
     return [
-        ("state", proposal.standing),
+        ("state", proposal.state_in_words),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
         ("published", f"{proposal.old}, in force from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
         ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),

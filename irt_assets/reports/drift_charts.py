@@ -5,10 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.charts import MAX_NAMES, NOW, PUBLISHED, by_month, by_rank, over_ability, response_axis_label
+from irt_assets.charts import (
+    ESTIMATE_STYLE,
+    MAX_NAMES,
+    PUBLISHED_STYLE,
+    ability_chart,
+    month_chart,
+    rank_chart,
+    response_axis_label,
+)
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
@@ -22,7 +30,7 @@ def changes(facts: Facts) -> Chart:
     rows.sort(key=lambda row: row.delta_b or 0.0)
     (deltas, half), kinds = _changes(rows), _kinds(rows)
     flagged = np.array(kinds, dtype=object) != ""
-    return by_rank(
+    return rank_chart(
         ("items, from easier to harder than published", "Δb"),
         f"Change of difficulty of {len(rows)} items; {flagged.sum()} are flagged",
         deltas,
@@ -40,7 +48,7 @@ def history(item: Item) -> Chart:
     (deltas, half), kinds = _changes(rows), _kinds(rows)
     titles = [f"{row.month}: Δb {row.delta_b:+.2f}, {row.severity}" for row in rows]
     description = f"Change of difficulty of item {item.item_id} over months"
-    return by_month(
+    return month_chart(
         [row.month for row in rows], "Δb", description, deltas, half, 0.0, kinds=kinds, titles=titles, height=190
     )
 
@@ -53,10 +61,10 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
     rows = sorted(shifts, key=lambda shift: shift.delta_b)
     kinds = ["moved" if shift.moved else "left out" if shift.left_out else "" for shift in rows]
     deltas, half = np.array([(shift.delta_b, Z95 * shift.error) for shift in rows]).reshape(-1, 2).T
-    return by_rank(
+    return rank_chart(
         ("anchors, from easier to harder than in the anchor set", "Δb"),
         f"How far each of {len(rows)} anchors lies from the anchor set in b, as the anchors that did not move link "
-        f"them, with 95 % intervals; {counted(kinds.count('moved'), 'anchor')} moved",
+        f"them, with 95 % intervals; {quantity(kinds.count('moved'), 'anchor')} moved",
         deltas,
         half,
         kinds,
@@ -78,8 +86,8 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     share = n["focal"] / (n["focal"] + n["reference"])
     theta = abilities(facts.scale)
     description = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
-    chart = over_ability(theta, response_axis_label(scored=item.values.max_score > 1), description, 1.0)
-    for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
+    chart = ability_chart(theta, response_axis_label(scored=item.values.max_score > 1), description, 1.0)
+    for weight, style in ((-share, PUBLISHED_STYLE), (1 - share, ESTIMATE_STYLE)):
         a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])
         chart.line(theta, moved.curve(theta), **style)

@@ -18,7 +18,7 @@ from irt_assets.blocks import value_with_error
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import natural_order
-from irt_assets.decisions.origin import OriginRead, read_origin
+from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
@@ -26,7 +26,7 @@ from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift import rows
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
-from irt_assets.drift.uncompared_months import why_not
+from irt_assets.drift.uncompared_months import not_judged_reason
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import gaps, read_bank
 from irt_assets.gates.month_classification import MonthState, State
@@ -111,7 +111,7 @@ class Facts:
     snapshot: Snapshot | None
     in_force: int
     bank_size: int = 0
-    origin: OriginRead | None = None
+    origin: OriginSummary | None = None
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
@@ -136,13 +136,13 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     start = Month(month).start
     linkings = linkings_of(connection, scale, month)
     fit = next((linked for linked in linkings if linked.month == month), None)
-    history = rows.histories_of(connection, scale, month)
-    information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
-    red = why_not(connection, store, scale, month)
+    history = rows.read_histories(connection, scale, month)
+    information = {row.item_id: row for row in rows.read_information(connection, scale, month)}
+    red = not_judged_reason(connection, store, scale, month)
     if red:  # results stored before it turned red rest on another linking
         history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
         information = {}
-    dif = rows.dif_of(connection, scale, month)
+    dif = rows.read_dif(connection, scale, month)
     step = step_of(connection, scale.scale_id, month)
     in_force = {item.item_id: item for item in publications_in_force(connection, scale.scale_id, start)}
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
@@ -170,7 +170,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         dif_attributes=tuple(row for row in dif if not row.item_id),
         dif=tuple(row for row in dif if row.item_id),
         information=information,
-        alerts=tuple(rows.alerts_of(connection, scale, month)),
+        alerts=tuple(rows.read_alerts(connection, scale, month)),
         decisions=tuple(decisions_on_month(connection, scale.scale_id, month, fit.fit_id if fit else None)),
         step=step,
         proposed=proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None),
@@ -198,7 +198,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     )
 
 
-def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
+def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginSummary | None:
     """Read the scale's origin window. Returns None if the month is outside it or has a fit of its own."""
     if overlapping_origin(connection, scale.scale_id, *Month(month).bounds) is None:
         return None
@@ -212,12 +212,12 @@ def _gather_origin(
     month: str,
     scale: Scale,
     state: MonthState,
-    origin: OriginRead,
+    origin: OriginSummary,
 ) -> Facts:
     """Read the content for the window: its fit, the items that it published and left out, and their DIF."""
     fit = linked_origin(connection, scale)
     assert fit is not None
-    dif = rows.dif_of(connection, scale, month)
+    dif = rows.read_dif(connection, scale, month)
     since = publications_in_force(connection, scale.scale_id, origin.window.window_end)
     in_force = {item.item_id: item for item in since}
     held = {item: (why,) for item, why in origin.left_out.items()}

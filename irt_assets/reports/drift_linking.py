@@ -11,13 +11,13 @@ from irt_assets.blocks import (
     Text,
     number,
     prose,
-    signed,
+    signed_number,
     table,
     value_with_error,
 )
-from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_of
+from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_months
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, listed, natural_order
+from irt_assets.common.wording import join_names, natural_order, quantity
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
@@ -52,14 +52,14 @@ def changes_since_last_month(facts: Facts) -> Iterator[Block]:
             flagged_before.add(name)
     if not facts.not_compared:
         rows += [
-            ("newly flagged", listed(sorted(flagged - flagged_before)) or "none"),
-            ("still flagged", listed(sorted(flagged & flagged_before)) or "none"),
-            ("no longer flagged", listed(sorted(flagged_before - flagged)) or "none"),
+            ("newly flagged", join_names(sorted(flagged - flagged_before)) or "none"),
+            ("still flagged", join_names(sorted(flagged & flagged_before)) or "none"),
+            ("no longer flagged", join_names(sorted(flagged_before - flagged)) or "none"),
         ]
     dropped, dropped_before = (set(fit.constants.anchors_dropped) for fit in (facts.fit, before))
-    rows.append(("anchors newly left out", listed(sorted(dropped - dropped_before)) or "none"))
+    rows.append(("anchors newly left out", join_names(sorted(dropped - dropped_before)) or "none"))
     if back := dropped_before - dropped:
-        rows.append(("anchors used again", listed(sorted(back))))
+        rows.append(("anchors used again", join_names(sorted(back))))
     rows.append(("linking", jump_in_words(facts) or f"slope and intercept are about the same as in {before.month}."))
     yield Pairs(tuple(rows))
 
@@ -86,7 +86,7 @@ def jump_in_words(facts: Facts) -> str:
     summary = " ".join(sentence for sentence, _ in jumps)
     if now.constants.disagreement(facts.scale.rules.publication):
         return f"{summary} Anchors that moved against the others may be the cause: decide on them first."
-    differs = listed(of_learners for _, of_learners in jumps)
+    differs = join_names(of_learners for _, of_learners in jumps)
     return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
 
 
@@ -122,14 +122,14 @@ def linking(
 
         if constants.suspects:
             yield moved_anchors_table(constants.moved_anchors, link, "Anchors that moved against the others")
-        yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
+        yield Paragraph(f"Used this month: {join_names(constants.anchors_used) or 'none'}.", "quiet")
         others = constants.anchors_dropped.keys() - constants.suspects.keys()
         rows = [(link(item), prose(constants.anchors_dropped[item])) for item in sorted(others, key=natural_order)]
         none = "No other anchor was left out." if constants.suspects else "No anchor was left out."
         yield table(("anchor left out", "why"), rows, empty=none)
     if shifts:
         yield _anchors_figure(shifts)
-    if linked_of(history):
+    if linked_months(history):
         yield history_figures(history)
     if history:
         yield Details("Linking month by month", (history_table(history),))
@@ -138,11 +138,11 @@ def linking(
 def _constants_paragraph(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
     """The linking constants, and whether the anchors agree."""
     used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
-    moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
+    moved = f"{quantity(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
     return Paragraph(
         f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
-        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the spread and "
-        f"the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
+        f"{signed_number(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the "
+        f"spread and the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
         f"{_agreement(constants, limits)}"
     )
 

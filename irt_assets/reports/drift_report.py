@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, in_words, listed, natural_order
-from irt_assets.decisions.origin import OriginRead
+from irt_assets.common.wording import in_words, join_names, natural_order, quantity
+from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
-from irt_assets.drift.blocks import drift_said, information_said
+from irt_assets.drift.blocks import drift_summary, information_summary
 from irt_assets.gates.month_classification import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import month_blocks, origin_report
@@ -75,11 +75,11 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
     proposals = Counter(item.proposal.action for item in items_to_review(facts) if item.proposal)
     del proposals[Action.WITHDRAWN]
-    requests = listed(
+    requests = join_names(
         ACTION_PHRASES[action].format(in_words(proposals[action])) for action in Action if proposals[action]
     )
     n = sum(proposals.values())
-    look_at = f"Look at {counted(n, 'item')}: {requests}." if n else "No items need review."
+    look_at = f"Look at {quantity(n, 'item')}: {requests}." if n else "No items need review."
     if facts.origin is not None:
         headline = f"{name} is part of {origin_report.origin_in_words(facts.origin)}."
         return ReleaseVerdict("yes", "Released with the scale.", headline, ORIGIN_REASON, look_at)
@@ -88,7 +88,7 @@ def verdict(facts: Facts) -> ReleaseVerdict:
     stays = "Published values stay in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
     n_open = len(facts.open_decisions)
-    waiting = f", {counted(n_open, 'decision')} open" if n_open else ""
+    waiting = f", {quantity(n_open, 'decision')} open" if n_open else ""
     return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {state}", why, look_at, n_open)
 
 
@@ -121,7 +121,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     title = f"Report of the origin window, {facts.month}" if facts.origin else f"Drift report {facts.month}"
     return Document(
         title=title,
-        subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
+        subtitle=f"scale {facts.scale.scale_id}, {quantity(facts.bank_size, 'item')}, anchor set version "
         f"{facts.scale.anchor_version} · written on {made_at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
         running=f"{title} · scale {facts.scale.scale_id}",
         language="en",
@@ -155,7 +155,7 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
     ]
 
 
-def _origin_sections(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
+def _origin_sections(facts: Facts, origin: OriginSummary, items: Sequence[Item]) -> Sections:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
     return [
         ("Published items", "published", origin_report.publication(origin)),
@@ -196,13 +196,13 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         return origin_report.key_figures(facts, facts.origin)
     compared = [item.drift for item in facts.items.values() if item.drift]
     figures = [
-        ("drift", "not tested" if facts.not_compared else drift_said(compared)),
-        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
-        ("information", information_said(facts.information)),
+        ("drift", "not tested" if facts.not_compared else drift_summary(compared)),
+        ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("information", information_summary(facts.information)),
     ]
     if facts.fit:
         used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped
-        names = f": {listed(sorted(dropped))}" if dropped else ""
+        names = f": {join_names(sorted(dropped))}" if dropped else ""
         figures.append(
             (
                 "anchors",

@@ -16,13 +16,13 @@ from irt_assets.blocks import (
     Text,
     chance,
     number,
-    signed,
+    signed_number,
     table,
 )
 from irt_assets.common.dashboard_pages import month_page
-from irt_assets.common.wording import counted, listed, sentence
+from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
-from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_said, information_table, severity
+from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_summary, information_table, severity
 from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import DifRow
@@ -50,7 +50,7 @@ def proposals(items: Sequence[Item]) -> Table:
         assert item.proposal is not None
         name: Text = (Span(item.item_id, link=f"#item-{n}"), Span(" (anchor)" if item.is_anchor else "", "quiet"))
         drift = item.drift
-        numbers = (signed(drift.delta_b), number(drift.wabc, 3)) if drift else ("–", "–")
+        numbers = (signed_number(drift.delta_b), number(drift.wabc, 3)) if drift else ("–", "–")
         level = severity(drift.severity) if drift else "–"
         moved = (level, *numbers) if compared else ()
         rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), *moved))
@@ -84,7 +84,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
         command = f'irt release drop-anchors {names} {scale}{month} --by NAME --reason "WHY"'
         undo = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
         command_text = ("those that really changed: ", Span(command, "code"), *undo)
-        rows.append((listed(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", command_text))
+        rows.append((join_names(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", command_text))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
@@ -107,7 +107,7 @@ def changed_items(facts: Facts) -> Iterator[Block]:
     compared = (item.drift.details for item in facts.items.values() if item.drift)
     across = [details["across_models"] for details in compared if "across_models" in details]
     if across:
-        summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
+        summary = f"{quantity(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
             f"{sentence(summary)} Parameters of two models are not compared. The test compares the share of the "
             "learners who answer correctly, and its rise with ability."
@@ -167,7 +167,7 @@ def information(facts: Facts) -> Iterator[Block]:
     if test is None:
         yield Paragraph(f"Not tested: {facts.not_compared or f'materialise test_information of {facts.month}'}.")
         return
-    yield Paragraph(sentence(information_said(facts.information)))
+    yield Paragraph(sentence(information_summary(facts.information)))
     if caution := test.details.get("caution"):
         yield Paragraph(sentence(caution))
     if test.curve.get("theta"):
@@ -194,7 +194,9 @@ def fit(facts: Facts) -> Iterator[Block]:
     yield from month_blocks.answers(facts.fit, counts)
     if facts.fit:
         latent, found = facts.fit.spec.latent, facts.fit.spec.fit_statistics
-        yield Paragraph(f"The learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale.")
+        yield Paragraph(
+            f"The learners' θ has mean {signed_number(latent.mean)} and SD {number(latent.sd)} on the scale."
+        )
         if found:
             yield Paragraph(_fit_statistics(found))
     yield from month_blocks.publication_blocks(facts.step, facts.proposed)

@@ -26,22 +26,29 @@ from irt_assets.blocks import (
     chance,
     number,
     pairs,
-    signed,
+    signed_number,
     table,
     value_with_error,
 )
-from irt_assets.charts import NOW, PUBLISHED, mark, observe, over_ability, response_axis_label
+from irt_assets.charts import (
+    ESTIMATE_STYLE,
+    PUBLISHED_STYLE,
+    ability_chart,
+    add_observed,
+    add_points,
+    response_axis_label,
+)
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import listed, shortened
+from irt_assets.common.wording import join_names, shorten
 from irt_assets.drift.blocks import (
     DIF_EXPLAINED,
     change_in_words,
     dif_table,
     drift_table,
     information_table,
-    not_estimated,
+    unestimated_reason,
 )
 from irt_assets.drift.rows import InformationRow
 from irt_assets.ledger.relations import ORIGIN_WINDOW
@@ -98,20 +105,20 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     if drift is not None and drift.delta_b is not None:
         low, high = d["delta_b_95"]
         rows += [
-            ("Δb", f"{signed(drift.delta_b)} (95 %: {signed(low)} to {signed(high)})"),
+            ("Δb", f"{signed_number(drift.delta_b)} (95 %: {signed_number(low)} to {signed_number(high)})"),
             ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
             ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
             ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
         ]
-    if drift is not None and not_estimated(drift):
-        rows.append(("not estimated", not_estimated(drift)))
+    if drift is not None and unestimated_reason(drift):
+        rows.append(("not estimated", unestimated_reason(drift)))
     elif drift is not None:
         rows += [
             ("models", d.get("across_models", "")),
             ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
         ]
     if trend := d.get("trend"):
-        by_month = f"{signed(trend['b_a_month'], 3)} a month, {trend['months']} months"
+        by_month = f"{signed_number(trend['b_a_month'], 3)} a month, {trend['months']} months"
         rows.append(("trend of b", f"{by_month}, q {chance(trend['q'])}"))
     if found := d.get("curves"):
         right = value_with_error(found["right"], found["right_se"], 3, sign=True)
@@ -128,9 +135,9 @@ def curves(
 ) -> Figure:
     """Draw an item's published curve and the month's with 95 % bands, and the observed proportions."""
     theta = abilities(scale)
-    known = {"published": (published, PUBLISHED), f"estimate of {month}": (values, NOW)}
+    known = {"published": (published, PUBLISHED_STYLE), f"estimate of {month}": (values, ESTIMATE_STYLE)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
-    description = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
+    description = f"Curves of item {shorten(name)} over ability: {join_names(found) or 'none'}"
     numbers = None
     if seen is not None:
         low, high = seen.interval()
@@ -150,11 +157,11 @@ def curves(
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    chart = over_ability(theta, response_axis_label(scored=_is_scored(published, values)), f"{description}.", 1.0)
+    chart = ability_chart(theta, response_axis_label(scored=_is_scored(published, values)), f"{description}.", 1.0)
     for name, (curve, style) in found.items():
         bounds: tuple[Sequence[float] | Floats, ...] = curve.interval(theta) or ((), ())
         chart.line(theta, curve.curve(theta), name=name, low=bounds[0], high=bounds[1], **style)
-    return Figure(observe(chart, seen, f"learners of {month}"), caption, numbers=numbers)
+    return Figure(add_observed(chart, seen, f"learners of {month}"), caption, numbers=numbers)
 
 
 def _is_scored(*known: ItemRow | None) -> bool:
@@ -170,7 +177,9 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
         return ()
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
     found = [
-        (values, style) for values, style in ((item.published, PUBLISHED), (item.values, NOW)) if values is not None
+        (values, style)
+        for values, style in ((item.published, PUBLISHED_STYLE), (item.values, ESTIMATE_STYLE))
+        if values is not None
     ]
     most = max(values.max_score for values, _ in found)
     curves = [(values.score_probabilities(theta), style) for values, style in found if values.max_score == most]
@@ -179,11 +188,11 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
         if all(f"t{k}" not in values.further for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
-        description = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
-        chart = over_ability(theta, f"probability of score {k}", description, 1.0)
+        description = f"How likely score {k} of item {shorten(item.item_id)} is over ability."
+        chart = ability_chart(theta, f"probability of score {k}", description, 1.0)
         for of_each, style in curves:
             chart.line(theta, of_each[k], **style)
-        figures.append(Figure(observe(chart, seen, f"learners of {month}"), f"Score {k} of {most}"))
+        figures.append(Figure(add_observed(chart, seen, f"learners of {month}"), f"Score {k} of {most}"))
     return Figures(tuple(figures)), _scores_table(item, most)
 
 
@@ -233,7 +242,7 @@ def item_in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
 
 
 def _use(facts: ItemFacts, at: datetime) -> str:
-    name, row = shortened(facts.item_id), facts.publication
+    name, row = shorten(facts.item_id), facts.publication
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
     # publications of the same day begin with the one that counts, which `min` returns
@@ -253,7 +262,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
 def _in_words(values: ItemRow) -> str:
     known = [f"{name} = {number(value)}" for name, (value, _) in values.in_brief.items()]
     steps = ", ".join(number(step) for step, _ in values.steps.values())
-    return listed(known + [f"steps {steps}"] * bool(steps))
+    return join_names(known + [f"steps {steps}"] * bool(steps))
 
 
 def identity(facts: ItemFacts) -> Pairs:
@@ -263,7 +272,7 @@ def identity(facts: ItemFacts) -> Pairs:
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
             "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
-            "topic": shortened(facts.topic) if facts.topic else None,
+            "topic": shorten(facts.topic) if facts.topic else None,
             "anchor": "yes: months are linked by it" if facts.anchor else "no",
             "response time": f"{time[0] / 1000:.1f} s (median of {time[1]:,} answers)" if time else None,
         }
@@ -336,15 +345,15 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
         Chart.ends_of(low, high, published),
         "month",
         quantity,
-        f"The {quantity} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
+        f"The {quantity} of {shorten(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
     titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
-    mark(chart, [month.start for month in fitted], values, kinds, low=low, high=high, titles=titles)
+    add_points(chart, [month.start for month in fitted], values, kinds, low=low, high=high, titles=titles)
     if steps:
         levels = [*published, published[-1]]
-        chart.line([*since, max(times)], levels, name="published", steps=True, **PUBLISHED)
+        chart.line([*since, max(times)], levels, name="published", steps=True, **PUBLISHED_STYLE)
     return Figure(chart)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.decisions.bank import Drifted
+from irt_assets.decisions.bank import OpenDrift
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.drift.alerts import first_seen
@@ -77,7 +77,7 @@ class ItemFacts:
     unpublished: str
     months: tuple[ItemInMonth, ...]
     drift: tuple[DriftRow, ...]
-    drifted: Drifted | None
+    drifted: OpenDrift | None
     information: Mapping[str, InformationRow]
     dif: tuple[DifRow, ...]
     dif_month: str | None
@@ -155,7 +155,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         unpublished=unpublished,
         months=months,
         drift=drift,
-        drifted=Drifted(*alert) if alert else None,
+        drifted=OpenDrift(*alert) if alert else None,
         information={month: InformationRow(*row) for month, *row in information},
         dif=dif,
         dif_month=dif_month[0] if dif_month else None,

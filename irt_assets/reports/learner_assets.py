@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from irt_assets.common.job_names import LEARNER_REPORT
-from irt_assets.common.partition_checks import Looked, partition_check
+from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
@@ -90,7 +90,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
     return [partition_check(weeks, LEARNER_REPORT, "every_learner_has_both_reports", due, _both_reports)]
 
 
-def _both_reports(look: Looked) -> dg.AssetCheckResult:
+def _both_reports(look: CheckInput) -> dg.AssetCheckResult:
     expected = report_learners(look.connection, look.partition)
     have: dict[str, set[str]] = {}
     for user, kind in look.connection.execute(

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
+from irt_assets.abilities.online import Learner, Theta, default_scale, latest_by_scale
 from irt_assets.blocks import (
     Block,
     Cell,
@@ -24,7 +24,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
@@ -66,7 +66,7 @@ def page_blocks(
         now: the current time.
         zone: time zone of the times shown.
     """
-    found = latest(thetas)
+    found = latest_by_scale(thetas)
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     note = Paragraph(
         "Each θ as of its last answer, with the interval that contained the true θ at that time with a "
@@ -92,7 +92,7 @@ def learner_in_short(learner: Learner, found: Mapping[str, Theta], zone: str) ->
     """The learner's level and goal, in sentences. `found` is the latest θ by scale."""
     if learner.is_test:
         return "This is a test account: its answers are never scored, and it has no θ."
-    wanted = scale_to_answer_by(learner, found)
+    wanted = default_scale(learner, found)
     theta = found.get(wanted or "")
     if theta is None:
         on_scale = f" on scale {wanted}, the learner's target" if wanted else ""
@@ -105,7 +105,7 @@ def learner_in_short(learner: Learner, found: Mapping[str, Theta], zone: str) ->
         if target is not None:
             reached = f", {number(target - theta.theta)} above" if target > theta.theta else ", and is reached"
             goal = f" The goal is θ = {number(target)}{reached}."
-    summary += f", from {counted(theta.n_items, 'answer')} as of "
+    summary += f", from {quantity(theta.n_items, 'answer')} as of "
     return summary, Moment(as_of(theta), zone), f" (measured {KINDS.get(theta.kind, theta.kind)}).{goal}"
 
 

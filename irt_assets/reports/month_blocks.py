@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
 from irt_assets.blocks import (
     Badge,
     Block,
@@ -29,24 +29,24 @@ from irt_assets.blocks import (
     pairs,
     percent,
     prose,
-    signed,
+    signed_number,
     table,
 )
 from irt_assets.calibration.blocks import growth_blocks
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, with_capital, with_stop
-from irt_assets.decisions.origin import OriginRead, read_origin
+from irt_assets.common.wording import quantity, with_capital, with_stop
+from irt_assets.decisions.origin import OriginSummary, read_origin
 from irt_assets.drift.alerts import first_seen
-from irt_assets.drift.blocks import TONES, information_said
+from irt_assets.drift.blocks import TONES, information_summary
 from irt_assets.drift.rows import (
     DifRow,
     DriftRow,
-    drifted_of,
-    histories_of,
-    information_lost_in,
-    large_dif_of,
+    read_drifted_items,
+    read_histories,
+    read_large_dif,
+    read_lost_information,
 )
 from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.gates.gates import SET_GATES
@@ -106,10 +106,10 @@ def sections(
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
-    measured = measured_in(connection, scale.scale_id, Month(month).end)
+    measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     for title, blocks in (
         ("Set gates", gate_blocks(gates, red=is_red)),
@@ -128,12 +128,12 @@ def sections(
 
 
 def _sections_of_origin(
-    connection: psycopg.Connection, scale: Scale, month: str, origin: OriginRead, *, dashboard: str | None, zone: str
+    connection: psycopg.Connection, scale: Scale, month: str, origin: OriginSummary, *, dashboard: str | None, zone: str
 ) -> Iterator[Section]:
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     for title, blocks in (
         ("Published items", origin_report.publication(origin)),
         ("Fit of the model", origin_report.model_fit(origin)),
@@ -276,7 +276,7 @@ def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterat
         why = "the month is held" if step.state == "held" else step.why
         yield Paragraph(("Nothing was published: ", *prose(with_stop(why))))
         return
-    first = with_capital(counted(step.n_published, "item"))
+    first = with_capital(quantity(step.n_published, "item"))
     yield Paragraph(
         f"{first} published for the first time, {step.n_proposed:,} proposed and {step.n_held:,} held back."
     )
@@ -292,7 +292,7 @@ def publication_blocks(step: Step | None, proposed: Mapping[str, int]) -> Iterat
     )
 
 
-def learners(measured: Measured) -> Paragraph:
+def learners(measured: MeasuredLearners) -> Paragraph:
     """The number of learners measured at the month's end, and the distribution of θ, in a sentence."""
     if not measured.learners:
         return Paragraph("No learner was measured at its end.")
@@ -340,12 +340,12 @@ def flagged_items(
 
     Findings from before a month turned red rest on another linking, so do not call it for a red month.
     """
-    drifted = drifted_of(connection, scale, month)
-    dif = large_dif_of(connection, scale, month)
-    information = {row.item_id: row for row in information_lost_in(connection, scale, month)}
+    drifted = read_drifted_items(connection, scale, month)
+    dif = read_large_dif(connection, scale, month)
+    information = {row.item_id: row for row in read_lost_information(connection, scale, month)}
     held = step.held if step else {}
     leaks = [row.item_id for row in drifted if row.kind == ChangeKind.LEAK]
-    past = histories_of(connection, scale, month, leaks)
+    past = read_histories(connection, scale, month, leaks)
     began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
 
     def link(item: str) -> Text:
@@ -360,9 +360,9 @@ def flagged_items(
         for item, row in sorted(information.items())
         if item and row.flagged
     ]
-    n = counted(len({item for item, *_ in found}), "item")
+    n = quantity(len({item for item, *_ in found}), "item")
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
-    yield Paragraph(f"Information of the test: {information_said(information)}.")
+    yield Paragraph(f"Information of the test: {information_summary(information)}.")
     if found:
         yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="Findings by item")
     if (more := len(found) - MAX_SHOWN) > 0:
@@ -373,13 +373,13 @@ def flagged_items(
 def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequence[DifRow]) -> Iterator[str]:
     severe = sum(row.severity == "high" for row in drifted)
     leaks = sum(row.kind == ChangeKind.LEAK for row in drifted)
-    yield f"{len(drifted)} drifted ({severe} of them high, {counted(leaks, 'leak')})" if drifted else "none drifted"
+    yield f"{len(drifted)} drifted ({severe} of them high, {quantity(leaks, 'leak')})" if drifted else "none drifted"
     yield f"{len({row.item_id for row in dif})} with large DIF" if dif else "none with large DIF"
     yield f"{len(held)} held back"
 
 
 def _drift(row: DriftRow, began: str | None) -> tuple[Badge, str]:
-    words = f"{row.kind or 'changed'}, b {signed(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
+    words = f"{row.kind or 'changed'}, b {signed_number(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
     finding = Badge(f"drift {row.severity}", TONES.get(row.severity, "neutral"))
     return finding, words + (f", since {began}" if began else "")
 

@@ -8,38 +8,38 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from irt_assets.blocks import Block, List, Paragraph, number, table
-from irt_assets.common.wording import counted, in_words, listed, sentence
-from irt_assets.decisions.origin import OriginRead
+from irt_assets.common.wording import in_words, join_names, quantity, sentence
+from irt_assets.decisions.origin import OriginSummary
 from irt_assets.drift import dif_page
 from irt_assets.reports.drift_facts import Facts
 
 
-def origin_in_words(origin: OriginRead) -> str:
+def origin_in_words(origin: OriginSummary) -> str:
     """The window and the numbers of items published and left out, as a clause."""
     return f"the origin window ({days(origin)}): {published_counts(origin)}"
 
 
-def days(origin: OriginRead) -> str:
+def days(origin: OriginSummary) -> str:
     """The first and the last day of the window, as text."""
     last = origin.window.window_end - timedelta(microseconds=1)
     return f"{origin.window.window_start:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
-def published_counts(origin: OriginRead) -> str:
+def published_counts(origin: OriginSummary) -> str:
     """The numbers of items that were published with the scale and left out, as a clause."""
-    n, out = len(origin.published), len(origin.left_out)
+    n, out = len(origin.published_items), len(origin.left_out)
     rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
-    return f"{n} of {counted(n + out, 'item')} were published with the scale, {rest}"
+    return f"{n} of {quantity(n + out, 'item')} were published with the scale, {rest}"
 
 
-def publication(origin: OriginRead) -> Iterator[Block]:
+def publication(origin: OriginSummary) -> Iterator[Block]:
     """Yield the number of published items, and a table of the items that were left out, with reasons."""
     yield Paragraph(sentence(published_counts(origin)))
     if origin.left_out:
         yield table(("left out", "why"), list(origin.left_out.items()), caption="Items that were left out")
 
 
-def model_fit(origin: OriginRead) -> Iterator[Block]:
+def model_fit(origin: OriginSummary) -> Iterator[Block]:
     """Yield the fit statistics of the whole set, one sentence each."""
     statistics = origin.fit.model_spec.fit_statistics
     if statistics is not None:
@@ -47,25 +47,25 @@ def model_fit(origin: OriginRead) -> Iterator[Block]:
     yield List(tuple(map(sentence, origin.in_words)))
 
 
-def answers(origin: OriginRead, counts: Mapping[str, int]) -> str:
+def answers(origin: OriginSummary, counts: Mapping[str, int]) -> str:
     """The size of the fit, as sentences. `counts` are answers of the window by reason, empty if unknown."""
     window, total = origin.window, sum(counts.values())
     left_out = f" {total - window.n_responses:,} of {total:,} answers of the window were left out." if total else ""
     return (
-        f"{window.n_responses:,} answers of {window.n_persons:,} learners to {counted(len(origin.fit.items), 'item')} "
+        f"{window.n_responses:,} answers of {window.n_persons:,} learners to {quantity(len(origin.fit.items), 'item')} "
         f"were fitted.{left_out}"
     )
 
 
-def key_figures(facts: Facts, origin: OriginRead) -> list[tuple[str, str]]:
+def key_figures(facts: Facts, origin: OriginSummary) -> list[tuple[str, str]]:
     """Key figures of the first page, as pairs of name and words."""
     window = origin.window
     flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
-    flagged = listed(f"{name} {n}" for name, n in flags.most_common()) or "no item"
+    flagged = join_names(f"{name} {n}" for name, n in flags.most_common()) or "no item"
     return [
         ("publication", published_counts(origin)),
         ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),
         ("flagged by the engine", flagged),
-        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
         ("drift", "begins after the window"),
     ]

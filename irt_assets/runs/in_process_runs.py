@@ -16,8 +16,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.retries import failed_because_held, first_cause, is_dagsters_own, why_it_failed
-from irt_assets.common.run_progress import RANGE_TAGS, under_way
+from irt_assets.common.retries import failed_because_held, first_cause, is_dagsters_own, step_failure_reason
+from irt_assets.common.run_progress import RANGE_TAGS, partitions_under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
@@ -98,7 +98,7 @@ def outcome_of(
     if success:
         why = ""
     elif failed:
-        why = why_it_failed(failed[0])
+        why = step_failure_reason(failed[0])
     return RunOutcome(job, partition, success, why, run_id, tuple(warnings), held=any(map(failed_because_held, failed)))
 
 
@@ -125,7 +125,9 @@ def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, p
             else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
         )
     fail_lost_runs(instance)
-    if partition in under_way(instance, plan.job, MONTHLY_ASSETS if plan.job == MONTHLY_JOB else [plan.asset]):
+    if partition in partitions_under_way(
+        instance, plan.job, MONTHLY_ASSETS if plan.job == MONTHLY_JOB else [plan.asset]
+    ):
         runs = [
             f"  {run.name} {run.partition} {run.status}{f' ({run.why})' if run.why else ''}: "
             f"irt runs cancel {run.run_id[:SHOWN_OF_AN_ID]}"

@@ -19,7 +19,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.retries import first_cause
-from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
+from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, runs_to_repeat
 from irt_assets.runs.in_process_runs import RunOutcome, follow_up, name_of_run, outcome_of, require_free, run_here
 from irt_assets.runs.queue import enqueue
 from jobs.plans import Plan, last_tick_before, plan_of
@@ -230,7 +230,7 @@ def _own_runs(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> d
 
 
 def _runs_under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
-    repeated = [record.dagster_run for record in to_be_repeated(instance)]
+    repeated = [record.dagster_run for record in runs_to_repeat(instance)]
     runs = [*repeated, *instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
     return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if job_of(run.job_name) == plan.job}
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from irt_assets.common.job_names import NIGHTLY_JOB
-from irt_assets.common.run_progress import to_be_repeated, was_repeated
+from irt_assets.common.run_progress import runs_to_repeat, was_repeated
 from irt_assets.intake.silence import alert_on_silence
 from irt_assets.invariants.history import resolve_told_by_checks
 from irt_assets.invariants.open_violations import last_backup
@@ -49,7 +49,7 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
         order_by="update_timestamp",
         ascending=True,
     )
-    repeated = {record.storage_id for record in to_be_repeated(instance)}
+    repeated = {record.storage_id for record in runs_to_repeat(instance)}
     undecided = [record for record in ended if record.storage_id in repeated]
     opened = resolved = 0
     with database.connect() as connection:

@@ -12,8 +12,8 @@ import dagster as dg
 
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
-from irt_assets.common.retries import failed_because_held, why_it_failed
-from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
+from irt_assets.common.retries import failed_because_held, step_failure_reason
+from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
 from jobs.plans import GRACE, Plan
@@ -75,7 +75,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
     if took_too_long(instance, run):
         why, look = "it took longer than it may, so it was stopped", "see which step took so long"
     elif steps:
-        why = why_it_failed(steps[0].step_failure_data)
+        why = step_failure_reason(steps[0].step_failure_data)
     else:
         why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
     return Alert(
@@ -105,7 +105,7 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     record = instance.get_run_record_by_id(run.run_id)
     if record is None:
         return True
-    if asked_again(instance, record, dg.DagsterRunStatus.SUCCESS):
+    if is_requested_again(instance, record, dg.DagsterRunStatus.SUCCESS):
         return True
     begun = record.start_time or record.create_timestamp.timestamp()
     failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}

@@ -10,7 +10,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import JUDGE_JOB, JUDGED, MONTHLY_JOB
 from irt_assets.common.partitions import day_of
-from irt_assets.common.run_progress import under_way
+from irt_assets.common.run_progress import partitions_under_way
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.intake.pulling.pull_state import first_pull_under_way
 from irt_assets.responses.open_months import scales_with_changed_verdicts
@@ -59,4 +59,4 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
 def is_judging(instance: dg.DagsterInstance) -> bool:
     """Whether the night's judging, or a run or backfill of judged days, is queued or under way."""
     waiting = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
-    return instance.get_runs_count(waiting) > 0 or bool(under_way(instance, JUDGE_JOB, [JUDGED]))
+    return instance.get_runs_count(waiting) > 0 or bool(partitions_under_way(instance, JUDGE_JOB, [JUDGED]))

@@ -11,7 +11,7 @@ from typing import Self
 import dagster as dg
 
 from irt_assets.common.job_names import job_of
-from irt_assets.common.run_progress import BACKFILL_TAG, to_be_repeated
+from irt_assets.common.run_progress import BACKFILL_TAG, runs_to_repeat
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.launching.launcher import HealthCheckedRunLauncher
 from jobs.watching.alerts import name_of, partition_of
@@ -116,7 +116,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     why = NO_DAEMON if absent else ""
     found = runs_under_way(instance, why)
     waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
-    found += [UnfinishedRun.from_record(record, waits) for record in to_be_repeated(instance)]
+    found += [UnfinishedRun.from_record(record, waits) for record in runs_to_repeat(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
         job = job_of(backfill.job_name or "assets")

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import MonthState
 from jobs.watching.overview import Overview
-from services.dashboard.elements import shortened
+from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 
 CHOSEN = "chosen:"
@@ -22,7 +22,7 @@ def names_in(asked: ViewRequest, field: str) -> list[str]:
 
 def require_known(what: str, named: str, known: Collection[str]) -> None:
     if named not in known:
-        there = f" {shortened(named)!r}, only {listed(known, 10)}" if known else " yet"
+        there = f" {shorten(named)!r}, only {join_names(known, 10)}" if known else " yet"
         raise NotFound(f"There is no {what}{there}.")
 
 
@@ -30,7 +30,7 @@ def whole_number(asked: ViewRequest, field: str, what: str, otherwise: int, lowe
     """The number in a field of the address, or `otherwise` if the field is empty."""
     text = asked.field(field, str(otherwise))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
-        raise NotFound(f"{shortened(text)!r} is not a {what}: write {lowest} to {highest}.")
+        raise NotFound(f"{shorten(text)!r} is not a {what}: write {lowest} to {highest}.")
     return int(text)
 
 
@@ -39,7 +39,7 @@ def bounds_of_month(text: str) -> tuple[datetime, datetime]:
     try:
         return Month(text).bounds
     except ValueError:
-        raise NotFound(f"{shortened(text)!r} is not a month: write one like 2026-08.") from None
+        raise NotFound(f"{shorten(text)!r} is not a month: write one like 2026-08.") from None
 
 
 def scales_of(overview: Overview) -> list[str]:
@@ -68,7 +68,7 @@ def month_named(asked: ViewRequest, overview: Overview, field: str, otherwise: s
         raise NotFound("No month is over yet: there is nothing to see.")
     named = asked.field(field, otherwise)
     if named not in months:
-        raise NotFound(f"There is no month {shortened(named)!r}: there are {months[-1]} to {months[0]}.")
+        raise NotFound(f"There is no month {shorten(named)!r}: there are {months[-1]} to {months[0]}.")
     return named
 
 

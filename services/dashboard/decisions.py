@@ -11,7 +11,7 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.common.wording import counted, listed, with_capital, with_stop
+from irt_assets.common.wording import join_names, quantity, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
@@ -24,7 +24,7 @@ DECIDER: Role = "psychometrician"
 NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
 What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
-ANCHORS: dict[str, anchor_versions.What] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
+ANCHORS: dict[str, anchor_versions.Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
 
@@ -92,7 +92,7 @@ def _make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     reader, by = asked.reader, asked.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.forget()
-    said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
+    said = f"{join_names(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
     return DecisionOutcome(True, (said,), stale=tuple(queued))
 
 
@@ -112,7 +112,7 @@ def _review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
             opening = closing.preview_reopening(connection, _month(form))
             return DecisionOutcome(True, _said(opening), stale=opening.stale)
         if form.what == "undo":
-            again_from = release.in_force_since(form.since, now) if form.since else None
+            again_from = release.parse_start(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
             return DecisionOutcome(
                 True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone)
@@ -121,8 +121,8 @@ def _review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
             rejected = release.open_proposals(connection, form.references)
             sentences = [release.effect_of_reject(rejected), *release.changes_of_answers(connection, rejected)]
             return DecisionOutcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
-        since = release.in_force_since(form.since, now)
-        accepted = release.acceptable(connection, form.references, since, now)
+        since = release.parse_start(form.since, now)
+        accepted = release.find_acceptable(connection, form.references, since, now)
         _require_leaks_confirmed(form, accepted)
         lines = _few(
             f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
@@ -142,7 +142,7 @@ def _decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) ->
         change = anchor_versions.change_anchors(database, what, form.scale_id, items, month, by=by, reason=reason)
         word = "Dropped" if form.what == "drop" else "Restored"
         sentences = [
-            f"{word}: {', '.join(change.items)}; {change.left} anchors are in the set from {change.first_month} on.",
+            f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on.",
             _way_back(change),
         ]
         stale = change.stale
@@ -154,14 +154,14 @@ def _decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) ->
         opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
         sentences, stale = ["Reopened.", *_said(opening)], opening.stale
     elif form.what == "undo":
-        again_from = release.in_force_since(form.since, now) if form.since else None
+        again_from = release.parse_start(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
         sentences = ["Undone.", *(with_stop(one.sentence) for one in undone)]
     elif form.what == "reject":
         rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
         sentences = [f"Rejected: {_named(rejected)}.", with_stop(release.effect_of_reject(rejected))]
     else:
-        since = release.in_force_since(form.since, now)
+        since = release.parse_start(form.since, now)
         seen = seen or _review(asked, form).seen
         _require_leaks_confirmed(form, seen)
         accepted = release.accept(
@@ -230,7 +230,7 @@ def _day(form: DecisionForm) -> datetime | None:
 
 def _way_back(change: anchor_versions.AnchorChange) -> str:
     here = "“Restore …” under Decisions, or " if change.what == "drop_anchor" else ""
-    return with_stop(f"{here}{change.way_back}")
+    return with_stop(f"{here}{change.undo_sentence}")
 
 
 def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
@@ -248,10 +248,10 @@ def _month(form: DecisionForm) -> str:
 
 
 def _named(found: Sequence[Proposal]) -> str:
-    return listed((str(p.reference) for p in found), NAMED)
+    return join_names((str(p.reference) for p in found), NAMED)
 
 
 def _few(sentences: Iterable[str]) -> tuple[str, ...]:
     every = tuple(sentences)
-    more = (f"And {counted(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
+    more = (f"And {quantity(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
     return every[:NAMED] + more

@@ -15,11 +15,11 @@ import psycopg
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from irt_assets.common.wording import sentence
-from irt_assets.decisions.exports import Kind, What, read_export, write_export
+from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
-from services.dashboard.elements import shortened
+from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 from services.dashboard.views import arrivals, bank
 from services.jwt_verifier.tokens import Role, TokenRefused
@@ -42,9 +42,7 @@ def download(asked: ViewRequest) -> Response:
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
-        return _error_page(
-            404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}"
-        )
+        return _error_page(404, f"there is nothing to download as {shorten(named)!r}: take one of {', '.join(choices)}")
     read_table, role = DOWNLOADS[what]
     try:
         asked.identity.require_role(role)
@@ -107,7 +105,7 @@ def _bank(asked: ViewRequest) -> pd.DataFrame:
     return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
 
 
-def _export(what: What) -> Callable[[ViewRequest], pd.DataFrame]:
+def _export(what: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
     def read(asked: ViewRequest) -> pd.DataFrame:
         scale = asked.field("scale")
         with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from irt_assets.blocks import DASH as DASH
 from irt_assets.blocks import Block
-from irt_assets.common.wording import shortened as shortened
+from irt_assets.common.wording import shorten as shorten
 from services.dashboard.figures import shown
 
 

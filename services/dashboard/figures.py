@@ -35,4 +35,4 @@ def _place_of(figure: Figure) -> Markup:
         return Markup(figure.svg)  # noqa: S704 - a chart escapes its texts
     drawn = json.dumps(figure.chart.to_plotly(), ensure_ascii=False, separators=(",", ":"))
     place = Markup('<div data-figure="{}" class="figure" role="figure" aria-label="{}"></div>')
-    return place.format(drawn, figure.described)
+    return place.format(drawn, figure.description)

@@ -4,7 +4,7 @@ import re
 
 from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, with_capital
+from irt_assets.common.wording import quantity, with_capital
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step
@@ -48,7 +48,7 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
 
 def waits(n: int) -> str:
     """Such as "2 decisions wait" or "1 decision waits"."""
-    return f"{counted(n, 'decision')} {'waits' if n == 1 else 'wait'}"
+    return f"{quantity(n, 'decision')} {'waits' if n == 1 else 'wait'}"
 
 
 def next_step(state: MonthState, waiting: int) -> Text:

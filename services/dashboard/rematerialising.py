@@ -9,7 +9,7 @@ from shiny import Inputs, reactive, render, ui
 from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import State
 from services.dashboard.data_access import BeingRead
 from services.dashboard.decisions import DECIDER, DecisionOutcome, make_again, may_decide
@@ -64,5 +64,5 @@ def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
         by_hand = tags.code(f"irt backfill --from {months[0]} --to {months[-1]}")
         return tags.p("No daemon runs, so nothing starts from here: ", by_hand)
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
-    span = f"{months[0]} … {months[-1]}" if in_a_row else listed(months, 5)
+    span = f"{months[0]} … {months[-1]}" if in_a_row else join_names(months, 5)
     return ui.input_action_button("make_again", f"Make {span} again", class_="btn-primary")

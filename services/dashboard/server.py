@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.blocks import Paragraph, notice
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, shortened
+from irt_assets.common.wording import quantity, shorten
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
@@ -113,7 +113,7 @@ def _with_age(page: Page, reader: Reader) -> Page:
     """The page. If its overview is not fresh, the heading contains its age and the browser reloads the page."""
     if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH:
         return page
-    ago = counted(round(age.total_seconds() / 60), "minute")
+    ago = quantity(round(age.total_seconds() / 60), "minute")
     return replace(
         page,
         title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
@@ -130,7 +130,7 @@ def view_of(asked: ViewRequest) -> View:
     for view in VIEWS:
         if view.name == asked.view:
             return view
-    raise NotFound(f"There is no view {shortened(asked.view)!r}: take one from the menu.")
+    raise NotFound(f"There is no view {shorten(asked.view)!r}: take one from the menu.")
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:

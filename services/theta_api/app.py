@@ -173,7 +173,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         _caller(request).require(user_id)
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
-        answer = _answer(learner, online.latest(known), measures)
+        answer = _answer(learner, online.latest_by_scale(known), measures)
         history = [_ability_body(one, measures) | {"scale_id": one.scale_id} for one in known]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
@@ -349,7 +349,7 @@ def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures
     Raises Problem 422 if there is no θ on that scale.
     """
     by_scale = {scale_id: _ability_body(one, measures) for scale_id, one in sorted(found.items())}
-    wanted = online.scale_to_answer_by(learner, found)
+    wanted = online.default_scale(learner, found)
     if wanted is None or wanted not in found:
         where = "" if wanted is None else f" on scale {wanted}, the learner's target"
         raise Problem(

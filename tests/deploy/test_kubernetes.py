@@ -390,7 +390,7 @@ def test_a_backup_is_written_to_the_bucket_and_can_be_restored(platform: Platfor
         connection.execute("CREATE DATABASE restored")
     empty = platform.url.rpartition("/")[0] + "/restored"
     output = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
-    assert "it is what was backed up" in output
+    assert "the copy equals the backup" in output
     count = "SELECT count(*) FROM item_parameter_publication"
     with psycopg.connect(empty) as copy:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]

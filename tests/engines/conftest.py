@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.engines.registry import installed
+from irt_assets.engines.registry import obstacle
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept
@@ -26,7 +26,7 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
 
     def check(engine: str) -> None:
         require(missing_r(r_runtime()) is None, "R and rpy2 (apt install r-base-dev, make venv)")
-        absence = installed(engine, Settings(_env_file=None))
+        absence = obstacle(engine, Settings(_env_file=None))
         if engine == "mirt" and absence:
             pytest.skip(f"R's mirt: {absence}")
         require(absence is None, str(absence))

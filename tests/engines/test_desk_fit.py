@@ -290,7 +290,9 @@ def test_rsm_of_different_maximum_scores_is_refused_with_a_suitable_model(tmp_pa
 
 def test_engines_without_scored_items_refuse_them_with_the_remedy(shared: Path) -> None:
     answers = FILES.answers(shared / "data" / "science_wide.csv", None, FILES.max_scores("4"))
-    with pytest.raises(PermanentFailure, match="engine brms does not support items scored above 1: take em or mirt"):
+    with pytest.raises(
+        PermanentFailure, match="engine brms does not support items scored above 1: use engine em or mirt"
+    ):
         fit(answers, calibrate=calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal"))
 
 

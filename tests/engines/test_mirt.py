@@ -85,7 +85,7 @@ def test_pcm_fits_with_a_free_sd_agree_between_mirt_and_em():
 
 def test_rating_scales_are_refused_if_items_are_scored_above_1():
     responses = planned_mixed(300)
-    with pytest.raises(PsychometricsError, match="does not take a rating scale model where items are scored above 1"):
+    with pytest.raises(PsychometricsError, match="does not support a rating scale model if items are scored above 1"):
         calibrate(responses, models_of(responses, "rsm"))
 
 
@@ -166,7 +166,7 @@ def test_fit_does_not_converge_if_mirt_stops_at_its_cycle_limit(reference_answer
 
 @pytest.mark.parametrize("priors", [Priors(c=Beta(5, 17)), Priors(b=Normal(0, 1))])
 def test_priors_that_mirt_lacks_or_computes_wrongly_are_refused(reference_answers, priors):
-    with pytest.raises(PsychometricsError, match="takes a LogitNormal prior on c"):
+    with pytest.raises(PsychometricsError, match="supports only a LogitNormal prior on c"):
         calibrate(reference_answers("lsat7"), "3pl", priors=priors)
 
 

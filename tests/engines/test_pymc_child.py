@@ -22,7 +22,7 @@ from irt_assets.engines import Sampler
 from irt_assets.engines.child import EngineCrashedError, EngineTimeoutError
 from irt_assets.engines.pymc_child import PymcInChild
 from irt_assets.engines.pymc_engine import Posterior, PymcEngine
-from irt_assets.engines.registry import build, installed
+from irt_assets.engines.registry import build, obstacle
 from irt_psychometrics.core.errors import DisconnectedDesignError
 from irt_psychometrics.core.responses import Responses
 from resources.settings import Settings
@@ -63,7 +63,7 @@ class HangingEngine(PymcEngine):
 
 @pytest.fixture(autouse=True)
 def pymc(require: Callable[[bool, str], None]) -> None:
-    require(installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
+    require(obstacle("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_r_fails_for_any_exit_code_if_no_answer_was_written(status):
 def test_answers_of_a_program_that_then_crashed_are_rejected(tmp_path):
     program = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('{}'); print('late'); sys.exit(3)"
     answer = tmp_path / "answer"
-    with pytest.raises(EngineCrashedError, match=r"then ended with code 3.*last it printed: late"):
+    with pytest.raises(EngineCrashedError, match=r"then ended with code 3.*its last output: late"):
         child.run(
             [sys.executable, "-c", program, str(answer)],
             name="It",

@@ -315,7 +315,7 @@ def test_doctor_checks_the_service_and_the_token(service, tmp_path):
     for engine in ("mirt", "brms"):
         assert findings[f"engine {engine}"].state == ("ok" if engine in engines else "absent")
     wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
-    assert (wrong.state, "does not take" in wrong.detail) == ("error", True)
+    assert (wrong.state, "rejects" in wrong.detail) == ("error", True)
     none = found(r_irt_base_url=service.url)["R IRT service"]
     assert (none.state, "without R_IRT_INTERNAL_TOKEN" in none.detail) == ("error", True)
     nobody = found(r_irt_base_url=f"http://127.0.0.1:{free_port()}", r_irt_internal_token=TOKEN)["R IRT service"]

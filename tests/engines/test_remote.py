@@ -196,6 +196,6 @@ def test_data_that_cannot_be_fitted_are_refused_before_sending(sampling, x, says
 
 def test_incomplete_answers_of_the_service_raise_a_permanent_failure():
     x = np.random.default_rng(1).integers(0, 2, (200, 5)).astype(float)
-    with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer is not one for 5 items"):
+    with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer does not fit 5 items"):
         REngine("remote", service(seen.url).call).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
     assert seen.paths == ["/irt/calibrate"]

@@ -287,7 +287,7 @@ def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
     world.watch()
     ((message,),) = rows(Database(world.settings), "SELECT what FROM alert")
     assert message.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
-    assert message.endswith("ask for it again")
+    assert message.endswith("start it again")
 
 
 def test_cancelled_run_opens_no_alert(world: World) -> None:

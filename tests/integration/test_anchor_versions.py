@@ -62,7 +62,7 @@ def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unc
     item = anchor(bank)
     before = {month: linked_with(bank, month) for month in MONTHS}
     done = drop(bank, [item], LAST)
-    assert (done.left, done.stale) == (14, (LAST,))
+    assert (done.n_left, done.stale) == (14, (LAST,))
     with bank.connect() as connection:
         now_in_force = in_force(connection, SCALE, LATER).set_hash
         versions = [read_scales(connection, Month(m).start)[SCALE].anchor_version for m in MONTHS]
@@ -127,7 +127,7 @@ def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plan
     ("items", "month", "reason"),
     [
         (["nowhere"], LAST, "no anchors of scale default in 2026-07: nowhere"),
-        ([], LAST, "none was named"),
+        ([], LAST, "no item was named"),
         (["A01"], "July", "from a month on"),
     ],
 )
@@ -144,7 +144,7 @@ def test_drop_is_refused_if_too_few_anchors_remain(bank: Database) -> None:
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
     few = call(bank, preview_change, "drop_anchor", SCALE, every[:-5], LAST)
-    assert few.left == 5
+    assert few.n_left == 5
 
 
 def test_anchor_versions_are_in_order_of_time_and_a_second_drop_is_refused(bank: Database) -> None:
@@ -154,7 +154,7 @@ def test_anchor_versions_are_in_order_of_time_and_a_second_drop_is_refused(bank:
         drop(bank, [item], LAST)
     with pytest.raises(PermanentFailure, match="change from 2026-07 on"):
         drop(bank, [item], FIRST)
-    assert (drop(bank, [anchor_other_than(bank, item)], LAST).left, violations(bank)) == (13, [])
+    assert (drop(bank, [anchor_other_than(bank, item)], LAST).n_left, violations(bank)) == (13, [])
 
 
 def restore(bank: Database, items: list[str], month: str) -> Any:
@@ -176,16 +176,16 @@ def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
     assert violations(bank) == []
     link_month(bank, LAST, "without it")
     done = restore(bank, [item], LAST)
-    assert (done.left, done.stale) == (15, (LAST,))
+    assert (done.n_left, done.stale) == (15, (LAST,))
     assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
-    assert done.sentence.endswith(f"to be made again: {LAST}")
+    assert done.sentence.endswith(f"to be calibrated again: {LAST}")
     assert (values_of(bank, 3), len(values_of(bank, 2)), violations(bank)) == (
         values_of(bank, 1),  # the very set that was frozen first, under its hash
         14,  # history only grows
         [],
     )
     recorded = "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision ORDER BY decision_id"
-    assert (rows(bank, recorded), drop(bank, [item], LAST).left) == (
+    assert (rows(bank, recorded), drop(bank, [item], LAST).n_left) == (
         [
             (LAST, item, "drop_anchor", "Ann", Month(LAST).start),
             (LAST, item, "restore_anchor", "Ben", Month(LAST).start),
@@ -198,7 +198,7 @@ def test_restored_set_leaves_months_linked_to_the_same_anchors_current(bank: Dat
     item = anchor(bank)
     drop(bank, [item], LAST)
     done = restore(bank, [item], LAST)
-    assert (done.stale, "no month is to be made again" in done.sentence) == ((), True)
+    assert (done.stale, "no month has to be calibrated again" in done.sentence) == ((), True)
     assert call(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
 
 

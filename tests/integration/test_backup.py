@@ -154,7 +154,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
         subprocess.run(command, check=True)
     restored = irt(copy)(*restoring[1:])
     assert restored.code == 0, restored.err
-    assert "it is what was backed up" in restored.out
+    assert "the copy equals the backup" in restored.out
     assert results(copy, JUNE) == results(world, JUNE)
     assert [len(rows) for rows in results(copy, JULY)] == [0, 0, 0, 0]
 
@@ -190,7 +190,7 @@ def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, 
     done = restore_backup(copy, Database(copy), location, Path(made.address).name, verify=False)
     assert done.differences == []
     old, new = (f"{home.as_uri()}/objects/" for home in (world.irt_home, copy.irt_home))
-    assert done.notes == [f"the files lie at {new} now, which one row of reports named as {old}"]
+    assert done.notes == [f"the files are at {new} now: one row of reports named them at {old}"]
     ((moved,),) = rooms.rows(Database(copy), "SELECT url FROM report_file")
     assert open_store(copy, Database(copy)).get(str(rooms.folder_store(copy).key(moved))) == b"a report"
 
@@ -225,7 +225,7 @@ def test_flipped_byte_is_detected_before_the_restore(backup_copy: Path, copy: Se
     content = bytearray((backup_copy / DATABASE).read_bytes())
     content[len(content) // 2] ^= 1
     (backup_copy / DATABASE).write_bytes(content)
-    with pytest.raises(PermanentFailure, match=r"damaged: .*database\.dump is not as it was written"):
+    with pytest.raises(PermanentFailure, match=r"damaged: .*database\.dump has changed since it was written"):
         restore(copy, backup_copy)
     assert is_empty(copy)
 
@@ -241,9 +241,9 @@ def test_a_missing_part_is_named(backup_copy: Path, copy: Settings, name: str) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
+        ({"revision": "9999_later", "oldest_code": "9999_later"}, "needs code from 9999_later on"),
         ({"revision": "0039_learner_reports"}, "at 0039_.*git checkout.*irt db upgrade"),
-        ({"format": 2}, "install the newer one"),
+        ({"format": 2}, "install a newer irt-assets"),
         ({"contents": None}, "damaged"),
     ],
 )
@@ -259,7 +259,7 @@ def test_backup_of_incompatible_code_is_refused(
 
 def test_restore_into_a_non_empty_database_is_refused(backup: BackupResult, world: Settings) -> None:
     before = rooms.rows(Database(world), "SELECT count(*) FROM response_log")
-    with pytest.raises(PermanentFailure, match=r"not empty: it holds .* nothing was changed"):
+    with pytest.raises(PermanentFailure, match=r"not empty: it holds .* Nothing was changed"):
         restore(world, Path(backup.address))
     assert rooms.rows(Database(world), "SELECT count(*) FROM response_log") == before
 
@@ -287,9 +287,9 @@ def test_differences_of_a_restored_copy_are_reported(
     (backup_copy / MANIFEST).write_text(json.dumps(manifest), "utf-8")
     typed = irt(copy)("restore", backup_copy)
     assert typed.code == 1
-    assert "differs: question has 36 rows, the backup was made of 37" in typed.err
-    assert "differs: the rows of anchor_set are not those of the backup" in typed.err
-    assert f"differs: the published set in force on scale {rooms.SCALE} is not the backup's" in typed.err
+    assert "differs: question has 36 rows, but the backup has 37" in typed.err
+    assert "differs: the rows of anchor_set differ from the backup" in typed.err
+    assert f"differs: the published set in force on scale {rooms.SCALE} differs from the backup" in typed.err
 
 
 def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: Settings, copy: Settings) -> None:
@@ -298,7 +298,7 @@ def test_missing_and_changed_files_are_named(backup: BackupResult, calibrated: S
     lost.unlink()
     spoilt.write_bytes(spoilt.read_bytes() + b"!")
     found = restore(copy, Path(backup.address), verify=True)
-    assert f"{lost.as_uri()} is not there" in found
+    assert f"{lost.as_uri()} is missing" in found
     assert any(one.startswith(f"{spoilt.as_uri()} has changed: sha256 ") for one in found)
     assert any("snapshots match their hash" in one for one in found)
 
@@ -318,14 +318,17 @@ def assert_refused(settings: Settings, folder: Path, failure: type[Exception], m
 @pytest.mark.parametrize(
     ("installed", "message"),
     [
-        ([], "there is no pg_dump here. Install it: apt install postgresql-client-16"),
-        ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
+        ([], "this machine has no pg_dump. Install it: apt install postgresql-client-16"),
+        (
+            [Program(Path("/usr/bin/pg_dump"), 15)],
+            "the newest pg_dump here has version 15. Install it: apt install .*-16",
+        ),
     ],
 )
 def test_backup_without_a_fitting_program_names_the_package(
     world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: list[Program], message: str
 ) -> None:
-    monkeypatch.setattr(programs, "installed", lambda _name: installed)
+    monkeypatch.setattr(programs, "installed_programs", lambda _name: installed)
     assert_refused(world, tmp_path / "backups", PermanentFailure, message)
 
 
@@ -336,7 +339,10 @@ def test_full_disk_leaves_no_backup(world: Settings, tmp_path: Path, monkeypatch
 
 def test_backup_into_an_unwritable_folder_names_the_folder(world: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PermanentFailure, match=f"No backup was made in {tmp_path}/file: .*--out names another"):
+    with pytest.raises(
+        PermanentFailure,
+        match=f"no backup was written to {tmp_path}/file: .*Choose another folder or bucket with --out",
+    ):
         back_up(world, tmp_path / "file")
 
 
@@ -352,7 +358,7 @@ def held_table(settings: Settings) -> Iterator[None]:
 def test_backup_is_refused_during_a_migration(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
     with held_table(world):
-        assert_refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
+        assert_refused(world, tmp_path / "backups", TransientFailure, "a table was locked")
 
 
 def test_lost_database_leaves_no_backup(world: Settings, tmp_path: Path) -> None:
@@ -366,7 +372,10 @@ def test_lost_database_leaves_no_backup(world: Settings, tmp_path: Path) -> None
     with held_table(world):
         other.start()
         assert_refused(
-            world, tmp_path / "backups", TransientFailure, "went away while pg_dump worked; nothing was kept"
+            world,
+            tmp_path / "backups",
+            TransientFailure,
+            "connection to the database was lost while pg_dump ran; nothing was kept",
         )
     other.join(patient(60))
 
@@ -457,7 +466,7 @@ def test_lost_cited_file_does_not_stop_a_backup(
 
 
 def test_newest_backups_are_kept(world: Settings, tmp_path: Path) -> None:
-    names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.NEWEST_KEPT + 1)]
+    names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.MAX_BACKUPS + 1)]
     for name in [*names, "irt-not-ours", "irt-20250101T000000Z"]:
         (tmp_path / name).mkdir()
     for name in names:
@@ -574,7 +583,7 @@ def test_files_of_a_bucket_missing_or_changed_in_the_copy_are_named(
         restored = irt(copy)("restore", "--verify", address, "--json")
         assert restored.code == 1
         differences = restored.json["differences"]
-        assert f"s3://{OTHER}/{report} is not there" in differences
+        assert f"s3://{OTHER}/{report} is missing" in differences
         assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in differences)
 
 

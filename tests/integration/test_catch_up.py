@@ -17,7 +17,7 @@ import pytest
 from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import ALIASES, KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS
-from irt_assets.common.run_progress import PARTITION_TAG, asked_again
+from irt_assets.common.run_progress import PARTITION_TAG, is_requested_again
 from irt_assets.definitions import build_defs
 from irt_assets.runs import start as starting
 from irt_assets.runs.in_process_runs import RunOutcome
@@ -55,7 +55,7 @@ from tests.integration.schedule_states import daemon_lives, switch_on, tick
 pytestmark = pytest.mark.ci
 
 FRIDAY = datetime(2026, 7, 17, 1, 15, tzinfo=UTC)
-TWO_WEEKS = DAYS.back(FRIDAY, 14)
+TWO_WEEKS = DAYS.last_keys(FRIDAY, 14)
 BY_JOB = {plan.job: plan for plan in PLANS}
 
 
@@ -148,7 +148,7 @@ def test_run_of_a_different_job_does_not_block_a_days_request(graph: Graph) -> N
 def test_running_week_is_requested_daily_and_once_more_after_its_end(graph: Graph) -> None:
     """The daemon stops after Thursday, so Thursday's numbers are not the final numbers of the week."""
     thursday = datetime(2026, 7, 16, 2, 10, tzinfo=UTC)
-    running, earlier = "2026-07-13", WEEKS.back(thursday, 8)
+    running, earlier = "2026-07-13", WEEKS.last_keys(thursday, 8)
     graph.report_made("weekly_kpi", *earlier, at=thursday)
     for day in range(2):
         tick = thursday - timedelta(days=1 - day)
@@ -212,7 +212,7 @@ def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missin
     graph: Graph, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     """TRIGGER_UNIT is set as by systemd 252: by the timer, also after a kill, and not by `systemctl start`."""
-    days = DAYS.back(now, 14)
+    days = DAYS.last_keys(now, 14)
     graph.report_made("features_topic_daily", *days[:-3], *days[-2:], at=now)
     daemon_lives(graph.instance)
     monkeypatch.setattr(
@@ -251,7 +251,7 @@ def test_documents_name_of_a_job_starts_the_same_job(graph: Graph, alias: str, j
 @pytest.mark.parametrize("name", ["mirt_calibrate", NIGHTLY_JOB])
 def test_night_running_under_either_name_is_not_started_again(graph: Graph, name: str, now: datetime) -> None:
     """Neither a tick nor a command starts the night a second time."""
-    day = DAYS.back(now, 1)[0]
+    day = DAYS.last_keys(now, 1)[0]
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
     assert day not in partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), None)
     with pytest.raises(PermanentFailure, match=f"a run of {day} is queued or under way"):
@@ -266,8 +266,8 @@ def test_failed_night_is_resolved_by_a_success_under_either_name(graph: Graph, n
     for name, status in zip(names, statuses, strict=True):
         graph.run(name, status, **{PARTITION_TAG: TWO_WEEKS[-1]})
     second, first = graph.instance.get_run_records()
-    assert asked_again(graph.instance, first, dg.DagsterRunStatus.SUCCESS)
-    assert not asked_again(graph.instance, second)
+    assert is_requested_again(graph.instance, first, dg.DagsterRunStatus.SUCCESS)
+    assert not is_requested_again(graph.instance, second)
 
 
 def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph: Graph) -> None:
@@ -470,7 +470,7 @@ def test_job_requests_missing_partitions_and_waits_for_running_partitions(
     instance: dg.DagsterInstance, as_job: Settings, now: datetime
 ) -> None:
     """A pod that was killed between two partitions has requested only the first."""
-    *made, under_way, missing = DAYS.back(now, 14)
+    *made, under_way, missing = DAYS.last_keys(now, 14)
     for day in made:
         instance.report_runless_asset_event(dg.AssetMaterialization("features_topic_daily", partition=day))
     queued(instance, FEATURES, under_way, {})

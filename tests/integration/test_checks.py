@@ -20,7 +20,7 @@ from irt_assets.calibration.blocks import parameters_metadata
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import publish_month
 from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, GateResult
@@ -171,7 +171,7 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
     assert len(items) > 5
     assert all("is above 1" in row["why"] for row in items)
     named = ", ".join(sorted(row["item"] for row in items))
-    assert found.description == f"{MONTH}: {counted(len(items), 'item')} held back: {named}"
+    assert found.description == f"{MONTH}: {quantity(len(items), 'item')} held back: {named}"
 
 
 def test_items_held_back_by_the_previous_month_do_not_fail_the_check_again(calibrated: Settings) -> None:

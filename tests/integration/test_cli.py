@@ -15,7 +15,7 @@ from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunS
 
 from irt_assets.common.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
-from irt_assets.common.run_progress import PARTITION_TAG, last_made
+from irt_assets.common.run_progress import PARTITION_TAG, last_materializations
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.responses.scales import preview_rules
@@ -58,7 +58,7 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
     assert not missing_sentences(
         typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see").out,
         "no other month becomes stale",
-        "items are held back by it when a month is next taken to the ledger",
+        "items are held back by it when a month's publication step next runs",
     )
     assert rooms.rows(database, rules) == before
     same = call(database, preview_rules, rooms.SCALE, {"min_responses": 120})
@@ -144,7 +144,7 @@ def test_typed_commands_lead_from_files_to_published_parameters(settings: Settin
     assert tightened.out.splitlines() == [
         "scale default: min_anchors 5 → 1000",
         "it holds for every month from now on; no other month becomes stale",
-        "  judged again by what is stored of 2026-06 to 2026-06: anchors_agree",
+        "  judged again from the stored results of 2026-06 to 2026-06: anchors_agree",
         "  2026-06: anchors_agree fails now",
     ], tightened.err
     assert "2026-06: anchors_agree passes now" in typed("scale", "set", "min_anchors=5", *decided).out
@@ -286,11 +286,11 @@ def test_drift_and_report_of_a_month_run_once_after_the_month_without_a_daemon(m
         assert report == f"{DRIFT_REPORT} {MONTH}"
         assert followed(instance, made_month) == []
 
-        made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
+        made = last_materializations(instance, AssetKey(DRIFT_REPORT))[MONTH]
         with freeze_time(datetime.now(UTC) + timedelta(days=1)):
             instance.report_runless_asset_event(AssetMaterialization("published_item_parameters", partition=MONTH))
         assert len(followed(instance, made_month)) == 2, "a month that was published again has both made again"
-        assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
+        assert last_materializations(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
         assert followed(instance, made_month) == [], "although the clock was set back since"
 
 
@@ -369,7 +369,7 @@ def test_job_command_runs_the_missing_partitions_and_a_second_call_runs_no_parti
     """All but two days of the look-back have been materialised."""
     typed = irt(world)
     (plan,) = [plan for plan in PLANS if plan.job == "detect_inactivity"]
-    *made, first_day, last_day = days = DAYS.back(now, plan.look_back)
+    *made, first_day, last_day = days = DAYS.last_keys(now, plan.look_back)
     for day in made:
         instance.report_runless_asset_event(AssetMaterialization(plan.asset, partition=day))
     first = typed("job", "detect_inactivity")

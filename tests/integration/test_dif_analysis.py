@@ -17,9 +17,9 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.drift.checks import OF_DIF, WHAT_TO_DO
+from irt_assets.drift.checks import DIF_REMEDY, DRIFT_REMEDIES
 from irt_assets.drift.dif_month import Row, dif_of_month
-from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
+from irt_assets.drift.dif_page import dif_summary, groups_table, items_blocks
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
@@ -175,7 +175,7 @@ def test_dif_check_warns_of_the_item_and_does_not_block(
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     alert = check_alert(check)
     assert the_item(truth) in alert.subjects
-    assert (alert.severity, alert.fix) == ("warning", OF_DIF)
+    assert (alert.severity, alert.fix) == ("warning", DIF_REMEDY)
     assert f"{SCALE}: {the_item(truth)} (" in alert.what
     metadata = result.asset_materializations_for_node("dif_analysis")[0].metadata
     assert metadata["dagster/row_count"].value == len(found)
@@ -238,14 +238,14 @@ def test_month_without_a_linked_fit_states_the_reason_for_each_attribute(world: 
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
     reason = f"{MONTH} has no converged fit that was linked to the anchors"
     assert stored == [(attribute, "", reason) for attribute in ("country", "lang", "tier")]
-    assert dif_said([*map(DifRow.from_row, found)]).count("not tested") == 3
+    assert dif_summary([*map(DifRow.from_row, found)]).count("not tested") == 3
 
 
 def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
     database = Database(world)
     change_rules(database, SCALE, {"dif_attributes": ""})
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
-    assert (found, "names no attribute" in dif_said([*map(DifRow.from_row, found)])) == ([], True)
+    assert (found, "names no attribute" in dif_summary([*map(DifRow.from_row, found)])) == ([], True)
 
 
 # -- drift of items ----------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_drift_check_and_its_alert_name_the_drifted_items(
     alert = check_alert(far)
     assert set(planted_faults(truth)) <= set(alert.subjects)
     assert (alert.kind, alert.partition, alert.severity) == ("items", MONTHS[1], "error")
-    assert alert.fix == WHAT_TO_DO["high"]
+    assert alert.fix == DRIFT_REMEDIES["high"]
 
 
 def test_first_month_compares_only_the_anchors(

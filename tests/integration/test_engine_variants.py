@@ -69,7 +69,7 @@ def materialised_assets(result: dg.ExecuteInProcessResult) -> list[str]:
 
 @pytest.fixture
 def pymc(require: Callable[[bool, str], None]) -> None:
-    require(registry.installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
+    require(registry.obstacle("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.mark.usefixtures("pymc")
@@ -183,6 +183,6 @@ def test_scale_with_a_removed_engine_is_red_and_names_the_engine(graph: Graph) -
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
     assert not run(graph).success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
-        ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)
+        ("unknown engine 'stan'; known engines: em, mirt, pymc, brms, remote",)
     ]
     assert (graph.state(MONTH).state, "unknown engine 'stan'" in graph.state(MONTH).why) == (State.RED, True)

@@ -26,7 +26,7 @@ from irt_assets.abilities.batch import judge_until, measure
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import Mark
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.decisions.origin import initialise
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_classification import MonthState, State
@@ -506,7 +506,7 @@ def test_erasure_reports_old_versions_in_a_bucket_with_the_lifecycle_rule(
     assert done.code == 0, done.err
     assert named_in(settings) == []
     deleted = 3
-    assert f"keeps {counted(deleted, 'deleted file')} of the learner as old versions" in " ".join(done.err.split())
+    assert f"keeps {quantity(deleted, 'deleted file')} of the learner as old versions" in " ".join(done.err.split())
     old = [one for one in client.list_object_versions(Bucket=bucket)["Versions"] if not one["IsLatest"]]
     assert len(old) == deleted
 

@@ -17,12 +17,12 @@ import pytest
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift.assets import DRIFT_JOB, flagged_table, sentence, sentence_on_information, unestimated_items
-from irt_assets.drift.checks import OF_ITEMS, items_result
+from irt_assets.drift.assets import DRIFT_JOB, drift_sentence, flagged_table, information_sentence, unestimated_items
+from irt_assets.drift.checks import ITEM_INFORMATION_REMEDY, items_result
 from irt_assets.drift.information import information_of_month
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.drift.rows import compared_of
-from irt_assets.drift.uncompared_months import unjudged
+from irt_assets.drift.rows import read_compared_items
+from irt_assets.drift.uncompared_months import unjudged_scales
 from irt_assets.gates.advisory_checks import anchors_cover_the_bank
 from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.month_classification import MonthState, State
@@ -191,7 +191,7 @@ def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
         items.severity,
         (items.description or "").startswith(f"{MONTH}: two items: {KEY} (keeps 0%), {FLAT} (keeps "),
         items.metadata["how to fix it"].value,
-    ) == (False, dg.AssetCheckSeverity.WARN, True, OF_ITEMS)
+    ) == (False, dg.AssetCheckSeverity.WARN, True, ITEM_INFORMATION_REMEDY)
     assert test.passed
     reported = metadata(result, "test_information")
     assert f"plot: information ({SCALE})" in reported
@@ -218,7 +218,7 @@ def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
     """The month has no parameters in force at its start and no fit; a second scale was never declared."""
     database = Database(made_up)
     reported = {
-        one.scale_id: sentence_on_information(one)
+        one.scale_id: information_sentence(one)
         for one in information_of_month(database, folder_store(made_up), EARLIER)
     }
     assert (set(reported), all("has no converged fit that was linked" in text for text in reported.values())) == (
@@ -331,14 +331,14 @@ def test_items_that_can_be_neither_compared_nor_tested_are_named_with_the_reason
     world_with_gaps: Settings,
     gaps: Gaps,
 ) -> None:
-    assert gaps.judged.unestimated.untested == {
+    assert gaps.judged.unestimated.untested_items == {
         gaps.vanished: "it is no longer in the bank",
         gaps.unanswered: f"it has no eligible answer in {MONTHS[1]}",
     }
     with Database(world_with_gaps).connect() as connection:
-        judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
+        judged_rows = read_compared_items(connection, read_scales(connection)[SCALE], MONTHS[1])
     untested = "two published items could be neither compared nor tested"
-    assert not missing_sentences(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
+    assert not missing_sentences(drift_sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
     table = markdown(*unestimated_items([gaps.judged], {SCALE: judged_rows}))
     assert table.index(gaps.easier) < table.index(gaps.vanished)
     with_rows = rows(Database(world_with_gaps), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
@@ -398,10 +398,10 @@ def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, s
     assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
     make_red(bank, store)
     assert (
-        sentence(drift_of_month(bank, store, FEBRUARY)[0], []),
+        drift_sentence(drift_of_month(bank, store, FEBRUARY)[0], []),
         information_of_month(bank, store, FEBRUARY)[0].why,
         rows(bank, "SELECT * FROM item_drift"),
-        call(bank, unjudged, store, FEBRUARY, "item_drift"),
+        call(bank, unjudged_scales, store, FEBRUARY, "item_drift"),
     ) == (f"{SCALE}: not judged: {WAY_OUT}", f"not judged: {WAY_OUT}", [], {SCALE: f"not judged: {WAY_OUT}"})
 
 
@@ -431,11 +431,11 @@ def test_report_of_a_red_month_recommends_the_open_decision(
 
 def test_scale_without_a_comparison_fails_the_check(bank: Database, store: FolderStore) -> None:
     """The comparison failed or was never requested."""
-    silent = call(bank, unjudged, store, FEBRUARY, "item_drift")
-    result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
+    silent = call(bank, unjudged_scales, store, FEBRUARY, "item_drift")
+    result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, unjudged=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}
-    assert items_result([], "no item", "do this", silent={}).passed
+    assert items_result([], "no item", "do this", unjudged={}).passed
 
 
 # -- coverage by the anchors ---------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from dagster_k8s import K8sRunLauncher
 from pydantic import SecretStr
 
 from irt_assets.common.environment import CONFIGURATION, configuration
-from irt_assets.common.run_progress import to_be_repeated
+from irt_assets.common.run_progress import runs_to_repeat
 from jobs.launching.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launching.launcher import own_worker_tags
 from jobs.watching.stuck_runs import fail_lost_runs
@@ -112,7 +112,7 @@ class Cluster:
         )
 
     def runs_to_repeat(self) -> list[str]:
-        return [record.dagster_run.run_id for record in to_be_repeated(self.instance)]
+        return [record.dagster_run.run_id for record in runs_to_repeat(self.instance)]
 
 
 @pytest.fixture

@@ -320,7 +320,7 @@ def test_lake_in_a_bucket_is_exported_checked_repaired_and_erased_from(
     words = ("--since", DAYS[0], "--until", DAYS[-1])
     assert "days written: 4 (answers: 30," in typed("attempts", "export", *words).out
     assert read(lake) == in_postgres(logged)
-    assert "holds what the database holds" in typed("attempts", "check", *words).out
+    assert "equals the database" in typed("attempts", "check", *words).out
     lake.delete(lake.manifests()[DAYS[1]].files[0].path)
     assert ([one.day for one in faults(lake)], export(logged, lake).written, erase_learner(lake, "z")[0]) == (
         [DAYS[1]],

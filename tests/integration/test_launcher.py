@@ -21,7 +21,7 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from irt_assets.common import retries
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
+from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, partitions_under_way
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.instance import dagster_instance
@@ -269,7 +269,7 @@ class Runs:
 
     @property
     def busy(self) -> set[str]:
-        return under_way(self.instance, "toy_job", ["sleeper"])
+        return partitions_under_way(self.instance, "toy_job", ["sleeper"])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from htmltools import TagList
 from irt_assets.blocks import Paragraph, html
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.probes import DAEMONS
-from irt_assets.common.run_progress import PARTITION_TAG, under_way
+from irt_assets.common.run_progress import PARTITION_TAG, partitions_under_way
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.runs import queue
 from jobs.launching.launched_by import LAUNCHED_BY
@@ -53,7 +53,7 @@ def request_page(
     with dg.DagsterInstance.ephemeral() as instance:
 
         def states(_database: object, _instance: object, months: list[str]) -> list[MonthState]:
-            running = under_way(instance, MONTHLY_JOB, ())
+            running = partitions_under_way(instance, MONTHLY_JOB, ())
             return [
                 replace(one, state=State.RUNNING if one.month in running else State.STALE)
                 for one in STALE

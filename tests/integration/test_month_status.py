@@ -17,7 +17,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration.checks import judged_by
+from irt_assets.calibration.checks import checks_of_rules
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -597,7 +597,7 @@ def changes(own_graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -
 def test_changed_gate_limit_is_evaluated_again_on_the_stored_fit(own_graph: Graph) -> None:
     """A green month turns red by the new limit, and green again by the old limit."""
     fits = rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging")
-    gates = judged_by({"min_anchors"})
+    gates = checks_of_rules({"min_anchors"})
     assert [gate.name for gate in gates] == ["anchors_agree"]
     found = []
     for limit in (1000, scale_rules(own_graph).publication.min_anchors):

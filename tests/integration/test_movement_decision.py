@@ -15,7 +15,7 @@ from irt_assets.abilities.batch import measure, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
-from irt_assets.decisions.movement_proposal import lines_of, propose_movement, propose_where_wanted
+from irt_assets.decisions.movement_proposal import proposal_lines, propose_automatic_movements, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
@@ -102,7 +102,7 @@ def test_abilities_from_the_decisions_month_on_are_stale_until_measured_again(me
 def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured: Database) -> None:
     change = preview_movement_change(measured, SCALE, {"ability_variance": "0.01"}, FIRST, calibrations_begin=FIRST)
     decide(measured, FIRST, ability_growth="0.01")
-    assert "changed since this was previewed: nothing was decided" in refusal(
+    assert "have changed since the preview: nothing was decided" in refusal(
         decide_movement_change, measured, change, by="Ann", reason="too late"
     )
     assert len(rows(measured, DECISIONS)) == 1
@@ -152,7 +152,7 @@ def test_command_prints_the_effects_of_a_movement_before_the_prompt(
     assert not missing_sentences(
         unconfirmed.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
-        "auto: numbers are proposed, and those in force stay until somebody decides",
+        "auto: values are proposed, and the values in force stay until somebody decides",
         f"1 of 1 learners of {NEXT} would get another θ",
         f"abilities to be measured again: {NEXT}",
         "fits, linkings, published values and drift stay",
@@ -224,11 +224,11 @@ def test_two_months_are_too_few_for_a_proposal_and_the_reason_is_stated(months: 
         assert newest_proposal(connection, SCALE).why_not == found.why_not  # type: ignore[union-attr]
     assert found.movement is None
     assert found.why_not.endswith("learners answered on 8 days or more; 300 are needed")
-    assert f"nothing is proposed: {found.why_not}" in next(lines_of(found))
+    assert f"nothing is proposed: {found.why_not}" in next(proposal_lines(found))
 
 
 def test_scale_without_auto_has_no_proposal_of_movement(months: Database) -> None:
-    assert propose_where_wanted(months, MONTH) == []
+    assert propose_automatic_movements(months, MONTH) == []
     assert rows(months, "SELECT * FROM movement_proposal") == []
 
 
@@ -270,8 +270,8 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     half_a_year: Database, settings: Settings, irt: IrtOf
 ) -> None:
     auto(half_a_year)
-    assert propose_where_wanted(half_a_year, "2026-06") == [], "a later month is done"
-    (found,) = propose_where_wanted(half_a_year, MONTH)
+    assert propose_automatic_movements(half_a_year, "2026-06") == [], "a later month is done"
+    (found,) = propose_automatic_movements(half_a_year, MONTH)
     assert found.movement is not None, found.why_not
     errors = found.details["errors"]
     assert abs(found.details["estimate"]["variance"] - WALK) < 3 * errors["variance"] < 0.03
@@ -281,7 +281,7 @@ def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     typed = irt(settings)
     shown = typed("scale", "movement").out
     assert not missing_sentences(
-        shown, "proposals are made (auto)", "from 320 learners", "to take it over: irt scale set ability_variance="
+        shown, "proposals are made (auto)", "from 320 learners", "to adopt it: irt scale set ability_variance="
     )
     assert call(half_a_year, read_scales)[SCALE].movement == STILL, "nothing takes effect before the decision"
     command = shown.splitlines()[-1].partition("irt ")[2].split()

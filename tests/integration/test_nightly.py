@@ -19,7 +19,7 @@ import yaml
 
 from irt_assets import definitions
 from irt_assets.abilities.batch import measure
-from irt_assets.blocks.markdown import escaped
+from irt_assets.blocks.markdown import escape
 from irt_assets.calibration import nightly
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
@@ -168,7 +168,7 @@ def test_a_published_item_is_not_provisional(months: Database) -> None:
     night = night_of(months)
     assert night.outcomes[0].provisional == ()
     assert not any("provisional" in params for *_, params in fit_rows(months))
-    assert night_metadata(night)["provisional items"].value == "none: every fitted item is published"
+    assert night_metadata(night)["provisional items"].value == "every fitted item is published"
 
 
 def test_second_run_of_a_day_replaces_only_the_rows_of_the_day(months: Database) -> None:
@@ -231,7 +231,7 @@ def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     assert reason.startswith(
         "the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)"
     )
-    assert escaped(reason) in str(night_metadata(night)["night"].value)
+    assert escape(reason) in str(night_metadata(night)["night"].value)
     assert fit_rows(months, "2026-10-15") == []
     assert len(abilities(months, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
     assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"

@@ -491,7 +491,9 @@ def test_items_command_confirms_withdraws_restores_and_lists(bank: Database, mon
 
     words = ("withdraw", "moved", "--from", "2099-12-01", "--by", "Ann", "--reason", "posted [online]")
     assert "with --yes" in str(irt(*words).exception)
-    assert "wants a day like" in str(irt("withdraw", "moved", "--from", "soon", "--by", "A", "--reason", "b").exception)
+    assert "must be a day such as" in str(
+        irt("withdraw", "moved", "--from", "soon", "--by", "A", "--reason", "b").exception
+    )
     done = irt(*words, "--yes")
     assert "moved: withdrawn from 2099-12-01 on by Ann: posted [online]" in done.output
     listed = json.loads(irt("list", "--withdrawn", "--json").output)

@@ -96,7 +96,7 @@ def test_bank_values_are_frozen_as_anchors_and_published_from_the_first_month_on
 def test_scale_is_refused_if_its_engine_is_not_installed(
     database: Database, monkeypatch: pytest.MonkeyPatch, absent: str | None, stored: list[Any]
 ) -> None:
-    monkeypatch.setattr(origin, "installed", lambda name, settings: absent)
+    monkeypatch.setattr(origin, "obstacle", lambda name, settings: absent)
     add_items(database, {"a1": GOOD})
     refused = pytest.raises(PermanentFailure, match="scale default cannot be published from pymc: it is absent")
     with refused if absent else nullcontext():
@@ -285,8 +285,8 @@ def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
     assert not missing_sentences(
         refusal(initialise, answered, SCALE, first_month=FIRST, model="3pl", window=window),
         "at most 400 responses each, and 1000 are needed (min_responses_3pl). `irt scale init --scale default "
-        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` asks for fewer",
-        "take the model 2pl",
+        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` requires fewer",
+        "use the model 2pl",
     )
 
 

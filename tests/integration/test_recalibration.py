@@ -18,7 +18,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
-from irt_assets.decisions.recalibration import answers_from, pooled, recalibrate
+from irt_assets.decisions.recalibration import last_item_changes, pool_answers, recalibrate
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.values_with_errors import (
@@ -169,9 +169,14 @@ def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(fau
 @pytest.mark.parametrize(
     ("first", "last", "items", "reason"),
     [
-        ("2026-01", "2026-02", (), "no month of 2026-01:2026-02 is green: 2026-01 has not been taken to the ledger"),
+        (
+            "2026-01",
+            "2026-02",
+            (),
+            "no month of 2026-01:2026-02 is green: 2026-01 has not been through its publication step",
+        ),
         (LAST, FIRST, (), "lies after"),
-        ("June", "2026-07", (), "wants two months"),
+        ("June", "2026-07", (), "needs two months"),
         (FIRST, LAST, ("nowhere",), "nowhere was not answered"),
     ],
 )
@@ -207,7 +212,7 @@ def test_answers_count_from_the_last_change_within_the_window(
 ) -> None:
     run_sql(database, ALERT, (SCALE, "i", opened, closed))
     run_sql(database, ONSET, (opened, SCALE, "i", onset))
-    found = call(database, answers_from, SCALE, "2026-01", "2026-03")
+    found = call(database, last_item_changes, SCALE, "2026-01", "2026-03")
     assert {item: f"{at:%Y-%m-%d}" for item, at in found.items()} == ({} if since is None else {"i": since})
 
 
@@ -220,6 +225,6 @@ def test_pooling_excludes_earlier_answers_and_separates_the_months_of_a_learner(
             "completed_at": pa.array(times, pa.timestamp("us", "UTC")),
         }
     )
-    assert pooled(table, {})["learner_key"].to_pylist() == ["2026-01/1", "2026-02/1", "2026-02/2"]
-    remaining = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert pool_answers(table, {})["learner_key"].to_pylist() == ["2026-01/1", "2026-02/1", "2026-02/2"]
+    remaining = pool_answers(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
     assert remaining["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]

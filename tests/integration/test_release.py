@@ -121,7 +121,7 @@ def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank:
         lambda: accept(bank, seen=[shown]),
         lambda: release.reject(bank, [MOVED], by="Ann", reason="no", seen=[shown]),
     ):
-        assert "2026-02/moved proposes or replaces other values" in refusal(decide)
+        assert "2026-02/moved proposes or replaces values that differ" in refusal(decide)
     assert decisions(bank) == []
     accept(bank, seen=[proposal_of(bank)])
     assert published_rows(bank)[-1][0] == -0.9
@@ -204,7 +204,7 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
     def standing() -> tuple[str, list[str]]:
         p = proposal_of(bank)
         assert p.state is State.OPEN
-        return f"{p.reference}: {p.standing}", [str(p.reference) for p in call(bank, waiting_proposals)]
+        return f"{p.reference}: {p.state_in_words}", [str(p.reference) for p in call(bank, waiting_proposals)]
 
     def calibrate(month: str, b: float, *, q_p: float = 0.5, se: float = 0.1) -> None:
         link_made_up(
@@ -237,7 +237,7 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
     assert standing() == contradicted
     accept(bank)
     undo(bank, [MOVED], by="Ann", reason="March says otherwise", now=NOW)
-    assert proposal_of(bank).asks is False, "it is contradicted as before"
+    assert proposal_of(bank).needs_decision is False, "it is contradicted as before"
     calibrate("2026-04", -0.28)
     assert standing()[1] == [str(MOVED)]
 
@@ -261,7 +261,7 @@ def test_rejected_leak_waits_again_only_if_its_value_leaves_the_rejected_interva
 
     assert asked(FEB, 1.01, -0.3) == []
     again = proposal_of(bank)
-    assert (again.state, again.standing) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
+    assert (again.state, again.state_in_words) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
     assert (asked(MAR, 0.99, -0.45), asked(MAR, 1.0, -0.51)) == ([], ["2026-03/moved"])
     assert (asked(MAR, 1.03, -0.3), asked(MAR, 1.0, -0.3)) == (["2026-03/moved"], [])
     withdraw(bank, ["moved"], by="Ann", reason="posted", now=NOW)
@@ -390,7 +390,7 @@ def test_closed_proposal_makes_the_whole_decision_fail(bank: Database) -> None:
 
 def test_decision_is_refused_if_its_month_has_been_fitted_again_since(bank: Database, store: FolderStore) -> None:
     link(bank, store, FEB, {"moved": (1.0, -0.4)})
-    assert "fitted again and not taken to the ledger since" in refused(bank), "linked, and not taken to the ledger yet"
+    assert "publication step has not run since" in refused(bank), "linked, and not taken to the ledger yet"
 
 
 def test_decision_is_refused_if_its_date_precedes_an_earlier_decisions_date(bank: Database, store: FolderStore) -> None:

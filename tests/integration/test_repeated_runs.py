@@ -13,7 +13,7 @@ import pytest
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.run_progress import PARTITION_TAG, under_way
+from irt_assets.common.run_progress import PARTITION_TAG, partitions_under_way
 from irt_assets.runs.start import await_run
 from irt_assets.servers.instance import dagster_instance
 from jobs.launching.launcher import own_worker_tags
@@ -87,7 +87,7 @@ class KilledRuns:
 
     @property
     def under_way(self) -> set[str]:
-        return under_way(self.instance, "monthly", ["rows_of_month"])
+        return partitions_under_way(self.instance, "monthly", ["rows_of_month"])
 
     def tick(self) -> None:
         (sensor,) = (s for s in build_alert_sensors([], self.settings) if s.name == "alerts_of_runs")

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets.common.run_progress import to_be_repeated
+from irt_assets.common.run_progress import runs_to_repeat
 from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -80,7 +80,7 @@ def test_run_is_repeated_if_its_pod_is_evicted(settings: Settings, instance: dg.
     process.send_signal(signal.SIGTERM)
     assert process.wait(patient(60)) == 1
     assert instance.get_run_by_id(run_id).status is dg.DagsterRunStatus.FAILURE
-    assert [record.dagster_run.run_id for record in to_be_repeated(instance)] == [run_id]
+    assert [record.dagster_run.run_id for record in runs_to_repeat(instance)] == [run_id]
 
 
 def test_cancelling_run_is_cancelled_by_the_same_signal(settings: Settings, instance: dg.DagsterInstance) -> None:

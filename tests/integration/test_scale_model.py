@@ -229,7 +229,7 @@ def test_model_change_is_refused_if_the_scale_has_changed_since_the_preview(wind
     database = Database(window)
     change = preview(window, {"model": "1pl"})
     decide(window, {"prior_a": "lognormal(0, 0.5)"}, AFTER)
-    with pytest.raises(PermanentFailure, match="changed since this was previewed: nothing was decided"):
+    with pytest.raises(PermanentFailure, match="have changed since the preview: nothing was decided"):
         decide_model_change(database, change, by="Ann", reason="once more")
     change = preview(window, {"prior_b": "normal(0, 2)"})
     assert change.first_month == NEXT
@@ -283,10 +283,13 @@ def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
-        ({"prior_c": "beta(5,17)"}, "a prior on c needs guessing, and the 2PL of scale default in 2026-07 has none"),
-        ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a needs free slopes, and the 1PL"),
-        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "free slopes, and the Rasch"),
+        ({"model": "4pl"}, "unknown model '4pl'; known models: rasch, 1pl, 2pl, 3pl"),
+        (
+            {"prior_c": "beta(5,17)"},
+            "a prior on c needs guessing, which the 2PL of scale default in 2026-07 does not have",
+        ),
+        ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a needs free slopes, which the 1PL"),
+        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "free slopes, which the Rasch"),
     ],
 )
 def test_prior_on_a_parameter_missing_in_the_model_is_refused(
@@ -307,7 +310,7 @@ def test_prior_has_to_be_removed_with_the_model_that_has_its_parameter(window: S
 
 def test_prior_is_refused_if_the_model_of_a_later_month_lacks_its_parameter(window: Settings) -> None:
     decide(window, {"model": "rasch"}, AFTER)
-    with pytest.raises(PermanentFailure, match=f"Rasch of scale default in {AFTER} has none"):
+    with pytest.raises(PermanentFailure, match=f"Rasch of scale default in {AFTER} does not have"):
         preview(window, {"prior_a": "lognormal(0,1)"}, NEXT)
 
 
@@ -318,7 +321,7 @@ def test_priors_are_refused_for_engine_mirt_and_on_difficulty_if_assigned_by_lev
         preview(window, {"prior_b": "normal(0,2)"})
     assert preview(window, {"prior_a": "lognormal(0,1)"}).values
     run_sql(database, "UPDATE calibration_scale SET engine = 'mirt'")
-    with pytest.raises(PermanentFailure, match="published from mirt, which takes no priors of a scale"):
+    with pytest.raises(PermanentFailure, match="published from mirt, which does not support priors of a scale"):
         preview(window, {"prior_a": "lognormal(0,1)"})
 
 
@@ -361,7 +364,7 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
 def test_origin_with_a_2pl_warns_if_the_banks_anchors_have_guessing(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
     output = irt(settings)("scale", "init").out
-    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in output
+    assert "1 of them have c > 0, but a 2pl has no guessing: `irt scale set model=3pl`" in output
 
 
 def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
@@ -461,8 +464,8 @@ def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason
         f"prior_b normal(0, 2) from {FIRST} on: Ann: equal slopes",
     ]
     assert [one["subject"] for one in typed("scale", "decisions", "--json").json] == ["model", "prior_b"]
-    assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing was decided")
-    assert "these values hold already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
+    assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing has been decided")
+    assert "these values already hold" in typed("scale", "set", "model=1pl", *signed, "--yes").out
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class LateStack:
 
     def missed_days(self, now: datetime) -> list[str]:
         """The days that are over at `now` and were not made when the daemon started."""
-        return [day for day in DAYS.back(now, 14) if day >= DAYS.back(self.started, DAYS_MISSED)[0]]
+        return [day for day in DAYS.last_keys(now, 14) if day >= DAYS.last_keys(self.started, DAYS_MISSED)[0]]
 
     def clocks(self) -> tuple[datetime, datetime]:
         """Time of the start, and the current time. All ticks are between them."""
@@ -56,7 +56,7 @@ def late(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LateStack]:
     now = datetime.now(UTC)
-    days = DAYS.back(now, 14)
+    days = DAYS.last_keys(now, 14)
     options = {"irt_first_month": month_of(now - timedelta(days=100)), "irt_schedules": "running"}
     with template_copy(postgres, migrated_template, tmp_path_factory.mktemp("stack"), **options) as settings:
         database = Database(settings)
@@ -64,7 +64,7 @@ def late(
         add_attempts(database, [attempt("u1", "q1", day_bounds(day)[0] + timedelta(hours=12)) for day in days])
         run_sql(database, "UPDATE response_log SET recorded_at = completed_at")
         with dagster_instance(settings, database) as instance:
-            for asset, made in (("features_topic_daily", days[:-DAYS_MISSED]), ("weekly_kpi", WEEKS.back(now, 8))):
+            for asset, made in (("features_topic_daily", days[:-DAYS_MISSED]), ("weekly_kpi", WEEKS.last_keys(now, 8))):
                 for key in made:
                     instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
         with running_stack(settings, "tests.integration.every_minute_location", "tests.helpers.quick_daemon") as stack:

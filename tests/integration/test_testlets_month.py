@@ -220,7 +220,7 @@ def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
     outcome = calibrate(world, NEXT)
     assert outcome.spec.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
-    assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
+    assert shown.startswith("this month does not correct standard errors of θ for testlets: ")
     assert reason in shown
     assert (publications(database), published_set(database).testlets) == ([], None)
 

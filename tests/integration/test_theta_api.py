@@ -30,7 +30,7 @@ from pydantic import SecretStr
 
 from irt_assets.abilities.batch import measure
 from irt_assets.abilities.online import read_measures, update
-from irt_assets.abilities.sweep import Mark, Swept, online_updates_are_on, sweep
+from irt_assets.abilities.sweep import Mark, SweepResult, online_updates_are_on, sweep
 from irt_assets.common.partitions import Month
 from irt_assets.runs.in_process_runs import SENSORS
 from jobs.sensors import build_theta_sensor
@@ -499,7 +499,7 @@ def test_sweep_resumes_after_a_timeout_even_among_answers_of_the_same_moment(ans
     rest = sweep(answered, Mark(moment, "ann").write(), 60)
     assert (rest.looked_at, online(answered)) == (2, ["bob", "eve"])
     stopped = sweep(answered, Mark(moment - timedelta(seconds=1)).write(), -1.0)
-    assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
+    assert stopped == SweepResult(Mark(moment - timedelta(seconds=1)), 0, 0)
 
 
 def test_sweep_ignores_test_accounts_and_sandbox_and_new_and_imported_answers(

@@ -581,8 +581,8 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
         (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; chosen were: A and B"),
         (("rescore", "--item", "q3", "--key", "B"), "chosen were: none, as none is stored"),
         (("withdraw", "--item", "q3"), "the log has no such answers"),
-        (("withdraw",), "say which answers"),
-        (("withdraw", "--item", "q1", "--ids", __file__), "say which answers"),
+        (("withdraw",), "choose the answers"),
+        (("withdraw", "--item", "q1", "--ids", __file__), "choose the answers"),
     ],
 )
 def test_correction_without_effect_is_refused(

@@ -26,13 +26,13 @@ from htmltools import TagList
 from starlette.responses import Response
 
 from irt_assets.abilities.batch import measure
-from irt_assets.blocks import number, signed
+from irt_assets.blocks import number, signed_number
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.bank import BankItem, bank_items
 from irt_assets.decisions.closing import close_months
-from irt_assets.decisions.origin import OriginRead
+from irt_assets.decisions.origin import OriginSummary
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
@@ -282,7 +282,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
     for unfit, reason in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),
-        (replace(form, since="soon"), "wants a day"),
+        (replace(form, since="soon"), "must be a day"),
         (replace(form, references=(Reference("", anchor),)), "is an anchor"),
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
         (replace(form, what="restore"), "is not withdrawn"),
@@ -584,7 +584,7 @@ def test_months_page_shows_the_origin_windows_fit_and_excluded_items(
     fit = rooms.call(world.database, linked_fit, scale.scale_id, "monthly", start, scale.engine)
     left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
-    monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
+    monkeypatch.setattr(months, "read_origin", lambda *_: OriginSummary(window, fit, left_out))
     assert not missing_sentences(
         world.page(view="months"),
         "it begins with the first month after it",
@@ -624,7 +624,7 @@ def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> Non
     assert not missing_sentences(
         html,
         f"= {number(now.slope, 3)} ± {number(now.slope_se, 3)} · θ of the fit",
-        f"{signed(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
+        f"{signed_number(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
         f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}",
         f"{fitted[0]:,} answers of {fitted[1]:,} learners",
         fitted[2],
@@ -786,7 +786,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         assert not decide(other, form).ok
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")
-        assert again.startswith(("To be made again", "Nothing is to be made again"))
+        assert again.startswith(("To be calibrated again", "Nothing has to be calibrated again"))
         assert decide(decider, form).sentences[0] == "Reopened."
         assert not missing_sentences(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
     finally:

@@ -204,7 +204,7 @@ def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: As
 
 def test_leaked_items_are_accepted_only_if_the_box_is_ticked(bank: Database, ask: Ask) -> None:
     leaked(bank)
-    reason = "2026-02/moved leaked: the new value says who knows the answer"
+    reason = "2026-02/moved leaked: the new value measures who knows the answer"
     assert [reason in outcome_text(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
     assert decisions(bank) == []
     assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
@@ -246,7 +246,7 @@ def test_accept_is_refused_if_the_month_was_fitted_again_since_the_review(
 ) -> None:
     seen = review(ask(), ACCEPT).seen
     calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
-    assert "other values than those that were shown" in outcome_text(decide(ask(), ACCEPT, seen))
+    assert "values that differ from the values shown" in outcome_text(decide(ask(), ACCEPT, seen))
     assert decisions(bank) == []
 
 

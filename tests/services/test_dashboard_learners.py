@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import judge_until, measure_at
-from irt_assets.abilities.online import find_learner, find_learners, latest, latest_of, read_thetas
+from irt_assets.abilities.online import find_learner, find_learners, latest_by_scale, read_latest_thetas, read_thetas
 from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
 from irt_assets.invariants.history import look_at_everything, record
@@ -121,8 +121,8 @@ def test_learners_are_found_by_the_beginning_of_their_id_or_the_whole_id(setting
         known = sorted({STRANGE, "100%", "100x", *WORLD.learners, *(a["user_id"] for a in WORLD.attempts)})
         assert [one.user_id for one in find_learners(connection, "", 5)] == known[:5]
         assert [one.user_id for one in find_learners(connection, STRANGE[:30], 9)] == [STRANGE]
-        several = latest_of(connection, [*WORLD.learners])
-        one_by_one = {user: latest(read_thetas(connection, user)) for user in WORLD.learners}
+        several = read_latest_thetas(connection, [*WORLD.learners])
+        one_by_one = {user: latest_by_scale(read_thetas(connection, user)) for user in WORLD.learners}
         assert {user: several.get(user, {}) for user in WORLD.learners} == one_by_one
     for odd in ("A'; DROP TABLE learner", "\x00", "🎓" * 2_500):
         assert "No learner whose" in page("learners", search=odd)

@@ -31,7 +31,7 @@ from irt_assets.blocks import (
     pairs,
     percent,
     prose,
-    signed,
+    signed_number,
     table,
     terminal,
     value_with_error,
@@ -122,11 +122,16 @@ def html(*blocks: Block) -> str:
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_missing_numbers_are_formatted_as_a_dash(value: float | None) -> None:
-    assert {number(value), signed(value), percent(value), value_with_error(value, value)} == {"–"}
+    assert {number(value), signed_number(value), percent(value), value_with_error(value, value)} == {"–"}
 
 
 def test_numbers_have_a_true_minus_sign_and_small_chances_are_not_rounded_to_0() -> None:
-    assert (number(-0.5), signed(-0.5, 1), signed(2), percent(0.256)) == ("−0.50", "−0.5", "+2.00", "26 %")
+    assert (number(-0.5), signed_number(-0.5, 1), signed_number(2), percent(0.256)) == (
+        "−0.50",
+        "−0.5",
+        "+2.00",
+        "26 %",
+    )
     assert (value_with_error(-0.5, 0.1), value_with_error(0.5, None)) == ("−0.50 ± 0.10", "0.50")
     assert (chance(0.04), chance(0.0), chance(2e-5), chance(None)) == ("0.040", "0e+00", "2e−05", "–")
 
@@ -246,7 +251,7 @@ def test_only_sections_longer_than_a_page_are_broken_across_pages() -> None:
 
 
 def test_an_error_of_the_typesetter_names_the_document() -> None:
-    with pytest.raises(PermanentFailure, match=r"no PDF of “Report”: .*nowhere"):
+    with pytest.raises(PermanentFailure, match=r"could not make a PDF of “Report”: .*nowhere"):
         as_pdf.typeset(document(Paragraph(Span("text", link="#nowhere"))))
 
 

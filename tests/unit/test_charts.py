@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import pytest
 
 from irt_assets.calibration import plots
-from irt_assets.charts import mark
+from irt_assets.charts import add_points
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_psychometrics.commands.fitting import models_of
@@ -133,7 +133,7 @@ def test_every_part_of_a_chart_has_properties_that_plotly_accepts() -> None:
     drawn.boxes([1], [0], [2], [1], hatched=True)
     drawn.names([1], [0.5], ["name"])
     drawn.stretch(1, 2).level(0)
-    mark(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
+    add_points(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
     made = go.Figure(drawn.to_plotly())  # raises if Plotly rejects a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "sound", "flagged"]
     assert made.layout.showlegend

@@ -47,7 +47,7 @@ def test_successful_partition_is_run_again_only_if_requested(
     for key in ("made", "failed", "new"):
         jobs.run("work", key)
     assert ran == expected
-    assert lines[0] == ("  work made: 0 s" if again else "  work made: made already")
+    assert lines[0] == ("  work made: 0 s" if again else "  work made: already made")
 
 
 def test_other_jobs_and_ranges_of_partitions_run_although_a_partition_succeeded(
@@ -69,4 +69,4 @@ def test_night_is_not_run_again_if_a_job_of_the_old_name_succeeded(
     lines: list[str] = []
     jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again=False)
     jobs.run("calibrate_night", "2026-07-16")
-    assert lines == ["  calibrate_night 2026-07-16: made already"]
+    assert lines == ["  calibrate_night 2026-07-16: already made"]

@@ -11,7 +11,7 @@ from scipy.stats import chi2, norm
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.drift.dif_month import group_of, rows_of
-from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
+from irt_assets.drift.dif_page import dif_summary, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
 from irt_psychometrics.core.options import Model
@@ -216,7 +216,7 @@ def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_signific
         row("fine", "none", "A", large=False),
         row("small", "small", "A", large=False),
     ]
-    assert dif_said(found) == "lang: large DIF in 1 of 4 items: both, smaller in 1"
+    assert dif_summary(found) == "lang: large DIF in 1 of 4 items: both, smaller in 1"
     lines = {line.split("|")[2].strip(): line for line in markdown(*items_blocks({"default": found})).splitlines()[2:]}
     assert list(lines) == ["both", "alone", "small"]
     assert lines["alone"].endswith("| within forms alone |")
@@ -225,7 +225,7 @@ def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_signific
 
 def test_attributes_that_were_not_tested_are_shown_with_the_reason() -> None:
     found = [whole_row(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
-    assert "lang not tested (2 of 9 groups are a|b)" in dif_said(found)
+    assert "lang not tested (2 of 9 groups are a|b)" in dif_summary(found)
     table = markdown(groups_table({"default": found}))
     assert (
         missing_sentences(
@@ -250,7 +250,7 @@ def test_sentence_on_dif_warns_if_items_were_assigned_by_level() -> None:
     groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
         made = rows_of(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level, "")
-        assert ("assigned by level" in dif_said([*map(DifRow.from_row, made)])) is by_level
+        assert ("assigned by level" in dif_summary([*map(DifRow.from_row, made)])) is by_level
 
 
 @pytest.mark.parametrize("names", [1, 3, 60])

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
-from irt_assets.drift.assets import flagged_table, sentence_on_information
-from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
+from irt_assets.drift.assets import flagged_table, information_sentence
+from irt_assets.drift.information import (
+    MonthInformation,
+    ScaleInformation,
+    compute_information,
+    item_rows,
+    rows_of,
+    test_row,
+)
 from irt_assets.drift.month_comparison import ComparedMonth
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.unestimated_items import Unestimated
+from irt_assets.drift.unestimated_items import UnestimatedItems
 from irt_assets.ledger.values_with_errors import LinkedWindow, SetInForce, compare_with_published
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.errors import PsychometricsError
@@ -264,8 +271,8 @@ def names(chart: Chart) -> list[str]:
     return [part.name for part in chart.parts if isinstance(part, Line)]
 
 
-def inform_month(compared: ComparedMonth, unestimated: Unestimated | None = None) -> MonthInformation:
-    return inform(Scale("math"), compared, unestimated or Unestimated())
+def inform_month(compared: ComparedMonth, unestimated: UnestimatedItems | None = None) -> MonthInformation:
+    return compute_information(Scale("math"), compared, unestimated or UnestimatedItems())
 
 
 def test_month_without_drift_retires_no_item_and_keeps_its_information() -> None:
@@ -276,7 +283,7 @@ def test_month_without_drift_retires_no_item_and_keeps_its_information() -> None
     assert (row["flagged"], row["details"]["trusted"]) == (False, True)
     assert row["curve"]["in_force"] == row["curve"]["without_flagged"]
     assert row["details"]["retiring"]["se_above_before"] == row["details"]["retiring"]["se_above_after"] != []
-    assert "without" not in sentence_on_information(ScaleInformation("math", found))
+    assert "without" not in information_sentence(ScaleInformation("math", found))
     assert flagged_table({"math": rows_of(found)}).rows == ()
     charts = test_curves(InformationRow(**row))
     curves = [f"{ANCHORS} items, as published", "the same items in this month"]
@@ -307,13 +314,13 @@ def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, 
 def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimated() -> None:
     """The published items do not occur in the month."""
     two = replace(Published.from_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
-    found = inform_month(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
+    found = inform_month(month(published=two), UnestimatedItems(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
     row = test_row(found)
     curve, details = row["curve"], row["details"]
     assert (details["worst"], details["why"]) == (None, "no item in force was estimated by the month")
     assert details["items"]["not_estimated"]["gone1"] == "it is no longer in the bank"
     assert (max(curve["in_force"]) > 0, max(curve["now"]), curve["se_now"]) == (True, 0, [None] * 81)
-    assert "0 of 0 items" in sentence_on_information(ScaleInformation("math", found))
+    assert "0 of 0 items" in information_sentence(ScaleInformation("math", found))
     assert all(
         ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(InformationRow(**row))
     )
@@ -340,9 +347,7 @@ def test_items_published_as_a_different_model_are_listed_and_not_compared() -> N
     assert (rows[IDS[0]]["now"] is not None, "ratio" in rows[IDS[0]]) == (True, False)
     details = test_row(found)["details"]
     assert (details["items"]["compared"], details["items"]["of_another_model"]) == (ANCHORS - 4, 4)
-    assert "4 are not judged: published as 3PL, fitted as 2PL" in sentence_on_information(
-        ScaleInformation("math", found)
-    )
+    assert "4 are not judged: published as 3PL, fitted as 2PL" in information_sentence(ScaleInformation("math", found))
 
 
 def test_information_is_not_compared_if_all_items_were_published_as_a_different_model() -> None:

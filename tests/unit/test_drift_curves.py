@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import root
 from scipy.special import expit
 
-from irt_assets.drift.month import across_models_in_words, curves_described
+from irt_assets.drift.month import across_models_in_words, curve_tests
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.drift.curves import MIN_ITEMS, CurveDifferences, Moments, curve_differences
 from irt_psychometrics.drift.errors import Comparison, FitPopulation, Published
@@ -88,7 +88,7 @@ def test_an_item_that_moved_is_flagged_if_its_published_model_differs() -> None:
     drift = Drift.from_comparison(compare_curves(of_3pl, of_2pl, FitPopulation("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
-    description = curves_described(drift, 2)
+    description = curve_tests(drift, 2)
     assert description["right"] < -3 * description["right_se"], "harder: fewer are right"
 
 

@@ -18,7 +18,7 @@ from irt_assets.blocks.pdf import typeset
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
-from irt_assets.drift.blocks import drift_said
+from irt_assets.drift.blocks import drift_summary
 from irt_assets.drift.rows import AlertRow, DifRow, InformationRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.gates.month_classification import MonthState, State
@@ -331,7 +331,7 @@ def test_details_show_curves_instead_of_parameters_if_the_published_model_differ
 @pytest.mark.parametrize(("tau", "found"), [(0.18, "τ = 0.18"), (None, "they have no line in common")])
 def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau: float | None, found: str) -> None:
     rows = [drift_row("i1", "2026-09", 0.6, "high", tau=tau), drift_row("i2", "2026-09", 0.1, "none", tau=tau)]
-    sentence = drift_said(rows)
+    sentence = drift_summary(rows)
     assert sentence.startswith(
         f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)"
     )
@@ -339,4 +339,4 @@ def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau
 
 
 def test_sentence_on_drift_omits_item_variation_within_the_limit() -> None:
-    assert drift_said([drift_row("i1", "2026-09", 0.1, "none")]) == "0 high, 0 medium of one item compared"
+    assert drift_summary([drift_row("i1", "2026-09", 0.1, "none")]) == "0 high, 0 medium of one item compared"

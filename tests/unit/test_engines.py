@@ -19,15 +19,15 @@ PLAIN = Settings(_env_file=None)
 
 
 def test_default_engine_is_always_installed_and_uses_the_set_number_of_threads() -> None:
-    assert registry.installed("em", PLAIN) is None
+    assert registry.obstacle("em", PLAIN) is None
     built = registry.build("em", Settings(irt_threads=1, _env_file=None))
     assert isinstance(built, EmEngine)
     assert built.threads == 1
 
 
 def test_unknown_engine_is_refused_with_a_list_of_known_engines() -> None:
-    with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known are em, mirt, pymc, brms, remote"):
-        registry.installed("girth", PLAIN)
+    with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known engines: em, mirt, pymc, brms, remote"):
+        registry.obstacle("girth", PLAIN)
 
 
 def test_reading_every_spec_imports_no_slow_package() -> None:
@@ -40,7 +40,7 @@ def test_reading_every_spec_imports_no_slow_package() -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_only_installed_engines_can_be_built(name: str) -> None:
-    absence = registry.installed(name, PLAIN)
+    absence = registry.obstacle(name, PLAIN)
     if absence is None:
         assert registry.build(name, PLAIN).name == name
     else:
@@ -62,7 +62,7 @@ def test_engines_in_r_use_the_r_service_if_its_address_is_set() -> None:
         _env_file=None,
     )
     for name, engine in (("remote", "mirt"), ("mirt", "mirt"), ("brms", "brms")):
-        assert registry.installed(name, settings) is None
+        assert registry.obstacle(name, settings) is None
         built = registry.build(name, settings)
         assert isinstance(built, REngine)
         service = built.call.__self__  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def test_engines_in_r_use_the_r_service_if_its_address_is_set() -> None:
 def test_remote_engine_names_the_settings_that_are_missing(given: dict[str, str], missing: str) -> None:
     settings = Settings(**given, _env_file=None)
     message = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
-    assert registry.installed("remote", settings) == message
+    assert registry.obstacle("remote", settings) == message
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_remote_engine_names_the_settings_that_are_missing(given: dict[str, str]
     ],
 )
 def test_engines_are_enabled_for_all_or_for_listed_scales_in_the_order_of_a_month(value: str, enabled: dict) -> None:
-    found = registry.enabled(Settings(irt_engines=value, _env_file=None))
+    found = registry.enabled_scales(Settings(irt_engines=value, _env_file=None))
     assert list(found.items()) == list(enabled.items())
 
 
 @pytest.mark.parametrize("value", ["stan", "pymc;mirt", "maths:", ":pymc", "em"])
 def test_invalid_entry_of_irt_engines_is_refused_with_a_list_of_engines(value: str) -> None:
     with pytest.raises(PermanentFailure, match=r"setting IRT_ENGINES: every entry .* one of mirt, pymc, brms"):
-        registry.enabled(Settings(irt_engines=value, _env_file=None))
+        registry.enabled_scales(Settings(irt_engines=value, _env_file=None))

@@ -69,7 +69,7 @@ def test_assets_of_daily_jobs_must_be_fresh_if_schedules_run(
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of installed engines, empty at first; the test adds names."""
     engines: set[str] = set()
-    monkeypatch.setattr(definitions, "installed", lambda name, settings: None if name in engines else "it is absent")
+    monkeypatch.setattr(definitions, "obstacle", lambda name, settings: None if name in engines else "it is absent")
     return engines
 
 

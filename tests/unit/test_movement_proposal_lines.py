@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.decisions.movement_proposal import lines_of
+from irt_assets.decisions.movement_proposal import proposal_lines
 from irt_assets.ledger.movement_proposals import MovementProposal
 
 PARTS = {"variance": 0.002, "growth": 0.006, "occasion_variance": 0.0}
@@ -23,17 +23,17 @@ DETAILS = {
 
 
 def lines(**further) -> str:
-    return "\n".join(lines_of(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
+    return "\n".join(proposal_lines(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
 
 
 @pytest.mark.parametrize(
-    ("p_second", "sentence"), [(1e-3, "that of the second is proposed"), (0.3, "none is proposed")]
+    ("p_second", "sentence"), [(1e-3, "the second is proposed"), (0.3, "neither is proposed")]
 )
 def test_proposal_states_both_halves_if_growth_is_not_linear(p_second, sentence):
     halves = {"first": 0.025, "second": 0.006, "p": 1e-9, "p_second": p_second}
     found = lines(growth_by_half=halves)
     assert "growth is not linear: 0.025 a week in the first half of learners' days, 0.006 in the second" in found
-    assert f"(p = 1e-09 that they are equal); {sentence}, and the walk follows what differs" in found
+    assert f"(p = 1e-09 that they are equal); {sentence}, and the walk follows the difference" in found
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def test_new_engine_has_an_asset_in_the_month_with_kind_pool_and_check() -> None
 
 
 def test_settings_and_rules_accept_the_new_engine_and_list_its_name_in_errors() -> None:
-    assert registry.enabled(Settings(irt_engines="trial,mirt", _env_file=None)) == {"mirt": None, "trial": None}
+    assert registry.enabled_scales(Settings(irt_engines="trial,mirt", _env_file=None)) == {"mirt": None, "trial": None}
     with pytest.raises(PermanentFailure, match="with one of mirt, pymc, brms, trial"):
-        registry.enabled(Settings(irt_engines="trail", _env_file=None))
+        registry.enabled_scales(Settings(irt_engines="trail", _env_file=None))
     registry.require_demandable(["trial"])
     with pytest.raises(PsychometricsError, match="engines of em, mirt, pymc, brms, trial, with commas; got 'trail'"):
         registry.require_demandable(["trial", "trail"])

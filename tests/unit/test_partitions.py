@@ -17,7 +17,7 @@ from irt_assets.common.partitions import (
     month_of,
     monthly,
     months_between,
-    week_named,
+    parse_week,
 )
 
 TINY = timedelta(microseconds=1)
@@ -73,14 +73,14 @@ def test_daily_partitions_begin_with_the_first_month() -> None:
 
 @pytest.mark.parametrize("text", ["2026-W46", "2026-w46", "2026-11-09", "2026-11-12", "2026-11-15"])
 def test_week_is_identified_by_its_iso_name_or_by_any_of_its_days(text: str) -> None:
-    assert week_named(text) == "2026-11-09"
+    assert parse_week(text) == "2026-11-09"
 
 
 def test_the_first_iso_week_may_begin_in_the_old_year() -> None:
-    assert week_named("2026-W01") == "2025-12-29"
+    assert parse_week("2026-W01") == "2025-12-29"
 
 
 @pytest.mark.parametrize("text", ["2026-W54", "2026-46", "soon", "", "2026-11-31", "2026-W46-3"])
 def test_invalid_week_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"does not match|day is out of range|Invalid week|unconverted data"):
-        week_named(text)
+        parse_week(text)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
+from irt_assets.abilities.batch import ScaleAbilities, count_absent_scores
 from irt_assets.calibration.blocks import absent_scores
 from irt_assets.calibration.request import FitRequest, calibrate
-from irt_assets.decisions.origin_sources import _at_our_metric
+from irt_assets.decisions.origin_sources import _convert_metric
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.responses.eligibility.rules import Rules
@@ -68,8 +68,8 @@ def test_items_of_a_block_share_steps_and_published_items_have_no_prior_on_rare_
     rated = request(
         in_bank={"D": ModelInBank("rsm", "mood"), "F": ModelInBank("rsm", "mood")}, published=frozenset("DE")
     )
-    assert rated.on_steps == {"prior_on_rare_steps": frozenset("ABCF"), "blocks": {"D": "mood", "F": "mood"}}
-    assert request(PLAIN).on_steps == {}
+    assert rated.step_arguments == {"prior_on_rare_steps": frozenset("ABCF"), "blocks": {"D": "mood", "F": "mood"}}
+    assert request(PLAIN).step_arguments == {}
     fit = calibrate(EmEngine(1), rated, "hash").calibration
     np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
 
@@ -133,7 +133,7 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
     lacking = ItemRow(1.0, 0.0, further={"max_score": 3.0, "t0": 0.0, "t1": 0.2, "t3": 0.0})
     full_credit = ItemRow(1.0, 0.0)
     responses = Responses.from_wide([[2, 1, 0], [2, 3, 1], [3, 0, 1]], ["E", "D", "A"], [4, 4, 2])
-    found = answers_counted_otherwise(responses, {"E": lacking, "D": full_credit, "A": full_credit})
+    found = count_absent_scores(responses, {"E": lacking, "D": full_credit, "A": full_credit})
     assert found == {"E": 2, "D": 1}
     nothing = np.array([])
     sentence = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
@@ -144,25 +144,25 @@ def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_reme
         == []
     )
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
-    assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
+    assert count_absent_scores(plain, {"A": full_credit}) == {}
     assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
 
 
 def test_parameters_of_scored_items_in_the_bank_are_refused_if_steps_are_incomplete() -> None:
     known = {"a": 0.5, "b": 0.2, "a_se": 0.1, "b_se": 0.1, "D": 1.7, "max_score": 2, "t0": 0, "t1": 0.5, "t2": 0}
-    row, assumed = _at_our_metric(known)
+    row, assumed = _convert_metric(known)
     assert not assumed
     assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
     assert row.a == pytest.approx(0.85)
-    assert _at_our_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
-    row, assumed = _at_our_metric(known | {"a_se": None})
+    assert _convert_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
+    row, assumed = _convert_metric(known | {"a_se": None})
     assert assumed
     assert row.a_se
     assert 0 < row.b_se < 1
     assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
     for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}):
         with pytest.raises(ValueError, match=r"scored|max_score"):
-            _at_our_metric(known | wrong)
+            _convert_metric(known | wrong)
 
 
 def test_request_of_dichotomous_items_has_a_single_model() -> None:

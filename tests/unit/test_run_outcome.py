@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.common import run_progress
-from irt_assets.common.run_progress import last_made
+from irt_assets.common.run_progress import last_materializations
 from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, outcome_of
 
 
@@ -68,7 +68,7 @@ MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
 
 def test_partition_has_the_time_of_its_latest_materialisation(monkeypatch: pytest.MonkeyPatch) -> None:
     """This does not depend on the number of records that are read at once."""
-    monkeypatch.setattr(run_progress, "RECORDS_TOGETHER", 1)
+    monkeypatch.setattr(run_progress, "RECORDS_PER_QUERY", 1)
 
     @dg.asset(partitions_def=MONTHS)
     def judged() -> None:
@@ -81,9 +81,9 @@ def test_partition_has_the_time_of_its_latest_materialisation(monkeypatch: pytes
             assert dg.materialize([judged], partition_key=month, instance=instance).success
             return before, datetime.now(UTC)
 
-        assert last_made(instance, judged.key) == {}
+        assert last_materializations(instance, judged.key) == {}
         make("2026-06")
         bounds = {"2026-07": make("2026-07"), "2026-06": make("2026-06")}
-        made = last_made(instance, judged.key)
+        made = last_materializations(instance, judged.key)
     assert made.keys() == bounds.keys()
     assert all(before <= made[month] <= after for month, (before, after) in bounds.items())

@@ -150,7 +150,7 @@ def test_invariants_run_once_a_day_if_new_york_changes_its_clocks(around: dateti
 @pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
 @given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (the zone is given beside)
 def test_last_periods_are_complete_and_consecutive(period: Period, now: datetime, n: int) -> None:
-    bounds = [period.bounds(key) for key in period.back(now, n)]
+    bounds = [period.bounds(key) for key in period.last_keys(now, n)]
     assert len(bounds) == n
     assert bounds[-1][1] <= now < period.bounds(period.key_of(now))[1]
     assert bounds[-1][1] == period.bounds(period.key_of(now))[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import irt_assets
-from irt_assets.common.wording import listed, some_of
+from irt_assets.common.wording import join_names, some_of
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_list_is_separated_by_semicolons_if_requested() -> None:
 
 
 def test_a_list_in_prose_ends_with_and() -> None:
-    assert listed(["a", "b", "c"]) == "a, b and c"
-    assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert join_names(["a", "b", "c"]) == "a, b and c"
+    assert join_names(["a", "b", "c", "d"], 2) == "a, b and 2 more"
 
 
 NAMES = re.compile(r"irt (?:release|items|lineage)\b[^`\n]*?\{(?!shlex\.)[^}]*(?:item_id|item|reference|anchors?)\)?\}")

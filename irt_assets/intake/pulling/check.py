@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import quantity
 from irt_assets.intake.ingest import AnswerSource, limits_of, take
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.pulling.open_source import open_source
@@ -145,7 +145,7 @@ def _of_rows(
     for reason, n in reasons.most_common():
         one = examples[reason]
         fix = REMEDIES.get(reason, f"correct {one.value!r} there, or name it in the mapping")
-        yield Finding(f"{counted(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
+        yield Finding(f"{quantity(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
     yield from staging.found
 
 
@@ -155,5 +155,5 @@ def _of_staged(connection: psycopg.Connection, answers: int) -> Iterator[Finding
         query = f"SELECT count(*) AS n, min({row}::text) AS row FROM staged s WHERE {condition}"
         [found] = named_rows(connection, query)
         if found["n"]:
-            of = f"{counted(found['n'], 'answer')} of {answers:,} {what}"
+            of = f"{quantity(found['n'], 'answer')} of {answers:,} {what}"
             yield Finding(of, consequence, statement, found["row"])

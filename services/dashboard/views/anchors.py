@@ -12,7 +12,7 @@ from shiny import Inputs, Outputs, Session, render, ui
 
 from irt_assets.blocks import List, Paragraph, Span, notice, prose
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, listed, sentence, with_stop
+from irt_assets.common.wording import join_names, quantity, sentence, with_stop
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import bounds_of_month, names_in, require_known
 from services.dashboard.decisions import ANCHORS, DecisionForm, DecisionOutcome, What, may_decide
-from services.dashboard.elements import DASH, section, shortened
+from services.dashboard.elements import DASH, section, shorten
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 
@@ -58,11 +58,11 @@ def page(asked: ViewRequest) -> Page:
         try:
             effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
-            effect, can = shortened(str(failure), 500), False
+            effect, can = shorten(str(failure), 500), False
     links = {item: page_link(item, "item", scale=scale_id, item=item) for item in items}
     known = {item: moved[item] for item in items if item in moved}
     others = tuple(links[item] for item in items if item not in moved)
-    named = listed((shortened(item) for item in items), NAMED)
+    named = join_names((shorten(item) for item in items), NAMED)
     return Page(
         f"Link {month} without {named}?"
         if kind == "drop" and not restored
@@ -104,7 +104,7 @@ def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Sessi
     def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
         if not outcome.stale:
             return shown(_links(chosen))
-        again = Paragraph(f"To be made again: {listed(outcome.stale, NAMED)}.")
+        again = Paragraph(f"To be made again: {join_names(outcome.stale, NAMED)}.")
         return shown(again, rematerialising.place(asked), _links(chosen))
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
@@ -140,7 +140,7 @@ def _chosen(asked: ViewRequest) -> Chosen:
     month, scale_id = asked.field("month"), asked.field("scale")
     if not (items and month and scale_id):
         raise NotFound(
-            f"The address names {counted(len(items), 'anchor')}, month {shortened(month) or DASH} and scale "
-            f"{shortened(scale_id) or DASH}: choose anchors of a red month under Decisions."
+            f"The address names {quantity(len(items), 'anchor')}, month {shorten(month) or DASH} and scale "
+            f"{shorten(scale_id) or DASH}: choose anchors of a red month under Decisions."
         )
     return Chosen(month, scale_id, items)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from irt_assets.blocks import DASH, Badge, Block, Moment, Paragraph, Section, Table, Text, notice, prose, table
-from irt_assets.common.wording import counted, in_words, is_or_are, lasting, listed, sentence
+from irt_assets.common.wording import duration_in_words, in_words, is_or_are, join_names, quantity, sentence
 from irt_assets.intake.arrivals import (
     SourceState,
     arrivals,
@@ -67,8 +67,8 @@ def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Tex
     if not states:
         return prose("Nothing came in the last 28 days: `irt import attempts`, or have a program post its answers.")
     rows, refused = sum(one.read for one in states), sum(one.refused for one in states)
-    pace = f"{listed(silent)} {is_or_are(len(silent))} silent" if silent else "no source is silent"
-    brought = f"{counted(len(states), 'source')} brought {rows:,} rows in the last 24 hours"
+    pace = f"{join_names(silent)} {is_or_are(len(silent))} silent" if silent else "no source is silent"
+    brought = f"{quantity(len(states), 'source')} brought {rows:,} rows in the last 24 hours"
     return sentence(f"{brought}, of which {in_words(refused)} were refused; {pace}")
 
 
@@ -84,7 +84,7 @@ def _sources(asked: ViewRequest, states: Sequence[SourceState], silent: Mapping[
         ("source", "state", "last arrival", "newest answer", "its age"),
         [
             (one.source, state(one.source), Moment(one.last, zone))
-            + ((Moment(one.latest, zone), lasting(now - one.latest)) if one.latest else (DASH, DASH))
+            + ((Moment(one.latest, zone), duration_in_words(now - one.latest)) if one.latest else (DASH, DASH))
             for one in states
         ],
         caption="Who brought answers in the last 28 days; silent: for longer than it usually pauses at that time",

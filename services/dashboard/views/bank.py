@@ -12,13 +12,13 @@ from htmltools import Tag, TagChild, tags
 
 from irt_assets.blocks import DASH, Badge, Cell, Column, Paragraph, Span, Table, Text, Tone, value_with_error
 from irt_assets.common.dashboard_pages import address, page_link
-from irt_assets.common.wording import counted, natural_order
+from irt_assets.common.wording import natural_order, quantity
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.items import ItemRow
 from services.dashboard.address_fields import require_known, whole_number
-from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
+from services.dashboard.elements import asking_form, choice, shorten, table_files, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 
@@ -145,7 +145,7 @@ def summary(found: Chosen) -> Text:
     n = {name: sum(item.status == status for item in found.all) for name, status in STATUSES.items()}
     waiting = sum(item.proposal is not None for item in found.all)
     drifted = sum(item.drifted is not None for item in found.all)
-    parts = [f"{n['use']} of {counted(len(found.all), 'item')} are in use"]
+    parts = [f"{n['use']} of {quantity(len(found.all), 'item')} are in use"]
     parts += [f"{n['unpublished']} not published"] * bool(n["unpublished"])
     parts += [f"{n['withdrawn']} withdrawn"] * bool(n["withdrawn"])
     waits = page_link(f"{waiting} wait for a decision", "decisions", scale=scale), "."
@@ -228,7 +228,7 @@ def _row(item: BankItem, scale: str) -> dict[str, Cell]:
         "since": "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
         "n": DASH if item.n is None else f"{item.n:,}",
         "anchor": "anchor" if item.anchor else DASH,
-        "topic": shortened(item.topic or DASH, 30),
+        "topic": shorten(item.topic or DASH, 30),
     }
 
 
@@ -273,5 +273,5 @@ def _pages(asked: ViewRequest, current: int, pages: int) -> TagChild:
 
 def _files(asked: ViewRequest, found: Chosen) -> Tag:
     chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
-    text = f"{counted(len(found.items), 'item').capitalize()} as a file, as chosen here:"
+    text = f"{quantity(len(found.items), 'item').capitalize()} as a file, as chosen here:"
     return table_files(text, "bank", scale=found.scale.scale_id, sort=found.sort, **chosen_by)

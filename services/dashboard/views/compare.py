@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
 from irt_assets.blocks import (
     DASH,
     Badge,
@@ -25,11 +25,11 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.charts import against
+from irt_assets.charts import scatter_chart
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, in_words, is_or_are, listed
+from irt_assets.common.wording import in_words, is_or_are, join_names, quantity
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
@@ -70,7 +70,7 @@ class Side:
     step: Step | None
     fit: LinkedFit | None
     linked: LinkedFitRecord | None
-    measured: Measured
+    measured: MeasuredLearners
     flags: dict[str, list[str]]
     in_force: dict[str, ItemInForce]
 
@@ -148,7 +148,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         step=step_of(connection, scale.scale_id, state.month),
         fit=linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
         linked=next((fit for fit in linkings_of(connection, scale, state.month) if fit.month == state.month), None),
-        measured=measured_in(connection, scale.scale_id, end),
+        measured=read_measured_learners(connection, scale.scale_id, end),
         flags=findings_of(connection, scale.scale_id, state.month),
         in_force={one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
     )
@@ -169,10 +169,10 @@ def _answer(one: Side, other: Side, pairs: ComparedPairs) -> str:
         f"Both months are {states[0]}"
         if states[0] is states[1]
         else f"{one.month} is {states[0]} and {other.month} is {states[1]}",
-        f"scoring uses other parameters for {counted(changed, 'item')}"
+        f"scoring uses other parameters for {quantity(changed, 'item')}"
         if changed
         else "scoring uses the same parameters",
-        f"{counted(len(new), 'item')} newly flagged and {in_words(len(gone))} no longer"
+        f"{quantity(len(new), 'item')} newly flagged and {in_words(len(gone))} no longer"
         if new or gone
         else "the same items are flagged",
     ]
@@ -260,10 +260,10 @@ def _scatter(name: str, pairs: ComparedPairs, values: Sequence[Floats], one: Sid
     movers = pairs.movers
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return Figure(
-        against(
+        scatter_chart(
             (f"{name}, {one.month}", f"{name}, {other.month}"),
             f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
-            f"{correlation}. Moved most: {listed((pairs.items[k] for k in movers), 5)}.",
+            f"{correlation}. Moved most: {join_names((pairs.items[k] for k in movers), 5)}.",
             values[0],
             values[1],
             ["moved most" if k in movers else "" for k in range(len(pairs.items))],
@@ -286,7 +286,7 @@ def changes_in_force(one: Side, other: Side) -> list[str]:
 
 def _in_force(one: Side, other: Side) -> Iterator[Block]:
     changed = changes_in_force(one, other)
-    yield Paragraph(f"{counted(len(changed), 'item').capitalize()} of those in use at the end of either month.")
+    yield Paragraph(f"{quantity(len(changed), 'item').capitalize()} of those in use at the end of either month.")
     rows = [
         (_link(item, one), *(_published(side.in_force.get(item)) for side in (one, other)))
         for item in changed[:CHANGES_SHOWN]
@@ -304,7 +304,7 @@ def _published(one: ItemInForce | None) -> str:
 
 def _flags(one: Side, other: Side) -> Iterator[Block]:
     both = len(one.flags.keys() & other.flags.keys())
-    yield Paragraph(f"{counted(both, 'item').capitalize()} {is_or_are(both)} flagged in both months.")
+    yield Paragraph(f"{quantity(both, 'item').capitalize()} {is_or_are(both)} flagged in both months.")
     news: tuple[tuple[str, Side, Side, Tone], ...] = (("new", other, one, "bad"), ("gone", one, other, "good"))
     rows: list[tuple[Cell, ...]] = [
         (_link(item, one), Badge(what, tone), "; ".join(side.flags[item]))

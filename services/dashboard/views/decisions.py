@@ -8,7 +8,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, with_capital
+from irt_assets.common.wording import quantity, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposals import Proposal, State, latest_waiting, proposals
 from irt_assets.ledger.anchors import dropped_anchors
@@ -19,7 +19,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import CHOSEN, require_known, whole_number
 from services.dashboard.decisions import DECIDER, may_decide
-from services.dashboard.elements import asking_form, choice, markup, section, shortened, tick_box
+from services.dashboard.elements import asking_form, choice, markup, section, shorten, tick_box
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 
@@ -36,7 +36,7 @@ def page(asked: ViewRequest) -> Page:
             require_known("scale", scale, scales)
         months = stepped_months(connection, scale or None)
         if month and month not in months:
-            raise NotFound(f"Nothing was taken to the ledger of a month {shortened(month)!r}: look under Months.")
+            raise NotFound(f"Nothing was taken to the ledger of a month {shorten(month)!r}: look under Months.")
         changing = proposals(connection, scale_id=scale or None, may_ask=True)
         waiting = [p for p in latest_waiting(changing) if month in ("", p.window[-7:])]
         settled = [p for p in changing if p.settled and month in ("", p.window[-7:])]
@@ -56,7 +56,7 @@ def page(asked: ViewRequest) -> Page:
             asking_form(
                 "decisions",
                 choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
-                choice("Scale", "scale", {"": "all"} | {name: shortened(name) for name in scales}, scale)
+                choice("Scale", "scale", {"": "all"} | {name: shorten(name) for name in scales}, scale)
                 if len(scales) > 1
                 else None,
                 tick_box("Also proposals that need no decision", "all", ticked=every),
@@ -86,8 +86,8 @@ def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_
 
 def _answer(waiting: Sequence[Proposal], anchors: MovingTheta, month: str) -> str:
     of = f" of {month}" if month else ""
-    parts = [f"{counted(len(waiting), 'proposal')}{of}"] if waiting else []
-    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for (held, _), moved in anchors.items()]
+    parts = [f"{quantity(len(waiting), 'proposal')}{of}"] if waiting else []
+    parts += [f"{quantity(len(moved), 'anchor')} that moved in {held}" for (held, _), moved in anchors.items()]
     if not parts:
         return f"Nothing{of} waits for a decision."
     summary = " and ".join(parts)
@@ -119,7 +119,7 @@ def _proposal_list(
 
 def _settled(found: Sequence[Proposal]) -> Details:
     lines = [(page_link(str(p.reference), "proposal", proposal=str(p.reference)), f": {p.settled}") for p in found]
-    summary = f"No decision needed: {counted(len(found), 'proposal')} that would change a published value"
+    summary = f"No decision needed: {quantity(len(found), 'proposal')} that would change a published value"
     return Details(summary, (List(tuple(lines)),))
 
 
@@ -150,7 +150,7 @@ def _choosing(
     ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
-        shown(rows.beside("choose", ticked, first=True)),
+        shown(rows.with_column("choose", ticked, first=True)),
         tags.button(label, class_="btn btn-sm btn-primary me-3"),
         *("choose ", tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")),
         method="get",
@@ -164,15 +164,15 @@ def _box(name: str, *, disabled: bool) -> Tag:
         name=f"{CHOSEN}{name}",
         value="on",
         class_="form-check-input",
-        aria_label=f"choose {shortened(name)}",
+        aria_label=f"choose {shorten(name)}",
         disabled="" if disabled else None,
     )
 
 
 def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Table:
-    caption = f"{with_capital(counted(len(found), 'decision'))}, the newest first"
+    caption = f"{with_capital(quantity(len(found), 'decision'))}, the newest first"
     taken = decisions_table(found, zone, dashboard="", caption=caption)
-    return taken.beside("undo", [_undo(d, found, dropped) for d in found])
+    return taken.with_column("undo", [_undo(d, found, dropped) for d in found])
 
 
 def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:

@@ -33,7 +33,7 @@ from irt_assets.blocks import (
     table,
 )
 from irt_assets.common.dashboard_pages import address, page_link
-from irt_assets.common.wording import counted, in_words, is_or_are, listed, shortened, with_capital, with_stop
+from irt_assets.common.wording import in_words, is_or_are, join_names, quantity, shorten, with_capital, with_stop
 from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
@@ -82,7 +82,7 @@ def page(asked: ViewRequest) -> Page:
 def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, zone: str) -> Text:
     """The state of the invariants and the schedules, in a sentence."""
     late = [one.job for one in overview.schedules if one.late]
-    pace = f"{listed(late)} {is_or_are(len(late))} late" if late else "nothing is late"
+    pace = f"{join_names(late)} {is_or_are(len(late))} late" if late else "nothing is late"
     if not overview.daemon_alive:
         pace = "the daemon is not running, so that no schedule ticks"
     if latest is None:
@@ -99,7 +99,7 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
         f"{in_words(violated['warning'])} with a warning" if violated["warning"] else "",
         f"{in_words(len(untested))} not tested in full" if untested else "",
     ]
-    return f"{held} of {of} invariants hold as of ", at, f", {listed(filter(None, parts))}; {pace}."
+    return f"{held} of {of} invariants hold as of ", at, f", {join_names(filter(None, parts))}; {pace}."
 
 
 def _next_steps(
@@ -168,7 +168,7 @@ def _row(
         state,
         found.subjects if found else 0,
         _moment(since, zone),
-        shortened(example, 160),
+        shorten(example, 160),
     )
 
 
@@ -184,7 +184,7 @@ def _moment(at: str | datetime | None, zone: str) -> Text:
 def _one_invariant(asked: ViewRequest, name: str) -> Page:
     one = BY_NAME.get(name)
     if one is None:
-        raise NotFound(f"There is no invariant {shortened(name)!r}: take one from the page Checks and alerts.")
+        raise NotFound(f"There is no invariant {shorten(name)!r}: take one from the page Checks and alerts.")
     zone = asked.reader.settings.irt_time_zone
     with asked.reader.connect() as connection:
         found = history_of_invariant(connection, name)
@@ -235,12 +235,12 @@ def _word(look: Latest) -> str:
 def _verdict(looks: Sequence[Latest], still: int, zone: str) -> Text:
     if not looks:
         return "Not known yet: it was never evaluated."
-    summary = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_word(looks[0])}"
+    summary = f"It does not hold: {quantity(still, 'violation')} open" if still else f"It {_word(looks[0])}"
     return f"{summary}, as of ", _moment(looks[0]["evaluated_at"], zone), "."
 
 
 def _violation(one: Latest, zone: str) -> tuple[Cell, ...]:
-    words = (shortened(one[name] or "", LONGEST) for name in ("subject", "observed", "expected"))
+    words = (shorten(one[name] or "", LONGEST) for name in ("subject", "observed", "expected"))
     over = _moment(one["resolved_at"], zone) if one["resolved_at"] else "open"
     return _of_partition(one["partition"]), *words, _moment(one["opened_at"], zone), over
 
@@ -266,16 +266,16 @@ def _alerts(asked: ViewRequest, found: Sequence[RecordedAlert]) -> Iterator[Bloc
     over = [one for one in found if one.resolved_at is not None]
     ended = listed_as(f"The newest first; with the open ones at most {ALERTS_SHOWN}", over)
     times = [_moment(one.resolved_at, zone) for one in over]
-    yield Details("Alerts that are over", (ended.beside("over", times),))
+    yield Details("Alerts that are over", (ended.with_column("over", times),))
 
 
 def _what(asked: ViewRequest, one: RecordedAlert) -> Text:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
         return f"{one.key.partition('|')[0].strip()}: it names {HIDDEN}"
     where = f"{asked.reader.settings.ui_url}{one.link}"
-    label = f"Open in Dagster: {shortened(one.key)}"
+    label = f"Open in Dagster: {shorten(one.key)}"
     opened = (" ", markup(tags.a("Open in Dagster", href=where, aria_label=label))) if one.link.startswith("/") else ()
-    return f"{shortened(with_stop(one.what), LONGEST)} ", *prose(one.fix), *opened
+    return f"{shorten(with_stop(one.what), LONGEST)} ", *prose(one.fix), *opened
 
 
 def _deliveries(one: RecordedAlert) -> Text | List:
@@ -284,7 +284,7 @@ def _deliveries(one: RecordedAlert) -> Text | List:
     return List(
         tuple(
             f"{delivery['channel']} of its {'end' if delivery['event'] == 'resolved' else 'beginning'}"
-            + ("" if delivery["arrived"] else f": not yet ({shortened(delivery['why'] or 'not tried', 80)})")
+            + ("" if delivery["arrived"] else f": not yet ({shorten(delivery['why'] or 'not tried', 80)})")
             for delivery in one.deliveries
         )
     )

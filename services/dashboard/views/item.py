@@ -15,7 +15,7 @@ from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
-from services.dashboard.elements import asking_form, choice, section, shortened
+from services.dashboard.elements import asking_form, choice, section, shorten
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import scale_asked
@@ -26,7 +26,7 @@ USE_KINDS: tuple[What, ...] = ("withdraw", "restore")
 def page(asked: ViewRequest) -> Page:
     facts = facts_asked(asked)
     month = _month(asked, facts)
-    name = shortened(facts.item_id)
+    name = shorten(facts.item_id)
     zone = asked.reader.settings.irt_time_zone
     return Page(
         f"Item {name}",
@@ -67,7 +67,7 @@ def facts_asked(asked: ViewRequest) -> ItemFacts:
             if facts is not None:
                 return facts
     where = f"Scale {among[0].scale_id}" if len(among) == 1 else "The bank"
-    raise NotFound(f"{where} has no item {shortened(name)!r}: ids are case-sensitive; search for it in the bank.")
+    raise NotFound(f"{where} has no item {shorten(name)!r}: ids are case-sensitive; search for it in the bank.")
 
 
 def _month(asked: ViewRequest, facts: ItemFacts) -> ItemInMonth | None:
@@ -76,7 +76,7 @@ def _month(asked: ViewRequest, facts: ItemFacts) -> ItemInMonth | None:
     name = asked.field("month", next(reversed(months), ""))
     if name and name not in months:
         there = ", ".join(months) or "no month yet"
-        raise NotFound(f"{shortened(facts.item_id)} has no linked fit of {shortened(name)!r}: there is {there}.")
+        raise NotFound(f"{shorten(facts.item_id)} has no linked fit of {shorten(name)!r}: there is {there}.")
     return months.get(name)
 
 

@@ -15,7 +15,7 @@ from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
 from irt_assets.responses.learner_answers import last_live_answer
-from services.dashboard.elements import markup, section, shortened
+from services.dashboard.elements import markup, section, shorten
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
@@ -40,7 +40,7 @@ def page(asked: ViewRequest) -> Page:
         learner = find_learner(connection, user)
         if learner is None:
             raise NotFound(
-                f"No learner has the id {shortened(user)!r}, and no answer in the log: ids are case-sensitive; search "
+                f"No learner has the id {shorten(user)!r}, and no answer in the log: ids are case-sensitive; search "
                 "on the page Learners."
             )
         thetas = read_thetas(connection, user, MAX_THETAS)
@@ -50,7 +50,7 @@ def page(asked: ViewRequest) -> Page:
         reports = reports_of_learner(connection, user)
     standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
-        f"Where does {shortened(user)} stand?",
+        f"Where does {shorten(user)} stand?",
         shown(
             *standing,
             tags.p(f"θ older than the latest {MAX_THETAS:,} are not shown.") if len(thetas) == MAX_THETAS else None,
@@ -72,7 +72,7 @@ def _reports(asked: ViewRequest, found: list[ReportRow], user: str) -> TagChild:
         (
             f"week from {week}",
             Moment(max(one.generated_at for one in made), zone),
-            markup(report_files(f"the report of {shortened(user)}, week from {week}", made)),
+            markup(report_files(f"the report of {shorten(user)}, week from {week}", made)),
         )
         for week, made in by_week.items()
     ]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
+from irt_assets.abilities.online import Learner, Theta, default_scale, find_learner, find_learners, read_latest_thetas
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports.learner_blocks import as_of
-from services.dashboard.elements import asking_form, shortened, text_field
+from services.dashboard.elements import asking_form, shorten, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import NotAllowed, Page, ViewRequest
 
@@ -61,11 +61,11 @@ def _search(asked: ViewRequest, prefix: str) -> tuple[list[Learner], Mapping[str
         if prefix and prefix not in {one.user_id for one in found}:
             named = find_learner(connection, prefix)
             found = [*([named] if named else []), *found]
-        return found, latest_of(connection, [one.user_id for one in found[:MAX_SHOWN]])
+        return found, read_latest_thetas(connection, [one.user_id for one in found[:MAX_SHOWN]])
 
 
 def _answer(prefix: str, n: int) -> str:
-    begins = f"whose id begins with {shortened(prefix)}" if prefix else "in all"
+    begins = f"whose id begins with {shorten(prefix)}" if prefix else "in all"
     if n > MAX_SHOWN:
         return f"Who is it? There are more than {MAX_SHOWN} learners {begins}: type more of the id."
     if n:
@@ -74,7 +74,7 @@ def _answer(prefix: str, n: int) -> str:
 
 
 def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[Cell, ...]:
-    one = found.get(scale_to_answer_by(learner, found) or "")
+    one = found.get(default_scale(learner, found) or "")
     return (
         page_link(learner.user_id, "learner", user=learner.user_id),
         learner.target_scale_id,

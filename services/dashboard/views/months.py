@@ -28,7 +28,7 @@ from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
-from irt_assets.common.wording import counted, is_or_are, listed, shortened, span, with_capital
+from irt_assets.common.wording import is_or_are, join_names, quantity, shorten, span, with_capital
 from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import step_of
@@ -96,7 +96,7 @@ def _missing(asked: ViewRequest, overview: Overview) -> Iterator[Paragraph]:
         there = f"{asked.reader.settings.ui_url}{backfill_path(missing)}"
         launch = Span(f"launch {span(missing[0], missing[-1])} in Dagster", link=there)
         by_hand = Span(f"irt backfill --from {missing[0]} --to {missing[-1]}", "code")
-        n = with_capital(counted(len(missing), "month"))
+        n = with_capital(quantity(len(missing), "month"))
         yield Paragraph((f"{n} missing: ", launch, " (Materialize all, Launch backfill), or ", by_hand, "."))
 
 
@@ -126,21 +126,21 @@ def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> It
             ": nothing starts by itself.",
         )
     if late := [schedule.job for schedule in overview.schedules if schedule.late]:
-        n = page_link(counted(len(late), "schedule"), "health")
-        yield Badge("late", "warning"), " ", n, f": {listed(late, 3)}."
+        n = page_link(quantity(len(late), "schedule"), "health")
+        yield Badge("late", "warning"), " ", n, f": {join_names(late, 3)}."
     if overview.violations:
         yield _broken_rules(overview, remade, zone)
     if overview.alerts:
-        n = page_link(counted(len(overview.alerts), "alert"), "health")
+        n = page_link(quantity(len(overview.alerts), "alert"), "health")
         yield Badge("alert", "bad"), " ", n, f" {is_or_are(len(overview.alerts))} open."
 
 
 def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Text:
     """The number of broken rules, their months, and the time of the evaluation. `remade`: months recomputed since."""
     where, last, many = _where_broken(overview), months_of(overview)[0], len(overview.violations)
-    n = page_link(counted(many, "rule"), "health")
+    n = page_link(quantity(many, "rule"), "health")
     at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
-    named = listed(sorted(where), 3)
+    named = join_names(sorted(where), 3)
     if where and where <= set(remade):
         were = "was" if many == 1 else "were"
         made = f", and {named} {'has' if len(where) == 1 else 'have'} been made again since: "
@@ -149,7 +149,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
     if not any(p == "" or p.startswith(last) for p in where):
         matters = f", for {named} and not for {last}"
     elif errors := sum(one.severity == "error" for one in overview.violations):
-        matters = f" ({counted(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
+        matters = f" ({quantity(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
     else:
         matters = " (only warnings, which speak against no release)"
     return Badge("broken", "bad"), " ", n, f" {is_or_are(many)} broken{matters}, as of ", at, "."
@@ -218,15 +218,15 @@ def _origins(asked: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
             if (origin := read_origin(connection, scale_id)) is None:
                 continue
             window, left_out = origin.window, origin.left_out
-            reasons = List(tuple(f"{shortened(item)}: {why}" for item, why in left_out.items()))
-            published = counted(len(origin.published), "item")
+            reasons = List(tuple(f"{shorten(item)}: {why}" for item, why in left_out.items()))
+            published = quantity(len(origin.published_items), "item")
             rows.append(
                 (
                     f"{window.window_start:%Y-%m-%d} to {window.window_end:%Y-%m-%d}",
                     scale_id,
-                    f"{window.n_responses:,} of {counted(window.n_persons, 'learner')}",
+                    f"{window.n_responses:,} of {quantity(window.n_persons, 'learner')}",
                     page_link(published, "bank", scale=scale_id),
-                    Details(counted(len(left_out), "item"), (reasons,)) if left_out else None,
+                    Details(quantity(len(left_out), "item"), (reasons,)) if left_out else None,
                     List(tuple(origin.in_words)),
                 )
             )

@@ -14,9 +14,16 @@ from shiny import Inputs, Outputs, Session, reactive, render, ui
 
 from irt_assets.blocks import Box, List, Paragraph, Span, Text, notice, prose
 from irt_assets.common.dashboard_pages import address, page_link
-from irt_assets.common.wording import counted, with_capital
+from irt_assets.common.wording import quantity, with_capital
 from irt_assets.decisions import release_undo
-from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
+from irt_assets.decisions.proposals import (
+    Proposal,
+    Reference,
+    State,
+    find_proposals,
+    parse_reference,
+    superseded_reason,
+)
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.reports import item_blocks
@@ -27,7 +34,7 @@ from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.address_fields import CHOSEN, names_in
 from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
-from services.dashboard.elements import section, shortened
+from services.dashboard.elements import section, shorten
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
 
@@ -78,13 +85,13 @@ def references_in(asked: ViewRequest) -> list[Reference]:
     names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
         raise NotFound(
-            f"The address names {counted(len(names), 'proposal')}, and this page shows 1 to {MOST}: choose some among "
+            f"The address names {quantity(len(names), 'proposal')}, and this page shows 1 to {MOST}: choose some among "
             "what waits under Decisions."
         )
     try:
         return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shortened(str(failure), 300))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shorten(str(failure), 300))}. What waits is under Decisions.") from None
 
 
 def address_of(references: Sequence[Reference]) -> str:
@@ -117,7 +124,7 @@ def decision_state(asked: ViewRequest, references: Sequence[Reference]) -> TagLi
     with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
         for p in find_proposals(connection, references)[:MOST]:
             item = page_link(p.item_id, "item", scale=p.scale_id, item=p.item_id)
-            states.append((shortened(str(p.reference)), f": {p.withdrawn or p.standing}. See the item: ", item))
+            states.append((shorten(str(p.reference)), f": {p.withdrawn or p.state_in_words}. See the item: ", item))
     return shown(List(tuple(states)), Paragraph(Span("Reload this page", link=address_of(references))))
 
 
@@ -125,14 +132,14 @@ def _load_proposals(connection: psycopg.Connection, references: Sequence[Referen
     try:
         return find_proposals(connection, references)
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shorten(str(failure), 500))}. What waits is under Decisions.") from None
 
 
 def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Page:
-    item = shortened(p.item_id)
+    item = shorten(p.item_id)
     scale = read_scales(connection)[p.scale_id]
     facts = item_facts(connection, scale, p.item_id, asked.reader.now())
-    superseded = why_superseded(connection, p) if p.state is State.SUPERSEDED else ""
+    superseded = superseded_reason(connection, p) if p.state is State.SUPERSEDED else ""
     what = "out of date" if superseded else p.state
     named = {"scale": p.scale_id, "item": p.item_id}
     return Page(
@@ -163,10 +170,10 @@ def _several_proposals(found: Sequence[Proposal], asked: ViewRequest) -> Page:
         for caution in p.cautions
     ]
     are_open = [p for p in found if p.state is State.OPEN]
-    leaked = any(p.leaked for p in are_open)
+    leaked = any(p.is_leak for p in are_open)
     among = ("Some of them are decided or out of date: choose among ", page_link("what waits", "decisions"), ".")
     return Page(
-        f"Publish the new values of {counted(len(found), 'item')}?",
+        f"Publish the new values of {quantity(len(found), 'item')}?",
         shown(
             Paragraph("They are decided on together: all of them or none.", "lead"),
             proposals_table(found, states=True, dashboard=""),
@@ -196,7 +203,7 @@ def _being_computed() -> Tag:
 def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Tag | None:
     if p.state is State.OPEN:
         kinds: tuple[What, ...] = ("accept", "reject", *_out_of_use(p))
-        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.leaked))
+        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.is_leak))
     if p.state is State.SUPERSEDED:
         return None
     try:
@@ -214,7 +221,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequ
 
 def _out_of_use(p: Proposal) -> tuple[What, ...]:
     """The remedy for a leaked item: withdrawing it. Not for an anchor, which stays in use until it is dropped."""
-    return ("withdraw",) if p.leaked and not p.anchor and not p.withdrawn else ()
+    return ("withdraw",) if p.is_leak and not p.anchor and not p.withdrawn else ()
 
 
 def _first_day(asked: ViewRequest) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from irt_assets.blocks import Block, Cell, Moment, Paragraph, Section, prose, table
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, is_or_are, sentence
+from irt_assets.common.wording import is_or_are, quantity, sentence
 from irt_assets.gates.month_classification import State
 from irt_assets.reports.artifacts import ReportRow, WeekOfReports, drift_reports, weeks
 from services.dashboard.address_fields import bounds_of_month
@@ -60,9 +60,9 @@ def _answer(windows: list[Window], reports: dict[Window, list[ReportRow]], month
         )
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
-    there = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
+    there = f"{quantity(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
     summary = there if month else f"{there}, the newest of {newest}"
-    lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not written yet" if missing else ""
+    lacking = f"; {quantity(missing, 'report')} {is_or_are(missing)} not written yet" if missing else ""
     return sentence(f"{summary}{lacking}")
 
 
