@@ -48,13 +48,15 @@ class ReportFile:
     name: str
 
 
-NOT_HANDED_OUT = (
+LEARNER_REPORTS_OFF = (
     "This page does not hand out learners' reports. Where only people who may read them reach it, set "
     "IRT_UI_LEARNER_REPORTS=true and start the webserver again."
 )
 
 
-def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
+def report_response(
+    connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False
+) -> Response:
     """The report of the row with the id `name`, or a sentence that says why it does not exist.
 
     no_learners: why learners' reports are not handed out; empty if they are. saved: whether an HTML report is
@@ -93,10 +95,10 @@ def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
         pieces = store.stream(key)
         first = next(pieces, b"")
     except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
-        gone = f"The file {report.name} is no longer in the object store; materialise the report again."
-        return _reply(HTTPStatus.NOT_FOUND, gone)
-    how = "attachment" if saved or report.format == "pdf" else "inline"
-    headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
+        message = f"The file {report.name} is no longer in the object store; materialise the report again."
+        return _reply(HTTPStatus.NOT_FOUND, message)
+    disposition = "attachment" if saved or report.format == "pdf" else "inline"
+    headers = HEADERS | {"Content-Disposition": f"{disposition}; filename*=utf-8''{quote(report.name, safe='')}"}
     return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
 
 
@@ -116,9 +118,11 @@ class ReportFiles:
         if not path.startswith(SERVED_UNDER):
             await self.app(scope, receive, send)
             return
-        name, no_learners = path.removeprefix(SERVED_UNDER), "" if self.learners else NOT_HANDED_OUT
-        found = await run_in_threadpool(answer, self.database.connect, self.store, name, no_learners=no_learners)
-        await found(scope, receive, send)
+        name, no_learners = path.removeprefix(SERVED_UNDER), "" if self.learners else LEARNER_REPORTS_OFF
+        response = await run_in_threadpool(
+            report_response, self.database.connect, self.store, name, no_learners=no_learners
+        )
+        await response(scope, receive, send)
 
 
 def _reply(status: HTTPStatus, sentence: str) -> Response:

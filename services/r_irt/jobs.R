@@ -5,7 +5,7 @@ jobs <- new.env()
 jobs$running <- 0L
 jobs$line <- list() # of environments, one per waiting request, the longest waiting first
 POLL_SECONDS <- 0.1
-LAST_WORDS <- 20 # lines of a crashed R that go to the log
+LOG_TAIL_LINES <- 20 # lines of a crashed R that go to the log
 
 error_json <- function(kind, ...) {
   body <- list(error = list(kind = kind, message = paste0(...)))
@@ -21,16 +21,16 @@ start_job <- function(task, request) {
   job$due <- Sys.time() + settings$wait_seconds
   jobs$line <- c(jobs$line, job)
   ended <- promises::promise(function(resolve, reject) {
-    look <- function() {
+    poll <- function() {
       tryCatch( # an error in a callback would end the service
         {
           done <- advance(job, task)
-          if (is.null(done)) later::later(look, POLL_SECONDS) else resolve(done)
+          if (is.null(done)) later::later(poll, POLL_SECONDS) else resolve(done)
         },
         error = reject
       )
     }
-    look()
+    poll()
   })
   promises::finally(ended, function() {
     if (is.null(job$process)) leave_line(job) else jobs$running <- jobs$running - 1L
@@ -93,16 +93,16 @@ outcome <- function(exit, folder) {
       body = readChar(answer, file.size(answer), useBytes = TRUE)
     ))
   }
-  how <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
-  message("r-irt: R ended with ", how, " and no answer; its last output:")
+  ending <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
+  message("r-irt: R ended with ", ending, " and no answer; its last output:")
   log <- file.path(folder, "log")
   if (file.exists(log)) {
-    words <- utils::tail(readLines(log, warn = FALSE), LAST_WORDS)
+    words <- utils::tail(readLines(log, warn = FALSE), LOG_TAIL_LINES)
     message(paste("r-irt:  ", words, collapse = "\n"))
   }
   killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
   list(status = 500, body = error_json(
-    if (killed) "transient" else "permanent", "R ended with ", how, " and without an answer",
+    if (killed) "transient" else "permanent", "R ended with ", ending, " and without an answer",
     if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last output"
   ))
 }
@@ -114,16 +114,16 @@ try_loading <- function(engine, loads) {
   dir.create(folder, mode = "0700")
   writeLines(as.character(jsonlite::toJSON(list(engine = engine), auto_unbox = TRUE)), file.path(folder, "request.json"))
   process <- start_worker("load", folder)
-  look <- function() {
+  poll <- function() {
     if (process$is_alive()) {
-      return(later::later(look, POLL_SECONDS))
+      return(later::later(poll, POLL_SECONDS))
     }
     done <- outcome(process$get_exit_status(), folder)
     loads[[engine]] <- if (done$status == 200) "" else jsonlite::fromJSON(done$body)$error$message
     if (done$status != 200) message("r-irt: ", engine, " is installed and does not load: ", loads[[engine]])
     unlink(folder, recursive = TRUE)
   }
-  look()
+  poll()
 }
 
 # Which engines are there is known once each was loaded, at the start, in a process of its own: a package may be

@@ -12,10 +12,10 @@ setting <- function(name, default = "") {
   if (nzchar(value)) value else default
 }
 
-whole_number <- function(name, default, least, most = 1e6) {
+whole_number <- function(name, default, minimum, maximum = 1e6) {
   value <- suppressWarnings(as.numeric(setting(name, default)))
-  if (is.na(value) || value != round(value) || value < least || value > most) {
-    refuse(name, " must be a whole number from ", least, " to ", most, ", got '", setting(name), "'")
+  if (is.na(value) || value != round(value) || value < minimum || value > maximum) {
+    refuse(name, " must be a whole number from ", minimum, " to ", maximum, ", got '", setting(name), "'")
   }
   value
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from services.theta_api.schemas import ProblemShown
+from services.theta_api.schemas import ProblemDetails
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -53,9 +53,9 @@ def unavailable(detail: str, kind: str = "unavailable", retry_after: int = 2) ->
     return Problem(503, kind, detail, retry_after)
 
 
-def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` argument for problems with these statuses."""
-    content = {MEDIA_TYPE: {"schema": ProblemShown.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": TITLES[status], "content": content} for status in statuses
     }

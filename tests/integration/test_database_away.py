@@ -175,7 +175,7 @@ def test_connections_to_a_vanished_host_time_out_within_seconds(database: Databa
     lock, ledger = DaemonLock(database), Ledger(database, 1)
     lock.acquire(0)
     ledger.start()
-    ledger.wait_for_first_look()
+    ledger.wait_for_first_read()
     assert lock._connection is not None
     with database.connect() as ours, ledger.connect() as thetas:
         for connection, most_s in ((ours, 25), (lock._connection, 25), (thetas, 5)):

@@ -76,32 +76,32 @@ def runs(asked: ViewRequest) -> list[tuple[str, str]]:
 
 
 def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) -> None:
-    assert decisions.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
+    assert decisions.queue_months(asked, MONTHS[:1]).stale == ("2026-08",)
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
-    second = decisions.make_again(asked, MONTHS)
+    second = decisions.queue_months(asked, MONTHS)
     assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
-    assert decisions.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
+    assert decisions.queue_months(asked, MONTHS).sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
 def test_answer_of_the_button_links_to_the_runs_and_asks_for_a_reload(asked: ViewRequest) -> None:
-    said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
+    said = str(rematerialising._outcome_text(asked, decisions.queue_months(asked, MONTHS[:1])))
     assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
 def test_recomputation_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
     of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
-    assert decisions.make_again(of_role, MONTHS).ok is may
+    assert decisions.queue_months(of_role, MONTHS).ok is may
     assert bool(runs(asked)) is may
-    assert ("needs the role psychometrician" in str(rematerialising.place(of_role))) is not may
+    assert ("needs the role psychometrician" in str(rematerialising.button_place(of_role))) is not may
 
 
 def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewRequest, refusals: list[Exception]) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
-    assert decisions.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
+    assert decisions.queue_months(asked, MONTHS).sentences == ("the code server does not answer.",)
     beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))
-    assert "no daemon runs" in decisions.make_again(asked, MONTHS).sentences[0]
+    assert "no daemon runs" in decisions.queue_months(asked, MONTHS).sentences[0]
     assert runs(asked) == []
 
 

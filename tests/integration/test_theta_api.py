@@ -535,7 +535,7 @@ def test_theta_sensor_works_only_if_the_daemon_or_the_last_started_api_has_the_s
     for on in of_the_api:
         ledger = Ledger(Database(world.model_copy(update={"enable_irt_online_update": on})), 1)
         ledger.start()
-        ledger.wait_for_first_look()
+        ledger.wait_for_first_read()
         ledger.stop()
     sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": of_the_daemon}))
     context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")

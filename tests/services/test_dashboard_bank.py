@@ -68,10 +68,10 @@ from resources.settings import Settings
 from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, decide, review
 from services.dashboard.downloads import TYPES, download
-from services.dashboard.figures import shown as shown_on_page
+from services.dashboard.figures import render_blocks as shown_on_page
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.release_status import in_short, verdict
+from services.dashboard.release_status import shorten_reason, verdict
 from services.dashboard.server import make_page
 from services.dashboard.views import months
 from services.dashboard.views.bank import PAGE_SIZE
@@ -727,7 +727,7 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
     ],
 )
 def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
-    assert in_short(why) == short
+    assert shorten_reason(why) == short
 
 
 @pytest.mark.parametrize(

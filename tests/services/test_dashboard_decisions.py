@@ -133,7 +133,7 @@ def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
 
 
 def headline_of(name: str, ask: Ask) -> str:
-    return plain(item_blocks.in_short(item.facts_asked(ask("item", item=name)), NOW))
+    return plain(item_blocks.in_short(item.find_facts(ask("item", item=name)), NOW))
 
 
 def said(outcome: DecisionOutcome) -> str:
@@ -281,7 +281,7 @@ def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
 
 def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
     forgotten: list[bool] = []
-    ask().reader.forget = lambda: forgotten.append(True)  # type: ignore[method-assign]
+    ask().reader.drop_overview = lambda: forgotten.append(True)  # type: ignore[method-assign]
     review(ask(), REJECT)
     assert forgotten == []
     decide(ask(), REJECT)
@@ -393,7 +393,7 @@ def test_first_day_of_a_leak_is_the_same_on_every_page(
         settle_alerts(connection, SCALE)
         scale = read_scales(connection)[SCALE]
         of_months = [html.part(*flagged_items(connection, scale, month, None)) for month in (FEB, MAR)]
-    facts = item.facts_asked(ask("item", item="moved"))
+    facts = item.find_facts(ask("item", item="moved"))
     shown = [
         headline_of("moved", ask) + change_in_words(facts.drift[-1].details["change"], facts.onset),
         page("proposal", {"proposal": f"{MAR}/moved"}),
@@ -482,7 +482,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
 ) -> None:
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
     drop = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
-    back = replace(drop, what="put_back", reason="the old text is back")
+    back = replace(drop, kind="put_back", reason="the old text is back")
     assert (
         "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "
         in (said(review(ask(), drop)))
