@@ -49,7 +49,7 @@ class ReportFile:
 
 
 LEARNER_REPORTS_OFF = (
-    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
+    "This page does not hand out learners' reports. If only people who may read them can reach it, set "
     "IRT_UI_LEARNER_REPORTS=true and start the webserver again."
 )
 
@@ -74,7 +74,7 @@ def report_response(
         return _reply(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
     except PermanentFailure:
         LOG.exception("report %s", name)
-        return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
+        return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; see this service's log.")
 
 
 def _report_file(connect: Connect, artifact_id: int) -> ReportFile | None:

@@ -65,7 +65,7 @@ def find_month(request: ViewRequest, overview: Overview, field: str, default: st
     """The month that a field of the address names, or `otherwise` if the field is empty."""
     months = months_of(overview)
     if not months:
-        raise NotFound("No month is over yet: there is nothing to see.")
+        raise NotFound("No month has ended yet: there is nothing to show.")
     name = request.field(field, default)
     if name not in months:
         raise NotFound(f"There is no month {shortened(name)!r}: there are {months[-1]} to {months[0]}.")

@@ -64,7 +64,7 @@ def form(
         return render_blocks(notice(reason, "neutral"))
     day, tomorrow = DAYS.get(kinds[0]), f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
     by_hand = notice(
-        prose("Deciding needs JavaScript; `irt release`, `irt items` and `irt month` need none."), "warning"
+        prose("Deciding here needs JavaScript. Without it, use `irt release`, `irt items` or `irt month`."), "warning"
     )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
@@ -85,7 +85,7 @@ def form(
         ),
         tags.div(ui.output_ui("decision"), aria_live="polite"),
         tags.p(
-            "The connection to this page has ended, or your login has expired. Reload it: it shows what is decided.",
+            "The connection to this page has ended, or your login has expired. Reload it to see the decisions.",
             class_="alert alert-warning when-disconnected",
         ),
         tags.noscript(render_blocks(by_hand)),

@@ -92,7 +92,9 @@ def _queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcom
     reader, by = request.reader, request.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.drop_overview()
-    sentence = f"{listed(queued, MAX_NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
+    sentence = (
+        f"{listed(queued, MAX_NAMED)}: requested by {by}." if queued else "Every month is already queued or computed."
+    )
     return DecisionOutcome(True, (sentence,), stale=tuple(queued))
 
 
@@ -208,7 +210,7 @@ def _report_errors(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
         return _refusal("The database is busy, and nothing was decided: try again. What you typed is still there.")
     except psycopg.errors.ReadOnlySqlTransaction:
         return _refusal(
-            "The database can be read and not changed at the moment, and nothing was decided: try again in a minute. "
+            "The database cannot be changed at the moment, and nothing was decided: try again in a minute. "
             "What you typed is still there."
         )
     except psycopg.OperationalError as error:
@@ -219,9 +221,7 @@ def _report_errors(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
         )
     except Exception:
         LOG.exception("a decision failed")
-        return _refusal(
-            "This is a fault of the dashboard, and its log says more. Reload the page: it shows what is decided."
-        )
+        return _refusal("This is a fault of the dashboard; see its log. Reload the page to see the decisions.")
 
 
 def _refusal(reason: str) -> DecisionOutcome:

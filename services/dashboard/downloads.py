@@ -43,7 +43,7 @@ def download(request: ViewRequest) -> Response:
     if table not in DOWNLOADS or kind not in TYPES:
         unknown, choices = (kind, TYPES) if table in DOWNLOADS else (table, DOWNLOADS)
         return _error_page(
-            404, f"there is nothing to download as {shortened(unknown)!r}: take one of {', '.join(choices)}"
+            404, f"there is nothing to download as {shortened(unknown)!r}: choose one of {', '.join(choices)}"
         )
     read_table, role = DOWNLOADS[table]
     try:
@@ -51,7 +51,7 @@ def download(request: ViewRequest) -> Response:
     except TokenRefused as refused:
         return _error_page(refused.status, f"{table} are data of learners, for the role {role} and above: {refused}")
     if not WRITE_SLOTS.acquire(timeout=MAX_WAIT_S):
-        return _error_page(503, "other files are being made: try again in a minute")
+        return _error_page(503, "other files are being written: try again in a minute")
     try:
         opened, size = _write_table(read_table(request), cast("Kind", kind))
     except NotFound as missing:

@@ -32,7 +32,7 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
             publication = "What it published before stays in force." if published else "Nothing of it was published."
             return f"{name} is red and not safe to release: {short}. {publication}"
         case State.STALE:
-            return f"{name} is not safe to release as it stands: {short}."
+            return f"{name} is not safe to release yet: {short}."
         case State.PENDING:
             return f"{name} is not released yet: it {short}."
         case State.RUNNING:
@@ -68,7 +68,7 @@ def next_step(state: MonthState, waiting: int) -> Text:
             runs = page_link("what runs", "health")
             return (runs, ", ", page_link(waiting_decisions(waiting), "decisions", **fields)) if waiting else runs
         case State.STALE:
-            return page_link("make it again", "month", **fields), " or ", by_hand
+            return page_link("recompute it", "month", **fields), " or ", by_hand
         case State.ORIGIN:
             return page_link("look at the window's fit", "month", **fields)
         case State.EMPTY:

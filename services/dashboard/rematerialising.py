@@ -21,7 +21,7 @@ POLL_S = 3.0
 def button_place(request: ViewRequest) -> TagChild:
     """The element in which the button appears, for those who may recompute months."""
     if not may_decide(request.identity):
-        return tags.p(f"Making months again needs the role {DECIDER}.", class_="text-body-secondary")
+        return tags.p(f"Recomputing months needs the role {DECIDER}.", class_="text-body-secondary")
     return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
@@ -51,10 +51,10 @@ def handle_events(request: ViewRequest, inputs: Inputs) -> None:
 
 def _outcome_text(request: ViewRequest, outcome: DecisionOutcome) -> TagList:
     runs = f"{request.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
-    reload = tags.a("load this page again", href="")
+    reload = tags.a("reload this page", href="")
     if not outcome.ok:
         return TagList(tags.p(*outcome.sentences), tags.p("To try again, ", reload, "."))
-    in_dagster = tags.a("Dagster shows how far the runs are", href=runs)
+    in_dagster = tags.a("Dagster shows the progress of the runs", href=runs)
     return TagList(tags.p(*outcome.sentences), tags.p(in_dagster, "; once they have ended, ", reload, "."))
 
 
@@ -65,4 +65,4 @@ def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
         return tags.p("No daemon runs, so nothing starts from here: ", by_hand)
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
     span = f"{months[0]} … {months[-1]}" if in_a_row else listed(months, 5)
-    return ui.input_action_button("make_again", f"Make {span} again", class_="btn-primary")
+    return ui.input_action_button("make_again", f"Recompute {span}", class_="btn-primary")

@@ -90,14 +90,14 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
         return HTTPStatus.FORBIDDEN, _error_page("Not for your role", str(not_allowed))
     except OverviewPending:
         reason = (
-            "What is known of them is too old to be shown, or was never read; the first reading after a start takes "
-            "longest, as it covers the answers of every month. The page reloads by itself."
+            "The last overview of the months is too old to be shown, or none has been read yet. The first reading "
+            "after a start takes longest, because it covers the answers of every month. The page reloads by itself."
         )
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", reason, RELOAD)
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _error_page("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
-        reason = "Reading it took too long: narrow what you ask for, or try again when fewer runs are under way."
+        reason = "Reading it took too long: request less, or try again when fewer runs are under way."
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database is busy", reason)
     except psycopg.OperationalError as error:
         return _database_unavailable(error)
@@ -105,7 +105,7 @@ def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _database_unavailable(error)
         LOG.exception("the page %s %s failed", request.view, dict(request.fields))
-        reason = "This is a fault of the dashboard: its log says more. Nothing was changed."
+        reason = "This is a fault of the dashboard: see its log. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)
 
 
@@ -132,7 +132,7 @@ def find_view(request: ViewRequest) -> View:
     for view in VIEWS:
         if view.name == request.view:
             return view
-    raise NotFound(f"There is no view {shortened(request.view)!r}: take one from the menu.")
+    raise NotFound(f"There is no view {shortened(request.view)!r}: choose one from the menu.")
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:

@@ -200,7 +200,7 @@ class JwksKeys:
         try:
             keys = parse_jwks(self._fetch(self._url), self._algorithm) or None
             if keys is None:
-                LOG.warning("no key at JWT_JWKS_URL may verify tokens: those read before stay in force")
+                LOG.warning("no key at JWT_JWKS_URL may verify tokens: the keys read before stay in force")
         except Exception as error:  # noqa: BLE001 - no response of the issuer may end the thread
             LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _safe_words(error))
         with self._state:

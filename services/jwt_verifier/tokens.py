@@ -81,7 +81,7 @@ SENTENCES: dict[Reason, str] = {
     "bad_name": "The token's sub or org_id is not a valid name.",
     "wrong_organisation": "The token belongs to another organisation.",
     "role_too_low": "This needs a higher role than the token has.",
-    "unknown_role_required": "The proxy asks for a role that does not exist.",
+    "unknown_role_required": "The proxy requires a role that does not exist.",
     "keys_unavailable": "The issuer's keys cannot be read at the moment.",
     "internal": "The token could not be verified.",
 }
@@ -241,7 +241,7 @@ def _roles(settings: Settings) -> dict[str, Role]:
     unknown = sorted(set(settings.login_roles.values()) - {*ROLES})
     if unknown:
         raise PermanentFailure(
-            f"JWT_ROLES names {', '.join(unknown)}, which is not a role here: after = stands one of {', '.join(ROLES)}"
+            f"JWT_ROLES names {', '.join(unknown)}, which is not a role: write one of {', '.join(ROLES)} after ="
         )
     return {name: by_name[role] for name, role in settings.login_roles.items()} or by_name
 

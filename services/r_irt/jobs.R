@@ -12,7 +12,7 @@ error_json <- function(kind, ...) {
   as.character(jsonlite::toJSON(body, auto_unbox = TRUE))
 }
 
-# A promise of list(status, body), kept whatever happens to the process. `task` is "calibrate" or "score".
+# A promise of list(status, body), which is kept even if the process crashes. `task` is "calibrate" or "score".
 start_job <- function(task, request) {
   job <- new.env()
   job$folder <- tempfile("job")
@@ -38,7 +38,7 @@ start_job <- function(task, request) {
   })
 }
 
-# list(status, body) when the job is over, NULL while it is not.
+# list(status, body) when the job is over, NULL before.
 advance <- function(job, task) {
   late <- Sys.time() > job$due
   if (is.null(job$process)) {
@@ -50,7 +50,7 @@ advance <- function(job, task) {
     } else if (late) {
       return(list(status = 503, body = error_json(
         "transient", "waited ", settings$wait_seconds, " s for one of the ", settings$at_once,
-        " requests to end that are worked on at once"
+        " requests that run at once to end"
       )))
     }
   } else if (!job$process$is_alive()) {
@@ -58,8 +58,8 @@ advance <- function(job, task) {
   } else if (late) {
     job$process$kill_tree()
     return(list(status = 504, body = error_json(
-      "permanent", "stopped after ", settings$seconds, " s, which is all that R_IRT_SECONDS allows. Fewer responses ",
-      "or a smaller model take less; the service may be allowed more"
+      "permanent", "stopped after ", settings$seconds, " s, the limit of R_IRT_SECONDS: send fewer responses, use a ",
+      "smaller model, or raise the limit"
     )))
   }
   NULL
@@ -83,7 +83,7 @@ start_worker <- function(task, folder) {
   )
 }
 
-# What worker.R left: its answer, whole, or else how R ended.
+# The response that worker.R wrote or, if it is not complete, an error with the way in which R ended.
 outcome <- function(exit, folder) {
   status <- file.path(folder, "status")
   if (file.exists(status)) {
@@ -100,14 +100,14 @@ outcome <- function(exit, folder) {
     words <- utils::tail(readLines(log, warn = FALSE), LOG_TAIL_LINES)
     message(paste("r-irt:  ", words, collapse = "\n"))
   }
-  killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
+  killed <- exit == -9 # by the kernel if memory runs out, or by hand: a later attempt may succeed
   list(status = 500, body = error_json(
     if (killed) "transient" else "permanent", "R ended with ", ending, " and without an answer",
-    if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last output"
+    if (killed) ", as happens if memory runs out" else "", "; the log of the service has its last output"
   ))
 }
 
-# Sets loads[[engine]]: NA while it loads, then "" where it did, or why it did not.
+# Sets loads[[engine]]: NA while it loads, then "" after success, or the reason of the failure.
 try_loading <- function(engine, loads) {
   loads[[engine]] <- NA_character_
   folder <- tempfile("load")
@@ -126,8 +126,8 @@ try_loading <- function(engine, loads) {
   poll()
 }
 
-# Which engines are there is known once each was loaded, at the start, in a process of its own: a package may be
-# installed and not load. What is not known yet is `loading`; `not_loaded` says why not.
+# Each engine is loaded at the start, in a process of its own, because an installed package may fail to load. Until
+# then it is in `loading`; `not_loaded` has the reasons of failures.
 health <- local({
   sys.source(settings$irt_file, irt <- new.env())
   versions <- irt$irt_versions()

@@ -85,7 +85,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     registry = app.state.registry = server_registry()
-    shed = Counter("irt_theta_shed", "Requests turned away before the database was asked", registry=registry)
+    shed = Counter("irt_theta_shed", "Requests turned away before the database was queried", registry=registry)
     Gauge("irt_theta_set_age_seconds", "Since the published set was read", registry=registry).set_function(
         lambda: ledger.age_s
     )
@@ -200,7 +200,9 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
     async def ready() -> dict[str, str]:
         """Whether θ can be requested: parameters have been read, and the database answered when it was last used."""
         if not ledger.ready:
-            raise unavailable(f"Not ready: {ledger.why_unavailable or 'what is published is too old'}", "not_ready")
+            raise unavailable(
+                f"Not ready: {ledger.why_unavailable or 'the published parameters are too old'}", "not_ready"
+            )
         return {"status": "ready"}
 
     @app.get("/invariants/latest", responses=problem_responses(401, 403, 404, 413, 503), dependencies=TOKEN_REQUIRED)
@@ -239,13 +241,13 @@ def _add_problems(app: FastAPI) -> None:
         if error.status_code == 400:
             return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
         code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
-        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for what there is.")
+        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for the endpoints.")
         return problem.response(error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_request: Request, error: Exception) -> Response:
         LOG.error("theta: a request failed", exc_info=error)
-        return Problem(500, "internal", "This is a fault of the API: its log says more. Nothing was kept.").response()
+        return Problem(500, "internal", "This is a fault of the API: see its log. Nothing was stored.").response()
 
 
 class AccessMiddleware:
@@ -291,7 +293,7 @@ async def _body(receive: Receive, largest: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Problem(400, "cut_off", "The request ended before its body did, and nothing of it was kept.")
+            raise Problem(400, "cut_off", "The request ended before its body was complete, and nothing was stored.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > largest:
@@ -315,7 +317,9 @@ def _measures(ledger: Ledger) -> Measures:
     try:
         return ledger.measures()
     except DatabaseUnavailable as error:
-        raise unavailable(f"What is published cannot be read: try again soon. ({error})", "database_away") from None
+        raise unavailable(
+            f"The published parameters cannot be read: try again soon. ({error})", "database_away"
+        ) from None
 
 
 def _update(
@@ -331,7 +335,7 @@ def _update(
             409,
             "nothing_published",
             f"No item parameters are in force{location}: initialise the scale, and publish a month "
-            "(`irt scale init`, `irt calibrate`), then ask again.",
+            "(`irt scale init`, `irt calibrate`), then try again.",
         )
     return online.update(connection, measures, theta_request.user_id, theta_request.lookback_days, now), learner
 
@@ -364,8 +368,8 @@ def _answer(learner: online.Learner, thetas: dict[str, Theta], measures: Measure
         raise Problem(
             422,
             "no_answers",
-            f"There is no eligible answer to a published item{location}, among those that count: ask for more days "
-            "where you gave `lookback_days`, or when the learner has answered.",
+            f"There is no eligible answer to a published item{location}, among those that count: request more days "
+            "if you gave `lookback_days`, or try again when the learner has answered.",
             by_scale=by_scale,
         )
     return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale}

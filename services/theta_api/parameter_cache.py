@@ -76,7 +76,7 @@ class Ledger:
         self._online_updates = database.settings.enable_irt_online_update
         self._stopped, self._refresh_wanted, self._first_read = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
-        self.why_unavailable = "the API is starting: the published parameters are not read yet"
+        self.why_unavailable = "the API is starting: the published parameters have not been read yet"
 
     def start(self) -> None:
         """Start reading in a thread. `ready` becomes true when the published parameters are read and θ is compiled."""
@@ -201,7 +201,7 @@ class Ledger:
     def _note_failure(self, error: Exception) -> DatabaseUnavailable:
         reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
-            reason = "the database gives no connection"
+            reason = "the database accepts no connection"
         if not isinstance(error, QueryCanceled | LockNotAvailable | ReadOnlySqlTransaction):
             self.why_unavailable = reason
             self._refresh_wanted.set()

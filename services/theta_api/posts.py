@@ -75,7 +75,11 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         caller = request.state.caller
         caller.require_post()
         if set(request.query_params) - {"dry_run", "as"}:
-            raise Problem(400, "bad_request", "There is dry_run, and as: a misspelt one would store what it tries.")
+            raise Problem(
+                400,
+                "bad_request",
+                "The only parameters are dry_run and as. A misspelt dry_run would store the attempts.",
+            )
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()
@@ -96,7 +100,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         try:
             done: Posted = await run(uuid4().hex, work)
         except IntegrityError:
-            raise unavailable("An answer was stored by somebody else meanwhile: send it again.", "busy") from None
+            raise unavailable("Another request has just stored one of the answers: send them again.", "busy") from None
         count_by_result = Counter(attempt["result"] for attempt in done.results)
         counts = {result: count_by_result[result] for result in RESULTS}
         if not dry_run:
@@ -129,9 +133,9 @@ def _gunzip(body: bytes) -> bytes:
     try:
         text = unpacking.decompress(body, MAX_POST_BYTES + 1)
     except zlib.error:
-        raise Problem(400, "bad_request", "The body is not gzip, as its Content-Encoding says.") from None
+        raise Problem(400, "bad_request", "The body is not gzip, although its Content-Encoding is gzip.") from None
     if len(text) > MAX_POST_BYTES:
-        raise Problem(413, "too_large", f"The body is larger than {MAX_POST_BYTES // 1024} KiB once it is unpacked.")
+        raise Problem(413, "too_large", f"The body is larger than {MAX_POST_BYTES // 1024} KiB after unpacking.")
     if not unpacking.eof or unpacking.unused_data:
         raise Problem(400, "bad_request", "The body is not one whole gzip member.")
     return text

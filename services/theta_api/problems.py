@@ -10,16 +10,16 @@ from services.theta_api.schemas import ProblemDetails
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
     400: "The request cannot be read",
-    401: "The caller is not known",
+    401: "The caller is unknown",
     403: "This is not allowed",
     404: "There is no such learner or page",
-    405: "The page does not take this method",
+    405: "The page does not accept this method",
     409: "Nothing is published",
     413: "The request is too large",
-    415: "The body is of another kind",
+    415: "The body has an unsupported type",
     422: "There is nothing to measure",
     500: "The API has failed",
-    503: "No answer at the moment",
+    503: "The API cannot answer at the moment",
 }
 
 

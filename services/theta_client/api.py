@@ -102,7 +102,7 @@ def _require_theta(response: HTTPResponse, user_id: str) -> None:
     if status == 200:
         content = response.read(MAX_RESPONSE_BYTES)
         if not _is_theta_of(user_id, content):
-            raise UpdateFailed("the answer is not a θ: is IRT_THETA_URL the address of the θ API?")
+            raise UpdateFailed("the response is not a θ: is IRT_THETA_URL the address of the θ API?")
     elif status in (401, 403):
         raise UpdateFailed(f"the API refuses IRT_THETA_TOKEN ({status})")
     elif 300 <= status < 400:

@@ -70,7 +70,13 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if refused_for_good and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
     if status == 413:
-        return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
+        return [
+            {
+                "result": "rejected",
+                "reason": "too_large",
+                "what_to_do": "The API does not accept an answer of this size.",
+            }
+        ]
     if refused_for_good:
         return [{"result": "rejected", "reason": "bad_request", "what_to_do": str(content.get("detail", ""))}]
     if status != 200:

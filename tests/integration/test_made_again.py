@@ -79,14 +79,14 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) 
     assert decisions.queue_months(asked, MONTHS[:1]).stale == ("2026-08",)
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
     second = decisions.queue_months(asked, MONTHS)
-    assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
+    assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: requested by Ann.",))
     assert decisions.queue_months(asked, MONTHS).sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
 def test_answer_of_the_button_links_to_the_runs_and_asks_for_a_reload(asked: ViewRequest) -> None:
     said = str(rematerialising._outcome_text(asked, decisions.queue_months(asked, MONTHS[:1])))
-    assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
+    assert not unsaid(said, "2026-08: requested by Ann.", "/jobs/monthly_calibration/runs", "reload this page")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
@@ -108,9 +108,9 @@ def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewReques
 @pytest.mark.parametrize(
     ("months", "alive", "said"),
     [
-        (MONTHS, True, "Make 2026-08 … 2026-10 again"),
-        (["2026-08", "2026-10"], True, "Make 2026-08 and 2026-10 again"),
-        (MONTHS[:1], True, "Make 2026-08 again"),
+        (MONTHS, True, "Recompute 2026-08 … 2026-10"),
+        (["2026-08", "2026-10"], True, "Recompute 2026-08 and 2026-10"),
+        (MONTHS[:1], True, "Recompute 2026-08"),
         (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
     ],
 )

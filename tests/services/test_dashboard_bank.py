@@ -444,7 +444,7 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
     ("severities", "partitions", "said"),
     [
         (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
-        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
+        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which do not prevent a release), as of "),
         (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
     ],
 )
@@ -459,7 +459,7 @@ def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
 @pytest.mark.parametrize(
     ("year", "said", "then"),
     [
-        (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been made again since: <code>irt invariants run</code>"),
+        (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been recomputed since: <code>irt invariants run</code>"),
         (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
@@ -741,7 +741,7 @@ def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
             2,
             "is red and not safe to release: no maximum. Nothing of it was published.",
         ),
-        (State.STALE, "its answers have changed since: …", 0, "is not safe to release as it stands: its answers have"),
+        (State.STALE, "its answers have changed since: …", 0, "is not safe to release yet: its answers have"),
         (State.PENDING, "waits for 2026-05, not settled yet", 0, "is not released yet: it waits for 2026-05"),
         (State.RUNNING, "a run of the month is queued", 0, "is not settled yet: a run of the month is queued."),
         (State.MISSING, "never materialised: `irt`", 0, "has not been calibrated: never materialised."),
@@ -776,7 +776,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         late = "It has closed; answers since then: 7 late (7.0% of its answers)."
         assert not unsaid(world.page(view="month", month=JUNE), late)
         world.look()
-        assert "see what came after it closed" in world.page(view="months")
+        assert "see the answers after it closed" in world.page(view="months")
         assert not decide(other, form).ok
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")

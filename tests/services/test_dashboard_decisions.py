@@ -270,7 +270,7 @@ def test_unreachable_database_is_reported_with_a_remedy(
 def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, settings: Settings) -> None:
     with altered(settings, *READ_ONLY):
         assert review(ask(), ACCEPT).ok
-        assert "can be read and not changed" in refusal(decide(ask(), ACCEPT))
+        assert "cannot be changed at the moment" in refusal(decide(ask(), ACCEPT))
     assert decide(ask(), ACCEPT).ok
 
 
@@ -431,7 +431,7 @@ def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, a
     (told,) = proposal.impact_sentences(ask(), [MOVED])
     assert wanted.sentence.lower() in told.lower()
     assert decide(ask(), REJECT).ok
-    assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
+    assert "No proposal can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
 
 

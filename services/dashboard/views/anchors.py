@@ -30,11 +30,8 @@ from services.dashboard.page import NotFound, Page, ViewRequest
 
 KINDS: tuple[DecisionKind, ...] = ("drop", "put_back")
 MAX_NAMED = 5
-DROPPING = (
-    "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values. "
-    + FIND_OUT_FIRST
-)
-RESTORING = "Restored, they have the values that they were frozen with, and later windows are linked with them again."
+DROPPING = "An anchor that has changed shifts the whole scale. The others keep their frozen values. " + FIND_OUT_FIRST
+RESTORING = "Restored anchors have their frozen values, and later windows are linked with them again."
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def page(request: ViewRequest) -> Page:
         render_blocks(
             Paragraph(DROPPING if kind == "drop" else RESTORING, "lead"),
             section(
-                "What is known of them",
+                "Findings",
                 moved_table(findings, links.__getitem__, f"Moved in {month} against the other anchors")
                 if findings
                 else None,
@@ -78,7 +75,7 @@ def page(request: ViewRequest) -> Page:
                 _links(selection),
             ),
             section(
-                "What it would do",
+                "Effect",
                 Paragraph(f"{effect}.") if can else notice(f"{effect}.", "warning"),
                 tags.div(ui.output_ui("trial"), aria_live="polite") if can and may_decide(request.identity) else None,
             ),
@@ -104,7 +101,7 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
     def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
         if not outcome.stale:
             return render_blocks(_links(selection))
-        sentence = Paragraph(f"To be made again: {listed(outcome.stale, MAX_NAMED)}.")
+        sentence = Paragraph(f"To be recomputed: {listed(outcome.stale, MAX_NAMED)}.")
         return render_blocks(sentence, rematerialising.button_place(request), _links(selection))
 
     decision_form.handle_events(request, inputs, fill, after, KINDS)
@@ -113,7 +110,7 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
 
 def _links(selection: AnchorSelection) -> Paragraph:
     month = page_link("The month", "month", month=selection.month, scale=selection.scale_id)
-    return Paragraph((month, " · ", page_link("All that waits", "decisions")))
+    return Paragraph((month, " · ", page_link("All open decisions", "decisions")))
 
 
 def _kind(connection: psycopg.Connection, selection: AnchorSelection) -> DecisionKind:

@@ -61,14 +61,18 @@ def refused_table(request: ViewRequest) -> pd.DataFrame:
     with request.reader.connect(60_000) as connection:
         rows = list(islice(refused_rows(connection), MAX_ROWS + 1))
     if len(rows) > MAX_ROWS:
-        raise PermanentFailure(f"more than {MAX_ROWS:,} rows are kept: irt intake rejects --csv FILE writes them all")
+        raise PermanentFailure(
+            f"more than {MAX_ROWS:,} rows are stored: irt intake rejects --csv FILE writes all of them"
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Text:
     """Whether answers arrive, in a sentence."""
     if not states:
-        return prose("Nothing came in the last 28 days: `irt import attempts`, or have a program post its answers.")
+        return prose(
+            "No answers arrived in the last 28 days: use `irt import attempts`, or let a program post its answers."
+        )
     rows, refused = sum(state.read for state in states), sum(state.refused for state in states)
     pace = f"{listed(silent)} {is_or_are(len(silent))} silent" if silent else "no source is silent"
     brought = f"{counted(len(states), 'source')} brought {rows:,} rows in the last 24 hours"
@@ -96,7 +100,9 @@ def _sources(
             )
             for source_state in states
         ],
-        caption="Who brought answers in the last 28 days; silent: for longer than it usually pauses at that time",
+        caption=(
+            "Sources of the last 28 days. Silent: no answers for longer than the source usually pauses at this time"
+        ),
     )
 
 
@@ -112,9 +118,8 @@ def _week(days: Sequence[Mapping[str, Any]], first: date) -> Table:
         ("source", *names),
         [(source, *(brought[name] for name in names)) for source, brought in sorted(counts.items())],
         numbers=dict.fromkeys(names, ","),
-        caption="Rows by day (UTC), and what became of all of them. Corrected: by a higher revision; duplicates were"
-        " there already",
-        empty="nothing came",
+        caption="Rows by day (UTC), and their results. Corrected: by a higher revision. Duplicates were stored already",
+        empty="no rows arrived",
     )
 
 
@@ -123,7 +128,7 @@ def _last_arrivals(rows: Sequence[Mapping[str, Any]], zone: str) -> Table:
         ("arrived", "source", *COUNT_COLUMNS),
         [(Moment(row["arrived_at"], zone), row["source"], *(row[name] for name in COUNT_COLUMNS)) for row in rows],
         numbers=dict.fromkeys(COUNT_COLUMNS, ","),
-        caption=f"Each file, each pull and each minute of posts, the newest first; at most {ARRIVALS_SHOWN}",
+        caption=f"Each file, each pull and each minute of posts, newest first; at most {ARRIVALS_SHOWN}",
     )
 
 
@@ -136,12 +141,14 @@ def _refusal_blocks(request: ViewRequest, refused: Sequence[Mapping[str, Any]], 
             for row in refused
         ],
         numbers={"rows": ","},
-        caption="Refused rows of the last 30 days, by source and reason; of a source and day at most 10,000 are kept",
-        empty="none was refused",
+        caption=(
+            "Refused rows of the last 30 days, by source and reason; at most 10,000 are stored for a source and day"
+        ),
+        empty="no row was refused",
     )
     if not refused:
         return
     if request.identity.has_role("analyst"):
-        yield Paragraph(markup(download_links("The rows themselves, each with its reason:", "refused")))
+        yield Paragraph(markup(download_links("The refused rows with their reasons:", "refused")))
     else:
         yield Paragraph("The rows name learners: analysts and higher roles can download them.")

@@ -151,7 +151,7 @@ def summary(selection: BankSelection) -> Text:
     waits = page_link(f"{waiting} wait for a decision", "decisions", scale=scale), "."
     return (
         f"{', '.join(parts)}; ",
-        page_link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "none has drifted",
+        page_link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "no item has drifted",
         ", ",
         waits if waiting else "nothing waits for a decision.",
     )

@@ -213,7 +213,7 @@ _ROWS: Sequence[tuple[str, Any]] = (
 def _gates(left: Side, right: Side) -> Section:
     differ = [gate for gate in SET_GATES if left.gates[gate.name].passed is not right.gates[gate.name].passed]
     if not differ:
-        return Section("Gates", (Paragraph("Every gate came to the same in both months."),))
+        return Section("Gates", (Paragraph("Every gate has the same result in both months."),))
     verdicts = [[OUTCOMES[side.gates[gate.name].passed] for gate in differ] for side in (left, right)]
     rows: list[tuple[Cell, ...]] = list(zip([gate.explanation for gate in differ], *verdicts, strict=True))
     headers = ("gate", left.month, right.month)
@@ -222,8 +222,8 @@ def _gates(left: Side, right: Side) -> Section:
 
 def _movers(pairs: ItemPairs, left: Side, right: Side) -> Section:
     if not pairs.items:
-        none = "No item was put on the scale by both months, so none can be compared."
-        return Section("Parameters", (Paragraph(none),))
+        sentence = "No item was put on the scale by both months, so no parameters can be compared."
+        return Section("Parameters", (Paragraph(sentence),))
     rows = [
         (
             _link(pairs.items[k], left),
@@ -235,8 +235,8 @@ def _movers(pairs: ItemPairs, left: Side, right: Side) -> Section:
     ]
     numbers = (f"b {left.month}", f"b {right.month}", "change", f"a {left.month}", f"a {right.month}", "change", "wABC")
     explanation = (
-        f"{len(pairs.items):,} items were put on the scale by both months. Named are the {len(rows)} whose curves "
-        "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
+        f"{len(pairs.items):,} items were put on the scale by both months. The table has the {len(rows)} whose "
+        "curves differ most (wABC: the area between them over the scale's learners), with the errors of the changes."
     )
     scatters = (
         _scatter("difficulty b", pairs, [side.b for side in pairs.sides], left, right),
@@ -312,6 +312,6 @@ def _flags(left: Side, right: Side) -> Iterator[Block]:
         for item in sorted(side.flags.keys() - opposite.flags.keys())
     ]
     if rows:
-        yield table(("item", "", "what was found"), rows[:CHANGES_SHOWN], caption="Flags that are new or gone")
+        yield table(("item", "", "finding"), rows[:CHANGES_SHOWN], caption="Flags that are new or gone")
     if len(rows) > CHANGES_SHOWN:
         yield Paragraph(f"{len(rows) - CHANGES_SHOWN:,} more are on the months' own pages.")

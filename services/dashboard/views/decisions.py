@@ -36,7 +36,7 @@ def page(request: ViewRequest) -> Page:
             require_known("scale", scale, scales)
         months = stepped_months(connection, scale or None)
         if month and month not in months:
-            raise NotFound(f"Nothing was taken to the ledger of a month {shortened(month)!r}: look under Months.")
+            raise NotFound(f"No publication step of the month {shortened(month)!r} is stored: see Months.")
         changing = proposals(connection, scale_id=scale or None, may_ask=True)
         waiting = [p for p in latest_waiting(changing) if month in ("", p.window[-7:])]
         settled = [p for p in changing if p.settled and month in ("", p.window[-7:])]
@@ -112,7 +112,7 @@ def _proposal_list(
     caption = f"Largest change first; {first + 1} to {first + len(listed)} of {len(proposals)}"
     proposed = proposals_table(listed, states=every, dashboard="", caption=caption)
     boxes = {str(p.reference): p.state is State.OPEN for p in listed}
-    yield _choice_form(request, "proposal", "Decide on those chosen …", proposed, boxes)
+    yield _choice_form(request, "proposal", "Decide on the chosen ones …", proposed, boxes)
     all_of = {"month": month, "scale": scale, "all": "1" if every else ""}
     yield Paragraph(
         tuple(
@@ -142,7 +142,7 @@ def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], request: View
     return section(
         f"Anchors that moved in {month}",
         Paragraph((disagree, reason_link)),
-        _choice_form(request, "anchors", "Drop those chosen …", anchors, boxes, **fields),
+        _choice_form(request, "anchors", "Drop the chosen ones …", anchors, boxes, **fields),
     )
 
 

@@ -86,7 +86,7 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
     if not overview.daemon_alive:
         pace = "the daemon is not running, so that no schedule ticks"
     if latest is None:
-        return f"Not known yet: the invariants were never evaluated; {pace}."
+        return f"Not known yet: no invariant has been evaluated; {pace}."
     untested = {result["invariant"] for result in latest["incomplete"]}
     n = len(latest["invariants"])
     n_passed = sum(result["passed"] and result["name"] not in untested for result in latest["invariants"])
@@ -126,17 +126,17 @@ def _invariants(
     request: ViewRequest, latest: Latest | None, counts: Mapping[str, OpenViolation], runs: Sequence[Latest], zone: str
 ) -> Iterator[Block]:
     if latest is None:
-        yield Paragraph(prose("They were never evaluated: `irt invariants run`."))
+        yield Paragraph(prose("No invariant has been evaluated yet: `irt invariants run`."))
         return
     untested = {one["invariant"]: one["why"] for one in latest["incomplete"]}
     verdicts = {one["name"]: one for one in latest["invariants"]}
     at = _moment(latest["evaluated_at"], zone)
-    yield Paragraph(("What must be true of everything stored. Each was last evaluated ", at, "."))
+    yield Paragraph(("Conditions that all stored data must meet. Each was last evaluated ", at, "."))
     yield table(
-        ("invariant", "severity", "state", "open", "since", "example, or what was not tested"),
+        ("invariant", "severity", "state", "open", "since", "example, or untested part"),
         [_row(request, one, verdicts.get(one.name), untested.get(one.name, ""), counts, zone) for one in INVARIANTS],
         numbers={"open": ","},
-        caption="Every invariant: whether it holds, and where it does not",
+        caption="Every invariant, and whether it holds",
     )
     evaluated = table(
         ("evaluated", "held", "of"),
@@ -187,7 +187,7 @@ def _moment(at: str | datetime | None, zone: str) -> Text:
 def _one_invariant(request: ViewRequest, name: str) -> Page:
     invariant = BY_NAME.get(name)
     if invariant is None:
-        raise NotFound(f"There is no invariant {shortened(name)!r}: take one from the page Checks and alerts.")
+        raise NotFound(f"There is no invariant {shortened(name)!r}: choose one from the page Checks and alerts.")
     zone = request.reader.settings.irt_time_zone
     with request.reader.connect() as connection:
         history = history_of_invariant(connection, name)
@@ -197,11 +197,11 @@ def _one_invariant(request: ViewRequest, name: str) -> Page:
     violations = table(
         ("partition", invariant.kind, "seen", "expected", "since", "over"),
         [_violation(violation, zone) for violation in history["violations"]],
-        caption="Open ones first, then those that are over; at most 500",
+        caption="Open violations first, then resolved ones; at most 500",
     )
     hidden = Paragraph(f"{still:,} are open. They name {HIDDEN}.")
     evaluations = table(
-        ("evaluated", "result", "seen, or what was not tested"),
+        ("evaluated", "result", "observed, or untested part"),
         [
             (_moment(evaluation["evaluated_at"], zone), _result_word(evaluation))
             + (" ".join(filter(None, [evaluation["observed"], evaluation["not_tested"]])),)
@@ -237,7 +237,7 @@ def _result_word(evaluation: Latest) -> str:
 
 def _verdict(evaluations: Sequence[Latest], still: int, zone: str) -> Text:
     if not evaluations:
-        return "Not known yet: it was never evaluated."
+        return "Not known yet: it has not been evaluated."
     summary = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_result_word(evaluations[0])}"
     return f"{summary}, as of ", _moment(evaluations[0]["evaluated_at"], zone), "."
 
@@ -267,7 +267,7 @@ def _alerts(request: ViewRequest, recent: Sequence[RecordedAlert]) -> Iterator[B
             + (_deliveries(alert), _alert_text(request, alert))
             for alert in alerts
         ]
-        return table(("severity", "of", "opened", "sent to", "what, and what to do"), rows, caption=caption)
+        return table(("severity", "of", "opened", "sent to", "alert, and what to do"), rows, caption=caption)
 
     yield alert_table("Open alerts, errors first", [alert for alert in recent if alert.resolved_at is None])
     over = [alert for alert in recent if alert.resolved_at is not None]
@@ -302,7 +302,7 @@ def _daemon(overview: Overview, zone: str) -> Paragraph:
     seen = _moment(overview.daemon_seen, zone)
     if overview.daemon_alive:
         return Paragraph((Badge("alive", "good"), " The daemon runs; last heard of ", seen, "."))
-    since: Text = ("; last heard of ", seen) if overview.daemon_seen else " and never was"
+    since: Text = ("; last heard of ", seen) if overview.daemon_seen else " and has never run"
     return Paragraph((Badge("not running", "bad"), " The daemon is not running", since, *prose(": `irt serve`.")))
 
 
@@ -320,7 +320,7 @@ def _schedules(overview: Overview, zone: str) -> Table:
             + (schedule.newest or None, schedule.late)
             for schedule in overview.schedules
         ],
-        caption="Every schedule, as of the reading of this page",
+        caption="Every schedule, as of the loading of this page",
     )
 
 

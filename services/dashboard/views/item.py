@@ -58,7 +58,7 @@ def find_facts(request: ViewRequest) -> ItemFacts:
     """The facts of the address's item, on its scale or else on any scale. Raises NotFound if no scale has the item."""
     name = request.fields.get("item", "")
     if not name or "\0" in name:
-        raise NotFound("The address names no item: take one from the bank.")
+        raise NotFound("The address names no item: choose one from the bank.")
     with request.reader.connect() as connection:
         scales = read_scales(connection)
         among = [choose_scale(request, scales)[0]] if request.field("scale") else [*scales.values()]
@@ -85,7 +85,7 @@ def _month_section(request: ViewRequest, facts: ItemFacts, month: ItemInMonth) -
     hidden = {"scale": facts.scale.scale_id, "item": facts.item_id}
     observed, why_not = _observed_proportions(request, facts, month)
     item = facts.in_month(month, observed)
-    red = f"{month.month} is red, so its curve stands in the wrong place on the scale: {month.red}" if month.red else ""
+    red = f"{month.month} is red, so its curve is in the wrong place on the scale: {month.red}" if month.red else ""
     return section(
         f"How learners of {month.month} answered it",
         query_form("item", choice("Month", "month", months, month.month), kept=hidden),

@@ -44,7 +44,7 @@ def _answer(weekly: Sequence[Quartiles]) -> str:
     """Median engagement and churn risk in the newest week, and the change since the week before, in a sentence."""
     of_week = {(kpi.week_start, kpi.name): kpi for kpi in weekly}
     if not weekly:
-        return "No weekly KPIs were computed yet: the job weekly_kpi makes them, every week and every day."
+        return "No weekly KPIs have been computed yet: the job weekly_kpi computes them, every week and every day."
     weeks = sorted({kpi.week_start for kpi in weekly})
     newest = of_week[weeks[-1], "A_t"]
     before = of_week[weeks[-2], "A_t"] if len(weeks) > 1 else None

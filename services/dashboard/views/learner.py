@@ -25,8 +25,8 @@ MAX_THETAS = 1000
 WEEKS_SHOWN = 104
 DAYS_SHOWN = timedelta(days=365)
 REPORTS_HINT = (
-    "Everybody's reports of a week are made by `irt report learner`, for everyone who answered in the eight weeks that "
-    "end with it."
+    "`irt report learner` writes the reports of a week for every learner who answered in the eight weeks that end with "
+    "it."
 )
 
 

@@ -40,7 +40,7 @@ def refuse_below_analyst(request: ViewRequest) -> None:
     if not request.identity.has_role("analyst"):
         raise NotAllowed(
             "Data of individual learners is personal: only analysts and higher roles see it. The person who assigns "
-            "your login's roles can give you that of an analyst."
+            "your login's roles can give you the role analyst."
         )
 
 

@@ -41,7 +41,7 @@ MARKS: dict[State, tuple[str, Tone]] = {
     State.ORIGIN: ("It is released with the scale", "info"),
 }
 LATE_ANSWERS_NOTE = "They count for this month only if it is reopened: see the end of this page."
-TAKE_OUT_NOTE = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
+TAKE_OUT_NOTE = ": take out those that really changed (a leak, a wrong key, an edited text), then recompute the month."
 
 
 def page(request: ViewRequest) -> Page:
@@ -130,7 +130,7 @@ def _neighbours(state: MonthState, newest_first: Sequence[str], scales: Sequence
 def _reports(connection: psycopg.Connection, state: MonthState) -> Iterator[TagChild | Paragraph]:
     window = f"{state.month}/{state.scale_id}"
     if reports := [report for report in of_months(connection, state.month) if report.window == window]:
-        yield "The drift report, to read and to send: "
+        yield "The drift report: "
         yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", reports)
     else:
         by_hand = Span(f"irt report drift --month {state.month}", "code")

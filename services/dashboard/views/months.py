@@ -143,7 +143,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
     names = listed(sorted(partitions), 3)
     if partitions and partitions <= set(remade):
         were = "was" if n_broken == 1 else "were"
-        sentence = f", and {names} {'has' if len(partitions) == 1 else 'have'} been made again since: "
+        sentence = f", and {names} {'has' if len(partitions) == 1 else 'have'} been recomputed since: "
         by_hand = prose("`irt invariants run` evaluates them now.")
         return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {names} as of ", at, sentence, *by_hand
     if not any(p == "" or p.startswith(last) for p in partitions):
@@ -151,7 +151,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
     elif errors := sum(violation.severity == "error" for violation in overview.violations):
         matters = f" ({counted(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
     else:
-        matters = " (only warnings, which speak against no release)"
+        matters = " (only warnings, which do not prevent a release)"
     return Badge("broken", "bad"), " ", n, f" {is_or_are(n_broken)} broken{matters}, as of ", at, "."
 
 
@@ -179,7 +179,7 @@ def _list(overview: Overview, scale_id: str) -> Block:
         state = state_of(overview, month, scale_id)
         next_one = next_step(state, decisions_waiting(overview, month, scale_id))
         if month in changed and next_one == NOTHING_TO_DO:
-            next_one = page_link("see what came after it closed", "month", **_month_fields(state))
+            next_one = page_link("see the answers after it closed", "month", **_month_fields(state))
         return page_link(month, "month", **_month_fields(state)), state.state.badge, shorten_reason(state.why), next_one
 
     return table(("month", "state", "why", "next step"), _rows(overview, row), caption="Months, the newest first")
@@ -233,7 +233,7 @@ def _origins(request: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
     if rows:
         headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
         note = "Drift is what has changed since the window, so it begins with the first month after it."
-        windows = table(headers, rows, caption="The windows that the scales were made from")
+        windows = table(headers, rows, caption="Origin windows of the scales")
         yield Section("Origin", (Paragraph(note), windows))
 
 

@@ -79,12 +79,12 @@ def references_in(request: ViewRequest) -> list[Reference]:
     if not names or len(names) > MAX_PROPOSALS:
         raise NotFound(
             f"The address names {counted(len(names), 'proposal')}, and this page shows 1 to {MAX_PROPOSALS}: choose "
-            "some among what waits under Decisions."
+            "proposals under Decisions."
         )
     try:
         return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shortened(str(failure), 300))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shortened(str(failure), 300))}. Open proposals are under Decisions.") from None
 
 
 def proposals_address(references: Sequence[Reference]) -> str:
@@ -102,11 +102,11 @@ def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> t
     except psycopg.errors.QueryCanceled:
         return ("Reading the answers took too long: `irt release show` waits for it.",)
     except psycopg.OperationalError:
-        return ("The database does not answer: load the page again.",)
+        return ("The database does not answer: reload the page.",)
     except PermanentFailure as failure:
         return (f"It cannot be computed: {failure}.",)
     if not effects:
-        return ("None of it can be accepted now, so no θ would change.",)
+        return ("No proposal can be accepted now, so no θ would change.",)
     several = len(effects) > 1
     return tuple(
         (f"Scale {effect.scale_id}: " if several else "") + with_capital(effect.sentence) + "." for effect in effects
@@ -127,7 +127,7 @@ def _load_proposals(connection: psycopg.Connection, references: Sequence[Referen
     try:
         return find_proposals(connection, references)
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shortened(str(failure), 500))}. Open proposals are under Decisions.") from None
 
 
 def _one_proposal(connection: psycopg.Connection, p: Proposal, request: ViewRequest) -> Page:
@@ -148,11 +148,11 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, request: ViewRequ
                 (
                     *(page_link("The item", "item", **fields), " · "),
                     *(page_link("The month", "month", scale=p.scale_id, month=p.window[-7:]), " · "),
-                    page_link("All that waits", "decisions"),
+                    page_link("All open decisions", "decisions"),
                 )
             ),
             item_blocks.month_by_month(facts) if facts and facts.months else None,
-            _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
+            _impact_section("Effect on learners if it is accepted") if p.state is State.OPEN else None,
             _decide_section(connection, p, request),
         ),
     )
@@ -166,14 +166,18 @@ def _several_proposals(proposals: Sequence[Proposal], request: ViewRequest) -> P
     ]
     are_open = [p for p in proposals if p.state is State.OPEN]
     leaked = any(p.leaked for p in are_open)
-    among = ("Some of them are decided or out of date: choose among ", page_link("what waits", "decisions"), ".")
+    among = (
+        "Some of them are decided or out of date: choose among ",
+        page_link("the open proposals", "decisions"),
+        ".",
+    )
     return Page(
         f"Publish the new values of {counted(len(proposals), 'item')}?",
         render_blocks(
             Paragraph("They are decided on together: all of them or none.", "lead"),
             proposals_table(proposals, states=True, dashboard=""),
             Box((Paragraph("Look at:"), List(tuple(look_at))), "warning") if look_at else None,
-            _impact_section("What accepting them together would do to learners") if are_open else None,
+            _impact_section("Effect on learners if all are accepted") if are_open else None,
             section(
                 "Decide",
                 decision_form.form(request, ("accept", "reject"), since=_first_day(request), leaked=leaked)
@@ -208,7 +212,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, request: ViewRe
     elsewhere = page_link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page."
     return section(
         "Undo",
-        Paragraph(f"Undone, {undone.sentence}."),
+        Paragraph(f"If it is undone, {undone.sentence}."),
         decision_form.form(request, ("undo",)),
         Paragraph(elsewhere) if _withdrawal_kinds(p) else None,
     )

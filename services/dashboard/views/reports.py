@@ -63,9 +63,11 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
         )
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
-    count = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
+    count = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} available"
     summary = count if month else f"{count}, the newest of {newest}"
-    lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not written yet" if missing else ""
+    lacking = (
+        f"; {counted(missing, 'report')} {'has' if missing == 1 else 'have'} not been written yet" if missing else ""
+    )
     return sentence(f"{summary}{lacking}")
 
 
@@ -86,15 +88,15 @@ def _drift(
         rows.append((page_link(month, "month", month=month, scale=scale), scale, state and state.badge, at, files))
     headers = ("month", "scale", "state of the month", "made", "files")
     yield table(headers, rows, caption="Drift reports by month and scale")
-    yield Paragraph(prose("A month that lacks one: `irt report drift --month MONTH`."), "quiet")
+    yield Paragraph(prose("For a month without a report: `irt report drift --month MONTH`."), "quiet")
 
 
 def _learners(of_weeks: list[WeekOfReports], request: ViewRequest, zone: str) -> Iterator[Block]:
-    hint = "Each learner's are on the learner's page: ", page_link("find a learner", "learners"), "."
+    hint = "Each learner's reports are on the learner's page: ", page_link("find a learner", "learners"), "."
     yield Paragraph(no_learner_reports(request) or hint)
     yield table(
         ("week from", "as a page", "as PDF", "last made"),
         [(f"{week.week_start}", week.pages, week.pdfs, Moment(week.generated_at, zone)) for week in of_weeks],
         numbers={"as a page": ",", "as PDF": ","},
-        caption=f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks that have any",
+        caption=f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks with a report",
     )
