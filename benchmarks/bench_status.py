@@ -35,7 +35,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.servers.instance import dagster_instance
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
@@ -209,7 +209,7 @@ def judge(instance: dg.DagsterInstance, month: str) -> None:
                 asset_key=dg.AssetKey(gate.asset),
                 check_name=gate.name,
                 passed=True,
-                metadata={"scales": rows_shown(("scale", "passed", "why"), passed)},
+                metadata={"scales": row_table(("scale", "passed", "why"), passed)},
                 partition=month,
             )
         )

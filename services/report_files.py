@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from irt_assets.reports.artifacts import SERVED_UNDER
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.postgres.database import Database
 from resources.serving.guard import path_within
 
@@ -91,10 +91,10 @@ def _report_file(connect: Connect, artifact_id: int) -> ReportFile | None:
 def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
     try:
         if (key := store.key(report.url)) is None:
-            raise NothingThere(report.url)
+            raise ObjectMissing(report.url)
         pieces = store.stream(key)
         first = next(pieces, b"")
-    except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
+    except (ObjectMissing, ValueError):  # ValueError: a key that leads out of the store
         message = f"The file {report.name} is no longer in the object store; materialise the report again."
         return _reply(HTTPStatus.NOT_FOUND, message)
     disposition = "attachment" if saved or report.format == "pdf" else "inline"

@@ -58,5 +58,5 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
 
 def is_judging(instance: dg.DagsterInstance) -> bool:
     """Whether the night's judging, or a run or backfill of judged days, is queued or under way."""
-    waiting = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
-    return instance.get_runs_count(waiting) > 0 or bool(under_way(instance, JUDGE_JOB, [JUDGED]))
+    unfinished = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
+    return instance.get_runs_count(unfinished) > 0 or bool(under_way(instance, JUDGE_JOB, [JUDGED]))

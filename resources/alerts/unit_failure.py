@@ -9,7 +9,7 @@ from resources.alerts.outbox import Due
 from resources.serving.logs import hide
 from resources.settings import Settings
 
-VIOLATED = 3
+VIOLATION_STATUS = 3
 """Exit status of `irt job invariants` if an invariant is violated, which has its own alert."""
 LOG_TAIL_LINES = 10
 """Lines of the journal in the alert."""

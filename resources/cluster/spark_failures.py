@@ -21,9 +21,9 @@ PACKAGE = (
     "it reads the folders of this machine"
 )
 LAKE = "write that file again (`irt attempts export` writes a day of the log)"
-OURS = ("PermanentFailure", "TransientFailure", "PsychometricsError", "LinkingError", "EngineFailure")
+OWN_FAILURES = ("PermanentFailure", "TransientFailure", "PsychometricsError", "LinkingError", "EngineFailure")
 """Failures that our own code raises on an executor."""
-LOST = ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError")
+LOST_CONNECTIONS = ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError")
 NO_ANSWER = re.compile(r"An error occurred while calling \S+")
 """py4j's whole message if the JVM does not respond; otherwise a Java exception follows it."""
 PYTHON_ERROR = re.compile(r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Failure|Exception)): (?P<message>.*)", re.M | re.S)
@@ -43,22 +43,22 @@ class Meaning(NamedTuple):
     sentence: str
 
 
-READING = r"FAILED_READ_FILE\.{0}\].*?(?:reading|read) file (?P<file>\S+?)\.?\s"
+READ_FAILURE = r"FAILED_READ_FILE\.{0}\].*?(?:reading|read) file (?P<file>\S+?)\.?\s"
 MEANINGS = [
     Meaning(
-        READING.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH")
+        READ_FAILURE.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH")
         + r".*?column \[(?P<column>.*?)\]. Expected Spark type (?P<expected>[\w()<>, ]+), "
         + r"actual Parquet type (?P<actual>\w+)",
         PermanentFailure,
         f"{{file}}: the column {{column}} has the type {{actual}}, where {{expected}} is expected: {LAKE}",
     ),
     Meaning(
-        READING.format("FILE_NOT_EXIST"),
+        READ_FAILURE.format("FILE_NOT_EXIST"),
         PermanentFailure,
         f"{{file}} is missing, and a manifest or a table names it: {LAKE}",
     ),
     Meaning(
-        READING.format(r"\w+"),
+        READ_FAILURE.format(r"\w+"),
         PermanentFailure,
         f"{{file}} cannot be read, it is cut short, spoilt or no Parquet file: {LAKE}",
     ),
@@ -176,26 +176,26 @@ def explain_spark(error: BaseException) -> Failure | None:
     """
     if "pyspark" not in sys.modules or isinstance(error, PermanentFailure | TransientFailure):
         return None
-    if not _is_sparks(error):
+    if not _is_from_spark(error):
         return None
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - py4j reads the text from the JVM, which may be dead
         text = "stopped SparkContext"
-    if type(error).__name__ in LOST or (type(error).__name__ == "Py4JError" and NO_ANSWER.fullmatch(text)):
+    if type(error).__name__ in LOST_CONNECTIONS or (type(error).__name__ == "Py4JError" and NO_ANSWER.fullmatch(text)):
         return TransientFailure(
             "the Java process of the Spark driver has ended, most often for want of memory: the next attempt starts a "
             f"new one; if it ends again, set spark.driver.memory higher {CONFIGURE}"
         )
-    if type(error).__name__ == "PythonException" and (failure := _of_python(text)):
+    if type(error).__name__ == "PythonException" and (failure := _python_failure(text)):
         return failure
     for meaning in MEANINGS:
-        if found := re.search(meaning.words, f"{text}\n", re.DOTALL):
-            return meaning.kind(f"{meaning.sentence.format(**found.groupdict())}\nSpark: {_key_line(text)}")
+        if match := re.search(meaning.words, f"{text}\n", re.DOTALL):
+            return meaning.kind(f"{meaning.sentence.format(**match.groupdict())}\nSpark: {_key_line(text)}")
     return None
 
 
-def _is_sparks(error: BaseException) -> bool:
+def _is_from_spark(error: BaseException) -> bool:
     module = type(error).__module__
     if module.startswith(("pyspark.", "py4j.")) or module == "grpc._channel":
         return True
@@ -210,15 +210,15 @@ def _raised_within(trace: TracebackType | None, package: str) -> bool:
     return False
 
 
-def _of_python(text: str) -> Failure | None:
+def _python_failure(text: str) -> Failure | None:
     """The failure of a function that ran on an executor."""
-    found = [*PYTHON_ERROR.finditer(JAVA_PART.split(text, maxsplit=1)[0])]
-    if not found:
+    errors = [*PYTHON_ERROR.finditer(JAVA_PART.split(text, maxsplit=1)[0])]
+    if not errors:
         return None
-    name, message = found[-1]["type"].rpartition(".")[2], found[-1]["message"].strip()
+    name, message = errors[-1]["type"].rpartition(".")[2], errors[-1]["message"].strip()
     if name == "ModuleNotFoundError":
         return PermanentFailure(f"an executor lacks a Python package ({message}): {PACKAGE}")
-    if name in OURS:
+    if name in OWN_FAILURES:
         kind = TransientFailure if name == "TransientFailure" else PermanentFailure
         return kind(message)
     return None
@@ -228,5 +228,5 @@ def _key_line(text: str) -> str:
     """The most informative line of a Java exception with its stack, at most 300 characters."""
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(("at ", "..."))]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    told = [line for line in lines if line and not line.startswith("An error occurred while calling")]
-    return next(iter(causes[-1:] or told), "").removeprefix(": ")[:300]
+    informative = [line for line in lines if line and not line.startswith("An error occurred while calling")]
+    return next(iter(causes[-1:] or informative), "").removeprefix(": ")[:300]

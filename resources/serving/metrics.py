@@ -32,7 +32,7 @@ def server_registry() -> CollectorRegistry:
     return registry
 
 
-def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
+def serve(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
     """Serve `/metrics` on `port` from a thread. If the port is taken, log a warning and continue without metrics."""
     try:
         start_http_server(port, host, registry)
@@ -47,7 +47,7 @@ def page(registry: CollectorRegistry) -> Callable[[Request], Response]:
     return lambda _: Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class Counted:
+class CountRequests:
     """`app` whose responses are counted by status in `irt_NAME_requests_total`."""
 
     def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry) -> None:
@@ -55,13 +55,13 @@ class Counted:
         self._requests = Counter(f"irt_{name}_requests", "Requests answered", ["status"], registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counted = scope["type"] == "lifespan"
+        is_counted = scope["type"] == "lifespan"
 
         async def count(message: Message) -> None:
-            nonlocal counted
+            nonlocal is_counted
             status = str(message.get("status") or WEBSOCKET_STATUS.get(message["type"], ""))
-            if status and not counted:
-                counted = True
+            if status and not is_counted:
+                is_counted = True
                 self._requests.labels(status).inc()
             await send(message)
 

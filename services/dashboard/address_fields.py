@@ -27,7 +27,7 @@ def require_known(noun: str, name: str, names: Collection[str]) -> None:
 
 
 def whole_number(request: ViewRequest, field: str, noun: str, default: int, lowest: int, highest: int) -> int:
-    """The number in a field of the address, or `otherwise` if the field is empty."""
+    """The number in a field of the address, or `default` if the field is empty."""
     text = request.field(field, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
         raise NotFound(f"{shortened(text)!r} is not a {noun}: write {lowest} to {highest}.")
@@ -62,7 +62,7 @@ def find_scale(request: ViewRequest, overview: Overview) -> str:
 
 
 def find_month(request: ViewRequest, overview: Overview, field: str, default: str) -> str:
-    """The month that a field of the address names, or `otherwise` if the field is empty."""
+    """The month that a field of the address names, or `default` if the field is empty."""
     months = months_of(overview)
     if not months:
         raise NotFound("No month has ended yet: there is nothing to show.")

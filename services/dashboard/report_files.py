@@ -32,7 +32,7 @@ def no_learner_reports(request: ViewRequest) -> str:
 
 
 def report_files(name: str, reports: list[Recorded]) -> TagChild:
-    """Links to the files of one report. `of` is its name, for screen readers."""
+    """Links to the files of one report. `name` is its name, for screen readers."""
     links = [link for report in sorted(reports, key=lambda report: report.format) for link in _links(name, report)]
     return TagList(*links) if links else DASH
 

@@ -182,7 +182,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
     guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names, probes=OPEN_PATHS)
-    return metrics.Counted(guarded, "dashboard", registry)
+    return metrics.CountRequests(guarded, "dashboard", registry)
 
 
 def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:

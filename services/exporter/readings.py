@@ -23,7 +23,7 @@ from irt_assets.responses.open_months import scales_of_other_verdicts
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
-from resources.dagster_tables import heartbeats, last_successes, runs_by_status, where_dagster_ran
+from resources.dagster_tables import heartbeats, last_successes, run_if_dagster_exists, runs_by_status
 from resources.settings import Settings
 from services.exporter import families
 from services.exporter.families import Sample
@@ -42,9 +42,9 @@ class ScrapeContext:
 
 
 def runs(context: ScrapeContext) -> Iterator[Sample]:
-    for status, n in (where_dagster_ran(context.connection, runs_by_status) or {}).items():
+    for status, n in (run_if_dagster_exists(context.connection, runs_by_status) or {}).items():
         yield Sample(families.RUNS, n, (status.lower(),))
-    ended = where_dagster_ran(context.connection, last_successes) or {}
+    ended = run_if_dagster_exists(context.connection, last_successes) or {}
     by_job = {job_of(job): end for job, end in ended.items()}
     for plan in PLANS:
         if plan.job in by_job:
@@ -135,7 +135,7 @@ def undelivered(context: ScrapeContext) -> Iterator[Sample]:
 
 
 def daemon(context: ScrapeContext) -> Iterator[Sample]:
-    beats = where_dagster_ran(context.connection, heartbeats) or {}
+    beats = run_if_dagster_exists(context.connection, heartbeats) or {}
     farthest = max(abs(context.now.timestamp() - beats.get(part, float("-inf"))) for part in DAEMONS)
     yield Sample(families.HEARTBEAT_AGE, farthest)
 

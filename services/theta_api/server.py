@@ -44,7 +44,7 @@ def serve(settings: Settings) -> None:
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
     if port := settings.prometheus_metrics_port:
-        metrics.show(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
+        metrics.serve(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     serve_http(
         app,

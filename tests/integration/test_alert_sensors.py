@@ -26,7 +26,7 @@ from jobs.watching.alerts import held_alert
 from jobs.watching.lateness import Lateness, PlanRecord, lateness
 from resources.alerts.outbox import Alert, open_alert
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import (
@@ -78,7 +78,7 @@ class World:
                 passed=not self.items,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=f"{len(self.items)} items held back",
-                metadata={ITEMS: rows_shown(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
+                metadata={ITEMS: row_table(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
             )
 
         @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("maybe", asset="third", partitions_def=MONTHS)])
@@ -408,7 +408,7 @@ def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: Wo
 
 
 def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.watching.alert_sensors.EVENTS_A_TICK", 2)
+    monkeypatch.setattr("jobs.watching.alert_sensors.MAX_EVENTS", 2)
     monkeypatch.setattr("jobs.watching.alert_sensors.OVERLAP_IDS", 0)
     for month in ("2026-06", "2026-07", "2026-08"):
         real_world.run(partition=month)

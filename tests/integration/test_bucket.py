@@ -26,7 +26,7 @@ import pytest
 
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
-from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
+from resources.files.object_store import PART, BucketStore, FolderStore, ObjectMissing, ObjectStore, object_store
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.sinks import serving
@@ -121,7 +121,7 @@ def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object
         monkeypatch.setenv(name, value)
     with pytest.raises(PermanentFailure, match=said) as told:
         use(BucketStore(bucket))
-    assert not isinstance(told.value, NothingThere)
+    assert not isinstance(told.value, ObjectMissing)
 
 
 @pytest.mark.ci
@@ -507,7 +507,7 @@ def test_deleted_object_is_missing_and_can_be_deleted_twice(either: ObjectStore)
     either.delete(KEY)
     assert not either.exists(KEY)
     for look in (either.get, either.size, either.sha256):
-        with pytest.raises(NothingThere, match=r"There is nothing at .*2026-09"):
+        with pytest.raises(ObjectMissing, match=r"There is nothing at .*2026-09"):
             look(KEY)
 
 

@@ -23,7 +23,7 @@ from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
 from irt_assets.simulation.response_log import simulate
-from jobs.plans import PLANS, Plan, plan_of
+from jobs.plans import PLANS, Plan, find_plan
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -432,7 +432,7 @@ def test_violation_fails_the_unit_of_invariants_only_in_strict_mode_and_alerts_o
     world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The invariant sends the alert itself; the unit that systemd starts for the failed unit sends no alert."""
-    day = plan_of("invariants").partitions_due(now, world.irt_first_month)[-1]
+    day = find_plan("invariants").partitions_due(now, world.irt_first_month)[-1]
     instance.report_runless_asset_event(AssetMaterialization("invariant_report", partition=day))
     add = """INSERT INTO invariant_result (run, invariant, subject, partition, passed, evaluated_at)
              VALUES ('r', 'scale_has_its_anchors', 'item', '', false, now())"""

@@ -300,10 +300,10 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     export(logged, lake)
     add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=23))])
     export(logged, lake)  # the file of before is still there, and no manifest names it
-    assert len(lake.unnamed()) == 1
+    assert len(lake.find_unnamed()) == 1
     days, old_versions = forget(lake, "ü")
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
-    assert (attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
+    assert (attempts_of(lake, "ü"), lake.find_unnamed()) == ({}, [])
     run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
     assert (read(lake), differences(logged, lake), forget(lake, "ü")) == (in_postgres(logged), [], ({}, 0))
 

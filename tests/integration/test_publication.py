@@ -20,7 +20,7 @@ from irt_assets.decisions import exports
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import Step, pending_steps, steps
-from jobs.sensors import asks
+from jobs.sensors import plan_requests
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -85,7 +85,7 @@ def states(ledger: Database) -> dict[str, str]:
 def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
     """What the daemon does until nothing is left to ask for; asks forever where the ledger never settles."""
     for _ in range(10):
-        wanted = asks(call(ledger, pending_steps), {}, unsettled)
+        wanted = plan_requests(call(ledger, pending_steps), {}, unsettled)
         if not wanted:
             return
         for ask in wanted:

@@ -155,7 +155,7 @@ def test_error_during_a_read_is_raised_and_the_connection_stays_usable(
 def test_many_chunks_are_read_as_a_single_table(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.postgres.warehouse.CHUNK", 1000)
+    monkeypatch.setattr("resources.postgres.warehouse.CHUNK_BYTES", 1000)
     text = 'two\nlines, "quoted"'
     frame = read_frame(connection, "SELECT n, %s::text AS t FROM generate_series(1, 5000) n", [text])
     assert (frame["n"].tolist(), set(frame["t"])) == (list(range(1, 5001)), {text})

@@ -58,10 +58,10 @@ from irt_assets.responses.window import scored_responses_of
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.items import ItemRow
 from jobs.launching.launched_by import LAUNCHED_BY
-from jobs.watching.overview import Overview, Waiting
+from jobs.watching.overview import Overview, WaitingProposals
 from jobs.watching.stuck_runs import runs_under_way
 from resources import tables
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
@@ -281,7 +281,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         (replace(form, since="soon"), "wants a day"),
         (replace(form, references=(Reference("", anchor),)), "is an anchor"),
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
-        (replace(form, what="restore"), "is not withdrawn"),
+        (replace(form, kind="restore"), "is not withdrawn"),
     ):
         assert (told(unfit)[0], why in told(unfit)[1]) == (False, True)
     assert "Take it out of use" in shown(faulty[0], "item", item=name)[1]
@@ -295,7 +295,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
     assert rows_of(shown(faulty[0], "bank", status="withdrawn")[1]) == []
     later = in_bank(faulty, datetime(2027, 1, 1, tzinfo=UTC))
     assert [i.item_id for i in later if i.status == "withdrawn"] == [name]
-    assert told(replace(form, what="restore", reason="replaced there", since=""))[0]
+    assert told(replace(form, kind="restore", reason="replaced there", since=""))[0]
     html = shown(faulty[0], "item", item=name)[1]
     assert html.index("replaced there") < html.index("it is on the web")
 
@@ -377,7 +377,7 @@ class World:
             changed=changed,
             waiting=[str(p.reference) for p in waiting],
             waiting_by_month=[
-                Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
+                WaitingProposals(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
             ],
         )
 
@@ -403,7 +403,7 @@ class World:
                     passed=found.passed,
                     partition=month,
                     metadata={
-                        "scales": rows_shown(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
+                        "scales": row_table(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
                     },
                 )
             )
@@ -496,7 +496,7 @@ def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(worl
         create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
         busy.look()
         advisory_lock(writing, "ledger", rooms.SCALE)
-        warehouse.own(writing, tables.item_drift, owned)
+        warehouse.lock_rows(writing, tables.item_drift, owned)
         for table in ("item_drift", "item_parameter_proposal", "publication_step"):
             writing.execute(f"DELETE FROM {table} WHERE month = %(month)s AND scale_id = %(scale_id)s".encode(), owned)
         (july,) = (state for state in busy.reader.seen.months if state.month == JULY)

@@ -32,7 +32,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.responses.learner_answers import Judging
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema_version import SchemaVersion, first_known, newest_known
+from resources.postgres.schema_version import SchemaVersion, first_revision, newest_revision
 from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
@@ -455,8 +455,8 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
     ("revision", "said"),
     [
         (None, "run `irt db upgrade`"),
-        (f"{first_known() - 1:04d}_before", "git checkout"),
-        (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
+        (f"{first_revision() - 1:04d}_before", "git checkout"),
+        (f"{newest_revision() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )
 def test_ledger_refuses_a_schema_of_another_version(

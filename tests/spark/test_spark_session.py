@@ -43,9 +43,9 @@ def test_an_executor_that_joined_later_with_other_packages_refuses_work(
 ) -> None:
     """Here this process is newer than the executors, which causes the same refusal."""
     with spark_jobs(spark, "the same packages"):
-        assert spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long").count() == 3
+        assert spark.range(3).mapInArrow(spark_executors.require_same_packages(slowly), "id long").count() == 3
     monkeypatch.setattr(spark_executors, "installed_version", lambda package: "99.1")
-    refused = spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long")
+    refused = spark.range(3).mapInArrow(spark_executors.require_same_packages(slowly), "id long")
     sentence = r"the executor on \S+ .* numba \S+ \(here 99\.1\), .*; install the same lock file"
     with pytest.raises(PermanentFailure, match=sentence), spark_jobs(spark, "other packages"):
         refused.count()

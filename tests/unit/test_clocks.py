@@ -10,7 +10,7 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from jobs.launching.launcher import WORKER_TAG, _alive, own_worker_tags
+from jobs.launching.launcher import WORKER_TAG, _is_alive, own_worker_tags
 
 HOUR = timedelta(hours=1)
 
@@ -23,7 +23,7 @@ def test_living_worker_is_recognised_if_the_clock_jumps_by_an_hour(
     worker = json.loads(own_worker_tags()[WORKER_TAG])
     told: Callable[[], float] = psutil._psplatform.boot_time
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: told() + jump.total_seconds())
-    assert _alive(worker)
+    assert _is_alive(worker)
 
 
 @pytest.mark.parametrize("moved", list(itertools.product((0, 1), repeat=4)))
@@ -34,4 +34,4 @@ def test_living_worker_is_recognised_if_the_time_of_boot_differs_by_a_second(
     told: Callable[[], float] = psutil._psplatform.boot_time
     boot, looks = told(), iter(moved)
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + next(looks))
-    assert _alive(json.loads(own_worker_tags()[WORKER_TAG]))
+    assert _is_alive(json.loads(own_worker_tags()[WORKER_TAG]))

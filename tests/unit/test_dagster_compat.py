@@ -24,7 +24,7 @@ PRIVATE = re.compile(r"\bdagster(_\w+)?(\.\w+)*\._\w")
 LOOK_AT = (
     "pyproject.toml pins another version of {package} than {known}, whose private parts resources/dagster_compat.py "
     "knows. Read what changed in Dagster since; compare with its source every import and replacement of that module, "
-    f"and what is inherited in {', '.join(dagster_compat.INHERITED_IN)}; run `make test CI=1`; then change DAGSTER "
+    f"and what is inherited in {', '.join(dagster_compat.SUBCLASS_MODULES)}; run `make test CI=1`; then change DAGSTER "
     "there."
 )
 
