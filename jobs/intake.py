@@ -34,7 +34,7 @@ def intake(
     with database.connect() as connection:
         files = look(connection, inbox)
     if not files:
-        return dg.SkipReason("no file waits, or each may still be being written")
+        return dg.SkipReason("no file waits, or every file may still be incomplete")
     return [
         dg.RunRequest(
             run_key=_run_key(context.instance, file),

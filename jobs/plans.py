@@ -109,7 +109,9 @@ def find_plan(job: str) -> Plan:
     for plan in PLANS:
         if plan.job == job_of(job):
             return plan
-    raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
+    raise PermanentFailure(
+        f"the job {job} has no schedule; these jobs have one: {', '.join(plan.job for plan in PLANS)}"
+    )
 
 
 def last_due(plan: Plan, now: datetime, *, is_running: bool = False) -> datetime:

@@ -81,7 +81,7 @@ def _pull_source(database: Database, source: PullSource, seconds: float, marks: 
         reason = str(failure) if is_expected else f"{source.name}: the pull failed with {type(failure).__name__}"
         if not is_expected:
             LOG.exception(reason)
-        alert = Alert(key, "error", reason, f"irt pull {source.name} says whether it works again.")
+        alert = Alert(key, "error", reason, f"irt pull {source.name} shows whether it works again.")
         with database.connect() as connection:
             open_alert(connection, alert)
         return reason
@@ -89,7 +89,7 @@ def _pull_source(database: Database, source: PullSource, seconds: float, marks: 
         resolve_alert(connection, key)
         for day in days:
             if day.waits:
-                fix = "Look at the source, then confirm."
+                fix = "Check the source, then confirm."
                 open_alert(connection, Alert(f"{key} {day.day}", "warning", str(day), fix))
     return summary
 

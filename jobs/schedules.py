@@ -101,10 +101,10 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         tick = context.scheduled_execution_time.astimezone(UTC)
         if not plan.asset:
             ran = has_run_since(context.instance, plan, tick)
-            return dg.SkipReason("a timer or a person started it since") if ran else [dg.RunRequest()]
+            return dg.SkipReason("a timer or a person has started it since") if ran else [dg.RunRequest()]
         due, requested = find_missing(context.instance, database, plan, tick, first_month)
         if not requested:
-            return dg.SkipReason(f"nothing is missing of {', '.join(due) or 'the look-back'}")
+            return dg.SkipReason(f"no partition is missing of {', '.join(due) or 'the look-back'}")
         return build_requests(due, requested)
 
     return schedule

@@ -127,7 +127,7 @@ def check_version() -> None:
     """Raise PermanentFailure if the installed webserver is not of the version DAGSTER."""
     installed = version("dagster-webserver")
     if installed != DAGSTER:
-        raise PermanentFailure(f"dagster-webserver is {installed}, needed is {DAGSTER}: {way_to_install()}")
+        raise PermanentFailure(f"dagster-webserver is {installed}, but {DAGSTER} is needed: {way_to_install()}")
 
 
 def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:

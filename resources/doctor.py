@@ -108,15 +108,17 @@ def _names(settings: Settings) -> Iterator[Finding]:
             if name not in os.environ:
                 fix = (
                     "Export it, or name the file as EnvironmentFile of the service: "
-                    f"{library} reads the environment alone."
+                    f"{library} reads only the environment."
                 )
-                yield Finding(name, "warn", f"set in {source}, and not in the environment", fix)
+                yield Finding(name, "warn", f"set in {source}, but not in the environment", fix)
         elif name not in known_variables:
             near = get_close_matches(name, known_variables, 1)
-            yield Finding(name, "warn", f"set in {source}, and no setting", f"Did you mean {near[0]}?" if near else "")
+            yield Finding(
+                name, "warn", f"set in {source}, but it is not a setting", f"Did you mean {near[0]}?" if near else ""
+            )
     env_file = os.environ.get("IRT_ENV_FILE")
     if env_file and not Path(env_file).is_file():
-        yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Make it, or unset IRT_ENV_FILE.")
+        yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Create it, or unset IRT_ENV_FILE.")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
@@ -169,7 +171,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
         return
     except psycopg.Error as error:
-        fix = "Check DATABASE_URL, and that the server runs and lets this host in."
+        fix = "Check DATABASE_URL, and that the server runs and accepts this host."
         yield Finding(subject, "error", f"{url}: {error}".strip(), fix)
         return
     kind = "embedded" if settings.database_url is None else "external"
@@ -180,10 +182,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
     yield Finding(subject, "ok", f"{kind} {version} at {url}")
     if abs(ahead_s) > MAX_SKEW_S:
         is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
-        yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
+        yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl shows whether this one is.")
     if read_only == "on":
         fix = "Wait until it takes over, or set DATABASE_URL to the primary."
-        yield Finding(subject, "error", "it can be read and not changed, as a standby", fix)
+        yield Finding(subject, "error", "it is read-only, as a standby", fix)
         return
     yield from _schema(database)
 
@@ -194,9 +196,9 @@ def _schema(database: Database) -> Iterator[Finding]:
     if version.fault:
         yield Finding("schema", "warn" if version.can_be_upgraded else "error", *version.fault.rsplit(": ", 1))
     elif version.is_newer:
-        yield Finding("schema", "ok", f"{current}, newer than this code, which it still serves")
+        yield Finding("schema", "ok", f"{current}, newer than this code but compatible with it")
     elif differences := drift(database):
-        fix = "Undo what was changed by hand, or move the change into a migration."
+        fix = "Undo the manual change, or move it into a migration."
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
@@ -215,7 +217,7 @@ def _log(database: Database) -> Iterator[Finding]:
         detail = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
         yield Finding("log", "warn", detail, "irt db upgrade")
     else:
-        yield Finding("log", "ok", "response_log takes answers of this month and the next two")
+        yield Finding("log", "ok", "response_log accepts answers of this month and the next two")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -242,7 +244,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
     if not is_equal:
         yield Finding(subject, "error", f"{location} returns other bytes than were written")
     elif open_to_all:
-        fix = "Block public access to the bucket, and drop what its policy grants to everyone."
+        fix = "Block public access to the bucket, and remove its policy's grants to everyone."
         yield Finding(subject, "error", f"{location}: anyone can read it, without credentials", fix)
     else:
         yield Finding(subject, "ok", f"{location} can be written and read")
@@ -282,9 +284,9 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
 def _traces(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.otel_exporter_otlp_endpoint
     if not endpoint:
-        yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP receiver.")
+        yield Finding("traces", "absent", "no traces are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP receiver.")
     elif installed_version(traces.PACKAGE) is None:
-        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing"
+        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {traces.PACKAGE} is missing"
         yield Finding("traces", "warn", missing, way_to_install("otel"))
     else:
         yield Finding("traces", "ok", f"they go to {endpoint}")
@@ -299,7 +301,7 @@ def _spark(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject, "error", f"the package {missing} is missing", spark.INSTALL)
     elif settings.irt_attempts is None:
         fix = "Set it to the folder or s3:// URL of a lake (irt attempts export)."
-        yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
+        yield Finding(subject, "error", "IRT_SPARK is set, but IRT_ATTEMPTS is not", fix)
     elif silence := spark.master_unreachable(master, spark.DOCTOR_TIMEOUT_S):
         yield Finding(subject, "error", *silence.rsplit(": ", 1))
     else:

@@ -39,18 +39,18 @@ REFUSALS = re.compile(
 
 
 SENTENCES = {
-    "25006": "the database can be read and not changed at the moment, as a standby before it takes over, or one with "
-    "default_transaction_read_only; nothing of this was kept: try again, or set DATABASE_URL to the primary",
-    "40001": "two transactions changed the same rows, and the database ended this one; nothing was kept: try again",
-    "40P01": "two transactions waited for each other, and the database ended this one; nothing was kept: try again",
-    "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
-    "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
+    "25006": "the database is read-only at the moment, as a standby before it takes over, or a database with "
+    "default_transaction_read_only; nothing was stored: try again, or set DATABASE_URL to the primary",
+    "40001": "two transactions changed the same rows, and the database ended this one; nothing was stored: try again",
+    "40P01": "two transactions waited for each other, and the database ended this one; nothing was stored: try again",
+    "42703": "the schema in the database does not fit this code: run `irt db upgrade`",
+    "42P01": "the database has no schema yet, or one that does not fit this code: run `irt db upgrade`",
     "53100": "the disk of the database is full, and the transaction under way was undone: make room there, then try "
     "again",
     "53300": "the database has no free connection: try again, or raise its max_connections",
-    "55P03": "someone else has locked what this needs for longer than the database lets it wait; nothing of this "
-    "was kept: try again when they are done (`irt runs list`)",
-    "57014": "the database ended a statement that took too long, or someone cancelled it; nothing of this was kept",
+    "55P03": "another transaction held a lock for longer than the database lets this one wait; nothing was stored: try "
+    "again when it has ended (`irt runs list`)",
+    "57014": "the database ended a statement that took too long, or someone cancelled it; nothing was stored",
 }
 
 
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> str | None:
     if not of_connection:
         return str(failure) if (failure := _spark_failure(error)) else None
     verb = "does not answer" if is_transient(error) else "refuses"
-    return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
+    return f"the database {verb}: {message}\n`irt doctor` shows which database is in use"
 
 
 def _driver_error(error: BaseException) -> tuple[BaseException, bool]:

@@ -87,7 +87,7 @@ def _is_run_size(entry: str) -> bool:
 
 MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "must be a month, such as 2026-07")
 SCHEMA_NAME = _such(
-    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of small letters, digits and _, such as irt"
+    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of lower-case letters, digits and _, such as irt"
 )
 TIME_ZONE = _such(lambda zone: zone in time_zones(), "must be the name of a time zone, such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
@@ -337,7 +337,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _two_schemas(self) -> Self:
         if self.irt_db_schema == self.irt_dagster_schema:
-            raise ValueError("IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name one schema: both have tables of one name")
+            raise ValueError(
+                "IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name the same schema: both have tables with the same name"
+            )
         return self
 
     def metrics_port(self, server: str) -> int:

@@ -144,8 +144,8 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
     if runs:
         names = ", ".join(sorted({f"{run.job_name} ({run.run_id[:8]})" for run in runs})[:3])
         raise PermanentFailure(
-            f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
-            "deleted yet. Wait for their end (`irt runs list`), and erase again"
+            f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing has been deleted "
+            "yet. Wait until they have ended (`irt runs list`), and erase again"
         )
 
 

@@ -31,7 +31,7 @@ GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in 
 UI_JOB = "__ASSET_JOB"
 MAX_RUNTIME_MESSAGE = "exceeding maximum runtime"
 """Part of the daemon's message when it stops a run; the message differs if a person cancels the run."""
-DEFAULT_FIX = "Open the check and read what it saw; when the cause is fixed, launch the partition again."
+DEFAULT_FIX = "Open the check and read its result; when the cause is fixed, launch the partition again."
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def skipped_check_alerts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> It
     for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED):
         key, partition = event.asset_check_planned_data.asset_check_key, run_partition(run)
         if key not in evaluated and latest_evaluation(instance, key, partition) is None:
-            yield _check_alert(key, partition, "error", "it was planned and never evaluated", ())
+            yield _check_alert(key, partition, "error", "it was planned but never evaluated", ())
 
 
 # -- checks ------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def _decision_hint(partition: str, dashboard_url: str | None) -> str:
     if not MONTH.fullmatch(partition):
         return ""
     location = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
-    return f" What waits for a decision: {location}"
+    return f" Open decisions: {location}"
 
 
 def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
@@ -283,8 +283,8 @@ def schedule_alert(plan: Plan, late: Lateness) -> Alert:
         key=f"{SCHEDULES}{plan.name}",
         severity="error",
         what=f"{result} was due at {late.tick:%Y-%m-%d %H:%M} UTC and is missing",
-        fix=f"See in `irt status` whether {plan.name} ticked and how its runs ended; then launch {plan.job} for what is"
-        " missing.",
+        fix=f"See in `irt status` whether {plan.name} ticked and how its runs ended; then launch {plan.job} for the"
+        " missing partition.",
         partition=late.partition,
         kind="jobs",
         subjects=(plan.job,),

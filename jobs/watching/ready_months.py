@@ -62,7 +62,7 @@ def _ready_alert(month: str, scale_id: str, item_ids: Sequence[str], is_one_of_s
         key=f"ready {month} {scale_id}",
         severity="info",
         what=f"{name} is green, {waits if item_ids else 'no decision waits'}",
-        fix=f"decide when it suits{page and f' in {page}'}: what is published stays in force until then"
+        fix=f"decide when it suits{page and f' in {page}'}: published values stay in force until then"
         if item_ids
         else "nothing",
         partition=month,

@@ -45,7 +45,7 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
         if months:
             months -= unsettled_months(context.instance)
         if not months:
-            return dg.SkipReason("no open month has other verdicts than those that it was made from")
+            return dg.SkipReason("the verdicts of no open month have changed since it was computed")
         night = day_of(datetime.now(UTC))
         # Dagster accepts a run key once: a month that failed is requested again the next night.
         return [

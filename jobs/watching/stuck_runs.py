@@ -31,7 +31,7 @@ LAUNCH_TIMEOUT = timedelta(minutes=2)
 QUEUE_STATUSES = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 ID_LENGTH = 8
 """Number of characters of an id that the UI shows, enough to distinguish runs."""
-NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
+NO_DAEMON = "no daemon runs that could start it: irt serve, or cancel it"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     absent = not daemon_alive(instance)
     why = NO_DAEMON if absent else ""
     runs = runs_under_way(instance, why)
-    waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
+    waits = "its worker was killed, and " + (
+        "no daemon runs that could repeat it" if absent else "the daemon repeats it"
+    )
     runs += [UnfinishedRun.from_record(record, waits) for record in to_be_repeated(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
@@ -133,7 +135,7 @@ def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = Fals
     matches = [match for match in stuck_runs(instance) if match.run_id.startswith(run_id)]
     if len(matches) != 1:
         problem = "more than one run or backfill begins with" if matches else "no run or backfill under way begins with"
-        raise PermanentFailure(f"{problem} {run_id!r}: `irt runs list` names them")
+        raise PermanentFailure(f"{problem} {run_id!r}: `irt runs list` lists them")
     (match,) = matches
     if match.status == "backfill":
         return _cancel_backfill(instance, match.run_id)
@@ -153,7 +155,8 @@ def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -
     launcher = instance.run_launcher
     if isinstance(launcher, HealthCheckedRunLauncher) and not launcher.can_see(run):
         raise PermanentFailure(
-            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be seen from here: cancel the run "
+            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be checked from "
+            "here: cancel the run "
             "there, or with --unseen if that worker is gone"
         )
     if not launcher.terminate(run.run_id):

@@ -81,7 +81,7 @@ class Message:
         parts = [
             ("Partition", self.due.partition),
             (self.due.kind.capitalize(), self.subjects),
-            ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
+            ("What to do", self.due.fix if self.due.event == "opened" else "nothing: it is over"),
             ("Look", self.link),
         ]
         return "\n".join(f"{name}: {text}" for name, text in parts if text)
@@ -245,7 +245,7 @@ def _attempts(
         unsent = waiting[name][len(of_channel) :]
         # A thread that has recorded its last message may still be alive for a moment.
         if thread.is_alive() and unsent and not has_failed:
-            attempts.append((unsent[0], f"no answer within {limit_s:.0f} s"))
+            attempts.append((unsent[0], f"no response within {limit_s:.0f} s"))
     return attempts
 
 

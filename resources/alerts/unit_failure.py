@@ -27,7 +27,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
         severity="error",
         what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
         fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
-        kind="last words",
+        kind="last lines",
         subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LOG_TAIL_LINES), "-o", "cat", "--no-pager"))],
     )
     message = Message(due, settings.env_name, settings.ui_url)

@@ -150,8 +150,8 @@ class Lake:
         committed = self._committed()
         if not committed:
             raise PermanentFailure(
-                f"IRT_ATTEMPTS names {self.name}, where there is no lake: no manifest is in {MANIFESTS}. Set it to "
-                f"another place, or write the log there: {EXPORT}"
+                f"IRT_ATTEMPTS names {self.name}, which is not a lake: it has no manifest in {MANIFESTS}. Set it to "
+                f"another location, or write the log there: {EXPORT}"
             )
         over = min(until, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
         required = days_between(since, over)
@@ -215,7 +215,7 @@ class Lake:
                 if size is None:
                     yield file.path, "is missing"
                 elif size != file.bytes:
-                    yield file.path, f"has {size:,} bytes and not {file.bytes:,}, as its manifest says"
+                    yield file.path, f"has {size:,} bytes instead of {file.bytes:,}, which its manifest names"
                 elif (problem := (self._type_problem(file) if types else None)) or (
                     problem := (self._content_problem(file) if content else None)
                 ):
@@ -236,7 +236,9 @@ class Lake:
                 with path.open("rb") as content:
                     digest = file_digest(content, "sha256").hexdigest()
                 if digest != file.sha256:
-                    raise PermanentFailure(f"{file.path} is not as it was written: its sha256 is {digest[:12]}…")
+                    raise PermanentFailure(
+                        f"{file.path} has changed since it was written: its sha256 is {digest[:12]}…"
+                    )
                 yield path
         except ObjectMissing as error:
             raise PermanentFailure(f"{file.path} is missing") from error
@@ -299,7 +301,7 @@ class Lake:
             content = json.loads(self.store.get(key))
             if content["format"] != FORMAT:
                 raise PermanentFailure(
-                    f"{self.store.uri(key)} is of format {content['format']}, this release reads {FORMAT}"
+                    f"{self.store.uri(key)} has format {content['format']}, but this release reads {FORMAT}"
                 )
             files = tuple(LakeFile(**file) for file in content["files"])
             judged = content.get("judged", 0)  # earlier releases wrote no verdicts
@@ -348,7 +350,7 @@ def schema_problem(schema: pa.Schema) -> str:
         if index < 0:
             problems += [f"has no column {field.name}"] if field.name not in OPTIONAL_COLUMNS else []
         elif (stored_type := schema.field(index).type) != field.type:
-            problems.append(f"has a column {field.name} of type {stored_type} and not {field.type}")
+            problems.append(f"has a column {field.name} of type {stored_type} instead of {field.type}")
     return ", ".join(problems)
 
 

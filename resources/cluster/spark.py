@@ -136,7 +136,7 @@ def _java_problem() -> str | None:
     if version is None:
         return "Java is missing"
     if version < MIN_JAVA:
-        return f"Java is {version} (PATH, JAVA_HOME), and Spark needs {MIN_JAVA} or newer"
+        return f"Java is {version} (PATH, JAVA_HOME), but Spark needs {MIN_JAVA} or newer"
     return None
 
 
@@ -160,7 +160,9 @@ def master_unreachable(master: str, within_s: float = CONNECT_TIMEOUT_S) -> str 
         return None
     server = "Connect server" if master.startswith("sc://") else "master"
     locations = ", ".join(f"{host}:{port}" for host, port in addresses)
-    return f"no Spark {server} answers at {locations}: See that it runs, that this host may reach it, and IRT_SPARK."
+    return (
+        f"no Spark {server} answers at {locations}: Check that it runs and that this host can reach it, and IRT_SPARK."
+    )
 
 
 def accepts_connection(host: str, port: int, within_s: float) -> bool:
@@ -174,9 +176,9 @@ def accepts_connection(host: str, port: int, within_s: float) -> bool:
 
 def _require_spark(master: str) -> None:
     if missing := missing_package(master):
-        raise PermanentFailure(f"IRT_SPARK is set, and the package {missing} is missing: {INSTALL}")
+        raise PermanentFailure(f"IRT_SPARK is set, but the package {missing} is missing: {INSTALL}")
     if not master.startswith("sc://") and (problem := _java_problem()):
-        raise PermanentFailure(f"IRT_SPARK is set, and {problem}: {INSTALL_JAVA}")
+        raise PermanentFailure(f"IRT_SPARK is set, but {problem}: {INSTALL_JAVA}")
     if silence := master_unreachable(master):  # else Spark itself would try for a minute
         raise TransientFailure(silence)
 
@@ -371,7 +373,7 @@ def refuse_other_packages(report: list[ExecutorPython]) -> None:
         executor.require(driver.versions)
         if executor.cpu != driver.cpu:
             log.warning(
-                "the executor on %s computes on another processor (%s, here %s): results may differ in the last digits",
+                "the executor on %s has a different processor (%s, here %s): results may differ in the last digits",
                 executor.host,
                 executor.cpu,
                 driver.cpu,
@@ -385,7 +387,7 @@ def lost_executors(session: SparkSession) -> dict[str, str]:
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
     known = [executors.apply(k) for k in range(executors.size())]
     return {
-        executor.id(): executor.removeReason().get() if executor.removeReason().isDefined() else "no reason is known"
+        executor.id(): executor.removeReason().get() if executor.removeReason().isDefined() else "unknown reason"
         for executor in known
         if not executor.isActive()
     }

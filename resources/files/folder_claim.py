@@ -30,7 +30,9 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
     """
     store = object_store(settings)
     if not isinstance(store, FolderStore):
-        raise PermanentFailure("S3_BUCKET is set: the files of this database lie in the bucket, no folder is in use")
+        raise PermanentFailure(
+            "S3_BUCKET is set: the files of this database are in the bucket, and no folder is in use"
+        )
     with database.connect() as connection:
         connection.execute("DELETE FROM object_folder")
     _claim(store, database)
@@ -57,9 +59,9 @@ def _claim(store: FolderStore, database: Database) -> None:
     folder_id, path, host = claim
     if folder_id != folder_mark:
         raise PermanentFailure(
-            f"The files of this database lie in {path} on host {host}; {store.root} on host {socket.gethostname()} is "
+            f"The files of this database are in {path} on host {host}; {store.root} on host {socket.gethostname()} is "
             "another folder. Run irt there, share that folder, or set S3_BUCKET to a bucket for both. If those files "
-            "were lost, or this is the copy to go on with: irt db adopt-folder"
+            "are lost, or you want to continue with this copy: irt db adopt-folder"
         )
 
 

@@ -60,7 +60,7 @@ class FolderInbox:
             folders = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
             for name, entry in folders.items():
                 if not entry.is_dir(follow_symlinks=False):
-                    raise PermanentFailure(f"IRT_INBOX: {entry.path} has to be a folder, and not a link to one.")
+                    raise PermanentFailure(f"IRT_INBOX: {entry.path} must be a folder, not a link to one.")
                 os.scandir(entry.path).close()
                 yield from self._below(name)
         except OSError as error:
@@ -103,7 +103,7 @@ class FolderInbox:
             with self._folder(name) as (folder, last):
                 kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
                 if not stat.S_ISREG(kind):
-                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are taken.")
+                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are accepted.")
                 file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
             raise ObjectMissing(f"there is nothing at {path}") from error

@@ -30,7 +30,7 @@ CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) 
 RIGHTS = (
     "Give its user the rights that docs/how-to/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
 )
-LOCATION = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
+LOCATION = "Create the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to its location."
 KEY = "Let the bucket's encryption use a key that is enabled and that the bucket's user may use."
 REMEDY = {
     "AccessDenied": RIGHTS,
@@ -77,7 +77,7 @@ def classify_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCo
         exceptions.CredentialRetrievalError,  # the role's service does not respond
     )
     if isinstance(error, lost):
-        return TransientFailure(f"{uri}: {error}. If it stays so, see that the service runs, and AWS_ENDPOINT_URL.")
+        return TransientFailure(f"{uri}: {error}. If this persists, check that the service runs, and AWS_ENDPOINT_URL.")
     return PermanentFailure(f"{uri}: {str(error).rstrip('.')}. {CREDENTIALS}")
 
 

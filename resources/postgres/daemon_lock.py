@@ -50,8 +50,8 @@ class DaemonLock:
                 if holder is None:
                     return
                 refusal: Exception = PermanentFailure(
-                    f"Another daemon works on this database: {holder}. One is enough: stop that one, or set "
-                    "DATABASE_URL to another database."
+                    f"Another daemon works on this database: {holder}. Stop that daemon, or set DATABASE_URL to "
+                    "another database."
                 )
             except psycopg.OperationalError as error:
                 if not is_transient(error):
@@ -97,7 +97,7 @@ class DaemonLock:
                  AND (l.classid::bigint << 32 | l.objid::bigint) = {LOCK}""",
             (KEY,),
         ).fetchone()
-        return _describe_holder(*holder) if holder else "it has just gone"
+        return _describe_holder(*holder) if holder else "it has just ended"
 
 
 def _describe_holder(name: str, since: datetime | None) -> str:

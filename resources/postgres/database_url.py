@@ -79,7 +79,7 @@ def with_search_path(url: str, schema: str) -> str:
 def refusal_of_value(error: psycopg.OperationalError) -> PermanentFailure | None:
     """The failure if libpq rejects an option's value, which libpq's message would show. None for other errors."""
     match = REFUSED_VALUE.search(str(error))
-    return _fault(f"gives {match[1] or match[2] or 'port'} a value that libpq does not take") if match else None
+    return _fault(f"gives {match[1] or match[2] or 'port'} a value that libpq does not accept") if match else None
 
 
 def _fault(fault: str) -> PermanentFailure:

@@ -46,7 +46,7 @@ def make_views(database: Database, schema: str) -> list[str]:
         if conflicts := [name for name, is_ours in _relations(connection, database, schema) if not is_ours]:
             raise PermanentFailure(
                 f"The schema {schema} has tables or views by these names already: {', '.join(conflicts)}. No view was "
-                "made: name another schema, or rename those"
+                "created: name another schema, or rename them"
             )
         for name in NAMES:
             view, table = sql.Identifier(schema, name), sql.Identifier(database.schema, name)

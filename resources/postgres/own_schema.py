@@ -94,8 +94,8 @@ def _schema_with_tables(holders: list[str], preferred: str | None) -> str | None
     """The schema with our tables; if several have them, the first of the role's search path. None if no schema has."""
     if len(holders) > 1 and preferred not in holders:
         raise PermanentFailure(
-            f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the one of this "
-            "installation"
+            f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the schema of "
+            "this installation"
         )
     return preferred if preferred in holders else next(iter(holders), None)
 
@@ -108,5 +108,5 @@ def _new_schema(connection: psycopg.Connection, preferred: str | None) -> str:
             return schema
     raise PermanentFailure(
         f"The schemas {' and '.join(candidates)} hold tables that are not of irt-assets: set IRT_DB_SCHEMA to the name "
-        "of a schema for ours"
+        "of a schema for our tables"
     )

@@ -95,8 +95,8 @@ def _refuse_losses(connection: sa.Connection) -> Iterator[None]:
     ]
     if lost:
         raise PermanentFailure(
-            f"The schema stays as it is: the earlier one has no place for {', '.join(lost)}. "
-            "To go back nonetheless, restore the backup that was made before `irt db upgrade`."
+            f"The schema is unchanged: the earlier one has no place for {', '.join(lost)}. "
+            "To go back anyway, restore the backup that was made before `irt db upgrade`."
         )
 
 
@@ -167,7 +167,7 @@ def _describe_change(change: tuple[Any, ...]) -> str:
         case "modify_type" | "modify_nullable" | "modify_comment" | "modify_default":
             _, table, column, _, stored, expected = subject
             stored, expected = (getattr(getattr(value, "arg", value), "text", value) for value in (stored, expected))
-            return f"{kind[7:]} of {table}.{column} is {stored!r}, the registry says {expected!r}"
+            return f"{kind[7:]} of {table}.{column} is {stored!r} instead of {expected!r}"
     return f"{kind}: {subject}"
 
 
@@ -180,13 +180,13 @@ def _key_differences(connection: sa.Connection) -> list[str]:
         stored = inspector.get_pk_constraint(table.name)["constrained_columns"]
         expected = [column.name for column in table.primary_key]
         if stored != expected:
-            differences.append(f"primary key of {table.name} is {stored}, the registry says {expected}")
+            differences.append(f"primary key of {table.name} is {stored} instead of {expected}")
     partitioned = connection.scalar(
         sa.text("SELECT pg_get_partkeydef(to_regclass('response_log'))"),
     )
     partitioning = METADATA.tables["response_log"].dialect_options["postgresql"]["partition_by"]
     if partitioned != partitioning:
-        differences.append(f"partitioning of response_log is {partitioned!r}, the registry says {partitioning!r}")
+        differences.append(f"partitioning of response_log is {partitioned!r} instead of {partitioning!r}")
     return differences
 
 
@@ -203,6 +203,6 @@ def _view_difference(connection: psycopg.Connection, name: str, query: str) -> s
         with connection.transaction():
             connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
     except psycopg.ProgrammingError as error:
-        return f"view {name} cannot be made as the registry says: {error}"
+        return f"view {name} cannot be created as in the registry: {error}"
     expected = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
-    return None if stored == expected else f"view {name} is:\n{stored}\nthe registry says:\n{expected}"
+    return None if stored == expected else f"view {name} is:\n{stored}\ninstead of:\n{expected}"

@@ -54,8 +54,8 @@ class SchemaVersion:
         if number(self.oldest_code or self.revision) > newest_revision():
             return (
                 f"the schema in the database is at {self.revision} and serves code from "
-                f"{self.oldest_code or self.revision} on; this code knows it up to {newest_revision():04d} only: "
-                "install the newer irt-assets, or let that one run `irt db downgrade`"
+                f"{self.oldest_code or self.revision} on; this code supports it up to {newest_revision():04d} only: "
+                "install the newer irt-assets, or run `irt db downgrade` with it"
             )
         return None
 

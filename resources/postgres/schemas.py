@@ -26,7 +26,7 @@ def make_schemas(database: Database) -> list[str]:
     own, dagster = database.schema, database.settings.irt_dagster_schema
     if not database.own.takes_options:
         raise PermanentFailure(
-            "DATABASE_URL leads to a pooler that takes no options, so that Dagster would not find its schema: give "
+            "DATABASE_URL leads to a pooler that accepts no options, so that Dagster would not find its schema: give "
             "this process the server's own address; the θ API works through a pooler"
         )
     try:
@@ -42,8 +42,8 @@ def make_schemas(database: Database) -> list[str]:
             _claim(connection, own, dagster)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PermanentFailure(
-            f"{error}: let the database's administrator run what `irt db roles` prints, and connect as the owner that "
-            "it names"
+            f"{error}: let the database's administrator run the output of `irt db roles`, and connect as the owner "
+            "that it names"
         ) from None
     return created
 

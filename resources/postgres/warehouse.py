@@ -112,7 +112,7 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
     PermanentFailure, before anything is written, if the frame has problems or contains rows that are not `owned`.
     """
     if not owned:
-        raise ValueError(f"replace in {table.name} needs to know which rows are owned")
+        raise ValueError(f"replace in {table.name} needs the values of the rows to be replaced")
     rows = _check_frame(table, frame, owned)
     lock_rows(connection, table, owned)
     condition = sql.SQL(" AND ").join(
@@ -274,7 +274,7 @@ def _check_frame(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, objec
             problems.append(f"column {column.name}: {str(error).splitlines()[0]}")
     for name, value in (owned or {}).items():
         if name not in frame.columns:
-            problems.append(f"column {name} is missing: the rows must say that they are {value!r}")
+            problems.append(f"column {name} is missing: its value must be {value!r} in every row")
             continue
         is_owned = frame[name].isna() if value is None else (frame[name] == value).fillna(value=False)
         if not is_owned.all():

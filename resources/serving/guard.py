@@ -83,7 +83,7 @@ class Guard:
         if requested is None or not self.names.answers_to(requested):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"This page does not answer to the host name {(host or '')[:MAX_NAME_LENGTH]!r}. If people reach it "
+                f"This page does not accept the host name {(host or '')[:MAX_NAME_LENGTH]!r}. If people reach it "
                 "under that name, set IRT_UI_URL to its address.",
             )
         if path.startswith(EVENT_REPORTS):
@@ -94,7 +94,7 @@ class Guard:
         if path.startswith(DEBUG_FILES):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Debug files of runs contain all that is known about a run: write one on the server by dagster debug "
+                "Debug files of runs contain everything about a run: write one on the server with dagster debug "
                 "export RUN_ID FILE.",
             )
         if path.startswith("/logs/") and not RUN_OUTPUT_PATH.fullmatch(path):
@@ -103,13 +103,13 @@ class Guard:
             return self._foreign_origin(headers, requested)
         if method in READ_METHODS:
             if path == GRAPHQL and "query" in QueryParams(scope["query_string"]):
-                return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL takes queries by POST alone.", "POST")
+                return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL accepts queries by POST only.", "POST")
             return None
         if method != HTTPMethod.POST or path != GRAPHQL:
             allow = "GET, HEAD, POST" if path == GRAPHQL else "GET, HEAD"
             return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed here.", allow)
         if _media_type(headers) != "application/json":
-            return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL takes application/json alone.")
+            return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL accepts only application/json.")
         return self._foreign_origin(headers, requested)
 
     def _foreign_origin(self, headers: Headers, requested: Address) -> Refusal | None:

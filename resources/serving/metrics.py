@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from resources.version import code_version
 
 LOG = logging.getLogger(__name__)
-BUILD_INFO = ("irt_build_info", "Always 1; which code this is.")
+BUILD_INFO = ("irt_build_info", "Always 1; the label is the version of the code.")
 WEBSOCKET_STATUS = {"websocket.accept": "101", "websocket.close": "403"}
 """HTTP status for the client if a WebSocket is opened, and if it is refused."""
 
@@ -38,7 +38,7 @@ def serve(registry: CollectorRegistry, port: int, setting: str, *, host: str = "
         start_http_server(port, host, registry)
     except OSError as error:
         LOG.warning(
-            "metrics are not served: port %d of %s: %s. Set %s to a free one", port, host, error.strerror, setting
+            "metrics are not served: port %d of %s: %s. Set %s to a free port", port, host, error.strerror, setting
         )
 
 

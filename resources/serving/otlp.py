@@ -84,8 +84,8 @@ class Collector(SpanExporter):
         else:
             if self._paused_until is None:
                 LOG.warning(
-                    "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of an "
-                    "OTLP receiver, mostly http://HOST:4318, or http://HOST:4317 for gRPC",
+                    "traces are dropped: %s does not accept them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of "
+                    "an OTLP receiver, usually http://HOST:4318, or http://HOST:4317 for gRPC",
                     self._endpoint,
                 )
             self._paused_until = self._clock() + PAUSE_S

@@ -33,7 +33,7 @@ ACCEPT_GRACE_S = 0.2
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The command line of a service, with the option `--host` for the address on which it listens."""
     parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
-    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine alone)")
+    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine only)")
     return parser
 
 

@@ -60,7 +60,7 @@ def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> No
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
             channel.sendmsg(["\n".join(states).encode()], ancillary)
         except OSError as error:
-            LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
+            LOG.warning("the service manager at %s cannot be reached: %s", address, error.strerror)
 
 
 def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
@@ -132,9 +132,9 @@ def _report(probe: Probe, ready: Probe) -> None:
         time.sleep(pause)
         fault = probe()
         if fault is None:
-            notify("WATCHDOG=1", "STATUS=well")
+            notify("WATCHDOG=1", "STATUS=healthy")
         else:
-            LOG.error("not well: %s", fault)
+            LOG.error("not healthy: %s", fault)
             notify(f"STATUS={fault}")
 
 

@@ -43,7 +43,7 @@ def start(service: str, settings: Settings) -> bool:
             from resources.serving import otlp  # imports OpenTelemetry, an optional dependency
         except ImportError as error:
             reason = f"{error.name} is missing: {way_to_install('otel')}"
-            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s", reason)
+            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s", reason)
             return False
         _otlp, _provider = otlp, otlp.provider(f"irt-{service}", endpoint)
         _tracer = _provider.get_tracer("irt_assets")

@@ -323,11 +323,11 @@ def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: Wo
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
     way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
-    assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
+    assert fix == f"{way_out} Open decisions: `irt release list --month 2026-06`"
     with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
     assert with_dashboard is not None
     page = "https://irt.example.org/admin/?view=month&month=2026-06"
-    assert with_dashboard.fix == f"{way_out} What waits for a decision: {page}"
+    assert with_dashboard.fix == f"{way_out} Open decisions: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}

@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
         )
         for endpoint in ("example", "foo:bar")
     },
-    "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Make the bucket, or set S3_BUCKET"),
+    "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Create the bucket, or set S3_BUCKET"),
     "a name that no bucket can have": (
         "writer",
         "Not a bucket",
@@ -447,7 +447,7 @@ def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
     findings = [finding for finding in diagnose(Settings(_env_file=None)) if finding.subject.startswith("AWS_")]
     assert (
         [(finding.subject, finding.state) for finding in findings],
-        "boto3 reads the environment alone" in findings[0].fix,
+        "boto3 reads only the environment" in findings[0].fix,
     ) == ([("AWS_ACCESS_KEY_ID", "warn")], True)
 
 

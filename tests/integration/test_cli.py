@@ -206,7 +206,7 @@ NOT_OVER = "is not a day that is over: the days run from"
         (("lineage", "no such item"), "the bank has no item 'no such item'"),
         (("scale", "init", "--scale", "other", "--origin", "June"), "FROM:TO"),
         (("import", "attempts", "nowhere.csv"), "nowhere.csv"),
-        (("job", "nightly"), "these have: judge_attempts"),
+        (("job", "nightly"), "these jobs have one: judge_attempts"),
         (("job", "prune", "--partition", "2026-06-30"), "has no partitions"),
         (("job", "mirt_calibrate", "--partition", "2099-01-01"), f"2099-01-01 {NOT_OVER}"),
         (("job", "detect_inactivity", "--partition", "June"), f"June {NOT_OVER}"),

@@ -44,9 +44,9 @@ def test_reading_commands_work_on_a_read_only_database_and_writing_commands_are_
         doctor = typed("doctor")
     assert after == before
     for words, done in refused.items():
-        said = "error: the database can be read and not changed at the moment" in done.err
+        said = "error: the database is read-only at the moment" in done.err
         assert (done.code, said, "Traceback" in done.err + done.out) == (2, True, False), (words, done.err)
-    assert (doctor.code, "it can be read and not changed" in doctor.out + doctor.err) == (1, True)
+    assert (doctor.code, "it is read-only" in doctor.out + doctor.err) == (1, True)
 
 
 @pytest.fixture

@@ -194,7 +194,7 @@ def test_damage_is_detected_by_the_check_and_repaired_by_an_export(logged: Datab
     corrupt = file_of(lake, DAYS[1])
     corrupt.write_bytes(b"x" * corrupt.stat().st_size)
     missing, changed = (f"{one.day}: {one.what}" for one in faults(lake))
-    assert (missing.endswith("is missing"), "is not as it was written" in changed) == (True, True)
+    assert (missing.endswith("is missing"), "has changed since it was written" in changed) == (True, True)
     assert (
         export(logged, lake).written,
         [one.day for one in faults(lake)],
@@ -220,7 +220,7 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
     assert f"{DAYS[0]}: 12 attempts in its files, or others than the 12 of its manifest" in found
-    assert any("has a column position of type string and not int32" in one for one in found)
+    assert any("has a column position of type string instead of int32" in one for one in found)
     assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
 
 
@@ -234,7 +234,7 @@ def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
 
 def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake: Lake) -> None:
     until = START + timedelta(days=4)
-    with pytest.raises(PermanentFailure, match=r"there is no lake.*irt attempts export"):
+    with pytest.raises(PermanentFailure, match=r"is not a lake.*irt attempts export"):
         lake.require_days(START, until)
     export(logged, lake)
     lake.require_days(START - timedelta(days=300), until)  # the log begins with the lake's first day

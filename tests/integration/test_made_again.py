@@ -80,7 +80,7 @@ def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) 
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
     second = decisions.queue_months(asked, MONTHS)
     assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: requested by Ann.",))
-    assert decisions.queue_months(asked, MONTHS).sentences == ("Each month is queued or made already.",)
+    assert decisions.queue_months(asked, MONTHS).sentences == ("Every month is already queued or computed.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 

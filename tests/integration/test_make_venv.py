@@ -75,7 +75,7 @@ def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> Non
     assert ran.returncode == 1
     started, sentence = ran.stderr.splitlines()
     assert started == "fetching the installer …"
-    assert sentence.startswith("The package index cannot be reached: see to the network")
+    assert sentence.startswith("The package index cannot be reached: check the network")
     assert not (checkout / ".venv").exists()
 
 

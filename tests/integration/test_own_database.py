@@ -329,7 +329,7 @@ def test_pooler_without_options_is_accepted_only_if_the_roles_search_path_is_rig
         database = Database(company.settings(ROLES["owner"]))
         for _ in range(2):
             assert rooms.rows(database, "SELECT current_schema()") == [("irt",)]
-        assert "takes no options, so that Dagster" in refusal(make_schemas, database)
+        assert "accepts no options, so that Dagster" in refusal(make_schemas, database)
         with pytest.raises(PermanentFailure, match=r"ALTER ROLE \S+ IN DATABASE \S+ SET search_path = irt;"):
             Database(company.settings()).open()
 

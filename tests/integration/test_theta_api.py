@@ -263,7 +263,7 @@ def test_read_only_database_returns_503_with_the_reason_for_updates_and_serves_r
         with altered(world, *READ_ONLY):
             answer = api.update_unless_shed("ann")
             assert kind(answer) == (503, "database_away")
-            assert "can be read and not changed" in answer.json()["detail"]
+            assert "is read-only at the moment" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             history = unless_shed(lambda: api.get("/invariants/history"))
             assert (api.get("/ready").status_code, history.status_code) == (200, 200)

@@ -300,7 +300,7 @@ def test_rows_outside_the_partition_are_refused_and_the_old_rows_stay(connection
         replace, connection, tables.weekly_kpi, {"week_start": dt.date(2026, 9, 14)}, kpis(2)
     )
     assert "column month is missing" in refusal(replace, connection, tables.weekly_kpi, {"month": "2026-09"}, kpis(2))
-    with pytest.raises(ValueError, match="which rows are owned"):
+    with pytest.raises(ValueError, match="values of the rows to be replaced"):
         replace(connection, tables.weekly_kpi, {}, kpis(1))
     assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
 

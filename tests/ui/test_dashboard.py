@@ -188,7 +188,7 @@ def test_all_moved_anchors_can_be_dropped_in_five_clicks_with_a_preview_of_the_e
     page.goto(f"{dashboard.address}/?view=month&month={dashboard.red}")
     page.get_by_role("link", name="decide on the anchors").click()
     page.get_by_role("button", name="all", exact=True).last.click()
-    page.get_by_role("button", name="Drop those chosen").click()
+    page.get_by_role("button", name="Drop the chosen ones").click()
     expect(page.get_by_text("Find out first what they have in common")).to_be_visible()
     expect(page.locator("#trial li").first).to_contain_text(f"{dashboard.red} would be green")
     assert page.evaluate("document.activeElement.id") != "reason", "what is known of them comes first"

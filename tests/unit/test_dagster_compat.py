@@ -145,7 +145,7 @@ def test_functions_of_dagster_that_we_replace_exist_with_the_same_parameters() -
 def test_unsupported_version_of_dagster_is_refused_before_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
-        pytest.raises(PermanentFailure, match=r"is 1\.14\.0, needed is 1\.13\.27"),
+        pytest.raises(PermanentFailure, match=r"is 1\.14\.0, but 1\.13\.27 is needed"),
         dagster_compat.webserver_app(PROJECT, path_prefix="", read_only=False, tags_of_backfill=lambda _: {}),
     ):
         pass

@@ -434,7 +434,7 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
     ("name", "value", "said"),
     [
         ("IRT_DB_SCHEMA", "Exam", "IRT_DB_SCHEMA"),
-        ("IRT_DB_SCHEMA", "dagster", "name one schema"),
+        ("IRT_DB_SCHEMA", "dagster", "name the same schema"),
         ("IRT_DAGSTER_SCHEMA", "a.b", "IRT_DAGSTER_SCHEMA"),
     ],
 )
