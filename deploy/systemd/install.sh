@@ -51,9 +51,9 @@ check_wheelhouse() {
     say "checking the hashes of $(wc -l <"$here/SHA256SUMS") files"
     (cd "$here" && sha256sum --check --quiet SHA256SUMS) || refuse "the wheelhouse is not whole: copy it again"
     release=$(cat "$here/release")
-    mine=$(python3 -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())') ||
+    this_machine=$(python3 -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())') ||
         refuse 'there is no python3: apt-get install python3'
-    [ "$mine" = "$(cat "$here/python")" ] || refuse "this machine has Python $mine, the wheelhouse is for $(cat "$here/python"): make it on a machine like this one"
+    [ "$this_machine" = "$(cat "$here/python")" ] || refuse "this machine has Python $this_machine, the wheelhouse is for $(cat "$here/python"): make it on a machine like this one"
 }
 
 warn_of_cron_lines() {
@@ -219,7 +219,7 @@ drop_older_releases() {
 }
 
 # The servers whose settings exist, and irt-r if it is enabled. Prints why other servers are not started.
-wanted() {
+services_to_start() {
     for server in $servers; do
         case $server in
             irt-daemon) [ "$scheduler" = daemon ] && echo $server ;;
@@ -236,7 +236,7 @@ wanted() {
 }
 
 # The R engines need no Python package on a server, as R runs in its own service.
-offer_r() {
+warn_of_r() {
     case ,$(name_setting "$env_file" IRT_ENGINES), in
         *mirt* | *brms*) is_set "$env_file" R_IRT_BASE_URL || warn "IRT_ENGINES names an engine of R, which runs as the service irt-r:
     apt-get install r-cran-plumber r-cran-processx r-cran-brms     # mirt: docs/how-to/r-service.md
@@ -254,15 +254,15 @@ timers() {
 
 # Without an option, the current scheduler stays.
 choose_scheduler() {
-    asked=$scheduler
+    requested_scheduler=$scheduler
     [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
 }
 
 start_services() {
-    names=$(wanted | sed 's/$/.service/')
+    names=$(services_to_start | sed 's/$/.service/')
     [ "$scheduler" = daemon ] || run systemctl disable --now irt-daemon.service
     # Timers that an operator has disabled since stay disabled.
-    if [ "$asked" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
+    if [ "$requested_scheduler" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
         names="$names $(timers "$1")"
     fi
     say "starting $(echo "$names" | tr '\n' ' ')"
@@ -276,7 +276,7 @@ start_services() {
     run systemctl start irt.target
 }
 
-put_in() {
+install_release() {
     check_wheelhouse
     old=$(release_of "$opt/current")
     if [ "$old" ] && [ "$old" != "$release" ] && [ "$mode" = install ]; then
@@ -295,7 +295,7 @@ put_in() {
     irt db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
     switch_to "$release"
     start_services "$release"
-    offer_r
+    warn_of_r
     [ "$dry" ] || drop_older_releases
     say "release $release is installed. systemctl list-units 'irt*' 'jwt*' 'shiny*'; journalctl -u irt-daemon -f"
 }
@@ -313,7 +313,7 @@ roll_back() {
     say "release $previous is installed"
 }
 
-take_out() {
+uninstall_release() {
     [ -L "$opt/current" ] || refuse 'nothing is installed'
     say 'stopping and removing the units'
     # shellcheck disable=SC2046
@@ -337,7 +337,7 @@ take_out() {
 
 [ "$root" ] || [ "$dry" ] || [ "$(id -u)" = 0 ] || refuse 'only root can install services: sudo'
 case $mode in
-    install | upgrade) put_in ;;
+    install | upgrade) install_release ;;
     rollback) roll_back ;;
-    uninstall) take_out ;;
+    uninstall) uninstall_release ;;
 esac
