@@ -43,16 +43,16 @@ ENGINES = """\
 # irt-calibration-pymc.service (PyMC), irt-calibration-mirt.service (R, mirt), irt-calibration-brms.service (R, Stan).
 """
 JOB_FILES = {
-    JUDGE_JOB: JobFiles("observe", "the answers of past days judged, and months closed", 6),
+    JUDGE_JOB: JobFiles("observe", "judge the answers of past days, and close months", 6),
     "aggregate_features_daily": JobFiles("features", "features of yesterday"),
     KPI_JOB: JobFiles("kpis", "KPIs of the week"),
-    MONTHLY_JOB: JobFiles("calibration", "months that are not made, with every enabled engine", 24, note=ENGINES),
-    NIGHTLY_JOB: JobFiles("nightly", "the night's calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
-    LEARNER_REPORT_JOB: JobFiles("weekly-report", "learners' reports of the week that is over", 12),
-    "detect_inactivity": JobFiles("inactivity", "learners who have gone quiet"),
-    "inventory": JobFiles("inventory", "what is stored, counted"),
-    PRUNE_JOB: JobFiles("prune", "what nothing needs any more, deleted"),
-    "invariants": JobFiles("invariants", "what must be true of everything stored, and whether it is"),
+    MONTHLY_JOB: JobFiles("calibration", "calibrate missing months with every enabled engine", 24, note=ENGINES),
+    NIGHTLY_JOB: JobFiles("nightly", "nightly calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
+    LEARNER_REPORT_JOB: JobFiles("weekly-report", "learners' reports of the last complete week", 12),
+    "detect_inactivity": JobFiles("inactivity", "KPIs of inactive learners"),
+    "inventory": JobFiles("inventory", "list missing, stale and red months"),
+    PRUNE_JOB: JobFiles("prune", "delete outdated data"),
+    "invariants": JobFiles("invariants", "check all stored data against the invariants"),
 }
 SERVICE = """\
 {note}[Unit]
