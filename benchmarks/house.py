@@ -57,10 +57,12 @@ def circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
 
 
 def main() -> None:
-    graph = build_graph(*PRODUCT)
+    folders = {Path(folder).name: Path(folder) for folder in PRODUCT}
+    graph = build_graph(*folders)
     rooms: dict[str, Counter[str]] = defaultdict(Counter)
     for module in graph.modules:
-        path = Path(*module.split("."))
+        package, *names = module.split(".")
+        path = folders[package].joinpath(*names)
         rooms[room(module)] += counts(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
     arrows = {(start, end) for start in graph.modules for end in graph.find_modules_directly_imported_by(start)}
     between = {(room(start), room(end)) for start, end in arrows if room(start) != room(end)}
