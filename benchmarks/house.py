@@ -75,8 +75,10 @@ def main() -> None:
         print(f"{name:36}" + "".join(f"{rooms[name][column]:11,}" for column in COLUMNS))
     entries = {name.split("/")[0] for name in check_output(["git", "ls-files"], text=True).splitlines()}
     print(f"\n{len(entries)} entries at the root; {len(rooms) - 3} rooms, {len(between)} arrows between them")
-    for what, found in (("rooms", circles(between)), ("modules", circles(arrows))):
-        print(f"{len(found)} circles of {what}" + "".join(f"\n  {', '.join(one)}" for one in found))
+    for kind, components in (("rooms", circles(between)), ("modules", circles(arrows))):
+        print(
+            f"{len(components)} circles of {kind}" + "".join(f"\n  {', '.join(component)}" for component in components)
+        )
 
 
 if __name__ == "__main__":

@@ -47,14 +47,14 @@ def main(folder: Path) -> None:
 
 def linking_plot(settings: Settings, database: Database, month: str) -> bytes:
     """The plot of the anchors on the page of `linked_item_parameters`; the demo's second month is its red one."""
-    asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey("linked_item_parameters"), asset_partitions=[month])
+    records_filter = dg.AssetRecordsFilter(asset_key=dg.AssetKey("linked_item_parameters"), asset_partitions=[month])
     with dagster_instance(settings, database) as instance:
-        record = instance.fetch_materializations(asked, limit=1).records[0]
+        record = instance.fetch_materializations(records_filter, limit=1).records[0]
     assert record.asset_materialization is not None
-    shown = str(record.asset_materialization.metadata["plot: linking (default)"].value)
-    found = PICTURE.search(shown)
-    assert found is not None, shown[:100]
-    return base64.b64decode(found[1])
+    metadata = str(record.asset_materialization.metadata["plot: linking (default)"].value)
+    match = PICTURE.search(metadata)
+    assert match is not None, metadata[:100]
+    return base64.b64decode(match[1])
 
 
 def photograph_report(database: Database, month: str, picture: Path) -> None:

@@ -25,15 +25,15 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 def main(arguments: list[str]) -> int:
     check, changed = "--check" in arguments, []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        shown = nbformat.read(path, as_version=4)
-        if any("IRT_SHARED" in cell.source for cell in shown.cells) and "IRT_SHARED" not in os.environ:
+        notebook = nbformat.read(path, as_version=4)
+        if any("IRT_SHARED" in cell.source for cell in notebook.cells) and "IRT_SHARED" not in os.environ:
             print(f"{path.name}: left out, as IRT_SHARED names no folder with its data")
             continue
-        fresh = nbformat.from_dict(shown)
+        fresh = nbformat.from_dict(notebook)
         NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
         fresh = without_traces(fresh)
         if check:
-            cells = zip(shown.cells, fresh.cells, strict=True)
+            cells = zip(notebook.cells, fresh.cells, strict=True)
             changed += [f"{path.name}, cell {k}" for k, (old, new) in enumerate(cells) if outputs(old) != outputs(new)]
         else:
             nbformat.write(fresh, path)
@@ -43,11 +43,11 @@ def main(arguments: list[str]) -> int:
 
 def outputs(cell: Any) -> list[str]:
     """What a cell prints and shows as text."""
-    found = []
+    texts = []
     for output in cell.get("outputs", []):
-        shown = output.get("data", {})
-        found += [output.get("text", ""), *(shown[kind] for kind in TEXT if kind in shown)]
-    return [re.sub(r"\s+\n", "\n", text) for text in found]
+        data = output.get("data", {})
+        texts += [output.get("text", ""), *(data[kind] for kind in TEXT if kind in data)]
+    return [re.sub(r"\s+\n", "\n", text) for text in texts]
 
 
 def without_traces(notebook: Any) -> Any:
