@@ -46,7 +46,7 @@ class Result:
     steps: float
 
     def measure(self, function: Callable[..., object], **options: str) -> np.ndarray:
-        """Apply `what` to all a, then all b, shape (2J,)."""
+        """Apply `function` to all a, then all b, shape (2J,)."""
         return function(az.convert_to_dataset({"x": self.both}), **options)["x"].to_numpy()  # type: ignore[index]
 
     @property

@@ -1,4 +1,4 @@
-"""Writes bad-items.md: spoils simulated answers in every way on the page, runs `irt fit` on each, keeps what it says.
+"""Write bad-items.md: spoil simulated answers in every way on the page, run `irt fit` on each, and store its messages.
 
 python docs/explanation/bad_items.py
 """
@@ -172,7 +172,7 @@ def _message(case: Case, matrix: Matrix, items: tuple[str, ...], path: Path) -> 
 
 
 def _irt(*words: str) -> tuple[int, str, str]:
-    """`irt` as it is typed, in this process: exit code, standard output, standard error."""
+    """Run `irt` in this process. Returns its exit code, standard output and standard error."""
     printed, messages, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["irt", *words]
     try:

@@ -1,8 +1,8 @@
-"""Takes the pictures of these pages anew, from a demo whose servers run (`make demo` in another terminal).
+"""Take the pictures of these pages again, from a demo whose servers run (`make demo` in another terminal).
 
     python -m docs.images.photograph [FOLDER]      # FOLDER: this one, if it is not named
 
-spark-month.png is taken where IRT_SPARK is set, with which the demo ran. data-flow.svg is drawn by hand.
+spark-month.png is taken if IRT_SPARK is set, as during the demo. data-flow.svg is drawn by hand.
 """
 
 from __future__ import annotations

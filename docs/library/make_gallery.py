@@ -1,7 +1,7 @@
-"""Makes the gallery of figures from simulated answers: gallery.md, and an SVG file of each figure in images/.
+"""Write the gallery of figures from simulated answers: gallery.md, and an SVG file of each figure in images/.
 
-python docs/library/make_gallery.py            # writes them
-python docs/library/make_gallery.py --check    # exit code 1: names those that are not up to date
+python docs/library/make_gallery.py            # writes the files
+python docs/library/make_gallery.py --check    # exit code 1: prints the names of outdated files
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ The figures of this page are drawn from simulated answers of 2,000 persons to 24
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure of the page: `code` is what draws it."""
+    """A figure of the page, which `code` draws."""
 
     name: str
     title: str
@@ -154,7 +154,7 @@ def _description(figure: plots.Chart | plots.Picture) -> str:
 
 
 def _results() -> dict[str, Any]:
-    """What the code of the entries names."""
+    """The objects that the code of the entries uses, by name."""
     rng = np.random.default_rng(SEED)
     a, b = rng.uniform(0.7, 1.9, RIGHT_OR_WRONG + SCORED), np.linspace(-2.2, 2.2, RIGHT_OR_WRONG + SCORED)
     b[:RIGHT_OR_WRONG] = rng.permutation(np.linspace(-2.2, 2.2, RIGHT_OR_WRONG))

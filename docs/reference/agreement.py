@@ -1,8 +1,8 @@
-"""Writes agreement.md: our numbers, R mirt's and published ones side by side.
+"""Write agreement.md: our numbers next to R mirt's and published ones.
 
     IRT_SHARED=../shared python docs/reference/agreement.py
 
-The data and mirt's results are those of the shared folder; the tests hold the same comparisons to their limits.
+The shared folder contains the data and mirt's results; the tests check the same comparisons against limits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Writes the reference pages that say what the code says: settings, tables, commands, engines, invariants and others.
+"""Write the reference pages that repeat the code: settings, tables, commands, engines, invariants and others.
 
-python docs/reference/generate.py            # writes them
-python docs/reference/generate.py --check    # exit code 1: names those that are not up to date
+python docs/reference/generate.py            # writes the pages
+python docs/reference/generate.py --check    # exit code 1: prints the names of outdated pages
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ publication step judges every scale again by the same functions
 METRICS_HEAD = """\
 # Metrics of the platform's state
 
-What the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
-metrics of the other servers, and has the rules for alerts.
+The metrics that the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains
+them, lists the metrics of the other servers, and has the rules for alerts.
 """
 
 TABLES_HEAD = """\
