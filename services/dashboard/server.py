@@ -139,8 +139,8 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     """All routes, behind the guard and the login. Without a verifier every sender is the demo's psychometrician."""
 
     def show_page(request: Request) -> Tag:
-        page, asked = request.scope["state"]["shown"]
-        return document(page, asked, VIEWS)
+        page, view_request = request.scope["state"]["shown"]
+        return document(page, view_request, VIEWS)
 
     def handle_events(input: Inputs, output: Outputs, session: Session) -> None:  # noqa: A002 - Shiny's names
         with reactive.isolate():
