@@ -72,15 +72,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replications", type=int, default=20)
     parser.add_argument("--sizes", nargs="+", default=["500x15", "500x40", "1000x30", "2000x40"])
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     rng = np.random.default_rng(7)
     print("| learners × items | parameter | sets | correlation ≥ | RMSD ≤ | worst item (SE) | all items (SE) |")
     print("|---|---|--:|--:|--:|---|---|")
-    for size in asked.sizes:
+    for size in arguments.sizes:
         n_persons, n_items = (int(part) for part in size.split("x"))
-        found = [pair for _ in range(asked.replications) if (pair := one(n_persons, n_items, rng)) is not None]
+        pairs = [pair for _ in range(arguments.replications) if (pair := one(n_persons, n_items, rng)) is not None]
         for name in ("a", "b"):
-            of = [getattr(pair, name) for pair in found]
+            of = [getattr(pair, name) for pair in pairs]
             worst, rms = [e.apart.max() for e in of], [e.rms_apart for e in of]
             print(
                 f"| {n_persons} × {n_items} | {name} | {len(of)} | {min(e.correlation for e in of):.3f} "

@@ -57,7 +57,7 @@ ROWS = (
 ENDS = np.array([-1.28, 1.28])
 
 
-def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
+def draw_scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
     """Both sides of a month with half of the items scored. Estimates are drawn with errors or, with `fits`, fitted."""
     truth = ScoredItems.draw(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
     truth = truth.select(rng.permutation(world.k))  # the first items move
@@ -73,7 +73,7 @@ def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple
     return new, anchors_of_items(old.items)
 
 
-def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
+def fit_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
     """Both sides, fitted to answers to these anchors and as many other items. A 3PL has c = .2."""
     a, b, moved = world.draw(rng)
     c = 0.2 if item_model(world.model).guesses else 0.0
@@ -102,26 +102,28 @@ class Judged:
     @classmethod
     def of(cls, world: World, new: Calibration, anchors: AnchorSet) -> Judged:
         try:
-            found = link(new, anchors)
+            linking = link(new, anchors)
         except LinkingError:
             return cls(True)
         limits = Rules().publication
-        imprecise = error_of_linking(found.slope, found.intercept, found.cov, ENDS).max() > limits.max_linking_error
-        held = disagree(found) or bool(imprecise)
-        dropped = np.isin(ids(world.k), list(found.anchors_dropped))
+        imprecise = (
+            error_of_linking(linking.slope, linking.intercept, linking.cov, ENDS).max() > limits.max_linking_error
+        )
+        held = disagree(linking) or bool(imprecise)
+        dropped = np.isin(ids(world.k), list(linking.anchors_dropped))
         moved = np.arange(world.k) < world.moved
         share = lambda of: float(dropped[of].mean()) if of.any() else np.nan  # noqa: E731
-        half = student.ppf(0.975, len(found.anchors_used) - 1)
-        assert found.tau_low is not None
+        half = student.ppf(0.975, len(linking.anchors_used) - 1)
+        assert linking.tau_low is not None
         return cls(
             held,
-            found.tau_low > limits.max_item_variation,
-            abs(found.slope - SLOPE) < half * found.slope_se,
-            abs(found.intercept - INTERCEPT) < half * found.intercept_se,
+            linking.tau_low > limits.max_item_variation,
+            abs(linking.slope - SLOPE) < half * linking.slope_se,
+            abs(linking.intercept - INTERCEPT) < half * linking.intercept_se,
             share(moved),
             share(~moved),
-            np.nan if found.skewness is None else p_of_skewness(found.skewness, len(found.anchors_used)) < SKEWED,
-            np.nan if held else found.intercept - INTERCEPT,
+            np.nan if linking.skewness is None else p_of_skewness(linking.skewness, len(linking.anchors_used)) < SKEWED,
+            np.nan if held else linking.intercept - INTERCEPT,
         )
 
 
@@ -139,7 +141,7 @@ def main() -> None:
         world = ROWS[row]
         if world.model != "2pl" and not args.fits:
             continue
-        draw = partial(scored_month, fits=args.fits) if world.scored else fitted_month if args.fits else month
+        draw = partial(draw_scored_month, fits=args.fits) if world.scored else fit_month if args.fits else month
         judged = [
             Judged.of(world, *draw(np.random.default_rng([args.seed, row, s]), world)) for s in range(args.months)
         ]
@@ -152,9 +154,9 @@ def main() -> None:
 
 
 def _mean(judged: list[Judged], of: str) -> float:
-    values = np.array([getattr(one, of) for one in judged], dtype=float)
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    values = np.array([getattr(month, of) for month in judged], dtype=float)
+    finite = values[~np.isnan(values)]
+    return float(finite.mean()) if finite.size else float("nan")
 
 
 if __name__ == "__main__":

@@ -45,16 +45,18 @@ def main() -> None:
                 (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
             print(f"{rows:,} answers, {size / 2**20:,.0f} MB in the database; load {os.getloadavg()[0]:.1f} on "
                   f"{os.cpu_count()} cores")  # fmt: skip
-            with timed("backup"):
-                made = make_backup(_settings(home), database, open_store(_settings(home), database), FolderPlace(home))
-            print(f"  {made.size / 2**20:,.0f} MB")
-            with timed("restore"):
-                name = Path(made.address).name
+            with print_time("backup"):
+                backup = make_backup(
+                    _settings(home), database, open_store(_settings(home), database), FolderPlace(home)
+                )
+            print(f"  {backup.size / 2**20:,.0f} MB")
+            with print_time("restore"):
+                name = Path(backup.address).name
                 restored = restore_backup(_settings(copy), _database(copy), FolderPlace(home), name, verify=False)
             assert restored.differences == [], restored.differences
         finally:
-            for there in (home, copy):
-                EmbeddedPostgres(there / "postgres").stop()
+            for installation in (home, copy):
+                EmbeddedPostgres(installation / "postgres").stop()
 
 
 def _settings(home: Path) -> Settings:
@@ -66,10 +68,10 @@ def _database(home: Path) -> Database:
 
 
 @contextmanager
-def timed(what: str) -> Iterator[None]:
+def print_time(name: str) -> Iterator[None]:
     began, cpu = time.monotonic(), _cpu()
     yield
-    print(f"{what}: {time.monotonic() - began:.1f} s, {_cpu() - cpu:.1f} s CPU (load now {os.getloadavg()[0]:.1f})")
+    print(f"{name}: {time.monotonic() - began:.1f} s, {_cpu() - cpu:.1f} s CPU (load now {os.getloadavg()[0]:.1f})")
 
 
 def _cpu() -> float:

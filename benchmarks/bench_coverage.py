@@ -37,8 +37,8 @@ def draw(
     theta = rng.normal(size=(persons, 1))
     x = (rng.random((persons, items)) < c + (1 - c) / (1 + np.exp(-a * (theta - b)))).astype(float)
     first = (np.arange(persons) % 3)[:, None] * (length // 2)
-    place = np.arange(items)
-    x[(place < first) | (place >= first + length)] = np.nan
+    index = np.arange(items)
+    x[(index < first) | (index >= first + length)] = np.nan
     return Responses.from_wide(x), np.array([a, -a * b, b])
 
 
@@ -88,12 +88,12 @@ def _study(persons: int, options: argparse.Namespace) -> None:
         deviation = (rates - coverage) * size[:, None]
         error = np.sqrt((deviation**2).sum(axis=0)) / size.sum()
         bias, rmse = all_errors.mean(axis=1), np.sqrt((all_errors**2).mean(axis=1))
-        shown = [f"{100 * coverage[i]:.1f} ± {100 * error[i]:.1f}" for i in range(3)]
+        intervals = [f"{100 * coverage[i]:.1f} ± {100 * error[i]:.1f}" for i in range(3)]
         if options.model == "rasch":
-            shown[0] = "fixed"
+            intervals[0] = "fixed"
         band = f"{STRATA[k]:g}–{STRATA[k + 1]:g}" if np.isfinite(STRATA[k + 1]) else f"above {STRATA[k]:g}"
         of_a, _, of_b = (f"{x:+.3f}, {y:.3f}" for x, y in zip(bias, rmse, strict=True))
-        cells = (f"{persons:,}", band, f"{size.sum():,}", of_a, shown[0], shown[1], of_b, shown[2])
+        cells = (f"{persons:,}", band, f"{size.sum():,}", of_a, intervals[0], intervals[1], of_b, intervals[2])
         print("| " + " | ".join(cells) + " |", flush=True)
     seconds = time.perf_counter() - began
     ended = f"{unconverged} fits not converged, {without} items without errors, {seconds:.0f} s"

@@ -42,11 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "irt-bench-dashboard")
     parser.add_argument("--months", type=int, default=36)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     last = last_complete_month(datetime.now(UTC))
-    first = f"{int(last[:4]) - asked.months // 12}-{int(last[5:]):02d}"
-    months = list(months_between(first, last))[-asked.months :]
-    settings = Settings(irt_home=asked.home, database_url=None, irt_first_month=months[0], _env_file=None)
+    first = f"{int(last[:4]) - arguments.months // 12}-{int(last[5:]):02d}"
+    months = list(months_between(first, last))[-arguments.months :]
+    settings = Settings(irt_home=arguments.home, database_url=None, irt_first_month=months[0], _env_file=None)
     database = Database(settings)
     try:
         upgrade(database)
@@ -58,13 +58,13 @@ def main() -> None:
             reader.begin().result()
             print(f"the overview's first reading: {time.perf_counter() - began:.1f} s", flush=True)
             serve(build_app(reader, None, settings))
-            measure(database, months, EmbeddedPostgres(asked.home / "postgres"))
+            measure(database, months, EmbeddedPostgres(arguments.home / "postgres"))
             reader.forget()
             began = time.perf_counter()
             reader.begin().result()
             print(f"the overview's later reading: {time.perf_counter() - began:.1f} s")
     finally:
-        EmbeddedPostgres(asked.home / "postgres").stop()
+        EmbeddedPostgres(arguments.home / "postgres").stop()
 
 
 def serve(app: object) -> None:
@@ -105,15 +105,15 @@ def measure(database: Database, months: list[str], postgres: EmbeddedPostgres) -
     }
     print(f"{'page':20s} {'first':>8s} {'median':>8s} {'longest':>8s} {'CPU':>8s} {'size':>8s}")
     for name, query in pages.items():
-        taken, busy = [], cpu_seconds(postgres)
+        latencies, busy = [], cpu_seconds(postgres)
         for _ in range(ASKED):
             began = time.perf_counter()
             answer = requests.get(f"http://127.0.0.1:{PORT}/{query}", timeout=120)
-            taken.append(time.perf_counter() - began)
+            latencies.append(time.perf_counter() - began)
         time.sleep(0.5)  # a connection's time counts once it is closed
         busy = (cpu_seconds(postgres) - busy) / ASKED
         print(
-            f"{name:20s} {taken[0]:7.2f}s {statistics.median(taken[1:]):7.2f}s {max(taken[1:]):7.2f}s "
+            f"{name:20s} {latencies[0]:7.2f}s {statistics.median(latencies[1:]):7.2f}s {max(latencies[1:]):7.2f}s "
             f"{busy:7.2f}s {len(answer.content) / 1024:5.0f} kB  {answer.status_code}",
             flush=True,
         )

@@ -38,7 +38,7 @@ def answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean
     return (rng.random((n, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
 
 
-def analysed(groups: list[np.ndarray]) -> Dif:
+def analyse(groups: list[np.ndarray]) -> Dif:
     responses = Responses.from_wide(np.vstack(groups), IDS)
     values = [f"g{g}" for g, x in enumerate(groups) for _ in x]
     return Dif.from_responses("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
@@ -49,29 +49,29 @@ def sound(rng: np.random.Generator, tests: int) -> None:
     print("| learners a group | focal groups | months | p < 0.05 | p < 0.01 | with a flag | MH p < 0.05 | MH B or C "
           "| logistic p < 0.05 | logistic B or C |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     several = [(-0.5, 1.0), (0.5, 1.2), (1.0, 0.8)]
-    apart: list[tuple[int, list[tuple[float, float]]]] = [
+    differences: list[tuple[int, list[tuple[float, float]]]] = [
         *((n, [(mean, 1.0)]) for n in (250, 500, 1000, 3000) for mean in (-1.0, 1.0)),
         (1000, [(0.0, 1.0)]),
         (500, several),
         (2000, several),
     ]
-    for n, focal in apart:
+    for n, focal in differences:
         months = -(-tests // ITEMS)
         p, flags, mh, logistic = [], [], [], []
         for _ in range(months):
             a, b = bank(rng)
-            found = analysed([answers(rng, n + (g == 0), a, b, *at) for g, at in enumerate([(0.0, 1.0), *focal])])
-            assert found.wald is not None
-            assert found.within_forms is not None
-            p.append(found.wald.p)
-            flags.append(bool(found.wald.flagged))
-            mh += [(m.p < 0.05, m.ets_class != "A") for m in found.within_forms.mantel_haenszel[0] if m]
-            logistic += [(x.p < 0.05, x.size != "A") for x in found.within_forms.logistic[0] if x]
+            analysis = analyse([answers(rng, n + (g == 0), a, b, *at) for g, at in enumerate([(0.0, 1.0), *focal])])
+            assert analysis.wald is not None
+            assert analysis.within_forms is not None
+            p.append(analysis.wald.p)
+            flags.append(bool(analysis.wald.flagged))
+            mh += [(m.p < 0.05, m.ets_class != "A") for m in analysis.within_forms.mantel_haenszel[0] if m]
+            logistic += [(x.p < 0.05, x.size != "A") for x in analysis.within_forms.logistic[0] if x]
         q = np.array(p)
         groups = ", ".join(f"N({mean:g}, {sd:g}²)" for mean, sd in focal)
-        beside = " | ".join(f"{100 * share:.1f}%" for x in (mh, logistic) for share in np.mean(x, axis=0))
+        shares = " | ".join(f"{100 * share:.1f}%" for x in (mh, logistic) for share in np.mean(x, axis=0))
         print(f"| {n} | {groups} | {months} | {100 * np.nanmean(q < 0.05):.2f}% | {100 * np.nanmean(q < 0.01):.2f}% "
-              f"| {100 * np.mean(flags):.1f}% | {beside} |", flush=True)  # fmt: skip
+              f"| {100 * np.mean(flags):.1f}% | {shares} |", flush=True)  # fmt: skip
 
 
 class Oracle(Groups):
@@ -84,15 +84,15 @@ class Oracle(Groups):
         return np.arange(self.responses.n_items) >= self.moved, near
 
 
-def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
+def wald_tests(groups: list[np.ndarray], moved: int | None = None) -> Wald:
     """Wald tests without a minimum number of answers. With `moved`, the items without DIF are the anchors."""
     responses = Responses.from_wide(np.vstack(groups))
     member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
     Oracle.moved = moved or 0
-    made = Groups if moved is None else Oracle
+    model_class = Groups if moved is None else Oracle
     return compare_groups(
-        made.from_responses(responses, names, member, answered, model="2pl", latent="normal", threads=1)
+        model_class.from_responses(responses, names, member, answered, model="2pl", latent="normal", threads=1)
     )
 
 
@@ -169,9 +169,9 @@ def power(rng: np.random.Generator, items: int) -> None:
                     sign = np.ones(ITEMS) if one_way else rng.choice([-1, 1], ITEMS)
                     dif = np.where(np.arange(ITEMS) < moved, size * sign, 0.0)
                     groups = [answers(rng, n, a, b, 0.0, 1.0), answers(rng, n, a, b + dif, -1.0, 1.0)]
-                    ours, known = compared(groups).q < 0.05, compared(groups, moved).q < 0.05
-                    hits, oracle = hits + int(ours[:moved].sum()), oracle + int(known[:moved].sum())
-                    false += int(ours[moved:].sum())
+                    flagged, flagged_by_oracle = wald_tests(groups).q < 0.05, wald_tests(groups, moved).q < 0.05
+                    hits, oracle = hits + int(flagged[:moved].sum()), oracle + int(flagged_by_oracle[:moved].sum())
+                    false += int(flagged[moved:].sum())
                     total += moved
                 sound_items = months * (ITEMS - moved)
                 print(f"| {n} | {size} | {moved} of {ITEMS}, {'one way' if one_way else 'both ways'} | {total} "
@@ -197,7 +197,7 @@ def sparse(rng: np.random.Generator, tests: int) -> None:
                 unseen = np.argsort(rng.random(x.shape), axis=1) < ITEMS
                 x[unseen] = np.nan
                 groups.append(x)
-            wald = compared(groups)
+            wald = wald_tests(groups)
             p.append(wald.p)
             flags.append(bool(wald.flagged))
         q = np.array(p)
@@ -231,7 +231,7 @@ def errors(rng: np.random.Generator, tests: int) -> None:
                 true.append((np.where(has, a * steeper, a), np.where(has, b + harder, b)))
             learners = zip(sizes, true, [(0.0, 1.0), *focal], strict=True)
             rows.append(
-                covered(compared([answers(rng, n, *items, *at) for n, items, at in learners]), true, focal, sizes)
+                coverage(wald_tests([answers(rng, n, *items, *at) for n, items, at in learners]), true, focal, sizes)
             )
         stated, dif, in_b, in_a, in_score, beyond = np.concatenate(rows, axis=1).astype(bool)
         shares = [stated.mean(), in_b[stated].mean(), in_b[stated & dif].mean() if moved else np.nan, in_a.mean(),
@@ -242,8 +242,8 @@ def errors(rng: np.random.Generator, tests: int) -> None:
               f"| {cells} |", flush=True)  # fmt: skip
 
 
-def covered(
-    found: Wald, true: list[tuple[np.ndarray, np.ndarray]], focal: list[tuple[float, float]], sizes: tuple[int, ...]
+def coverage(
+    wald: Wald, true: list[tuple[np.ndarray, np.ndarray]], focal: list[tuple[float, float]], sizes: tuple[int, ...]
 ) -> np.ndarray:
     """Table with a column for each item estimated in both groups.
 
@@ -258,12 +258,12 @@ def covered(
         wide = np.sqrt(1 - share + share * sd**2 + share * (1 - share) * mean**2)
         theta = (share * mean + wide * nodes)[:, None]
         score = weights @ (1 / (1 + np.exp(-a_focal * (theta - b_focal))) - 1 / (1 + np.exp(-a * (theta - b))))
-        off = np.abs(found.delta[f] - np.stack([a_focal - a, b_focal - b], axis=1)) < 1.96 * found.se[f]
-        stated = np.isfinite(found.se[f, :, 1])
-        certain = np.abs(found.delta[f, :, 1]) > 1.96 * found.se[f, :, 1]
-        in_score = np.abs(found.shift[f] - score) < 1.96 * found.shift_se[f]
-        rows = np.stack([stated, b_focal != b, off[:, 1], off[:, 0], in_score, certain & (found.p > 0.2)])
-        out.append(rows[:, np.isfinite(found.shift_se[f])])
+        off = np.abs(wald.delta[f] - np.stack([a_focal - a, b_focal - b], axis=1)) < 1.96 * wald.se[f]
+        stated = np.isfinite(wald.se[f, :, 1])
+        certain = np.abs(wald.delta[f, :, 1]) > 1.96 * wald.se[f, :, 1]
+        in_score = np.abs(wald.shift[f] - score) < 1.96 * wald.shift_se[f]
+        rows = np.stack([stated, b_focal != b, off[:, 1], off[:, 0], in_score, certain & (wald.p > 0.2)])
+        out.append(rows[:, np.isfinite(wald.shift_se[f])])
     return np.concatenate(out, axis=1)
 
 
@@ -273,14 +273,14 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=6000)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    rng = np.random.default_rng([given.seed, len(given.what)])
-    if given.what == "power":
-        power(rng, given.items)
-    elif given.what == "cost":
+    arguments = parser.parse_args()
+    rng = np.random.default_rng([arguments.seed, len(arguments.what)])
+    if arguments.what == "power":
+        power(rng, arguments.items)
+    elif arguments.what == "cost":
         cost(rng)
     else:
-        {"sound": sound, "sparse": sparse, "errors": errors, "models": models}[given.what](rng, given.tests)
+        {"sound": sound, "sparse": sparse, "errors": errors, "models": models}[arguments.what](rng, arguments.tests)
 
 
 if __name__ == "__main__":

@@ -106,9 +106,9 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     cov_ab = np.where(is_anchor[:, None, None], old.cov_ab, first.cov_ab)
     k = np.flatnonzero(np.isfinite(y.cov_ab + cov_ab).all(axis=(1, 2)))
     ids = tuple(old.item_ids[j] for j in k)
-    known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
+    published = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     now = replace(y, joint_cov=None).select(k).items
-    return Comparison(now, known, np.zeros((k.size, 2, 0)), (FitPopulation("2pl"),) * k.size, **alone(now, known))
+    return Comparison(now, published, np.zeros((k.size, 2, 0)), (FitPopulation("2pl"),) * k.size, **alone(now, published))
 
 
 @dataclass
@@ -120,13 +120,13 @@ class Tally:
     held: int = 0
 
     def add(self, result: Month, moved: np.ndarray) -> None:
-        there = moved != 0
-        self.oracle += list(_hits(result.oracle, len(moved))[there])
+        has_moved = moved != 0
+        self.oracle += list(_hits(result.oracle, len(moved))[has_moved])
         self.held += result.held
         flags = _hits(result.drift, len(moved)) if result.drift is not None else np.zeros(len(moved))
-        self.found += list(flags[there])
-        self.false += list(flags[~there])
-        self.fdr.append(flags[~there].sum() / max(flags.sum(), 1))
+        self.found += list(flags[has_moved])
+        self.false += list(flags[~has_moved])
+        self.fdr.append(flags[~has_moved].sum() / max(flags.sum(), 1))
 
 
 def _hits(drift: Drift, items: int) -> np.ndarray:
@@ -147,10 +147,10 @@ def power(options: argparse.Namespace) -> None:
                     moved[rng.choice(items, items // 10, replace=False)] = size * rng.choice([-1, 1], items // 10)
                     tally.add(month(rng, n, n, Design(items, options.anchors, options.joint), moved), moved)
                     k += 1
-                oracle, found = np.mean(tally.oracle), np.mean(tally.found)
+                oracle, power_found = np.mean(tally.oracle), np.mean(tally.found)
                 print(
-                    f"| {items} | {n} | {size} | {len(tally.oracle)} | {oracle:.3f} | {found:.3f} |"
-                    f" {found / oracle:.2f} | {np.mean(tally.false):.2%} | {np.mean(tally.fdr):.2%} |"
+                    f"| {items} | {n} | {size} | {len(tally.oracle)} | {oracle:.3f} | {power_found:.3f} |"
+                    f" {power_found / oracle:.2f} | {np.mean(tally.false):.2%} | {np.mean(tally.fdr):.2%} |"
                     f" {tally.held / k:.1%} |",
                     flush=True,
                 )
@@ -182,7 +182,7 @@ def many(options: argparse.Namespace) -> None:
     print("| items | moved | N | months | held | moved found | unmoved flagged, a month | bias of the unmoved b |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for items, count, size, n in ((60, 12, 0.5, 2000), (60, 20, 0.5, 2000), (30, 1, 0.8, 1000), (30, 1, -0.8, 2000)):
-        held, found, false, bias = 0, [], [], []
+        held, true_flags, false, bias = 0, [], [], []
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, items, count, k])
             moved = np.zeros(items)
@@ -191,12 +191,16 @@ def many(options: argparse.Namespace) -> None:
             held += result.held
             if result.drift is not None and not result.held:
                 flags = _hits(result.drift, len(moved))
-                found.append(flags[moved != 0].mean())
+                true_flags.append(flags[moved != 0].mean())
                 false.append(flags[moved == 0].sum())
                 bias.append(result.drift.delta_b[moved == 0].mean())
-        shown = f"{np.mean(found):.3f} | {np.mean(false):.2f} | {np.mean(bias):+.3f} |" if found else "– | – | – |"
+        cells = (
+            f"{np.mean(true_flags):.3f} | {np.mean(false):.2f} | {np.mean(bias):+.3f} |"
+            if true_flags
+            else "– | – | – |"
+        )
         print(
-            f"| {items} | {count} by {size:+} | {n} | {options.months} | {held / options.months:.0%} | {shown}",
+            f"| {items} | {count} by {size:+} | {n} | {options.months} | {held / options.months:.0%} | {cells}",
             flush=True,
         )
 
@@ -205,9 +209,9 @@ def trend(options: argparse.Namespace) -> None:
     print("| items | N a month | months | trends | found, pushed up | found, pushed down | sound items found |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
     for n, last in ((2000, 4), (1000, 6)):
-        found: dict[int, dict[int, list[float]]] = {m: {-1: [], 0: [], 1: []} for m in range(2, last + 1)}
+        flags: dict[int, dict[int, list[float]]] = {m: {-1: [], 0: [], 1: []} for m in range(2, last + 1)}
         k = 0
-        while len(found[last][1]) + len(found[last][-1]) < options.moved:
+        while len(flags[last][1]) + len(flags[last][-1]) < options.moved:
             rng = np.random.default_rng([options.seed, n, k])
             sign = np.zeros(30)
             sign[rng.choice(30, 3, replace=False)] = rng.choice([-1, 1], 3)
@@ -225,11 +229,11 @@ def trend(options: argparse.Namespace) -> None:
                 elapsed.append(m)
                 if m > 1:
                     hits = np.isin([f"i{j:03d}" for j in range(30)], trends(compared, elapsed, anchors).flagged)
-                    for which in (-1, 0, 1):
-                        found[m][which] += list(hits[sign == which])
+                    for direction in (-1, 0, 1):
+                        flags[m][direction] += list(hits[sign == direction])
             k += 1
-        for m, hits_of in found.items():
-            up, sound_found, down = (np.mean(hits_of[which]) for which in (1, 0, -1))
+        for m, hits_of in flags.items():
+            up, sound_found, down = (np.mean(hits_of[direction]) for direction in (1, 0, -1))
             count = len(hits_of[1]) + len(hits_of[-1])
             print(f"| 30 | {n} | {m} | {count} | {up:.3f} | {down:.3f} | {sound_found:.2%} |", flush=True)
 
@@ -253,7 +257,7 @@ def kinds(options: argparse.Namespace) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     n, items = 1000, 30
     for name, (kind, size) in CHANGES.items():
-        told: dict[str, list[bool]] = {"all": [], "no times": [], "no options": []}
+        results: dict[str, list[bool]] = {"all": [], "no times": [], "no options": []}
         onsets, flagged, count, sound_told, sound_count, k = [], 0, 0, 0, 0, 0
         while count < options.moved:
             rng = np.random.default_rng([options.seed, k])
@@ -274,21 +278,23 @@ def kinds(options: argparse.Namespace) -> None:
             )
             count, flagged = count + 2, flagged + int(np.isin(np.array(old.item_ids)[changed], drift.flagged).sum())
             sound_count += items - 2
-            for variant in told:
-                given = window.answers(old.item_ids, times=variant != "no times", options=variant != "no options")
+            for variant in results:
+                window_answers = window.answers(
+                    old.item_ids, times=variant != "no times", options=variant != "no options"
+                )
                 mean, sd = linking.slope * new.latent_mean + linking.intercept, linking.slope * new.latent_sd
-                found = classify_changes(given, drift.flagged, old.items, mean=mean, sd=sd)
-                for item, change in found.items():
+                changes = classify_changes(window_answers, drift.flagged, old.items, mean=mean, sd=sd)
+                for item, change in changes.items():
                     if changed[old.item_ids.index(item)]:
                         easier = kind is ChangeKind.LEAK or (kind is ChangeKind.DRIFT and size < 0)
-                        told[variant].append(
+                        results[variant].append(
                             change.kind is (ChangeKind.EASIER if variant == "no times" and easier else kind)
                         )
                         if variant == "all" and change.onset is not None:
                             onsets.append(abs(change.onset - (15 if "day" in name else 0)))
                     elif variant == "all":
                         sound_told += change.kind is not ChangeKind.UNCLEAR
-        rates = " | ".join(f"{np.mean(right):.3f}" for right in told.values())
+        rates = " | ".join(f"{np.mean(right):.3f}" for right in results.values())
         onset = f"{np.mean(onsets):.1f} days" if onsets else "–"
         print(
             f"| {name} | {count} | {flagged / count:.2f} | {rates} | {onset} | {sound_told / sound_count:.2%} |",
@@ -359,18 +365,19 @@ def varying(options: argparse.Namespace) -> None:
     for row, (name, world, draw) in enumerate(rows):
         if row not in options.rows or (world.model != "2pl" and not options.fits):
             continue
-        found, false, tau = [], [], []
+        true_flags, false, tau = [], [], []
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, row, k])
             moved = draw(rng)
             drift = Drift.from_comparison(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
             moved = moved[np.isin(ids(40), drift.item_ids)]
             flags = np.isin(drift.item_ids, drift.flagged)
-            found += list(flags[np.abs(moved) >= 0.4])
+            true_flags += list(flags[np.abs(moved) >= 0.4])
             false += list(flags[moved == 0])
             tau.append(drift.tau)
         shares = (
-            f"{100 * np.mean(x):.2f} % ± {100 * np.std(x) / np.sqrt(len(x)):.2f}" if x else "–" for x in (found, false)
+            f"{100 * np.mean(x):.2f} % ± {100 * np.std(x) / np.sqrt(len(x)):.2f}" if x else "–"
+            for x in (true_flags, false)
         )
         of = f"| {name} | {world.n} | {world.variation:g} | {options.months} |"
         print(of, " | ".join(shares), f"| {np.mean(tau):.3f} |", flush=True)

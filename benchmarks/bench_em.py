@@ -99,11 +99,11 @@ def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
     clock, errors = Stopwatch(), em.errors
     laps: dict[str, list[tuple[float, float]]] = {"all": [], "errors": []}
 
-    def timed(*given: Any, **named: Any) -> Any:
+    def timed(*values: Any, **options: Any) -> Any:
         inner = Stopwatch()
-        found = errors(*given, **named)
+        result = errors(*values, **options)
         laps["errors"].append(inner.lap())
-        return found
+        return result
 
     em.errors = timed
     before = _reset_peak()
@@ -181,27 +181,27 @@ def measure(command: list[str], limit: float, path: str | None = None) -> dict[s
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(name: str, asked: argparse.Namespace) -> None:
+def compare(name: str, arguments: argparse.Namespace) -> None:
     """Print a Markdown table of all programs for a design."""
     design = DESIGNS[name]
     child = [sys.executable, __file__, "--child"]
-    repeats = str(asked.repeats)
+    repeats = str(arguments.repeats)
     rows: dict[str, dict[str, Any] | str] = {}
-    rows["ours"] = measure([*child, "ours", name, repeats], asked.limit)
-    if asked.before:
-        rows["ours, earlier"] = measure([*child, "ours", name, repeats], asked.limit, asked.before)
+    rows["ours"] = measure([*child, "ours", name, repeats], arguments.limit)
+    if arguments.before:
+        rows["ours, earlier"] = measure([*child, "ours", name, repeats], arguments.limit, arguments.before)
     if name != "million":
-        rows["plain NumPy"] = measure([*child, "plain", name, "1"], asked.limit)
+        rows["plain NumPy"] = measure([*child, "plain", name, "1"], arguments.limit)
         with tempfile.NamedTemporaryFile(suffix=".int8") as file:
             matrix(design).tofile(file.name)
             size = [file.name, str(design[0]), str(design[1])]
             r = ["Rscript", str(HERE / "bench_em_peer.R"), *size, "2PL"]
-            rows["R mirt"] = measure([*r, "0", str(asked.peer_repeats)], asked.limit)
-            if name in asked.r_errors:
-                rows["R mirt, errors"] = measure([*r, "1", "1"], asked.limit)
-            for peer, shown in (("mirt", "PyPI mirt"), ("mirt-errors", "PyPI mirt, errors"), ("girth", "girth")):
-                command = [asked.peers or "no-python", str(HERE / "bench_em_peer.py"), peer, *size]
-                rows[shown] = measure([*command, str(asked.peer_repeats)], asked.limit)
+            rows["R mirt"] = measure([*r, "0", str(arguments.peer_repeats)], arguments.limit)
+            if name in arguments.r_errors:
+                rows["R mirt, errors"] = measure([*r, "1", "1"], arguments.limit)
+            for peer, label in (("mirt", "PyPI mirt"), ("mirt-errors", "PyPI mirt, errors"), ("girth", "girth")):
+                command = [arguments.peers or "no-python", str(HERE / "bench_em_peer.py"), peer, *size]
+                rows[label] = measure([*command, str(arguments.peer_repeats)], arguments.limit)
     table(name, design, rows)
 
 
@@ -213,22 +213,22 @@ def table(name: str, design: tuple[int, int, int], rows: dict[str, dict[str, Any
     print("| program | seconds | CPU s | × ours (CPU) | peak MB | log-likelihood |")
     print("|---|---|---|---|---|---|")
     loglik = likelihood(design)
-    for who, row in rows.items():
+    for program, row in rows.items():
         if isinstance(row, str):
-            print(f"| {who} | {row} | | | | |")
+            print(f"| {program} | {row} | | | | |")
             continue
-        base = ours_["cpu_with_errors" if who.endswith("errors") else "cpu"]
+        base = ours_["cpu_with_errors" if program.endswith("errors") else "cpu"]
         where = f"{loglik(np.array(row['a']), np.array(row['d'])):.4f}"
-        print(_line(who, row["seconds"], row["cpu"], base, row["peak_mb"], where))
+        print(_line(program, row["seconds"], row["cpu"], base, row["peak_mb"], where))
         if "cpu_with_errors" in row:
             both = row["seconds_with_errors"], row["cpu_with_errors"], ours_["cpu_with_errors"]
-            print(_line(f"{who}, with errors", *both, row["peak_mb"], where))
+            print(_line(f"{program}, with errors", *both, row["peak_mb"], where))
     print(f"\n{ours_['iterations']} iterations; answers and imported code: {ours_['answers_mb']:.0f} MB of our peak")
 
 
-def _line(who: str, seconds: list[float], cpu: list[float], base: list[float], peak: float, loglik: str) -> str:
+def _line(program: str, seconds: list[float], cpu: list[float], base: list[float], peak: float, loglik: str) -> str:
     wall, used, own = (statistics.median(values) for values in (seconds, cpu, base))
-    return f"| {who} | {wall:.3f} | {used:.3f} | {used / own:.1f} | {peak:.0f} | {loglik} |"
+    return f"| {program} | {wall:.3f} | {used:.3f} | {used / own:.1f} | {peak:.0f} | {loglik} |"
 
 
 def likelihood(design: tuple[int, int, int]) -> Any:
@@ -293,16 +293,18 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=900.0, help="seconds a program may take on a design")
     parser.add_argument("--models", action="store_true")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        who, name, repeats = asked.child
-        print(json.dumps({"ours": ours, "plain": plain}[who](DESIGNS[name], int(repeats))))
-    elif asked.models:
-        models(asked.repeats)
+    arguments = parser.parse_args()
+    if arguments.child:
+        program, name, repeats = arguments.child
+        print(json.dumps({"ours": ours, "plain": plain}[program](DESIGNS[name], int(repeats))))
+    elif arguments.models:
+        models(arguments.repeats)
     else:
-        measure([sys.executable, __file__, "--child", "ours", "2000x50", "1"], asked.limit)  # fills the kernel cache
-        for name in asked.designs:
-            compare(name, asked)
+        measure(
+            [sys.executable, __file__, "--child", "ours", "2000x50", "1"], arguments.limit
+        )  # fills the kernel cache
+        for name in arguments.designs:
+            compare(name, arguments)
 
 
 if __name__ == "__main__":

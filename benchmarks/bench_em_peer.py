@@ -20,8 +20,8 @@ if name == "girth":
     data = np.where(x < 0, INVALID_RESPONSE, x).T.copy()
 
     def fit():
-        found = twopl_mml(data, {"quadrature_n": 61, "quadrature_bounds": (-6, 6)})
-        return found["Discrimination"], -found["Discrimination"] * found["Difficulty"]
+        result = twopl_mml(data, {"quadrature_n": 61, "quadrature_bounds": (-6, 6)})
+        return result["Discrimination"], -result["Discrimination"] * result["Difficulty"]
 else:
     from mirt import fit_mirt
 

@@ -86,7 +86,7 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
     judge_until(database, END)
-    found = []
+    results = []
     for work in (
         lambda connection: write_features(connection, END - timedelta(days=DAYS), END),
         lambda connection: write_week(connection, WEEK, END),
@@ -96,14 +96,14 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
             work(connection)
         ended = time.perf_counter()
         time.sleep(0.5)  # the server's workers count once they have ended
-        found.append((ended - started, processor_seconds(server) - used))
-    return found
+        results.append((ended - started, processor_seconds(server) - used))
+    return results
 
 
 def processor_seconds(server: EmbeddedPostgres) -> float:
     """Processor seconds of this process and of all ended processes of the server."""
-    own, theirs = time.process_time(), psutil.Process(server.status().pid).cpu_times()
-    return own + theirs.children_user + theirs.children_system
+    own, server_times = time.process_time(), psutil.Process(server.status().pid).cpu_times()
+    return own + server_times.children_user + server_times.children_system
 
 
 def fill(connection: psycopg.Connection, size: int) -> None:
@@ -116,14 +116,14 @@ def fill(connection: psycopg.Connection, size: int) -> None:
     theta = random.normal(0, 1, learners)
     session = np.repeat(np.arange(size // PER_SESSION), PER_SESSION)
     user = random.integers(0, learners, session[-1] + 1)[session]
-    shown = (random.random(session[-1] + 1) * DAYS * 86400)[session] + np.tile(
+    started = (random.random(session[-1] + 1) * DAYS * 86400)[session] + np.tile(
         np.arange(PER_SESSION) * 45.0, session[-1] + 1
     )
     topic = random.integers(0, TOPICS, session[-1] + 1)[session]
     item = random.integers(0, ITEMS // TOPICS, session.size) * TOPICS + topic
     seconds = np.exp(random.normal(3, 0.5, session.size))
     start = np.datetime64((END - timedelta(days=DAYS)).replace(tzinfo=None), "ms")
-    times = [start + (s * 1000).astype("timedelta64[ms]") for s in (shown - 3600, shown - 3600 + seconds)]
+    times = [start + (s * 1000).astype("timedelta64[ms]") for s in (started - 3600, started - 3600 + seconds)]
     log = pa.table(
         {
             "attempt_id": pa.array(np.arange(session.size)).cast(pa.string()),

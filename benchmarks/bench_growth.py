@@ -47,8 +47,8 @@ def by_weeks(of: World) -> tuple[Calibration, Calibration]:
     weeks = LearnerWeeks.from_responses(of.responses, of.days)
     fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner)
     unit = fit.standardised(fit.latent_mean, fit.latent_sd)
-    found = Growth.within(of.responses, of.days, replace(unit, populations=()))
-    return unit, found.correct_difficulties(unit, weeks.responses, weeks.days, groups=weeks.groups)
+    growth = Growth.within(of.responses, of.days, replace(unit, populations=()))
+    return unit, growth.correct_difficulties(unit, weeks.responses, weeks.days, groups=weeks.groups)
 
 
 def main() -> None:
@@ -60,17 +60,23 @@ def main() -> None:
     R, N = options.replications, options.learners
     print(f"{R} replications of {N} learners × 60 items, seeds from {options.seed}\n")
     print("| situation | R² | found | not separable | estimate ± SD | SE |\n|---|--:|--:|--:|--:|--:|")
-    for name, how in SITUATIONS.items():
-        said = []
-        for k in range(R if how.get("paces") != 1.0 else 3):
-            of = world(options.seed + k, learners=N, items=60, **how)
-            said.append(Growth.within(of.responses, of.days, fit_em(of.responses)).of_window)
-        outcomes = [one.outcome for one in said]
-        found = np.mean([outcome in ("grows", "declines") for outcome in outcomes])
-        told = np.array([(one.estimate, one.se) for one in said if one.estimate is not None]).reshape(-1, 2)
-        size = f"{told[:, 0].mean():+.3f} ± {told[:, 0].std():.3f} | {told[:, 1].mean():.3f}" if len(told) else "– | –"
+    for name, situation in SITUATIONS.items():
+        results = []
+        for k in range(R if situation.get("paces") != 1.0 else 3):
+            of = world(options.seed + k, learners=N, items=60, **situation)
+            results.append(Growth.within(of.responses, of.days, fit_em(of.responses)).of_window)
+        outcomes = [result.outcome for result in results]
+        detected = np.mean([outcome in ("grows", "declines") for outcome in outcomes])
+        estimates = np.array(
+            [(result.estimate, result.se) for result in results if result.estimate is not None]
+        ).reshape(-1, 2)
+        size = (
+            f"{estimates[:, 0].mean():+.3f} ± {estimates[:, 0].std():.3f} | {estimates[:, 1].mean():.3f}"
+            if len(estimates)
+            else "– | –"
+        )
         print(
-            f"| {name} | {np.mean([one.r2 for one in said]):.2f} | {found:.1%} | "
+            f"| {name} | {np.mean([result.r2 for result in results]):.2f} | {detected:.1%} | "
             f"{np.mean([outcome == 'not separable' for outcome in outcomes]):.0%} | {size} |",
             flush=True,
         )
@@ -79,14 +85,14 @@ def main() -> None:
         errors: dict[str, list[Any]] = {"month": [], "learners' weeks": [], "with growth given back": []}
         for k in range(max(R // 4, 1)):
             of = world(options.seed + k, learners=N, items=60, span=20.0, **SITUATIONS[name])
-            for which, fit in zip(errors, (fit_em(of.responses), *by_weeks(of)), strict=True):
-                errors[which].append(error_of_b(of, fit))
-        for which, found in errors.items():
-            trends = np.array([np.polyfit(np.linspace(0, 1, 60), error, 1)[0] for error, _ in found])
-            held = np.mean([np.abs(error) < 1.96 * se for error, se in found])
-            spread = np.mean([error.std() for error, _ in found])
+            for kind, fit in zip(errors, (fit_em(of.responses), *by_weeks(of)), strict=True):
+                errors[kind].append(error_of_b(of, fit))
+        for kind, detected in errors.items():
+            trends = np.array([np.polyfit(np.linspace(0, 1, 60), error, 1)[0] for error, _ in detected])
+            covered = np.mean([np.abs(error) < 1.96 * se for error, se in detected])
+            spread = np.mean([error.std() for error, _ in detected])
             mean = f"{trends.mean():+.3f} ± {trends.std() / np.sqrt(len(trends)):.3f}"
-            print(f"| {name} | {which} | {mean} (SD {trends.std():.3f}) | {spread:.3f} | {held:.1%} |", flush=True)
+            print(f"| {name} | {kind} | {mean} (SD {trends.std():.3f}) | {spread:.3f} | {covered:.1%} |", flush=True)
     of = world(options.seed, 0.3, learners=2500, items=40)
     fit = fit_em(of.responses)
     Growth.within(of.responses, of.days, fit, threads=1)

@@ -28,7 +28,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from tests.testbed.abilities import abilities
 
-GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
+GUESSING = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
 """Share of items with c = .2."""
 NORMAL_OGIVE, CLOGLOG = "0, normal ogive", "0, complementary log-log"
 ROWS = (
@@ -50,13 +50,13 @@ class Bank:
     curve: str = "logistic"
 
     @classmethod
-    def drawn(cls, items: int, guessed: str, rng: np.random.Generator) -> Bank:
+    def draw(cls, items: int, guessed: str, rng: np.random.Generator) -> Bank:
         if guessed in (NORMAL_OGIVE, CLOGLOG):
             a = rng.uniform(0.6, 1.9, items)
             b = np.where(rng.random(items) < 0.6, rng.normal(-0.6, 0.7, items), rng.normal(1.0, 0.5, items))
             return cls(a, -a * b, np.zeros(items), guessed)
         a, b = np.exp(rng.normal(0.1, 0.3, items)), rng.normal(0, 1, items)
-        return cls(a, -a * b, np.where(np.arange(items) % 10 < 10 * GUESSED[guessed], 0.2, 0.0))
+        return cls(a, -a * b, np.where(np.arange(items) % 10 < 10 * GUESSING[guessed], 0.2, 0.0))
 
     def answers(self, theta: Floats, rng: np.random.Generator) -> Responses:
         z = self.a * theta[:, None] + self.d
@@ -69,26 +69,26 @@ class Bank:
         return Responses.from_wide((rng.random(p.shape) < p).astype(float))
 
 
-def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-    return fit_em(some, model=model, latent=latent, threads=1, **how)
+def fit(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, threads=1, **options)
 
 
-def drawn(learners: int, items: int, theta: str, guessed: str, seed: list[int]) -> Shape:
+def draw_shape(learners: int, items: int, theta: str, guessed: str, seed: list[int]) -> Shape:
     rng = np.random.default_rng(seed)
-    bank = Bank.drawn(items, guessed, rng)
-    return judged(bank.answers(abilities(theta, learners, rng), rng))
+    bank = Bank.draw(items, guessed, rng)
+    return fit_shape(bank.answers(abilities(theta, learners, rng), rng))
 
 
-def judged(responses: Responses) -> Shape:
+def fit_shape(responses: Responses) -> Shape:
     return Shape.fit(fit, responses, "2pl", "auto")[1]
 
 
-def read(path: Path) -> Floats:
+def read_matrix(path: Path) -> Floats:
     table = pd.read_csv(path)
     return table.loc[:, [set(column.dropna().unique()) <= {0, 1} for _, column in table.items()]].to_numpy(float)
 
 
-def found(shapes: list[Shape]) -> str:
+def shares_found(shapes: list[Shape]) -> str:
     share = np.mean([shape.guessing for shape in shapes])
     by_likelihood, by_items, other_curve = (
         np.mean([sign in shape.why and shape.guessing is guessing for shape in shapes])
@@ -105,23 +105,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
     parser.add_argument("--like", type=Path, help="a file of answers")
     parser.add_argument("--learners", type=int, default=500, help="of a month like the file")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(
         "| learners × items | θ | c | months | found | by the 3PL's likelihood | by single items | curve does not fit |"
     )
     print("|---|---|---|--:|--:|--:|--:|--:|", flush=True)
-    if asked.like:
-        like = fit(Responses.from_wide(read(asked.like)), "3pl", "normal")
+    if arguments.like:
+        like = fit(Responses.from_wide(read_matrix(arguments.like)), "3pl", "normal")
         bank, shapes = Bank(like.a, like.d, like.c), []
-        for k in range(asked.months):
-            rng = np.random.default_rng([asked.seed, k])
-            shapes.append(judged(bank.answers(rng.normal(size=asked.learners), rng)))
-        print(f"| {asked.learners:,} × {like.n_items} | normal | like {asked.like.name} | {found(shapes)} |")
+        for k in range(arguments.months):
+            rng = np.random.default_rng([arguments.seed, k])
+            shapes.append(fit_shape(bank.answers(rng.normal(size=arguments.learners), rng)))
+        size = f"{arguments.learners:,} × {like.n_items}"
+        print(f"| {size} | normal | like {arguments.like.name} | {shares_found(shapes)} |")
         return
-    for row in (ROWS[k] for k in asked.rows):
+    for row in (ROWS[k] for k in arguments.rows):
         learners, items, theta, guessed = row
-        shapes = [drawn(*row, [asked.seed, k]) for k in range(asked.months)]
-        print(f"| {learners:,} × {items} | {theta} | {guessed} | {found(shapes)} |", flush=True)
+        shapes = [draw_shape(*row, [arguments.seed, k]) for k in range(arguments.months)]
+        print(f"| {learners:,} × {items} | {theta} | {guessed} | {shares_found(shapes)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from psychometrics_testbed.made_anchors import with_errors_of
 ITEMS = 30
 
 
-def fitted(
+def fit_month(
     rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, c: float, mean: float, sd: float
 ) -> Calibration:
     """Simulate and fit a 2PL, or a 3PL if learners guess."""
@@ -40,14 +40,14 @@ def fitted(
 def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.ndarray) -> Comparison:
     """Compare published values with a month in which items keep these shares of their a, shape (ITEMS,)."""
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
-    old = fitted(rng, n, a, b, c, 0.0, 1.0)
+    old = fit_month(rng, n, a, b, c, 0.0, 1.0)
     frozen = anchors_of(old, (np.arange(ITEMS) < anchored) & np.isfinite(old.b_se))
     anchors = with_errors_of(frozen, old)
     published = Published.from_anchors(anchors)
     if anchored < ITEMS:
-        later = fitted(rng, n, a, b, c, 0.0, 1.0)
+        later = fit_month(rng, n, a, b, c, 0.0, 1.0)
         published = Published.from_fit(later, link(later, frozen), anchors).then(published)
-    new = fitted(rng, n, a * share, b, c, MEAN, SD)
+    new = fit_month(rng, n, a * share, b, c, MEAN, SD)
     linking = link(new, frozen)
     return Comparison.from_linked_fit(new, linking, anchors, published)
 
@@ -66,18 +66,18 @@ def run(options: argparse.Namespace, share: float) -> None:
             rng = np.random.default_rng([options.seed, n, k])
             shares = np.where(np.isin(np.arange(ITEMS), rng.choice(ITEMS, ITEMS // 10, replace=False)), share, 1.0)
             try:
-                found = month(rng, n, options.anchors, options.guessing, shares)
+                results = month(rng, n, options.anchors, options.guessing, shares)
             except LinkingError:
                 continue
             months += 1
-            found = Drift.from_comparison(found).comparison
-            items = losses_of_items(found, Abilities.normal())
+            results = Drift.from_comparison(results).comparison
+            items = losses_of_items(results, Abilities.normal())
             sound = shares[[int(item[1:]) for item in items.item_ids]] == 1
-            for which in (True, False):
-                flags[which] += list(np.isin(items.item_ids, items.flagged)[sound == which])
-                plain[which] += list((items.ratio < 0.8)[sound == which])
+            for is_changed in (True, False):
+                flags[is_changed] += list(np.isin(items.item_ids, items.flagged)[sound == is_changed])
+                plain[is_changed] += list((items.ratio < 0.8)[sound == is_changed])
             z += list((np.log(items.ratio) / items.log_se)[sound & (items.ratio > 0)])
-            test = loss_of_test(found, Abilities.normal())
+            test = loss_of_test(results, Abilities.normal())
             test_z.append(np.log(test.ratio) / test.log_se)
             test_flags.append(test.flagged)
             certain.append(test.flagged and test.certain)

@@ -53,7 +53,7 @@ def learner(rng: np.random.Generator, i: int) -> Facts:
 
 def seconds_of_processor() -> float:
     """Processor seconds of this process and its ended children."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    usages = (resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
@@ -64,15 +64,15 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(1)
     warm_up, everybody = ([learner(rng, i) for i in range(n)] for n in (WARM_UP * options.processes, options.learners))
-    begun = seconds_of_processor()
+    cpu_before = seconds_of_processor()
     with closing(processes(options.processes)) as pool:
         list(pool.map(render_report, warm_up))
         started = time.monotonic()
-        made = list(pool.map(render_report, everybody))
+        outcomes = list(pool.map(render_report, everybody))
         wall = time.monotonic() - started
-    processor = seconds_of_processor() - begun
-    failed = [one.problem for one in made if one.problem]
-    sizes = np.array([(len(one.html), len(one.pdf or b"")) for one in made if one.html]) / 1024
+    processor = seconds_of_processor() - cpu_before
+    failed = [outcome.problem for outcome in outcomes if outcome.problem]
+    sizes = np.array([(len(outcome.html), len(outcome.pdf or b"")) for outcome in outcomes if outcome.html]) / 1024
     print(f"{options.learners:,} learners, {options.processes} processes: {options.learners / wall:.1f} PDFs/s")
     print(f"  processor {processor / (options.learners + len(warm_up)) * 1000:.0f} ms a learner, start included")
     print(f"  HTML {sizes[:, 0].mean():.0f} KiB, PDF {sizes[:, 1].mean():.0f} KiB; {len(failed)} failed {failed[:1]}")

@@ -26,14 +26,14 @@ from tests.testbed.levels import SimulatedMonth, World, bias_of, bias_on_the_sca
 
 def by_anchors_only(world: SimulatedMonth) -> Calibration:
     """Fit with groups defined only by the look-back's answers to anchors."""
-    known = world.anchors
-    earlier = levels.EarlierTheta.from_answers(world.earlier, known.item_ids, known.curves)
+    anchors = world.anchors
+    earlier = levels.EarlierTheta.from_answers(world.earlier, anchors.item_ids, anchors.curves)
     groups = earlier.groups()
     names = sorted(set(groups))
     return fit_em(world.window, groups=groups, reference=names[len(names) // 2])
 
 
-def linked_bias_of(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
+def linked_bias(world: SimulatedMonth, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and b after linking to the anchors, or NaN if too few anchors agree."""
     try:
         return bias_on_the_scale(world, link(fit, world.anchors).transform(fit))
@@ -56,7 +56,7 @@ def main() -> None:
     print("|---|--:|---|--:|--:|--:|--:|--:|--:|")
     for by in options.by:
         for width in (1.0, 0.5):
-            found: dict[str, list[tuple[float, ...]]] = {}
+            results: dict[str, list[tuple[float, ...]]] = {}
             for number in range(options.replications):
                 settings = World(learners=options.learners, items=options.items, width=width, by=by)
                 world = simulate(np.random.default_rng([options.seed, number]), settings)
@@ -67,8 +67,8 @@ def main() -> None:
                 levels.LEVELS = usual
                 fits[f"{usual} levels by the anchors alone"] = by_anchors_only(world)
                 for name, fit in fits.items():
-                    found.setdefault(name, []).append(bias_of(world, fit) + linked_bias_of(world, fit))
-            for name, values in found.items():
+                    results.setdefault(name, []).append(bias_of(world, fit) + linked_bias(world, fit))
+            for name, values in results.items():
                 x = np.array(values)
                 linked = np.isfinite(x[:, 2])
                 mean = [*x[:, :2].mean(axis=0), *(x[linked, 2:].mean(axis=0) if linked.any() else (np.nan, np.nan))]

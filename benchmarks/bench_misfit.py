@@ -44,15 +44,15 @@ def report(row: Row, months: list[Month]) -> str:
     by_measure, cells = [], []
     for name, limit in LIMITS.items():
         growth = [month.change.growth.get(name) for month in months]
-        held = np.array([one is not None and one.low > limit for one in growth])
-        by_measure.append(held)
-        values = [one.value for one in growth if one is not None]
-        cells.append(f"{np.mean(values) if values else np.nan:+.3f} | {held.mean():.1%}")
-    held = float(np.any(by_measure, axis=0).mean())
+        is_held = np.array([measure is not None and measure.low > limit for measure in growth])
+        by_measure.append(is_held)
+        values = [measure.value for measure in growth if measure is not None]
+        cells.append(f"{np.mean(values) if values else np.nan:+.3f} | {is_held.mean():.1%}")
+    is_held = float(np.any(by_measure, axis=0).mean())
     slope, intercept = (np.nanmean([getattr(month, name) for month in months]) for name in ("slope", "intercept"))
     disagree, guessing = np.mean([month.q_p < 0.01 for month in months]), np.mean([month.guessing for month in months])
     return (
-        f"| {row.name} | {n} | {' | '.join(cells)} | {held:.1%} ± {np.sqrt(held * (1 - held) / n):.1%} "
+        f"| {row.name} | {n} | {' | '.join(cells)} | {is_held:.1%} ± {np.sqrt(is_held * (1 - is_held) / n):.1%} "
         f"| {guessing:.1%} | {disagree:.1%} | {slope:.2f} | {intercept:.2f} |"
     )
 
@@ -62,12 +62,12 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", choices=("choosing", "reporting"), default="reporting")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     measures = " | ".join(f"{name} | held" for name in LIMITS)
     print(f"| month | months | {measures} | held by any | guessing | Q < 1 % | slope | intercept |")
     print("|---|" + "--:|" * (2 * len(LIMITS) + 6))
-    for place, row in enumerate(CHOOSING if asked.rows == "choosing" else REPORTING):
-        print(report(row, [simulate(row, [asked.seed, place, k]) for k in range(asked.months)]), flush=True)
+    for index, row in enumerate(CHOOSING if arguments.rows == "choosing" else REPORTING):
+        print(report(row, [simulate(row, [arguments.seed, index, k]) for k in range(arguments.months)]), flush=True)
 
 
 if __name__ == "__main__":

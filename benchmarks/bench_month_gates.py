@@ -58,7 +58,7 @@ from psychometrics_testbed.made_anchors import anchors_of_items
 from psychometrics_testbed.published_months import World
 from tests.testbed import misfit
 
-LARGEST = PublicationRules().max_anchor_shift
+MAX_SHIFT = PublicationRules().max_anchor_shift
 
 # -- jump --------------------------------------------------------------------------------------------
 
@@ -116,14 +116,14 @@ def month_of(at: int, mean: float, error: float, world: Population, rng: np.rand
     return MonthConstants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
 
 
-def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
+def judge_jump(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
     """Whether the gate detects a jump of the slope and of the intercept. Months differ in their number of learners."""
     means = world.means(n + 1, rng)
     errors = np.exp(rng.normal(0, 0.3, n + 1))
     months = [month_of(k, float(means[k]), float(errors[k]), world, rng) for k in range(n + 1)]
     last = replace(months[-1], intercept=months[-1].intercept + off)
-    found = {one.constant: one.seen for one in last.jumps(months[:-1])}
-    return found["slope"], found["intercept"]
+    jumps = {jump.constant: jump.seen for jump in last.jumps(months[:-1])}
+    return jumps["slope"], jumps["intercept"]
 
 
 def report_jumps(histories: int, seed: int) -> None:
@@ -132,10 +132,10 @@ def report_jumps(histories: int, seed: int) -> None:
     for w, world in enumerate(WORLDS):
         for n in HISTORIES:
             rng = np.random.default_rng([seed, w, n])
-            sound = np.array([held(world, n, 0.0, rng) for _ in range(histories)])
+            sound = np.array([judge_jump(world, n, 0.0, rng) for _ in range(histories)])
             cells = [_share(sound[:, k]) for k in (0, 1)]
             for off in JUMPS:
-                cells.append(_share(np.array([held(world, n, off, rng)[1] for _ in range(histories // 5)])))
+                cells.append(_share(np.array([judge_jump(world, n, off, rng)[1] for _ in range(histories // 5)])))
             print(f"| {world.name} | {n} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -157,7 +157,7 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
     print("| model | learners | anchors + others | τ | sound: held | shift | SD | SE | moved: held | shift | SD | SE |")
     print("|---|--:|--:|--:" + "|--:" * 8 + "|")
     for k in rows:
-        row, found, failed = ROWS[k], [], 0
+        row, group_shifts, failed = ROWS[k], [], 0
         moves = np.zeros(row.size), np.where(np.arange(row.size) < row.k, -EASIER, 0.0)
         if row.model != "2pl" and not fits:
             continue
@@ -168,11 +168,18 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
             except LinkingError:
                 failed += 1
                 continue
-            found.append([GroupShift.from_comparison(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in pair])
+            group_shifts.append(
+                [
+                    GroupShift.from_comparison(comparison, mean=0.0, sd=1.0, expected_variation=0.1)
+                    for comparison in pair
+                ]
+            )
         cells = []
-        for shifts in zip(*found, strict=True):
-            shift, se = (np.array([getattr(one, name) for one in shifts]) for name in ("shift", "shift_se"))
-            cells += [_share(np.array([one.exceeds_limit(LARGEST) for one in shifts])), f"{shift.mean():+.3f}"]
+        for shifts in zip(*group_shifts, strict=True):
+            shift, se = (
+                np.array([getattr(comparison, name) for comparison in shifts]) for name in ("shift", "shift_se")
+            )
+            cells += [_share(np.array([comparison.exceeds_limit(MAX_SHIFT) for comparison in shifts])), f"{shift.mean():+.3f}"]
             cells += [f"{shift.std():.3f}", f"{se.mean():.3f}"]
         note = f" {failed} not linked" if failed else ""
         of = f"{row.model.upper()} | {row.n:,} | {row.k} + {row.others} | {row.variation:g}"
@@ -195,14 +202,14 @@ class JudgedMonth:
     The counts are items held for their RMSD, of all items, and items flagged as drifted, of the published items.
     """
 
-    held: dict[str, str]
+    judge_jump: dict[str, str]
     items: int
     misfitting: int
     published: int
     drifted: int
 
 
-def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]:
+def draw_scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]:
     """Judge the months after an origin, whose mean θ varies."""
     rng = np.random.default_rng(seed)
     bank, n_anchors = misfit.Bank.draw(rng), misfit.ANCHORS
@@ -219,8 +226,8 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)
     origin, ratio = before.calibration, eigenvalue_ratio(of_before.set)
-    known = usable(origin, origin.item_ids[:n_anchors])
-    anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, known)).items)
+    usable_anchors = usable(origin, origin.item_ids[:n_anchors])
+    anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, usable_anchors)).items)
     published = Published.from_anchors(anchors)
     earlier: list[MonthConstants] = []
     for k in range(MONTHS):
@@ -274,14 +281,16 @@ def report_scored(rows: Iterable[int], months: int, seed: int) -> None:
     print("|---|--:|--:|---|--:|--:|")
     for k in rows:
         name, world = SCORED_ROWS[k]
-        found = [month for n in range(-(-months // MONTHS)) for month in scored_months(world, [seed, k, n])]
-        by = Counter(gate for month in found for gate in month.held)
+        months_judged = [
+            month for n in range(-(-months // MONTHS)) for month in draw_scored_months(world, [seed, k, n])
+        ]
+        by = Counter(gate for month in months_judged for gate in month.held)
         items, off, published, drifted = (
-            sum(getattr(month, of) for month in found) for of in ("items", "misfitting", "published", "drifted")
+            sum(getattr(month, of) for month in months_judged) for of in ("items", "misfitting", "published", "drifted")
         )
-        held = sum(bool(month.held) for month in found)
+        n_held = sum(bool(month.held) for month in months_judged)
         gates = ", ".join(f"{gate} {n}" for gate, n in by.items()) or "–"
-        cells = f"{len(found)} | {held} | {gates} | {off} of {items:,} | {drifted} of {published:,}"
+        cells = f"{len(months_judged)} | {n_held} | {gates} | {off} of {items:,} | {drifted} of {published:,}"
         print(f"| {name} | {cells} |", flush=True)
 
 
@@ -298,14 +307,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fits", action="store_true")
     parser.add_argument("--rows", type=int, nargs="*", help="of `group` or `scored`; all without it")
-    asked = parser.parse_args()
-    if asked.gate == "jump":
-        report_jumps(asked.histories, asked.seed)
-    elif asked.gate == "scored":
+    arguments = parser.parse_args()
+    if arguments.gate == "jump":
+        report_jumps(arguments.histories, arguments.seed)
+    elif arguments.gate == "scored":
         with threadpool_limits(1, user_api="blas"):
-            report_scored(asked.rows or range(len(SCORED_ROWS)), asked.months, asked.seed)
+            report_scored(arguments.rows or range(len(SCORED_ROWS)), arguments.months, arguments.seed)
     else:
-        report_groups(asked.rows or range(len(ROWS)), asked.months, asked.seed, fits=asked.fits)
+        report_groups(arguments.rows or range(len(ROWS)), arguments.months, arguments.seed, fits=arguments.fits)
 
 
 if __name__ == "__main__":

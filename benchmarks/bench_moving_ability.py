@@ -58,7 +58,7 @@ from psychometrics_testbed.moving_ability import Moving, answered
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
-TRUE = Movement(WALK**2, 0.5 / YEAR)
+TRUE_MOVEMENT = Movement(WALK**2, 0.5 / YEAR)
 """True movement in all rows with a gap for which growth is proposed."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
@@ -66,7 +66,7 @@ STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
 Z95 = 1.959964
 WALKS = 0.02, 0.03, 0.05, 0.07, 0.1
 AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), ("28 and more", 28, np.inf)
-MOST_DAYS = 20_000
+MAX_DAYS = 20_000
 """Maximum number of learners' days that are forecast, drawn at random."""
 
 TIME_OF_LEVELLING = 120 / 7
@@ -156,10 +156,10 @@ def main() -> None:
     parser.add_argument("--still", type=int)
     options = parser.parse_args()
     if options.scored is not None:
-        _scored(options.scored, np.random.default_rng(options.seed))
+        _measure_scoring(options.scored, np.random.default_rng(options.seed))
         return
     if options.still is not None:
-        _still(options.still, options.seed)
+        _show_still(options.still, options.seed)
         return
     if options.log is not None:
         _on_log(options.log, np.random.default_rng(options.seed))
@@ -173,24 +173,24 @@ def main() -> None:
         _show_row(name, row, np.random.default_rng([options.seed, 99 - k]), options.learners, fitted=True)
 
 
-def _scored(learners: int, rng: np.random.Generator) -> None:
+def _measure_scoring(learners: int, rng: np.random.Generator) -> None:
     a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
     items = ItemCurves(a, -a * b, np.zeros(ITEMS))
-    errors = _with_errors(_fitted(items, rng, 2000))
+    errors = _with_errors(_fit_items(items, rng, 2000))
     values = zip(errors.items.a.tolist(), errors.items.b.tolist(), strict=True)
     published = PublishedSet({f"i{j}": ItemRow(*ab) for j, ab in enumerate(values)}, "", errors=errors)
     constant = Scale("s")
     scales = {"constant": constant, "moves": replace(constant, movement=Movement(WALK**2, 0.5 / YEAR, 0.1**2))}
     some, spent = min(learners, 50_000), dict.fromkeys(scales, 0.0)
     for _ in range(learners // some):
-        made = answered(items, path(WALK, 0.5)(rng, some)[:, :50], 7 * np.arange(50), 2, rng)
-        responses = replace(made.responses, at=made.day * DAY)
+        answers = answered(items, path(WALK, 0.5)(rng, some)[:, :50], 7 * np.arange(50), 2, rng)
+        responses = replace(answers.responses, at=answers.day * DAY)
         for name, scale in scales.items():
             begin = time.process_time()
             scored(published, scale, None, responses, np.arange(some).astype(str).astype(object))
             spent[name] += time.process_time() - begin
-    said = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
-    print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
+    summary = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+    print(f"{learners:,} learners with 100 answers: {summary}, × {spent['moves'] / spent['constant']:.2f}")
 
 
 def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: bool = False) -> None:
@@ -201,66 +201,70 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
     if row.gap:
         weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
     days = 7 * weeks
-    made = answered(items, theta[:, weeks] + rng.normal(0, row.own, (n, len(weeks))), days, A_WEEK, rng)
+    answers = answered(items, theta[:, weeks] + rng.normal(0, row.own, (n, len(weeks))), days, A_WEEK, rng)
     last = np.full(n, WEEKS - 1)
     if row.leavers:
         leaves = rng.random(theta.shape) < 1 / (1 + np.exp(3.4 + 0.9 * theta))
         last = np.where(leaves.any(axis=1), leaves.argmax(axis=1), last)
-        made = made.chosen(made.day <= 7 * last[made.responses.person])
-    errors = _with_errors(_fitted(items, rng, n)) if fitted else None
+        answers = answers.chosen(answers.day <= 7 * last[answers.responses.person])
+    errors = _with_errors(_fit_items(items, rng, n)) if fitted else None
     begin = time.process_time()
     curves = Curves.from_items(errors.items.curves if errors else items)
-    found = MovementEstimate.from_answers(made.responses, made.day, curves, errors.items if errors else None)
+    estimate = MovementEstimate.from_answers(answers.responses, answers.day, curves, errors.items if errors else None)
     took = time.process_time() - begin
-    at = {name: (made, theta[np.arange(n), last])}
+    at = {name: (answers, theta[np.arange(n), last])}
     if row.gap:
-        first = np.arange(len(made.day)) % A_WEEK == 0
-        until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
+        first = np.arange(len(answers.day)) % A_WEEK == 0
+        until = answers.chosen((answers.day < 7 * GAP.stop) | ((answers.day == 7 * GAP.stop) & first))
         at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
-    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed.growth else {})
-    for how, movement in by.items():
+    by = {"": estimate.proposed} | (
+        {", by the true q and g": TRUE_MOVEMENT} if row.gap and estimate.proposed.growth else {}
+    )
+    for label, movement in by.items():
         for answer, (some, now) in at.items():
             moving, still = _scores(some, curves, movement, errors)
-            print(_line(answer + how, movement, moving, still, now, took), flush=True)
+            print(_line(answer + label, movement, moving, still, now, took), flush=True)
 
 
-def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
+def _scores(
+    answers: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None
+) -> tuple[Scores, Scores]:
     """Scores with a movement and with a constant θ."""
-    still = eap_by(made.responses, curves)
-    moving = moving_eap(made.responses, made.day, curves, movement) if movement else still
+    still = eap_by(answers.responses, curves)
+    moving = moving_eap(answers.responses, answers.day, curves, movement) if movement else still
     if errors is None:
         return moving, still
     return (
-        Scores(moving.theta, errors.total_se(moving, made.responses, 1.0)),
-        Scores(still.theta, errors.total_se(still, made.responses, 1.0)),
+        Scores(moving.theta, errors.total_se(moving, answers.responses, 1.0)),
+        Scores(still.theta, errors.total_se(still, answers.responses, 1.0)),
     )
 
 
-def _still(scales: int, seed: int) -> None:
+def _show_still(scales: int, seed: int) -> None:
     """Print a line per scale with the proposed movement, then a table."""
-    found: dict[int, list[bool]] = {n: [] for n in ANSWERS_AN_ITEM}
-    for k in range(scales // len(found)):
-        for an_item, proposed in found.items():
+    detections: dict[int, list[bool]] = {n: [] for n in ANSWERS_AN_ITEM}
+    for k in range(scales // len(detections)):
+        for an_item, proposed in detections.items():
             rng = np.random.default_rng([seed, an_item, k])
             a = rng.uniform(0.5, 2, STILL_ITEMS)
             low = rng.random(STILL_ITEMS) < 0.5
             b = np.where(low, rng.normal(-0.8, 0.5, STILL_ITEMS), rng.normal(0.9, 0.7, STILL_ITEMS))
             items = ItemCurves(a, -a * b, np.zeros(STILL_ITEMS))
-            fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
+            fit = _fit_items(items, rng, an_item * STILL_ITEMS // 60)
             days = 7 * np.arange(26)
-            made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
-            one = MovementEstimate.from_answers(
-                made.responses, made.day, Curves.from_items(fit.items.curves), fit.items
+            answers = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
+            estimate = MovementEstimate.from_answers(
+                answers.responses, answers.day, Curves.from_items(fit.items.curves), fit.items
             )
-            proposed.append(bool(one.proposed))
-            p = ", ".join(f"{value:.3f}" for value in one.p.values())
-            print(f"{an_item} answers an item, scale {k}: p {p}; {one.proposed}", flush=True)
+            proposed.append(bool(estimate.proposed))
+            p = ", ".join(f"{value:.3f}" for value in estimate.p.values())
+            print(f"{an_item} answers an item, scale {k}: p {p}; {estimate.proposed}", flush=True)
     print("\n| answers an item | scales | with a movement |\n|--:|--:|--:|")
-    for an_item, proposed in found.items():
+    for an_item, proposed in detections.items():
         print(f"| {an_item:,} | {len(proposed)} | {sum(proposed)} |")
 
 
-def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
+def _fit_items(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
     """Fit items to 60 answers of each of n other learners, whose θ is N(0, 1)."""
     seen = rng.permuted(np.tile(np.arange(len(items.a)) < 60, (n, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items.a * rng.normal(size=(n, 1)) + items.d)))
@@ -277,8 +281,8 @@ def _line(name: str, movement: Movement, moving: Scores, still: Scores, theta: n
     parts = [f"{np.sqrt(q):.4f}, {g * YEAR:+.3f}, {np.sqrt(s):.3f}"]
     for scores in (moving, still):
         off = scores.theta - theta
-        held = (np.abs(off) <= Z95 * scores.se).mean()
-        parts += [f"{100 * held:.1f} ± {100 * np.sqrt(held * (1 - held) / len(off)):.1f} %"]
+        covered = (np.abs(off) <= Z95 * scores.se).mean()
+        parts += [f"{100 * covered:.1f} ± {100 * np.sqrt(covered * (1 - covered) / len(off)):.1f} %"]
         parts += [f"{np.sqrt((off**2).mean()):.3f}"]
         if scores is moving:
             parts += [f"{off.mean():+.3f}", f"{scores.se.mean():.3f}"]
@@ -292,36 +296,36 @@ def _on_log(path: Path, rng: np.random.Generator) -> None:
     person, users = pd.factorize(log["user_id"])
     item, names = pd.factorize(log["item_id"])
     day, score = log["day"].to_numpy(), log["correct"].to_numpy().astype(np.int8)
-    held = rng.permutation(len(users)) < len(users) // 2
+    is_held_out = rng.permutation(len(users)) < len(users) // 2
 
-    def of(whose: np.ndarray) -> tuple[Responses, np.ndarray]:
-        rows = whose[person]
-        renumbered = (np.cumsum(whose) - 1)[person[rows]].astype(np.int32)
-        some = Responses(renumbered, item[rows].astype(np.int32), score[rows], int(whose.sum()), tuple(names))
+    def of(is_selected: np.ndarray) -> tuple[Responses, np.ndarray]:
+        rows = is_selected[person]
+        renumbered = (np.cumsum(is_selected) - 1)[person[rows]].astype(np.int32)
+        some = Responses(renumbered, item[rows].astype(np.int32), score[rows], int(is_selected.sum()), tuple(names))
         return some, day[rows]
 
-    learners, _ = of(~held)
+    learners, _ = of(~is_held_out)
     a, d = np.full((2, len(names)), np.nan)
     for part in components(learners):
         own = np.isin(names, part.items)
-        kept = np.unique(learners.person[own[learners.item]])
+        persons = np.unique(learners.person[own[learners.item]])
         some = own[learners.item]
         fit = fit_em(
             Responses(
-                np.searchsorted(kept, learners.person[some]).astype(np.int32),
+                np.searchsorted(persons, learners.person[some]).astype(np.int32),
                 (np.cumsum(own) - 1)[learners.item[some]].astype(np.int32),
                 learners.score[some],
-                len(kept),
+                len(persons),
                 tuple(names[own]),
             ),
             model="2pl",
         )
         a[own], d[own] = fit.a, fit.d
     curves = Curves.from_items(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
-    found = MovementEstimate.from_answers(*of(np.ones(len(users), bool)), curves)
-    print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {found}")
-    proposed = [] if not found.proposed else [found.proposed]
-    _show_forecasts(*of(held), curves, [Movement(walk**2) for walk in WALKS] + proposed, rng)
+    estimate = MovementEstimate.from_answers(*of(np.ones(len(users), bool)), curves)
+    print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {estimate}")
+    proposed = [] if not estimate.proposed else [estimate.proposed]
+    _show_forecasts(*of(is_held_out), curves, [Movement(walk**2) for walk in WALKS] + proposed, rng)
 
 
 def _show_forecasts(
@@ -332,7 +336,7 @@ def _show_forecasts(
     responses, day = responses.of_rows(order), day[order]
     begins = np.flatnonzero((np.diff(responses.person, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
     later = np.flatnonzero(np.diff(responses.person[begins], prepend=-1) == 0)
-    chosen = np.sort(rng.permutation(later)[:MOST_DAYS])
+    chosen = np.sort(rng.permutation(later)[:MAX_DAYS])
     begin, end = begins[chosen], np.append(begins, len(day))[chosen + 1]
     learner, gap = responses.person[begin], day[begin] - day[begins[chosen - 1]]
     first = np.searchsorted(responses.person, learner)

@@ -39,26 +39,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--months", type=int, default=1000, help="a row; a fifth of it where θ is not normal")
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print("| θ | learners × items | seen | months | beyond 1 % | beyond 5 % | mean | test : fit |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for shape in SHAPES:
         for persons, items in SIZES:
             for seen in (1.0, 0.5):
-                months = asked.months if shape == "normal" else asked.months // 5
-                found, fits, tests = [], 0.0, 0.0
+                months = arguments.months if shape == "normal" else arguments.months // 5
+                results, fits, tests = [], 0.0, 0.0
                 for k in range(months):
-                    responses = month(shape, persons, items, seen, [asked.seed, k])
+                    responses = month(shape, persons, items, seen, [arguments.seed, k])
                     began = time.process_time()
                     fit = fit_em(responses, threads=1)
                     between = time.process_time()
-                    found.append(normality(responses, fit, threads=1))
+                    results.append(normality(responses, fit, threads=1))
                     fits, tests = fits + between - began, tests + time.process_time() - between
                 shares = []
                 for level in (0.01, 0.05):
-                    share = float(np.mean([each.p < level for each in found]))
+                    share = float(np.mean([each.p < level for each in results]))
                     shares.append(f"{share:.1%} ± {np.sqrt(share * (1 - share) / months):.1%}")
-                mean = np.mean([each.statistic for each in found])
+                mean = np.mean([each.statistic for each in results])
                 print(
                     f"| {shape} | {persons:,} × {items} | {seen:.0%} | {months:,} | {' | '.join(shares)} | {mean:.2f} |"
                     f" {tests / fits:.2f} |",

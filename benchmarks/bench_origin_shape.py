@@ -51,10 +51,12 @@ def main() -> None:
     parser.add_argument("--learners", type=int, default=2000, help="a window")
     parser.add_argument("--seed", type=int, default=0, help="the number of the first pair")
     parser.add_argument("--auto", action="store_true")
-    asked = parser.parse_args()
-    rules = RULES[2:] if asked.auto else RULES
-    found = np.array([simulate(asked.learners, asked.seed + k, rules) for k in range(asked.pairs)])
-    print(table(found, asked.learners, rules))
+    arguments = parser.parse_args()
+    rules = RULES[2:] if arguments.auto else RULES
+    pairs_simulated = np.array(
+        [simulate(arguments.learners, arguments.seed + k, rules) for k in range(arguments.pairs)]
+    )
+    print(table(pairs_simulated, arguments.learners, rules))
 
 
 def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule], ...] = RULES) -> Floats:
@@ -82,11 +84,11 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
 
     def linked(before: str, now: str, first: LatentRule, second: LatentRule) -> tuple[float, float, float, float]:
         fitted = origin(before, first)
-        known = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
-        anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in known))
+        with_errors = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
+        anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in with_errors))
         as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
-        found = link(Shape.fit(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
-        return found.slope, found.intercept, found.slope_se, found.intercept_se
+        linking = link(Shape.fit(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
+        return linking.slope, linking.intercept, linking.slope_se, linking.intercept_se
 
     return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in SHAPES])
 
@@ -101,19 +103,19 @@ def abilities(shape: str, learners: int, rng: np.random.Generator) -> Floats:
     return np.sign(skewness) * (rng.gamma(k, 1.0, learners) - k) / np.sqrt(k)
 
 
-def fit(responses: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-    return fit_em(responses, model=model, latent=latent, **how)
+def fit(responses: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+    return fit_em(responses, model=model, latent=latent, **options)
 
 
-def table(found: Floats, learners: int, rules: tuple[tuple[LatentRule, LatentRule], ...]) -> str:
+def table(results: Floats, learners: int, rules: tuple[tuple[LatentRule, LatentRule], ...]) -> str:
     """The rows of the table. `found`: results of `simulate`, by pair."""
     lines = [f"| {HEAD} |", "|---|--:|---" + "|--:" * 8 + "|"]
     for i, shapes in enumerate(SHAPES):
         for k, rule in enumerate(rules):
-            error, se = found[:, i, k, :2] - (SLOPE, INTERCEPT), found[:, i, k, 2:]
+            error, se = results[:, i, k, :2] - (SLOPE, INTERCEPT), results[:, i, k, 2:]
             sd, covered = error.std(axis=0, ddof=1), (np.abs(error) < Z95 * se).mean(axis=0)
             cells = [
-                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(found)):.3f} | {sd[x]:.3f} | "
+                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(results)):.3f} | {sd[x]:.3f} | "
                 f"{se[:, x].mean() / sd[x]:.2f} | {covered[x]:.0%}"
                 for x in range(2)
             ]

@@ -52,11 +52,11 @@ def simulate(parameters: np.ndarray, n_persons: int, seed: int) -> np.ndarray:
     """Simulate scores (N, J) with θ ~ N(0, 1)."""
     rng = np.random.default_rng(seed)
     theta, J = rng.standard_normal(n_persons), parameters.shape[1]
-    found = np.empty((n_persons, J), dtype=np.int8)
+    scores = np.empty((n_persons, J), dtype=np.int8)
     for j in range(J):
         p = GPCM.probabilities(theta, parameters[:, [j]], np.array([SCORES]))[0]
-        found[:, j] = (rng.random((n_persons, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
-    return found
+        scores[:, j] = (rng.random((n_persons, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
+    return scores
 
 
 def steps_of(parameters: np.ndarray) -> np.ndarray:
@@ -73,32 +73,32 @@ def step_errors(fit: Calibration) -> np.ndarray:
 
 
 def recovery(learners: int, repeats: int, rare: bool) -> None:
-    known = truth(20, rare)
-    wanted, slopes, steps, held, within, unconverged = steps_of(known), [], [], [], [], 0
+    true_items = truth(20, rare)
+    true_steps, slopes, steps, covered, within, unconverged = steps_of(true_items), [], [], [], [], 0
     for seed in range(repeats):
-        scores = simulate(known, learners, 1000 + seed)
+        scores = simulate(true_items, learners, 1000 + seed)
         responses = Responses.from_wide(scores, categories=np.full(20, SCORES))
         fit = fit_em(responses, model="gpcm", threads=1)
         unconverged += not fit.convergence.converged
-        slopes.append(np.log(fit.a / known[0]))
-        held.append(np.abs(fit.a - known[0]) < 1.96 * fit.a_se)
-        off = steps_of(fit.parameters) - wanted
+        slopes.append(np.log(fit.a / true_items[0]))
+        covered.append(np.abs(fit.a - true_items[0]) < 1.96 * fit.a_se)
+        off = steps_of(fit.parameters) - true_steps
         has = np.isfinite(off)
         steps.append(np.where(has, off, np.nan))
         within.append(np.where(has, np.abs(off) < 1.96 * step_errors(fit), np.nan))
     name = f"{learners} learners, 20 items of {SCORES} scores, {repeats} samples"
     print(f"{name}: {unconverged} did not converge")
     print(f"  bias of ln a {np.mean(slopes):+.4f} ± {np.mean(slopes, axis=1).std() / repeats**0.5:.4f}")
-    print(f"  coverage of a {np.mean(held):.3f}")
+    print(f"  coverage of a {np.mean(covered):.3f}")
     for k in range(SCORES - 1):
         bias = np.nanmean(np.array(steps)[:, :, k], axis=1)
         error, coverage = bias.std() / repeats**0.5, np.nanmean(np.array(within)[:, :, k])
         print(f"  step {k + 1}: bias {bias.mean():+.4f} ± {error:.4f}, coverage {coverage:.3f}")
     if rare:
         of_rare, hold = np.array(steps)[:, 0, -1], np.array(within)[:, 0, -1]
-        share = (simulate(known[:, :1], 10**6, 0) == SCORES - 1).mean()
+        share = (simulate(true_items[:, :1], 10**6, 0) == SCORES - 1).mean()
         print(
-            f"  the highest score of the first item, given by {share:.2%}: step {wanted[0, -1]:.2f}, bias "
+            f"  the highest score of the first item, given by {share:.2%}: step {true_steps[0, -1]:.2f}, bias "
             f"{np.nanmean(of_rare):+.3f}, root mean square error {np.nanmean(of_rare**2) ** 0.5:.3f}, coverage "
             f"{np.nanmean(hold):.3f}; in {np.isnan(of_rare).sum()} samples nobody gave it"
         )
@@ -124,16 +124,16 @@ def one_fit(model: str, learners: int, items: int, seen: int) -> None:
 
 def speed(learners: int, items: int, seen: int, mirt: bool, errors: bool) -> None:
     size = (str(learners), str(items), str(seen))
-    found = {}
+    results = {}
     for model in ("2pl", "gpcm"):
-        made = subprocess.run(
+        peer = subprocess.run(
             [sys.executable, __file__, "one", model, *size], capture_output=True, text=True, check=True
         )
-        found[model] = json.loads(made.stdout)
-        cpu = statistics.median(found[model]["cpu"])
-        print(f"{model:>5}: {cpu:.3f} s of CPU with all errors, {found[model]['peak_mb']:.0f} MB")
-    ours = statistics.median(found["gpcm"]["cpu"])
-    ratio = ours / statistics.median(found["2pl"]["cpu"])
+        results[model] = json.loads(peer.stdout)
+        cpu = statistics.median(results[model]["cpu"])
+        print(f"{model:>5}: {cpu:.3f} s of CPU with all errors, {results[model]['peak_mb']:.0f} MB")
+    own_cpu = statistics.median(results["gpcm"]["cpu"])
+    ratio = own_cpu / statistics.median(results["2pl"]["cpu"])
     print(f"{learners} × {items} of which {seen} seen: {ratio:.2f} times the CPU of the 2PL")
     if not mirt:
         return
@@ -144,11 +144,11 @@ def speed(learners: int, items: int, seen: int, mirt: bool, errors: bool) -> Non
         stored.flush()
         for with_errors in (False, True)[: 1 + errors]:
             arguments = [stored.name, size[0], size[1], "gpcm", "1" if with_errors else "0", "1"]
-            made = subprocess.run(["Rscript", str(_PEER), *arguments], capture_output=True, text=True, check=True)
-            theirs = json.loads(made.stdout.splitlines()[-1])
-            cpu = theirs["cpu"][0]
-            what = "with errors by Oakes" if with_errors else "without errors"
-            print(f"mirt {theirs['version']} {what}: {cpu:.1f} s, {cpu / ours:.0f} times ours with all errors")
+            peer = subprocess.run(["Rscript", str(_PEER), *arguments], capture_output=True, text=True, check=True)
+            peer_result = json.loads(peer.stdout.splitlines()[-1])
+            cpu = peer_result["cpu"][0]
+            label = "with errors by Oakes" if with_errors else "without errors"
+            print(f"mirt {peer_result['version']} {label}: {cpu:.1f} s, {cpu / own_cpu:.0f} times ours with all errors")
 
 
 def main() -> None:
@@ -164,11 +164,11 @@ def main() -> None:
     parser.add_argument("--rare", action="store_true")
     parser.add_argument("--mirt", action="store_true")
     parser.add_argument("--errors", action="store_true")
-    asked = parser.parse_args()
-    if asked.what == "recovery":
-        recovery(asked.learners or 1000, asked.repeats, asked.rare)
+    options = parser.parse_args()
+    if options.what == "recovery":
+        recovery(options.learners or 1000, options.repeats, options.rare)
     else:
-        speed(asked.learners or 10_000, asked.items, asked.seen or asked.items, asked.mirt, asked.errors)
+        speed(options.learners or 10_000, options.items, options.seen or options.items, options.mirt, options.errors)
 
 
 if __name__ == "__main__":

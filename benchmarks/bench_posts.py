@@ -70,12 +70,12 @@ class Poster:
                 time.sleep(max(0.0, began + arrival - time.perf_counter()))
                 pool.submit(self.post, began + arrival)
 
-    def say(self, what: str) -> None:
+    def say(self, label: str) -> None:
         p50, p99 = np.percentile(1000 * np.array(self.seconds), [50, 99])
-        print(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {dict(self.statuses)}", flush=True)
+        print(f"{label}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {dict(self.statuses)}", flush=True)
 
 
-def beside_import(database: Database, users: list[str], rows: int) -> None:
+def post_during_import(database: Database, users: list[str], rows: int) -> None:
     home = database.settings.irt_home
     write_log(home / "log.csv", rows)
     environment = os.environ | {"DATABASE_URL": database.url, "IRT_HOME": str(home), "IRT_FIRST_MONTH": FIRST_MONTH}
@@ -92,7 +92,7 @@ def beside_import(database: Database, users: list[str], rows: int) -> None:
         print(f"the longest took {1000 * max(small.seconds):.0f} ms")
 
 
-def against(database: Database, users: list[str], other: Path, seconds: float) -> None:
+def compare_checkouts(database: Database, users: list[str], other: Path, seconds: float) -> None:
     home = database.settings.irt_home
     (home / "other").mkdir()
     with (
@@ -101,12 +101,12 @@ def against(database: Database, users: list[str], other: Path, seconds: float) -
     ):
         pair = [Poster(users, 10, port) for port in (API_PORT, API_PORT + 100)]
         for part in (5.0, seconds):
-            for one in pair:
-                one.seconds.clear()
+            for poster in pair:
+                poster.seconds.clear()
             began = time.perf_counter()
             while time.perf_counter() - began < part:
-                for one in pair:
-                    one.post(time.perf_counter())
+                for poster in pair:
+                    poster.post(time.perf_counter())
         pair[0].say("posts of 10, this checkout")
         pair[1].say(f"posts of 10, {other}")
         ratio = np.median(pair[0].seconds) / np.median(pair[1].seconds)
@@ -119,36 +119,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--beside-import", type=int, default=0, metavar="ROWS")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     rng = np.random.default_rng(1)
-    with embedded_log(asked.attempts, rng) as (database, log):
+    with embedded_log(arguments.attempts, rng) as (database, log):
         users = [str(user) for user in log.users]
-        if asked.beside_import:
-            beside_import(database, users, asked.beside_import)
+        if arguments.beside_import:
+            post_during_import(database, users, arguments.beside_import)
             return
-        if asked.against:
-            against(database, users, asked.against, asked.seconds)
+        if arguments.against:
+            compare_checkouts(database, users, arguments.against, arguments.seconds)
             return
         with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT):
             Poster(users, 100).at_rate(5, 5)
             full = Poster(users, 100)
             began = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
-                while time.perf_counter() - began < asked.seconds:
+                while time.perf_counter() - began < arguments.seconds:
                     list(pool.map(full.post, [time.perf_counter()] * 2))
-            taken = 100 * full.statuses[200] / (time.perf_counter() - began)
-            full.say(f"batches of 100: {taken:,.0f} attempts/s")
+            rate = 100 * full.statuses[200] / (time.perf_counter() - began)
+            full.say(f"batches of 100: {rate:,.0f} attempts/s")
             small = Poster(users, 10)
-            small.at_rate(100, asked.seconds)
+            small.at_rate(100, arguments.seconds)
             small.say("posts of 10 at 100/s")
             for theta, posts in ((25, 5), (100, 20)):
-                beside = Poster(users, 100)
-                asking = [str(user) for user in rng.choice(log.users, int(theta * asked.seconds))]
+                concurrent = Poster(users, 100)
+                asking = [str(user) for user in rng.choice(log.users, int(theta * arguments.seconds))]
                 with ThreadPoolExecutor(1) as pool:
-                    done = pool.submit(beside.at_rate, posts, asked.seconds)
+                    done = pool.submit(concurrent.at_rate, posts, arguments.seconds)
                     show("θ API", theta, asyncio.run(load(API_PORT, asking, theta, None)))
                     done.result()
-                beside.say(f"posts of 100 at {posts}/s beside it")
+                concurrent.say(f"posts of 100 at {posts}/s beside it")
 
 
 if __name__ == "__main__":

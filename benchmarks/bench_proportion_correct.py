@@ -62,13 +62,13 @@ def main() -> None:
     print("| changed by | answers | learners | published from | items | p < 0.05 | p < 0.01 | SD of z | flagged |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for cell, (change, answers, learners, behind) in enumerate(CELLS):
-        found = [
+        results = [
             month(np.random.default_rng([options.seed, cell, k]), change, answers, learners, behind)
             for k in range(options.months)
         ]
-        p = np.concatenate([f.p for f in found])
-        z = np.concatenate([f.difference / f.se for f in found])
-        flagged = np.concatenate([np.array(f.severity) != "none" for f in found])
+        p = np.concatenate([f.p for f in results])
+        z = np.concatenate([f.difference / f.se for f in results])
+        flagged = np.concatenate([np.array(f.severity) != "none" for f in results])
         print(
             f"| {change:g} | {answers} | {learners} | {behind} | {p.size} | {np.mean(p < 0.05):.1%} |"
             f" {np.mean(p < 0.01):.1%} | {z.std():.2f} | {flagged.mean():.1%} |",

@@ -48,21 +48,21 @@ def main() -> None:
         server = EmbeddedPostgres(Path(folder) / "postgres")
         url = server.start()
         try:
-            times = {what: run(url, Path(folder), what, rows) for what in ("bare", "pull")}
+            times = {kind: run(url, Path(folder), kind, rows) for kind in ("bare", "pull")}
         finally:
             server.stop()
-    for what, seconds in times.items():
-        print(f"{what}: {rows / seconds:,.0f} rows/s ({seconds:.1f} s)")
+    for kind, seconds in times.items():
+        print(f"{kind}: {rows / seconds:,.0f} rows/s ({seconds:.1f} s)")
     print(f"the pull reaches {times['bare'] / times['pull']:.2f} of the bare COPY")
 
 
-def run(url: str, folder: Path, what: str, rows: int) -> float:
+def run(url: str, folder: Path, kind: str, rows: int) -> float:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {what}".encode())
-    own = f"{url.rpartition('/')[0]}/{what}"
+        connection.execute(f"CREATE DATABASE {kind}".encode())
+    own = f"{url.rpartition('/')[0]}/{kind}"
     first = f"{datetime.now(UTC) - timedelta(days=DAYS + 31):%Y-%m}"
     settings = Settings(
-        irt_home=folder / what, database_url=SecretStr(own), irt_first_month=first, irt_db_schema="irt", _env_file=None
+        irt_home=folder / kind, database_url=SecretStr(own), irt_first_month=first, irt_db_schema="irt", _env_file=None
     )
     database = Database(settings)
     upgrade(database)
@@ -71,7 +71,7 @@ def run(url: str, folder: Path, what: str, rows: int) -> float:
             values = {"rows": rows} if "%(rows)" in statement else None
             connection.execute((statement if values else statement.replace("%%", "%")).encode(), values)
     began = time.perf_counter()
-    if what == "pull":
+    if kind == "pull":
         source = PullSource(
             name="lms",
             address=SecretStr(own),
@@ -82,22 +82,22 @@ def run(url: str, folder: Path, what: str, rows: int) -> float:
         report = Pull(database, source).run()
         assert report.accepted == rows, report
     else:
-        bare(database, own)
+        copy_bare(database, own)
     return time.perf_counter() - began
 
 
-def bare(database: Database, url: str) -> None:
+def copy_bare(database: Database, url: str) -> None:
     now = datetime.now(UTC)
-    with psycopg.connect(url) as theirs, database.connect() as ours:
-        ensure_month_partitions(ours, f"{now - timedelta(days=DAYS):%Y-%m}", f"{now:%Y-%m}")
-        ours.execute("CREATE TEMPORARY TABLE copied (LIKE response_log INCLUDING DEFAULTS) ON COMMIT DROP")
+    with psycopg.connect(url) as source, database.connect() as target:
+        ensure_month_partitions(target, f"{now - timedelta(days=DAYS):%Y-%m}", f"{now:%Y-%m}")
+        target.execute("CREATE TEMPORARY TABLE copied (LIKE response_log INCLUDING DEFAULTS) ON COMMIT DROP")
         with (
-            theirs.cursor().copy(f"COPY lms.answers ({COLUMNS}) TO STDOUT (FORMAT binary)".encode()) as out,
-            ours.cursor().copy(f"COPY copied ({COLUMNS}) FROM STDIN (FORMAT binary)".encode()) as into,
+            source.cursor().copy(f"COPY lms.answers ({COLUMNS}) TO STDOUT (FORMAT binary)".encode()) as out,
+            target.cursor().copy(f"COPY copied ({COLUMNS}) FROM STDIN (FORMAT binary)".encode()) as into,
         ):
             for block in out:
                 into.write(block)
-        ours.execute(f"INSERT INTO response_log ({COLUMNS}) SELECT {COLUMNS} FROM copied".encode())
+        target.execute(f"INSERT INTO response_log ({COLUMNS}) SELECT {COLUMNS} FROM copied".encode())
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ class Result:
     after_tuning: float
     steps: float
 
-    def measure(self, what: Callable[..., object], **options: str) -> np.ndarray:
-        """Apply `what` to all a, then all b, shape (2J,)."""
-        return what(az.convert_to_dataset({"x": self.both}), **options)["x"].to_numpy()  # type: ignore[index]
+    def measure(self, function: Callable[..., object], **options: str) -> np.ndarray:
+        """Apply `function` to all a, then all b, shape (2J,)."""
+        return function(az.convert_to_dataset({"x": self.both}), **options)["x"].to_numpy()  # type: ignore[index]
 
     @property
     def both(self) -> np.ndarray:
@@ -75,14 +75,14 @@ def ours(responses: Responses, nodes: int, plan: Plan) -> Result:
     ready = time.perf_counter() - start
     alone = min(_seconds(lambda: density(at)) for _ in range(50))
     print(f"  compiled in {compiled:.1f} s, mode and Hessian {ready - compiled:.1f} s, gradient {alone * 1e3:.2f} ms")
-    draws, *sampling = _timed(lambda: sample(density, mode, plan))
+    draws, *sampling = _time(lambda: sample(density, mode, plan))
     share = plan.draws / (plan.draws + plan.tune)
     return Result(
         f"ours, {nodes} nodes, {draws.sampler}", draws.values["a"], draws.values["b"], ready, *sampling, share, 7
     )
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
+def _time(call: Callable[[], Any]) -> tuple[Any, float, float]:
     """The result, with seconds by the wall clock and of processor time."""
     wall, processor = time.perf_counter(), time.process_time()
     result = call()
@@ -111,7 +111,7 @@ def joint(responses: Responses, plan: Plan) -> Result:
             compiled, draws=plan.draws, tune=plan.tune, chains=plan.chains, cores=2, seed=1, progress_bar=False
         )
 
-    trace, *sampling = _timed(run)
+    trace, *sampling = _time(run)
     share = plan.draws / (plan.draws + plan.tune)
     if "warmup_sample_stats" in trace.groups():
         total, tuning = trace.sample_stats["n_steps"].sum(), trace.warmup_sample_stats["n_steps"].sum()

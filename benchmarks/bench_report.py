@@ -64,7 +64,7 @@ def facts(n_items: int) -> Facts:
         "se_published": (1 / np.sqrt(test)).tolist(),
         "se_now": (1 / np.sqrt(0.95 * test)).tolist(),
     }
-    linkings = tuple(_linked(rng, month, [name for name, item in items.items() if item.is_anchor]) for month in MONTHS)
+    linkings = tuple(_link(rng, month, [name for name, item in items.items() if item.is_anchor]) for month in MONTHS)
     return Facts(
         month=MONTHS[-1],
         scale=Scale("default", initialised=True),
@@ -84,7 +84,7 @@ def facts(n_items: int) -> Facts:
             for name, p in zip(items, rng.random(n_items), strict=True)
         ),
         information={"": InformationRow("", curve, False, TEST)}
-        | {name: InformationRow(name, {}, j % 30 == 0, _lost(rng)) for j, name in enumerate(items)},
+        | {name: InformationRow(name, {}, j % 30 == 0, _information_loss(rng)) for j, name in enumerate(items)},
         alerts=tuple(
             AlertRow(item.item_id, "drift", "high", MONTHS[-1], None) for item in items.values() if item.proposal
         ),
@@ -96,7 +96,7 @@ def facts(n_items: int) -> Facts:
     )
 
 
-def _lost(rng: np.random.Generator) -> dict[str, float]:
+def _information_loss(rng: np.random.Generator) -> dict[str, float]:
     ratio = float(rng.uniform(0.6, 1.1))
     return {"published": 0.2, "now": 0.2 * ratio, "ratio": ratio, "upper": ratio + 0.1, "q": 0.01}
 
@@ -131,7 +131,7 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
 
 def _details(rng: np.random.Generator, kind: str | None) -> dict[str, Any]:
     middle = float(rng.normal(0, 0.1))
-    known: dict[str, Any] = {
+    details: dict[str, Any] = {
         "delta_a_se": 0.1,
         "delta_b_se": 0.1,
         "delta_b_95": [middle - 0.2, middle + 0.2],
@@ -144,12 +144,12 @@ def _details(rng: np.random.Generator, kind: str | None) -> dict[str, Any]:
     }
     if kind is not None:
         gains = {"drift": 60.0, "leak": 80.0, "wrong key": -700.0}
-        known["change"] = {"kind": kind, "size": 0.3, "gains": gains, "time_z": -5.2, "onset": "2026-12-09"}
-        known["change"]["distractor_above_the_key"] = False
-    return known
+        details["change"] = {"kind": kind, "size": 0.3, "gains": gains, "time_z": -5.2, "onset": "2026-12-09"}
+        details["change"]["distractor_above_the_key"] = False
+    return details
 
 
-def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> LinkedFitRecord:
+def _link(rng: np.random.Generator, month: str, anchors: list[str]) -> LinkedFitRecord:
     slope, intercept = rng.normal(1, 0.03), rng.normal(0, 0.05)
     constants = {"slope": slope, "slope_se": 0.03, "intercept": intercept, "intercept_se": 0.03, "method": "haebara"}
     constants |= {"anchors_used": anchors, "anchors_dropped": {}, "anchor_set": "1", "rmse": 0.01, "warnings": []}
@@ -165,15 +165,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", type=int, nargs="?", default=300)
     n_items = parser.parse_args().items
-    told = facts(n_items)
+    all_facts = facts(n_items)
     for attempt in ("first", "second"):
         began, cpu = time.perf_counter(), time.process_time()
-        document = drift_report.document(told, NOW)
+        document = drift_report.document(all_facts, NOW)
         page = html.page(document)
         written = time.perf_counter()
         paper = pdf.typeset(document)
         print(
-            f"{attempt}: {n_items} items, {len(drift_report.items_to_review(told))} flagged: "
+            f"{attempt}: {n_items} items, {len(drift_report.items_to_review(all_facts))} flagged: "
             f"HTML {written - began:.1f} s "
             f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(paper) / 1e6:.2f} MB, "
             f"{time.process_time() - cpu:.1f} s of one core"

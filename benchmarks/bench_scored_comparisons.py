@@ -51,7 +51,7 @@ def moved_by(truth: ScoredItems, j: int, area: float) -> np.ndarray:
     return brentq(beyond, 0.0, 10.0) * of_j if area else 0.0 * of_j
 
 
-def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> None:
+def month(rng: np.random.Generator, args: argparse.Namespace, results: Found) -> None:
     truth = ScoredItems.draw(rng, (1, 3, 1, 2, 4, 1) * 5, args.model, args.others)
     moved = int(rng.integers(truth.size))
     by = moved_by(truth, moved, args.moved)
@@ -66,28 +66,28 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
     new = fitted(truth.moved(by), INTERCEPT, SLOPE)
     linking = link(new, anchors)
     half, slope = student.ppf(0.975, len(linking.anchors_used) - 1), 1.0 if args.model == "pcm" else SLOPE
-    found["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
-    found["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)
-    found["bias of the intercept"].append(linking.intercept - INTERCEPT)
+    results["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
+    results["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)
+    results["bias of the intercept"].append(linking.intercept - INTERCEPT)
     comparison = Comparison.from_linked_fit(new, linking, anchors, Published.from_anchors(anchors))
     drift, losses = Drift.from_comparison(comparison), losses_of_items(comparison, Abilities.normal())
     of_moved = ids(truth.size)[moved] if args.moved else ""
     kinds = dict(zip(ids(truth.size), np.where(truth.categories > 2, "scored", "0/1"), strict=True))
     for item, p, p_loss in zip(comparison.item_ids, drift.p, losses.p, strict=True):
         if item == of_moved:
-            found[f"moved, {kinds[item]}: flagged"].append(item in drift.flagged)
+            results[f"moved, {kinds[item]}: flagged"].append(item in drift.flagged)
         else:
-            found[f"drift, {kinds[item]}: p < .05"].append(p < 0.05)
-            found[f"information, {kinds[item]}: p < .05"].append(p_loss < 0.05)
-            found["sound, flagged"].append(item in drift.flagged)
+            results[f"drift, {kinds[item]}: p < .05"].append(p < 0.05)
+            results[f"information, {kinds[item]}: p < .05"].append(p_loss < 0.05)
+            results["sound, flagged"].append(item in drift.flagged)
 
 
-def groups(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> None:
+def groups(rng: np.random.Generator, args: argparse.Namespace, results: Found) -> None:
     truth, n = ScoredItems.draw(rng, (1, 3, 2, 1, 1, 3, 2, 4, 1, 1), args.model, args.others), args.learners
     theta, moved = np.r_[rng.normal(0, 1, n), rng.normal(-0.5, 1, n)], int(rng.integers(truth.size))
     by = moved_by(truth, moved, args.moved)
     both = truth.answers(rng, theta[:n]), truth.moved(by).answers(rng, theta[n:])
-    scores = np.vstack([one.score.reshape(n, -1) for one in both]).astype(float)
+    scores = np.vstack([group.score.reshape(n, -1) for group in both]).astype(float)
     responses = Responses.from_wide(scores, ids(truth.size), truth.categories)
     forms = ["form"] * responses.n_responses
     dif = Dif.from_responses("group", responses, ["a"] * n + ["b"] * n, forms=forms, model=truth.models, threads=1)
@@ -97,11 +97,11 @@ def groups(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> 
         within = mh or mantel
         kind = "scored" if truth.categories[j] > 2 else "0/1"
         if args.moved and j == moved:
-            found[f"moved, {kind}: q < .05"].append(dif.wald.q[j] < 0.05)
+            results[f"moved, {kind}: q < .05"].append(dif.wald.q[j] < 0.05)
         elif within is not None:
-            found[f"Wald, {kind}: p < .05"].append(dif.wald.p[j] < 0.05)
-            found[f"within forms, {kind}: p < .05"].append(within.p < 0.05)
-            found[f"within forms, {kind}: B or C"].append(within.ets_class != "A")
+            results[f"Wald, {kind}: p < .05"].append(dif.wald.p[j] < 0.05)
+            results[f"within forms, {kind}: p < .05"].append(within.p < 0.05)
+            results[f"within forms, {kind}: B or C"].append(within.ets_class != "A")
 
 
 def main() -> None:
@@ -115,10 +115,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.others = "2pl" if args.model == "gpcm" else "rasch"
-    found: Found = defaultdict(list)
+    results: Found = defaultdict(list)
     for s in range(args.sets):
-        (month if args.what == "months" else groups)(np.random.default_rng([args.seed, s]), args, found)
-    for name, values in sorted(found.items()):
+        (month if args.what == "months" else groups)(np.random.default_rng([args.seed, s]), args, results)
+    for name, values in sorted(results.items()):
         print(f"{name}: {np.mean(values):.3f} of {len(values)}")
 
 

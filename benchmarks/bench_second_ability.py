@@ -32,11 +32,11 @@ def report(row: Row, months: list[MonthResults]) -> str:
         return f"{100 * each.mean():.{digits}f} % ± {100 * each.std(ddof=1) / np.sqrt(each.size):.{digits}f}"
 
     cells = (
-        share(np.mean(one.held[:2]) for one in months),
-        share(np.mean([flagged.any() for flagged in one.flagged]) for one in months),
-        share((np.concatenate(one.flagged).mean() for one in months), 2),
-        share(one.held[2] for one in months),
-        share(one.found for one in months),
+        share(np.mean(month.held[:2]) for month in months),
+        share(np.mean([flagged.any() for flagged in month.flagged]) for month in months),
+        share((np.concatenate(month.flagged).mean() for month in months), 2),
+        share(month.held[2] for month in months),
+        share(month.found for month in months),
     )
     return f"| {row.name} | {len(months)} | {' | '.join(cells)} |"
 
@@ -46,13 +46,13 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=300)
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     of_sound = "sound months held | flagged | items flagged"
     print(f"| both windows | origins | {of_sound} | months with five moved: held | moved items found |")
     print("|---|" + "--:|" * 6)
-    for place in asked.rows:
-        row = ROWS[place]
-        print(report(row, [simulate(row, [asked.seed, place, k]) for k in range(asked.months)]), flush=True)
+    for index in arguments.rows:
+        row = ROWS[index]
+        print(report(row, [simulate(row, [arguments.seed, index, k]) for k in range(arguments.months)]), flush=True)
 
 
 if __name__ == "__main__":

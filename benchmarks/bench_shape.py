@@ -98,8 +98,8 @@ def simulate(row: Row, seed: list[int]) -> Month:
     def fit(theta: Floats, items: list[int]) -> tuple[Calibration, bool, bool]:
         responses = answers(theta, a[items], b[items], row, [ids[j] for j in items], rng)
 
-        def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-            return fit_em(some, model=model, latent=latent, threads=1, **how)
+        def one(some: Responses, model: Model, latent: Latent, **options: Any) -> Calibration:
+            return fit_em(some, model=model, latent=latent, threads=1, **options)
 
         calibration, shape = Shape.fit(one, responses, "2pl", row.rule)
         return calibration, shape.latent == "histogram", shape.guessing
@@ -110,8 +110,8 @@ def simulate(row: Row, seed: list[int]) -> Month:
     linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1))
     linked = linking.transform(month)
     within = (
-        np.mean(np.abs(found - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan
-        for found, truth, se in ((linked.a, a, linked.a_se), (linked.b, b, linked.b_se))
+        np.mean(np.abs(estimates - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan
+        for estimates, truth, se in ((linked.a, a, linked.a_se), (linked.b, b, linked.b_se))
     )
     errors = linking.slope_se, linking.intercept_se
     return Month(histogram, guessing, linking.slope, linking.intercept, *errors, *within, disagree(linking))
@@ -126,8 +126,8 @@ COSTS: tuple[tuple[int, int, float, Model], ...] = (
 
 
 def cost(learners: int, items: int, seen: float, model: Model) -> str:
-    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        return fit_em(some, model=model, latent=latent, threads=1, **how)
+    def fit(some: Responses, model: Model, latent: Latent, **settings: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **settings)
 
     normal, whole = [], []
     for k in range(6):
@@ -168,21 +168,21 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", help="numbers of rows, with commas, or none; all by default")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print("| learners × items | seen | model | normal fit | month : normal fit |\n|---|--:|---|--:|--:|")
     for design in COSTS:
         print(cost(*design), flush=True)
-    if asked.rows == "none":
+    if arguments.rows == "none":
         return
     print()
-    rows = [ROWS[int(k)] for k in asked.rows.split(",")] if asked.rows else ROWS
+    rows = [ROWS[int(k)] for k in arguments.rows.split(",")] if arguments.rows else ROWS
     print(
         "| θ of origin / month | c | rule | learners | design | histogram | guessing | slope − 1.2 | SD | SE : SD | "
         "intercept − .5 | SD | SE : SD | a covered | b covered | Q < 1 % |"
     )
     print("|---|--:|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for row in rows:
-        print(report(row, [simulate(row, [asked.seed, k]) for k in range(asked.months)]), flush=True)
+        print(report(row, [simulate(row, [arguments.seed, k]) for k in range(arguments.months)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -58,18 +58,18 @@ def main() -> int:
         writer.join()
         print(f"{sizes.answers:,} answers of {sizes.learners:,} learners in {MONTH}; load {os.getloadavg()[0]:.1f}")
         try:
-            measured("db upgrade", *IRT, "db", "upgrade")
-            measured("import questions", *IRT, "import", "questions", str(home / "questions.jsonl"))
-            measured("import attempts", *IRT, "import", "attempts", str(home / "attempts.parquet"))
-            origin = measured("scale init --origin", *IRT, "scale", "init", "--origin", MONTH)
-            scored = measured("scored_responses", "-c", RUN_SCORED.format(month=MONTH))
-            measured("status", *IRT, "status", may_fail=True)
+            measure("db upgrade", *IRT, "db", "upgrade")
+            measure("import questions", *IRT, "import", "questions", str(home / "questions.jsonl"))
+            measure("import attempts", *IRT, "import", "attempts", str(home / "attempts.parquet"))
+            origin = measure("scale init --origin", *IRT, "scale", "init", "--origin", MONTH)
+            scored = measure("scored_responses", "-c", RUN_SCORED.format(month=MONTH))
+            measure("status", *IRT, "status", may_fail=True)
         finally:
             EmbeddedPostgres(home / "irt" / "postgres").stop()
     return int(origin[0] > ORIGIN_S or origin[1] > ORIGIN_GB or scored[0] > SCORED_S)
 
 
-def measured(what: str, *arguments: str, may_fail: bool = False) -> tuple[float, float]:
+def measure(name: str, *arguments: str, may_fail: bool = False) -> tuple[float, float]:
     """Run a step. Returns its seconds and its peak memory in GB."""
     began = time.monotonic()
     child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
@@ -77,10 +77,10 @@ def measured(what: str, *arguments: str, may_fail: bool = False) -> tuple[float,
     child.returncode = os.waitstatus_to_exitcode(status)
     seconds, memory = time.monotonic() - began, used.ru_maxrss * 1024 / 1e9
     print(
-        f"{what:22} {seconds:7.1f} s, {used.ru_utime + used.ru_stime:7.1f} s of its own, {memory:5.2f} GB", flush=True
+        f"{name:22} {seconds:7.1f} s, {used.ru_utime + used.ru_stime:7.1f} s of its own, {memory:5.2f} GB", flush=True
     )
     if child.returncode and not may_fail:
-        sys.exit(f"{what} failed")
+        sys.exit(f"{name} failed")
     return seconds, memory
 
 
@@ -98,7 +98,7 @@ def write(home: Path, answers: int, learners: int) -> None:
     position = np.tile(np.arange(1, each + 1, dtype=np.int32), learners)
     theta = rng.normal(size=learners)[user]
     correct = rng.random(len(user)) < 1 / (1 + np.exp(-a[item] * (theta - b[item])))
-    begun = rng.integers(start, end - each * 60_000_000, learners)[user] + (position - 1) * 60_000_000
+    first_answer = rng.integers(start, end - each * 60_000_000, learners)[user] + (position - 1) * 60_000_000
     took = rng.integers(5_000, 55_000, len(user))
     omitted = rng.random(len(user)) < 0.05
     text = lambda pattern, n: pa.array([pattern % k for k in range(n)])  # noqa: E731
@@ -110,8 +110,8 @@ def write(home: Path, answers: int, learners: int) -> None:
             "session_id": text("s%06d", learners).take(pa.array(user)),
             "form_id": text("f%03d", 100).take(pa.array(user % 100)),
             "position": position,
-            "started_at": pa.array(begun, pa.timestamp("us", tz="UTC")),
-            "completed_at": pa.array(begun + took * 1000, pa.timestamp("us", tz="UTC")),
+            "started_at": pa.array(first_answer, pa.timestamp("us", tz="UTC")),
+            "completed_at": pa.array(first_answer + took * 1000, pa.timestamp("us", tz="UTC")),
             "correct": pa.array(correct, mask=omitted),
             "response_time_ms": pa.array(took, mask=omitted),
             "mode": pa.array(["live"]).take(pa.array(np.zeros(len(user), dtype=np.int64))),

@@ -92,9 +92,9 @@ def main() -> int:
     parser.add_argument("--base", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="")
-    asked = parser.parse_args()
-    checkouts = [HERE, *([asked.base.resolve()] if asked.base else [])]
-    months, kept = last_months(2), True
+    options = parser.parse_args()
+    checkouts = [HERE, *([options.base.resolve()] if options.base else [])]
+    months, is_fast_enough = last_months(2), True
     print(f"{'':<36}  goal" + "".join(f"{name:>8}" for name in ("here", "base", "ratio")[: 3 * len(checkouts) - 2]))
     with tempfile.TemporaryDirectory() as folder, small_world(Path(folder, "home"), months) as settings:
         simulate_responses(persons=2000, items=50, seed=3).write(Path(folder))
@@ -110,17 +110,17 @@ def main() -> int:
         )
         own = {"IRT_HOME": str(settings.irt_home), "IRT_FIRST_MONTH": months[0], "IRT_SCHEDULES": "stopped"}
         own |= {"IRT_THREADS": "2"}
-        for start in (one for one in starts if asked.only in one.name):
-            found = [
-                [one.seconds(path, os.environ | own | {"PYTHONPATH": str(path)}) for path in checkouts]
-                for one in [start] * asked.runs
+        for start in (each for each in starts if options.only in each.name):
+            times = [
+                [each.seconds(path, os.environ | own | {"PYTHONPATH": str(path)}) for path in checkouts]
+                for each in [start] * options.runs
             ]
-            least = [min(of_one) for of_one in zip(*found, strict=True)]
-            kept &= least[0] <= start.goal_s
-            ratio = f"{least[0] / least[1]:8.2f}" if asked.base else ""
+            least = [min(of_one) for of_one in zip(*times, strict=True)]
+            is_fast_enough &= least[0] <= start.goal_s
+            ratio = f"{least[0] / least[1]:8.2f}" if options.base else ""
             print(f"{start.name:<36}{start.goal_s:6.2f}" + "".join(f"{s:8.2f}" for s in least) + ratio, flush=True)
-    print(f"{'kept' if kept else 'not kept'}; load {os.getloadavg()[0]:.1f}")
-    return int(not kept)
+    print(f"{'kept' if is_fast_enough else 'not kept'}; load {os.getloadavg()[0]:.1f}")
+    return int(not is_fast_enough)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.servers.instance import dagster_instance
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
@@ -46,7 +46,7 @@ SCALES = ("algebra", "grammar", "physics")
 ITEMS, LEARNERS = 300, 20_000
 GOAL_S = 2.0
 ANCHORS = "made up"
-MADE = "SELECT count(*) FROM scored_snapshot"
+LATEST_MATERIALISATION = "SELECT count(*) FROM scored_snapshot"
 
 
 def main() -> int:
@@ -54,14 +54,14 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--months", type=int, default=36)
     parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = (asked.folder or Path(folder)).resolve()
-        months = MONTHS.last_keys(datetime.now(UTC), asked.months)
+        home = (arguments.folder or Path(folder)).resolve()
+        months = MONTHS.last_keys(datetime.now(UTC), arguments.months)
         settings = Settings(irt_home=home, irt_first_month=months[0], _env_file=None)  # type: ignore[call-arg]
         os.environ |= {"IRT_HOME": str(home), "IRT_FIRST_MONTH": months[0]}
         try:
-            return measure(settings, months, asked.answers)
+            return measure(settings, months, arguments.answers)
         finally:
             EmbeddedPostgres(home / "postgres").stop()
 
@@ -70,8 +70,8 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
     database = Database(settings)
     upgrade(database)
     with database.connect() as connection:
-        made = connection.execute(MADE).fetchone()
-    if made == (0,):
+        row = connection.execute(LATEST_MATERIALISATION).fetchone()
+    if row == (0,):
         make(settings, database, months, answers)
     print(f"{len(months)} months of {len(SCALES)} scales; load {os.getloadavg()[0]:.1f}", flush=True)
     timed = Clock(settings)
@@ -90,25 +90,25 @@ class Clock:
     def __init__(self, settings: Settings) -> None:
         self.server = EmbeddedPostgres(settings.irt_home / "postgres")
 
-    def __call__(self, what: str, act: Callable[[], object]) -> float:
+    def __call__(self, name: str, act: Callable[[], object]) -> float:
         """Run `act`. Returns seconds of processor time."""
-        begun, used = time.perf_counter(), self._processor_seconds()
-        said = act()
-        seconds, processor = time.perf_counter() - begun, self._processor_seconds() - used
-        print(f"{what:<40} {seconds:6.1f} s, processor {processor:6.2f} s  {said or ''}", flush=True)
+        began, used = time.perf_counter(), self._processor_seconds()
+        result = act()
+        seconds, processor = time.perf_counter() - began, self._processor_seconds() - used
+        print(f"{name:<40} {seconds:6.1f} s, processor {processor:6.2f} s  {result or ''}", flush=True)
         return processor
 
     def _processor_seconds(self) -> float:
         """Processor seconds of this process, its children, and the server's ended backends."""
-        own, theirs = os.times(), psutil.Process(self.server.status().pid).cpu_times()
-        return sum(own[:4]) + theirs.children_user + theirs.children_system
+        own, server_times = os.times(), psutil.Process(self.server.status().pid).cpu_times()
+        return sum(own[:4]) + server_times.children_user + server_times.children_system
 
 
 def status() -> dict[str, int]:
     """Number of months in each state, from the command line."""
     command = [sys.executable, "-m", "irt_assets.cli", "status", "--json"]
-    said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
-    states = [month["state"] for month in said["months"]]
+    report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
+    states = [month["state"] for month in report["months"]]
     return {state: states.count(state) for state in sorted(set(states))}
 
 
@@ -209,7 +209,7 @@ def judge(instance: dg.DagsterInstance, month: str) -> None:
                 asset_key=dg.AssetKey(gate.asset),
                 check_name=gate.name,
                 passed=True,
-                metadata={"scales": rows_shown(("scale", "passed", "why"), passed)},
+                metadata={"scales": row_table(("scale", "passed", "why"), passed)},
                 partition=month,
             )
         )

@@ -47,16 +47,16 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", help="numbers of rows, with commas; all by default")
-    asked = parser.parse_args()
-    rows = [ROWS[int(k)] for k in asked.rows.split(",")] if asked.rows else ROWS
+    arguments = parser.parse_args()
+    rows = [ROWS[int(k)] for k in arguments.rows.split(",")] if arguments.rows else ROWS
     print(
         "| σ | items in testlets | design | learners | σ̂ | SD | SE : SD | θ covered before | after | a before | after "
         "| b before | after |"
     )
     print("|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for row in rows:
-        truth = pseudo_true(row, asked.seed)
-        print(report(row, [simulate(row, truth, asked.seed, k) for k in range(asked.months)]), flush=True)
+        truth = pseudo_true(row, arguments.seed)
+        print(report(row, [simulate(row, truth, arguments.seed, k) for k in range(arguments.months)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -74,10 +74,10 @@ async def measure(log: Log, users: list[str], rate: float, days: int | None, *, 
     return answered
 
 
-def show(what: str, rate: float, answered: LoadResult) -> None:
+def show(label: str, rate: float, answered: LoadResult) -> None:
     p50, p99 = answered.ms
-    said = ", ".join(f"{n} × {status}" for status, n in sorted(answered.statuses.items()))
-    print(f"{what:6s} {rate:6.0f}/s  p50 {p50:7.1f} ms  p99 {p99:7.1f} ms  {said}", flush=True)
+    statuses = ", ".join(f"{n} × {status}" for status, n in sorted(answered.statuses.items()))
+    print(f"{label:6s} {rate:6.0f}/s  p50 {p50:7.1f} ms  p99 {p99:7.1f} ms  {statuses}", flush=True)
 
 
 def main() -> None:
@@ -86,42 +86,46 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--rounds", type=int, default=1)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with ExitStack() as stack:
         logs = {
-            what: stack.enter_context(embedded_log(asked.attempts, np.random.default_rng(1), scored=what == "scored"))
-            for what in KINDS
+            kind: stack.enter_context(
+                embedded_log(arguments.attempts, np.random.default_rng(1), scored=kind == "scored")
+            )
+            for kind in KINDS
         }
         let_ability_move(logs["moving"][0], WALK)
-        found = [{what: under_load(what, *log, asked) for what, log in logs.items()} for _ in range(asked.rounds)]
-    for what in KINDS[1:]:
-        ratios = np.array([np.divide(of[what].ms, of["0/1"].ms) for of in found])
+        rounds = [
+            {kind: under_load(kind, *log, arguments) for kind, log in logs.items()} for _ in range(arguments.rounds)
+        ]
+    for kind in KINDS[1:]:
+        ratios = np.array([np.divide(of[kind].ms, of["0/1"].ms) for of in rounds])
         print(
-            f"{what} to 0/1, median of {asked.rounds}: p50 × {np.median(ratios[:, 0]):.2f}, p99 × "
+            f"{kind} to 0/1, median of {arguments.rounds}: p50 × {np.median(ratios[:, 0]):.2f}, p99 × "
             f"{np.median(ratios[:, 1]):.2f}; by round {np.round(ratios, 2).tolist()}"
         )
 
 
-def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> LoadResult:
+def under_load(kind: str, database: Database, log: Log, arguments: argparse.Namespace) -> LoadResult:
     """Returns the responses at the requested rate."""
-    print(f"{what}:", flush=True)
-    days = None if what == "moving" else 365
+    print(f"{kind}:", flush=True)
+    days = None if kind == "moving" else 365
     rng = np.random.default_rng(1)
-    users = [str(u) for u in rng.choice(log.users, int(asked.rate * asked.seconds))]
+    users = [str(u) for u in rng.choice(log.users, int(arguments.rate * arguments.seconds))]
     ports = {"api": API_PORT, "hello": HELLO_PORT}
     with servers(database.url, database.settings.irt_home, **ports) as api:
         asyncio.run(measure(log, users[:200], 20, days, **ports))
         before, cpu = memory_mb(api), cpu_s(api)
-        usual = asyncio.run(measure(log, users, asked.rate, days, **ports))
+        usual = asyncio.run(measure(log, users, arguments.rate, days, **ports))
         cpu = 1000 * (cpu_s(api) - cpu) / len(users)
-        tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, days, **ports))
+        tenfold = asyncio.run(measure(log, users[: int(arguments.rate * 100)], 10 * arguments.rate, days, **ports))
         print(
             f"memory of the API {before:.0f} MB before, {memory_mb(api):.0f} MB after; {cpu:.2f} ms of processor time "
-            f"a request at {asked.rate:.0f}/s"
+            f"a request at {arguments.rate:.0f}/s"
         )
-    taken = some(usual.taken, 800) + some(tenfold.taken, 200)
-    worst = compare(database, log, taken)
-    print(f"{len(taken)} θ taken meanwhile: at most {worst:.1e} from the batch's on the same answers")
+    latencies = some(usual.taken, 800) + some(tenfold.taken, 200)
+    worst = compare(database, log, latencies)
+    print(f"{len(latencies)} θ taken meanwhile: at most {worst:.1e} from the batch's on the same answers")
     return usual
 
 

@@ -41,7 +41,7 @@ from psychometrics_testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
-LOOKED_AT = np.array([-1.0, 0.0, 1.0])
+THETAS = np.array([-1.0, 0.0, 1.0])
 """θ at which the error of the curves is evaluated."""
 Z95 = 1.959964
 CRITERIA: tuple[tuple[Method, bool], ...] = (
@@ -184,7 +184,7 @@ def month(row: Row, seed: list[int]) -> Month:
         tests["moved, across models"] = Tested.of(
             Comparison.from_linked_fit(fits[2], linkings[2], anchors, before), moved_ids
         )
-    return Month(tuple(linkings[:2]), 0, by_criterion, covered(linkings[0].transform(fits[0]), truth), tests)
+    return Month(tuple(linkings[:2]), 0, by_criterion, covered_shares(linkings[0].transform(fits[0]), truth), tests)
 
 
 def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: AnchorSet) -> Published:
@@ -201,19 +201,18 @@ def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
     return origin.select([origin.item_ids.index(item) for item in ids]).further_cov_ab
 
 
-def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:
+def covered_shares(linked: Calibration, truth: Truth) -> dict[str, Floats]:
     """Estimate minus truth, and whether the 95 % interval contains the truth, by parameter, shape (2, …)."""
-    place = [truth.ids.index(item) for item in linked.item_ids]
-    a, b, c = truth.a[place], truth.b[place], truth.c[place]
-    found = {
+    index = [truth.ids.index(item) for item in linked.item_ids]
+    a, b, c = truth.a[index], truth.b[index], truth.c[index]
+    estimates = {
         "a": np.stack([linked.a - a, np.abs(linked.a - a) < Z95 * linked.a_se]),
         "b": np.stack([linked.b - b, np.abs(linked.b - b) < Z95 * linked.b_se]),
     }
-    se = np.sqrt(curve_variance(linked, LOOKED_AT))
-    off = (probability(LOOKED_AT, linked.a, linked.d, linked.c) - probability(LOOKED_AT, a, -a * b, c)).T
-    return found | {
-        f"P({theta:+.0f})": np.stack([off[:, k], np.abs(off[:, k]) < Z95 * se[:, k]])
-        for k, theta in enumerate(LOOKED_AT)
+    se = np.sqrt(curve_variance(linked, THETAS))
+    off = (probability(THETAS, linked.a, linked.d, linked.c) - probability(THETAS, a, -a * b, c)).T
+    return estimates | {
+        f"P({theta:+.0f})": np.stack([off[:, k], np.abs(off[:, k]) < Z95 * se[:, k]]) for k, theta in enumerate(THETAS)
     }
 
 
@@ -238,9 +237,9 @@ def of_linking(months: list[Month]) -> str:
     n = len(linkings) + sum(each.not_linked for each in months)
     cells = [mean(np.arange(n) < len(linkings))]
     for value, se, truth in (("slope", "slope_se", SLOPE), ("intercept", "intercept_se", INTERCEPT)):
-        found = np.array([getattr(linking, value) for linking in linkings])
+        values = np.array([getattr(linking, value) for linking in linkings])
         errors = np.array([getattr(linking, se) for linking in linkings])
-        cells += [mean(found - truth, percent=False), f"{found.std():.3f}", f"{np.sqrt(np.mean(errors**2)):.3f}"]
+        cells += [mean(values - truth, percent=False), f"{values.std():.3f}", f"{np.sqrt(np.mean(errors**2)):.3f}"]
     cells.append(mean([linking.q_p < 0.01 for linking in linkings]))
     cells.append(f"{np.mean([len(linking.anchors_used) for linking in linkings]):.1f}")
     return " | ".join(cells)
@@ -249,14 +248,14 @@ def of_linking(months: list[Month]) -> str:
 def of_criterion(linkings: list[Linking]) -> str:
     cells = []
     for value, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
-        found = np.array([getattr(linking, value) for linking in linkings])
+        values = np.array([getattr(linking, value) for linking in linkings])
         errors = np.array([getattr(linking, f"{value}_se") for linking in linkings])
-        cells += [mean(found - truth, percent=False), f"{found.std():.4f}", f"{np.sqrt(np.mean(errors**2)):.4f}"]
+        cells += [mean(values - truth, percent=False), f"{values.std():.4f}", f"{np.sqrt(np.mean(errors**2)):.4f}"]
     placed = np.array([linking.slope * (ENDS - INTERCEPT) / SLOPE + linking.intercept for linking in linkings])
-    said = np.array([error_of_linking(x.slope, x.intercept, x.cov, ENDS) for x in linkings])
-    for sd, se in zip(placed.std(axis=0), np.sqrt(np.mean(said**2, axis=0)), strict=True):
+    errors_stated = np.array([error_of_linking(x.slope, x.intercept, x.cov, ENDS) for x in linkings])
+    for sd, se in zip(placed.std(axis=0), np.sqrt(np.mean(errors_stated**2, axis=0)), strict=True):
         cells += [f"{sd:.4f}", f"{se:.4f}"]
-    cells.append(mean((said > Rules().warnings.warn_linking_error).any(axis=1)))
+    cells.append(mean((errors_stated > Rules().warnings.warn_linking_error).any(axis=1)))
     return " | ".join(cells)
 
 
@@ -273,8 +272,8 @@ def of_items(months: list[Month]) -> str:
 def of_tests(tests: list[Tested]) -> str:
     cells = [mean([np.mean(each.p < level) for each in tests]) for level in (0.05, 0.01)]
     cells += [mean([each.drifted for each in tests]), f"{np.mean([each.at_the_limit for each in tests]):.0%}"]
-    found = np.concatenate([each.found for each in tests])
-    cells.append(mean(found) if found.size else "–")
+    flags = np.concatenate([each.found for each in tests])
+    cells.append(mean(flags) if flags.size else "–")
     z = np.concatenate([each.z for each in tests])
     cells += [f"{np.nanstd(z):.2f}" if z.size else "–", mean([each.lost for each in tests]) if z.size else "–"]
     return " | ".join(cells)
@@ -296,8 +295,8 @@ OF_TESTS = (
 )
 
 
-def _month(asked: tuple[Row, list[int]]) -> Month:
-    return month(*asked)
+def _month(task: tuple[Row, list[int]]) -> Month:
+    return month(*task)
 
 
 def main() -> None:
@@ -306,14 +305,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
     parser.add_argument("--processes", type=int, default=2)
-    asked = parser.parse_args()
-    found = {}
-    with Pool(asked.processes) as pool:
-        for k in asked.rows:
+    arguments = parser.parse_args()
+    results = {}
+    with Pool(arguments.processes) as pool:
+        for k in arguments.rows:
             row = ROWS[k]
-            found[row] = pool.map(_month, [(row, [asked.seed, k, m]) for m in range(asked.months)], chunksize=4)
+            results[row] = pool.map(
+                _month, [(row, [arguments.seed, k, m]) for m in range(arguments.months)], chunksize=4
+            )
     print(f"| {BY_CRITERION} |\n|---|" + "--:|" * BY_CRITERION.count("|"))
-    for row, months in found.items():
+    for row, months in results.items():
         for criterion in CRITERIA:
             name = f"{criterion[0]}, symmetric" if criterion[1] else criterion[0]
             linkings = [each.by_criterion[criterion] for each in months if criterion in each.by_criterion]
@@ -321,11 +322,11 @@ def main() -> None:
     print()
     for head, cells in ((LINKING, of_linking), (OF_ITEMS, of_items)):
         print(f"| {head} |\n|---|" + "--:|" * head.count("|"))
-        for row, months in found.items():
+        for row, months in results.items():
             print(f"| {row.name} | {cells(months)} |")
         print()
     print(f"| {OF_TESTS} |\n|---|" + "--:|" * OF_TESTS.count("|"))
-    for row, months in found.items():
+    for row, months in results.items():
         for name in ("sound", "moved", "sound, across models", "moved, across models"):
             if tests := [each.tests[name] for each in months if name in each.tests]:
                 print(f"| {row.name} | {name} | {of_tests(tests)} |")

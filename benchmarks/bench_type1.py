@@ -44,9 +44,9 @@ def simulate(rng: np.random.Generator, persons: int, length: int, model: Model, 
     if model == "gpcm":
         scores = [KINDS[j % len(KINDS)] for j in range(items)]
         a, b = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items)
-        drawn = (GradedItems if graded else ScoredItems).draw(rng, scores, a, b)
-        seen = design(drawn.matrix(rng, rng.normal(size=persons)), length)
-        return Responses.from_wide(seen, categories=drawn.max_scores[: seen.shape[1]] + 1)
+        scored_items = (GradedItems if graded else ScoredItems).draw(rng, scores, a, b)
+        answers = design(scored_items.matrix(rng, rng.normal(size=persons)), length)
+        return Responses.from_wide(answers, categories=scored_items.max_scores[: answers.shape[1]] + 1)
     a = np.exp(rng.normal(0, 0.3, items)) if model in ("2pl", "3pl") else np.ones(items)
     c = 0.2 if model == "3pl" else 0.0
     b = rng.normal(0, 1, items)
@@ -59,9 +59,9 @@ def design(x: np.ndarray, length: int) -> np.ndarray:
     """Answers `x` with NaN for items outside each learner's form."""
     persons, items = x.shape
     first = (np.arange(persons) % 3) * (length // 2)
-    place = np.arange(items)
-    x[(place < first[:, None]) | (place >= first[:, None] + length)] = np.nan
-    return x[:, place < length + 2 * (length // 2)]
+    position = np.arange(items)
+    x[(position < first[:, None]) | (position >= first[:, None] + length)] = np.nan
+    return x[:, position < length + 2 * (length // 2)]
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     item_statistics.SIMULATED_RESPONSES = options.simulated
-    wanted = set(options.only or ["items", "s-x2", "persons", "sets", "pairs"])
+    kinds = set(options.only or ["items", "s-x2", "persons", "sets", "pairs"])
     p: dict[str, list[np.ndarray]] = {}
     pairs = flagged = unconverged = 0
     started = time.perf_counter()
@@ -90,25 +90,25 @@ def main() -> None:
         if not fit.convergence.converged:
             unconverged += 1
             continue
-        found: dict[str, np.ndarray] = {}
-        if "items" in wanted:
+        p_values: dict[str, np.ndarray] = {}
+        if "items" in kinds:
             item = item_statistics.item_fit(responses, fit, seed=number)
             infit, outfit = (2 * norm.sf(np.abs(z)) for z in (item.infit_z, item.outfit_z))
-            found |= {"infit": infit, "outfit": outfit, "RMSD": item.rmsd_p}
-        if "s-x2" in wanted:
-            found["S-X²"] = sum_score_fit(responses, fit).p
-        if "persons" in wanted:
-            found["lz* (lower tail)"] = person_fit(responses, fit).p
-        if "sets" in wanted:
-            found["M₂ (a form)"] = np.array([form.p for form in form_fit(responses, fit)])
-        if "pairs" in wanted:
+            p_values |= {"infit": infit, "outfit": outfit, "RMSD": item.rmsd_p}
+        if "s-x2" in kinds:
+            p_values["S-X²"] = sum_score_fit(responses, fit).p
+        if "persons" in kinds:
+            p_values["lz* (lower tail)"] = person_fit(responses, fit).p
+        if "sets" in kinds:
+            p_values["M₂ (a form)"] = np.array([form.p for form in form_fit(responses, fit)])
+        if "pairs" in kinds:
             dependence = local_dependence(responses, fit)
             pairs += int(np.triu(dependence.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
             flagged += len(dependence.flagged)
         if number < options.parallel:
             analysis = parallel_analysis(responses, fit, replications=REPLICATIONS, seed=number)
-            found["parallel analysis"] = np.array([analysis.p])
-        for name, values in found.items():
+            p_values["parallel analysis"] = np.array([analysis.p])
+        for name, values in p_values.items():
             p.setdefault(name, []).append(values[np.isfinite(values)])
     seconds = time.perf_counter() - started
     print(

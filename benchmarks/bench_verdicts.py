@@ -43,7 +43,7 @@ FILL = """
            's' || n / %(each)s, n %% 3 > 0, (5000 + n %% 30000)::int, 0, 'live', now()
     FROM generate_series(0::bigint, %(n)s - 1) n
 """
-AS_JUDGED = """
+JUDGED_DAYS = """
     INSERT INTO attempt_verdict
     SELECT attempt_id, completed_at, learner_key, item_id, 'default', NULL, 0, NULL, %s, recorded_at, now()
     FROM response_log JOIN learner USING (user_id)
@@ -81,9 +81,9 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
         for month in months:
             make_verdict_month(connection, month)
             take_item_times(connection, month)
-        connection.execute(AS_JUDGED, (verdicts.rules_hash(Rules()),))
-        for one in verdicts._fingerprints(connection, first, NEW_DAY):
-            verdicts._store_fingerprint(connection, one)
+        connection.execute(JUDGED_DAYS, (verdicts.rules_hash(Rules()),))
+        for fingerprint in verdicts._fingerprints(connection, first, NEW_DAY):
+            verdicts._store_fingerprint(connection, fingerprint)
     of_day = size // 30
     with database.connect() as connection:
         fill(connection, "new", size, of_day, *day_bounds(NEW_DAY.isoformat()))
@@ -93,17 +93,17 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
         connection.execute("VACUUM ANALYZE")
     time.sleep(0.5)  # for the backends above to end
 
-    def timed(what: str, act: Callable[[], object]) -> float:
+    def timed(name: str, act: Callable[[], object]) -> float:
         def used() -> tuple[float, float]:
-            theirs = psutil.Process(server.status().pid).cpu_times()
-            return time.process_time(), theirs.children_user + theirs.children_system
+            server_times = psutil.Process(server.status().pid).cpu_times()
+            return time.process_time(), server_times.children_user + server_times.children_system
 
         before = used()
         act()
         time.sleep(0.5)  # for the backend to end
-        own, theirs = (now - was for now, was in zip(used(), before, strict=True))
-        print(f"{what:34} {own + theirs:7.2f} s, of which PostgreSQL {theirs:7.2f} s", flush=True)
-        return own + theirs
+        own, server_s = (now - was for now, was in zip(used(), before, strict=True))
+        print(f"{name:34} {own + server_s:7.2f} s, of which PostgreSQL {server_s:7.2f} s", flush=True)
+        return own + server_s
 
     def fingerprints() -> None:
         with database.connect() as connection:

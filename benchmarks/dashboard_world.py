@@ -44,7 +44,7 @@ from tests.testbed.scenario import AnyScenario
 
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
-ONE_IN = 20
+SAMPLING_RATE = 20
 """Share of a month's items that have drifted: one in this number."""
 
 
@@ -53,11 +53,11 @@ def build(database: Database, settings: Settings, months: Sequence[str]) -> None
     with database.connect() as connection:
         ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
         row = connection.execute("SELECT count(DISTINCT month) FROM item_drift").fetchone()
-    made = row[0] if row else 0
-    if made == len(months):
+    n_attempts = row[0] if row else 0
+    if n_attempts == len(months):
         return
     began = time.perf_counter()
-    if made < 2:
+    if n_attempts < 2:
         _calibrate(database, settings, months)
         print(f"two months calibrated: {time.perf_counter() - began:.0f} s", flush=True)
     with database.connect() as connection:
@@ -180,7 +180,7 @@ def _let_items_drift(connection: psycopg.Connection) -> None:
              details = jsonb_set(details, '{change}', jsonb_build_object('kind', 'drift', 'size', 0.5, 'onset',
                month || '-10', 'distractor_above_the_key', false))
            WHERE abs(hashtext(month || item_id)) %% %s = 0""",
-        (ONE_IN,),
+        (SAMPLING_RATE,),
     )
     connection.execute(
         """UPDATE item_parameter_proposal p

@@ -57,10 +57,12 @@ def circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
 
 
 def main() -> None:
-    graph = build_graph(*PRODUCT)
+    folders = {Path(folder).name: Path(folder) for folder in PRODUCT}
+    graph = build_graph(*folders)
     rooms: dict[str, Counter[str]] = defaultdict(Counter)
     for module in graph.modules:
-        path = Path(*module.split("."))
+        package, *names = module.split(".")
+        path = folders[package].joinpath(*names)
         rooms[room(module)] += counts(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
     arrows = {(start, end) for start in graph.modules for end in graph.find_modules_directly_imported_by(start)}
     between = {(room(start), room(end)) for start, end in arrows if room(start) != room(end)}
@@ -73,8 +75,10 @@ def main() -> None:
         print(f"{name:36}" + "".join(f"{rooms[name][column]:11,}" for column in COLUMNS))
     entries = {name.split("/")[0] for name in check_output(["git", "ls-files"], text=True).splitlines()}
     print(f"\n{len(entries)} entries at the root; {len(rooms) - 3} rooms, {len(between)} arrows between them")
-    for what, found in (("rooms", circles(between)), ("modules", circles(arrows))):
-        print(f"{len(found)} circles of {what}" + "".join(f"\n  {', '.join(one)}" for one in found))
+    for kind, components in (("rooms", circles(between)), ("modules", circles(arrows))):
+        print(
+            f"{len(components)} circles of {kind}" + "".join(f"\n  {', '.join(component)}" for component in components)
+        )
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ class Story:
     never_seen: int
 
 
-def story(stack: Harness, made: Sequence[kills.Kill]) -> Story:
+def story(stack: Harness, kills_made: Sequence[kills.Kill]) -> Story:
     """Summarise the runs. `never_seen`: failed runs without a kill of a worker that had reported its id."""
-    killed = {pid: kill.at for kill in made if "worker" in kill.kind for pid in kill.pids}
+    killed = {pid: kill.at for kill in kills_made if "worker" in kill.kind for pid in kill.pids}
     counts: dict[str, int] = defaultdict(int)
     after, repeated, unseen = [], 0, 0
     for run in stack.instance.get_runs():
@@ -76,23 +76,23 @@ def main() -> None:
     months = last_months(arguments.months)
     home = Path(tempfile.mkdtemp(prefix="kill-backfill-"))
 
-    wanted = kills.undisturbed(home / "undisturbed", months)
+    expected = kills.undisturbed(home / "undisturbed", months)
     print("the undisturbed world is made", flush=True)
     with small_world(home / "killed", months) as settings, running_stack(settings, GRAPH) as stack:
         began = time.monotonic()
         rng = random.Random(arguments.seed)
-        made, requests = kills.kill_while_backfilling(stack, months, arguments.kills, rng, tuple(arguments.pause))
+        kills_made, requests = kills.kill_while_backfilling(stack, months, arguments.kills, rng, tuple(arguments.pause))
         killing_s = time.monotonic() - began
-        print(f"{len(made)} kills in {killing_s:.0f} s", flush=True)
+        print(f"{len(kills_made)} kills in {killing_s:.0f} s", flush=True)
         kills.until_whole(stack, months, requests, WHOLE_WITHIN_S)
         whole_s = time.monotonic() - began
-        found = kills.rows_of_months(stack.database)
-        shown = kills.states_by_status(stack)
-        runs, behind = story(stack, made), kills.left_behind(stack)
+        rows = kills.rows_of_months(stack.database)
+        status = kills.states_by_status(stack)
+        runs, behind = story(stack, kills_made), kills.left_behind(stack)
 
-    differ = kills.differences(found, wanted)
+    differ = kills.differences(rows, expected)
     figures: dict[str, Any] = {
-        "kills": {" + ".join(kind): n for kind, n in Counter(kill.kind for kill in made).most_common()},
+        "kills": {" + ".join(kind): n for kind, n in Counter(kill.kind for kill in kills_made).most_common()},
         "seconds of killing": round(killing_s),
         "seconds until whole": round(whole_s),
         "runs": runs.runs,
@@ -105,13 +105,13 @@ def main() -> None:
         "months asked for again as stale": sorted(requests.stale),
         "months that differ from the undisturbed": differ,
         "left behind": behind,
-        "irt status": dict(Counter(state for state, _ in shown.values())),
+        "irt status": dict(Counter(state for state, _ in status.values())),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
-    sys.exit(bool(differ or behind) or {state for state, _ in shown.values()} != {"green"})
+    sys.exit(bool(differ or behind) or {state for state, _ in status.values()} != {"green"})
 
 
 def _spread(seconds: list[float]) -> str:

@@ -61,12 +61,12 @@ def irt(home: Path, *arguments: str) -> None:
 
 def two_scales(home: Path) -> None:
     """Make a scale with guessing and testlets of five items, and a scale whose items follow the learner's level."""
-    for scale, given in SCALES.items():
+    for scale, options in SCALES.items():
         files = write(*simulate(_scenario(scale)), home / "files" / scale)
         questions = pd.read_json(files.questions, lines=True, dtype=False)
         questions["scale_id"] = scale
         if scale == "guessed":
-            questions["testlet_id"] = [f"t{place // 5}" for place in range(len(questions))]
+            questions["testlet_id"] = [f"t{position // 5}" for position in range(len(questions))]
         questions["item_id"] = f"{scale}-" + questions["item_id"]
         questions.to_json(files.questions, orient="records", lines=True)
         attempts = pq.read_table(files.attempts)
@@ -76,8 +76,8 @@ def two_scales(home: Path) -> None:
         pq.write_table(attempts, files.attempts)
         irt(home, "import", "questions", str(files.questions))
         irt(home, "import", "attempts", str(files.attempts))
-        rules = [*RULES[:3], given["set"]] if "set" in given else RULES
-        irt(home, "scale", "init", "--scale", scale, "--model", given["model"], *(f"--set={rule}" for rule in rules))
+        rules = [*RULES[:3], options["set"]] if "set" in options else RULES
+        irt(home, "scale", "init", "--scale", scale, "--model", options["model"], *(f"--set={rule}" for rule in rules))
     irt(home, "backfill", "--from", MONTHS[0], "--to", MONTHS[-1])
 
 
@@ -94,7 +94,7 @@ def _scenario(scale: str) -> AnyScenario:
     )
 
 
-def stored(home: Path) -> dict[str, list[dict[str, Any]]]:
+def read_rows(home: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows by table, in an order that depends only on their values."""
     database = Database(Settings(irt_home=home, database_url=None, _env_file=None))  # type: ignore[call-arg]
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -106,14 +106,16 @@ def stored(home: Path) -> dict[str, list[dict[str, Any]]]:
         for (table,) in tables:
             if table in LEFT_OUT:
                 continue
-            found = [_without(row) for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()]
-            rows[table] = sorted(found, key=_order)
+            stored_rows = [
+                _without(row) for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()
+            ]
+            rows[table] = sorted(stored_rows, key=_order)
     return rows
 
 
 def _without(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if not WITHOUT.search(name)}
-    return json.loads(NAMES.sub("·", json.dumps(kept)))
+    remaining = {name: value for name, value in row.items() if not WITHOUT.search(name)}
+    return json.loads(NAMES.sub("·", json.dumps(remaining)))
 
 
 def _order(row: dict[str, Any]) -> str:
@@ -129,24 +131,24 @@ def _order(row: dict[str, Any]) -> str:
     return json.dumps([{k: v for k, v in row.items() if isinstance(v, str)}, rounded(row)], sort_keys=True)
 
 
-def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
+def differences(before: Any, after: Any, location: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted(before.keys() | after.keys()):
             if name in before and name in after:
-                yield from differences(before[name], after[name], f"{place}.{name}")
+                yield from differences(before[name], after[name], f"{location}.{name}")
             else:
-                yield f"{place}.{name}: only {'before' if name in before else 'after'}"
+                yield f"{location}.{name}: only {'before' if name in before else 'after'}"
     elif isinstance(before, list) and isinstance(after, list):
         if len(before) != len(after):
-            yield f"{place}: {len(before)} before, {len(after)} after"
+            yield f"{location}: {len(before)} before, {len(after)} after"
         for number, pair in enumerate(zip(before, after, strict=False)):
-            yield from differences(*pair, f"{place}[{number}]")
+            yield from differences(*pair, f"{location}[{number}]")
     elif isinstance(before, float) or isinstance(after, float):
         close = isinstance(before, float | int) and isinstance(after, float | int)
         if not (close and math.isclose(before, after, rel_tol=TOLERANCE)):
-            yield f"{place}: {before} before, {after} after"
+            yield f"{location}: {before} before, {after} after"
     elif before != after:
-        yield f"{place}: {before!r} before, {after!r} after"
+        yield f"{location}: {before!r} before, {after!r} after"
 
 
 def make(folder: Path) -> None:
@@ -155,7 +157,7 @@ def make(folder: Path) -> None:
     irt(folder / "sat12", "demo", "--no-serve", "--data", str(data), "--at", "2026-09-01")
     two_scales(folder / "scales")
     for name in ("demo", "sat12", "scales"):
-        (folder / f"{name}.json").write_text(json.dumps(stored(folder / name), indent=1))
+        (folder / f"{name}.json").write_text(json.dumps(read_rows(folder / name), indent=1))
 
 
 def read(file: Path) -> dict[str, list[Any]]:
@@ -170,9 +172,9 @@ def compare(before: Path, after: Path) -> None:
     different = 0
     for name in ("demo", "sat12", "scales"):
         sides = [read(folder / f"{name}.json") for folder in (before, after)]
-        found = list(differences(*sides))
-        different += len(found)
-        print(f"{name}: {sum(map(len, sides[0].values())):,} rows, {len(found)} differences", *found[:40], sep="\n  ")
+        lines = list(differences(*sides))
+        different += len(lines)
+        print(f"{name}: {sum(map(len, sides[0].values())):,} rows, {len(lines)} differences", *lines[:40], sep="\n  ")
     sys.exit(bool(different))
 
 

@@ -157,7 +157,7 @@ def _items(table: pd.DataFrame) -> int:
     return int(((numbers >= 0) & (numbers <= 4)).all().sum())
 
 
-def take(data: Set, folder: Path, seed: int, say: bool) -> str:
+def process(data: Set, folder: Path, seed: int, say: bool) -> str:
     """Process a data set. Returns its row of the table."""
     months, n_items = months_of(data, folder, np.random.default_rng(seed))
     here = Installation(folder / "home", months[0], say)
@@ -173,8 +173,8 @@ def take(data: Set, folder: Path, seed: int, say: bool) -> str:
             _import_testlets(here, folder, data.testlets)
         rules = [word for name, value in data.rules.items() for word in ("--set", f"{name}={value}")]
         here.irt("scale", "init", "--origin", months[0], *rules)
-        held = [name for month in months[1:] for name in _calibrate(here, month)]
-        return _row(data, here, months[-1], n_items, list(dict.fromkeys(held)))
+        held_gates = [name for month in months[1:] for name in _calibrate(here, month)]
+        return _row(data, here, months[-1], n_items, list(dict.fromkeys(held_gates)))
     finally:
         EmbeddedPostgres(folder / "home" / "postgres").stop()
 
@@ -194,15 +194,15 @@ def _calibrate(here: Installation, month: str) -> list[str]:
     """
     here.irt("calibrate", "--month", month, may_fail=True)
     evidence = here.evidence(month)
-    held = [gate.name for gate in SET_GATES if not gate.judge(evidence).passed]
-    if asked := [DECISIONS[name] for name in held if name in DECISIONS]:
-        for subject in asked:
+    failed_gates = [gate.name for gate in SET_GATES if not gate.judge(evidence).passed]
+    if arguments := [DECISIONS[name] for name in failed_gates if name in DECISIONS]:
+        for subject in arguments:
             here.irt("scale", "accept", subject, "--by", "benchmark", "--reason", "to see what else is said")
         here.irt("calibrate", "--month", month, may_fail=True)
-    return held
+    return failed_gates
 
 
-def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence[str]) -> str:
+def _row(data: Set, here: Installation, month: str, n_items: int, held_gates: Sequence[str]) -> str:
     evidence = here.evidence(month)
     assert evidence.staged is not None
     origin, step = here.origin(), here.step(month)
@@ -211,9 +211,9 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
     if here.say:
         for gate in (*SET_GATES, *ADVISORY_CHECKS):
             print(f"  {gate.name}: {gate.judge(evidence).why}", file=sys.stderr)
-    found = evidence.staged.spec.misfit
-    growth = found.growth.known_measures() if found else {}
-    cells = [_grown(name, growth.get(name)) for name in MEASURES]
+    misfit = evidence.staged.spec.misfit
+    growth = misfit.growth.known_measures() if misfit else {}
+    cells = [_growth(name, growth.get(name)) for name in MEASURES]
     fit = evidence.on_the_scale
     linking = fit.constants if fit else None
     ratio = eigenvalue_ratio(origin["statistics"])
@@ -224,12 +224,12 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
                 f"| {data.name}",
                 f"{learners:,} × {n_items}",
                 f"{origin['anchors']}",
-                _shown(ratio, ".2f"),
+                _format(ratio, ".2f"),
                 *cells,
                 f"{linking.slope:.2f} ± {linking.slope_se:.2f}" if linking else "–",
                 f"{linking.intercept:+.2f} ± {linking.intercept_se:.2f}" if linking else "–",
                 f"{linking.q_p:.2f}" if linking else "–",
-                _words(held) or "nothing",
+                _words(held_gates) or "nothing",
                 _words(failed) or f"{step.n_published} / {step.n_proposed} / {step.n_held}",
                 _words(cautions) or "nothing",
             ]
@@ -238,7 +238,7 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
     )
 
 
-def _grown(name: str, measure: Measure | None) -> str:
+def _growth(name: str, measure: Measure | None) -> str:
     """Growth of a measure, in bold if it is beyond its limit."""
     if measure is None:
         return "–"
@@ -246,7 +246,7 @@ def _grown(name: str, measure: Measure | None) -> str:
     return f"**{value}**" if measure.low > LIMITS[name] else value
 
 
-def _shown(value: float | None, form: str) -> str:
+def _format(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
@@ -265,13 +265,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="begin of names of data sets")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--say", action="store_true", help="print what was said, to the standard error")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |")
     print("|---|" + "--:|" * (len(COLUMNS) - 1))
     for data in SETS:
-        if asked.only is None or data.name.startswith(tuple(asked.only)):
+        if arguments.only is None or data.name.startswith(tuple(arguments.only)):
             with tempfile.TemporaryDirectory() as folder:
-                print(take(data, Path(folder), asked.seed, asked.say), flush=True)
+                print(process(data, Path(folder), arguments.seed, arguments.say), flush=True)
 
 
 if __name__ == "__main__":

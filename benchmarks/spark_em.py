@@ -78,24 +78,24 @@ def steps(answers: LaidOutAnswers, threads: int, repeats: int) -> tuple[float, f
         problem = Problem(answers, ParameterLayout.from_model(item_model("2pl"), ITEMS), Grid.symmetric(), run)
         x = problem.start()
         problem.evaluate(x)
-        found = []
+        results = []
         for _ in range(repeats):
             began = time.perf_counter()
             loglik = problem.evaluate(x).loglik
-            found.append(time.perf_counter() - began)
-    return statistics.median(found), loglik
+            results.append(time.perf_counter() - began)
+    return statistics.median(results), loglik
 
 
 def measure_steps(session: SparkSession, paths: list[str], settings: Settings, cores: int, repeats: int) -> list[str]:
     began, worked = time.perf_counter(), stage_seconds(session)
     answers = SparkAnswers(session, session.read.parquet(*paths), settings, None)
     counted = time.perf_counter() - began
-    there = answers.lay_out_items(np.ones(ITEMS, dtype=bool), rarer=False, by_category=False).answers
+    layout = answers.lay_out_items(np.ones(ITEMS, dtype=bool), rarer=False, by_category=False).answers
     laid_out, in_stages = time.perf_counter() - began - counted, stage_seconds(session) - worked
-    executors, loglik = steps(there, cores, repeats)
+    executors, loglik = steps(layout, cores, repeats)
     memory = peak_mb()
     began = time.perf_counter()
-    here = there.fetch_all()
+    here = layout.fetch_all()
     moved = time.perf_counter() - began
     answers.close()
     threads, same = steps(here, cores, repeats)
@@ -111,12 +111,12 @@ def measure_steps(session: SparkSession, paths: list[str], settings: Settings, c
 
 
 def fits(session: SparkSession, paths: list[str], settings: Settings) -> None:
-    found: dict[str, Calibration] = {}
+    calibrations: dict[str, Calibration] = {}
     for where in ("executors", "driver"):
         frame = session.read.parquet(*paths)
         began = time.perf_counter()
         spark_answers.DRIVER_BYTES = 0 if where == "executors" else 1 << 40
-        fit = found[where] = fit_on_spark(session, frame, settings)
+        fit = calibrations[where] = fit_on_spark(session, frame, settings)
         end = fit.convergence
         print(
             f"fit by the {where}: {time.perf_counter() - began:.1f} s, {end.iterations} iterations, converged: "
@@ -125,9 +125,9 @@ def fits(session: SparkSession, paths: list[str], settings: Settings) -> None:
             f"its Java {java_memory():.0f} MB",
             flush=True,
         )
-    one, other = found.values()
-    apart = max(float(np.abs(getattr(one, name) - getattr(other, name)).max()) for name in ("a", "d", "cov"))
-    print(f"the fits differ by {apart:g} at most")
+    local, remote = calibrations.values()
+    difference = max(float(np.abs(getattr(local, name) - getattr(remote, name)).max()) for name in ("a", "d", "cov"))
+    print(f"the fits differ by {difference:g} at most")
 
 
 def main() -> None:
@@ -139,17 +139,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the answers are kept for the next run")
     parser.add_argument("--fit", action="store_true")
-    given = parser.parse_args()
-    cores = given.workers or given.cores
+    arguments = parser.parse_args()
+    cores = arguments.workers or arguments.cores
     spark_answers.DRIVER_BYTES = 0
-    with TemporaryDirectory() as folder, master(given.workers, cores, given.memory, Path(folder)) as url:
+    with TemporaryDirectory() as folder, master(arguments.workers, cores, arguments.memory, Path(folder)) as url:
         settings = Settings(irt_spark=url, irt_threads=cores, _env_file=None)
         print(f"| {' | '.join(COLUMNS)} |\n|{'--:|' * len(COLUMNS)}")
-        for learners in given.learners:
-            paths = write(given.folder or Path(folder) / "answers", learners)
+        for learners in arguments.learners:
+            paths = write(arguments.folder or Path(folder) / "answers", learners)
             session = spark_session(settings)
-            print("| " + " | ".join(measure_steps(session, paths, settings, cores, given.repeats)) + " |", flush=True)
-            if given.fit:
+            print(
+                "| " + " | ".join(measure_steps(session, paths, settings, cores, arguments.repeats)) + " |", flush=True
+            )
+            if arguments.fit:
                 fits(session, paths, settings)
         stop_session()
 

@@ -58,9 +58,9 @@ def java_memory() -> float:
     most = 0.0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         except OSError:
             continue
-        if said.get("Name", "").strip() == "java" and int(said["PPid"]) == os.getpid():
-            most = max(most, int(said["VmHWM"].split()[0]) / 1024)
+        if fields.get("Name", "").strip() == "java" and int(fields["PPid"]) == os.getpid():
+            most = max(most, int(fields["VmHWM"].split()[0]) / 1024)
     return most

@@ -95,14 +95,14 @@ def on_files(engine: str, folder: Path, url: str) -> Run:
     if engine == "duckdb":
         connection = duckdb.connect()
         connection.execute(f"SET threads = {os.cpu_count()}")
-        for name, which in files.items():
-            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{which}')")
+        for name, files_of_relation in files.items():
+            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{files_of_relation}')")
         return on_duckdb(connection)
     from resources.cluster.spark import spark_session
 
     session = spark_session(Settings(irt_spark=url, _env_file=None))  # type: ignore[call-arg]
-    for name, which in files.items():
-        session.read.parquet(f"{folder}/{which}").createOrReplaceTempView(name)
+    for name, files_of_relation in files.items():
+        session.read.parquet(f"{folder}/{files_of_relation}").createOrReplaceTempView(name)
     return on_spark(session)
 
 
@@ -125,8 +125,8 @@ def records(run: Run) -> int:
 def abilities(run: Run) -> int:
     scale, published = Scale(SCALE), made_up_set()
     if run.backend is on_duckdb:
-        found = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
-        return scored(published, scale, None, *found).num_rows
+        responses = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
+        return scored(published, scale, None, *responses).num_rows
     score, items = partial(scored, published, scale, 1), list(published.items)
     parts = map_learners(run, START, END, items, Withdrawals(), score, SPARK_SCORE_SCHEMA)
     return sum(part.num_rows for part in parts)
@@ -140,7 +140,7 @@ TASKS: dict[str, Callable[[Run], int]] = {
 }
 
 
-def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
+def run_tasks(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yields seconds, rows and memory of each task, in its own process, after a query that starts the engine."""
     run = on_files(engine, folder, url)
     run.read("SELECT count(*) AS n FROM question")
@@ -163,9 +163,9 @@ def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Itera
 
 def measure(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     module = [sys.executable, "-m", "benchmarks.spark_relations"]
-    asked = [*module, "--of", engine, "--folder", str(folder), "--master", url, "--tasks", *tasks]
-    said = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {one["task"]: one for one in map(json.loads, said.splitlines())}
+    command = [*module, "--of", engine, "--folder", str(folder), "--master", url, "--tasks", *tasks]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return {result["task"]: result for result in map(json.loads, output.splitlines())}
 
 
 def main() -> None:
@@ -181,8 +181,8 @@ def main() -> None:
     parser.add_argument("--master", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.of:
-        for found in measured(options.of, options.folder, options.master, options.tasks):
-            print(json.dumps(found), flush=True)
+        for result in run_tasks(options.of, options.folder, options.master, options.tasks):
+            print(json.dumps(result), flush=True)
         return
     print(f"| {' | '.join(COLUMNS)} |\n|--:|---|{'--:|' * (len(COLUMNS) - 2)}")
     with (
@@ -194,15 +194,20 @@ def main() -> None:
                 write_log(Path(folder), int(millions * 1e6))
                 local = {} if options.spark_only else measure("duckdb", Path(folder), url, options.tasks)
                 spark = measure("spark", Path(folder), url, options.tasks)
-            for task, there in spark.items():
+            for task, on_spark in spark.items():
                 here, peer = local.get(task), ["", "", ""]
                 if here is not None:
-                    assert here["rows"] == there["rows"], (here, there)
-                    ratio = there["seconds"] / here["seconds"]
+                    assert here["rows"] == on_spark["rows"], (here, on_spark)
+                    ratio = on_spark["seconds"] / here["seconds"]
                     peer = [f"{here['seconds']:.1f} s", f"{ratio:.1f}", f"{here['driver']:.0f} MB"]
-                said = [f"{millions:g} M", task, f"{there['rows']:,}", f"{there['seconds']:.1f} s"]
-                said += [f"{there['stages']:.1f} s", f"{there['driver']:.0f} MB", f"{there['java']:.0f} MB", *peer]
-                print(f"| {' | '.join(said)} |", flush=True)
+                cells = [f"{millions:g} M", task, f"{on_spark['rows']:,}", f"{on_spark['seconds']:.1f} s"]
+                cells += [
+                    f"{on_spark['stages']:.1f} s",
+                    f"{on_spark['driver']:.0f} MB",
+                    f"{on_spark['java']:.0f} MB",
+                    *peer,
+                ]
+                print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

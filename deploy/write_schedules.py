@@ -20,19 +20,19 @@ WEEKDAYS = {"1": ("Mon ", "Monday ")}
 
 
 @dataclass(frozen=True)
-class Shipped:
+class JobFiles:
     """The units and CronJob of a job.
 
     Attributes:
         unit: name of service and timer, after `irt-`.
-        does: their description.
+        description: their description.
         hours: maximum duration of a run, equal to the job's.
         note: comment at the top of the service.
         cron_job: name of its CronJob and file, if they differ from its documents' name.
     """
 
     unit: str
-    does: str
+    description: str
     hours: int = 2
     cron_job: tuple[str, str] | None = None
     note: str = ""
@@ -42,21 +42,21 @@ ENGINES = """\
 # The engine em, then mirt, pymc and brms in this order, if IRT_ENGINES names them. One engine alone:
 # irt-calibration-pymc.service (PyMC), irt-calibration-mirt.service (R, mirt), irt-calibration-brms.service (R, Stan).
 """
-SHIPPED = {
-    JUDGE_JOB: Shipped("observe", "the answers of past days judged, and months closed", 6),
-    "aggregate_features_daily": Shipped("features", "features of yesterday"),
-    KPI_JOB: Shipped("kpis", "KPIs of the week"),
-    MONTHLY_JOB: Shipped("calibration", "months that are not made, with every enabled engine", 24, note=ENGINES),
-    NIGHTLY_JOB: Shipped("nightly", "the night's calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
-    LEARNER_REPORT_JOB: Shipped("weekly-report", "learners' reports of the week that is over", 12),
-    "detect_inactivity": Shipped("inactivity", "learners who have gone quiet"),
-    "inventory": Shipped("inventory", "what is stored, counted"),
-    PRUNE_JOB: Shipped("prune", "what nothing needs any more, deleted"),
-    "invariants": Shipped("invariants", "what must be true of everything stored, and whether it is"),
+JOB_FILES = {
+    JUDGE_JOB: JobFiles("observe", "judge the answers of past days, and close months", 6),
+    "aggregate_features_daily": JobFiles("features", "features of yesterday"),
+    KPI_JOB: JobFiles("kpis", "KPIs of the week"),
+    MONTHLY_JOB: JobFiles("calibration", "calibrate missing months with every enabled engine", 24, note=ENGINES),
+    NIGHTLY_JOB: JobFiles("nightly", "nightly calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
+    LEARNER_REPORT_JOB: JobFiles("weekly-report", "learners' reports of the last complete week", 12),
+    "detect_inactivity": JobFiles("inactivity", "KPIs of inactive learners"),
+    "inventory": JobFiles("inventory", "list missing, stale and red months"),
+    PRUNE_JOB: JobFiles("prune", "delete outdated data"),
+    "invariants": JobFiles("invariants", "check all stored data against the invariants"),
 }
 SERVICE = """\
 {note}[Unit]
-Description=IRT: {does}
+Description=IRT: {description}
 Wants=network-online.target
 After=network-online.target postgresql.service irt-daemon.service
 OnFailure=irt-failure@%n.service
@@ -78,7 +78,7 @@ TasksMax=4096
 TIMER = """\
 # Instead of or in addition to the daemon: the first to run computes missing results.
 [Unit]
-Description=IRT: {does}, {when}
+Description=IRT: {description}, {when}
 
 [Timer]
 {calendar}
@@ -178,28 +178,28 @@ OTHER_NAME = "under its other name. Suspended: {name} requests the same job at t
 
 def files() -> Iterator[tuple[Path, str]]:
     """Paths, relative to the repository, and texts of all files."""
-    for unit, group in groupby(PLANS, lambda plan: SHIPPED[plan.job].unit):
+    for unit, group in groupby(PLANS, lambda plan: JOB_FILES[plan.job].unit):
         plans = list(group)
         yield UNITS / f"irt-{unit}.service", _service(plans)
         yield UNITS / f"irt-{unit}.timer", _timer(plans)
     for plan in PLANS:
-        shipped = SHIPPED[plan.job]
+        job_files = JOB_FILES[plan.job]
         other = plan.documents_name.replace("_", "-")
-        name, file = shipped.cron_job or (other, other)
-        comment = f"{_capital(shipped.does)}."
+        name, file = job_files.cron_job or (other, other)
+        comment = f"{_capital(job_files.description)}."
         if plan.zone != "UTC":
             comment += f"\n{MISSING_HOUR}"
         yield CRON / f"{file}.yaml", _cron_job(plan, name, comment)
-        if shipped.cron_job:
-            comment = f"{_capital(shipped.does)} {OTHER_NAME.format(name=name)}"
+        if job_files.cron_job:
+            comment = f"{_capital(job_files.description)} {OTHER_NAME.format(name=name)}"
             yield CRON / f"{other}.yaml", _cron_job(plan, other, comment, suspend=True)
 
 
 def _service(plans: list[Plan]) -> str:
     starts = [f"ExecStart=/opt/irt/current/bin/irt job {plan.documents_name}" for plan in plans]
-    hours = max(SHIPPED[plan.job].hours for plan in plans) + 1
-    note = "".join(SHIPPED[plan.job].note for plan in plans)
-    return SERVICE.format(note=note, does=_does(plans), starts="\n".join(starts), hours=hours)
+    hours = max(JOB_FILES[plan.job].hours for plan in plans) + 1
+    note = "".join(JOB_FILES[plan.job].note for plan in plans)
+    return SERVICE.format(note=note, description=_description(plans), starts="\n".join(starts), hours=hours)
 
 
 def _timer(plans: list[Plan]) -> str:
@@ -216,12 +216,12 @@ def _timer(plans: list[Plan]) -> str:
             f"OnCalendar=Sun *-03-8..14 {later}:00 {zone}",
         ]
     when = f"{long}{time} {zone}"
-    return TIMER.format(does=_does(plans), when=when, calendar="\n".join(calendar))
+    return TIMER.format(description=_description(plans), when=when, calendar="\n".join(calendar))
 
 
 def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> str:
     minute, hour, day, month, weekday = plan.cron.split()
-    late = "3600" if weekday == "*" else "172800 # two days, as the next run is in a week"
+    deadline_s = "3600" if weekday == "*" else "172800 # two days, as the next run is in a week"
     hours = hour if plan.zone == "UTC" else f"{hour},{int(hour) + 1}"
     return CRON_JOB.format(
         comment=comment,
@@ -229,14 +229,14 @@ def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> 
         schedule=" ".join((minute, hours, day, month, weekday)),
         zone="Etc/UTC" if plan.zone == "UTC" else plan.zone,
         suspend=str(suspend).lower(),
-        late=late,
-        deadline=max(6, SHIPPED[plan.job].hours + 2) * 3600,
+        late=deadline_s,
+        deadline=max(6, JOB_FILES[plan.job].hours + 2) * 3600,
         job=plan.documents_name,
     )
 
 
-def _does(plans: list[Plan]) -> str:
-    return ", ".join(SHIPPED[plan.job].does for plan in plans)
+def _description(plans: list[Plan]) -> str:
+    return ", ".join(JOB_FILES[plan.job].description for plan in plans)
 
 
 def _capital(sentence: str) -> str:

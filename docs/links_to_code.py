@@ -1,4 +1,4 @@
-"""Links to files outside docs/ become their paths: the site has the pages alone, a checkout the code as well."""
+"""Replace links to files outside docs/ by their paths: the site has only the pages, a checkout also the code."""
 
 from __future__ import annotations
 

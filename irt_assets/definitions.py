@@ -33,14 +33,14 @@ from irt_assets.spark.window import collect_on_spark
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.launching import run_logs
-from jobs.plans import MADE_WITHIN, PLANS
+from jobs.plans import PLANS, RUNNING_GRACE
 from jobs.schedules import build_schedules
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 
 OWNERS = ["team:psychometrics"]
-DAILY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=MADE_WITHIN)
+DAILY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=RUNNING_GRACE)
 """Policy of the assets of daily jobs. Dagster shows it on their pages, by the last materialisation of any partition. An
 alert also needs the partition that is due, and whether the schedule is on (see `jobs.watching.lateness`)."""
 

@@ -9,14 +9,14 @@ run whose fits it compares.
 import dagster as dg
 
 # A held month is fitted and linked too, so a link does not show that the month was published.
-_A_DEPENDENCY_WAS_MADE = dg.AutomationCondition.any_deps_updated().ignore(
+_DEPENDENCY_UPDATED = dg.AutomationCondition.any_deps_updated().ignore(
     dg.AssetSelection.assets("linked_item_parameters")
 )
-_ASKED_OR_MADE = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+_REQUESTED_OR_UPDATED = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
 
 AFTER_A_MONTH = (
     # Events between two ticks have no order: a refit counts as later than a request, or it would be lost.
-    _A_DEPENDENCY_WAS_MADE.since(_ASKED_OR_MADE & ~_A_DEPENDENCY_WAS_MADE)
+    _DEPENDENCY_UPDATED.since(_REQUESTED_OR_UPDATED & ~_DEPENDENCY_UPDATED)
     & ~dg.AutomationCondition.any_deps_missing()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()

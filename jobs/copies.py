@@ -30,12 +30,12 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, one_value
 
-BY = "irt pull"
+ACTOR = "irt pull"
 """Name under which items are retired. Only items retired under this name become active again by themselves."""
 
 
 @dataclass(frozen=True)
-class Step:
+class CopyResult:
     """Result of one copy.
 
     Attributes:
@@ -49,9 +49,9 @@ class Step:
     alert: Alert | None = None
 
 
-def keep_in_step(database: Database, source: PullSource, mark: str = "") -> Step:
-    """Run `bring_in_step`, and keep an alert open while rows are rejected or anchors stay in use."""
-    step = bring_in_step(database, source, mark)
+def copy_with_alert(database: Database, source: PullSource, mark: str = "") -> CopyResult:
+    """Run `copy_source`, and keep an alert open while rows are rejected or anchors stay in use."""
+    step = copy_source(database, source, mark)
     if not step.mark or step.mark != mark:
         with database.connect() as connection:
             if step.alert is None:
@@ -61,7 +61,7 @@ def keep_in_step(database: Database, source: PullSource, mark: str = "") -> Step
     return step
 
 
-def bring_in_step(database: Database, source: PullSource, mark: str = "") -> Step:
+def copy_source(database: Database, source: PullSource, mark: str = "") -> CopyResult:
     """Copy new and changed rows from the source.
 
     Items that are no longer in the source are retired, and items that are in it again become active again. Nothing
@@ -72,36 +72,36 @@ def bring_in_step(database: Database, source: PullSource, mark: str = "") -> Ste
     """
     kind = COPIES[source.kind]
     with one_at_a_time(database, source.name):
-        known = {*kind.known, *(name for names in kind.also_called.values() for name in names)}
+        columns = {*kind.known, *(name for names in kind.also_called.values() for name in names)}
         with open_source(source, database) as reader:
             assert isinstance(reader, SqlRows)
-            table = reader.whole(known)
+            table = reader.whole(columns)
         if not table.num_rows:
             raise PermanentFailure(f"{source.name} has no rows: nothing was changed")
-        theirs = _digest(table)
+        digest = _digest(table)
         with database.connect() as connection:
-            if f"{theirs} {_hash(connection, kind)}" == mark:
-                return Step(mark, f"{source.name}: unchanged")
+            if f"{digest} {_table_hash(connection, kind)}" == mark:
+                return CopyResult(mark, f"{source.name}: unchanged")
         batches, rules = partial(table.to_batches, max_chunksize=65_536), source.rules or AUTO
         rows = TableSource(source.name, table.column_names, table.num_rows, batches)
         binding = binding_of(kind, source.name, table.column_names, rules)
         report = take_rows(database, rows, kind, mapping=rules, given=binding.columns)
-        said, left = f"{source.name}: {report.read:,} rows read, {report.accepted:,} new or changed", ""
+        summary, instruction = f"{source.name}: {report.read:,} rows read, {report.accepted:,} new or changed", ""
         if source.kind == "question":
-            there = {item for part in batches() for item in Columns(binding).ours(part, kind.key).to_pylist()}
-            retired, left = _retire(database, source.name, there)
-            said += retired
-        said += f", rejected: {report.reasons}" if report.rejected else ""
+            item_ids = {item for part in batches() for item in Columns(binding).ours(part, kind.key).to_pylist()}
+            retired, instruction = _retire(database, source.name, item_ids)
+            summary += retired
+        summary += f", rejected: {report.reasons}" if report.rejected else ""
         alert = None
-        if left or report.rejected.keys() - {ERASED}:
+        if instruction or report.rejected.keys() - {ERASED}:
             see = f"{shlex.join(['irt', 'intake', 'rejects', '--source', source.name])} shows each refused row. "
-            fix = f"{see if report.rejected else ''}{left}"
-            alert = Alert(f"rows of {source.name}", "warning", f"not all of {source.name} was copied: {said}", fix)
+            fix = f"{see if report.rejected else ''}{instruction}"
+            alert = Alert(f"rows of {source.name}", "warning", f"not all of {source.name} was copied: {summary}", fix)
         with database.connect() as connection:
-            return Step("" if left else f"{theirs} {_hash(connection, kind)}", said, alert)
+            return CopyResult("" if instruction else f"{digest} {_table_hash(connection, kind)}", summary, alert)
 
 
-def _retire(database: Database, name: str, there: Collection[str]) -> tuple[str, str]:
+def _retire(database: Database, name: str, item_ids: Collection[str]) -> tuple[str, str]:
     """Retire the items that are missing in the source, and restore retired items that are in it again.
 
     Items on whose use a person has decided are left alone. Returns a summary, and an instruction if missing items are
@@ -111,18 +111,20 @@ def _retire(database: Database, name: str, there: Collection[str]) -> tuple[str,
     since = next_day(now + MIN_LEAD_TIME)
     with database.connect() as connection:
         bank, status = first_column(connection, "SELECT item_id FROM question ORDER BY 1"), item_status(connection)
-        ours = {item: one.is_withdrawn for item, one in status.items() if one.decided_by == BY}
-        gone = [item for item in bank if item not in there and not ours.get(item, item in status)]
-        anchors = anchors_among(connection, gone)
-    retired = [item for item in gone if item not in anchors]
-    back = [item for item in bank if item in there and ours.get(item)]
+        retired_by_pull = {item: state.is_withdrawn for item, state in status.items() if state.decided_by == ACTOR}
+        missing = [item for item in bank if item not in item_ids and not retired_by_pull.get(item, item in status)]
+        anchors = anchors_among(connection, missing)
+    retired = [item for item in missing if item not in anchors]
+    back = [item for item in bank if item in item_ids and retired_by_pull.get(item)]
     if retired:
-        withdraw(database, retired, since=since, by=BY, reason=f"it is not in {name} any more", now=now)
+        withdraw(database, retired, since=since, by=ACTOR, reason=f"it is not in {name} any more", now=now)
     if back:
-        restore(database, back, since=since, by=BY, reason=f"it is in {name} again", now=now)
+        restore(database, back, since=since, by=ACTOR, reason=f"it is in {name} again", now=now)
     drop = shlex.join(["irt", "release", "drop-anchors", *sorted(anchors)])
-    left = f"Anchors that are not in it any more stay in use until a person drops them: {drop}" if anchors else ""
-    return f", {len(retired):,} retired, {len(back):,} active again", left
+    instruction = (
+        f"Anchors that are not in it any more stay in use until a person drops them: {drop}" if anchors else ""
+    )
+    return f", {len(retired):,} retired, {len(back):,} active again", instruction
 
 
 def _digest(table: pa.Table) -> str:
@@ -132,6 +134,6 @@ def _digest(table: pa.Table) -> str:
     return hashlib.sha256("\x1e".join([*table.column_names, *rows]).encode()).hexdigest()
 
 
-def _hash(connection: psycopg.Connection, kind: Kind) -> str:
+def _table_hash(connection: psycopg.Connection, kind: Kind) -> str:
     query = f"SELECT md5(concat_ws(' ', count(*), sum(hash_record_extended(s, 0)))) FROM {kind.table} s"
     return str(one_value(connection, query))

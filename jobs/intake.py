@@ -32,9 +32,9 @@ def intake(
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
     with database.connect() as connection:
-        waiting = look(connection, inbox)
-    if not waiting:
-        return dg.SkipReason("no file waits, or each may still be being written")
+        files = look(connection, inbox)
+    if not files:
+        return dg.SkipReason("no file waits, or every file may still be incomplete")
     return [
         dg.RunRequest(
             run_key=_run_key(context.instance, file),
@@ -42,8 +42,8 @@ def intake(
             asset_selection=[dg.AssetKey(INTAKE)],
             tags={INBOX_FILE: file.name},
         )
-        for file in waiting
-        if file.folder == waiting[0].folder
+        for file in files
+        if file.folder == files[0].folder
     ]
 
 

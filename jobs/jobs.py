@@ -46,7 +46,7 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 
 
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
-DAILY_LIFE = (
+REGULAR_JOBS = (
     ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
     (
         KPI_JOB,
@@ -113,7 +113,10 @@ def build_jobs(
             UPKEEP,
             "Lists months that are missing, stale, running, waiting or red, and days that wait to be judged.",
         ),
-        *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
+        *(
+            (name, dg.AssetSelection.assets(*assets), tags, description)
+            for name, assets, tags, description in REGULAR_JOBS
+        ),
         (
             DRIFT_JOB,
             dg.AssetSelection.groups("drift"),

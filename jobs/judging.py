@@ -38,7 +38,9 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
     @dg.op(name="judge_days_that_differ", out=dg.Out(dg.Nothing))
     def judge_days_that_differ(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
         if doubles := tend_log(database):
-            context.log.warning(f"{doubles:,} ids stood in the log at two times: see attempt_correction for what went")
+            context.log.warning(
+                f"{doubles:,} ids were in the log with two times: attempt_correction lists the deleted answers"
+            )
         with classify_failures():
             judged = judge_look_back(context, database)
         context.log.info(f"judged {len(judged)} days: {sum(day.written for day in judged):,} verdicts written")

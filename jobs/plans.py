@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 
 GRACE = timedelta(hours=1)
 """Time that a daily job has for its result, which is then 25 hours old at most."""
-MADE_WITHIN = timedelta(hours=25)
+RUNNING_GRACE = timedelta(hours=25)
 """Time that a weekly or monthly job has, and a daily one while it runs."""
 
 
@@ -104,17 +104,19 @@ PLANS = (
 """All schedules, at the times that the documents require."""
 
 
-def plan_of(job: str) -> Plan:
+def find_plan(job: str) -> Plan:
     """The schedule of a job, by any of its names. Raises PermanentFailure if it has no schedule."""
     for plan in PLANS:
         if plan.job == job_of(job):
             return plan
-    raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
+    raise PermanentFailure(
+        f"the job {job} has no schedule; these jobs have one: {', '.join(plan.job for plan in PLANS)}"
+    )
 
 
 def last_due(plan: Plan, now: datetime, *, is_running: bool = False) -> datetime:
     """The newest tick of a job whose result is due by now, however the job is started."""
-    return last_tick_before(now - (GRACE if plan.is_daily and not is_running else MADE_WITHIN), plan)
+    return last_tick_before(now - (GRACE if plan.is_daily and not is_running else RUNNING_GRACE), plan)
 
 
 def last_tick_before(time: datetime, plan: Plan) -> datetime:

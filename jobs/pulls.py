@@ -18,19 +18,20 @@ from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.pull_state import PullInProgress
 from irt_assets.intake.pulling.rows import Locked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
-from jobs.copies import keep_in_step
+from jobs.copies import copy_with_alert
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
 LOG = logging.getLogger(__name__)
-SECONDS_A_TICK = 40
+TICK_BUDGET_S = 40
 """Time budget of a tick, of the 60 seconds that Dagster allows; the next tick continues."""
-COPY_EVERY_S = 290
-NIGHT = 2
+COPY_INTERVAL_S = 290
+COMPARISON_HOUR = 2
 """Hour (UTC) from which a night's comparison may begin."""
 Marks = dict[str, Any]
-"""For each copied source: the mark of its rows and ours (see `copies.Step`), and the Unix time of the comparison."""
+"""For each copied source: the mark of its rows and ours (see `copies.CopyResult`), and the Unix time of the comparison.
+"""
 
 
 @dg.sensor(
@@ -50,53 +51,53 @@ def pull(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Databas
     # versions stored only the turn.
     cursor = json.loads(context.cursor or "0")
     turn, marks = (cursor["turn"], cursor["marks"]) if isinstance(cursor, dict) else (cursor, {})
-    began, said = time.monotonic(), []
+    began, summaries = time.monotonic(), []
     for n in range(len(sources)):
-        left = SECONDS_A_TICK - (time.monotonic() - began)
-        if left > 0:
-            said.append(_pulled(database, sources[(turn + n) % len(sources)], left, marks))
+        remaining_s = TICK_BUDGET_S - (time.monotonic() - began)
+        if remaining_s > 0:
+            summaries.append(_pull_source(database, sources[(turn + n) % len(sources)], remaining_s, marks))
     cursor = json.dumps({"turn": turn + 1, "marks": marks})
-    return dg.SensorResult(skip_reason="; ".join(said) or "IRT_PULL_SOURCES names no source", cursor=cursor)
+    return dg.SensorResult(skip_reason="; ".join(summaries) or "IRT_PULL_SOURCES names no source", cursor=cursor)
 
 
-def _pulled(database: Database, source: PullSource, seconds: float, marks: Marks) -> str:
+def _pull_source(database: Database, source: PullSource, seconds: float, marks: Marks) -> str:
     """Pull one source for at most `seconds`, with an alert that stays open while this fails. Returns a summary."""
     key, began = f"pull {source.name}", time.monotonic()
-    found = []
+    days = []
     try:
         if source.kind != "attempts":
-            said = _copied(database, source, marks)
+            summary = _copy_source(database, source, marks)
         else:
             report = Pull(database, source, seconds).run()
-            said = f"{source.name}: {report.read:,} rows, {report.accepted:,} new, {report.corrected:,} corrected"
+            summary = f"{source.name}: {report.read:,} rows, {report.accepted:,} new, {report.corrected:,} corrected"
             now = datetime.now(UTC)
-            left = seconds - (time.monotonic() - began)
-            if now.hour >= NIGHT and left > 0:
-                found = [*Comparison(database, source, left).run(now)]
-    except (PullInProgress, Locked) as held:
-        return str(held)
+            remaining_s = seconds - (time.monotonic() - began)
+            if now.hour >= COMPARISON_HOUR and remaining_s > 0:
+                days = [*Comparison(database, source, remaining_s).run(now)]
+    except (PullInProgress, Locked) as busy:
+        return str(busy)
     except Exception as failure:
-        known = isinstance(failure, PermanentFailure | TransientFailure)
-        why = str(failure) if known else f"{source.name}: the pull failed with {type(failure).__name__}"
-        if not known:
-            LOG.exception(why)
-        alert = Alert(key, "error", why, f"irt pull {source.name} says whether it works again.")
+        is_expected = isinstance(failure, PermanentFailure | TransientFailure)
+        reason = str(failure) if is_expected else f"{source.name}: the pull failed with {type(failure).__name__}"
+        if not is_expected:
+            LOG.exception(reason)
+        alert = Alert(key, "error", reason, f"irt pull {source.name} shows whether it works again.")
         with database.connect() as connection:
             open_alert(connection, alert)
-        return why
+        return reason
     with database.connect() as connection:
         resolve_alert(connection, key)
-        for day in found:
+        for day in days:
             if day.waits:
-                fix = "Look at the source, then confirm."
+                fix = "Check the source, then confirm."
                 open_alert(connection, Alert(f"{key} {day.day}", "warning", str(day), fix))
-    return said
+    return summary
 
 
-def _copied(database: Database, source: PullSource, marks: Marks) -> str:
+def _copy_source(database: Database, source: PullSource, marks: Marks) -> str:
     mark, at = marks.get(source.name, ("", 0))
-    if time.time() - at < COPY_EVERY_S:
+    if time.time() - at < COPY_INTERVAL_S:
         return f"{source.name}: compared less than five minutes ago"
-    step = keep_in_step(database, source, mark)
+    step = copy_with_alert(database, source, mark)
     marks[source.name] = (step.mark, time.time())
     return step.summary

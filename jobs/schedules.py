@@ -25,11 +25,11 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
-FROM_VERDICTS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekly_kpi": window_of_week}
+VERDICT_WINDOWS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekly_kpi": window_of_week}
 """Assets whose partitions are requested again if a verdict has changed in their window, with that window."""
 
 
-def missing(
+def find_missing(
     instance: dg.DagsterInstance, database: Database, plan: Plan, tick: datetime, first_month: str
 ) -> tuple[list[str], list[str]]:
     """The partitions that are due at a tick, and the partitions to request; both oldest first.
@@ -37,35 +37,35 @@ def missing(
     A partition is requested if it is due and missing, or if its verdicts have changed since it was made, unless a run
     for it is under way.
     """
-    wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
-    changed = changed_since_made(database, plan, first_month)
-    unmade = [key for key in wanted if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
-    return wanted, sorted({*changed, *unmade} - partitions_under_way(instance, plan.job, [plan.asset]))
+    due, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
+    changed = find_changed(database, plan, first_month)
+    unmade = [key for key in due if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
+    return due, sorted({*changed, *unmade} - partitions_under_way(instance, plan.job, [plan.asset]))
 
 
-def changed_since_made(database: Database, plan: Plan, first_month: str) -> list[str]:
+def find_changed(database: Database, plan: Plan, first_month: str) -> list[str]:
     """The partitions of a plan's asset whose verdicts have changed since they were made, oldest first."""
-    if plan.asset not in FROM_VERDICTS:
+    if plan.asset not in VERDICT_WINDOWS:
         return []
     with database.connect() as connection:
-        changed = changed_partitions(connection, plan.asset, FROM_VERDICTS[plan.asset])
+        changed = changed_partitions(connection, plan.asset, VERDICT_WINDOWS[plan.asset])
     begin = Month(first_month).start
     return [key for key in changed if plan.period.bounds(key)[1] > begin]
 
 
-def requests(wanted: Collection[str], asked: Collection[str]) -> list[dg.RunRequest]:
-    """Run requests for `asked`: one per partition in `wanted`, and one per range of consecutive other partitions."""
+def build_requests(due: Collection[str], keys: Collection[str]) -> list[dg.RunRequest]:
+    """Run requests for `keys`: one per partition in `due`, and one per range of consecutive other partitions."""
     # Dagster compares run keys only within a tick, so a partition that failed is requested again at the next tick.
     earlier = [
         dg.RunRequest(run_key=first, partition_key=first)
         if first == last
         else dg.RunRequest(run_key=f"{first}…{last}", tags=dict(zip(RANGE_TAGS, (first, last), strict=True)))
-        for first, last in spans(key for key in asked if key not in wanted)
+        for first, last in spans(key for key in keys if key not in due)
     ]
-    return earlier + [dg.RunRequest(run_key=key, partition_key=key) for key in asked if key in wanted]
+    return earlier + [dg.RunRequest(run_key=key, partition_key=key) for key in keys if key in due]
 
 
-def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
+def has_run_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
     """Whether a run of a job has been requested since a tick and has succeeded or is not finished."""
     statuses = [*NOT_FINISHED_STATUSES, dg.DagsterRunStatus.SUCCESS]
     return any(
@@ -84,27 +84,27 @@ def build_schedules(
 
 
 def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "name": plan.name,
         "job": job,
         "cron_schedule": plan.cron,
         "execution_timezone": plan.zone,
         "description": plan.description
-        + (" Requests partitions again if their verdicts have changed since." if plan.asset in FROM_VERDICTS else ""),
+        + (" Requests partitions again if their verdicts have changed since." if plan.asset in VERDICT_WINDOWS else ""),
         "default_status": status,
     }
 
-    @dg.schedule(**how)
+    @dg.schedule(**options)
     def schedule(
         context: dg.ScheduleEvaluationContext, database: dg.ResourceParam[Database]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         if not plan.asset:
-            ran = ran_since(context.instance, plan, tick)
-            return dg.SkipReason("a timer or a person started it since") if ran else [dg.RunRequest()]
-        wanted, asked = missing(context.instance, database, plan, tick, first_month)
-        if not asked:
-            return dg.SkipReason(f"nothing is missing of {', '.join(wanted) or 'the look-back'}")
-        return requests(wanted, asked)
+            ran = has_run_since(context.instance, plan, tick)
+            return dg.SkipReason("a timer or a person has started it since") if ran else [dg.RunRequest()]
+        due, requested = find_missing(context.instance, database, plan, tick, first_month)
+        if not requested:
+            return dg.SkipReason(f"no partition is missing of {', '.join(due) or 'the look-back'}")
+        return build_requests(due, requested)
 
     return schedule

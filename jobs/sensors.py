@@ -33,7 +33,7 @@ PUBLISHED, ABILITIES = dg.AssetKey("published_item_parameters"), dg.AssetKey("ab
 
 
 @dataclass(frozen=True)
-class Ask:
+class MonthRequest:
     """A request for a month: for its publication and abilities (`settle`), or for abilities only."""
 
     month: str
@@ -41,7 +41,7 @@ class Ask:
     key: str
 
 
-def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[str]) -> list[Ask]:
+def plan_requests(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[str]) -> list[MonthRequest]:
     """The requests to make now, ordered by month.
 
     Args:
@@ -49,15 +49,15 @@ def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[s
         stale: months whose abilities were computed from an outdated set, with a key that names the current sets.
         unsettled: months that are running, queued or in a backfill; later pending months wait for them.
     """
-    found = {
-        step.month: Ask(step.month, True, f"settle {step.month} {step.fit_id} {step.stepped_at}")
+    requests = {
+        step.month: MonthRequest(step.month, True, f"settle {step.month} {step.fit_id} {step.stepped_at}")
         for step in pending
         if step.month not in unsettled and not any(m < step.month for m in unsettled)
     }
     for month, set_hash in stale.items():
-        if month not in unsettled and month not in found:
-            found[month] = Ask(month, False, f"abilities {month} {set_hash}")
-    return [found[month] for month in sorted(found)]
+        if month not in unsettled and month not in requests:
+            requests[month] = MonthRequest(month, False, f"abilities {month} {set_hash}")
+    return [requests[month] for month in sorted(requests)]
 
 
 @dg.sensor(
@@ -73,16 +73,16 @@ def ledger(
     with database.connect() as connection:
         pending = pending_steps(connection)
         stale = stale_months(connection)
-    wanted = asks(pending, stale, unsettled_months(context.instance)) if pending or stale else []
-    if not wanted:
+    requests = plan_requests(pending, stale, unsettled_months(context.instance)) if pending or stale else []
+    if not requests:
         return dg.SkipReason("no month waits and no ability is stale")
     return [
         dg.RunRequest(
-            run_key=ask.key,
-            partition_key=ask.month,
-            asset_selection=[PUBLISHED, ABILITIES] if ask.settle else [ABILITIES],
+            run_key=request.key,
+            partition_key=request.month,
+            asset_selection=[PUBLISHED, ABILITIES] if request.settle else [ABILITIES],
         )
-        for ask in wanted
+        for request in requests
     ]
 
 
@@ -105,7 +105,7 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
     return theta_sweep
 
 
-DAEMONS_TURN = timedelta(seconds=30)
+DAEMON_GRACE = timedelta(seconds=30)
 """Time that the daemon has to repeat a run itself."""
 REPEAT_ONCE = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true", MAX_RETRIES_TAG: "1"}
 """Tags with which the daemon repeats a run once although a step failed."""
@@ -113,7 +113,7 @@ REPEAT_ONCE = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true", MAX_RETRIES_TAG: "1"}
 
 def report_again(instance: dg.DagsterInstance) -> list[str]:
     """Report again the failure of every run that should have been repeated by now. Returns the runs' ids."""
-    before = datetime.now(UTC) - DAEMONS_TURN
+    before = datetime.now(UTC) - DAEMON_GRACE
     forgotten = [r.dagster_run for r in runs_to_repeat(instance) if r.update_timestamp.astimezone(UTC) < before]
     for run in forgotten:
         if failed_in_dagster(instance, run):
@@ -130,5 +130,5 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    again = report_again(context.instance)
-    return dg.SkipReason(f"to be repeated: {', '.join(again)}" if again else "no killed run waits to be repeated")
+    run_ids = report_again(context.instance)
+    return dg.SkipReason(f"to be repeated: {', '.join(run_ids)}" if run_ids else "no killed run waits to be repeated")

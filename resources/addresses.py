@@ -33,10 +33,10 @@ class Address:
 
 def parse_address(text: str) -> Address | None:
     """Parse `host`, `host:port` or `[::1]:port`. Returns None for anything else."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None:
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
         return None
-    host, port = found.groups()
+    host, port = match.groups()
     return Address(host.lower(), int(port) if port else None)
 
 
@@ -50,11 +50,11 @@ class Origin:
 
 def parse_origin(text: str) -> Origin | None:
     """Parse `https://host` or `http://host:port`. Returns None for anything else, including `null`."""
-    found = _ORIGIN.fullmatch(text)
-    address = parse_address(found[2]) if found else None
-    if found is None or address is None:
+    match = _ORIGIN.fullmatch(text)
+    address = parse_address(match[2]) if match else None
+    if match is None or address is None:
         return None
-    scheme = found[1].lower()
+    scheme = match[1].lower()
     return Origin(scheme, Address(address.host, address.port or DEFAULT_PORTS[scheme]))
 
 

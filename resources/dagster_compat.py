@@ -3,8 +3,8 @@
 The module begins with imports that other modules use unchanged. Dagster's servers, the logs of runs, the UI as an
 application and the queue follow. A comment above each import gives its reason, and the event after which it can go.
 Modules that `import dagster` does not load are imported inside the function that needs them, because that takes
-seconds. Other modules use private parts only in subclasses (`INHERITED_IN`). What does not belong here: public names of
-`dagster`, and our own layer around the UI (see `irt_assets.webserver`).
+seconds. Other modules use private parts only in subclasses (`SUBCLASS_MODULES`). What does not belong here: public
+names of `dagster`, and our own layer around the UI (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
 """The version whose private parts this module uses; `pyproject.toml` pins the same."""
-INHERITED_IN = (
+SUBCLASS_MODULES = (
     "jobs/launching/launcher.py",
     "jobs/launching/kubernetes_launcher.py",
     "jobs/launching/launched_by.py",
@@ -127,7 +127,7 @@ def check_version() -> None:
     """Raise PermanentFailure if the installed webserver is not of the version DAGSTER."""
     installed = version("dagster-webserver")
     if installed != DAGSTER:
-        raise PermanentFailure(f"dagster-webserver is {installed}, needed is {DAGSTER}: {way_to_install()}")
+        raise PermanentFailure(f"dagster-webserver is {installed}, but {DAGSTER} is needed: {way_to_install()}")
 
 
 def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:
@@ -189,7 +189,7 @@ def run_code_server() -> None:
     grpc_command()
 
 
-def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, str]]]) -> None:
+def set_run_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, str]]]) -> None:
     """Give these loggers, with their configuration, to every run in this process whose run config names no logger.
 
     Dagster has no setting for this.
@@ -197,7 +197,7 @@ def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, 
     vars(context_creation_job)["default_system_loggers"] = lambda _instance: list(loggers)
 
 
-def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
+def reconfigure_logs(configure: Callable[[], None]) -> None:
     """Call `configure` each time Dagster's daemon or code server has added its handlers to its loggers.
 
     Otherwise every line is written twice, by Dagster's handler and by ours.
@@ -275,7 +275,10 @@ def queue_run(
     from dagster._cli.job import _create_run
 
     target = WorkspaceFileTarget([str(workspace)])
-    with _quiet(), WorkspaceProcessContext(instance, version=DAGSTER, workspace_load_target=target) as process:
+    with (
+        _hide_load_warnings(),
+        WorkspaceProcessContext(instance, version=DAGSTER, workspace_load_target=target) as process,
+    ):
         context = process.create_request_context()
         if context.has_code_location_error(location):
             raise TransientFailure(f"the code server of {location} does not answer: see `irt health`")
@@ -299,7 +302,7 @@ def queue_run(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _hide_load_warnings() -> Iterator[None]:
     """Keep the traceback of an unreachable code server out of the log: the caller raises an error with a sentence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error loading repository location")

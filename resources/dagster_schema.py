@@ -34,7 +34,7 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
     )
 
 
-def rows_shown(columns: Sequence[str], rows: Sequence[Sequence[str | float | bool | None]]) -> dg.TableMetadataValue:
+def row_table(columns: Sequence[str], rows: Sequence[Sequence[str | float | bool | None]]) -> dg.TableMetadataValue:
     """Rows as a table that people can read; programs read it by `rows_of`."""
     return dg.MetadataValue.table(
         [dg.TableRecord({name: "" if v is None else v for name, v in zip(columns, row, strict=True)}) for row in rows],

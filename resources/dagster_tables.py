@@ -65,7 +65,9 @@ def schedules(connection: psycopg.Connection) -> list[str]:
     return [body for (body,) in _execute(connection, query)]
 
 
-def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
+def latest_materialisations(
+    connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], datetime]:
     """Time of the last materialisation of each (asset, partition); partitions without one are left out."""
     rows = _execute(
         connection,
@@ -79,7 +81,7 @@ def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, st
     return {(asset, partition): at for asset, partition, at in rows}
 
 
-def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
+def run_if_dagster_exists(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
     """The result of `read`, which reads Dagster's tables. Returns None if Dagster has never run."""
     try:
         with connection.transaction():

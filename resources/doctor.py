@@ -27,19 +27,25 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
-from resources.postgres.foreign_schemas import not_ours
-from resources.postgres.log_months import months_ahead_missing
+from resources.postgres.foreign_schemas import describe_foreign_relations
+from resources.postgres.log_months import missing_months_ahead
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.logs import hide
-from resources.settings import Settings, names_read, names_set
+from resources.settings import Settings, configured_names, known_names
 from resources.version import installed_version, way_to_install
 
-OLDEST_POSTGRES = 15
+MIN_POSTGRES = 15
 GIB = 2**30
 APT = "apt install"
-READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry", "SPARK_": "Spark", "PYSPARK_": "Spark", "JAVA_HOME": "Spark"}
+LIBRARY_PREFIXES = {
+    "AWS_": "boto3",
+    "OTEL_": "OpenTelemetry",
+    "SPARK_": "Spark",
+    "PYSPARK_": "Spark",
+    "JAVA_HOME": "Spark",
+}
 """Prefixes of variables that a library reads itself."""
 MAX_SKEW_S = 30.0
 """Largest difference in seconds between this machine's clock and the database's; tokens are allowed as much."""
@@ -70,13 +76,13 @@ def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Findin
         *engines,
         *_typesetting(),
     ]
-    found = [replace(finding, detail=hide(finding.detail)) for finding in findings]
-    return [*found, *_debian_packages(found)]
+    hidden = [replace(finding, detail=hide(finding.detail)) for finding in findings]
+    return [*hidden, *_debian_packages(hidden)]
 
 
-def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
+def _debian_packages(findings: list[Finding]) -> Iterator[Finding]:
     """One command that installs every missing Debian package."""
-    fixes = {finding.fix for finding in found if finding.fix.startswith(APT)}
+    fixes = {finding.fix for finding in findings if finding.fix.startswith(APT)}
     names = sorted({package for fix in fixes for package in fix.removeprefix(APT).split()})
     if len(fixes) > 1:
         yield Finding("Debian packages", "absent", f"{len(names)} of the above", f"{APT} {' '.join(names)}")
@@ -95,36 +101,40 @@ def _python(requirements: Iterable[str]) -> Iterator[Finding]:
 
 def _names(settings: Settings) -> Iterator[Finding]:
     """Settings that nothing reads. Everywhere else a misspelt setting is silently ignored."""
-    read = names_read()
-    for name, source in sorted(names_set(settings).items()):
-        library = next((known for prefix, known in READ_BY.items() if name.startswith(prefix)), None)
-        if library and name not in read:
+    known_variables = known_names()
+    for name, source in sorted(configured_names(settings).items()):
+        library = next((reader for prefix, reader in LIBRARY_PREFIXES.items() if name.startswith(prefix)), None)
+        if library and name not in known_variables:
             if name not in os.environ:
                 fix = (
                     "Export it, or name the file as EnvironmentFile of the service: "
-                    f"{library} reads the environment alone."
+                    f"{library} reads only the environment."
                 )
-                yield Finding(name, "warn", f"set in {source}, and not in the environment", fix)
-        elif name not in read:
-            near = get_close_matches(name, read, 1)
-            yield Finding(name, "warn", f"set in {source}, and no setting", f"Did you mean {near[0]}?" if near else "")
+                yield Finding(name, "warn", f"set in {source}, but not in the environment", fix)
+        elif name not in known_variables:
+            near = get_close_matches(name, known_variables, 1)
+            yield Finding(
+                name, "warn", f"set in {source}, but it is not a setting", f"Did you mean {near[0]}?" if near else ""
+            )
     env_file = os.environ.get("IRT_ENV_FILE")
     if env_file and not Path(env_file).is_file():
-        yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Make it, or unset IRT_ENV_FILE.")
+        yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Create it, or unset IRT_ENV_FILE.")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.irt_home
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        yield Finding("IRT_HOME", "error", f"{there} cannot be written", "Set IRT_HOME to a folder you may write to.")
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(
+            "IRT_HOME", "error", f"{existing} cannot be written", "Set IRT_HOME to a folder you may write to."
+        )
         return
     yield (
         Finding("IRT_HOME", "ok", str(home))
         if home.exists()
         else Finding("IRT_HOME", "absent", f"{home}: made at first use")
     )
-    yield _disk_space(there, shutil.disk_usage(there).free)
+    yield _disk_space(existing, shutil.disk_usage(existing).free)
 
 
 def _disk_space(folder: Path, free: int) -> Finding:
@@ -150,32 +160,32 @@ def _database(settings: Settings) -> Iterator[Finding]:
             return
     database = Database(settings)
     try:
-        shown = database.url
+        url = database.url
         with database.connect() as connection:
             number = connection.info.server_version
-            [(theirs, read_only)] = connection.execute(
+            [(server_time, read_only)] = connection.execute(
                 "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only')"
             ).fetchall()
-            ahead_s = time.time() - theirs
+            ahead_s = time.time() - server_time
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
         return
     except psycopg.Error as error:
-        fix = "Check DATABASE_URL, and that the server runs and lets this host in."
-        yield Finding(subject, "error", f"{shown}: {error}".strip(), fix)
+        fix = "Check DATABASE_URL, and that the server runs and accepts this host."
+        yield Finding(subject, "error", f"{url}: {error}".strip(), fix)
         return
     kind = "embedded" if settings.database_url is None else "external"
     version = f"PostgreSQL {number // 10000}.{number % 10000}"
-    if number < OLDEST_POSTGRES * 10000:
-        yield Finding(subject, "error", f"{version} at {shown}", f"Use PostgreSQL {OLDEST_POSTGRES} or later.")
+    if number < MIN_POSTGRES * 10000:
+        yield Finding(subject, "error", f"{version} at {url}", f"Use PostgreSQL {MIN_POSTGRES} or later.")
         return
-    yield Finding(subject, "ok", f"{kind} {version} at {shown}")
+    yield Finding(subject, "ok", f"{kind} {version} at {url}")
     if abs(ahead_s) > MAX_SKEW_S:
         is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
-        yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
+        yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl shows whether this one is.")
     if read_only == "on":
         fix = "Wait until it takes over, or set DATABASE_URL to the primary."
-        yield Finding(subject, "error", "it can be read and not changed, as a standby", fix)
+        yield Finding(subject, "error", "it is read-only, as a standby", fix)
         return
     yield from _schema(database)
 
@@ -186,15 +196,15 @@ def _schema(database: Database) -> Iterator[Finding]:
     if version.fault:
         yield Finding("schema", "warn" if version.can_be_upgraded else "error", *version.fault.rsplit(": ", 1))
     elif version.is_newer:
-        yield Finding("schema", "ok", f"{current}, newer than this code, which it still serves")
+        yield Finding("schema", "ok", f"{current}, newer than this code but compatible with it")
     elif differences := drift(database):
-        fix = "Undo what was changed by hand, or move the change into a migration."
+        fix = "Undo the manual change, or move it into a migration."
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
-    if others := list(not_ours(database)):
+    if foreign := list(describe_foreign_relations(database)):
         fix = 'Read ours: psql "$(irt db url)", or make views of them: irt db views --in SCHEMA'
-        yield Finding("tables of our names", "warn", "; ".join(others), fix)
+        yield Finding("tables of our names", "warn", "; ".join(foreign), fix)
     if current and not version.fault:
         yield from _log(database)
 
@@ -202,12 +212,12 @@ def _schema(database: Database) -> Iterator[Finding]:
 def _log(database: Database) -> Iterator[Finding]:
     """Whether answers of the next months can be written to the log."""
     with database.connect() as connection:
-        missing = ", ".join(months_ahead_missing(connection, datetime.now(UTC)))
+        missing = ", ".join(missing_months_ahead(connection, datetime.now(UTC)))
     if missing:
-        what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
-        yield Finding("log", "warn", what, "irt db upgrade")
+        detail = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
+        yield Finding("log", "warn", detail, "irt db upgrade")
     else:
-        yield Finding("log", "ok", "response_log takes answers of this month and the next two")
+        yield Finding("log", "ok", "response_log accepts answers of this month and the next two")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -221,7 +231,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
             return
         uri = store.put(key, content)
         try:
-            same = store.get(key) == content
+            is_equal = store.get(key) == content
             next(store.list("doctor"), None)
             store.drop_unfinished("doctor", datetime.now(UTC), dry_run=True)
             open_to_all = isinstance(store, BucketStore) and _anybody_reads(store.link(key))
@@ -230,14 +240,14 @@ def _store(settings: Settings) -> Iterator[Finding]:
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error))
         return
-    where = uri.removesuffix(key)
-    if not same:
-        yield Finding(subject, "error", f"{where} returns other bytes than were written")
+    location = uri.removesuffix(key)
+    if not is_equal:
+        yield Finding(subject, "error", f"{location} returns other bytes than were written")
     elif open_to_all:
-        fix = "Block public access to the bucket, and drop what its policy grants to everyone."
-        yield Finding(subject, "error", f"{where}: anyone can read it, without credentials", fix)
+        fix = "Block public access to the bucket, and remove its policy's grants to everyone."
+        yield Finding(subject, "error", f"{location}: anyone can read it, without credentials", fix)
     else:
-        yield Finding(subject, "ok", f"{where} can be written and read")
+        yield Finding(subject, "ok", f"{location} can be written and read")
 
 
 def _anybody_reads(link: str) -> bool:
@@ -274,9 +284,9 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
 def _traces(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.otel_exporter_otlp_endpoint
     if not endpoint:
-        yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP receiver.")
+        yield Finding("traces", "absent", "no traces are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP receiver.")
     elif installed_version(traces.PACKAGE) is None:
-        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing"
+        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {traces.PACKAGE} is missing"
         yield Finding("traces", "warn", missing, way_to_install("otel"))
     else:
         yield Finding("traces", "ok", f"they go to {endpoint}")
@@ -291,8 +301,8 @@ def _spark(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject, "error", f"the package {missing} is missing", spark.INSTALL)
     elif settings.irt_attempts is None:
         fix = "Set it to the folder or s3:// URL of a lake (irt attempts export)."
-        yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
-    elif silence := spark.master_unreachable(master, spark.DOCTOR_WAITS_S):
+        yield Finding(subject, "error", "IRT_SPARK is set, but IRT_ATTEMPTS is not", fix)
+    elif silence := spark.master_unreachable(master, spark.DOCTOR_TIMEOUT_S):
         yield Finding(subject, "error", *silence.rsplit(": ", 1))
     else:
         yield Finding(subject, "ok", f"pyspark {installed_version('pyspark')} at {master}")

@@ -30,7 +30,7 @@ TRANSIENT_CODES = {
 }
 
 
-REFUSED = re.compile(
+REFUSALS = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|is not permitted to log in"
     r"|(role|database) \".*\" does not exist|permission denied for database|does not support SSL"
     r"|certificate verify failed|certificate is not trusted|invalid connection option"
@@ -39,18 +39,18 @@ REFUSED = re.compile(
 
 
 SENTENCES = {
-    "25006": "the database can be read and not changed at the moment, as a standby before it takes over, or one with "
-    "default_transaction_read_only; nothing of this was kept: try again, or set DATABASE_URL to the primary",
-    "40001": "two transactions changed the same rows, and the database ended this one; nothing was kept: try again",
-    "40P01": "two transactions waited for each other, and the database ended this one; nothing was kept: try again",
-    "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
-    "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
+    "25006": "the database is read-only at the moment, as a standby before it takes over, or a database with "
+    "default_transaction_read_only; nothing was stored: try again, or set DATABASE_URL to the primary",
+    "40001": "two transactions changed the same rows, and the database ended this one; nothing was stored: try again",
+    "40P01": "two transactions waited for each other, and the database ended this one; nothing was stored: try again",
+    "42703": "the schema in the database does not fit this code: run `irt db upgrade`",
+    "42P01": "the database has no schema yet, or one that does not fit this code: run `irt db upgrade`",
     "53100": "the disk of the database is full, and the transaction under way was undone: make room there, then try "
     "again",
     "53300": "the database has no free connection: try again, or raise its max_connections",
-    "55P03": "someone else has locked what this needs for longer than the database lets it wait; nothing of this "
-    "was kept: try again when they are done (`irt runs list`)",
-    "57014": "the database ended a statement that took too long, or someone cancelled it; nothing of this was kept",
+    "55P03": "another transaction held a lock for longer than the database lets this one wait; nothing was stored: try "
+    "again when it has ended (`irt runs list`)",
+    "57014": "the database ended a statement that took too long, or someone cancelled it; nothing was stored",
 }
 
 
@@ -63,31 +63,31 @@ def root_cause(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: lost connections, restarts, failovers, deadlocks, serialisation conflicts."""
-    error, of_connection = _of_driver(error)
+    error, of_connection = _driver_error(error)
     state = _sqlstate(error)
     if state is not None:
         return state in TRANSIENT_CODES or state.startswith(CONNECTION_EXCEPTIONS)
     if of_connection:
-        return REFUSED.search(str(error)) is None
-    return isinstance(_of_spark(error) or error, TransientFailure)
+        return REFUSALS.search(str(error)) is None
+    return isinstance(_spark_failure(error) or error, TransientFailure)
 
 
 def explain(error: BaseException) -> str | None:
     """The meaning of an error of the database, of Spark or of a full disk, with the remedy. None for other errors."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{f': {error.filename}' if error.filename else ''}: make room, then try again"
-    driver_error, of_connection = _of_driver(error)
+    driver_error, of_connection = _driver_error(error)
     state = _sqlstate(driver_error)
     message = str(driver_error).strip()
     if state in SENTENCES:
         return f"{SENTENCES[state]}\n{message}"
     if not of_connection:
-        return str(found) if (found := _of_spark(error)) else None
+        return str(failure) if (failure := _spark_failure(error)) else None
     verb = "does not answer" if is_transient(error) else "refuses"
-    return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
+    return f"the database {verb}: {message}\n`irt doctor` shows which database is in use"
 
 
-def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
+def _driver_error(error: BaseException) -> tuple[BaseException, bool]:
     """The driver's error, which SQLAlchemy and Dagster's storage wrap, and whether it is a connection error."""
     import psycopg  # here, because every command imports this module and `irt --help` must be fast
     import sqlalchemy.exc
@@ -102,7 +102,7 @@ def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
     return error, isinstance(error, kinds)
 
 
-def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
+def _spark_failure(error: BaseException) -> PermanentFailure | TransientFailure | None:
     spark_failures = sys.modules.get("resources.cluster.spark_failures")  # loaded if Spark is used
     return spark_failures.explain_spark(error) if spark_failures else None
 

@@ -13,9 +13,9 @@ from resources.version import installed_version, way_to_install
 
 INSTALL_R = "apt install r-base-core r-base-dev"
 RPY2 = "rpy2"
-_ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
+_QUERY = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
-_SECONDS = 60  # an idle machine takes a quarter of a second, a loaded one several
+_TIMEOUT_S = 60  # an idle machine takes a quarter of a second, a loaded one several
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def r_runtime(packages: tuple[str, ...] = ()) -> RRuntime | None:
     The result is cached by process, library path and packages.
     """
     rscript = shutil.which("Rscript")
-    return None if rscript is None else _ask(rscript, os.environ.get("R_LIBS", ""), packages)
+    return None if rscript is None else _read_r(rscript, os.environ.get("R_LIBS", ""), packages)
 
 
 def missing_r(runtime: RRuntime | None) -> str | None:
@@ -43,11 +43,11 @@ def missing_r(runtime: RRuntime | None) -> str | None:
 
 
 @lru_cache
-def _ask(rscript: str, _libraries: str, packages: tuple[str, ...]) -> RRuntime | None:
-    command = [rscript, "-e", _ASK, *packages]
+def _read_r(rscript: str, _libraries: str, packages: tuple[str, ...]) -> RRuntime | None:
+    command = [rscript, "-e", _QUERY, *packages]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return None
-    version, *found = ran.stdout.split()
-    return RRuntime(version, {p: None if v == "-" else v for p, v in zip(packages, found, strict=True)})
+    version, *versions = ran.stdout.split()
+    return RRuntime(version, {p: None if v == "-" else v for p, v in zip(packages, versions, strict=True)})

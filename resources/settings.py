@@ -55,23 +55,23 @@ def _entries(value: str) -> list[str]:
     return [entry for part in value.split(",") if (entry := part.strip())]
 
 
-def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """Reject a value for which `fits` is false, with the message `otherwise`: "must be FORM, such as EXAMPLE".
+def _such(fits: Callable[[str], object], message: str) -> AfterValidator:
+    """Reject a value for which `fits` is false, with `message`: "must be FORM, such as EXAMPLE".
 
     `_fault` puts the setting's name before the message.
     """
 
     def check(value: str | None) -> str | None:
         if value is not None and not fits(value):
-            raise ValueError(otherwise)
+            raise ValueError(message)
         return value
 
     return AfterValidator(check)
 
 
-def _each(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
+def _each(fits: Callable[[str], object], message: str) -> AfterValidator:
     """Reject a list with commas if `fits` is false for an entry."""
-    return _such(lambda value: all(map(fits, _entries(value))), otherwise)
+    return _such(lambda value: all(map(fits, _entries(value))), message)
 
 
 def _is_encrypted(url: str) -> bool:
@@ -81,13 +81,13 @@ def _is_encrypted(url: str) -> bool:
 
 
 def _is_run_size(entry: str) -> bool:
-    found = RUN_SIZE.fullmatch(entry)
-    return bool(found and found["kind"] in RUN_SIZES)
+    match = RUN_SIZE.fullmatch(entry)
+    return bool(match and match["kind"] in RUN_SIZES)
 
 
 MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "must be a month, such as 2026-07")
 SCHEMA_NAME = _such(
-    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of small letters, digits and _, such as irt"
+    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of lower-case letters, digits and _, such as irt"
 )
 TIME_ZONE = _such(lambda zone: zone in time_zones(), "must be the name of a time zone, such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
@@ -337,7 +337,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _two_schemas(self) -> Self:
         if self.irt_db_schema == self.irt_dagster_schema:
-            raise ValueError("IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name one schema: both have tables of one name")
+            raise ValueError(
+                "IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name the same schema: both have tables with the same name"
+            )
         return self
 
     def metrics_port(self, server: str) -> int:
@@ -361,17 +363,17 @@ class Settings(BaseSettings):
 
     def run_resources(self, kind: str) -> dict[str, dict[str, str]]:
         """Resources of the container of a run of this kind, in Kubernetes' format."""
-        chosen = filter(None, map(RUN_SIZE.fullmatch, _entries(self.irt_run_resources)))
-        cpu, memory = (RUN_SIZES | {one["kind"]: (one["cpu"], one["memory"]) for one in chosen})[kind]
+        sizes = filter(None, map(RUN_SIZE.fullmatch, _entries(self.irt_run_resources)))
+        cpu, memory = (RUN_SIZES | {size["kind"]: (size["cpu"], size["memory"]) for size in sizes})[kind]
         return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
     @property
     def silent_after(self) -> dict[str, timedelta | None]:
         """Time for which each source may be silent, or None if it may be silent forever."""
-        found = filter(None, map(SILENT_AFTER.fullmatch, _entries(self.irt_silent_after)))
+        entries = filter(None, map(SILENT_AFTER.fullmatch, _entries(self.irt_silent_after)))
         return {
-            unquote(one["source"]): timedelta(**{TIME_UNITS[one["unit"]]: int(one["n"])}) if one["n"] else None
-            for one in found
+            unquote(entry["source"]): timedelta(**{TIME_UNITS[entry["unit"]]: int(entry["n"])}) if entry["n"] else None
+            for entry in entries
         }
 
     @property
@@ -397,8 +399,8 @@ class Settings(BaseSettings):
     @property
     def has_login(self) -> bool:
         """Whether a login is configured, so that the UI needs a token."""
-        named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
-        return any(value is not None for value in named)
+        values = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
+        return any(value is not None for value in values)
 
     @property
     def ui_address(self) -> str:
@@ -421,10 +423,10 @@ def in_a_pod() -> bool:
     return bool(os.environ.get(KUBERNETES))
 
 
-def refuse_in_a_pod(setting: str, what: str, way_out: str) -> None:
-    """Raise PermanentFailure in a pod, where `what`, used if `setting` is unset, would be lost with the pod."""
+def refuse_in_a_pod(setting: str, subject: str, remedy: str) -> None:
+    """Raise PermanentFailure in a pod, where `subject`, used if `setting` is unset, would be lost with the pod."""
     if in_a_pod():
-        raise PermanentFailure(f"{setting} is not set, and {what} in a pod would be lost with it: {way_out}")
+        raise PermanentFailure(f"{setting} is not set, and {subject} in a pod would be lost with it: {remedy}")
 
 
 @cache
@@ -442,8 +444,8 @@ def get_settings() -> Settings:
 
 def _fault(problem: ErrorDetails) -> str:
     name = ".".join(str(part) for part in problem["loc"]).upper()
-    said = problem["msg"].removeprefix("Value error, ")
-    return f"setting {name}: {said}" if name else said
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"setting {name}: {message}" if name else message
 
 
 def private_home(settings: Settings) -> Path:
@@ -455,9 +457,9 @@ def private_home(settings: Settings) -> Path:
     home = settings.irt_home
     try:
         home.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
-        there = home.stat()
-        everybodys = there.st_mode & stat.S_ISVTX
-        if there.st_uid == os.geteuid() and stat.S_IMODE(there.st_mode) & ~OWNER_ALONE and not everybodys:
+        status = home.stat()
+        is_shared = status.st_mode & stat.S_ISVTX
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & ~OWNER_ALONE and not is_shared:
             home.chmod(OWNER_ALONE)
     except OSError as error:
         raise PermanentFailure(
@@ -466,7 +468,7 @@ def private_home(settings: Settings) -> Path:
     return home
 
 
-def names_read() -> set[str]:
+def known_names() -> set[str]:
     """All environment variables that this program reads, or that its tests and servers pass on."""
     return {name.upper() for name in Settings.model_fields} | {
         *LIBPQ,
@@ -486,7 +488,7 @@ def names_read() -> set[str]:
     }
 
 
-def names_set(settings: Settings) -> dict[str, str]:
+def configured_names(settings: Settings) -> dict[str, str]:
     """The variables that are probably meant for this program (IRT_… and the env file's), each with its source."""
     env_file = Path(os.environ.get("IRT_ENV_FILE", settings.irt_home / "irt.env"))
     in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
@@ -500,12 +502,14 @@ def write_env_file(settings: Settings, **values: str) -> Path:
     `get_settings` reads them from now on. Returns the file.
     """
     path = private_home(settings) / "irt.env"
-    named = {name.upper(): value for name, value in values.items()}
+    values_by_name = {name.upper(): value for name, value in values.items()}
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.split("=")[0].strip() not in named]
+    other_lines = [line for line in lines if line.split("=")[0].strip() not in values_by_name]
     fresh = path.with_name("irt.env.new")
     fresh.touch(mode=0o600)
-    fresh.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in named.items())]) + "\n", "utf-8")
+    fresh.write_text(
+        "\n".join([*other_lines, *(f"{name}={value}" for name, value in values_by_name.items())]) + "\n", "utf-8"
+    )
     fresh.replace(path)
     get_settings.cache_clear()
     return path

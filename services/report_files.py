@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from irt_assets.reports.artifacts import SERVED_UNDER
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.postgres.database import Database
 from resources.serving.guard import path_within
 
@@ -48,13 +48,15 @@ class ReportFile:
     name: str
 
 
-NOT_HANDED_OUT = (
-    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
+LEARNER_REPORTS_OFF = (
+    "This page does not hand out learners' reports. If only people who may read them can reach it, set "
     "IRT_UI_LEARNER_REPORTS=true and start the webserver again."
 )
 
 
-def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
+def report_response(
+    connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False
+) -> Response:
     """The report of the row with the id `name`, or a sentence that says why it does not exist.
 
     no_learners: why learners' reports are not handed out; empty if they are. saved: whether an HTML report is
@@ -72,7 +74,7 @@ def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str 
         return _reply(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
     except PermanentFailure:
         LOG.exception("report %s", name)
-        return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
+        return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; see this service's log.")
 
 
 def _report_file(connect: Connect, artifact_id: int) -> ReportFile | None:
@@ -89,14 +91,14 @@ def _report_file(connect: Connect, artifact_id: int) -> ReportFile | None:
 def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
     try:
         if (key := store.key(report.url)) is None:
-            raise NothingThere(report.url)
+            raise ObjectMissing(report.url)
         pieces = store.stream(key)
         first = next(pieces, b"")
-    except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
-        gone = f"The file {report.name} is no longer in the object store; materialise the report again."
-        return _reply(HTTPStatus.NOT_FOUND, gone)
-    how = "attachment" if saved or report.format == "pdf" else "inline"
-    headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
+    except (ObjectMissing, ValueError):  # ValueError: a key that leads out of the store
+        message = f"The file {report.name} is no longer in the object store; materialise the report again."
+        return _reply(HTTPStatus.NOT_FOUND, message)
+    disposition = "attachment" if saved or report.format == "pdf" else "inline"
+    headers = HEADERS | {"Content-Disposition": f"{disposition}; filename*=utf-8''{quote(report.name, safe='')}"}
     return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
 
 
@@ -116,9 +118,11 @@ class ReportFiles:
         if not path.startswith(SERVED_UNDER):
             await self.app(scope, receive, send)
             return
-        name, no_learners = path.removeprefix(SERVED_UNDER), "" if self.learners else NOT_HANDED_OUT
-        found = await run_in_threadpool(answer, self.database.connect, self.store, name, no_learners=no_learners)
-        await found(scope, receive, send)
+        name, no_learners = path.removeprefix(SERVED_UNDER), "" if self.learners else LEARNER_REPORTS_OFF
+        response = await run_in_threadpool(
+            report_response, self.database.connect, self.store, name, no_learners=no_learners
+        )
+        await response(scope, receive, send)
 
 
 def _reply(status: HTTPStatus, sentence: str) -> Response:

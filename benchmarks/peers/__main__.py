@@ -107,7 +107,7 @@ class Data:
             out.writerows([k, *("" if v < 0 else v for v in row)] for k, row in enumerate(self.answers.tolist()))
 
 
-def simulated(n_persons: int, n_items: int, seen: int, seed: int) -> tuple[Scores, Floats, Floats]:
+def simulate(n_persons: int, n_items: int, seen: int, seed: int) -> tuple[Scores, Floats, Floats]:
     """Simulate answers with a ~ LogNormal(0, 0.3), b ~ N(0, 1) and θ ~ N(0, 1).
 
     There are ten forms of `seen` items. Each starts a tenth of the items after the previous form, and the last forms
@@ -123,12 +123,12 @@ def simulated(n_persons: int, n_items: int, seen: int, seed: int) -> tuple[Score
 
 
 def large() -> Data:
-    answers, _, b = simulated(5_000, 50, 50, 20261129)
+    answers, _, b = simulate(5_000, 50, 50, 20261129)
     return Data("5,000 × 50, simulated, 2PL", "2pl", answers, b, (NODES, 21))
 
 
 def missing() -> Data:
-    answers, _, b = simulated(5_000, 200, 60, 70)
+    answers, _, b = simulate(5_000, 200, 60, 70)
     return Data("5,000 × 200, of which each person saw 60, simulated, 2PL", "2pl", answers, b)
 
 
@@ -179,25 +179,27 @@ def run(command: list[str], limit: float) -> Turn:
         return Turn(failure=f"over {limit:.0f} s")
     cpu, wall, peak, out, error = json.loads(watched.stdout)
     if "{" not in out:  # `irt fit` prints its result and exits with 1 if items need a look
-        said = error.strip().splitlines() or ["failed"]
+        output = error.strip().splitlines() or ["failed"]
         return Turn(
             cpu,
             wall,
             peak,
-            failure=next((line for line in reversed(said) if "rror" in line), said[-1])[:120].replace("|", "/"),
+            failure=next((line for line in reversed(output) if "rror" in line), output[-1])[:120].replace("|", "/"),
         )
     return Turn(cpu, wall, peak, _of_irt(json.loads(out[out.index("{") :])))
 
 
-def _of_irt(found: dict[str, Any]) -> dict[str, Any]:
+def _of_irt(result: dict[str, Any]) -> dict[str, Any]:
     """Convert the JSON of `irt fit` to the runners' format. Other JSON is unchanged."""
-    if "items" not in found:
-        return found
-    items = found["items"]
+    if "items" not in result:
+        return result
+    items = result["items"]
     steps = [name for name in items[0] if name[0] == "b" and name[1:].isdigit()]
     b = [[item[name] for name in steps] if steps else item["b"] for item in items]
     errors = [[item.get(f"{name}_se") for name in steps] if steps else item["b_se"] for item in items]
-    return {"loglik": found["loglik"], "b": b, "b_se": errors} | {k: [item[k] for item in items] for k in ("a", "a_se")}
+    return {"loglik": result["loglik"], "b": b, "b_se": errors} | {
+        k: [item[k] for item in items] for k in ("a", "a_se")
+    }
 
 
 def in_turns(commands: dict[str, list[str]], limit: float, patience: float) -> dict[str, list[Turn]]:
@@ -232,10 +234,12 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
     return at
 
 
-def used(some: list[Turn], ours: list[Turn] | None) -> list[str]:
+def resource_cells(some: list[Turn], own: list[Turn] | None) -> list[str]:
     """Medians of CPU seconds, their ratio to ours, wall seconds and peak memory."""
-    cpu, wall, peak = (statistics.median(getattr(turn, what) for turn in some) for what in ("cpu", "wall", "peak_mb"))
-    ratio = f"{cpu / statistics.median(turn.cpu for turn in ours):.1f}" if ours else ""
+    cpu, wall, peak = (
+        statistics.median(getattr(turn, measure) for turn in some) for measure in ("cpu", "wall", "peak_mb")
+    )
+    ratio = f"{cpu / statistics.median(turn.cpu for turn in own):.1f}" if own else ""
     return [f"{cpu:.2f}", ratio, f"{wall:.2f}", f"{peak:.0f}"]
 
 
@@ -249,28 +253,34 @@ def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
     reference = (turns.get(REFERENCE) or [Turn()])[0].found or {}
     loglik = likelihood(data.answers) if data.model == "2pl" else None
     for name, some in turns.items():
-        found = some[0].found or {}
+        result = some[0].found or {}
         if some[0].failure:
             yield [name, some[0].failure, *[""] * (len(FIGURES) - 2)]
-        if "b" not in found:
+        if "b" not in result:
             continue
-        apart = {k: np.array(found[k], float) for k in ("a", "b", "a_se", "b_se") if k in found}
+        estimates = {k: np.array(result[k], float) for k in ("a", "b", "a_se", "b_se") if k in result}
         # a program without slopes fits another model, and its difficulties are centred
-        known = {
-            k: np.array(reference[k], float) for k in apart if k in reference and "a" in apart and name != REFERENCE
+        truth_by_name = {
+            k: np.array(reference[k], float)
+            for k in estimates
+            if k in reference and "a" in estimates and name != REFERENCE
         }
-        truth = None if data.b is None else data.b - (0 if "a" in apart else data.b.mean())
-        at = found.get("loglik") if loglik is None or "a" not in apart else loglik(apart["a"], apart["b"])
+        truth = None if data.b is None else data.b - (0 if "a" in estimates else data.b.mean())
+        at = result.get("loglik") if loglik is None or "a" not in estimates else loglik(estimates["a"], estimates["b"])
         yield [
             name,
-            *used(some, turns.get(f"ours, {NODES}")),
+            *resource_cells(some, turns.get(f"ours, {NODES}")),
             "" if at is None else f"{at:,.2f}",
-            *(f"{np.abs(apart[k] - known[k]).max():.5f}" if k in known else "" for k in "ab"),
+            *(f"{np.abs(estimates[k] - truth_by_name[k]).max():.5f}" if k in truth_by_name else "" for k in "ab"),
             *(
-                f"{np.nanmedian(apart[k] / known[k]):.4f}" if k in known else "" if k in apart else "none"
+                f"{np.nanmedian(estimates[k] / truth_by_name[k]):.4f}"
+                if k in truth_by_name
+                else ""
+                if k in estimates
+                else "none"
                 for k in ("a_se", "b_se")
             ),
-            "" if truth is None else f"{np.sqrt(np.mean((apart['b'] - truth) ** 2)):.4f}",
+            "" if truth is None else f"{np.sqrt(np.mean((estimates['b'] - truth) ** 2)):.4f}",
         ]
 
 
@@ -283,7 +293,7 @@ def people(path: Path) -> tuple[Floats, Scores]:
 
     Returns maximum-likelihood θ by Newton's method, and the answers.
     """
-    answers, a, b = simulated(5_000, 50, 50, 20261129)
+    answers, a, b = simulate(5_000, 50, 50, 20261129)
     with path.with_suffix(".npy").open("wb") as file:
         np.savez(file, x=answers, a=a, b=b)
     theta = np.zeros(len(answers))
@@ -299,7 +309,7 @@ def abilities(theta: Floats, answers: Scores, turns: dict[str, list[Turn]]) -> I
         if some[0].estimates:
             yield [
                 name,
-                *used(some, turns.get(f"ours, {NODES}")),
+                *resource_cells(some, turns.get(f"ours, {NODES}")),
                 f"{np.abs(np.array(some[0].found['theta']) - theta)[inner].max():.1e}",
             ]
 
@@ -307,13 +317,13 @@ def abilities(theta: Floats, answers: Scores, turns: dict[str, list[Turn]]) -> I
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environments", type=Path)
-    known = {peer.name.lower().replace(" ", "-"): peer for peer in PEERS}
-    parser.add_argument("--only", nargs="+", choices=list(known), default=list(known), help="programs")
+    peers_by_name = {peer.name.lower().replace(" ", "-"): peer for peer in PEERS}
+    parser.add_argument("--only", nargs="+", choices=list(peers_by_name), default=list(peers_by_name), help="programs")
     parser.add_argument("--data", nargs="+", choices=[*SETS, "abilities"], default=[*SETS, "abilities"])
     parser.add_argument("--limit", type=float, default=900.0, help="seconds a process may take")
     parser.add_argument("--patience", type=float, default=40.0, help="seconds after which one turn is enough")
-    asked = parser.parse_args()
-    peers = [known[name] for name in asked.only]
+    arguments = parser.parse_args()
+    peers = [peers_by_name[name] for name in arguments.only]
     has: dict[str, dict[str, Any]] = {}
 
     def turns(model: str, path: Path, nodes: tuple[int, ...] = (NODES,)) -> dict[str, list[Turn]]:
@@ -321,15 +331,16 @@ def main() -> None:
             f"{peer.name}, {n}" if peer.chooses_nodes else peer.name: command
             for n in nodes
             for peer in peers
-            if (peer.chooses_nodes or n == nodes[0]) and (command := peer.command(asked.environments, model, path, n))
+            if (peer.chooses_nodes or n == nodes[0])
+            and (command := peer.command(arguments.environments, model, path, n))
         }
-        done = in_turns(commands, asked.limit, asked.patience)
+        done = in_turns(commands, arguments.limit, arguments.patience)
         has.update(
             {name.split(",")[0]: some[0].found for name, some in done.items() if some[0].found and name != REFERENCE}
         )
         return done
 
-    for name in asked.data:
+    for name in arguments.data:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "x"
@@ -344,7 +355,10 @@ def main() -> None:
         print(f"## {title}\n\nLoad {load:.1f} before, {os.getloadavg()[0]:.1f} after.\n\n{table(head, lines)}\n")
     facts = ("version", "models", "anchors")
     print(
-        table(("program", *facts), [[who, *(of[fact] for fact in facts)] for who, of in has.items() if "version" in of])
+        table(
+            ("program", *facts),
+            [[program, *(of[fact] for fact in facts)] for program, of in has.items() if "version" in of],
+        )
     )
 
 

@@ -14,8 +14,8 @@ if sys.argv[1] != "abilities":
 from catsim.estimation import NumericalSearchEstimator  # noqa: E402
 from catsim.item_bank import ItemBank  # noqa: E402
 
-given = np.load(sys.argv[2])
-x, a, b = given["x"], given["a"], given["b"]
+items = np.load(sys.argv[2])
+x, a, b = items["x"], items["a"], items["b"]
 bank = ItemBank(np.column_stack([a, b, np.zeros_like(a), np.ones_like(a)]))
 by = NumericalSearchEstimator()
 every = list(range(len(a)))

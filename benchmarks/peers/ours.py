@@ -19,13 +19,15 @@ if model == "graded":
     print(json.dumps(has))
     sys.exit()
 
-given = np.load(path)
-answers = given["x"] if model == "abilities" else given
+items_given = np.load(path)
+answers = items_given["x"] if model == "abilities" else items_given
 most = None if model != "gpcm" else {f"i{j + 1}": int(m) for j, m in enumerate(answers.max(axis=0))}
 x = irt.Responses.from_wide(np.where(answers < 0, np.nan, answers), max_score=most)
 if model == "abilities":
-    found = score(x, given["a"], -given["a"] * given["b"], np.zeros_like(given["a"]), method="ml")
-    print(json.dumps(has | {"method": "ML", "theta": found.theta.tolist()}))
+    scores = score(
+        x, items_given["a"], -items_given["a"] * items_given["b"], np.zeros_like(items_given["a"]), method="ml"
+    )
+    print(json.dumps(has | {"method": "ML", "theta": scores.theta.tolist()}))
     sys.exit()
 
 fit = irt.fit(x, model, nodes=nodes)
@@ -35,5 +37,5 @@ if items.steps:
     names = [name for name in items.steps if not name.endswith("_se")]
     b = np.column_stack([items.steps[name] for name in names])
     b_se = np.column_stack([items.steps[f"{name}_se"] for name in names])
-found = {"a": items.a, "a_se": items.a_se, "b": b, "b_se": b_se}
-print(json.dumps(has | {"loglik": fit.log_likelihood} | {k: v.tolist() for k, v in found.items()}))
+scores = {"a": items.a, "a_se": items.a_se, "b": b, "b_se": b_se}
+print(json.dumps(has | {"loglik": fit.log_likelihood} | {k: v.tolist() for k, v in scores.items()}))

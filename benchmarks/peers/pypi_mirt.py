@@ -13,16 +13,16 @@ has = {
     "models": "1PL–5PL, graded, PCM, GPCM, RSM, nominal, mixed, several factors, bifactor, testlet, DINA, …",
     "anchors": "yes, `fixed=`",
 }
-given = np.load(path)
+parameters = np.load(path)
 if model == "abilities":
-    x = given["x"].astype(np.int64)
-    items = {"discrimination": given["a"], "difficulty": given["b"]}  # it scores only with fitted models
+    x = parameters["x"].astype(np.int64)
+    items = {"discrimination": parameters["a"], "difficulty": parameters["b"]}  # it scores only with fitted models
     fit = fit_mirt(x, "2PL", start_values=items, fixed=dict.fromkeys(items, True), compute_standard_errors=False)
-    found = fscores(fit, x, method="ML")
-    print(json.dumps(has | {"method": "ML", "theta": np.ravel(found.theta).tolist()}))
+    scores = fscores(fit, x, method="ML")
+    print(json.dumps(has | {"method": "ML", "theta": np.ravel(scores.theta).tolist()}))
     sys.exit()
 
-x = given.astype(np.int64)  # −1: not seen
+x = parameters.astype(np.int64)  # −1: not seen
 fit = fit_mirt(x, {"2pl": "2PL", "graded": "GRM", "gpcm": "GPCM"}[model], n_quadpts=nodes)
 b = {"2pl": "difficulty", "graded": "thresholds", "gpcm": "steps"}[model]
 print(

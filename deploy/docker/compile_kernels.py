@@ -25,9 +25,12 @@ def main() -> None:
     for model in MODELS:
         with TemporaryDirectory() as folder:
             simulate_responses(persons=MANY, model=model).write(Path(folder))
-            answers, known = FILES.answers(Path(folder, "responses.csv")), FILES.parameters(Path(folder, "items.csv"))
-        score(answers, known, method="eap")
-        score(answers, known, method="map")
+            answers, parameters = (
+                FILES.answers(Path(folder, "responses.csv")),
+                FILES.parameters(Path(folder, "items.csv")),
+            )
+        score(answers, parameters, method="eap")
+        score(answers, parameters, method="map")
         FitSummary.from_fit(answers.responses, _fit(EmEngine(), answers.responses, model))
         few = simulate_responses(persons=FEW, model=model)
         _fit(PymcEngine(draws=10, tune=10, chains=2), Responses.from_wide(few.score, few.item_ids), model)

@@ -15,14 +15,14 @@ PYTHON = (
     "-c",
     "from importlib.metadata import distributions\nfor d in distributions(): print(d.name, d.version, sep='\\t')",
 )
-ASK_PYTHON = ("sh", "-c", 'test ! -x /opt/irt/bin/python || exec "$@"', "sh", *PYTHON)
+PYTHON_IF_INSTALLED = ("sh", "-c", 'test ! -x /opt/irt/bin/python || exec "$@"', "sh", *PYTHON)
 
 
 def main(engine: str, image: str) -> None:
-    digest = _said(engine, "image", "inspect", "--format", "{{.Id}}", image).strip().removeprefix("sha256:")
+    digest = _output(engine, "image", "inspect", "--format", "{{.Id}}", image).strip().removeprefix("sha256:")
     inside = (engine, "run", "--rm", "--network=none", "--read-only", "--entrypoint")
-    debian = _said(*inside, DEBIAN[0], image, *DEBIAN[1:])
-    python = _said(*inside, ASK_PYTHON[0], image, *ASK_PYTHON[1:])
+    debian = _output(*inside, DEBIAN[0], image, *DEBIAN[1:])
+    python = _output(*inside, PYTHON_IF_INSTALLED[0], image, *PYTHON_IF_INSTALLED[1:])
     json.dump(document(image, digest, debian, python), sys.stdout, indent=1)
 
 
@@ -50,7 +50,7 @@ def _library(name: str, version: str, url: str) -> dict[str, str]:
     return {"type": "library", "name": name, "version": version, "purl": url, "bom-ref": url}
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

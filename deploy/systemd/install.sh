@@ -3,13 +3,13 @@
 set -eu
 
 usage='install.sh [--timers] [--journal-limits] [--dry-run]
-                                     install, or repair what is installed
+                                     install, or repair an installation
 install.sh --upgrade [--dry-run]     install this release next to the old one: schema first, then the switch
-install.sh --rollback [--dry-run]    back to the release before; the schema stays
+install.sh --rollback [--dry-run]    return to the previous release; the schema stays
 install.sh --uninstall [--purge] [--dry-run]
                                      remove units and code; --purge: settings and files of the platform, too
 
---timers    timers alone, without the daemon; --daemon: the daemon again, beside them
+--timers    use only timers, without the daemon; --daemon: use the daemon again, in addition to timers
 --journal-limits
             limit the journal of the whole host, of all its services: 500 MB, a month
 --root DIR  write below DIR instead of / (for tests)'
@@ -47,20 +47,20 @@ name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1 | sed "s/^\"\(.
 is_set() { [ -n "$(name_setting "$1" "$2")" ]; }
 
 check_wheelhouse() {
-    [ -f "$here/SHA256SUMS" ] || refuse "$here is not a wheelhouse: run \`make wheelhouse\`, and install.sh in the folder that it makes"
+    [ -f "$here/SHA256SUMS" ] || refuse "$here is not a wheelhouse: run \`make wheelhouse\`, and install.sh in the folder that it builds"
     say "checking the hashes of $(wc -l <"$here/SHA256SUMS") files"
-    (cd "$here" && sha256sum --check --quiet SHA256SUMS) || refuse "the wheelhouse is not whole: copy it again"
+    (cd "$here" && sha256sum --check --quiet SHA256SUMS) || refuse "the wheelhouse is incomplete or damaged: copy it again"
     release=$(cat "$here/release")
-    mine=$(python3 -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())') ||
+    this_machine=$(python3 -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())') ||
         refuse 'there is no python3: apt-get install python3'
-    [ "$mine" = "$(cat "$here/python")" ] || refuse "this machine has Python $mine, the wheelhouse is for $(cat "$here/python"): make it on a machine like this one"
+    [ "$this_machine" = "$(cat "$here/python")" ] || refuse "this machine has Python $this_machine, the wheelhouse is for $(cat "$here/python"): build it on a machine like this one"
 }
 
 warn_of_cron_lines() {
     for file in "$root/etc/crontab" "$root"/etc/cron.d/* "$root"/var/spool/cron/crontabs/*; do
         [ -f "$file" ] || continue
         grep -nE '^[^#].*(run_calibration|run_all_calibrations|calibrate_monthly|generate_reports|run_invariants|[/ ]irt (calibrate|job|report|invariants|nightly))' "$file" |
-            while IFS= read -r line; do warn "$file:$line - cron still does what the units do: delete that line"; done
+            while IFS= read -r line; do warn "$file:$line - cron still runs jobs of the units: delete that line"; done
     done
 }
 
@@ -72,7 +72,7 @@ The platform needs PostgreSQL 15 or newer, here or elsewhere. Here, without any 
     su postgres -c 'createdb --owner=irt irt'
 and in $env_file
     DATABASE_URL=postgresql:///irt?host=/var/run/postgresql
-then the same command again. The embedded server of \`irt demo\` is not for an installation.
+then run this command again. The embedded server of \`irt demo\` is not for an installation.
 END
 }
 
@@ -81,16 +81,16 @@ check_env_file() {
     [ "$(stat -c %u "$1")" = "$(id -u)" ] || refuse "$1 does not belong to root: chown root:root $1"
     case $(stat -c %a "$1") in
         600 | 400) ;;
-        *) refuse "$1 can be read by others than root, and holds passwords: chmod 600 $1" ;;
+        *) refuse "$1 can be read by other users than root, and contains passwords: chmod 600 $1" ;;
     esac
     if grep -q "$(printf '\r')" "$1"; then
-        refuse "$1 has line ends of Windows (CRLF), which would become part of every value: sed -i 's/\\r\$//' $1"
+        refuse "$1 has Windows line ends (CRLF), which would become part of every value: sed -i 's/\\r\$//' $1"
     fi
     if bad=$(grep -nE '^[[:space:]]*(export[[:space:]]|[A-Za-z_0-9]+[[:space:]]+=|[A-Za-z_0-9]+=[[:space:]])' "$1"); then
-        refuse "$1, line ${bad%%:*}: systemd takes NAME=value, without export and without blanks around ="
+        refuse "$1, line ${bad%%:*}: write NAME=value, without export and without blanks around ="
     fi
     if bad=$(grep -nE "^[A-Za-z_0-9]+=(\"[^\"]*|'[^']*|[^\"']+[\"'])\$" "$1"); then
-        refuse "$1, line ${bad%%:*}: a quote without its other one; a value needs no quotes, and systemd takes off a pair around it"
+        refuse "$1, line ${bad%%:*}: an unpaired quotation mark; a value needs no quotes, and systemd removes a pair around it"
     fi
 }
 
@@ -131,7 +131,7 @@ allow_report_folder() {
     case $folder in
         '' | /var/lib/irt | /var/lib/irt/*) folder='' ;;
         /*) ;;
-        *) refuse "$env_file: REPORT_OUTPUT_DIR=$folder is not a whole path: begin it with /" ;;
+        *) refuse "$env_file: REPORT_OUTPUT_DIR=$folder is not an absolute path: begin it with /" ;;
     esac
     for name in irt-report irt-report-; do
         drop_in=$units/$name.service.d/report-output-dir.conf
@@ -149,12 +149,12 @@ allow_report_folder() {
 unpack_release() {
     new=$opt/releases/$release
     if [ -e "$new/.complete" ]; then
-        say "release $release is there already"
+        say "release $release is already unpacked"
         return
     fi
     say "unpacking release $release into $new"
     if [ "$dry" ]; then
-        echo "would make a Python environment there from $(find "$here/wheels" -name '*.whl' | wc -l) wheels"
+        echo "would create a Python environment there from $(find "$here/wheels" -name '*.whl' | wc -l) wheels"
         return
     fi
     umask 022
@@ -219,7 +219,7 @@ drop_older_releases() {
 }
 
 # The servers whose settings exist, and irt-r if it is enabled. Prints why other servers are not started.
-wanted() {
+services_to_start() {
     for server in $servers; do
         case $server in
             irt-daemon) [ "$scheduler" = daemon ] && echo $server ;;
@@ -236,13 +236,13 @@ wanted() {
 }
 
 # The R engines need no Python package on a server, as R runs in its own service.
-offer_r() {
+warn_of_r() {
     case ,$(name_setting "$env_file" IRT_ENGINES), in
         *mirt* | *brms*) is_set "$env_file" R_IRT_BASE_URL || warn "IRT_ENGINES names an engine of R, which runs as the service irt-r:
     apt-get install r-cran-plumber r-cran-processx r-cran-brms     # mirt: docs/how-to/r-service.md
     R_IRT_INTERNAL_TOKEN=\$(openssl rand -hex 32), the same in $etc/irt-r.env and in $env_file; there also
     R_IRT_BASE_URL=http://127.0.0.1:8000
-    systemctl enable --now irt-r, and this command again" ;;
+    systemctl enable --now irt-r, and run this command again" ;;
     esac
 }
 
@@ -254,15 +254,15 @@ timers() {
 
 # Without an option, the current scheduler stays.
 choose_scheduler() {
-    asked=$scheduler
+    requested_scheduler=$scheduler
     [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
 }
 
 start_services() {
-    names=$(wanted | sed 's/$/.service/')
+    names=$(services_to_start | sed 's/$/.service/')
     [ "$scheduler" = daemon ] || run systemctl disable --now irt-daemon.service
     # Timers that an operator has disabled since stay disabled.
-    if [ "$asked" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
+    if [ "$requested_scheduler" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
         names="$names $(timers "$1")"
     fi
     say "starting $(echo "$names" | tr '\n' ' ')"
@@ -271,12 +271,12 @@ start_services() {
     # shellcheck disable=SC2086
     run systemctl restart $names || {
         systemctl --no-pager --failed list-units 'irt*' 'jwt*' 'shiny*' >&2 || true
-        refuse "not everything started: journalctl -u UNIT -p err says why; back to the release before: $opt/current/install.sh --rollback"
+        refuse "some units did not start: see journalctl -u UNIT -p err; to return to the previous release: $opt/current/install.sh --rollback"
     }
     run systemctl start irt.target
 }
 
-put_in() {
+install_release() {
     check_wheelhouse
     old=$(release_of "$opt/current")
     if [ "$old" ] && [ "$old" != "$release" ] && [ "$mode" = install ]; then
@@ -289,21 +289,21 @@ put_in() {
     make_account_and_folders
     limit_journal
     unpack_release
-    say 'settings, as this release reads them'
-    irt health --config || refuse "correct $env_file, then the same command again"
+    say 'checking the settings'
+    irt health --config || refuse "correct $env_file, then run this command again"
     say 'schema'
-    irt db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
+    irt db upgrade || refuse "the schema was not upgraded; the installed release continues unchanged"
     switch_to "$release"
     start_services "$release"
-    offer_r
+    warn_of_r
     [ "$dry" ] || drop_older_releases
     say "release $release is installed. systemctl list-units 'irt*' 'jwt*' 'shiny*'; journalctl -u irt-daemon -f"
 }
 
 roll_back() {
     previous=$(release_of "$opt/previous")
-    [ "$previous" ] && [ -e "$opt/releases/$previous/.complete" ] || refuse 'there is no release before this one'
-    say "back to release $previous; the schema stays, as it serves that release, too"
+    [ "$previous" ] && [ -e "$opt/releases/$previous/.complete" ] || refuse 'there is no previous release'
+    say "returning to release $previous; the schema stays, because that release works with it, too"
     old=$(release_of "$opt/current")
     choose_scheduler
     install_units "$previous"
@@ -313,7 +313,7 @@ roll_back() {
     say "release $previous is installed"
 }
 
-take_out() {
+uninstall_release() {
     [ -L "$opt/current" ] || refuse 'nothing is installed'
     say 'stopping and removing the units'
     # shellcheck disable=SC2046
@@ -337,7 +337,7 @@ take_out() {
 
 [ "$root" ] || [ "$dry" ] || [ "$(id -u)" = 0 ] || refuse 'only root can install services: sudo'
 case $mode in
-    install | upgrade) put_in ;;
+    install | upgrade) install_release ;;
     rollback) roll_back ;;
-    uninstall) take_out ;;
+    uninstall) uninstall_release ;;
 esac

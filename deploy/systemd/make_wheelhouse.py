@@ -36,20 +36,20 @@ def main(folder: Path, extras: list[str]) -> None:
     for lock in locks:
         if not (LOCKS / lock).is_file():
             sys.exit(f"there is no {lock}: an extra has a lock file")
-    with tempfile.TemporaryDirectory(prefix="irt-wheelhouse-") as made:
-        work = Path(made)
+    with tempfile.TemporaryDirectory(prefix="irt-wheelhouse-") as temporary:
+        work = Path(temporary)
         subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
         pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
         fetched = work / "wheels"
         fetched.mkdir()
         for wheel in _packages(wheels):  # pip checks their hashes as if it had downloaded them
             wheel.rename(fetched / wheel.name)
-        kept = work / "kept"
-        kept.mkdir()
+        downloaded = work / "kept"
+        downloaded.mkdir()
         for lock in locks:
             hashed = ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--no-binary={','.join(SOURCES)}"]
             hashed += ["--requirement", str(LOCKS / lock)]
-            download = [*pip, "download", "--find-links", fetched, "--dest", kept, *hashed]
+            download = [*pip, "download", "--find-links", fetched, "--dest", downloaded, *hashed]
             if subprocess.run([*download, "--no-index"], capture_output=True, check=False).returncode:
                 subprocess.run(download, check=True)
         subprocess.run([*pip, "install", "--require-hashes", "--requirement", str(LOCKS / TOOLS)], check=True)
@@ -61,19 +61,19 @@ def main(folder: Path, extras: list[str]) -> None:
             else:
                 shutil.copy(ROOT / name, source)
         library = shutil.copytree(ROOT / LIBRARY, work / "library", ignore=compiled)
-        ours = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", kept, library, source]
-        subprocess.run([*pip, *ours], check=True, env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH})
-        for wheel in _packages(kept):
+        build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", downloaded, library, source]
+        subprocess.run([*pip, *build], check=True, env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH})
+        for wheel in _packages(downloaded):
             shutil.move(wheel, wheels / wheel.name)
-    _add_the_rest(folder, locks)
-    print(_sealed(folder))  # noqa: T201 - the script's output
+    _copy_other_files(folder, locks)
+    print(_write_sums(folder))  # noqa: T201 - the script's output
 
 
 def _packages(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
 
 
-def _add_the_rest(folder: Path, locks: list[str]) -> None:
+def _copy_other_files(folder: Path, locks: list[str]) -> None:
     for name in ("locks", "share", "libexec"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
@@ -90,14 +90,14 @@ def _add_the_rest(folder: Path, locks: list[str]) -> None:
     (folder / "python").write_text(f"{sys.version_info.major}.{sys.version_info.minor} {platform.machine()}\n", "ascii")
 
 
-def _sealed(folder: Path) -> str:
+def _write_sums(folder: Path) -> str:
     """Write SHA256SUMS and the name of the release: version and hash of all hashes. Returns a summary to print."""
     sums = folder / "SHA256SUMS"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("SHA256SUMS", "release"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
     sums.write_text("".join(lines), "utf-8")
-    (ours,) = (folder / "wheels").glob("irt_assets-*.whl")
-    release = f"{ours.name.split('-')[1]}-{hashlib.sha256(sums.read_bytes()).hexdigest()[:12]}"
+    (wheel,) = (folder / "wheels").glob("irt_assets-*.whl")
+    release = f"{wheel.name.split('-')[1]}-{hashlib.sha256(sums.read_bytes()).hexdigest()[:12]}"
     (folder / "release").write_text(release + "\n", "ascii")
     return f"{folder}: release {release}, {len(files)} files"
 

@@ -1,4 +1,4 @@
-"""Writes bad-items.md: spoils simulated answers in every way on the page, runs `irt fit` on each, keeps what it says.
+"""Write bad-items.md: spoil simulated answers in every way on the page, run `irt fit` on each, and store its messages.
 
 python docs/explanation/bad_items.py
 """
@@ -150,14 +150,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
             spoiled = case.spoil(sound.score.astype(float), np.random.default_rng(7))
-            parts.append(_told(case, spoiled, sound.item_ids, Path(folder) / "answers.csv"))
+            parts.append(_message(case, spoiled, sound.item_ids, Path(folder) / "answers.csv"))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _told(case: Case, matrix: Matrix, items: tuple[str, ...], path: Path) -> str:
+def _message(case: Case, matrix: Matrix, items: tuple[str, ...], path: Path) -> str:
     cells = np.where(np.isnan(matrix), "", np.where(matrix == 1, "1", "0"))
     path.write_text("\n".join([",".join(items), *(",".join(row) for row in cells.tolist())]) + "\n", encoding="utf-8")
-    code, printed, said = _irt("fit", str(path), "--model", case.model, "--json")
+    code, printed, messages = _irt("fit", str(path), "--model", case.model, "--json")
     lines = [f"$ irt fit {path.name}" + ("" if case.model == "2pl" else f" --model {case.model}")]
     if printed:
         result = json.loads(printed)
@@ -170,24 +170,24 @@ def _told(case: Case, matrix: Matrix, items: tuple[str, ...], path: Path) -> str
             f"converged: {str(result['converged']).lower()}; {fitted} of {result['n_items']} items estimated;"
             f" reliability {_number(result['reliability'])}"
         )
-    lines += said.replace(f"{path.parent}/", "").splitlines()
+    lines += messages.replace(f"{path.parent}/", "").splitlines()
     shown = "\n".join(textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines)
     return f"## {case.title}\n{case.what}\n\n```\n{shown}\nexit code {code}\n```\n"
 
 
 def _irt(*words: str) -> tuple[int, str, str]:
-    """`irt` as it is typed, in this process: exit code, standard output, standard error."""
-    printed, said, before = io.StringIO(), io.StringIO(), sys.argv
+    """Run `irt` in this process. Returns its exit code, standard output and standard error."""
+    printed, messages, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["irt", *words]
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(messages):
             cli.main()
         code: object = 0
     except SystemExit as ended:
         code = ended.code or 0
     finally:
         sys.argv = before
-    return int(str(code)), printed.getvalue(), said.getvalue()
+    return int(str(code)), printed.getvalue(), messages.getvalue()
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
     python -m docs.images.photograph [FOLDER]      # FOLDER: this one, if it is not named
 
-spark-month.png is taken if IRT_SPARK is set, with which the demo ran. Four diagrams are drawn by hand: data-flow,
+spark-month.png is taken if IRT_SPARK is set, as during the demo. Four diagrams are drawn by hand: data-flow,
 item-life, month-in-time and month-states.
 """
 
@@ -86,14 +86,14 @@ def most_measured_learner(database: Database) -> str:
 
 def linking_plot(settings: Settings, database: Database, month: str) -> bytes:
     """The plot of the anchors on the page of `linked_item_parameters`; the demo's second month is its red one."""
-    asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey("linked_item_parameters"), asset_partitions=[month])
+    records_filter = dg.AssetRecordsFilter(asset_key=dg.AssetKey("linked_item_parameters"), asset_partitions=[month])
     with dagster_instance(settings, database) as instance:
-        record = instance.fetch_materializations(asked, limit=1).records[0]
+        record = instance.fetch_materializations(records_filter, limit=1).records[0]
     assert record.asset_materialization is not None
-    shown = str(record.asset_materialization.metadata["plot: linking (default)"].value)
-    found = PICTURE.search(shown)
-    assert found is not None, shown[:100]
-    return base64.b64decode(found[1])
+    metadata = str(record.asset_materialization.metadata["plot: linking (default)"].value)
+    match = PICTURE.search(metadata)
+    assert match is not None, metadata[:100]
+    return base64.b64decode(match[1])
 
 
 def photograph_report(pdf: Path, picture: Path) -> None:

@@ -1,7 +1,7 @@
-"""Makes the gallery of figures from simulated answers: gallery.md, and an SVG file of each figure in images/.
+"""Write the gallery of figures from simulated answers: gallery.md, and an SVG file of each figure in images/.
 
-python docs/library/make_gallery.py            # writes them
-python docs/library/make_gallery.py --check    # exit code 1: names those that are not up to date
+python docs/library/make_gallery.py            # writes the files
+python docs/library/make_gallery.py --check    # exit code 1: prints the names of outdated files
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ the abilities.
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure of the page: `code` is what draws it."""
+    """A figure of the page, which `code` draws."""
 
     name: str
     title: str
@@ -144,17 +144,17 @@ def pages() -> Iterator[tuple[Path, str]]:
     for entry in ENTRIES:
         figure = eval(entry.code, names)  # noqa: S307 - code of this file, which the page shows
         yield FOLDER / "images" / f"{entry.name}.svg", figure.to_svg() + "\n"
-        image = f"![{_described(figure)}](images/{entry.name}.svg)"
+        image = f"![{_description(figure)}](images/{entry.name}.svg)"
         parts.append(f"## {entry.title}\n\n{entry.text}\n\n```python\n{entry.code}\n```\n\n{image}\n")
     yield FOLDER / "gallery.md", "\n".join(parts)
 
 
-def _described(figure: plots.Chart | plots.Picture) -> str:
+def _description(figure: plots.Chart | plots.Picture) -> str:
     return figure.described if isinstance(figure, plots.Chart) else figure.title
 
 
 def _results() -> dict[str, Any]:
-    """Variables that the code of the entries uses."""
+    """The objects that the code of the entries uses, by name."""
     rng = np.random.default_rng(SEED)
     a, b = rng.uniform(0.7, 1.9, RIGHT_OR_WRONG + SCORED), np.linspace(-2.2, 2.2, RIGHT_OR_WRONG + SCORED)
     b[:RIGHT_OR_WRONG] = rng.permutation(np.linspace(-2.2, 2.2, RIGHT_OR_WRONG))
@@ -163,7 +163,7 @@ def _results() -> dict[str, Any]:
     changed = b.copy()
     changed[[4, 16]] += (0.9, -0.8)
     y = _answers(rng, a, changed, rng.normal(0.4, 1.2, PERSONS))
-    fit, second = _fitted(x), _fitted(y)
+    fit, second = _fit(x), _fit(y)
     anchors = AnchorSet(
         **vars(fit.items),
         scale_id="gallery",
@@ -219,7 +219,7 @@ def _models() -> list[Any]:
     return ["2pl"] * RIGHT_OR_WRONG + ["gpcm"] * SCORED
 
 
-def _fitted(responses: Responses) -> Any:
+def _fit(responses: Responses) -> Any:
     return fit_em(responses, model=_models())
 
 
@@ -238,13 +238,13 @@ def is_current(path: Path, content: str) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    made = list(pages())
-    stale = [path for path, content in made if not is_current(path, content)]
+    written = list(pages())
+    stale = [path for path, content in written if not is_current(path, content)]
     if "--check" in arguments:
         for path in stale:
             sys.stdout.write(f"{path.relative_to(FOLDER)} is not up to date: python docs/library/make_gallery.py\n")
         return bool(stale)
-    for path, content in made:
+    for path, content in written:
         if path in stale:
             path.parent.mkdir(exist_ok=True)
             path.write_text(content, encoding="utf-8")

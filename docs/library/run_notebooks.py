@@ -1,7 +1,7 @@
-"""Runs the notebooks beside this file and keeps what they print: `python docs/library/run_notebooks.py [--check]`.
+"""Run the notebooks of this folder and store their output: `python docs/library/run_notebooks.py [--check]`.
 
-With --check nothing is written: it lists the cells whose output is no longer what the page shows, and exits with 1.
-Notebooks on real data read them from $IRT_SHARED/data and are left out, with a sentence, where there is none.
+With --check nothing is written: the script lists the cells whose output differs from the stored output, and exits with
+1. Notebooks on real data read $IRT_SHARED/data. If the folder does not exist, they are skipped with a message.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).with_name("notebooks")
 TEXT = ("text/plain", "text/html", "image/svg+xml")
 PLACE = re.compile(r"^\S+\.py:\d+: (?=\w+Warning: )|\n  \S.*\Z", re.MULTILINE)
-"""File and line of a warning, and its line of code."""
+"""Location of a warning: file and line, and the code of that line."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def main(arguments: list[str]) -> int:
     check, changed = "--check" in arguments, []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        shown = nbformat.read(path, as_version=4)
-        if any("IRT_SHARED" in cell.source for cell in shown.cells) and "IRT_SHARED" not in os.environ:
-            print(f"{path.name}: left out, as IRT_SHARED names no folder with its data")
+        notebook = nbformat.read(path, as_version=4)
+        if any("IRT_SHARED" in cell.source for cell in notebook.cells) and "IRT_SHARED" not in os.environ:
+            print(f"{path.name}: skipped, because IRT_SHARED names no folder with its data")
             continue
-        fresh = nbformat.from_dict(shown)
+        fresh = nbformat.from_dict(notebook)
         NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
         fresh = without_traces(fresh)
         if check:
-            cells = zip(shown.cells, fresh.cells, strict=True)
+            cells = zip(notebook.cells, fresh.cells, strict=True)
             changed += [f"{path.name}, cell {k}" for k, (old, new) in enumerate(cells) if outputs(old) != outputs(new)]
         else:
             nbformat.write(fresh, path)
-    print("\n".join(f"{cell}: run this file without --check and look at what changed" for cell in changed))
+    print("\n".join(f"{cell}: run this file without --check and review the changes" for cell in changed))
     return 1 if changed else 0
 
 
 def outputs(cell: Any) -> list[str]:
-    """Text that a cell prints and shows."""
-    found = []
+    """The text that a cell prints and displays."""
+    texts = []
     for output in cell.get("outputs", []):
-        shown = output.get("data", {})
-        found += [output.get("text", ""), *(shown[kind] for kind in TEXT if kind in shown)]
-    return [re.sub(r"\s+\n", "\n", text) for text in found]
+        data = output.get("data", {})
+        texts += [output.get("text", ""), *(data[kind] for kind in TEXT if kind in data)]
+    return [re.sub(r"\s+\n", "\n", text) for text in texts]
 
 
 def without_traces(notebook: Any) -> Any:

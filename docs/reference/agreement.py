@@ -1,8 +1,8 @@
-"""Writes agreement.md: our numbers, R mirt's and published ones side by side.
+"""Write agreement.md: our numbers next to R mirt's and published ones.
 
     IRT_SHARED=../shared python docs/reference/agreement.py
 
-The data and mirt's results are those of the shared folder; the tests hold the same comparisons to their limits.
+The shared folder contains the data and mirt's results; the tests check the same comparisons against limits.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def main() -> None:
 def _side_by_side(mirt: dict[str, Any], published: dict[str, Any]) -> str:
     lines = ["## LSAT6 and LSAT7, item by item\n"]
     for name in ("lsat6", "lsat7"):
-        fit, theirs, known = fit_em(read(name), model="2pl"), mirt[f"{name}_2pl"], published[f"{name}_2pl"]
-        second = "b" if "b" in known else "d"
-        rows = theirs["irt"] if second == "b" else theirs["slope_intercept"]
+        fit, mirt_fit, published_fit = fit_em(read(name), model="2pl"), mirt[f"{name}_2pl"], published[f"{name}_2pl"]
+        second = "b" if "b" in published_fit else "d"
+        rows = mirt_fit["irt"] if second == "b" else mirt_fit["slope_intercept"]
         slope = "a" if second == "b" else "a1"
         lines += [
             f"{name.upper()}, 2PL, 1000 persons. Published: {SOURCES[name]}.\n",
@@ -78,14 +78,14 @@ def _side_by_side(mirt: dict[str, Any], published: dict[str, Any]) -> str:
         values, errors = getattr(fit, second), getattr(fit, f"{second}_se")
         for j, row in enumerate(rows):
             lines.append(
-                f"| {j + 1} | {fit.a[j]:.5f} | {row[slope]:.5f} | {known['a'][j]:.3f} | {fit.a_se[j]:.5f} "
-                f"| {row[f'se_{slope}']:.5f} | {values[j]:.5f} | {row[second]:.5f} | {known[second][j]:.3f} "
+                f"| {j + 1} | {fit.a[j]:.5f} | {row[slope]:.5f} | {published_fit['a'][j]:.3f} | {fit.a_se[j]:.5f} "
+                f"| {row[f'se_{slope}']:.5f} | {values[j]:.5f} | {row[second]:.5f} | {published_fit[second][j]:.3f} "
                 f"| {errors[j]:.5f} | {row[f'se_{second}']:.5f} |"
             )
         m2 = form_fit(read(name), fit)[0]
         lines.append(
-            f"\nLog-likelihood {fit.convergence.loglik:.4f} (mirt {theirs['logLik']:.4f}); M₂ {m2.m2:.4f} on {m2.df} "
-            f"degrees of freedom (mirt {theirs['M2']['M2']}, {theirs['M2']['df']}).\n"
+            f"\nLog-likelihood {fit.convergence.loglik:.4f} (mirt {mirt_fit['logLik']:.4f}); M₂ {m2.m2:.4f} on {m2.df} "
+            f"degrees of freedom (mirt {mirt_fit['M2']['M2']}, {mirt_fit['M2']['df']}).\n"
         )
     return "\n".join(lines)
 
@@ -107,20 +107,20 @@ def _largest_differences(mirt: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _difference(name: str, key: str, model: Model, theirs: dict[str, Any]) -> str:
+def _difference(name: str, key: str, model: Model, mirt_fit: dict[str, Any]) -> str:
     responses = read(name)
     fit = fit_em(responses, model=model, priors=GUESSING if model == "3pl" else None)
-    rows = theirs["slope_intercept"]
+    rows = mirt_fit["slope_intercept"]
     scores = eap(responses, fit.a, fit.d, fit.c, sd=fit.latent_sd)
-    listed = np.array([row["row"] - 1 for row in theirs["scores"]])
-    theta = np.abs(scores.theta[listed] - column(theirs["scores"], "eap")).max()
-    reliability = abs(scores.reliability - theirs["reliability"]["empirical_rxx_EAP"])
+    listed = np.array([row["row"] - 1 for row in mirt_fit["scores"]])
+    theta = np.abs(scores.theta[listed] - column(mirt_fit["scores"], "eap")).max()
+    reliability = abs(scores.reliability - mirt_fit["reliability"]["empirical_rxx_EAP"])
     a_se = "fixed" if model == "rasch" else f"{relative(fit.a_se, column(rows, 'se_a1')):.1e}"
     mark = "" if fit.convergence.converged else " (not converged)"
     return (
         f"| {name}, {key.split('_')[0]}{mark} | {np.abs(fit.a - column(rows, 'a1')).max():.1e} "
         f"| {np.abs(fit.d - column(rows, 'd')).max():.1e} | {a_se} | {relative(fit.d_se, column(rows, 'se_d')):.1e} "
-        f"| {abs(fit.convergence.loglik - theirs['logLik']):.1e} | {theta:.1e} | {reliability:.1e} |"
+        f"| {abs(fit.convergence.loglik - mirt_fit['logLik']):.1e} | {theta:.1e} | {reliability:.1e} |"
     )
 
 
@@ -134,9 +134,12 @@ def _linking(mirt: dict[str, Any]) -> str:
         "|---|--:|--:|--:|--:|",
     ]
     for method in get_args(Method):
-        ours = link(new, old, method=method, purify=False)
-        known = mirt["linking"]["constants"][method.replace("-", "_")]
-        lines.append(f"| {method} | {ours.slope:.5f} | {known['A']:.5f} | {ours.intercept:.5f} | {known['B']:.5f} |")
+        linking = link(new, old, method=method, purify=False)
+        mirt_constants = mirt["linking"]["constants"][method.replace("-", "_")]
+        lines.append(
+            f"| {method} | {linking.slope:.5f} | {mirt_constants['A']:.5f} "
+            f"| {linking.intercept:.5f} | {mirt_constants['B']:.5f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -146,8 +149,8 @@ def _table(fit: Calibration, first: int) -> ParameterTable:
     return ParameterTable(PAGE, ids, fit.a, fit.b, fit.c, unknown, unknown)
 
 
-def relative(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(ours / theirs - 1).max())
+def relative(own: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(own / reference - 1).max())
 
 
 def read(name: str) -> Responses:

@@ -1,7 +1,7 @@
-"""Writes the reference pages that say what the code says: settings, tables, commands, engines, invariants and others.
+"""Write the reference pages that repeat the code: settings, tables, commands, engines, invariants and others.
 
-python docs/reference/generate.py            # writes them
-python docs/reference/generate.py --check    # exit code 1: names those that are not up to date
+python docs/reference/generate.py            # writes the pages
+python docs/reference/generate.py --check    # exit code 1: prints the names of outdated pages
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ publication step judges every scale again by the same functions
 METRICS_HEAD = """\
 # Metrics of the platform's state
 
-What the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
-metrics of the other servers, and has the rules for alerts.
+The metrics that the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains
+them, lists the metrics of the other servers, and has the rules for alerts.
 """
 
 TABLES_HEAD = """\
@@ -133,17 +133,19 @@ def settings() -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    shown = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if shown in (None, ""):
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if plain in (None, ""):
         return ""
-    return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+    return f"`{str(plain).lower() if isinstance(plain, bool) else plain}`"
 
 
 def command_line() -> str:
     parts = [COMMANDS_HEAD]
     for name, command in _commands(get_command(app), "irt"):
         parts.append(f"## `{name}`\n\n{_paragraph(command.help)}\n")
-        options = [(_declared(one), _meaning(one)) for one in command.params if not one.hidden]
+        options = [
+            (_declaration(parameter), _meaning(parameter)) for parameter in command.params if not parameter.hidden
+        ]
         if options:
             parts.append(_table(("argument", "meaning"), options))
         parts.append(f"```\n{_example(command)}\n```\n")
@@ -166,7 +168,7 @@ def _example(command: TyperCommand) -> str:
     return (command.epilog or "").partition("\n\n")[0].removeprefix("Example: ")
 
 
-def _declared(parameter: TyperArgument | TyperOption) -> str:
+def _declaration(parameter: TyperArgument | TyperOption) -> str:
     if isinstance(parameter, TyperArgument):
         name = (parameter.metavar or parameter.name).upper().rstrip("…")
         return f"`{name}{'…' if parameter.nargs == -1 else ''}`"
@@ -218,7 +220,9 @@ def _kind_of_check(name: str, description: str) -> tuple[str, str]:
 
 
 def exported_metrics() -> str:
-    rows = [(f"`{one.name}`", ", ".join(f"`{label}`" for label in one.labels), one.meaning) for one in FAMILIES]
+    rows = [
+        (f"`{family.name}`", ", ".join(f"`{label}`" for label in family.labels), family.meaning) for family in FAMILIES
+    ]
     return METRICS_HEAD + "\n" + _table(("metric", "labels", "meaning"), rows)
 
 
@@ -266,9 +270,11 @@ def _engine(spec: EngineSpec) -> tuple[str, ...]:
 def invariants() -> str:
     """Every invariant: what it protects, its severity, how to fix it."""
     parts = [INVARIANTS_HEAD]
-    for one in INVARIANTS:
-        advice = f"Severity {one.severity}; it names {one.kind}. To fix it: {one.fix}"
-        parts.append("\n\n".join(filter(None, [f"## `{one.name}`", one.protects, one.note, f"{advice}\n"])))
+    for invariant in INVARIANTS:
+        advice = f"Severity {invariant.severity}; it names {invariant.kind}. To fix it: {invariant.fix}"
+        parts.append(
+            "\n\n".join(filter(None, [f"## `{invariant.name}`", invariant.protects, invariant.note, f"{advice}\n"]))
+        )
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ import psycopg
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources.files.object_store import ObjectStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 
 N_THREADS = 16
 
@@ -80,7 +80,7 @@ def faults(files: Iterable[CitedFile], store: ObjectStore) -> Iterator[str]:
 def _fault(store: ObjectStore, file: CitedFile) -> str | None:
     try:
         digest = store.sha256(file.key)
-    except NothingThere:
+    except ObjectMissing:
         return f"{store.uri(file.key)} is missing"
     changed = f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
     return None if digest == file.sha256 else changed

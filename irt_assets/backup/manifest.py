@@ -13,7 +13,7 @@ from irt_assets.backup.places import MANIFEST
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
-from resources.postgres.schema import KEPT
+from resources.postgres.schema import IRREPLACEABLE_TABLES
 from resources.postgres.schema_version import SchemaVersion
 from resources.tables import METADATA
 
@@ -37,7 +37,7 @@ class Rows(BaseModel):
 
     Attributes:
         tables: number of rows by table.
-        digests: order-independent hash of the rows, for the tables of KEPT, which cannot be computed again.
+        digests: order-independent hash of the rows of each table in IRREPLACEABLE_TABLES.
     """
 
     tables: dict[str, int]
@@ -114,9 +114,9 @@ def read_rows(connection: psycopg.Connection) -> Rows:
     tables: dict[str, int] = {}
     digests: dict[str, str] = {}
     for (name,) in sorted(existing):
-        query = (DIGEST if name in KEPT else COUNT).format(sql.Identifier(name))
+        query = (DIGEST if name in IRREPLACEABLE_TABLES else COUNT).format(sql.Identifier(name))
         ((tables[name], digest),) = connection.execute(query).fetchall()
-        if name in KEPT:
+        if name in IRREPLACEABLE_TABLES:
             digests[name] = digest
     return Rows(tables=tables, digests=digests)
 

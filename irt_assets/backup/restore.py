@@ -38,7 +38,7 @@ from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
 from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
-from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, first_known, schema_version
+from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, first_revision, schema_version
 from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 
@@ -103,7 +103,8 @@ def _check(folder: Path, manifest: BackupManifest) -> None:
             f"the backup's schema is at {version.revision} and needs code from {version.oldest_code} on, but this code "
             f"is older: install irt-assets {manifest.code_version} or newer"
             if version.is_newer
-            else f"the backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
+            else f"the backup's schema is at {version.revision}, and this code upgrades from "
+            f"{first_revision():04d} on: "
             f"restore it with the code of `git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with it, and "
             "back it up again"
         )

@@ -31,7 +31,7 @@ from irt_assets.ledger.steps import Step
 from irt_assets.responses.closed_months import scales_of_month
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema, rows_shown
+from resources.dagster_schema import column_schema, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -113,11 +113,11 @@ def published_item_parameters(
     return dg.MaterializeResult(
         metadata={
             "steps": md(blocks.step_table(steps_taken)),
-            "held back": rows_shown(
+            "held back": row_table(
                 ("scale", "item", "why"),
                 [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
             ),
-            "decisions": rows_shown(
+            "decisions": row_table(
                 ("on", "decision", "by", "at (UTC)", "in force from", "why"),
                 [(d.subject, d.kind, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
             ),

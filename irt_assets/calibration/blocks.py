@@ -28,7 +28,7 @@ from irt_psychometrics.itemfit import WindowGrowth
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import Linking
 from irt_psychometrics.scoring import Scores
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.postgres.database import Database
 
 STATISTICS = ("p_value", "infit", "outfit", "rmsd")
@@ -278,7 +278,7 @@ def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
             named, both = f"{month.scale.scale_id}, {', '.join(pair.engines)}", " and ".join(pair.engines)
             alone = [(engine, ", ".join(items)) for engine, items in pair.only_one.items()]
             if alone:
-                found[f"items that only one could estimate ({named})"] = rows_shown(("engine", "items"), alone)
+                found[f"items that only one could estimate ({named})"] = row_table(("engine", "items"), alone)
             if pair.item_ids:
                 drawn = Figure(plots.agreement_scatter(pair, month.scale.rules), alt=f"parameters by {both}")
                 found[f"plot: agreement ({month.scale.scale_id}, {both})"] = drawn

@@ -28,7 +28,7 @@ from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.estimation import Flag
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -145,7 +145,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
             severity=severity,
             description="; ".join(sentences_by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
             metadata={
-                "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
+                "scales": row_table(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
                 **_moved_anchors(verdicts, evidence),
                 **_evidence(verdicts),
                 **({HOW_TO_FIX: gate.fix} if failed else {}),
@@ -168,7 +168,7 @@ def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Ev
         for item, anchor in constants.moved_anchors.items()
     ]
     columns = ("scale", "anchor", "Δb", "Δa", "what moved", "in standard errors")
-    return {"moved anchors": rows_shown(columns, rows)} if rows else {}
+    return {"moved anchors": row_table(columns, rows)} if rows else {}
 
 
 def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]:
@@ -180,9 +180,9 @@ def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 found[label] = dg.MetadataValue.float(float(f"{value:.4g}"))
             elif isinstance(value, dict) and value and name != "suspects":
-                found[label] = rows_shown(("item", ""), [(str(item), str(content)) for item, content in value.items()])
+                found[label] = row_table(("item", ""), [(str(item), str(content)) for item, content in value.items()])
             elif isinstance(value, list) and value and isinstance(value[0], dict):
-                found[label] = rows_shown(tuple(value[0]), [[_cell(cell) for cell in row.values()] for row in value])
+                found[label] = row_table(tuple(value[0]), [[_cell(cell) for cell in row.values()] for row in value])
     return found
 
 
@@ -212,7 +212,7 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
             passed=not new,
             severity=dg.AssetCheckSeverity.WARN,
             description="; ".join(parts),
-            metadata={ITEMS: rows_shown(("scale", "item", KNOWN_FROM, "why"), rows)},
+            metadata={ITEMS: row_table(("scale", "item", KNOWN_FROM, "why"), rows)},
         )
 
     return _MonthCheck(
@@ -238,7 +238,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
             severity=dg.AssetCheckSeverity.WARN,
             description="; ".join(sentences_by_scale(problems))
             or (f"fitted {', '.join(problem_of)}" if problem_of else "it has no scale to fit"),
-            metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
+            metadata={"scales": row_table(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
 
     description = (
@@ -312,7 +312,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
                 severity=dg.AssetCheckSeverity.WARN,
                 description=_inventory_sentence(months, states, stopped),
                 metadata={
-                    "not green": rows_shown(
+                    "not green": row_table(
                         ("month", "scale", "state", "why"),
                         [(s.month, s.scale_id, s.state.value, s.why) for s in stopped],
                     )

@@ -16,7 +16,7 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
@@ -91,7 +91,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
         description=f"{night.day}: {'; '.join(parts) or quiet or 'agrees with the last month and published parameters'}"
         + (f"; judged on {_sample(night)}" if night.share < 1 else ""),
         metadata={
-            ITEMS: rows_shown(
+            ITEMS: row_table(
                 ("scale", "item", "moved"),
                 [(scale, item, str(by)) for scale, items in moved.items() for item, by in items.items()],
             ),

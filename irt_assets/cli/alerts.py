@@ -14,7 +14,7 @@ import typer
 from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_settings
 from resources.alerts.notifier import send_test
-from resources.alerts.unit_failure import VIOLATED, send_unit_failure
+from resources.alerts.unit_failure import VIOLATION_STATUS, send_unit_failure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def unit_failed(unit: Annotated[str, typer.Argument(help="systemd unit, e.g. irt
     irt-invariants ended because invariants are violated: they have alerts of
     their own.
     """
-    if unit.startswith("irt-invariants") and os.environ.get("MONITOR_EXIT_STATUS") == str(VIOLATED):
+    if unit.startswith("irt-invariants") and os.environ.get("MONITOR_EXIT_STATUS") == str(VIOLATION_STATUS):
         say(f"{unit}: the violated invariants have alerts of their own")
         return
     arrived = send_unit_failure(current_settings(), unit)

@@ -42,7 +42,7 @@ def demo(
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the Dagster UI at the end.")] = True,
 ) -> None:
     """Calibrate, publish, compare and serve four simulated months, or your own log."""
-    with logs.prose(), stop_own_server(current_settings()):
+    with logs.print_for_people(), stop_own_server(current_settings()):
         if data is not None:
             settings = demonstration.own_log(
                 current_settings(),

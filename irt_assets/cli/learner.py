@@ -28,7 +28,7 @@ from irt_assets.intake.pulling.erase import left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
 from jobs.retention.erasure import Holdings, holdings, refuse_while_running
 from jobs.retention.erasure import erase as erase_learner
-from resources.cluster.lake import lake_that_we_write
+from resources.cluster.lake import lake_to_write
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def erase(
     by, reason = signature(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
-    lake = lake_that_we_write(settings)
+    lake = lake_to_write(settings)
     with current_instance(database) as instance:
         refuse_while_running(instance)
         held = holdings(database, store, user, lake)

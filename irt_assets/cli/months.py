@@ -103,7 +103,7 @@ def backfill(
 
 def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> bool:
     current_store(database)
-    with logs.prose(), dagster_instance(settings, database) as instance:
+    with logs.print_for_people(), dagster_instance(settings, database) as instance:
         for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=True):
             if outcome.held:
                 out.print(f"[red]{escape(outcome.why)}[/red]")

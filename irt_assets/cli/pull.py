@@ -15,7 +15,7 @@ from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources, source_named
 from irt_assets.responses.closing_records import read_closed
-from jobs.copies import keep_in_step
+from jobs.copies import copy_with_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
@@ -60,7 +60,7 @@ def pull(
             _check(database, source_settings)
         try:
             if source_settings.kind != "attempts":
-                say(keep_in_step(database, source_settings).summary)
+                say(copy_with_alert(database, source_settings).summary)
                 continue
             done = Pull(database, source_settings, tell=say)
             report = done.run(newest_first=newest_first, accept=accept)

@@ -18,10 +18,10 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.invariants.open_violations import open_violations
 from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, evaluate_sensor
 from irt_assets.runs.start import call_with_daemon, start
-from jobs.plans import plan_of
+from jobs.plans import find_plan
 from jobs.watching.daemons import daemon_alive
-from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
-from resources.alerts.unit_failure import VIOLATED
+from jobs.watching.stuck_runs import ID_LENGTH, cancel_run, fail_lost_runs, stuck_runs
+from resources.alerts.unit_failure import VIOLATION_STATUS
 from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod
 
@@ -80,7 +80,7 @@ def job(
     if name in SENSORS and partition is None:
         _tick(settings, database, name)
         return
-    plan, partitions = plan_of(name), None if partition is None else [partition]
+    plan, partitions = find_plan(name), None if partition is None else [partition]
     with current_instance(database) as instance:
         outcomes = _print_outcomes(
             start(instance, settings, database, name, partitions, here=here, if_missing=if_missing)
@@ -95,7 +95,7 @@ def job(
             ]
         if violated:
             say(f"violated: {', '.join(violated)}")
-            raise typer.Exit(VIOLATED)
+            raise typer.Exit(VIOLATION_STATUS)
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
@@ -137,7 +137,7 @@ def runs_list(as_json: AsJson = False) -> None:
     else:
         rows = [
             (
-                run.run_id[:SHOWN_OF_AN_ID],
+                run.run_id[:ID_LENGTH],
                 run.name,
                 run.partition,
                 run.status,

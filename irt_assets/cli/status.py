@@ -16,7 +16,7 @@ from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import quantity, shorten, some_of, span
 from irt_assets.gates.month_classification import MonthState
 from jobs.watching.alerts import backup_alert
-from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
+from jobs.watching.overview import Overview, SparkState, as_dict, collect_overview
 from jobs.watching.stuck_runs import fail_lost_runs
 
 app = typer.Typer()
@@ -92,7 +92,7 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
     _print_some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
-def _spark_line(on_spark: OnSpark) -> str:
+def _spark_line(on_spark: SparkState) -> str:
     where = f"Spark: {on_spark.master or 'not set'}   log: {on_spark.attempts or 'not set'}"
     if on_spark.last_day is None:
         return escape(where)

@@ -33,9 +33,9 @@ def make_test(
     It is signed with a key pair that is made for this purpose. Servers accept it
     only while JWT_PUBLIC_KEY_PATH names this key.
     """
-    from services.jwt_verifier.trial_tokens import make_trial_token, roles_named
+    from services.jwt_verifier.trial_tokens import make_trial_token, read_roles
 
-    made = make_trial_token(current_settings(), sub, roles_named(role or ["viewer"]), scope)
+    made = make_trial_token(current_settings(), sub, read_roles(role or ["viewer"]), scope)
     if as_json:
         print_json({"token": made.token, "settings": made.settings})
         return

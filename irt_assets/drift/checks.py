@@ -22,7 +22,7 @@ from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics import ItemParameters
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 
 DRIFT_REMEDIES = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "
@@ -215,7 +215,7 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
         metadata={
-            ITEMS: rows_shown(
+            ITEMS: row_table(
                 ("scale", "item", "differs for"),
                 [
                     (scale, item, "; ".join(where))
@@ -223,7 +223,7 @@ def _items_treat_groups_alike(look: CheckInput) -> dg.AssetCheckResult:
                     for item, where in by_item.items()
                 ],
             ),
-            "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
+            "not tested": row_table(("scale: attribute", "why"), list(not_tested.items())),
             **({HOW_TO_FIX: DIF_REMEDY} if items else {}),
         },
     )
@@ -306,7 +306,7 @@ def items_result(
         severity=severity if new else dg.AssetCheckSeverity.WARN,
         description=description,
         metadata={
-            ITEMS: rows_shown(
+            ITEMS: row_table(
                 ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
             ),
             **({HOW_TO_FIX: fix if new else "; ".join(unknown)} if new or unknown else {}),

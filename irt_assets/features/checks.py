@@ -8,7 +8,7 @@ import psycopg
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.responses.answers import live_answers
 from resources.cluster.relational import Run, on_log
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -24,7 +24,7 @@ def _are_conserved(look: CheckInput) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{differences}: materialise the day again" if wrong else "every live answer is counted once",
-        metadata={"days": rows_shown(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
+        metadata={"days": row_table(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
     )
 
 

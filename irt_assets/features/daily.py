@@ -71,7 +71,7 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
         until = min(start + timedelta(days=DAYS_AT_ONCE), end)
         days = [(start + timedelta(days=n)).date() for n in range((until - start).days)]
         for day in days:
-            warehouse.own(connection, tables.features_topic_daily, {"date": day})
+            warehouse.lock_rows(connection, tables.features_topic_daily, {"date": day})
         states = states_of_verdicts(connection, {str(day): day_bounds(str(day)) for day in days})
         run = on_log(connection, start, until)
         held: Counter[str] = Counter()

@@ -5,7 +5,7 @@ import dagster as dg
 from irt_assets.common.partitions import day_bounds
 from irt_assets.common.retries import classify_failures
 from irt_assets.intake.inbox import take_waiting
-from resources.dagster_schema import column_schema, rows_shown
+from resources.dagster_schema import column_schema, row_table
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
 from resources.tables import intake, question, response_log
@@ -68,8 +68,8 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             metadata={
                 "dagster/row_count": sum(row[3] for row in came),
                 "refused": sum(row[6] for row in came),
-                "sources": rows_shown(("source", "kind", *COUNTS), came[:MAX_SHOWN]),
-                "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MAX_SHOWN]),
+                "sources": row_table(("source", "kind", *COUNTS), came[:MAX_SHOWN]),
+                "files of the inbox, in this run": row_table(("file", "what", "why"), files[:MAX_SHOWN]),
             }
         )
 

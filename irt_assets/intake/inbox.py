@@ -44,7 +44,7 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, records
 
 LOG = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class FolderOptions:
         try:
             with inbox.on_disk(name) as path:
                 options = kind(**(read_yaml(path) or {}))
-        except NothingThere:
+        except ObjectMissing:
             options = kind()
         except ValidationError as error:
             raise PermanentFailure(f"{problems_of(error)}. It takes {', '.join(kind.model_fields)}.") from error
@@ -236,7 +236,7 @@ def _take_file(database: Database, inbox: Inbox, file: Listed, how: FolderOption
         with database.connect() as connection:
             _note_taken(connection, file, source)
         return FileOutcome(file.path, "unchanged")
-    except NothingThere as failure:
+    except ObjectMissing as failure:
         return FileOutcome(file.path, "vanished", str(failure))
     except Exception as failure:
         if not _is_the_files_fault(failure):

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.intake.report import ERASED, WITHDRAWN
 from irt_assets.responses.erased import HASHED, names_of_erased
 from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
-from resources.postgres.log_months import INCOMING, filling_new_months, partition_of, partitions_of_log
+from resources.postgres.log_months import INCOMING, fill_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
 
 FORMER = ", ".join(column.name for column in response_log.columns)
@@ -355,7 +355,7 @@ class Staging:
         self._connection.execute("SELECT set_config('irt.makes_learners', 'yes', true)")
         size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
         pages = int(one_value(self._connection, size))
-        with filling_new_months(self._connection, months) as new:
+        with fill_new_months(self._connection, months) as new:
             self._made = set(new)
             targets = {INCOMING: set(new), "response_log": months - set(new)}
             mixed = OF_MONTHS if all(targets.values()) else ""

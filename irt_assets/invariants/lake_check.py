@@ -5,7 +5,7 @@ import dagster as dg
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.retries import classify_failures
 from irt_assets.spark.lake import compare_days
-from resources.cluster.lake import EXPORT, Lake, lake_that_we_write
+from resources.cluster.lake import EXPORT, Lake, lake_to_write
 from resources.dagster_schema import HOW_TO_FIX
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -16,7 +16,7 @@ FIX = f"Export the days again: {EXPORT}. If the lake has more answers than the d
 
 def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """The check, or an empty list if IRT_ATTEMPTS is not set."""
-    place = lake_that_we_write(settings)
+    place = lake_to_write(settings)
     return [] if place is None else [_lake_check(place)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.postgres.database import one_value
 
 AT_ONCE = 16
@@ -113,5 +113,5 @@ def _listed(look: InvariantContext, files: Collection[_File]) -> set[str]:
 def _digest(look: InvariantContext, file: _File) -> str:
     try:
         return look.store.sha256(file.key)
-    except NothingThere:
+    except ObjectMissing:
         return ""

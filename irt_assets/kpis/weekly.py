@@ -36,7 +36,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
-from resources.cluster.relational import Run, in_memory, on_log, on_postgres, on_spark, require_judged
+from resources.cluster.relational import Run, copy_to_memory, on_log, on_postgres, on_spark, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -116,7 +116,7 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     """Compute a week (the date of its Monday) from the stored verdicts and replace its stored rows. Returns their
     summary."""
     monday = {"week_start": date.fromisoformat(week)}
-    warehouse.own(connection, tables.weekly_kpi, monday)
+    warehouse.lock_rows(connection, tables.weekly_kpi, monday)
     states = states_of_verdicts(connection, {week: window_of_week(week)})
     end = end_of_week(week, now)
     scales = read_scales(connection, end)
@@ -178,7 +178,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     `updated_at` does not change, so queries for the latest weeks return complete ones.
     """
     start, end = week_bounds(week)[0], end_of_week(week, now)
-    warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
+    warehouse.lock_rows(connection, tables.weekly_kpi, {"week_start": start.date()})
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     run, answers = _read_log(connection, end, scales)
@@ -227,7 +227,7 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
         "question": QUESTION.select("item_id", "scale_id"),
         "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
     }
-    return in_memory(run, copied), [run(scored_answers(start, end))]
+    return copy_to_memory(run, copied), [run(scored_answers(start, end))]
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:

@@ -13,7 +13,7 @@ from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import page_path, row_ids
 from irt_assets.reports.learner_facts import report_learners
 from resources import tables
-from resources.dagster_schema import column_schema, rows_shown
+from resources.dagster_schema import column_schema, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -71,8 +71,8 @@ def build_learner_report_assets(
                 "made": written.made,
                 "kept": written.kept,
                 "learners without a report": len(written.failed),
-                "without a report": rows_shown(("learner", "why"), list(written.failed.items())),
-                "without a PDF": rows_shown(("learner", "why"), list(written.without_pdf.items())),
+                "without a report": row_table(("learner", "why"), list(written.failed.items())),
+                "without a PDF": row_table(("learner", "why"), list(written.without_pdf.items())),
                 "files taken away": written.removed,
                 "seconds": round(written.seconds, 1),
                 **{
@@ -108,6 +108,6 @@ def _both_reports(look: CheckInput) -> dg.AssetCheckResult:
         description=f"{named}{advice}" if wrong else f"{len(expected):,} learners have both",
         metadata={
             "learners": len(wrong),
-            "learners that are wrong": rows_shown(("learners", "what"), list(wrong.items())[:SHOWN]),
+            "learners that are wrong": row_table(("learners", "what"), list(wrong.items())[:SHOWN]),
         },
     )

@@ -131,7 +131,7 @@ def write_week(
         )
     judge_until(database, week_bounds(week)[1])
     with database.connect() as only_writer:
-        warehouse.own(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
+        warehouse.lock_rows(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
         stored = {store.uri(name) for name, _ in store.list(folder(week))}
         with database.connect() as connection:
             everybody = load_facts(connection, week, zone)

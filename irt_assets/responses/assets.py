@@ -10,7 +10,7 @@ from irt_assets.responses.eligibility.attempts import count_rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
 from resources.cluster.relational import application
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
@@ -47,7 +47,7 @@ def build_response_assets(
                 "counts by reason": md(counts_table(snapshot.counts)),
                 "dagster/row_count": snapshot.n_attempts,
                 "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
-                "items left out": rows_shown(
+                "items left out": row_table(
                     ("scale", "item", "answers"),
                     [(scale, item, n) for scale, items in window.left_out.items() for item, n in items.items()],
                 ),

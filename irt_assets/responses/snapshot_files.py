@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from irt_assets.responses.row_hash import MARK, digest_of
 from resources.files.file_cache import open_hashed
 from resources.files.object_store import ObjectStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 
 MANIFEST = ".json"
 """Suffix of the key of a manifest."""
@@ -129,7 +129,7 @@ def stored_parts(store: ObjectStore, manifests: Collection[str]) -> dict[str, tu
     for key in manifests:
         try:
             found[key] = read_manifest(key, store.get(key)).parts
-        except (NothingThere, SpoiltSnapshotError):
+        except (ObjectMissing, SpoiltSnapshotError):
             found[key] = None
     return found
 
@@ -194,7 +194,7 @@ def snapshot_files(store: ObjectStore, uri: str, *, keep: bool = True) -> Iterat
 def _open_verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: bool) -> BinaryIO:
     try:
         file, digest = open_hashed(store, key, keep=keep)
-    except NothingThere as error:
+    except ObjectMissing as error:
         raise SpoiltSnapshotError(f"{name} is missing from the object store") from error
     if digest == sha256:
         return file

@@ -22,8 +22,8 @@ from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
 from jobs.launching.launcher import own_worker_tags
-from jobs.plans import Plan, plan_of
-from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
+from jobs.plans import Plan, find_plan
+from jobs.watching.stuck_runs import ID_LENGTH, fail_lost_runs, stuck_runs
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.failures import PermanentFailure, is_transient
 from resources.serving import logs
@@ -107,7 +107,7 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
 
     Raises PermanentFailure like `require_free`.
     """
-    plan = plan_of(MONTHLY_JOB)
+    plan = find_plan(MONTHLY_JOB)
     require_free(instance, settings, plan, month)
     return run_here(instance, settings, plan, month, assets)
 
@@ -130,7 +130,7 @@ def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, p
     ):
         runs = [
             f"  {run.name} {run.partition} {run.status}{f' ({run.why})' if run.why else ''}: "
-            f"irt runs cancel {run.run_id[:SHOWN_OF_AN_ID]}"
+            f"irt runs cancel {run.run_id[:ID_LENGTH]}"
             for run in stuck_runs(instance)
             if run.may_hold(partition)
         ]

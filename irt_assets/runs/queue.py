@@ -13,9 +13,9 @@ from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from jobs.launching.launched_by import LAUNCHED_BY
-from jobs.plans import Plan, plan_of
+from jobs.plans import Plan, find_plan
 from jobs.watching.daemons import daemon_alive
-from jobs.watching.stuck_runs import IN_THE_QUEUE
+from jobs.watching.stuck_runs import QUEUE_STATUSES
 from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
@@ -32,7 +32,7 @@ def queue_stale_months(
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs, so nothing was queued: start the daemon")
-    plan = plan_of(MONTHLY_JOB)
+    plan = find_plan(MONTHLY_JOB)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
         states = month_states(database, instance, months)
@@ -50,10 +50,10 @@ def queue_judging(instance: dg.DagsterInstance, settings: Settings, database: Da
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs")
-    plan = plan_of(JUDGE_JOB)
+    plan = find_plan(JUDGE_JOB)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
-        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=IN_THE_QUEUE), limit=1):
+        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=QUEUE_STATUSES), limit=1):
             return runs[0].run_id
         return enqueue(instance, settings, plan, None, {})
 

@@ -22,11 +22,11 @@ from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, runs_to_repeat
 from irt_assets.runs.in_process_runs import RunOutcome, follow_up, name_of_run, outcome_of, require_free, run_here
 from irt_assets.runs.queue import enqueue
-from jobs.plans import Plan, last_tick_before, plan_of
-from jobs.schedules import missing, ran_since
+from jobs.plans import Plan, find_plan, last_tick_before
+from jobs.schedules import find_missing, has_run_since
 from jobs.watching.alerts import schedule_states
 from jobs.watching.daemons import daemon_alive
-from jobs.watching.stuck_runs import IN_THE_QUEUE, fail_lost_runs
+from jobs.watching.stuck_runs import QUEUE_STATUSES, fail_lost_runs
 from resources.dagster_compat import NOT_FINISHED_STATUSES, SCHEDULE_NAME_TAG, TickStatus
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, advisory_lock
@@ -77,7 +77,7 @@ def start(
     Raises PermanentFailure if there is no such job or partition, if another process runs it, and in a pod if there is
     no daemon or code server for ten minutes.
     """
-    plan, pod = plan_of(job), in_a_pod()
+    plan, pod = find_plan(job), in_a_pod()
     if pod and here:
         raise PermanentFailure("--here executes runs in this process, but a pod executes none: omit --here")
     if not pod:
@@ -110,7 +110,7 @@ def started_by_the_clock(settings: Settings) -> bool:
 def _missing_and_last(instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan) -> list[str]:
     """The missing partitions, and the last complete one."""
     now = datetime.now(UTC)
-    due, unmade = missing(instance, database, plan, now, settings.irt_first_month)
+    due, unmade = find_missing(instance, database, plan, now, settings.irt_first_month)
     last = [key for key in due if plan.period.bounds(key)[1] <= now][-1:]
     return [*(key for key in unmade if key not in last), *last]
 
@@ -125,14 +125,14 @@ def partitions_to_run(
     """
     now = datetime.now(UTC)
     if plan.asset and requested is None:
-        return missing(instance, database, plan, now, settings.irt_first_month)[1]
+        return find_missing(instance, database, plan, now, settings.irt_first_month)[1]
     if plan.asset and requested is not None:
         require_free(instance, settings, plan, requested)
         return [requested]
     if requested is not None:
         raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
     by_the_clock = started_by_the_clock(settings)
-    return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
+    return [] if by_the_clock and has_run_since(instance, plan, last_tick_before(now, plan)) else [None]
 
 
 def _run_on_daemon(
@@ -175,7 +175,7 @@ def _request_runs(
             chosen = {requested: found[requested]} if requested in found else {}
             wanted = [] if chosen else partitions_to_run(instance, settings, database, plan, requested)
         else:
-            due, wanted = missing(instance, database, plan, datetime.now(UTC), settings.irt_first_month)
+            due, wanted = find_missing(instance, database, plan, datetime.now(UTC), settings.irt_first_month)
             chosen = {key: run_id for key, run_id in found.items() if key in own_runs or key in due}
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan.job, partition), run_id)
@@ -278,7 +278,7 @@ def await_run(
             fallback = f"its run {run_id} ended as {run.status.value}{worker_fault}"
             success = run.status is dg.DagsterRunStatus.SUCCESS
             return outcome_of(job, partition, run_id, success, events, fallback)
-        if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):
+        if not (run.is_finished or run.status in QUEUE_STATUSES) or daemon_alive(instance):
             daemon_seen = time.monotonic()
         elif time.monotonic() - daemon_seen >= patience_s:
             waits = "is to be repeated" if run.is_finished else "waits for it in the queue"

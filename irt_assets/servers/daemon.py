@@ -13,10 +13,10 @@ import time
 from functools import partial
 
 from irt_assets.common.probes import DAEMONS, daemon
-from resources.dagster_compat import have_the_last_word_on_logs, run_daemon
+from resources.dagster_compat import reconfigure_logs, run_daemon
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
-from resources.postgres.daemon_lock import REFUSED, TIMEOUT_S, DaemonLock
+from resources.postgres.daemon_lock import REFUSED_STATUS, TIMEOUT_S, DaemonLock
 from resources.postgres.database import Database
 from resources.postgres.open_database import open_database
 from resources.serving import logs, metrics
@@ -33,7 +33,7 @@ server gives the lock to another daemon."""
 def main(patience_s: float = TIMEOUT_S) -> None:
     os.umask(0o077)
     logs.configure()
-    have_the_last_word_on_logs(logs.configure)
+    reconfigure_logs(logs.configure)
     settings = get_settings()
     database = Database(settings)
     lock = DaemonLock(database)
@@ -44,8 +44,8 @@ def main(patience_s: float = TIMEOUT_S) -> None:
         open_store(settings, database)
     except PermanentFailure as refusal:
         LOG.error("%s", refusal)  # noqa: TRY400 - people read the sentence, without a traceback
-        sys.exit(REFUSED)
-    metrics.show(metrics.server_registry(), settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
+        sys.exit(REFUSED_STATUS)
+    metrics.serve(metrics.server_registry(), settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
     restart = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, restart), daemon=True).start()
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irt_assets.servers.claims import StackError
-from resources.postgres.daemon_lock import REFUSED
+from resources.postgres.daemon_lock import REFUSED_STATUS
 from resources.serving.child_processes import end_with_parent
 
 LOG = logging.getLogger("irt.stack")
@@ -64,7 +64,7 @@ class Supervisor:
         now = time.monotonic()
         for child in self.children.values():
             if child.process is not None and child.process.poll() is not None:
-                if child.name == "daemon" and child.process.returncode == REFUSED:
+                if child.name == "daemon" and child.process.returncode == REFUSED_STATUS:
                     raise StackError(f"The daemon may not start:\n{_tail(child.log, 1)}")
                 lived = now - child.started
                 child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(MAX_PAUSE_S, 2 * child.pause + 1)

@@ -18,7 +18,7 @@ from irt_assets.spark.sums import Batches, Rows, as_binary, fetch_shards, map_sh
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.estimation import RemoteAnswers, ShardWork
 from resources.cluster.spark import lost_executors
-from resources.cluster.spark_executors import with_same_packages
+from resources.cluster.spark_executors import require_same_packages
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class SparkAnswers(RemoteAnswers):
         )
         placed = rows.repartition(n_parts, self._partition_numbers(n_parts, part))
         ordered = placed.sortWithinPartitions("shard", "learner_key", "item_id")
-        shards = ordered.mapInArrow(with_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
+        shards = ordered.mapInArrow(require_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
         self._cached.append(shards)
         return shards
 

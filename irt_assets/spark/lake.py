@@ -20,7 +20,7 @@ from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS, row_hash, sums_by
 from resources.cluster.lake import (
     EXPORT,
-    OPTIONAL,
+    OPTIONAL_COLUMNS,
     SCHEMA,
     SPARK_TYPES,
     Lake,
@@ -181,7 +181,7 @@ def _export_month(
         log = rows_by_day(on_postgres(connection), start, end)
         manifests = lake.manifests(start, end)
         named = [file for manifest in manifests.values() for file in manifest.files]
-        lost = {path for path, _ in lake.damaged(named, content=replace)}
+        lost = {path for path, _ in lake.find_damaged(named, content=replace)}
         for day in days:
             wanted, manifest = log.get(day, NO_ROWS), manifests.get(day)
             is_whole = manifest is not None and not any(file.path in lost for file in manifest.files)
@@ -260,7 +260,9 @@ def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
         connection.execute("SET threads = 2")
         run = on_duckdb(connection)
         rows = connection.from_parquet(paths, hive_partitioning=False, union_by_name=True)
-        kinds = {name: SPARK_TYPES[str(SCHEMA.field(name).type)] for name in OPTIONAL if name not in rows.columns}
+        kinds = {
+            name: SPARK_TYPES[str(SCHEMA.field(name).type)] for name in OPTIONAL_COLUMNS if name not in rows.columns
+        }
         lacking = [f"NULL::{kind} AS {name}" for name, kind in kinds.items()]
         rows.project(", ".join(["*", *lacking])).create_view("attempt")
         yield run

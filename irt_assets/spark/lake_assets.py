@@ -7,7 +7,7 @@ from irt_assets.common.metadata import Metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.spark.lake import export_days
-from resources.cluster.lake import SCHEMA, Lake, lake_that_we_write
+from resources.cluster.lake import SCHEMA, Lake, lake_to_write
 from resources.postgres.database import Database
 from resources.settings import Settings
 
@@ -16,7 +16,7 @@ DAYS_SHOWN = 5
 
 def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The asset, if IRT_ATTEMPTS names a lake."""
-    target = lake_that_we_write(settings)
+    target = lake_to_write(settings)
     if target is None:
         return []
 
@@ -40,7 +40,7 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 def write_judged_days(context: dg.OpExecutionContext, database: Database) -> None:
     """Write the days that are over to the lake, if IRT_ATTEMPTS names one, and report it as a materialisation."""
-    target = lake_that_we_write(database.settings)
+    target = lake_to_write(database.settings)
     if target is not None:
         with classify_failures():
             context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, target)))

@@ -109,8 +109,8 @@ def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
     """Number of a learner's attempts in each file, by path; also in files that no manifest names. Reads every file."""
     named = {file.path: file for manifest in lake.manifests().values() for file in manifest.files}
     found = {}
-    for path in (*named, *lake.unnamed()):
-        with lake.local_as_it_is(path) as file:
+    for path in (*named, *lake.find_unnamed()):
+        with lake.local_unchecked(path) as file:
             # reads only the row groups that may contain the learner, as rows are sorted by learner
             n = int(ds.dataset(file).count_rows(filter=ds.field("user_id") == user_id))
         if n:
@@ -148,7 +148,7 @@ def _rows_without(path: Path, user_id: str) -> Iterator[pa.Table]:
 def prune(lake: Lake) -> int:
     """Delete the files that no manifest names and that are older than a day. Returns their number."""
     before = datetime.now(UTC) - READER_GRACE
-    unnamed = lake.unnamed(before)
+    unnamed = lake.find_unnamed(before)
     for path in unnamed:
         lake.delete(path)
     return len(unnamed) + lake.drop_unfinished(before)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from irt_psychometrics.estimation import RemoteAnswers, ShardWork
-from resources.cluster.spark_executors import with_same_packages
+from resources.cluster.spark_executors import require_same_packages
 from resources.cluster.spark_rows import options
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def map_shards(shards: DataFrame, work: ShardWork) -> DataFrame:
             yield pa.RecordBatch.from_arrays(columns, names=["shard", *work.columns])
 
     schema = ", ".join(["shard int", *(f"{name} binary" for name in work.columns)])
-    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(apply_work), schema)
+    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(require_same_packages(apply_work), schema)
 
 
 def fetch_shards(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:

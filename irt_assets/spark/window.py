@@ -54,7 +54,7 @@ from resources.cluster import spark_rows
 from resources.cluster.lake import Lake
 from resources.cluster.relational import Run, holds_log, on_log
 from resources.cluster.spark import spark_jobs
-from resources.cluster.spark_executors import with_same_packages
+from resources.cluster.spark_executors import require_same_packages
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, one_value
@@ -153,7 +153,7 @@ def _parts(
         minima = _Minima(minima.rules, _rounds(attempts, minima))
         columns = columns_of_parts(scored=scored > 0)
         work = partial(_write, minima, store, folder, columns)
-        written = attempts.mapInArrow(with_same_packages(work), "part string").toArrow()
+        written = attempts.mapInArrow(require_same_packages(work), "part string").toArrow()
     finally:
         attempts.unpersist()
     found = [json.loads(x) for x in written["part"].to_pylist()]
@@ -186,7 +186,7 @@ def map_learners(
     rows = rows.join(wanted.hint("broadcast"), "item_id", "left_semi")
     by_learner = _partition_by_learner(rows, math.ceil(n / ROWS_OF_A_PART))
     work = partial(_apply_to_partition, lambda table: make(*responses_of(table, withdrawn)))
-    yield from spark_rows.parts_of(by_learner.mapInArrow(with_same_packages(work), schema))
+    yield from spark_rows.parts_of(by_learner.mapInArrow(require_same_packages(work), schema))
 
 
 def _partition_by_learner(rows: DataFrame, parts: int) -> DataFrame:

@@ -20,7 +20,7 @@ from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.serving import logs, metrics
 from resources.serving.guard import Guard
-from resources.serving.listening import listening
+from resources.serving.listening import open_listener
 from resources.serving.service import Server, serve_until_signal
 from resources.serving.service_manager import host_from_here, report_to_service_manager
 from resources.settings import Settings, get_settings
@@ -54,11 +54,11 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     verifier, host = login(settings), settings.ui_address  # first, to report wrong settings before Dagster is loaded
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
-    metrics.show(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")
+    metrics.serve(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")
     with webserver_app(
         workspace(settings), path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
-        page = metrics.Counted(guard_ui(dagster, settings, verifier, read_only=read_only), "page", registry)
+        page = metrics.CountRequests(guard_ui(dagster, settings, verifier, read_only=read_only), "page", registry)
         config = uvicorn.Config(
             page,
             log_config=None,
@@ -66,7 +66,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
             server_header=False,
             timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
-        serve_until_signal(Server(config), listening(host, port))
+        serve_until_signal(Server(config), open_listener(host, port))
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import (
     POLICY_VIOLATION,
     PROBE,
-    READING,
+    READ_METHODS,
     Refusal,
     challenge,
     path_within,
@@ -65,7 +65,7 @@ class IdentityLayer:
             return
         scope = _scope_of_caller(scope, None)
         path = path_within(self.prefix, scope["path"])
-        if path == PROBE and scope.get("method") in READING:
+        if path == PROBE and scope.get("method") in READ_METHODS:
             await self.app(scope, receive, send)
             return
         identity = None

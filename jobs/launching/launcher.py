@@ -58,7 +58,7 @@ def own_worker_tags() -> dict[str, str]:
     If the process dies, the run fails as usual but is not repeated: the person who started it sees that it ended.
     """
     pid = os.getpid()
-    worker = {**_here(), "pid": pid, "started": process_start(pid)}
+    worker = {**_this_boot(), "pid": pid, "started": process_start(pid)}
     return {WORKER_TAG: json.dumps(worker), MAX_RETRIES_TAG: "0"}
 
 
@@ -68,7 +68,7 @@ def prefer_as_oom_victim() -> None:
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 
 
-def _here() -> dict[str, str]:
+def _this_boot() -> dict[str, str]:
     return {"host": socket.gethostname(), "boot": boot_id()}
 
 
@@ -81,7 +81,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         super().register_instance(instance)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: json.dumps(_here())})
+        self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: json.dumps(_this_boot())})
         super().launch_run(context)
 
     @property
@@ -93,10 +93,10 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
         A worker on another host cannot be checked from here, so only `max_runtime_seconds` limits its run.
         """
-        if not self.sees(run):
+        if not self.can_see(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"worker on {self.host_of(run)}: not seen from here")
         worker = self._worker(run)
-        if _alive(worker):
+        if _is_alive(worker):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.FAILED,
@@ -107,17 +107,17 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         """Host of the run's worker; `an unknown host` if there is no record of it."""
         return self._worker(run).get("host", "an unknown host")
 
-    def sees(self, run: DagsterRun) -> bool:
+    def can_see(self, run: DagsterRun) -> bool:
         """Whether the run's worker is on this host, so that its process can be checked."""
         return self.host_of(run) == socket.gethostname()
 
-    def was_seen(self, run: DagsterRun) -> bool:
+    def has_process_id(self, run: DagsterRun) -> bool:
         """Whether the process id of the run's worker is known."""
         return "pid" in self._worker(run)
 
     def is_lost(self, run: DagsterRun) -> bool:
         """Whether the run's worker is on this host and is not alive: it is dead, or has not started yet."""
-        return self.sees(run) and not _alive(self._worker(run))
+        return self.can_see(run) and not _is_alive(self._worker(run))
 
     def terminate(self, run_id: str) -> bool:
         """Stop the run through the code server. If that fails, interrupt a worker on this host directly.
@@ -129,7 +129,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
                 return True
         run = self._instance.get_run_by_id(run_id)
         worker = self._worker(run) if run else {}
-        if worker.get("host") != socket.gethostname() or not _alive(worker):
+        if worker.get("host") != socket.gethostname() or not _is_alive(worker):
             return False
         os.kill(worker["pid"], signal.SIGINT)
         return True
@@ -153,7 +153,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         return worker
 
 
-def _alive(worker: dict[str, Any]) -> bool:
+def _is_alive(worker: dict[str, Any]) -> bool:
     if worker.get("started") is None or worker.get("boot") != boot_id():
         return False
     started = process_start(worker["pid"])

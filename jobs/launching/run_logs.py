@@ -11,16 +11,16 @@ from contextlib import ExitStack
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 
-from resources.dagster_compat import give_runs_these_loggers
+from resources.dagster_compat import set_run_loggers
 from resources.serving import logs, traces
 from resources.settings import Settings
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
 
-BEGIN = {DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED}
-FAILED = {DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.RUN_FAILURE}
-STEP_OVER = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY}
-RUN_OVER = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+STEP_STARTS = {DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED}
+FAILURES = {DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.RUN_FAILURE}
+STEP_ENDS = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY}
+RUN_ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
 
 
 class RunSpans(logging.Handler):
@@ -39,21 +39,23 @@ class RunSpans(logging.Handler):
         kind = event.event_type
         if kind is DagsterEventType.RUN_START:
             partition = (meta.get("job_tags") or {}).get("dagster/partition")
-            named = {"run_id": meta["run_id"], "job": event.job_name} | ({"partition": partition} if partition else {})
-            self._of_run.enter_context(traces.span(f"run {event.job_name}", **named))
-        elif kind in BEGIN and event.step_key:
+            attributes = {"run_id": meta["run_id"], "job": event.job_name} | (
+                {"partition": partition} if partition else {}
+            )
+            self._of_run.enter_context(traces.span(f"run {event.job_name}", **attributes))
+        elif kind in STEP_STARTS and event.step_key:
             self._assets = []
             self._of_step.enter_context(traces.span(event.step_key, step=event.step_key))
         elif kind is DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
             self._assets.append(event.asset_key.to_user_string())
             traces.describe(asset=", ".join(self._assets))
-        if kind in RUN_OVER:
+        if kind in RUN_ENDS:
             self._of_step.close()
-        if kind in FAILED:
+        if kind in FAILURES:
             traces.fail()
-        if kind in STEP_OVER:
+        if kind in STEP_ENDS:
             self._of_step.close()
-        if kind in RUN_OVER:
+        if kind in RUN_ENDS:
             self._of_run.close()
 
 
@@ -81,5 +83,5 @@ def install(settings: Settings) -> dg.LoggerDefinition:
             logger.addHandler(RunSpans())  # last: the log line of a failure needs the ids of the open span
         return logger
 
-    give_runs_these_loggers([(console, DEFAULTS)])
+    set_run_loggers([(console, DEFAULTS)])
     return console

@@ -26,9 +26,9 @@ from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
 from irt_assets.responses.verdict_states import kept_current
 from irt_assets.spark.lake_upkeep import attempts_of, erase_learner
-from jobs.retention.erasure_mentions import drop_mentions, holds
+from jobs.retention.erasure_mentions import contains_id, drop_mentions
 from jobs.retention.unused import WEEK
-from jobs.schedules import FROM_VERDICTS
+from jobs.schedules import VERDICT_WINDOWS
 from jobs.watching.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
@@ -36,12 +36,12 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, first_column
 from resources.tables import METADATA
 
-OF_LEARNERS = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))
+LEARNER_TABLES = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))
 """Tables with a column `user_id`: each row belongs to a learner."""
 VERDICTS = "attempt_verdict"
-THEIR_VERDICTS = "{} FROM attempt_verdict WHERE learner_key = (SELECT learner_key FROM learner WHERE user_id = %s)"
-DAYS = " RETURNING (completed_at AT TIME ZONE 'UTC')::date"
-UNDER_WAY = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+LEARNER_VERDICTS = "{} FROM attempt_verdict WHERE learner_key = (SELECT learner_key FROM learner WHERE user_id = %s)"
+RETURNING_DAYS = " RETURNING (completed_at AT TIME ZONE 'UTC')::date"
+ACTIVE_STATUSES = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 Session = psycopg.Connection
 
 
@@ -73,9 +73,9 @@ def holdings(database: Database, store: ObjectStore, user_id: str, lake: Lake | 
     Raises PermanentFailure if no learner has or had the id.
     """
     with database.connect() as connection:
-        counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
-        counted[VERDICTS] = connection.execute(THEIR_VERDICTS.format("SELECT"), (user_id,)).rowcount
-        rows = {table: n for table, n in counted.items() if n}
+        counts = {table: _count(connection, table, user_id) for table in LEARNER_TABLES}
+        counts[VERDICTS] = connection.execute(LEARNER_VERDICTS.format("SELECT"), (user_id,)).rowcount
+        rows = {table: n for table, n in counts.items() if n}
         earlier = tuple(erasures_of(connection, user_id))
     in_lake = attempts_of(lake, user_id) if lake is not None else {}
     if not rows and not earlier and not in_lake:
@@ -126,38 +126,40 @@ def erase(
                 _record(database, erasure_id, lost)
         finally:
             with database.connect() as connection:
-                dropped = drop_refused(connection, partial(holds, held.user_id))
+                dropped = drop_refused(connection, partial(contains_id, held.user_id))
             _record(database, erasure_id, {"rejected rows": dropped})
             shutil.rmtree(rejects, ignore_errors=True)
         with database.connect() as connection:
             finish(connection, erasure_id)
-            done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
+            done = next(
+                erasure for erasure in erasures_of(connection, held.user_id) if erasure.erasure_id == erasure_id
+            )
     return done, old_versions
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:
     """Raise PermanentFailure while a run is under way: it would write data that it has already read."""
     fail_lost_runs(instance)
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
+    runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE_STATUSES))
     if runs:
         names = ", ".join(sorted({f"{run.job_name} ({run.run_id[:8]})" for run in runs})[:3])
         raise PermanentFailure(
-            f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
-            "deleted yet. Wait for their end (`irt runs list`), and erase again"
+            f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing has been deleted "
+            "yet. Wait until they have ended (`irt runs list`), and erase again"
         )
 
 
 def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
-    if some := {what: n for what, n in removed.items() if n}:
+    if counts := {subject: n for subject, n in removed.items() if n}:
         with database.connect() as connection:
-            record(connection, erasure_id, some)
+            record(connection, erasure_id, counts)
 
 
 def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) -> int:
     """The tombstone of the interrupted erasure, or a new one, committed before anything is removed."""
     with database.connect() as connection:
-        left = [one for one in erasures_of(connection, held.user_id) if one.finished_at is None]
-        return left[-1].erasure_id if left else begin(connection, held.user_id, by, reason)
+        unfinished = [erasure for erasure in erasures_of(connection, held.user_id) if erasure.finished_at is None]
+        return unfinished[-1].erasure_id if unfinished else begin(connection, held.user_id, by, reason)
 
 
 # -- files -------------------------------------------------------------------------------------------
@@ -165,9 +167,9 @@ def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) ->
 
 def _reports(store: ObjectStore, user_id: str) -> Iterator[str]:
     """Keys of the learner's reports in the store, including reports that no row names."""
-    there = {name for name, _ in store.list("reports")}
-    for week in sorted({part for name in there if WEEK.fullmatch(part := name.split("/")[1])}):
-        yield from (name for kind in FORMATS if (name := key(week, user_id, kind)) in there)
+    names = {name for name, _ in store.list("reports")}
+    for week in sorted({part for name in names if WEEK.fullmatch(part := name.split("/")[1])}):
+        yield from (name for kind in FORMATS if (name := key(week, user_id, kind)) in names)
 
 
 # -- rows --------------------------------------------------------------------------------------------
@@ -185,11 +187,11 @@ def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, i
     for month in _months(connection, user_id):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
-    with kept_current(connection, FROM_VERDICTS):  # the learner's rows are deleted from these assets, too
-        days = first_column(connection, THEIR_VERDICTS.format("DELETE") + DAYS, (user_id,))
+    with kept_current(connection, VERDICT_WINDOWS):  # the learner's rows are deleted from these assets, too
+        days = first_column(connection, LEARNER_VERDICTS.format("DELETE") + RETURNING_DAYS, (user_id,))
         connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (days,))
     removed = {VERDICTS: len(days)}
-    for table in OF_LEARNERS:
+    for table in LEARNER_TABLES:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
     removed |= drop_mentions(connection, user_id, instead)

@@ -14,11 +14,11 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.ledger.fits import drop_twins_of
 from resources.dagster_tables import replace_in_texts
 
-MENTIONING = ("invariant_result", "alert", "intake_reject", "inbox_file", "fit_staging")
+MENTION_TABLES = ("invariant_result", "alert", "intake_reject", "inbox_file", "fit_staging")
 """Our tables that may name a learner within text instead of in a separate column."""
 KIND = "learners"
-SHORTEST = 4
-ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
+MIN_ID_LENGTH = 4
+ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
 """Escape sequences in strings of JSON."""
 
 
@@ -28,11 +28,11 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
     Returns the number of deleted and changed rows by table.
     """
     subjects = _subjects(connection, user_id)
-    names = [one.name for one in INVARIANTS if one.kind == KIND]
+    names = [invariant.name for invariant in INVARIANTS if invariant.kind == KIND]
     deleted = connection.execute(
         "DELETE FROM invariant_result WHERE invariant = ANY(%s) AND subject = ANY(%s)", (names, subjects)
     ).rowcount
-    changed = {"invariant_result": deleted, "alert": _from_alerts(connection, subjects, instead)}
+    changed = {"invariant_result": deleted, "alert": _replace_in_alerts(connection, subjects, instead)}
     pattern = _pattern(user_id) if is_distinctive(connection, user_id) else None
     if pattern:
         changed["alert"] += connection.execute(
@@ -40,29 +40,29 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                                 key = regexp_replace(key, %(id)s, %(instead)s, 'g'),
                                 subjects = regexp_replace(subjects::text, %(in_json)s, %(instead)s, 'g')::jsonb
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
-            {"id": pattern, "in_json": _pattern(_in_json(user_id, ensure_ascii=False)), "instead": instead},
+            {"id": pattern, "in_json": _pattern(_json_text(user_id, ensure_ascii=False)), "instead": instead},
         ).rowcount
         changed["inbox_file"] = connection.execute(
             "UPDATE inbox_file SET problem = regexp_replace(problem, %(id)s, %(instead)s, 'g') WHERE problem ~ %(id)s",
             {"id": pattern, "instead": instead},
         ).rowcount
     changed["fit_staging"] = drop_twins_of(connection, user_id)
-    changed |= replace_in_texts(connection, _in_events(user_id, instead, pattern))
+    changed |= replace_in_texts(connection, _event_patterns(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}
 
 
 def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the id can be distinguished from ordinary words in running text."""
-    taken = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
-    return len(user_id) >= SHORTEST and not user_id.isdigit() and taken == (False,)
+    is_item = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
+    return len(user_id) >= MIN_ID_LENGTH and not user_id.isdigit() and is_item == (False,)
 
 
-def holds(user_id: str, refused: Iterable[str]) -> bool:
+def contains_id(user_id: str, refused: Iterable[str]) -> bool:
     """Whether a rejected value or row contains the id, literally or as CSV or JSON writes it."""
-    named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
+    pattern = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
     cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
-    read = (ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
-    return any(map(named.search, [*cells, *read]))
+    unescaped = (ESCAPE.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
+    return any(map(pattern.search, [*cells, *unescaped]))
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:
@@ -71,7 +71,7 @@ def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:
     return [user_id, *(f"{scale}: {user_id}" for (scale,) in scales)]
 
 
-def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: str) -> int:
+def _replace_in_alerts(connection: psycopg.Connection, subjects: list[str], instead: str) -> int:
     """Replace the subjects in alerts about learners. Returns the number of changed alerts.
 
     An alert without subjects is resolved at the next evaluation.
@@ -83,31 +83,31 @@ def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: s
         for subject in subjects:
             key = key.removesuffix(f"|{subject}") + (f"|{instead}" if key.endswith(f"|{subject}") else "")
             what = what.replace(f"({subject}: ", f"({instead}: ")
-        left = json.dumps([one for one in subjects_of_alert if one not in subjects])
+        remaining = json.dumps([name for name in subjects_of_alert if name not in subjects])
         connection.execute(
-            "UPDATE alert SET key = %s, what = %s, subjects = %s WHERE alert_id = %s", (key, what, left, alert_id)
+            "UPDATE alert SET key = %s, what = %s, subjects = %s WHERE alert_id = %s", (key, what, remaining, alert_id)
         )
     return len(rows)
 
 
-def _in_events(user_id: str, instead: str, pattern: str | None) -> dict[str, str]:
+def _event_patterns(user_id: str, instead: str, pattern: str | None) -> dict[str, str]:
     """Regular expressions that find the id in events, with their replacements.
 
     An event's text is JSON, whose strings may contain JSON again. The id is replaced only within strings.
     """
-    forms = {user_id, _in_json(user_id), _in_json(_in_json(user_id))}
-    wanted: dict[str, str] = {}
+    forms = {user_id, _json_text(user_id), _json_text(_json_text(user_id))}
+    replacements: dict[str, str] = {}
     for form in map(re.escape, forms):
         # In this order: a cell of a table in metadata, a learner's file, the mark of the θ sweep.
-        wanted[rf'("(?:learner|learners|subject)": "){form}(")'] = rf"\1{instead}\2"
-        wanted[rf'("files": "){form}(\.(?:html|pdf)")'] = rf"\1{instead}\2"
-        wanted[rf'(\\", \\"){form}(\\"\])'] = r"\1\2"
+        replacements[rf'("(?:learner|learners|subject)": "){form}(")'] = rf"\1{instead}\2"
+        replacements[rf'("files": "){form}(\.(?:html|pdf)")'] = rf"\1{instead}\2"
+        replacements[rf'(\\", \\"){form}(\\"\])'] = r"\1\2"
     if pattern:
-        wanted |= dict.fromkeys(map(_pattern, forms), instead)
-    return wanted
+        replacements |= dict.fromkeys(map(_pattern, forms), instead)
+    return replacements
 
 
-def _in_json(text: str, *, ensure_ascii: bool = True) -> str:
+def _json_text(text: str, *, ensure_ascii: bool = True) -> str:
     return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
 
 

@@ -11,12 +11,12 @@ import dagster as dg
 from irt_assets.common.job_names import PRUNE_JOB
 from irt_assets.common.retries import classify_failures
 from jobs.retention.run_retention import prune_runs
-from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
+from jobs.retention.unused import Deletion, prune_files, prune_rows, prune_unfinished
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 
-def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Gone]:
+def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Deletion]:
     """Delete everything outdated, and yield each kind with the deleted names.
 
     Runs are deleted after the rows that name them.
@@ -36,9 +36,9 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> None:
         with classify_failures():
-            for gone in prune(database, store, context.instance, dry_run=False):
-                if gone.names:
-                    context.log.info(f"deleted {len(gone.names):,} {gone.kind}")
+            for deletion in prune(database, store, context.instance, dry_run=False):
+                if deletion.names:
+                    context.log.info(f"deleted {len(deletion.names):,} {deletion.kind}")
 
     @dg.job(
         name=PRUNE_JOB,

@@ -12,49 +12,53 @@ import dagster as dg
 import psycopg
 
 from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG
-from jobs.retention.unused import Gone
+from jobs.retention.unused import Deletion
 from resources.alerts.outbox import open_keys
 from resources.dagster_compat import FINISHED_STATUSES, BulkActionStatus, ComputeIOType, PartitionKeyFilter
 from resources.postgres.database import Database
 from resources.tables import METADATA
 
-RUNS = timedelta(days=100)
+RUN_AGE = timedelta(days=100)
 """Age from which runs are deleted: longer than any schedule's look-back, so that schedules find its partitions."""
 PAGE = 200
-OF_ASSETS = {
+ASSET_EVENTS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
 """Event types whose newest event decides a partition's state: materialised, observed, or failed."""
-OF_CHECKS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
+CHECK_EVENTS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
-def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
+def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Deletion]:
     """Delete runs that nothing references, and the logged output of the old runs that are kept."""
     with database.connect() as connection:
-        named = _named(connection)
+        referenced = _referenced_runs(connection)
     under_way = {backfill.backfill_id for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED)}
-    latest = _Latest(instance)
-    gone, printed = [], []
-    for run in _ended_before(instance, now - RUNS):
-        if run.run_id in named or run.tags.get(BACKFILL_TAG) in under_way or _holds(instance, latest, run):
+    latest = _NewestEvents(instance)
+    superseded, printed = [], []
+    for run in _ended_runs(instance, now - RUN_AGE):
+        if (
+            run.run_id in referenced
+            or run.tags.get(BACKFILL_TAG) in under_way
+            or _has_newest_event(instance, latest, run)
+        ):
             if _has_output(instance, run):
                 printed.append(run.run_id)
         else:
-            gone.append(run.run_id)
+            superseded.append(run.run_id)
     if not dry_run:
-        for run_id in printed + gone:
+        for run_id in printed + superseded:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
-        for run_id in gone:
+        for run_id in superseded:
             # If this is interrupted, a run without events is found again; events without a run would not be.
             instance.event_log_storage.delete_events(run_id)
             instance.delete_run(run_id)
-    yield Gone("runs that were superseded or failed", tuple(gone))
-    yield Gone("output of old runs that stay", tuple(printed))
+    yield Deletion("runs that were superseded or failed", tuple(superseded))
+    yield Deletion("output of old runs that stay", tuple(printed))
 
 
-def _ended_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.DagsterRun]:
+def _ended_runs(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.DagsterRun]:
     ended = dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
     cursor = None
     while page := instance.get_runs(ended, cursor=cursor, limit=PAGE):
@@ -62,22 +66,22 @@ def _ended_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg
         cursor = page[-1].run_id
 
 
-def _named(connection: psycopg.Connection) -> set[str]:
+def _referenced_runs(connection: psycopg.Connection) -> set[str]:
     """Ids of the runs that rows name as their origin, or that an open alert names."""
     tables = [table.name for table in METADATA.tables.values() if "run_id" in table.columns]
     query = " UNION ".join(f"SELECT run_id FROM {name}" for name in tables)
-    named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability")}
-    return named | {key.rpartition("|")[2] for key in open_keys(connection, "run ")}
+    run_ids = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability")}
+    return run_ids | {key.rpartition("|")[2] for key in open_keys(connection, "run ")}
 
 
 @dataclass
-class _Latest:
+class _NewestEvents:
     """Storage ids of the newest event of each kind for each partition, with one query per asset and kind."""
 
     instance: dg.DagsterInstance
     found: dict[tuple[dg.AssetKey, dg.DagsterEventType], dict[str, int]] = field(default_factory=dict)
 
-    def of(self, asset: dg.AssetKey, kind: dg.DagsterEventType, partition: str | None) -> int | None:
+    def storage_id(self, asset: dg.AssetKey, kind: dg.DagsterEventType, partition: str | None) -> int | None:
         if partition is None:
             return self._without_partition(asset, kind)
         if (asset, kind) not in self.found:
@@ -97,16 +101,16 @@ class _Latest:
         return newest[0].storage_id if newest else None
 
 
-def _holds(instance: dg.DagsterInstance, latest: _Latest, run: dg.DagsterRun) -> bool:
+def _has_newest_event(instance: dg.DagsterInstance, latest: _NewestEvents, run: dg.DagsterRun) -> bool:
     """Whether a run contains the newest event of a partition, or of a check of a partition."""
     cursor = None
     while True:
-        page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=OF_ASSETS | OF_CHECKS, limit=PAGE)
+        page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=ASSET_EVENTS | CHECK_EVENTS, limit=PAGE)
         for record in page.records:
             event = record.event_log_entry.get_dagster_event()
-            if event.event_type in OF_ASSETS:
+            if event.event_type in ASSET_EVENTS:
                 assert event.asset_key is not None
-                if latest.of(event.asset_key, event.event_type, event.partition) == record.storage_id:
+                if latest.storage_id(event.asset_key, event.event_type, event.partition) == record.storage_id:
                     return True
             elif _newest_check(instance, event, run) == run.run_id:
                 return True

@@ -23,27 +23,27 @@ from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 
-NIGHTS = timedelta(days=30)
+NIGHT_AGE = timedelta(days=30)
 """Time for which fits and abilities of nights are kept."""
-REQUESTS = timedelta(days=90)
+REQUEST_AGE = timedelta(days=90)
 """Time for which θ that was computed on request is kept: each session leaves a row."""
-SUPERSEDED = timedelta(days=100)
+SUPERSEDED_AGE = timedelta(days=100)
 """Time for which superseded fits are kept: a quarter, so that the last three months can still be examined."""
-HISTORY = timedelta(days=365)
+HISTORY_AGE = timedelta(days=365)
 """Time for which resolved alerts, resolved violations and verdicts of invariants are kept."""
 LEARNER_REPORTS = INTAKE = timedelta(days=400)
 """Time for which learners' reports and arrivals are kept: a school year and the holidays around it. The data from which
 reports were made is kept longer."""
-BEING_WRITTEN = timedelta(days=1)
+MIN_FILE_AGE = timedelta(days=1)
 """Age below which files are kept, because a file is written before the row that cites it."""
-LOOKED_UP_TOGETHER = 1000
+LOOKUP_BATCH = 1000
 DRIFT_REPORTS = "reports/drift/"
 WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 """The folder of a week's reports of learners."""
 
 
 @dataclass(frozen=True)
-class Gone:
+class Deletion:
     """Names of the rows, files or runs of one kind that were deleted or, in a dry run, would be deleted."""
 
     kind: str
@@ -66,17 +66,17 @@ class _Rule:
 
 
 RULES = (
-    _Rule("fits of nights", NIGHTS, *pruning.FITS_OF_NIGHTS),
+    _Rule("fits of nights", NIGHT_AGE, *pruning.FITS_OF_NIGHTS),
     _Rule(
         "abilities of nights",
-        NIGHTS,
+        NIGHT_AGE,
         """SELECT DISTINCT window_end::text FROM mirt_ability a WHERE kind = 'nightly' AND window_end < %(before)s
              AND window_end < (SELECT max(window_end) FROM mirt_ability WHERE kind = 'nightly')""",
         ("DELETE FROM mirt_ability WHERE kind = 'nightly' AND window_end = ANY(%(names)s::timestamptz[])",),
     ),
     _Rule(
         "abilities on request",
-        REQUESTS,
+        REQUEST_AGE,
         """SELECT update_id FROM mirt_ability a WHERE kind = 'online' AND window_end < %(before)s
              AND EXISTS (SELECT FROM mirt_ability n
                          WHERE (n.user_id, n.scale_id, n.kind) = (a.user_id, a.scale_id, a.kind)
@@ -87,10 +87,10 @@ RULES = (
                  AND window_end < %(before)s""",
         ),
     ),
-    _Rule("superseded proposals of fits without a decision", SUPERSEDED, *pruning.SUPERSEDED_PROPOSALS),
-    _Rule("superseded fits", SUPERSEDED, *pruning.SUPERSEDED_FITS),
-    _Rule("attempts at fits", SUPERSEDED, *pruning.ATTEMPTS_AT_FITS),
-    _Rule("superseded snapshots", SUPERSEDED, *pruning.SUPERSEDED_SNAPSHOTS),
+    _Rule("superseded proposals of fits without a decision", SUPERSEDED_AGE, *pruning.SUPERSEDED_PROPOSALS),
+    _Rule("superseded fits", SUPERSEDED_AGE, *pruning.SUPERSEDED_FITS),
+    _Rule("attempts at fits", SUPERSEDED_AGE, *pruning.ATTEMPTS_AT_FITS),
+    _Rule("superseded snapshots", SUPERSEDED_AGE, *pruning.SUPERSEDED_SNAPSHOTS),
     _Rule(
         "reports of learners",
         LEARNER_REPORTS,
@@ -105,7 +105,7 @@ RULES = (
     ),
     _Rule(
         "alerts that are over",
-        HISTORY,
+        HISTORY_AGE,
         "SELECT alert_id::text FROM alert WHERE resolved_at < %(before)s",
         (
             "DELETE FROM alert_delivery WHERE alert_id = ANY(%(names)s::bigint[])",
@@ -114,7 +114,7 @@ RULES = (
     ),
     _Rule(
         "violations that are gone",
-        HISTORY,
+        HISTORY_AGE,
         """SELECT DISTINCT run || '|' || invariant FROM invariant_result
            WHERE subject <> '' AND resolved_at < %(before)s""",
         (
@@ -124,7 +124,7 @@ RULES = (
     ),
     _Rule(
         "verdicts of invariants",
-        HISTORY,
+        HISTORY_AGE,
         """SELECT DISTINCT run || '|' || invariant FROM invariant_result r
            WHERE subject = '' AND evaluated_at < %(before)s
              AND EXISTS (SELECT FROM invariant_result n WHERE n.invariant = r.invariant AND n.subject = ''
@@ -136,7 +136,7 @@ RULES = (
 attempt and its snapshot."""
 
 
-def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
+def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Deletion]:
     """Apply the rules, each in one transaction. A dry run applies all of them in one transaction and rolls it back."""
     if dry_run:
         with database.connect() as connection:
@@ -148,46 +148,46 @@ def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[
             yield _apply(connection, rule, now)
 
 
-def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Gone:
+def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Deletion:
     advisory_lock(connection, "prune")
     values = {"before": now - rule.age}
     names = sorted(name for (name,) in connection.execute(rule.find, values))
     for delete in rule.deletes:
         connection.execute(delete, values | {"names": names})
-    return Gone(rule.kind, tuple(names))
+    return Deletion(rule.kind, tuple(names))
 
 
-def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
+def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool) -> Deletion:
     """Delete old files that no row cites. A dry run still counts citations in rows that `prune_rows` would delete.
 
     Earlier drift reports of a month with a decision are kept, because the decision was based on them.
     """
-    gone = []
+    uncited = []
     with database.connect() as connection:
         decided = {month for window in decided_windows(connection) for month in _months(window)}
         reports = recorded_keys(connection, store, "reports")  # also under URLs from before the store moved
     for folder in CITATIONS:
-        old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
+        old = (key for key, written in store.list(folder) if written < now - MIN_FILE_AGE)
         candidates: list[str] = []
-        while batch := [*islice(old, LOOKED_UP_TOGETHER)]:
+        while batch := [*islice(old, LOOKUP_BATCH)]:
             with database.connect() as connection:
-                candidates += _uncited(connection, store, batch)
+                candidates += _uncited_keys(connection, store, batch)
         for key in sorted({*candidates} - reports):
             if key.startswith(DRIFT_REPORTS) and key.split("/")[2] in decided:
                 continue
             with database.connect() as connection:
                 _wait_for_writers(connection, key)
-                if _uncited(connection, store, [key]):
-                    gone.append(key)
+                if _uncited_keys(connection, store, [key]):
+                    uncited.append(key)
                     if not dry_run:
                         store.delete(key)
-    return Gone("files that no row cites", tuple(gone))
+    return Deletion("files that no row cites", tuple(uncited))
 
 
-def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
+def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Deletion:
     """Delete files that killed processes did not finish writing."""
-    begun = (store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run) for folder in CITATIONS)
-    return Gone("half-written files", tuple(sorted(chain.from_iterable(begun))))
+    unfinished = (store.drop_unfinished(folder, now - MIN_FILE_AGE, dry_run=dry_run) for folder in CITATIONS)
+    return Deletion("half-written files", tuple(sorted(chain.from_iterable(unfinished))))
 
 
 def _months(window: str) -> Iterator[str]:
@@ -196,32 +196,32 @@ def _months(window: str) -> Iterator[str]:
     return months_between(first, last or first)
 
 
-def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
+def _uncited_keys(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
     """The keys that are cited neither by a row nor by a manifest that a row cites. All keys are of one folder."""
     uris = {store.uri(key): key for key in keys}
     folder = next(iter(keys)).partition("/")[0]
-    named = cited_names(connection, folder, among=[*keys, *uris])
-    left = [key for uri, key in uris.items() if uri not in named and key not in named]
-    return _of_no_manifest(connection, store, left) if folder == "snapshots" and left else left
+    cited = cited_names(connection, folder, among=[*keys, *uris])
+    uncited = [key for uri, key in uris.items() if uri not in cited and key not in cited]
+    return _without_manifest(connection, store, uncited) if folder == "snapshots" and uncited else uncited
 
 
-def _of_no_manifest(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
+def _without_manifest(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
     """The keys of snapshots that no cited manifest of the same folder names.
 
     If a cited manifest cannot be read, all files of its folder are kept until it is restored or no longer cited.
     """
     folders = {key.rpartition("/")[0] for key in keys}
     cited = [name for name in cited_names(connection, "snapshots") if is_manifest(name)]
-    found = stored_parts(store, [name for name in cited if name.rpartition("/")[0] in folders])
-    unknown = {name.rpartition("/")[0] for name, parts in found.items() if parts is None}
-    used = {part.key for parts in found.values() for part in parts or ()}
+    parts_by_manifest = stored_parts(store, [name for name in cited if name.rpartition("/")[0] in folders])
+    unknown = {name.rpartition("/")[0] for name, parts in parts_by_manifest.items() if parts is None}
+    used = {part.key for parts in parts_by_manifest.values() for part in parts or ()}
     return [key for key in keys if key not in used and key.rpartition("/")[0] not in unknown]
 
 
 def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
     """Take the lock under which a process writes the same key again: first the file, then its row."""
-    folder, *rest = key.split("/")
+    folder, *parts = key.split("/")
     if folder != "reports":
-        advisory_lock(connection, *rest[:2])
-    elif WEEK.fullmatch(rest[0]):
-        warehouse.own(connection, tables.report_file, {"week_start": date.fromisoformat(rest[0])})
+        advisory_lock(connection, *parts[:2])
+    elif WEEK.fullmatch(parts[0]):
+        warehouse.lock_rows(connection, tables.report_file, {"week_start": date.fromisoformat(parts[0])})

@@ -23,7 +23,7 @@ from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
 from resources.postgres.database import Database
 from resources.settings import Settings
 
-EVENTS_A_TICK = 500
+MAX_EVENTS = 500
 OVERLAP_IDS = 100
 OVERLAP = timedelta(minutes=1)
 FIRST_LOOK_BACK = timedelta(days=1)
@@ -59,11 +59,11 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
             if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
                 continue  # the person who cancelled it knows
             if run.status is dg.DagsterRunStatus.SUCCESS:
-                for alert in alerts.checks_never_evaluated(instance, run):
+                for alert in alerts.skipped_check_alerts(instance, run):
                     opened += open_alert(connection, alert)
             elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
-                found = alerts.run_alert(instance, run, database.settings.dashboard_url)
-                opened += found is not None and open_alert(connection, found)
+                new_alert = alerts.run_alert(instance, run, database.settings.dashboard_url)
+                opened += new_alert is not None and open_alert(connection, new_alert)
         for key in open_keys(connection, "run "):
             failed = instance.get_run_by_id(key.rpartition("|")[2])
             if failed is None or alerts.run_is_over(instance, failed):
@@ -89,18 +89,18 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
         dg.EventRecordsFilter(
             event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=max(0, cursor - OVERLAP_IDS)
         ),
-        limit=EVENTS_A_TICK,
+        limit=MAX_EVENTS,
         ascending=True,
     )
     touched = set()
     for record in records:
         event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-        if not alerts.silent(event.asset_check_key):
+        if not alerts.has_other_alert(event.asset_check_key):
             touched.add((event.asset_check_key, event.partition or ""))
     opened = resolved = 0
-    held = {partition for key, partition in touched if key in alerts.GATES}
+    months = {partition for key, partition in touched if key in alerts.GATES}
     with database.connect() as connection:
-        for month in sorted(held):
+        for month in sorted(months):
             alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
             if alert is not None:
                 opened += open_alert(connection, alert)
@@ -130,16 +130,16 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
         now = datetime.now(UTC)
         with database.connect() as connection:
-            late = read_lateness(connection, plans, first_month, now)
-            of_schedules = {plan: one for plan, one in late.items() if one.of_schedule}
+            late_plans = read_lateness(connection, plans, first_month, now)
+            of_schedules = {plan: lateness for plan, lateness in late_plans.items() if lateness.of_schedule}
             opened = [
-                alerts.schedule_alert(plan, one)
-                for plan, one in of_schedules.items()
+                alerts.schedule_alert(plan, lateness)
+                for plan, lateness in of_schedules.items()
                 # the alert about a failed run contains more
-                if not open_keys(connection, alerts.job_prefix(plan.job, one.partition))
+                if not open_keys(connection, alerts.job_prefix(plan.job, lateness.partition))
             ]
             settle_alerts(connection, alerts.SCHEDULES, opened)
-            settle_alerts(connection, alerts.SENSORS, _failing(context.instance, now))
+            settle_alerts(connection, alerts.SENSORS, _sensor_alerts(context.instance, now))
             backup = alerts.backup_alert(last_backup(connection), now)
             settle_alerts(connection, alerts.BACKUP, [backup] if backup else [])
             names = [plan.name for plan in of_schedules] + ["backup"] * (backup is not None)
@@ -149,10 +149,10 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     return alerts_of_schedules
 
 
-def _failing(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
+def _sensor_alerts(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
     states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-    found = (alerts.sensor_alert(instance, state, now) for state in states if state.is_running)
-    return [alert for alert in found if alert is not None]
+    sensor_alerts = (alerts.sensor_alert(instance, state, now) for state in states if state.is_running)
+    return [alert for alert in sensor_alerts if alert is not None]
 
 
 @dg.sensor(

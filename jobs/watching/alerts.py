@@ -23,35 +23,35 @@ from resources.dagster_compat import InstigatorState, InstigatorType, PartitionK
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
 
 MONTH = re.compile(r"\d{4}-\d{2}")
-LOOKS_THAT_FAIL = 3
+MIN_FAILED_TICKS = 3
 MAX_REASON_LENGTH = 300
 SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
 """Beginnings of alerts' keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
-IN_THE_UI = "__ASSET_JOB"
-TOO_LONG = "exceeding maximum runtime"
+UI_JOB = "__ASSET_JOB"
+MAX_RUNTIME_MESSAGE = "exceeding maximum runtime"
 """Part of the daemon's message when it stops a run; the message differs if a person cancels the run."""
-READ_IT = "Open the check and read what it saw; when the cause is fixed, launch the partition again."
+DEFAULT_FIX = "Open the check and read its result; when the cause is fixed, launch the partition again."
 
 
 # -- runs --------------------------------------------------------------------------------------------
 
 
-def partition_of(run: dg.DagsterRun) -> str:
+def run_partition(run: dg.DagsterRun) -> str:
     """The partition of a run; `FIRST…LAST` if the run is over a range, or empty if it has no partition."""
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
     return run.tags.get(PARTITION_TAG) or (f"{first}…{last}" if first and last else "")
 
 
-def name_of(run: dg.DagsterRun) -> str:
+def run_name(run: dg.DagsterRun) -> str:
     """The run's job, or its assets joined by `+` if it was launched for chosen assets."""
-    if not run.job_name.startswith(IN_THE_UI):
+    if not run.job_name.startswith(UI_JOB):
         return job_of(run.job_name)
     return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
 
 
 def run_prefix(run: dg.DagsterRun) -> str:
-    return job_prefix(name_of(run), partition_of(run))
+    return job_prefix(run_name(run), run_partition(run))
 
 
 def job_prefix(job: str, partition: str) -> str:
@@ -68,23 +68,23 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
     if (
         steps
         and all(failed_because_held(event.step_failure_data) for event in steps)
-        and held_alert(instance, partition_of(run), dashboard_url) is not None
+        and held_alert(instance, run_partition(run), dashboard_url) is not None
     ):
         return None
-    look = "read the failed step"
+    instruction = "read the failed step"
     if took_too_long(instance, run):
-        why, look = "it took longer than it may, so it was stopped", "see which step took so long"
+        reason, instruction = "it took longer than it may, so it was stopped", "see which step took so long"
     elif steps:
-        why = step_failure_reason(steps[0].step_failure_data)
+        reason = step_failure_reason(steps[0].step_failure_data)
     else:
-        why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
+        reason = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
     return Alert(
         key=f"{run_prefix(run)}{run.run_id}",
         severity="error",
-        what=f"the run of {name_of(run)} failed: {_short(why)}",
-        fix=f"Open the run and {look}; when its cause is gone, launch the partition again."
-        + _where_a_month_is(partition_of(run), dashboard_url),
-        partition=partition_of(run),
+        what=f"the run of {run_name(run)} failed: {_shorten(reason)}",
+        fix=f"Open the run and {instruction}; when its cause is gone, launch the partition again."
+        + _decision_hint(run_partition(run), dashboard_url),
+        partition=run_partition(run),
         kind="steps",
         subjects=tuple(event.step_key or "" for event in steps),
         link=f"/runs/{run.run_id}",
@@ -94,7 +94,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
 def took_too_long(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the daemon stopped a run at its `dagster/max_runtime`. Such a run ends as failed or as cancelled."""
     events = _events(instance, run, dg.DagsterEventType.RUN_CANCELING)
-    return any(TOO_LONG in (event.message or "") for event in events)
+    return any(MAX_RUNTIME_MESSAGE in (event.message or "") for event in events)
 
 
 def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -107,19 +107,19 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return True
     if is_requested_again(instance, record, dg.DagsterRunStatus.SUCCESS):
         return True
-    begun = record.start_time or record.create_timestamp.timestamp()
+    start = record.start_time or record.create_timestamp.timestamp()
     failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}
 
     def since(event: dg.DagsterEvent) -> float:
         """Time from which the event's result counts: results of a step that failed later do not."""
-        return (record.end_time or begun) if event.step_key in failed else begun
+        return (record.end_time or start) if event.step_key in failed else start
 
     assets = _events(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     checks = _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
     return (
         bool(assets)
-        and all(_made(instance, event, since(event)) for event in assets)
-        and all(_evaluated_since(instance, event, partition_of(run), since(event)) for event in checks)
+        and all(_is_materialized(instance, event, since(event)) for event in assets)
+        and all(_is_evaluated(instance, event, run_partition(run), since(event)) for event in checks)
     )
 
 
@@ -127,12 +127,12 @@ def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEv
     return [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kind)]
 
 
-def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
+def _is_materialized(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
     assert planned.asset_key is not None
     return materialized_since(instance, planned.asset_key, planned.partition, datetime.fromtimestamp(since, UTC))
 
 
-def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
+def _is_evaluated(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
     """Whether the check was evaluated since a time, for the run's partition or without a partition.
 
     The plan of a check without partitions is stored under the run's partition, too.
@@ -148,16 +148,16 @@ def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, par
     return False
 
 
-def checks_never_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:
+def skipped_check_alerts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:
     """Checks that a successful run planned but skipped, and that have not been evaluated since."""
     evaluated = {
         event.asset_check_evaluation_data.asset_check_key
         for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     }
     for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED):
-        key, partition = event.asset_check_planned_data.asset_check_key, partition_of(run)
+        key, partition = event.asset_check_planned_data.asset_check_key, run_partition(run)
         if key not in evaluated and latest_evaluation(instance, key, partition) is None:
-            yield _check_alert(key, partition, "error", "it was planned and never evaluated", ())
+            yield _check_alert(key, partition, "error", "it was planned but never evaluated", ())
 
 
 # -- checks ------------------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | No
     return Alert(
         key=held_key(month),
         severity="error",
-        what=f"{month} is held: {_short(held_because(reasons))}",
-        fix=GATES[first].fix + _where_a_month_is(month, dashboard_url),
+        what=f"{month} is held: {_shorten(held_because(reasons))}",
+        fix=GATES[first].fix + _decision_hint(month, dashboard_url),
         partition=month,
         kind="gates",
         subjects=tuple(reasons),
@@ -208,18 +208,18 @@ def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | No
     )
 
 
-def _where_a_month_is(partition: str, dashboard_url: str | None) -> str:
+def _decision_hint(partition: str, dashboard_url: str | None) -> str:
     """A sentence on where to decide on a month; empty if the partition is not a month."""
     if not MONTH.fullmatch(partition):
         return ""
-    where = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
-    return f" What waits for a decision: {where}"
+    location = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
+    return f" Open decisions: {location}"
 
 
 def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
     """Whether every set gate of the month was evaluated and passed."""
-    found = [latest_evaluation(instance, key, month) for key in GATES]
-    return all(evaluation is not None and evaluation.passed for evaluation in found)
+    evaluations = [latest_evaluation(instance, key, month) for key in GATES]
+    return all(evaluation is not None and evaluation.passed for evaluation in evaluations)
 
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
@@ -232,7 +232,7 @@ def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
         "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
         _reason(evaluation, evaluation.partition or ""),
         subjects,
-        str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else READ_IT,
+        str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else DEFAULT_FIX,
     )
 
 
@@ -242,13 +242,13 @@ def _check_alert(
     severity: Severity,
     reason: str,
     subjects: tuple[str, ...],
-    fix: str = READ_IT,
+    fix: str = DEFAULT_FIX,
 ) -> Alert:
     asset = key.asset_key.to_user_string()
     return Alert(
         key=check_key(key, partition),
         severity=severity,
-        what=f"the check {key.name} of {asset} failed: {_short(reason)}",
+        what=f"the check {key.name} of {asset} failed: {_shorten(reason)}",
         fix=fix,
         partition=partition,
         kind="items" if subjects else "",
@@ -283,8 +283,8 @@ def schedule_alert(plan: Plan, late: Lateness) -> Alert:
         key=f"{SCHEDULES}{plan.name}",
         severity="error",
         what=f"{result} was due at {late.tick:%Y-%m-%d %H:%M} UTC and is missing",
-        fix=f"See in `irt status` whether {plan.name} ticked and how its runs ended; then launch {plan.job} for what is"
-        " missing.",
+        fix=f"See in `irt status` whether {plan.name} ticked and how its runs ended; then launch {plan.job} for the"
+        " missing partition.",
         partition=late.partition,
         kind="jobs",
         subjects=(plan.job,),
@@ -299,10 +299,10 @@ def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: date
     """The alert about a sensor whose evaluations of the last hour, at least three, all failed; otherwise None."""
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=(now - GRACE).timestamp())
     ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
-    if len(ended) < LOOKS_THAT_FAIL or any(tick.status is not TickStatus.FAILURE for tick in ended):
+    if len(ended) < MIN_FAILED_TICKS or any(tick.status is not TickStatus.FAILURE for tick in ended):
         return None
     error = ended[0].error
-    reason = _short(error.message if error else "it gave no reason")
+    reason = _shorten(error.message if error else "it gave no reason")
     return Alert(
         key=f"{SENSORS}{state.instigator_name}",
         severity="error",
@@ -328,12 +328,12 @@ def backup_alert(last: LastBackup | None, now: datetime) -> Alert | None:
     )
 
 
-def _short(reason: str) -> str:
+def _shorten(reason: str) -> str:
     line = " ".join(reason.split())
     return line if len(line) <= MAX_REASON_LENGTH else f"{line[:MAX_REASON_LENGTH]}…"
 
 
-def silent(key: dg.AssetCheckKey) -> bool:
+def has_other_alert(key: dg.AssetCheckKey) -> bool:
     """Whether other alerts already report a check's failures. This holds for invariants and the inventory of months."""
     of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
     return of_invariants or key.name == INVENTORY

@@ -13,7 +13,13 @@ from dagster import deserialize_value
 from irt_assets.common.job_names import job_of
 from jobs.plans import Plan, last_due
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData
-from resources.dagster_tables import last_made, last_successes, schedules, unfinished_jobs, where_dagster_ran
+from resources.dagster_tables import (
+    last_successes,
+    latest_materialisations,
+    run_if_dagster_exists,
+    schedules,
+    unfinished_jobs,
+)
 from resources.postgres.database import one_value
 
 
@@ -70,16 +76,16 @@ def read_lateness(
     connection: psycopg.Connection, plans: Sequence[Plan], first_month: str, now: datetime
 ) -> dict[Plan, Lateness]:
     """The late plans. Reads Dagster's tables, which are missing until Dagster has run once."""
-    stored = where_dagster_ran(connection, schedules) or []
-    states = {state.instigator_name: state for state in (deserialize_value(body, InstigatorState) for body in stored)}
-    running = {job_of(job) for job in where_dagster_ran(connection, unfinished_jobs) or ()}
-    ended = where_dagster_ran(connection, last_successes) or {}
+    bodies = run_if_dagster_exists(connection, schedules) or []
+    states = {state.instigator_name: state for state in (deserialize_value(body, InstigatorState) for body in bodies)}
+    running = {job_of(job) for job in run_if_dagster_exists(connection, unfinished_jobs) or ()}
+    ended = run_if_dagster_exists(connection, last_successes) or {}
     succeeded = {job_of(job): datetime.fromtimestamp(end, UTC) for job, end in ended.items()}
     newest = {plan: plan.newest_due(last_due(plan, now, is_running=plan.job in running), first_month) for plan in plans}
-    wanted = [(plan.asset, due[0]) for plan, due in newest.items() if due is not None]
-    made = where_dagster_ran(connection, lambda here: last_made(here, wanted)) or {}
+    partitions = [(plan.asset, due[0]) for plan, due in newest.items() if due is not None]
+    made = run_if_dagster_exists(connection, lambda here: latest_materialisations(here, partitions)) or {}
     begun = one_value(connection, "SELECT min(initialised_at) FROM calibration_scale")
-    found = {}
+    late_plans = {}
     for plan in plans:
         state = states.get(plan.name)
         record = PlanRecord(
@@ -88,16 +94,16 @@ def read_lateness(
             succeeded=succeeded.get(plan.job),
             is_running=plan.job in running,
             is_on=state is not None and state.is_running,
-            switched_on=_switched_on(state),
+            switched_on=_switch_time(state),
         )
         late = lateness(plan, record, now, first_month)
         if late is not None:
-            found[plan] = late
-    return found
+            late_plans[plan] = late
+    return late_plans
 
 
-def _switched_on(state: InstigatorState | None) -> datetime | None:
+def _switch_time(state: InstigatorState | None) -> datetime | None:
     """Time at which somebody switched a schedule on. Returns None if it has always been on."""
     data = state.instigator_data if state else None
-    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    return datetime.fromtimestamp(begun, UTC) if begun else None
+    start = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    return datetime.fromtimestamp(start, UTC) if start else None

@@ -34,7 +34,7 @@ from jobs.watching import alerts
 from jobs.watching.daemons import daemon_state
 from jobs.watching.lateness import Lateness, read_lateness
 from jobs.watching.stuck_runs import UnfinishedRun, runs_under_way
-from resources.cluster.lake import lake_that_we_write
+from resources.cluster.lake import lake_to_write
 from resources.dagster_compat import InstigatorTick, TickStatus, schedule_execution_time_iterator
 from resources.postgres.database import Database, records
 from resources.settings import Settings
@@ -74,7 +74,7 @@ class OpenAlert:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingProposals:
     """Number of proposals of a month and scale that need a decision."""
 
     month: str
@@ -83,7 +83,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class OnSpark:
+class SparkState:
     """State of Spark and of the lake.
 
     Attributes:
@@ -126,9 +126,9 @@ class Overview:
     alerts: list[OpenAlert]
     runs: list[UnfinishedRun]
     waiting: list[str]
-    waiting_by_month: list[Waiting] = field(default_factory=list)
+    waiting_by_month: list[WaitingProposals] = field(default_factory=list)
     last_backup: LastBackup | None = None
-    on_spark: OnSpark | None = None
+    on_spark: SparkState | None = None
     intake: list[SourceState] = field(default_factory=list)
     silent: list[Silence] = field(default_factory=list)
     pulls: list[str] = field(default_factory=list)
@@ -149,49 +149,49 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
             """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
                ORDER BY severity, alert_id DESC""",
         )
-        waiting = waiting_proposals(connection)
+        open_proposals = waiting_proposals(connection)
         backup = last_backup(connection)
-        late = read_lateness(connection, PLANS, settings.irt_first_month, now)
+        late_plans = read_lateness(connection, PLANS, settings.irt_first_month, now)
         intake = source_states(connection)
         silences = silent_sources(connection, settings, now)
         pulls = pulls_in_words(connection)
-        changed = [one for one in read_closed(connection, months) if one.changes]
+        changed = [each for each in read_closed(connection, months) if each.changes]
     return Overview(
         now,
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
-        schedules=list(_schedules(instance, settings, now, late)),
+        schedules=list(_schedules(instance, settings, now, late_plans)),
         months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
         runs=runs_under_way(instance),
-        waiting=[str(p.reference) for p in waiting],
+        waiting=[str(p.reference) for p in open_proposals],
         waiting_by_month=[
-            Waiting(month, scale_id, n)
-            for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in waiting).items())
+            WaitingProposals(month, scale_id, n)
+            for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in open_proposals).items())
         ],
         last_backup=backup,
-        on_spark=_on_spark(instance, settings),
+        on_spark=_spark_state(instance, settings),
         intake=intake,
-        silent=[one for one in silences.values() if one is not None],
+        silent=[each for each in silences.values() if each is not None],
         pulls=pulls,
         evaluated_at=evaluated,
         changed=changed,
     )
 
 
-def _on_spark(instance: dg.DagsterInstance, settings: Settings) -> OnSpark | None:
+def _spark_state(instance: dg.DagsterInstance, settings: Settings) -> SparkState | None:
     """State of Spark and the lake, without starting Spark."""
     if settings.irt_spark is None and settings.irt_attempts is None:
         return None
-    lake = lake_that_we_write(settings)
+    lake = lake_to_write(settings)
     if lake is None:
-        return OnSpark(settings.irt_spark, settings.irt_attempts)
+        return SparkState(settings.irt_spark, settings.irt_attempts)
     check = dg.AssetCheckKey(dg.AssetKey(INVARIANT_REPORT), LAKE_EQUALS_LOG)
     record = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).get(check)
-    found = record.evaluation if record else None
-    equals_log = found.passed if isinstance(found, dg.AssetCheckEvaluation) else None
-    return OnSpark(settings.irt_spark, lake.name, lake.last_day() or "", equals_log)
+    evaluation = record.evaluation if record else None
+    equals_log = evaluation.passed if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+    return SparkState(settings.irt_spark, lake.name, lake.last_day() or "", equals_log)
 
 
 def as_dict(overview: Overview) -> dict[str, Any]:
@@ -204,14 +204,14 @@ def as_dict(overview: Overview) -> dict[str, Any]:
 
 
 def _schedules(
-    instance: dg.DagsterInstance, settings: Settings, now: datetime, late: Mapping[Plan, Lateness]
+    instance: dg.DagsterInstance, settings: Settings, now: datetime, late_plans: Mapping[Plan, Lateness]
 ) -> Iterator[ScheduleState]:
     states = alerts.schedule_states(instance)
     for plan in PLANS:
         state = states.get(plan.name)
         on = state.is_running if state else settings.irt_schedules == "running"
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
-        missing = late.get(plan)
+        lateness = late_plans.get(plan)
         yield ScheduleState(
             job=plan.job,
             on=on,
@@ -221,7 +221,7 @@ def _schedules(
             if on
             else None,
             newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
-            late=alerts.schedule_alert(plan, missing).what if missing and missing.of_schedule else "",
+            late=alerts.schedule_alert(plan, lateness).what if lateness and lateness.of_schedule else "",
         )
 
 

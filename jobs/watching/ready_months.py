@@ -40,33 +40,33 @@ def alert_ready_months(database: Database, instance: dg.DagsterInstance, now: da
     if not untold:
         return []
     states = month_states(database, instance, sorted({month for month, _ in untold}))
-    green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
+    green = {(state.month, state.scale_id) for state in states if state.state is State.GREEN}
     sentences = []
     with database.connect() as connection:
         for (month, scale_id), is_one_of_several in untold.items():
             if (month, scale_id) in green:
-                asked = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
-                waiting = [proposal.item_id for proposal in latest_waiting(asked)]
+                candidates = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
+                waiting = [proposal.item_id for proposal in latest_waiting(candidates)]
                 page = month_page(database.settings.dashboard_url, month) if database.settings.dashboard_url else ""
-                alert = _ready(month, scale_id, waiting, is_one_of_several, page)
+                alert = _ready_alert(month, scale_id, waiting, is_one_of_several, page)
                 open_alert(connection, alert, is_over=True)
                 sentences.append(alert.what)
     return sentences
 
 
-def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool, page: str) -> Alert:
-    """The alert. `waiting`: items that need a decision; `page`: address of the month's page, or empty."""
+def _ready_alert(month: str, scale_id: str, item_ids: Sequence[str], is_one_of_several: bool, page: str) -> Alert:
+    """The alert. `item_ids`: items that need a decision; `page`: address of the month's page, or empty."""
     name = f"{month} of scale {scale_id}" if is_one_of_several else month
-    waits = f"{len(waiting)} decision{'s wait' if len(waiting) > 1 else ' waits'}: irt release list --month {month}"
+    waits = f"{len(item_ids)} decision{'s wait' if len(item_ids) > 1 else ' waits'}: irt release list --month {month}"
     return Alert(
         key=f"ready {month} {scale_id}",
         severity="info",
-        what=f"{name} is green, {waits if waiting else 'no decision waits'}",
-        fix=f"decide when it suits{page and f' in {page}'}: what is published stays in force until then"
-        if waiting
+        what=f"{name} is green, {waits if item_ids else 'no decision waits'}",
+        fix=f"decide when it suits{page and f' in {page}'}: published values stay in force until then"
+        if item_ids
         else "nothing",
         partition=month,
-        kind="items" if waiting else "",
-        subjects=tuple(waiting),
+        kind="items" if item_ids else "",
+        subjects=tuple(item_ids),
         link=f"/assets/published_item_parameters?partition={month}",
     )

@@ -45,7 +45,7 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
         if months:
             months -= unsettled_months(context.instance)
         if not months:
-            return dg.SkipReason("no open month has other verdicts than those that it was made from")
+            return dg.SkipReason("the verdicts of no open month have changed since it was computed")
         night = day_of(datetime.now(UTC))
         # Dagster accepts a run key once: a month that failed is requested again the next night.
         return [
@@ -58,5 +58,5 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
 
 def is_judging(instance: dg.DagsterInstance) -> bool:
     """Whether the night's judging, or a run or backfill of judged days, is queued or under way."""
-    waiting = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
-    return instance.get_runs_count(waiting) > 0 or bool(partitions_under_way(instance, JUDGE_JOB, [JUDGED]))
+    unfinished = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
+    return instance.get_runs_count(unfinished) > 0 or bool(partitions_under_way(instance, JUDGE_JOB, [JUDGED]))

@@ -14,7 +14,7 @@ from irt_assets.common.job_names import job_of
 from irt_assets.common.run_progress import BACKFILL_TAG, runs_to_repeat
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.launching.launcher import HealthCheckedRunLauncher
-from jobs.watching.alerts import name_of, partition_of
+from jobs.watching.alerts import run_name, run_partition
 from jobs.watching.daemons import daemon_alive
 from resources.dagster_compat import (
     MAX_RETRIES_TAG,
@@ -26,12 +26,12 @@ from resources.dagster_compat import (
 from resources.failures import PermanentFailure, explain
 
 LOG = logging.getLogger(__name__)
-LAUNCHED_WITHIN = timedelta(minutes=2)
+LAUNCH_TIMEOUT = timedelta(minutes=2)
 """Same as `start_timeout_seconds` in dagster.yaml: a run whose worker has not reported by then never will."""
-IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
-SHOWN_OF_AN_ID = 8
+QUEUE_STATUSES = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+ID_LENGTH = 8
 """Number of characters of an id that the UI shows, enough to distinguish runs."""
-NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
+NO_DAEMON = "no daemon runs that could start it: irt serve, or cancel it"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class UnfinishedRun:
     def from_record(cls, record: dg.RunRecord, why: str = "") -> Self:
         run = record.dagster_run
         since = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)
-        works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
-        about = run.run_id, name_of(run), partition_of(run), run.status.value.lower(), since, _launched_by(run)
+        works = run.status not in (*QUEUE_STATUSES, dg.DagsterRunStatus.FAILURE)
+        about = run.run_id, run_name(run), run_partition(run), run.status.value.lower(), since, _launched_by(run)
         return cls(*about, why="" if works else why)
 
     def may_hold(self, partition: str) -> bool:
@@ -69,7 +69,7 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
 
     The runs stay as they are if the database cannot be written to, because it is read-only or its disk is full.
     """
-    if not sees_processes(instance):
+    if not can_see_processes(instance):
         return []
     launcher = instance.run_launcher
     assert isinstance(launcher, HealthCheckedRunLauncher)
@@ -78,8 +78,8 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         run = record.dagster_run
         if run.status is dg.DagsterRunStatus.QUEUED or not launcher.is_lost(run):
             continue
-        launching = run.status is not dg.DagsterRunStatus.STARTED and not launcher.was_seen(run)
-        if launching and datetime.now(UTC) - record.update_timestamp.astimezone(UTC) < LAUNCHED_WITHIN:
+        launching = run.status is not dg.DagsterRunStatus.STARTED and not launcher.has_process_id(run)
+        if launching and datetime.now(UTC) - record.update_timestamp.astimezone(UTC) < LAUNCH_TIMEOUT:
             continue
         try:
             if run.status is dg.DagsterRunStatus.CANCELING:
@@ -87,15 +87,15 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
             else:
                 instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
         except Exception as error:
-            if (why := explain(error)) is None:
+            if (reason := explain(error)) is None:
                 raise
-            LOG.warning("the run %s stays as it is: %s", run.run_id, why)
+            LOG.warning("the run %s stays as it is: %s", run.run_id, reason)
             break
         lost.append(run.run_id)
     return lost
 
 
-def sees_processes(instance: dg.DagsterInstance) -> bool:
+def can_see_processes(instance: dg.DagsterInstance) -> bool:
     """Whether runs are processes of a host, whose death can be detected, and not pods.
 
     It does not create the launcher, which takes seconds in a cluster and is not needed in most pods.
@@ -106,22 +106,24 @@ def sees_processes(instance: dg.DagsterInstance) -> bool:
 
 def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
     """Every run that has not ended, newest first. `why`: the reason why runs wait that are not working."""
-    found = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return [UnfinishedRun.from_record(record, why) for record in found]
+    run_records = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [UnfinishedRun.from_record(record, why) for record in run_records]
 
 
 def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     """Runs that are queued, under way or waiting to be repeated, and unfinished backfills; newest first."""
     absent = not daemon_alive(instance)
     why = NO_DAEMON if absent else ""
-    found = runs_under_way(instance, why)
-    waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
-    found += [UnfinishedRun.from_record(record, waits) for record in runs_to_repeat(instance)]
+    runs = runs_under_way(instance, why)
+    waits = "its worker was killed, and " + (
+        "no daemon runs that could repeat it" if absent else "the daemon repeats it"
+    )
+    runs += [UnfinishedRun.from_record(record, waits) for record in runs_to_repeat(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
         job = job_of(backfill.job_name or "assets")
-        found.append(UnfinishedRun(backfill.backfill_id, job, "", "backfill", since, why=why))
-    return sorted(found, key=lambda one: one.since, reverse=True)
+        runs.append(UnfinishedRun(backfill.backfill_id, job, "", "backfill", since, why=why))
+    return sorted(runs, key=lambda run: run.since, reverse=True)
 
 
 def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = False) -> str:
@@ -130,14 +132,14 @@ def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = Fals
     `unseen`: end the run without checking its worker. Raises PermanentFailure if there is not exactly one such run, if
     its worker is on a host that cannot be checked from here and `unseen` is false, or if it could not be stopped.
     """
-    named = [one for one in stuck_runs(instance) if one.run_id.startswith(run_id)]
-    if len(named) != 1:
-        what = "more than one run or backfill begins with" if named else "no run or backfill under way begins with"
-        raise PermanentFailure(f"{what} {run_id!r}: `irt runs list` names them")
-    (one,) = named
-    if one.status == "backfill":
-        return _cancel_backfill(instance, one.run_id)
-    run = instance.get_run_by_id(one.run_id)
+    matches = [match for match in stuck_runs(instance) if match.run_id.startswith(run_id)]
+    if len(matches) != 1:
+        problem = "more than one run or backfill begins with" if matches else "no run or backfill under way begins with"
+        raise PermanentFailure(f"{problem} {run_id!r}: `irt runs list` lists them")
+    (match,) = matches
+    if match.status == "backfill":
+        return _cancel_backfill(instance, match.run_id)
+    run = instance.get_run_by_id(match.run_id)
     assert run is not None
     return _cancel(instance, run, unseen=unseen)
 
@@ -146,14 +148,15 @@ def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -
     if run.status is dg.DagsterRunStatus.FAILURE:
         instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
         return "it will not be repeated"
-    if run.status in IN_THE_QUEUE or unseen:
+    if run.status in QUEUE_STATUSES or unseen:
         instance.report_run_canceling(run)
         instance.report_run_canceled(run)
         return "cancelled"
     launcher = instance.run_launcher
-    if isinstance(launcher, HealthCheckedRunLauncher) and not launcher.sees(run):
+    if isinstance(launcher, HealthCheckedRunLauncher) and not launcher.can_see(run):
         raise PermanentFailure(
-            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be seen from here: cancel the run "
+            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be checked from "
+            "here: cancel the run "
             "there, or with --unseen if that worker is gone"
         )
     if not launcher.terminate(run.run_id):
@@ -167,14 +170,14 @@ def _cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> str:
     assert backfill is not None
     alive = daemon_alive(instance)
     instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING if alive else BulkActionStatus.CANCELED))
-    queued = dg.RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=list(IN_THE_QUEUE))
+    queued = dg.RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=list(QUEUE_STATUSES))
     for run in instance.get_runs(queued):
         _cancel(instance, run, unseen=False)
     return "the daemon cancels it" if alive else "cancelled"
 
 
 def _launched_by(run: dg.DagsterRun) -> str:
-    for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
+    for tag, prefix in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
         if name := run.tags.get(tag):
-            return f"{what}{name}"
+            return f"{prefix}{name}"
     return ""

@@ -31,10 +31,10 @@ from resources.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
-NAMED = 10
+MAX_NAMED = 10
 """Number of items or learners that a message names; the rest is only counted."""
-MESSAGES_A_ROUND = 50
-SECONDS_A_ROUND = 20.0
+MAX_MESSAGES = 50
+ROUND_TIMEOUT_S = 20.0
 """Time limit of a round: a sensor's tick has 60 seconds, and a silent socket is given up after 4."""
 
 ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
@@ -61,16 +61,16 @@ class Message:
 
     @property
     def title(self) -> str:
-        where = f"[{self.env}] " if self.env else ""
+        env = f"[{self.env}] " if self.env else ""
         over = "resolved: " if self.due.event == "resolved" else ""
         partition = f" ({self.due.partition})" if self.due.partition and self.due.severity != "info" else ""
-        return f"{where}{over}{self.due.what}{partition}"
+        return f"{env}{over}{self.due.what}{partition}"
 
     @property
     def subjects(self) -> str:
         """The first subjects, and the number of the rest."""
-        named, others = self.due.subjects[:NAMED], len(self.due.subjects) - NAMED
-        return ", ".join(named) + (f" and {others} more" if others > 0 else "")
+        first, n_more = self.due.subjects[:MAX_NAMED], len(self.due.subjects) - MAX_NAMED
+        return ", ".join(first) + (f" and {n_more} more" if n_more > 0 else "")
 
     @property
     def link(self) -> str:
@@ -81,7 +81,7 @@ class Message:
         parts = [
             ("Partition", self.due.partition),
             (self.due.kind.capitalize(), self.subjects),
-            ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
+            ("What to do", self.due.fix if self.due.event == "opened" else "nothing: it is over"),
             ("Look", self.link),
         ]
         return "\n".join(f"{name}: {text}" for name, text in parts if text)
@@ -110,19 +110,19 @@ class Channel:
 
     def send(self, message: Message) -> str | None:
         """Send a message. Returns None if it arrived, else the reason why it did not."""
-        heard = AppriseLog()
-        logging.getLogger("apprise").addHandler(heard)
+        log = AppriseLog()
+        logging.getLogger("apprise").addHandler(log)
         try:
             plugin = self.plugin(message)
             summary = isinstance(plugin, NotifyPagerDuty)  # the rest of the message is in its custom details
             body, title = (message.title[:1024], "") if summary else (message.body, message.title)
             if plugin.notify(body=self.quote(body), title=self.quote(title), notify_type=message.notify_type):
                 return None
-            return self._without_secrets("; ".join(heard.lines) or "it was refused")
+            return self._without_secrets("; ".join(log.lines) or "it was refused")
         except Exception as error:  # noqa: BLE001 - whatever happens to one channel must not reach another
             return self._without_secrets(f"{type(error).__name__}: {error}")
         finally:
-            logging.getLogger("apprise").removeHandler(heard)
+            logging.getLogger("apprise").removeHandler(log)
 
     def _without_secrets(self, text: str) -> str:
         for secret in self.secrets:
@@ -146,14 +146,14 @@ class AppriseLog(logging.Handler):
 def channels(settings: Settings) -> dict[str, Channel]:
     """The configured channels by name, without connecting to them."""
     webhooks = {"slack": settings.slack_webhook_url, "discord": settings.discord_webhook_url}
-    found = [_webhook_channel(name, url) for name, url in webhooks.items() if url]
+    configured = [_webhook_channel(name, url) for name, url in webhooks.items() if url]
     if settings.alert_email:
-        found.append(_email(settings, settings.alert_email))
+        configured.append(_email(settings, settings.alert_email))
     if settings.pd_routing_key:
-        found.append(_pagerduty(settings, settings.pd_routing_key.get_secret_value()))
+        configured.append(_pagerduty(settings, settings.pd_routing_key.get_secret_value()))
     if settings.alert_webhook_url:
-        found.append(_webhook(settings.alert_webhook_url))
-    return {channel.name: channel for channel in found}
+        configured.append(_webhook(settings.alert_webhook_url))
+    return {channel.name: channel for channel in configured}
 
 
 def problems(settings: Settings) -> list[str]:
@@ -168,21 +168,21 @@ def problems(settings: Settings) -> list[str]:
     return faults
 
 
-def send_test(settings: Settings, who: str) -> dict[str, str | None]:
+def send_test(settings: Settings, sender: str) -> dict[str, str | None]:
     """Send a test alert and its resolution to every channel, without the outbox.
 
-    `who` is the sender's name in the alert. Returns for each channel None if both arrived, else the reason why not.
+    `sender` is a person's name in the alert. Returns for each channel None if both arrived, else the reason why not.
     """
-    what = "Test alert: someone is checking whether alerts arrive"
+    sentence = "Test alert: someone is checking whether alerts arrive"
     events: tuple[Event, ...] = ("opened", "resolved")
-    ends = [Due("test", "warning", what, "nothing", f"sent by {who}", event=event) for event in events]
+    ends = [Due("test", "warning", sentence, "nothing", f"sent by {sender}", event=event) for event in events]
     return {
         name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)
         for name, channel in channels(settings).items()
     }
 
 
-def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
+def deliver(database: Database, *, limit_s: float = ROUND_TIMEOUT_S) -> dict[str, int]:
     """Send the due messages on every configured channel. Returns the number of messages that arrived on each.
 
     A channel stops at its first message that does not arrive. Nothing is sent if another process is delivering.
@@ -193,7 +193,7 @@ def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str
             return {}
         with database.connect() as connection:
             outbox.queue(connection, configured)
-            waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
+            waiting = outbox.due(connection, list(configured), MAX_MESSAGES)
         arrived = dict.fromkeys(configured, 0)
         for due, error in _attempts(configured, waiting, database.settings, limit_s):
             with database.connect() as connection:
@@ -215,7 +215,7 @@ def _attempts(
 
     Returns the messages that were tried, with None or the reason why they did not arrive.
     """
-    told: dict[str, list[AlertOutcome]] = {name: [] for name, messages in waiting.items() if messages}
+    outcomes: dict[str, list[AlertOutcome]] = {name: [] for name, messages in waiting.items() if messages}
     over = threading.Event()
 
     def work(name: str) -> None:
@@ -224,27 +224,29 @@ def _attempts(
                 return
             error = configured[name].send(Message(due, settings.env_name, settings.ui_url))
             if not over.is_set():
-                told[name].append((due, error))
+                outcomes[name].append((due, error))
             if error is not None:
                 return
 
-    threads = {name: threading.Thread(target=work, args=(name,), name=f"alerts-{name}", daemon=True) for name in told}
+    threads = {
+        name: threading.Thread(target=work, args=(name,), name=f"alerts-{name}", daemon=True) for name in outcomes
+    }
     for thread in threads.values():
         thread.start()
     end = time.monotonic() + limit_s
     for thread in threads.values():
         thread.join(max(0.0, end - time.monotonic()))
     over.set()
-    found: list[AlertOutcome] = []
+    attempts: list[AlertOutcome] = []
     for name, thread in threads.items():
-        of_channel = list(told[name])
-        found.extend(of_channel)
+        of_channel = list(outcomes[name])
+        attempts.extend(of_channel)
         has_failed = bool(of_channel) and of_channel[-1][1] is not None
-        left = waiting[name][len(of_channel) :]
+        unsent = waiting[name][len(of_channel) :]
         # A thread that has recorded its last message may still be alive for a moment.
-        if thread.is_alive() and left and not has_failed:
-            found.append((left[0], f"no answer within {limit_s:.0f} s"))
-    return found
+        if thread.is_alive() and unsent and not has_failed:
+            attempts.append((unsent[0], f"no response within {limit_s:.0f} s"))
+    return attempts
 
 
 def _webhook_channel(name: str, url: SecretStr) -> Channel:
@@ -252,13 +254,13 @@ def _webhook_channel(name: str, url: SecretStr) -> Channel:
     value = url.get_secret_value().strip()
 
     def plugin(_message: Message) -> NotifyBase:
-        made = Apprise.instantiate(value, asset=ASSET)
-        if not isinstance(made, NotifyBase) or type(made).__name__.lower() != f"notify{name}":
+        service = Apprise.instantiate(value, asset=ASSET)
+        if not isinstance(service, NotifyBase) or type(service).__name__.lower() != f"notify{name}":
             raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is not an address of a {name.capitalize()} webhook")
         for adornment in ("include_image", "include_footer", "avatar"):
-            if hasattr(made, adornment):
-                setattr(made, adornment, False)  # pictures from a third-party site
-        return made
+            if hasattr(service, adornment):
+                setattr(service, adornment, False)  # pictures from a third-party site
+        return service
 
     return Channel(name, plugin, _secrets(value), neutralise_mentions)
 
@@ -351,7 +353,7 @@ def _webhook(url: SecretStr) -> Channel:
                 "what": message.due.what,
                 "partition": message.due.partition,
                 "kind": message.due.kind,
-                "subjects": message.due.subjects[:NAMED],
+                "subjects": message.due.subjects[:MAX_NAMED],
                 "n_subjects": len(message.due.subjects),
                 "fix": message.due.fix,
                 "link": message.link,

@@ -133,9 +133,9 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
 
     The resolution of an alert is due only after the opening has arrived.
     """
-    found: dict[str, list[Due]] = {}
+    messages: dict[str, list[Due]] = {}
     for channel in channels:
-        found[channel] = records(
+        messages[channel] = records(
             connection,
             Due,
             """SELECT alert_id, event, channel, key, severity, what, fix, partition, kind, subjects, link
@@ -147,11 +147,11 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
                    ORDER BY alert_id, event LIMIT %s""",
             (channel, limit),
         )
-    return found
+    return messages
 
 
-def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAlert]:
-    """At most `most` alerts: open alerts first, by severity, then resolved alerts; each group newest first."""
+def recent_alerts(connection: psycopg.Connection, limit: int) -> list[RecordedAlert]:
+    """At most `limit` alerts: open alerts first, by severity, then resolved alerts; each group newest first."""
     return records(
         connection,
         RecordedAlert,
@@ -164,7 +164,7 @@ def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAle
                LEFT JOIN alert_delivery USING (alert_id)
                GROUP BY a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at
                ORDER BY resolved_at IS NOT NULL, CASE WHEN resolved_at IS NULL THEN severity END, a.alert_id DESC""",
-        (most,),
+        (limit,),
     )
 
 

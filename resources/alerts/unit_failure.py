@@ -9,7 +9,7 @@ from resources.alerts.outbox import Due
 from resources.serving.logs import hide
 from resources.settings import Settings
 
-VIOLATED = 3
+VIOLATION_STATUS = 3
 """Exit status of `irt job invariants` if an invariant is violated, which has its own alert."""
 LOG_TAIL_LINES = 10
 """Lines of the journal in the alert."""
@@ -27,7 +27,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
         severity="error",
         what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
         fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
-        kind="last words",
+        kind="last lines",
         subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LOG_TAIL_LINES), "-o", "cat", "--no-pager"))],
     )
     message = Message(due, settings.env_name, settings.ui_url)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from resources.cluster.spark import path_for_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.postgres.relations import LAKE_ATTEMPT, VERDICT_COLUMNS
 from resources.settings import Settings
 
@@ -45,10 +45,10 @@ SPARK_TYPES = {
     "int64": "bigint",
     "timestamp[us, tz=UTC]": "timestamp",
 }
-OPTIONAL = ("score", *VERDICT_COLUMNS)
+OPTIONAL_COLUMNS = ("score", *VERDICT_COLUMNS)
 """Columns that files of earlier releases lack; they are read as null."""
 EXPORT = "irt attempts export"
-AT_ONCE = 16
+MANIFEST_READERS = 16
 """Number of manifests that are read concurrently: a bucket takes about 20 ms for each."""
 MAX_NAMED = 5
 
@@ -95,23 +95,24 @@ class Lake:
     @staticmethod
     def at(settings: Settings) -> Lake:
         """The lake that IRT_ATTEMPTS names. Raises PermanentFailure if it is unset or names anything else."""
-        place = settings.irt_attempts
-        if place is None:
+        location = settings.irt_attempts
+        if location is None:
             raise PermanentFailure("IRT_ATTEMPTS is not set: set it to the folder or the s3://BUCKET/PREFIX of a lake")
-        if place.startswith("s3://"):
-            bucket, _, prefix = place.removeprefix("s3://").strip("/").partition("/")
+        if location.startswith("s3://"):
+            bucket, _, prefix = location.removeprefix("s3://").strip("/").partition("/")
             if bucket and prefix:
                 return Lake(BucketStore(bucket), prefix)
-        elif (folder := Path(place)).is_absolute() and folder.name:
+        elif (folder := Path(location)).is_absolute() and folder.name:
             return Lake(FolderStore(folder.parent), folder.name)
-        elif "/" not in place:
+        elif "/" not in location:
             raise PermanentFailure(
-                f"IRT_ATTEMPTS is {place!r}, which names a table: a table is a source that `irt pull` copies into the "
+                f"IRT_ATTEMPTS is {location!r}, which names a table: a table is a source that `irt "
+                "pull` copies into the "
                 "log. Set IRT_ATTEMPTS to the folder or s3://BUCKET/PREFIX to which `irt attempts export` writes the "
                 "log, and name the table in IRT_PULL_SOURCES"
             )
         raise PermanentFailure(
-            f"IRT_ATTEMPTS is {place!r}: set it to the absolute path of a folder, or to s3://BUCKET/PREFIX"
+            f"IRT_ATTEMPTS is {location!r}: set it to the absolute path of a folder, or to s3://BUCKET/PREFIX"
         )
 
     @property
@@ -129,13 +130,13 @@ class Lake:
 
     def manifests(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, LakeManifest]:
         """The manifests of the days that overlap [since, until), by day, in order."""
-        wanted = [day for day in self._committed() if _overlaps(day, since, until)]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(wanted, pool.map(self._manifest, wanted), strict=True))
+        days = [day for day in self._committed() if _overlaps(day, since, until)]
+        with ThreadPoolExecutor(MANIFEST_READERS) as pool:
+            return dict(zip(days, pool.map(self._manifest, days), strict=True))
 
     def days(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, str]:
         """The hash of each day of [since, until) that has attempts, by day."""
-        return {day: one.data_hash for day, one in self.manifests(since, until).items() if one.rows}
+        return {day: manifest.data_hash for day, manifest in self.manifests(since, until).items() if manifest.rows}
 
     def last_day(self) -> str | None:
         """The last day that has a manifest. Returns None if there is no manifest."""
@@ -149,12 +150,12 @@ class Lake:
         committed = self._committed()
         if not committed:
             raise PermanentFailure(
-                f"IRT_ATTEMPTS names {self.name}, where there is no lake: no manifest is in {MANIFESTS}. Set it to "
-                f"another place, or write the log there: {EXPORT}"
+                f"IRT_ATTEMPTS names {self.name}, which is not a lake: it has no manifest in {MANIFESTS}. Set it to "
+                f"another location, or write the log there: {EXPORT}"
             )
         over = min(until, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
-        wanted = days_between(since, over)
-        missing = sorted({day for day in wanted if day >= committed[0]} - set(committed))
+        required = days_between(since, over)
+        missing = sorted({day for day in required if day >= committed[0]} - set(committed))
         if missing:
             more = f" and {len(missing) - MAX_NAMED} days more" if len(missing) > MAX_NAMED else ""
             raise PermanentFailure(
@@ -164,7 +165,7 @@ class Lake:
 
     def require_judged(self, since: datetime, until: datetime) -> None:
         """Raise PermanentFailure if days of [since, until) have attempts without a verdict; the message names them."""
-        days = [day for day, one in self.manifests(since, until).items() if one.judged < one.rows]
+        days = [day for day, manifest in self.manifests(since, until).items() if manifest.judged < manifest.rows]
         if days:
             more = f" and {len(days) - MAX_NAMED} days more" if len(days) > MAX_NAMED else ""
             raise PermanentFailure(
@@ -183,18 +184,20 @@ class Lake:
         days = sorted(manifests)
         start = since or (day_start(days[0]) if days else datetime.now(UTC))
         self.require_days(start, until or (day_start(days[-1]) if days else start))
-        files = [file for one in manifests.values() for file in one.files]
-        for path, problem in self.damaged(files, types=isinstance(self.store, FolderStore)):
+        files = [file for manifest in manifests.values() for file in manifest.files]
+        for path, problem in self.find_damaged(files, types=isinstance(self.store, FolderStore)):
             raise PermanentFailure(f"the lake {self.name}: {path} {problem}. Write its day again: {EXPORT}")
         ddl = ", ".join(f"{field.name} {SPARK_TYPES[str(field.type)]}" for field in SCHEMA)
         rows = (
-            session.read.schema(ddl).option("mergeSchema", "false").parquet(*(self._for_spark(one) for one in files))
+            session.read.schema(ddl)
+            .option("mergeSchema", "false")
+            .parquet(*(self._for_spark(manifest) for manifest in files))
             if files
             else session.createDataFrame([], ddl)
         )
         rows.select(*SCHEMA.names).createOrReplaceTempView("attempt")
 
-    def damaged(
+    def find_damaged(
         self, files: Iterable[LakeFile], *, types: bool = False, content: bool = False
     ) -> Iterator[tuple[str, str]]:
         """Yield the damaged files, each with the reason.
@@ -205,14 +208,14 @@ class Lake:
         by_month: dict[str, list[LakeFile]] = {}
         for file in files:
             by_month.setdefault(file.path.partition("/")[0], []).append(file)
-        for month, wanted in by_month.items():
-            there = self.store.sizes(self.prefix + month)
-            for file in wanted:
-                size = there.get(self.prefix + file.path)
+        for month, expected in by_month.items():
+            sizes = self.store.sizes(self.prefix + month)
+            for file in expected:
+                size = sizes.get(self.prefix + file.path)
                 if size is None:
                     yield file.path, "is missing"
                 elif size != file.bytes:
-                    yield file.path, f"has {size:,} bytes and not {file.bytes:,}, as its manifest says"
+                    yield file.path, f"has {size:,} bytes instead of {file.bytes:,}, which its manifest names"
                 elif (problem := (self._type_problem(file) if types else None)) or (
                     problem := (self._content_problem(file) if content else None)
                 ):
@@ -227,26 +230,28 @@ class Lake:
 
     @contextmanager
     def local(self, file: LakeFile) -> Iterator[Path]:
-        """Like `local_as_it_is`, but raise PermanentFailure if the file is missing or its sha256 differs."""
+        """Like `local_unchecked`, but raise PermanentFailure if the file is missing or its sha256 differs."""
         try:
-            with self.local_as_it_is(file.path) as path:
+            with self.local_unchecked(file.path) as path:
                 with path.open("rb") as content:
                     digest = file_digest(content, "sha256").hexdigest()
                 if digest != file.sha256:
-                    raise PermanentFailure(f"{file.path} is not as it was written: its sha256 is {digest[:12]}…")
+                    raise PermanentFailure(
+                        f"{file.path} has changed since it was written: its sha256 is {digest[:12]}…"
+                    )
                 yield path
-        except NothingThere as error:
+        except ObjectMissing as error:
             raise PermanentFailure(f"{file.path} is missing") from error
 
     @contextmanager
-    def local_as_it_is(self, path: str) -> Iterator[Path]:
+    def local_unchecked(self, path: str) -> Iterator[Path]:
         """A local path of a file: the file itself in a folder, a temporary copy from a bucket.
 
-        Raises NothingThere if it does not exist.
+        Raises ObjectMissing if it does not exist.
         """
         key = self.prefix + path
         if isinstance(self.store, FolderStore):
-            self.store.size(key)  # raises NothingThere if it is missing
+            self.store.size(key)  # raises ObjectMissing if it is missing
             yield self.store.root / key
             return
         with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
@@ -267,16 +272,16 @@ class Lake:
 
     def commit(self, day: str, files: Sequence[LakeFile], data_hash: str, judged: int) -> LakeManifest:
         """Write the manifest of a day, which replaces its previous files by these."""
-        made = LakeManifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
-        content = asdict(made) | {"rows": made.rows}
+        manifest = LakeManifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
+        content = asdict(manifest) | {"rows": manifest.rows}
         self.store.put(f"{self.prefix}{MANIFESTS}/{day}.json", json.dumps(content, indent=1).encode())
-        return made
+        return manifest
 
-    def unnamed(self, before: datetime | None = None) -> list[str]:
+    def find_unnamed(self, before: datetime | None = None) -> list[str]:
         """Paths of data files that no manifest names; if `before` is given, only of files written before it."""
-        found = list(self._all_files())  # listed before the manifests, or a day committed meanwhile would be lost
-        named = {file.path for one in self.manifests().values() for file in one.files}
-        return sorted(path for path, at in found if path not in named and (before is None or at < before))
+        stored = list(self._all_files())  # listed before the manifests, or a day committed meanwhile would be lost
+        named = {file.path for manifest in self.manifests().values() for file in manifest.files}
+        return sorted(path for path, at in stored if path not in named and (before is None or at < before))
 
     def drop_unfinished(self, before: datetime) -> int:
         """Delete files that dead processes left unfinished before `before`. Returns their number."""
@@ -296,20 +301,20 @@ class Lake:
             content = json.loads(self.store.get(key))
             if content["format"] != FORMAT:
                 raise PermanentFailure(
-                    f"{self.store.uri(key)} is of format {content['format']}, this release reads {FORMAT}"
+                    f"{self.store.uri(key)} has format {content['format']}, but this release reads {FORMAT}"
                 )
             files = tuple(LakeFile(**file) for file in content["files"])
             judged = content.get("judged", 0)  # earlier releases wrote no verdicts
-            named = content["data_hash"], judged, content["exported_at"], content["schema_version"]
-            found = LakeManifest(content["day"], files, *named)
-            if found.day != day or found.rows != content["rows"]:
+            facts = content["data_hash"], judged, content["exported_at"], content["schema_version"]
+            manifest = LakeManifest(content["day"], files, *facts)
+            if manifest.day != day or manifest.rows != content["rows"]:
                 raise ValueError("its day or its rows")
         except (ValueError, KeyError, TypeError) as error:
             raise PermanentFailure(
                 f"{self.store.uri(key)} is not a manifest ({error}): delete it, then {EXPORT} --since {day} "
                 f"--until {day}"
             ) from error
-        return found
+        return manifest
 
     def _all_files(self) -> Iterator[tuple[str, datetime]]:
         for key, written in self.store.list(self.prefix.rstrip("/")):
@@ -321,10 +326,10 @@ class Lake:
         """The reason why a file of a folder cannot be read as attempts; empty if it can."""
         assert isinstance(self.store, FolderStore)
         try:
-            found = pq.read_schema(self.store.root / self.prefix / file.path)
+            schema = pq.read_schema(self.store.root / self.prefix / file.path)
         except (pa.ArrowInvalid, OSError) as error:
             return f"is not a Parquet file ({str(error).splitlines()[0]})"
-        return schema_problem(found)
+        return schema_problem(schema)
 
     def _for_spark(self, file: LakeFile) -> str:
         if isinstance(self.store, FolderStore):
@@ -332,20 +337,20 @@ class Lake:
         return path_for_spark(self.store.uri(self.prefix + file.path))
 
 
-def lake_that_we_write(settings: Settings) -> Lake | None:
+def lake_to_write(settings: Settings) -> Lake | None:
     """The lake that IRT_ATTEMPTS names. Returns None if it is unset."""
     return None if settings.irt_attempts is None else Lake.at(settings)
 
 
-def schema_problem(found: pa.Schema) -> str:
+def schema_problem(schema: pa.Schema) -> str:
     """A text about the columns of a file that are missing or have a different type; empty if all columns are right."""
     problems = []
     for field in SCHEMA:
-        place = found.get_field_index(field.name)
-        if place < 0:
-            problems += [f"has no column {field.name}"] if field.name not in OPTIONAL else []
-        elif (there := found.field(place).type) != field.type:
-            problems.append(f"has a column {field.name} of type {there} and not {field.type}")
+        index = schema.get_field_index(field.name)
+        if index < 0:
+            problems += [f"has no column {field.name}"] if field.name not in OPTIONAL_COLUMNS else []
+        elif (stored_type := schema.field(index).type) != field.type:
+            problems.append(f"has a column {field.name} of type {stored_type} instead of {field.type}")
     return ", ".join(problems)
 
 

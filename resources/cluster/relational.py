@@ -94,8 +94,8 @@ class Run:
         No part is empty.
         """
         query = self.backend.sql(expression)
-        found = self.backend.parts(self.connection, query, together) if self.backend.parts else [self.read(query)]
-        yield from (part for part in found if part.num_rows)
+        tables = self.backend.parts(self.connection, query, together) if self.backend.parts else [self.read(query)]
+        yield from (part for part in tables if part.num_rows)
 
 
 def _prepare_spark(session: SparkSession) -> None:
@@ -130,8 +130,8 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
     It uses Spark over the lake if IRT_SPARK is set, else PostgreSQL, like `on_postgres(connection)`. On Spark,
     `question` and `learner` are copies of the rows that the connection's transaction sees now.
     """
-    found = lake(connection)
-    if found is None:
+    whole = lake(connection)
+    if whole is None:
         return on_postgres(connection)
     session = spark_session(database_settings(connection))
     if hasattr(session, "newSession"):  # not under Spark Connect
@@ -140,7 +140,7 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
         columns = [column for column, kind in table.schema().items() if not kind.is_json()]
         rows = on_postgres(connection)(table.select(*columns))
         session.createDataFrame(rows).createOrReplaceTempView(name)
-    found.register(session, since, until)
+    whole.register(session, since, until)
     return on_spark(session)
 
 
@@ -193,14 +193,14 @@ def application(settings: Settings) -> dict[str, dg.MetadataValue]:
     session = started_session(settings)
     if session is None:
         return {}
-    found = application_of(session)
+    details = application_of(session)
     return {
-        **({"Spark application": dg.MetadataValue.text(found.id)} if found.id else {}),
-        **({"Spark UI": dg.MetadataValue.url(found.ui_url)} if found.ui_url else {}),
+        **({"Spark application": dg.MetadataValue.text(details.id)} if details.id else {}),
+        **({"Spark UI": dg.MetadataValue.url(details.ui_url)} if details.ui_url else {}),
     }
 
 
-def in_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
+def copy_to_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
     """A `Run` on DuckDB over copies of `relations`, which map names to expressions. Each is read once."""
     import duckdb  # here, because only reports need it
 

@@ -36,21 +36,21 @@ log = logging.getLogger(__name__)
 
 INSTALL = "make spark"
 INSTALL_JAVA = "apt install openjdk-17-jre-headless"
-OLDEST_JAVA = 17
-ANSWER_WITHIN_S = 5.0
-DOCTOR_WAITS_S = 1.0
-CANCEL_WITHIN_S = 10.0
-TASKS_A_CORE = 2
+MIN_JAVA = 17
+CONNECT_TIMEOUT_S = 5.0
+DOCTOR_TIMEOUT_S = 1.0
+CANCEL_TIMEOUT_S = 10.0
+TASKS_PER_CORE = 2
 """Number of tasks per core in the job that reads every executor's versions."""
 
-ALWAYS = {
+FIXED_PROPERTIES = {
     "spark.app.name": "irt-assets",
     "spark.sql.session.timeZone": "UTC",
     # A file that differs from its manifest ends the job; Spark could also skip it.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
 }
-UNLESS_SET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "WARN"}
+DEFAULT_PROPERTIES = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "WARN"}
 """Properties that spark-defaults.conf may override."""
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
 """Java option that ends the JVM without memory. Without it only a thread ends, such as the thread that launches tasks,
@@ -81,17 +81,17 @@ def spark_session(settings: Settings) -> SparkSession:
     assert settings.irt_spark is not None
     with _lock:
         session = _sessions.get(settings.irt_spark)
-        if session is not None and _lives(session, settings.irt_spark):
+        if session is not None and _is_alive(session, settings.irt_spark):
             return session
         _stop_all()
-        _see_that_it_can_start(settings.irt_spark)
-        session = _started(settings.irt_spark)
+        _require_spark(settings.irt_spark)
+        session = _start_session(settings.irt_spark)
         try:
             refuse_another_version(session)
             if not settings.irt_spark.startswith("local"):
                 refuse_other_packages(executors_report(session))
         except BaseException:
-            _forget(session)
+            _stop(session)
             raise
         _sessions[settings.irt_spark] = session
         return session
@@ -102,7 +102,7 @@ def started_session(settings: Settings) -> SparkSession | None:
     assert settings.irt_spark is not None
     with _lock:
         session = _sessions.get(settings.irt_spark)
-        return session if session is not None and _lives(session, settings.irt_spark) else None
+        return session if session is not None and _is_alive(session, settings.irt_spark) else None
 
 
 def stop_session() -> None:
@@ -118,11 +118,11 @@ def java_version() -> int | None:
     if java is None:
         return None
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    return int(found[1]) if found else None
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    return int(match[1]) if match else None
 
 
 def missing_package(master: str) -> str | None:
@@ -135,35 +135,37 @@ def _java_problem() -> str | None:
     version = java_version()
     if version is None:
         return "Java is missing"
-    if version < OLDEST_JAVA:
-        return f"Java is {version} (PATH, JAVA_HOME), and Spark needs {OLDEST_JAVA} or newer"
+    if version < MIN_JAVA:
+        return f"Java is {version} (PATH, JAVA_HOME), but Spark needs {MIN_JAVA} or newer"
     return None
 
 
 def addresses_of(master: str) -> list[tuple[str, int]]:
     """Host and port of each master, or of the Connect server; empty for local[…] and k8s://."""
-    scheme, _, rest = master.partition("://")
+    scheme, _, hosts = master.partition("://")
     default = {"spark": 7077, "sc": 15002}.get(scheme)
     if default is None:
         return []
-    parts = [part.rpartition(":") for part in rest.split("/")[0].split(",")]
+    parts = [part.rpartition(":") for part in hosts.split("/")[0].split(",")]
     return [(host.strip("[]"), int(port)) if host else (port, default) for host, _, port in parts]
 
 
-def master_unreachable(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
+def master_unreachable(master: str, within_s: float = CONNECT_TIMEOUT_S) -> str | None:
     """The problem if no master or Connect server accepts a connection.
 
     Returns None if one of them does, or if `master` contains no address.
     """
     addresses = addresses_of(master)
-    if not addresses or any(answers_at(host, port, within_s) for host, port in addresses):
+    if not addresses or any(accepts_connection(host, port, within_s) for host, port in addresses):
         return None
-    what = "Connect server" if master.startswith("sc://") else "master"
-    named = ", ".join(f"{host}:{port}" for host, port in addresses)
-    return f"no Spark {what} answers at {named}: See that it runs, that this host may reach it, and IRT_SPARK."
+    server = "Connect server" if master.startswith("sc://") else "master"
+    locations = ", ".join(f"{host}:{port}" for host, port in addresses)
+    return (
+        f"no Spark {server} answers at {locations}: Check that it runs and that this host can reach it, and IRT_SPARK."
+    )
 
 
-def answers_at(host: str, port: int, within_s: float) -> bool:
+def accepts_connection(host: str, port: int, within_s: float) -> bool:
     """Whether a connection to the host and port is accepted within a number of seconds."""
     try:
         socket.create_connection((host, port), within_s).close()
@@ -172,16 +174,16 @@ def answers_at(host: str, port: int, within_s: float) -> bool:
     return True
 
 
-def _see_that_it_can_start(master: str) -> None:
+def _require_spark(master: str) -> None:
     if missing := missing_package(master):
-        raise PermanentFailure(f"IRT_SPARK is set, and the package {missing} is missing: {INSTALL}")
+        raise PermanentFailure(f"IRT_SPARK is set, but the package {missing} is missing: {INSTALL}")
     if not master.startswith("sc://") and (problem := _java_problem()):
-        raise PermanentFailure(f"IRT_SPARK is set, and {problem}: {INSTALL_JAVA}")
+        raise PermanentFailure(f"IRT_SPARK is set, but {problem}: {INSTALL_JAVA}")
     if silence := master_unreachable(master):  # else Spark itself would try for a minute
         raise TransientFailure(silence)
 
 
-def _started(master: str) -> SparkSession:
+def _start_session(master: str) -> SparkSession:
     from pyspark.sql import SparkSession  # optional dependency
 
     logging.getLogger("SQLQueryContextLogger").setLevel(
@@ -190,17 +192,17 @@ def _started(master: str) -> SparkSession:
     builder = SparkSession.builder
     if master.startswith("sc://"):
         builder = builder.remote(master)
-        configured = {name: value for name, value in ALWAYS.items() if name.startswith("spark.sql.")}
+        configured = {name: value for name, value in FIXED_PROPERTIES.items() if name.startswith("spark.sql.")}
     else:
         builder = builder.master(master)
         configured = _configuration(master)
     for name, value in configured.items():
         builder = builder.config(name, value)
-    with _interrupts_kept():
+    with _keep_interrupts():
         try:
             session: SparkSession = builder.getOrCreate()
         except Exception as error:
-            _drop_what_is_left()
+            _discard_gateway()
             if failure := explain_spark(error):
                 raise failure from error
             [first_line, *_] = str(error).strip().splitlines() or [type(error).__name__]
@@ -211,19 +213,21 @@ def _started(master: str) -> SparkSession:
 
 
 def _configuration(master: str) -> dict[str, str]:
-    named = _named_in_defaults_file()
-    configured = ALWAYS | {name: value for name, value in UNLESS_SET.items() if name not in named}
+    set_by_file = _default_file_properties()
+    configured = FIXED_PROPERTIES | {
+        name: value for name, value in DEFAULT_PROPERTIES.items() if name not in set_by_file
+    }
     folder = _configuration_folder()
-    if "spark.driver.defaultJavaOptions" not in named:
+    if "spark.driver.defaultJavaOptions" not in set_by_file:
         options = [END_WITHOUT_MEMORY]
         may_name_another = any("GC" in os.environ.get(name, "") for name in JAVA_VARIABLES)
-        if not (master.startswith("local") or may_name_another or "spark.driver.extraJavaOptions" in named):
+        if not (master.startswith("local") or may_name_another or "spark.driver.extraJavaOptions" in set_by_file):
             options.append(SMALLER_DRIVER)
         if not (folder and (folder / "log4j2.properties").exists()):
             logged = Path(__file__).with_name("spark_log4j2.properties")
             options.append(f"-Dlog4j2.configurationFile={logged.as_uri()}")
         configured["spark.driver.defaultJavaOptions"] = " ".join(options)
-    if _same_disks(master) and "spark.executorEnv.PYTHONPATH" not in named:
+    if _same_disks(master) and "spark.executorEnv.PYTHONPATH" not in set_by_file:
         paths = [*folders_of_code(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         configured["spark.executorEnv.PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return configured
@@ -235,13 +239,13 @@ def _same_disks(master: str) -> bool:
 
 
 def _configuration_folder() -> Path | None:
-    if named := os.environ.get("SPARK_CONF_DIR"):
-        return Path(named)
+    if folder := os.environ.get("SPARK_CONF_DIR"):
+        return Path(folder)
     home = os.environ.get("SPARK_HOME")
     return Path(home, "conf") if home else None
 
 
-def _named_in_defaults_file() -> set[str]:
+def _default_file_properties() -> set[str]:
     """Names of the properties that spark-defaults.conf sets; Spark itself reads their values."""
     folder = _configuration_folder()
     defaults = folder / "spark-defaults.conf" if folder else None
@@ -252,14 +256,14 @@ def _named_in_defaults_file() -> set[str]:
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
+def _keep_interrupts() -> Iterator[None]:
     """Restore the handler of SIGINT (Dagster's) after the block, because Spark installs its own."""
-    ours = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread() and ours is not None:
-            signal.signal(signal.SIGINT, ours)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 def path_for_spark(uri: str) -> str:
@@ -272,7 +276,7 @@ def is_remote(session: SparkSession) -> bool:
     return type(session).__module__.startswith("pyspark.sql.connect")
 
 
-def _lives(session: SparkSession, master: str) -> bool:
+def _is_alive(session: SparkSession, master: str) -> bool:
     try:
         if is_remote(session):
             return master_unreachable(master) is None and bool(session.version)
@@ -284,18 +288,18 @@ def _lives(session: SparkSession, master: str) -> bool:
 
 def _stop_all() -> None:
     for session in _sessions.values():
-        _forget(session)
+        _stop(session)
     _sessions.clear()
 
 
-def _forget(session: SparkSession) -> None:
-    with suppress(Exception), _interrupts_kept():
+def _stop(session: SparkSession) -> None:
+    with suppress(Exception), _keep_interrupts():
         session.stop()
     if not is_remote(session):
-        _drop_what_is_left()
+        _discard_gateway()
 
 
-def _drop_what_is_left() -> None:
+def _discard_gateway() -> None:
     """Discard pyspark's context and JVM after a failed start or a dead JVM; pyspark would reuse them."""
     from pyspark import SparkContext  # optional dependency
     from pyspark.sql import SparkSession
@@ -311,7 +315,7 @@ def _drop_what_is_left() -> None:
         if process is not None:
             with suppress(Exception):
                 process.stdin.close()  # this ends the JVM
-                process.wait(CANCEL_WITHIN_S)
+                process.wait(CANCEL_TIMEOUT_S)
     SparkContext._active_spark_context = None
     SparkContext._gateway = SparkContext._jvm = None
     SparkSession._instantiatedSession = None
@@ -321,12 +325,14 @@ def refuse_another_version(session: SparkSession) -> None:
     """Raise PermanentFailure if the major version of the cluster, or of SPARK_HOME, differs from pyspark's."""
     import pyspark  # optional dependency
 
-    theirs, ours = session.version, pyspark.__version__
-    if theirs.split(".")[0] != ours.split(".")[0]:
-        way_out = (
+    cluster_version, own_version = session.version, pyspark.__version__
+    if cluster_version.split(".")[0] != own_version.split(".")[0]:
+        remedy = (
             "use a cluster of that version" if is_remote(session) else "unset SPARK_HOME, or set it to that version"
         )
-        raise PermanentFailure(f"Spark is {theirs}, and this program works with Spark {ours.split('.')[0]}: {way_out}")
+        raise PermanentFailure(
+            f"Spark is {cluster_version}, and this program works with Spark {own_version.split('.')[0]}: {remedy}"
+        )
 
 
 def application_of(session: SparkSession) -> Application:
@@ -342,17 +348,19 @@ def application_of(session: SparkSession) -> Application:
 def executors_report(session: SparkSession) -> list[ExecutorPython]:
     """The Python of each executor, read by a few tasks for every registered core."""
     last = session.range(1000).selectExpr("spark_partition_id() AS part").agg({"part": "max"}).collect()[0][0]
-    tasks = TASKS_A_CORE * (int(last) + 1)
-    asked = session.range(0, tasks, 1, tasks).mapInArrow(
+    tasks = TASKS_PER_CORE * (int(last) + 1)
+    requests = session.range(0, tasks, 1, tasks).mapInArrow(
         rows_of, "host string, python string, versions string, cpu string"
     )
     try:
-        rows = asked.distinct().collect()
+        rows = requests.distinct().collect()
     except Exception as error:
         if failure := explain_spark(error):
             raise failure from error
         raise
-    return sorted((ExecutorPython.of_row(row.asDict()) for row in rows), key=lambda one: (one.host, one.python))
+    return sorted(
+        (ExecutorPython.of_row(row.asDict()) for row in rows), key=lambda executor: (executor.host, executor.python)
+    )
 
 
 def refuse_other_packages(report: list[ExecutorPython]) -> None:
@@ -360,15 +368,15 @@ def refuse_other_packages(report: list[ExecutorPython]) -> None:
 
     A different CPU is only logged as a warning.
     """
-    ours = describe_this_python()
-    for one in report:
-        one.require(ours.versions)
-        if one.cpu != ours.cpu:
+    driver = describe_this_python()
+    for executor in report:
+        executor.require(driver.versions)
+        if executor.cpu != driver.cpu:
             log.warning(
-                "the executor on %s computes on another processor (%s, here %s): results may differ in the last digits",
-                one.host,
-                one.cpu,
-                ours.cpu,
+                "the executor on %s has a different processor (%s, here %s): results may differ in the last digits",
+                executor.host,
+                executor.cpu,
+                driver.cpu,
             )
 
 
@@ -377,11 +385,11 @@ def lost_executors(session: SparkSession) -> dict[str, str]:
     if is_remote(session):
         return {}
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
-    found = [executors.apply(k) for k in range(executors.size())]
+    known = [executors.apply(k) for k in range(executors.size())]
     return {
-        one.id(): one.removeReason().get() if one.removeReason().isDefined() else "no reason is known"
-        for one in found
-        if not one.isActive()
+        executor.id(): executor.removeReason().get() if executor.removeReason().isDefined() else "unknown reason"
+        for executor in known
+        if not executor.isActive()
     }
 
 
@@ -402,11 +410,11 @@ def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
             session.sparkContext.addJobTag(tag)  # tags of a session apply to one thread only
             session.sparkContext.setInterruptOnCancel(True)
             session.sparkContext.setJobDescription(description)
-        with _cancelled_when_interrupted(session, tag):
+        with _cancel_on_interrupt(session, tag):
             yield
     except BaseException as error:
         cancel_jobs(session, tag)
-        if interrupt := _interrupt_behind(error):
+        if interrupt := _find_interrupt(error):
             raise interrupt from None
         if failure := explain_spark(error):
             raise failure from error
@@ -433,11 +441,11 @@ def cancel_jobs(session: SparkSession, tag: str) -> None:
     # Each thread has its own connection to the JVM; this thread's may be in the middle of a response.
     thread = threading.Thread(target=cancel, daemon=True)
     thread.start()
-    thread.join(CANCEL_WITHIN_S)
+    thread.join(CANCEL_TIMEOUT_S)
 
 
 @contextmanager
-def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[None]:
+def _cancel_on_interrupt(session: SparkSession, tag: str) -> Iterator[None]:
     """Cancel the jobs of a tag before an interrupt is handled: pyspark delays an interrupt until its job has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -448,7 +456,7 @@ def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[Non
 
     def cancel_then_handle(number: int, frame: FrameType | None) -> None:
         cancel_jobs(session, tag)
-        _leave_half_read_connection(session)
+        _drop_connection(session)
         handlers[number](number, frame)
 
     for number in handlers:
@@ -460,18 +468,18 @@ def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[Non
             signal.signal(number, handler)
 
 
-def _interrupt_behind(error: BaseException) -> BaseException | None:
+def _find_interrupt(error: BaseException) -> BaseException | None:
     """The interrupt during which an error was raised. Returns None if there was no interrupt.
 
     A job that is cancelled because of an interrupt raises its own error.
     """
-    found: BaseException | None = error
-    while found is not None and isinstance(found, Exception):
-        found = found.__context__
-    return found
+    cause: BaseException | None = error
+    while cause is not None and isinstance(cause, Exception):
+        cause = cause.__context__
+    return cause
 
 
-def _leave_half_read_connection(session: SparkSession) -> None:
+def _drop_connection(session: SparkSession) -> None:
     """Drop this thread's connection to the JVM, because the signal may have interrupted the reading of a response."""
     if is_remote(session):
         return

@@ -28,7 +28,7 @@ PACKAGES = ("numba", "numpy", "pyarrow")
 """Packages on which numerical results depend, in addition to our own code."""
 CODE = ("irt_assets", "irt_psychometrics", "resources")
 """Our packages that executors import."""
-TASK_LASTS_S = 0.2
+TASK_DURATION_S = 0.2
 """Duration of a task, long enough that a single core does not run all tasks."""
 
 
@@ -70,7 +70,7 @@ class ExecutorPython:
 
 def describe_this_python() -> ExecutorPython:
     """The Python of this process."""
-    versions = {"Python": platform.python_version(), "irt_assets": _ours()} | {
+    versions = {"Python": platform.python_version(), "irt_assets": _code_version()} | {
         name: installed_version(name) for name in PACKAGES
     }
     return ExecutorPython(socket.gethostname(), sys.executable, versions, _cpu())
@@ -82,11 +82,11 @@ def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
     for _ in batches:
         pass
-    time.sleep(TASK_LASTS_S)
+    time.sleep(TASK_DURATION_S)
     yield pa.RecordBatch.from_pylist([describe_this_python().as_row()])
 
 
-def with_same_packages(
+def require_same_packages(
     work: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """Wrap `work` (for mapInArrow) so that an executor with other packages refuses it.
@@ -112,7 +112,7 @@ def _folder(package: str) -> Path:
 
 
 @cache
-def _ours() -> str | None:
+def _code_version() -> str | None:
     """The release and a hash of our code, because a checkout changes while its release stays the same."""
     release = installed_version("irt-assets")
     digest = sha256()
@@ -128,5 +128,5 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.processor() or platform.machine()

@@ -43,9 +43,9 @@ def open_hashed(store: ObjectStore, key: str, *, keep: bool = True) -> tuple[Bin
     """
     uri, version = store.uri(key), store.version(key)
     with _lock:
-        known = _copies.get(uri)
-        if known is not None and known.version == version:
-            return known.reader(), known.sha256
+        cached = _copies.get(uri)
+        if cached is not None and cached.version == version:
+            return cached.reader(), cached.sha256
     copy = _read(store, key, version)
     if not keep:
         copy.file.seek(0)
@@ -73,11 +73,13 @@ def _keep(uri: str, copy: _Copy) -> None:
     if before := _copies.pop(uri, None):
         before.file.close()
     _copies[uri] = copy
-    while len(_copies) > 1 and (len(_copies) > KEPT_FILES or sum(one.size for one in _copies.values()) > KEPT_BYTES):
+    while len(_copies) > 1 and (
+        len(_copies) > KEPT_FILES or sum(cached.size for cached in _copies.values()) > KEPT_BYTES
+    ):
         _copies.pop(next(iter(_copies))).file.close()
 
 
 @atexit.register
 def _close_all() -> None:
-    for one in _copies.values():
-        one.file.close()
+    for copy in _copies.values():
+        copy.file.close()

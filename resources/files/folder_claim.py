@@ -30,36 +30,38 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
     """
     store = object_store(settings)
     if not isinstance(store, FolderStore):
-        raise PermanentFailure("S3_BUCKET is set: the files of this database lie in the bucket, no folder is in use")
+        raise PermanentFailure(
+            "S3_BUCKET is set: the files of this database are in the bucket, and no folder is in use"
+        )
     with database.connect() as connection:
         connection.execute("DELETE FROM object_folder")
     _claim(store, database)
     return store
 
 
-_KNOWN = "SELECT folder_id, path, host FROM object_folder"
+_CLAIMED_FOLDER = "SELECT folder_id, path, host FROM object_folder"
 """Query for the folder of the database."""
 
 
 def _claim(store: FolderStore, database: Database) -> None:
     with database.connect() as connection:
-        known = connection.execute(_KNOWN).fetchone()
-        if known is None:
+        claim = connection.execute(_CLAIMED_FOLDER).fetchone()
+        if claim is None:
             advisory_lock(connection, "object folder")
-            known = connection.execute(_KNOWN).fetchone()  # another process may have been first
-        if known is None:
-            if not (mine := _mark(store)):
-                mine = uuid.uuid4().hex
-                store.put(ID_FILE, mine.encode())
-            known = (mine, str(store.root), socket.gethostname())
-            connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", known)
-    mine = _mark(store)
-    folder_id, path, host = known
-    if folder_id != mine:
+            claim = connection.execute(_CLAIMED_FOLDER).fetchone()  # another process may have been first
+        if claim is None:
+            if not (folder_mark := _mark(store)):
+                folder_mark = uuid.uuid4().hex
+                store.put(ID_FILE, folder_mark.encode())
+            claim = (folder_mark, str(store.root), socket.gethostname())
+            connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", claim)
+    folder_mark = _mark(store)
+    folder_id, path, host = claim
+    if folder_id != folder_mark:
         raise PermanentFailure(
-            f"The files of this database lie in {path} on host {host}; {store.root} on host {socket.gethostname()} is "
+            f"The files of this database are in {path} on host {host}; {store.root} on host {socket.gethostname()} is "
             "another folder. Run irt there, share that folder, or set S3_BUCKET to a bucket for both. If those files "
-            "were lost, or this is the copy to go on with: irt db adopt-folder"
+            "are lost, or you want to continue with this copy: irt db adopt-folder"
         )
 
 

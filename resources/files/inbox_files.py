@@ -15,7 +15,7 @@ from pathlib import Path
 
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore
-from resources.files.s3_failures import NothingThere
+from resources.files.s3_failures import ObjectMissing
 from resources.settings import Settings
 
 FOLDERS = ("questions", "learners", "attempts")
@@ -57,10 +57,10 @@ class FolderInbox:
     def list(self) -> Iterator[InboxFile]:
         """All files of the folders, including ignored files, links, and folders that cannot be read."""
         try:
-            there = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
-            for name, entry in there.items():
+            folders = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
+            for name, entry in folders.items():
                 if not entry.is_dir(follow_symlinks=False):
-                    raise PermanentFailure(f"IRT_INBOX: {entry.path} has to be a folder, and not a link to one.")
+                    raise PermanentFailure(f"IRT_INBOX: {entry.path} must be a folder, not a link to one.")
                 os.scandir(entry.path).close()
                 yield from self._below(name)
         except OSError as error:
@@ -88,25 +88,25 @@ class FolderInbox:
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
-        """A path of the file on this disk. Raises NothingThere if it has vanished."""
-        with self._opened(name) as file, _named(f"/proc/self/fd/{file}", f"{self.root}/{name}") as path:
+        """A path of the file on this disk. Raises ObjectMissing if it has vanished."""
+        with self._opened(name) as file, _rename_in_failures(f"/proc/self/fd/{file}", f"{self.root}/{name}") as path:
             yield path
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
         """Descriptor of the opened file.
 
-        Raises NothingThere if it does not exist, and PermanentFailure if it is not a regular file below the inbox.
+        Raises ObjectMissing if it does not exist, and PermanentFailure if it is not a regular file below the inbox.
         """
         path = self.root / name
         try:
             with self._folder(name) as (folder, last):
                 kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
                 if not stat.S_ISREG(kind):
-                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are taken.")
+                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are accepted.")
                 file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
-            raise NothingThere(f"there is nothing at {path}") from error
+            raise ObjectMissing(f"there is nothing at {path}") from error
         except OSError as error:
             raise PermanentFailure(f"{path} cannot be opened: {error.strerror}") from error
         try:
@@ -132,7 +132,7 @@ class FolderInbox:
 
 
 @contextmanager
-def _named(path: str, name: str) -> Iterator[Path]:
+def _rename_in_failures(path: str, name: str) -> Iterator[Path]:
     """Yield `path`, and replace it by `name` in messages of PermanentFailure."""
     try:
         yield Path(path)
@@ -160,9 +160,9 @@ class BucketInbox:
 
     def list(self) -> Iterator[InboxFile]:
         for folder in FOLDERS:
-            for one in self._store.described(f"{self._prefix}{folder}"):
-                if not one.key.endswith("/"):  # consoles create such keys for folders
-                    yield InboxFile(one.key.removeprefix(self._prefix), one.size, one.version)
+            for stored in self._store.objects(f"{self._prefix}{folder}"):
+                if not stored.key.endswith("/"):  # consoles create such keys for folders
+                    yield InboxFile(stored.key.removeprefix(self._prefix), stored.size, stored.version)
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
@@ -173,7 +173,7 @@ class BucketInbox:
                     file.writelines(self._store.stream(f"{self._prefix}{name}"))
             except ValueError as error:
                 raise PermanentFailure(str(error)) from error
-            with _named(str(path), f"{self.address}/{name}"):
+            with _rename_in_failures(str(path), f"{self.address}/{name}"):
                 yield path
 
 

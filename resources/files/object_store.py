@@ -25,13 +25,13 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from resources.failures import PermanentFailure
-from resources.files.s3_failures import NothingThere, classified_failure
+from resources.files.s3_failures import ObjectMissing, classify_failure
 from resources.settings import Settings, refuse_in_a_pod
 
 PART = ".part+"
 """Prefix of the name of a file that is being written. Keys must not contain it."""
-IN_PARTS_FROM = 8 * 2**20
-PIECE = 2**20
+MULTIPART_BYTES = 8 * 2**20
+PIECE_BYTES = 2**20
 CONNECTIONS = 32
 """Largest number of concurrent requests of one process."""
 BOTO3_VARIABLES = (
@@ -42,7 +42,7 @@ BOTO3_VARIABLES = (
 """Environment variables of boto3 that have the same meaning on every machine."""
 MAX_PREFIX_LENGTH = 64
 LINK_LIFETIME = timedelta(hours=1)
-LONGEST_LINK = timedelta(days=7)
+MAX_LINK_LIFETIME = timedelta(days=7)
 
 
 class StoredObject(NamedTuple):
@@ -65,7 +65,7 @@ class _Store(ABC):
         """The size in bytes. Raises the errors of `get`."""
 
     def get(self, key: str) -> bytes:
-        """The content. Raises NothingThere if there is no object under `key`."""
+        """The content. Raises ObjectMissing if there is no object under `key`."""
         return b"".join(self.stream(key))
 
     def sha256(self, key: str) -> str:
@@ -78,7 +78,7 @@ class _Store(ABC):
     def exists(self, key: str) -> bool:
         try:
             self.size(key)
-        except NothingThere:
+        except ObjectMissing:
             return False
         return True
 
@@ -117,17 +117,17 @@ class FolderStore(_Store):
         return self.uri(key)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        with self._there(key) as file:
-            while piece := file.read(PIECE):
+        with self._open(key) as file:
+            while piece := file.read(PIECE_BYTES):
                 yield piece
 
     def size(self, key: str) -> int:
-        with self._there(key) as file:
+        with self._open(key) as file:
             return os.fstat(file.fileno()).st_size
 
     def version(self, key: str) -> str:
         """A text that changes when the file is written again. Raises the errors of `get`."""
-        with self._there(key) as file:
+        with self._open(key) as file:
             now = os.fstat(file.fileno())
         return f"{now.st_dev} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
 
@@ -138,7 +138,7 @@ class FolderStore(_Store):
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Yield every key below `folder` with the time at which it was written."""
-        return ((key, written) for key, written in self._files(folder) if not _unfinished(key))
+        return ((key, written) for key, written in self._files(folder) if not _is_unfinished(key))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The size in bytes of every key below `folder`."""
@@ -146,10 +146,10 @@ class FolderStore(_Store):
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete files below `folder` that dead processes left unfinished before `before`. Returns their names."""
-        begun = tuple(key for key, written in self._files(folder) if _unfinished(key) and written < before)
-        for key in () if dry_run else begun:
+        unfinished = tuple(key for key, written in self._files(folder) if _is_unfinished(key) and written < before)
+        for key in () if dry_run else unfinished:
             (self.root / key).unlink(missing_ok=True)
-        return begun
+        return unfinished
 
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
@@ -159,8 +159,8 @@ class FolderStore(_Store):
         path = Path(unquote(urlsplit(uri).path))
         if path.is_relative_to(self.root):
             return path.relative_to(self.root).as_posix()
-        _, moved, key = path.as_posix().rpartition(f"/{self.root.name}/")
-        return key if moved and uri.startswith("file:") else None
+        _, parent, key = path.as_posix().rpartition(f"/{self.root.name}/")
+        return key if parent and uri.startswith("file:") else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
         """The file's URI, which never expires: anyone who may read the folder can open it.
@@ -171,12 +171,12 @@ class FolderStore(_Store):
         return self.uri(key)
 
     @contextmanager
-    def _there(self, key: str) -> Iterator[BufferedReader]:
+    def _open(self, key: str) -> Iterator[BufferedReader]:
         try:
             with self._path(key).open("rb") as file:
                 yield file
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NothingThere(f"There is nothing at {self._path(key).as_uri()}.") from error
+            raise ObjectMissing(f"There is nothing at {self._path(key).as_uri()}.") from error
 
     def _files(self, folder: str) -> Iterator[tuple[str, datetime]]:
         for path in self._path(folder).rglob("*"):
@@ -214,8 +214,8 @@ class BucketStore(_Store):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another machine, with boto3's variables of this one. boto3 finds its files and roles there."""
-        told = {name: value for name in BOTO3_VARIABLES if (value := os.environ.get(name))}
-        return {"bucket": self.bucket, "told": told}
+        variables = {name: value for name in BOTO3_VARIABLES if (value := os.environ.get(name))}
+        return {"bucket": self.bucket, "told": variables}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         os.environ |= state.pop("told")
@@ -227,14 +227,14 @@ class BucketStore(_Store):
         Content of 8 MiB or more is uploaded in parts.
         """
         kind = mimetypes.guess_type(_validate_key(key))[0] or "application/octet-stream"
-        how = {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
+        arguments = {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
         with self._translate_errors(key):
             if isinstance(data, Path):
-                self._client.upload_file(str(data), self.bucket, key, ExtraArgs=how)
-            elif len(data) < IN_PARTS_FROM:
-                self._client.put_object(Bucket=self.bucket, Key=key, Body=data, **how)
+                self._client.upload_file(str(data), self.bucket, key, ExtraArgs=arguments)
+            elif len(data) < MULTIPART_BYTES:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=data, **arguments)
             else:
-                self._client.upload_fileobj(io.BytesIO(data), self.bucket, key, ExtraArgs=how)
+                self._client.upload_fileobj(io.BytesIO(data), self.bucket, key, ExtraArgs=arguments)
         return self.uri(key)
 
     def stream(self, key: str) -> Iterator[bytes]:
@@ -242,7 +242,7 @@ class BucketStore(_Store):
             self._translate_errors(key),
             closing(self._client.get_object(Bucket=self.bucket, Key=_validate_key(key))["Body"]) as body,
         ):
-            yield from body.iter_chunks(PIECE)
+            yield from body.iter_chunks(PIECE_BYTES)
 
     def size(self, key: str) -> int:
         return int(self._head(key)["ContentLength"])
@@ -259,16 +259,16 @@ class BucketStore(_Store):
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Yield every key below `folder` with the time at which it was written."""
-        return ((one["Key"], one["LastModified"]) for one in self._objects(folder))
+        return ((entry["Key"], entry["LastModified"]) for entry in self._objects(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The size in bytes of every key below `folder`."""
-        return {one["Key"]: one["Size"] for one in self._objects(folder)}
+        return {entry["Key"]: entry["Size"] for entry in self._objects(folder)}
 
-    def described(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Yield every object below `prefix`."""
-        for one in self._objects(prefix):
-            yield StoredObject(one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}")
+        for entry in self._objects(prefix):
+            yield StoredObject(entry["Key"], entry["Size"], f"{entry['ETag']} {entry['LastModified']}")
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """Abort the uploads in parts below `folder` that started before `before` and were never finished.
@@ -277,15 +277,15 @@ class BucketStore(_Store):
         """
         with self._translate_errors(folder):
             pages = self._client.get_paginator("list_multipart_uploads")
-            begun = [
+            unfinished = [
                 upload
                 for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_validate_key(folder)}/")
                 for upload in page.get("Uploads", ())
                 if upload["Initiated"] < before
             ]
-            for upload in () if dry_run else begun:
+            for upload in () if dry_run else unfinished:
                 self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        return tuple(upload["Key"] for upload in begun)
+        return tuple(upload["Key"] for upload in unfinished)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{_validate_key(key)}"
@@ -327,7 +327,7 @@ class BucketStore(_Store):
         import boto3
         from botocore.config import Config
 
-        how = Config(
+        config = Config(
             retries={"mode": "standard"},
             connect_timeout=10,
             read_timeout=60,
@@ -335,24 +335,24 @@ class BucketStore(_Store):
             max_pool_connections=CONNECTIONS,
         )
         try:
-            return boto3.session.Session().client("s3", config=how)
+            return boto3.session.Session().client("s3", config=config)
         except ValueError as error:
             raise PermanentFailure(f"{error}. Set AWS_ENDPOINT_URL to a URL like https://s3.example.com.") from error
 
     @contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:
-        """Raise boto3's errors as NothingThere, TransientFailure or PermanentFailure."""
+        """Raise boto3's errors as ObjectMissing, TransientFailure or PermanentFailure."""
         import boto3.exceptions  # loaded with the client
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise classified_failure(self.uri(key), error) from error
+            raise classify_failure(self.uri(key), error) from error
         except boto3.exceptions.S3UploadFailedError as error:
             cause = error.__context__
             assert isinstance(cause, ClientError)
-            raise classified_failure(self.uri(key), cause) from error
+            raise classify_failure(self.uri(key), cause) from error
 
 
 ObjectStore = FolderStore | BucketStore
@@ -394,12 +394,12 @@ def _validate_key(key: str) -> str:
 
 
 def _seconds(lifetime: timedelta) -> int:
-    if not timedelta() < lifetime <= LONGEST_LINK:
-        raise ValueError(f"a link may live for at most {LONGEST_LINK.days} days, not {lifetime}")
+    if not timedelta() < lifetime <= MAX_LINK_LIFETIME:
+        raise ValueError(f"a link may live for at most {MAX_LINK_LIFETIME.days} days, not {lifetime}")
     return int(lifetime.total_seconds())
 
 
-def _unfinished(key: str) -> bool:
+def _is_unfinished(key: str) -> bool:
     return key.rpartition("/")[2].startswith(PART)
 
 

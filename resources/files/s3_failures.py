@@ -30,33 +30,33 @@ CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) 
 RIGHTS = (
     "Give its user the rights that docs/how-to/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
 )
-PLACE = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
+LOCATION = "Create the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to its location."
 KEY = "Let the bucket's encryption use a key that is enabled and that the bucket's user may use."
 REMEDY = {
     "AccessDenied": RIGHTS,
     "AllAccessDisabled": RIGHTS,
-    "AuthorizationHeaderMalformed": PLACE,
+    "AuthorizationHeaderMalformed": LOCATION,
     "ExpiredToken": CREDENTIALS,
-    "IllegalLocationConstraintException": PLACE,
+    "IllegalLocationConstraintException": LOCATION,
     "InvalidAccessKeyId": CREDENTIALS,
-    "InvalidBucketName": PLACE,
+    "InvalidBucketName": LOCATION,
     "InvalidToken": CREDENTIALS,
-    "NoSuchBucket": PLACE,
+    "NoSuchBucket": LOCATION,
     "NotImplemented": "The service cannot do this.",
-    "PermanentRedirect": PLACE,
+    "PermanentRedirect": LOCATION,
     "RequestTimeTooSkewed": "Set the clock of this host.",
     "SignatureDoesNotMatch": CREDENTIALS,
     "TokenRefreshRequired": CREDENTIALS,
 }
-REFUSED = f"{CREDENTIALS} {RIGHTS}"
+REFUSAL = f"{CREDENTIALS} {RIGHTS}"
 """The response to a HEAD request has no body, so it gives no reason for a refusal."""
 
 
-class NothingThere(PermanentFailure):
+class ObjectMissing(PermanentFailure):
     """There is no object under a key."""
 
 
-def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
+def classify_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
     """Our failure for `error`, which occurred at `uri`."""
     from botocore import exceptions  # here, because most processes need no bucket
 
@@ -67,8 +67,8 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
             f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL."
         )
     if isinstance(error, exceptions.ParamValidationError):
-        what = str(error).splitlines()[-1].partition(":")[0]  # a regular expression follows
-        return PermanentFailure(f"{uri}: {what}. {PLACE}")
+        problem = str(error).splitlines()[-1].partition(":")[0]  # a regular expression follows
+        return PermanentFailure(f"{uri}: {problem}. {LOCATION}")
     lost = (
         exceptions.ConnectionError,
         exceptions.HTTPClientError,
@@ -77,7 +77,7 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
         exceptions.CredentialRetrievalError,  # the role's service does not respond
     )
     if isinstance(error, lost):
-        return TransientFailure(f"{uri}: {error}. If it stays so, see that the service runs, and AWS_ENDPOINT_URL.")
+        return TransientFailure(f"{uri}: {error}. If this persists, check that the service runs, and AWS_ENDPOINT_URL.")
     return PermanentFailure(f"{uri}: {str(error).rstrip('.')}. {CREDENTIALS}")
 
 
@@ -86,10 +86,10 @@ def _response_failure(uri: str, error: exceptions.ClientError) -> Exception:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")
     if code == "404" and error.operation_name == "HeadBucket":
-        return PermanentFailure(f"{uri}: there is no such bucket. {PLACE}")
+        return PermanentFailure(f"{uri}: there is no such bucket. {LOCATION}")
     if code in ("404", "NoSuchKey", "NotFound"):
-        return NothingThere(f"There is nothing at {uri}.")
+        return ObjectMissing(f"There is nothing at {uri}.")
     if code in TRANSIENT_CODES or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
         return TransientFailure(f"{uri}: {error}")
     message = str(error).rstrip(".")
-    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else REMEDY.get(code, REFUSED)}")
+    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else REMEDY.get(code, REFUSAL)}")

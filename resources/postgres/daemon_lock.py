@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 TIMEOUT_S = 60.0
 """Default wait in seconds: longer than the server needs to notice that the other daemon's host is gone."""
 PAUSE_S = 0.5
-REFUSED = 3
+REFUSED_STATUS = 3
 """Exit status of a daemon that must not start: another daemon is running, or the files are elsewhere. Starting it again
 does not help."""
 KEY = lock_key("dagster's daemon")
@@ -50,8 +50,8 @@ class DaemonLock:
                 if holder is None:
                     return
                 refusal: Exception = PermanentFailure(
-                    f"Another daemon works on this database: {holder}. One is enough: stop that one, or set "
-                    "DATABASE_URL to another database."
+                    f"Another daemon works on this database: {holder}. Stop that daemon, or set DATABASE_URL to "
+                    "another database."
                 )
             except psycopg.OperationalError as error:
                 if not is_transient(error):
@@ -97,11 +97,11 @@ class DaemonLock:
                  AND (l.classid::bigint << 32 | l.objid::bigint) = {LOCK}""",
             (KEY,),
         ).fetchone()
-        return _in_words(*holder) if holder else "it has just gone"
+        return _describe_holder(*holder) if holder else "it has just ended"
 
 
-def _in_words(name: str, since: datetime | None) -> str:
+def _describe_holder(name: str, since: datetime | None) -> str:
     _, _, process = name.partition("irt daemon ")
     pid, _, host = process.partition(" ")
-    when = f", since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if since else ""
-    return f"process {pid} on host {host}{when}"
+    start = f", since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if since else ""
+    return f"process {pid} on host {host}{start}"

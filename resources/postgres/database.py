@@ -20,7 +20,7 @@ from resources.postgres.database_url import (
     for_sqlalchemy,
     parameters,
     read_database_url,
-    refused_value,
+    refusal_of_value,
     with_search_path,
 )
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -83,7 +83,7 @@ class Database:
     @property
     def schema(self) -> str:
         """The name of the schema of our tables."""
-        return self._named or self.own.name
+        return self._schema_setting or self.own.name
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection]:
@@ -97,38 +97,38 @@ class Database:
         Raises PermanentFailure if the connection cannot see our schema.
         """
         try:
-            made = Connection.connect("", **self.arguments(options, **further))
+            connection = Connection.connect("", **self.arguments(options, **further))
         except psycopg.OperationalError as error:
-            if fault := refused_value(error):
+            if fault := refusal_of_value(error):
                 raise fault from None
             if self._sends_options and "unsupported startup parameter" in str(error):
                 self._sends_options = False
                 return self.open(options, **further)
             raise
-        made.settings = self.settings
+        connection.settings = self.settings
         if self._own is None:
-            asked = made.autocommit
+            autocommit = connection.autocommit
             try:
-                made.autocommit = True
-                self._own = find_own_schema(made, self._named)
-                made.autocommit = asked
+                connection.autocommit = True
+                self._own = find_own_schema(connection, self._schema_setting)
+                connection.autocommit = autocommit
             except BaseException:
-                made.close()
+                connection.close()
                 raise
-        return made
+        return connection
 
     def arguments(self, options: str = "", **further: Any) -> dict[str, Any]:
         """Arguments of a connection, by libpq's names. DATABASE_URL overrides `options`, and `further` DATABASE_URL."""
         arguments = parameters(self.url) | {"application_name": "irt"} | further
-        schema = self._own.name if self._own else self._named
-        ours = f"-c timezone=UTC {PROOF} {path_option(schema) if schema else ''}"
-        arguments["options"] = f"{options} {parameters(self.url).get('options', '')} {ours}".strip()
+        schema = self._own.name if self._own else self._schema_setting
+        own_options = f"-c timezone=UTC {PROOF} {path_option(schema) if schema else ''}"
+        arguments["options"] = f"{options} {parameters(self.url).get('options', '')} {own_options}".strip()
         if not self._sends_options:
             del arguments["options"]
         return arguments
 
     @property
-    def _named(self) -> str | None:
+    def _schema_setting(self) -> str | None:
         return named_schema(self.settings, parameters(self.url).get("options", ""))
 
     def engine(self) -> sa.Engine:
@@ -147,14 +147,18 @@ def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.irt_home / "postgres")
 
 
-def records(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> list[T]:
-    """The rows of a query as records of the class `of`, whose fields have the names of the columns."""
-    return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchall()
+def records(
+    connection: psycopg.Connection, record_class: type[T], query: Query, values: Params | None = None
+) -> list[T]:
+    """The rows of a query as records of `record_class`, whose fields have the names of the columns."""
+    return connection.cursor(row_factory=class_row(record_class)).execute(query, values).fetchall()
 
 
-def record(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> T | None:
-    """The first row of a query as a record of the class `of`, like `records`. Returns None if there is no row."""
-    return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchone()
+def record(
+    connection: psycopg.Connection, record_class: type[T], query: Query, values: Params | None = None
+) -> T | None:
+    """The first row of a query as a record of `record_class`, like `records`. Returns None if there is no row."""
+    return connection.cursor(row_factory=class_row(record_class)).execute(query, values).fetchone()
 
 
 def named_rows(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[dict[str, Any]]:

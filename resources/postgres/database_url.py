@@ -20,7 +20,7 @@ REFUSED_VALUE = re.compile(
     r"invalid (?:(\w+) value|port number|integer value .* for connection option \"(\w+)\")", re.S
 )
 MAX_PORT = 65535
-GIVES_UP = {
+TIMEOUTS = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -54,8 +54,8 @@ def read_database_url(text: str) -> str:
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """The parameters of `url` by libpq's names, with the defaults of GIVES_UP."""
-    return GIVES_UP | {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    """The parameters of `url` by libpq's names, with the defaults of TIMEOUTS."""
+    return TIMEOUTS | {name: str(value) for name, value in conninfo_to_dict(url).items()}
 
 
 def for_sqlalchemy(url: str, driver: str) -> str:
@@ -64,23 +64,23 @@ def for_sqlalchemy(url: str, driver: str) -> str:
 
     parts = parameters(url)
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
-    made = sa.URL.create(f"postgresql+{driver}", user, password, database=database, query=parts)
-    return made.render_as_string(hide_password=False)
+    address = sa.URL.create(f"postgresql+{driver}", user, password, database=database, query=parts)
+    return address.render_as_string(hide_password=False)
 
 
 def with_search_path(url: str, schema: str) -> str:
     """`url` with an additional option: its connections see only this schema."""
     options = f"{parameters(url).get('options', '')} {path_option(schema)}".strip()
     address, _, query = url.partition("?")
-    kept = [part for part in query.split("&") if part and not part.startswith("options=")]
-    return f"{address}?{'&'.join([*kept, f'options={quote(options)}'])}"
+    others = [part for part in query.split("&") if part and not part.startswith("options=")]
+    return f"{address}?{'&'.join([*others, f'options={quote(options)}'])}"
 
 
-def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:
+def refusal_of_value(error: psycopg.OperationalError) -> PermanentFailure | None:
     """The failure if libpq rejects an option's value, which libpq's message would show. None for other errors."""
-    found = REFUSED_VALUE.search(str(error))
-    return _fault(f"gives {found[1] or found[2] or 'port'} a value that libpq does not take") if found else None
+    match = REFUSED_VALUE.search(str(error))
+    return _fault(f"gives {match[1] or match[2] or 'port'} a value that libpq does not accept") if match else None
 
 
-def _fault(what: str) -> PermanentFailure:
-    return PermanentFailure(f"DATABASE_URL {what}")
+def _fault(fault: str) -> PermanentFailure:
+    return PermanentFailure(f"DATABASE_URL {fault}")

@@ -31,7 +31,7 @@ from resources.serving.listening import bound_port
 from resources.version import way_to_install
 
 USER = DATABASE = "irt"
-PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
+TIMEOUT_S = 120.0  # seconds: crash recovery after a large import can take tens of them
 ORPHAN_GRACE_S = 2.0  # seconds for the server's processes to end by themselves after their parent died
 LAUNCHES = 3  # attempts, because another program can take a free port before the server binds it
 LOG_LIMIT = 16 * 2**20
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
         with self._turn():
             self._initialise()
             launches, log_start = 0, _size(self.log)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT_S
             while time.monotonic() < deadline:
                 with self._claim() as claim:
                     if claim is not None and launches == LAUNCHES:
@@ -108,11 +108,11 @@ class EmbeddedPostgres:
                         launches += 1
                 if (url := self._url()) is not None:
                     return url
-                if launches == 0 and time.monotonic() > deadline - PATIENCE + ORPHAN_GRACE_S:
+                if launches == 0 and time.monotonic() > deadline - TIMEOUT_S + ORPHAN_GRACE_S:
                     self._kill_orphans()
                 time.sleep(0.02)
             raise TransientFailure(
-                f"The embedded PostgreSQL in {self.folder} is not ready after {PATIENCE:.0f} s. "
+                f"The embedded PostgreSQL in {self.folder} is not ready after {TIMEOUT_S:.0f} s. "
                 f"Either it still recovers (see {self.log}), or it runs in another container. Try again later."
             )
 
@@ -121,15 +121,15 @@ class EmbeddedPostgres:
         if not self._data.exists():
             return
         with self._turn():
-            deadline = time.monotonic() + PATIENCE
-            asked = False
+            deadline = time.monotonic() + TIMEOUT_S
+            is_signalled = False
             while time.monotonic() < deadline:
                 with self._claim() as claim:
                     if claim is not None:
                         return
-                if not asked and (server := self._postmaster()) is not None:
+                if not is_signalled and (server := self._postmaster()) is not None:
                     server.send_signal(signal.SIGINT)
-                    asked = True
+                    is_signalled = True
                 time.sleep(0.02)
             raise TransientFailure(f"The embedded PostgreSQL in {self.folder} did not stop: see {self.log}.")
 
@@ -151,8 +151,8 @@ class EmbeddedPostgres:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                deadline = time.monotonic() + PATIENCE
-                while not _locked(descriptor):
+                deadline = time.monotonic() + TIMEOUT_S
+                while not _lock(descriptor):
                     if time.monotonic() > deadline:
                         raise TransientFailure(f"Another process is still starting or stopping {self.folder}.")
                     time.sleep(0.02)
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         """
         descriptor = os.open(self.folder / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            yield descriptor if _locked(descriptor) else None
+            yield descriptor if _lock(descriptor) else None
         finally:
             os.close(descriptor)
 
@@ -223,12 +223,12 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             os.chown(part, *nobody())
         account = self._account(part)
-        made = account.run(
+        ran = account.run(
             self._program("initdb"),
             *("-D", part, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"),
         )
-        if made.returncode != 0:
-            raise self._failure("initdb failed", made.stdout[-1000:] + made.stderr[-2000:])
+        if ran.returncode != 0:
+            raise self._failure("initdb failed", ran.stdout[-1000:] + ran.stderr[-2000:])
         (part / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
         self._single_user(account, part, f"CREATE DATABASE {DATABASE}")
         self._set_password(account, part)
@@ -293,8 +293,8 @@ class EmbeddedPostgres:
             # With these arguments, initdb and postgres only run the checks of their start.
             return account_for(data, (self._program("initdb"), "--show", "-D", data))
         except NoAccountError as error:
-            what = f"User id {owner.st_uid} cannot run PostgreSQL in {data}"
-            raise PermanentFailure(f"{what}:\n{error}\n{ACCOUNT_WAY_OUT}") from error
+            problem = f"User id {owner.st_uid} cannot run PostgreSQL in {data}"
+            raise PermanentFailure(f"{problem}:\n{error}\n{ACCOUNT_WAY_OUT}") from error
 
     def _program(self, name: str) -> Path:
         return (self._bin_folder or wheel_binaries()) / name
@@ -315,11 +315,11 @@ class EmbeddedPostgres:
             file.seek(start if start <= _size(self.log) else 0)
             return "\n".join(file.read().decode(errors="replace").splitlines()[-15:])
 
-    def _failure(self, what: str, detail: str) -> PermanentFailure:
-        return PermanentFailure(f"{what} ({self.folder}):\n{detail.strip()}\n{REMEDY}")
+    def _failure(self, problem: str, detail: str) -> PermanentFailure:
+        return PermanentFailure(f"{problem} ({self.folder}):\n{detail.strip()}\n{REMEDY}")
 
 
-def _locked(descriptor: int) -> bool:
+def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,13 +15,13 @@ from resources.postgres.own_schema import VERSION_TABLE
 from resources.tables import METADATA, VIEWS
 
 NAMES = (*METADATA.tables, *VIEWS)
-WAIT = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
+TIME_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
 """Time limits in foreign schemas: if counting takes longer, the number of rows is estimated."""
-_THERE = """
+_OUR_RELATIONS = """
 SELECT relname, coalesce(relkind = 'v' AND obj_description(oid, 'pg_class') = %s, false) FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s) ORDER BY 1
 """
-_NOT_OURS = """
+_FOREIGN_RELATIONS = """
 SELECT n.nspname, c.relname, nullif(nullif(c.reltuples, -1), 0)::bigint, (
          SELECT format('SELECT count(*), to_char(greatest(%%s), ''FMMonth YYYY'') FROM %%s',
                        coalesce(string_agg(format('max(%%I)::timestamptz', attname), ', '), 'NULL::timestamptz'),
@@ -43,10 +43,10 @@ def make_views(database: Database, schema: str) -> list[str]:
     names.
     """
     with database.connect() as connection:
-        if taken := [name for name, is_ours in _there(connection, database, schema) if not is_ours]:
+        if conflicts := [name for name, is_ours in _relations(connection, database, schema) if not is_ours]:
             raise PermanentFailure(
-                f"The schema {schema} has tables or views by these names already: {', '.join(taken)}. No view was "
-                "made: name another schema, or rename those"
+                f"The schema {schema} has tables or views by these names already: {', '.join(conflicts)}. No view was "
+                "created: name another schema, or rename them"
             )
         for name in NAMES:
             view, table = sql.Identifier(schema, name), sql.Identifier(database.schema, name)
@@ -58,28 +58,28 @@ def make_views(database: Database, schema: str) -> list[str]:
 def drop_views(database: Database, schema: str) -> list[str]:
     """Drop the views that `make_views` created in another schema, and nothing else. Returns their names."""
     with database.connect() as connection:
-        ours = [name for name, is_ours in _there(connection, database, schema) if is_ours]
+        ours = [name for name, is_ours in _relations(connection, database, schema) if is_ours]
         for name in ours:
             connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, name)))
     return ours
 
 
-def not_ours(database: Database) -> Iterator[str]:
+def describe_foreign_relations(database: Database) -> Iterator[str]:
     """Yield a line for each foreign table or view with one of our names: its rows, and the month of its last write."""
     values = (list(NAMES), database.settings.irt_dagster_schema, _mark(database), VERSION_TABLE)
     with database.connect() as connection:
-        for schema, name, estimate, query in connection.execute(_NOT_OURS, values).fetchall():
+        for schema, name, estimate, query in connection.execute(_FOREIGN_RELATIONS, values).fetchall():
             rows, month = estimate, None
             with suppress(psycopg.Error), connection.transaction():
-                connection.execute(WAIT)
+                connection.execute(TIME_LIMITS)
                 rows, month = connection.execute(query).fetchone() or (estimate, None)
             size = "rows unknown" if rows is None else f"{rows:,} rows"
             yield f"{schema}.{name}: {size}{f', last written in {month}' if month else ''}: not ours"
 
 
-def _there(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:
+def _relations(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:
     """The relations with our names in a schema, each with whether it is a view that we created there."""
-    return connection.execute(_THERE, (_mark(database), schema, list(NAMES))).fetchall()
+    return connection.execute(_OUR_RELATIONS, (_mark(database), schema, list(NAMES))).fetchall()
 
 
 def _mark(database: Database) -> str:

@@ -17,14 +17,14 @@ INCOMING = "response_log_incoming"  # visible only to the transaction that fills
 
 
 @contextmanager
-def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
+def fill_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
     """Yield the months without a partition in response_log; the block fills the table INCOMING with their answers.
 
     At the end they become partitions of response_log and are indexed at once, which is much faster than index updates
     for each row. Other creators of partitions wait until the caller's transaction ends.
     """
     advisory_lock(connection, "response_log", "partitions")
-    missing = _missing(connection, sorted(months))
+    missing = _missing_months(connection, sorted(months))
     if not missing:
         yield missing
         return
@@ -45,15 +45,15 @@ def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) ->
 
 def make_months_ahead(connection: psycopg.Connection, now: datetime) -> None:
     """Create the partitions for the next answers: an INSERT creates no partition, and fails without one."""
-    if missing := months_ahead_missing(connection, now):
-        with filling_new_months(connection, missing):
+    if missing := missing_months_ahead(connection, now):
+        with fill_new_months(connection, missing):
             pass  # there are no answers of these months yet
 
 
-def months_ahead_missing(connection: psycopg.Connection, now: datetime) -> list[str]:
+def missing_months_ahead(connection: psycopg.Connection, now: datetime) -> list[str]:
     """The months without a partition of the log, among the month of `now` (UTC) and the next two."""
     first = now.astimezone(UTC).replace(day=1)
-    return _missing(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
+    return _missing_months(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
 
 
 def partitions_of_log(connection: psycopg.Connection) -> list[str]:
@@ -88,7 +88,7 @@ def _bounds(month: str) -> tuple[sql.Literal, sql.Literal]:
     return sql.Literal(f"{first} 00:00:00+00"), sql.Literal(f"{last} 00:00:00+00")
 
 
-def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
+def _missing_months(connection: psycopg.Connection, months: list[str]) -> list[str]:
     existing = partitions_of_log(connection)
     return [month for month in months if partition_of(month) not in existing]
 

@@ -24,7 +24,7 @@ def open_database(settings: Settings) -> Database:
         private_home(settings)
     database = Database(settings)
     if is_supervised():
-        _wait_until_it_answers(database)
+        _wait_for_database(database)
     version = schema_version(database)
     if version.revision is None and settings.database_url is None:
         from resources.postgres.schema import upgrade  # Alembic takes a second to load
@@ -36,7 +36,7 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def _wait_until_it_answers(database: Database) -> None:
+def _wait_for_database(database: Database) -> None:
     """Wait for the database. A service manager would restart a server that exits instead, and finally give up."""
     announced = False
     while True:

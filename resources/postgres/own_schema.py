@@ -9,7 +9,7 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 VERSION_TABLE = "irt_alembic_version"
-BESIDE_OTHERS = "irt"
+DEFAULT_SCHEMA = "irt"
 """The schema of a new installation if `public` already contains tables."""
 SERVERS_PATH = '"$user", public'
 """PostgreSQL's default search path."""
@@ -17,7 +17,7 @@ PROOF = "-c irt.options=taken"
 """An option that shows whether the server has received the options: some poolers drop all of them."""
 _PATH_OPTION = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)+)")
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s,"]+))\s*(?:,|$)')
-_LOOK = """
+_STATE = """
 SELECT current_schemas(false), current_setting('search_path'), current_setting('TimeZone'),
        current_setting('irt.options', true) = 'taken', ARRAY(
          SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -46,10 +46,10 @@ def named_schema(settings: Settings, options: str) -> str | None:
 
 def path_option(schema: str) -> str:
     """The option with which a connection sees only this schema."""
-    return "-c search_path=" + re.sub(r"([\\\s])", r"\\\1", quoted(schema))
+    return "-c search_path=" + re.sub(r"([\\\s])", r"\\\1", quote_name(schema))
 
 
-def quoted(schema: str) -> str:
+def quote_name(schema: str) -> str:
     """The name in SQL, with quotation marks if it needs them."""
     return schema if re.fullmatch("[a-z_][a-z0-9_]*", schema) else '"' + schema.replace('"', '""') + '"'
 
@@ -71,41 +71,42 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
     Raises PermanentFailure if the schema cannot be determined, or if the server takes no options and the role has
     another search path or time zone.
     """
-    row = connection.execute(_LOOK, (VERSION_TABLE,)).fetchone()
+    row = connection.execute(_STATE, (VERSION_TABLE,)).fetchone()
     assert row is not None
-    seen, path, zone, takes_options, holders = row
+    visible, path, zone, takes_options, holders = row
     of_role = None if path == SERVERS_PATH else first_of(path)
-    schema = named or _held(holders, of_role) or _for_new(connection, of_role)
-    if takes_options and seen != [schema]:
-        connection.execute("SELECT set_config('search_path', %s, false)", (quoted(schema),))
-    if not takes_options and (seen, zone) != ([schema], "UTC"):
-        role, database = (quoted(name) for name in (connection.info.user, connection.info.dbname))
+    schema = named or _schema_with_tables(holders, of_role) or _new_schema(connection, of_role)
+    if takes_options and visible != [schema]:
+        connection.execute("SELECT set_config('search_path', %s, false)", (quote_name(schema),))
+    if not takes_options and (visible, zone) != ([schema], "UTC"):
+        role, database = (quote_name(name) for name in (connection.info.user, connection.info.dbname))
         change = f"ALTER ROLE {role} IN DATABASE {database} SET"
         raise PermanentFailure(
             f"The pooler that DATABASE_URL leads to takes no options, and {role} works in {path} there, at {zone}, "
-            f"not in {schema} at UTC. Let the database's administrator run: {change} search_path = {quoted(schema)}; "
+            f"not in {schema} at UTC. Let the database's administrator run: {change} search_path = "
+            f"{quote_name(schema)}; "
             f"{change} timezone = 'UTC';"
         )
     return OwnSchema(schema, bool(takes_options))
 
 
-def _held(holders: list[str], wanted: str | None) -> str | None:
+def _schema_with_tables(holders: list[str], preferred: str | None) -> str | None:
     """The schema with our tables; if several have them, the first of the role's search path. None if no schema has."""
-    if len(holders) > 1 and wanted not in holders:
+    if len(holders) > 1 and preferred not in holders:
         raise PermanentFailure(
-            f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the one of this "
-            "installation"
+            f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the schema of "
+            "this installation"
         )
-    return wanted if wanted in holders else next(iter(holders), None)
+    return preferred if preferred in holders else next(iter(holders), None)
 
 
-def _for_new(connection: psycopg.Connection, wanted: str | None) -> str:
-    """The schema for a new installation: the role's (default: `public`) if it is empty, else BESIDE_OTHERS."""
-    candidates = (wanted or "public", BESIDE_OTHERS)
+def _new_schema(connection: psycopg.Connection, preferred: str | None) -> str:
+    """The schema for a new installation: the role's (default: `public`) if it is empty, else DEFAULT_SCHEMA."""
+    candidates = (preferred or "public", DEFAULT_SCHEMA)
     for schema in candidates:
         if not relations_in(connection, schema):
             return schema
     raise PermanentFailure(
         f"The schemas {' and '.join(candidates)} hold tables that are not of irt-assets: set IRT_DB_SCHEMA to the name "
-        "of a schema for ours"
+        "of a schema for our tables"
     )

@@ -21,7 +21,7 @@ from resources.postgres.log_months import make_months_ahead
 from resources.postgres.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
-KEPT = (
+IRREPLACEABLE_TABLES = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
     *("month_state", "testlet_sd_publication", "month_impact"),
@@ -65,26 +65,26 @@ def upgrade(database: Database) -> None:
 def downgrade(database: Database, revision: str) -> str:
     """Return the schema of `database` to an earlier revision, completely or not at all. Returns its full name.
 
-    Raises PermanentFailure if the revision is not an earlier one, or if rows of KEPT would be lost.
+    Raises PermanentFailure if the revision is not an earlier one, or if rows of IRREPLACEABLE_TABLES would be lost.
     """
     current = schema_version(database).revision
     scripts = ScriptDirectory.from_config(_alembic())
     earlier = [script.revision for script in scripts.walk_revisions() if number(script.revision) < number(current)]
-    named = [name for name in earlier if revision in (name, name[:4])]
-    if len(named) != 1:
+    matches = [name for name in earlier if revision in (name, name[:4])]
+    if len(matches) != 1:
         raise PermanentFailure(
             f"the schema is at {current}: {revision!r} does not name one of the earlier "
             f"{', '.join(reversed(earlier)) or '(there is none)'}"
         )
     config = _alembic()
-    config.attributes.update(database=database, guard=_nothing_lost)
-    alembic.command.downgrade(config, named[0])
-    return named[0]
+    config.attributes.update(database=database, guard=_refuse_losses)
+    alembic.command.downgrade(config, matches[0])
+    return matches[0]
 
 
 @contextmanager
-def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
-    """Raise PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
+def _refuse_losses(connection: sa.Connection) -> Iterator[None]:
+    """Raise PermanentFailure, before the commit, if the block loses rows or values of IRREPLACEABLE_TABLES."""
     before = _values(connection)
     yield
     after = _values(connection)
@@ -95,24 +95,24 @@ def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
     ]
     if lost:
         raise PermanentFailure(
-            f"The schema stays as it is: the earlier one has no place for {', '.join(lost)}. "
-            "To go back nonetheless, restore the backup that was made before `irt db upgrade`."
+            f"The schema is unchanged: the earlier one has no place for {', '.join(lost)}. "
+            "To go back anyway, restore the backup that was made before `irt db upgrade`."
         )
 
 
 def _values(connection: sa.Connection) -> dict[str, int]:
-    """For each table of KEPT and each of its columns, the number of rows with a value."""
-    found = {}
+    """For each table of IRREPLACEABLE_TABLES and each of its columns, the number of rows with a value."""
+    counts_by_name = {}
     inspector = sa.inspect(connection)
-    for table in KEPT:
+    for table in IRREPLACEABLE_TABLES:
         if not inspector.has_table(table):
             continue
         columns = [column["name"] for column in inspector.get_columns(table)]
         counts = ", ".join(f'count("{column}")' for column in columns)
         rows, *values = connection.exec_driver_sql(f"SELECT count(*), {counts} FROM {table}").one()
-        found[table] = rows
-        found.update({f"{table}.{column}": n for column, n in zip(columns, values, strict=True)})
-    return found
+        counts_by_name[table] = rows
+        counts_by_name.update({f"{table}.{column}": n for column, n in zip(columns, values, strict=True)})
+    return counts_by_name
 
 
 def drift(database: Database) -> list[str]:
@@ -121,13 +121,15 @@ def drift(database: Database) -> list[str]:
     with engine.connect() as connection, connection.begin() as transaction:
         options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
         context = MigrationContext.configure(connection, opts=options)
-        with warnings.catch_warnings(record=True) as noted:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.filterwarnings("always", COMPUTED)
             changes = compare_metadata(context, METADATA)  # changes of one column are in a nested list
             flat = chain.from_iterable(change if isinstance(change, list) else [change] for change in changes)
-            differences = [_in_words(change) for change in flat if not _is_random(change)]
-        said = [str(one.message) for one in noted]
-        differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
+            differences = [_describe_change(change) for change in flat if not _is_random(change)]
+        messages = [str(message.message) for message in caught]
+        differences += [
+            message.replace("cannot be modified", "differs") for message in messages if message.startswith(COMPUTED)
+        ]
         differences += _key_differences(connection) + _view_differences(driver_of(connection))
         transaction.rollback()
     engine.dispose()
@@ -142,10 +144,12 @@ def _alembic() -> Config:
 
 def _is_random(change: tuple[Any, ...]) -> bool:
     """Whether two defaults differ only because Alembic evaluates both, and they return random numbers."""
-    return change[0] == "modify_default" and all("random" in str(getattr(one, "arg", "")) for one in change[5:7])
+    return change[0] == "modify_default" and all(
+        "random" in str(getattr(default, "arg", "")) for default in change[5:7]
+    )
 
 
-def _in_words(change: tuple[Any, ...]) -> str:
+def _describe_change(change: tuple[Any, ...]) -> str:
     kind, *subject = change
     match kind:
         case "add_table":
@@ -161,9 +165,9 @@ def _in_words(change: tuple[Any, ...]) -> str:
         case "add_table_comment" | "remove_table_comment":
             return f"comment of table {subject[0].name} differs"
         case "modify_type" | "modify_nullable" | "modify_comment" | "modify_default":
-            _, table, column, _, there, here = subject
-            there, here = (getattr(getattr(value, "arg", value), "text", value) for value in (there, here))
-            return f"{kind[7:]} of {table}.{column} is {there!r}, the registry says {here!r}"
+            _, table, column, _, stored, expected = subject
+            stored, expected = (getattr(getattr(value, "arg", value), "text", value) for value in (stored, expected))
+            return f"{kind[7:]} of {table}.{column} is {stored!r} instead of {expected!r}"
     return f"{kind}: {subject}"
 
 
@@ -173,32 +177,32 @@ def _key_differences(connection: sa.Connection) -> list[str]:
     for table in METADATA.sorted_tables:
         if not inspector.has_table(table.name):
             continue
-        there = inspector.get_pk_constraint(table.name)["constrained_columns"]
-        here = [column.name for column in table.primary_key]
-        if there != here:
-            differences.append(f"primary key of {table.name} is {there}, the registry says {here}")
+        stored = inspector.get_pk_constraint(table.name)["constrained_columns"]
+        expected = [column.name for column in table.primary_key]
+        if stored != expected:
+            differences.append(f"primary key of {table.name} is {stored} instead of {expected}")
     partitioned = connection.scalar(
         sa.text("SELECT pg_get_partkeydef(to_regclass('response_log'))"),
     )
-    wanted = METADATA.tables["response_log"].dialect_options["postgresql"]["partition_by"]
-    if partitioned != wanted:
-        differences.append(f"partitioning of response_log is {partitioned!r}, the registry says {wanted!r}")
+    partitioning = METADATA.tables["response_log"].dialect_options["postgresql"]["partition_by"]
+    if partitioned != partitioning:
+        differences.append(f"partitioning of response_log is {partitioned!r} instead of {partitioning!r}")
     return differences
 
 
 def _view_differences(connection: psycopg.Connection) -> list[str]:
-    return [one for name, query in VIEWS.items() if (one := _view_difference(connection, name, query))]
+    return [difference for name, query in VIEWS.items() if (difference := _view_difference(connection, name, query))]
 
 
 def _view_difference(connection: psycopg.Connection, name: str, query: str) -> str | None:
     """The difference between a view and `query`, both in the server's wording. Returns None if they are equal."""
-    there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
-    if there is None:
+    stored = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
+    if stored is None:
         return f"view {name} is missing"
     try:
         with connection.transaction():
             connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
     except psycopg.ProgrammingError as error:
-        return f"view {name} cannot be made as the registry says: {error}"
-    here = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
-    return None if there == here else f"view {name} is:\n{there}\nthe registry says:\n{here}"
+        return f"view {name} cannot be created as in the registry: {error}"
+    expected = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
+    return None if stored == expected else f"view {name} is:\n{stored}\ninstead of:\n{expected}"

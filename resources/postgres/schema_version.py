@@ -29,33 +29,33 @@ class SchemaVersion:
     @property
     def is_newer(self) -> bool:
         """Whether a migration has run that this code does not have."""
-        return number(self.revision) > newest_known()
+        return number(self.revision) > newest_revision()
 
     @property
     def can_be_upgraded(self) -> bool:
         """Whether this code's migrations can upgrade it. False if it is newer, or older than the first migration."""
-        return self.revision is None or first_known() <= number(self.revision) <= newest_known()
+        return self.revision is None or first_revision() <= number(self.revision) <= newest_revision()
 
     @property
     def fault(self) -> str | None:
         """The reason why this code must not work with it, and the remedy. None if it may."""
         if self.revision is None:
             return "the database has no schema yet: run `irt db upgrade`"
-        if number(self.revision) < first_known():
+        if number(self.revision) < first_revision():
             return (
                 f"the schema in the database is at {self.revision}, and this code upgrades from "
-                f"{first_known():04d} on: {REMEDY}"
+                f"{first_revision():04d} on: {REMEDY}"
             )
-        if number(self.revision) < newest_known():
+        if number(self.revision) < newest_revision():
             return (
-                f"the schema in the database is at {self.revision}, this code needs {newest_known():04d}: "
+                f"the schema in the database is at {self.revision}, this code needs {newest_revision():04d}: "
                 "run `irt db upgrade`"
             )
-        if number(self.oldest_code or self.revision) > newest_known():
+        if number(self.oldest_code or self.revision) > newest_revision():
             return (
                 f"the schema in the database is at {self.revision} and serves code from "
-                f"{self.oldest_code or self.revision} on; this code knows it up to {newest_known():04d} only: "
-                "install the newer irt-assets, or let that one run `irt db downgrade`"
+                f"{self.oldest_code or self.revision} on; this code supports it up to {newest_revision():04d} only: "
+                "install the newer irt-assets, or run `irt db downgrade` with it"
             )
         return None
 
@@ -70,17 +70,17 @@ def schema_version(database: Database) -> SchemaVersion:
     return SchemaVersion(row[0]["version_num"], row[0].get("oldest_code")) if row else SchemaVersion(None)
 
 
-def first_known() -> int:
+def first_revision() -> int:
     """The number of the migration that creates the first schema."""
-    return min(_known())
+    return min(_revision_numbers())
 
 
-def newest_known() -> int:
+def newest_revision() -> int:
     """The number of the newest migration of this code."""
-    return max(_known())
+    return max(_revision_numbers())
 
 
-def _known() -> list[int]:
+def _revision_numbers() -> list[int]:
     return [number(path.name) for path in VERSIONS.glob("[0-9][0-9][0-9][0-9]*.py")]
 
 

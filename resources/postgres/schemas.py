@@ -9,8 +9,8 @@ from resources.postgres.own_schema import VERSION_TABLE, relations_in
 
 MARK = "Dagster of irt-assets in the schema "
 """Beginning of the comment on Dagster's schema; the name of our schema follows."""
-MISSING = "SELECT name FROM unnest(%s::text[]) name WHERE to_regnamespace(quote_ident(name)) IS NULL"
-ARE_MADE = """
+MISSING_SCHEMAS = "SELECT name FROM unnest(%s::text[]) name WHERE to_regnamespace(quote_ident(name)) IS NULL"
+SCHEMAS_EXIST = """
 SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL
    AND obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace') IS NOT DISTINCT FROM %s
 """
@@ -26,26 +26,26 @@ def make_schemas(database: Database) -> list[str]:
     own, dagster = database.schema, database.settings.irt_dagster_schema
     if not database.own.takes_options:
         raise PermanentFailure(
-            "DATABASE_URL leads to a pooler that takes no options, so that Dagster would not find its schema: give "
+            "DATABASE_URL leads to a pooler that accepts no options, so that Dagster would not find its schema: give "
             "this process the server's own address; the θ API works through a pooler"
         )
     try:
         with database.connect() as connection:
-            if one_value(connection, ARE_MADE, (own, dagster, MARK + own)):
+            if one_value(connection, SCHEMAS_EXIST, (own, dagster, MARK + own)):
                 return []
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('schemas of irt-assets'))")
-            made = first_column(connection, MISSING, ([own, dagster],))
-            for name in made:
+            created = first_column(connection, MISSING_SCHEMAS, ([own, dagster],))
+            for name in created:
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
             if not one_value(connection, "SELECT has_schema_privilege(%s, 'CREATE')", (own,)):
                 raise psycopg.errors.InsufficientPrivilege(f"permission denied for schema {own}")
             _claim(connection, own, dagster)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PermanentFailure(
-            f"{error}: let the database's administrator run what `irt db roles` prints, and connect as the owner that "
-            "it names"
+            f"{error}: let the database's administrator run the output of `irt db roles`, and connect as the owner "
+            "that it names"
         ) from None
-    return made
+    return created
 
 
 def _claim(connection: psycopg.Connection, own: str, dagster: str) -> None:
@@ -55,15 +55,15 @@ def _claim(connection: psycopg.Connection, own: str, dagster: str) -> None:
     other schema has our mark.
     """
     marked = "SELECT nspname FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = %s"
-    ours = first_column(connection, marked, (MARK + own,))
+    marked_schemas = first_column(connection, marked, (MARK + own,))
     mark = str(one_value(connection, COMMENT, (dagster,)) or "")
     is_others = mark.startswith(MARK) and _has_our_tables(connection, mark.removeprefix(MARK))
-    if is_others or ((ours or not _has_our_tables(connection, own)) and relations_in(connection, dagster)):
+    if is_others or ((marked_schemas or not _has_our_tables(connection, own)) and relations_in(connection, dagster)):
         raise PermanentFailure(
             f"The schema {dagster} cannot hold this installation's Dagster: "
             + (f"it is of {mark}" if is_others else "its tables are of a Dagster that is not ours")
             + ". Set IRT_DAGSTER_SCHEMA to the name of another schema"
-            + (f"; it was {ours[0]}" if ours else "")
+            + (f"; it was {marked_schemas[0]}" if marked_schemas else "")
         )
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(dagster), MARK + own))
 

@@ -101,13 +101,13 @@ def _accounts(owner: os.stat_result) -> Iterator[Account]:
 
 def check(programs: Path, data: Path) -> None:
     """Raise NoAccountError if no account may enter the folders in which programs and data will be."""
-    there = [next(f for f in (folder, *folder.parents) if f.is_dir()) for folder in (programs, data)]
+    existing = [next(f for f in (folder, *folder.parents) if f.is_dir()) for folder in (programs, data)]
     enters = "import os, sys; sys.exit(0 if os.access(sys.argv[1], os.X_OK) else sys.argv[1] + ' may not be entered')"
     try:
-        with tempfile.TemporaryDirectory(prefix=".irt-", dir=there[1]) as name:
+        with tempfile.TemporaryDirectory(prefix=".irt-", dir=existing[1]) as name:
             if os.geteuid() == 0:
                 os.chown(name, *nobody())
-            account_for(Path(name), (sys.executable, "-I", "-S", "-B", "-c", enters, there[0]))
+            account_for(Path(name), (sys.executable, "-I", "-S", "-B", "-c", enters, existing[0]))
     except OSError as error:
         raise NoAccountError(str(error)) from error
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pandera
 
-CHUNK = 2**25  # bytes of CSV parsed at once
-ROWS_AT_ONCE = 50_000  # rows written as CSV at once
+CHUNK_BYTES = 2**25  # bytes of CSV parsed at once
+ROWS_PER_WRITE = 50_000  # rows written as CSV at once
 UTC_TIME = pa.timestamp("us", "UTC")
 JSON_OIDS = (114, 3802)
 BYTEA_OID = 17
@@ -89,7 +89,7 @@ def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame)
     Columns that are nullable or have a default may be missing. dict and list are written to jsonb; NaN becomes NULL.
     Raises PermanentFailure with all problems of the frame, before anything is written.
     """
-    return _copy(connection, table, _checked(table, frame))
+    return _copy(connection, table, _check_frame(table, frame))
 
 
 def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterable[pd.DataFrame]) -> int:
@@ -97,7 +97,7 @@ def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterab
 
     `frames` must not use the connection after the first frame, because the COPY is running.
     """
-    return _copy_parts(connection, table.name, (_checked(table, frame) for frame in frames if len(frame)))
+    return _copy_parts(connection, table.name, (_check_frame(table, frame) for frame in frames if len(frame)))
 
 
 def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> None:
@@ -112,25 +112,25 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
     PermanentFailure, before anything is written, if the frame has problems or contains rows that are not `owned`.
     """
     if not owned:
-        raise ValueError(f"replace in {table.name} needs to know which rows are owned")
-    rows = _checked(table, frame, owned)
-    own(connection, table, owned)
-    where = sql.SQL(" AND ").join(
+        raise ValueError(f"replace in {table.name} needs the values of the rows to be replaced")
+    rows = _check_frame(table, frame, owned)
+    lock_rows(connection, table, owned)
+    condition = sql.SQL(" AND ").join(
         sql.SQL("{} IS NULL").format(sql.Identifier(name))
         if value is None
         else sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in owned.items()
     )
-    connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), where))
+    connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), condition))
     return _copy(connection, table, rows)
 
 
-def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object]) -> None:
+def lock_rows(connection: psycopg.Connection, table: sa.Table, key_values: Mapping[str, object]) -> None:
     """Make other writers of these rows wait until the caller's transaction ends.
 
     This is for callers that read the rows before they replace them.
     """
-    advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(owned.items())))
+    advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(key_values.items())))
 
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
@@ -166,15 +166,15 @@ def _read(connection: psycopg.Connection, query: Query, params: Params) -> tuple
     for column in description:
         if column.type_code == BYTEA_OID:
             values = [None if value is None else bytes.fromhex(value[2:]) for value in table[column.name].to_pylist()]
-            place = table.column_names.index(column.name)
-            table = table.set_column(place, column.name, pa.array(values, pa.binary()))
+            position = table.column_names.index(column.name)
+            table = table.set_column(position, column.name, pa.array(values, pa.binary()))
     return table, [column.name for column in description if column.type_code in JSON_OIDS]
 
 
 def _parts(
     connection: psycopg.Connection, query: Query, params: Params
 ) -> tuple[Sequence[psycopg.Column], Iterator[pa.Table]]:
-    """The columns of a query, and an iterator of Arrow tables of about CHUNK bytes of CSV; the first one is empty."""
+    """The columns of a query, and an iterator of Arrow tables of about CHUNK_BYTES of CSV; the first table is empty."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
     # This returns no row and only plans the query. It also opens the transaction of the raw COPY below.
     described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0")
@@ -183,7 +183,7 @@ def _parts(
     if len(set(names)) < len(names):
         raise ValueError(f"the query gives two columns one name: {names}")
     schema = pa.schema([(column.name, ARROW_BY_OID.get(column.type_code, pa.string())) for column in description])
-    read = pa.csv.ReadOptions(column_names=names, block_size=2 * CHUNK)
+    read = pa.csv.ReadOptions(column_names=names, block_size=2 * CHUNK_BYTES)
     parse = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
     convert = pa.csv.ConvertOptions(
         column_types=schema,
@@ -218,7 +218,7 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
             size, row = libpq.get_copy_data(0)
             if size > 0:
                 chunk += row
-            if len(chunk) >= CHUNK:
+            if len(chunk) >= CHUNK_BYTES:
                 yield chunk
                 chunk = bytearray()
     finally:
@@ -251,15 +251,15 @@ def _copy_parts(connection: psycopg.Connection, table: str, parts: Iterator[pa.T
     written = 0
     with connection.cursor().copy(statement) as copy:
         for rows in chain([first], parts):
-            for start in range(0, len(rows), ROWS_AT_ONCE):
+            for start in range(0, len(rows), ROWS_PER_WRITE):
                 part = io.BytesIO()
-                pa.csv.write_csv(rows.slice(start, ROWS_AT_ONCE), part, pa.csv.WriteOptions(include_header=False))
+                pa.csv.write_csv(rows.slice(start, ROWS_PER_WRITE), part, pa.csv.WriteOptions(include_header=False))
                 copy.write(part.getvalue())
             written += len(rows)
     return written
 
 
-def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] | None = None) -> pa.Table:
+def _check_frame(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] | None = None) -> pa.Table:
     """The frame as Arrow columns of the table's types. Raises PermanentFailure with all problems of the frame."""
     if frame.empty:
         return pa.table({})
@@ -274,12 +274,12 @@ def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] |
             problems.append(f"column {column.name}: {str(error).splitlines()[0]}")
     for name, value in (owned or {}).items():
         if name not in frame.columns:
-            problems.append(f"column {name} is missing: the rows must say that they are {value!r}")
+            problems.append(f"column {name} is missing: its value must be {value!r} in every row")
             continue
-        own = frame[name].isna() if value is None else (frame[name] == value).fillna(value=False)
-        if not own.all():
-            other = frame.loc[~own, name]
-            problems.append(f"column {name}: {len(other)} rows are not {value!r}, e.g. {other.iloc[0]!r}")
+        is_owned = frame[name].isna() if value is None else (frame[name] == value).fillna(value=False)
+        if not is_owned.all():
+            foreign = frame.loc[~is_owned, name]
+            problems.append(f"column {name}: {len(foreign)} rows are not {value!r}, e.g. {foreign.iloc[0]!r}")
     if problems:
         lines = "\n- ".join(problems)
         raise PermanentFailure(
@@ -294,8 +294,8 @@ def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
 
     try:
         frame_schema(table).validate(frame, lazy=True)
-    except SchemaErrors as found:
-        cases = found.failure_cases
+    except SchemaErrors as errors:
+        cases = errors.failure_cases
     else:
         return []
     problems = []
@@ -317,36 +317,36 @@ def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
 def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
     """The values in the column's type. Raises TypeError for text in a numeric column, or a time without a zone."""
     if isinstance(column.type, JSONB):
-        return pa.array([None if _absent(value) else _json(value) for value in values], pa.string())
+        return pa.array([None if _is_missing(value) else _json(value) for value in values], pa.string())
     array = pa.Array.from_pandas(values)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    found, is_type = array.type, pa.types
-    if is_type.is_dictionary(found):
+    stored, is_type = array.type, pa.types
+    if is_type.is_dictionary(stored):
         array = array.dictionary_decode()
-        found = array.type
-    text = is_type.is_string(found) or is_type.is_large_string(found)
-    number = is_type.is_integer(found) or is_type.is_floating(found)
-    accepted, wanted = {
+        stored = array.type
+    text = is_type.is_string(stored) or is_type.is_large_string(stored)
+    number = is_type.is_integer(stored) or is_type.is_floating(stored)
+    accepted, arrow_type = {
         sa.Text: (text, pa.string()),
         sa.SmallInteger: (number, pa.int16()),
         sa.Integer: (number, pa.int32()),
         sa.BigInteger: (number, pa.int64()),
         sa.Double: (number, pa.float64()),
-        sa.Boolean: (is_type.is_boolean(found), pa.bool_()),
-        sa.Date: (is_type.is_date(found) or is_type.is_timestamp(found), pa.date32()),
-        TIMESTAMP: (is_type.is_timestamp(found) and found.tz is not None, UTC_TIME),
-        sa.LargeBinary: (is_type.is_binary(found), pa.binary()),
+        sa.Boolean: (is_type.is_boolean(stored), pa.bool_()),
+        sa.Date: (is_type.is_date(stored) or is_type.is_timestamp(stored), pa.date32()),
+        TIMESTAMP: (is_type.is_timestamp(stored) and stored.tz is not None, UTC_TIME),
+        sa.LargeBinary: (is_type.is_binary(stored), pa.binary()),
     }[type(column.type)]
-    if not accepted and not is_type.is_null(found):
-        zone = ", with its zone" if wanted == UTC_TIME else ""
-        raise TypeError(f"holds {'text' if text else found}, expected {column.type}{zone}")
-    if wanted == pa.binary():
+    if not accepted and not is_type.is_null(stored):
+        zone = ", with its zone" if arrow_type == UTC_TIME else ""
+        raise TypeError(f"holds {'text' if text else stored}, expected {column.type}{zone}")
+    if arrow_type == pa.binary():
         return pa.array([None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string())
-    return array.cast(wanted)
+    return array.cast(arrow_type)
 
 
-def _absent(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     import pandas as pd  # here, because it takes half a second
 
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)

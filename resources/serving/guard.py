@@ -21,11 +21,11 @@ from resources.addresses import Address, Names, parse_address, parse_origin
 LOG = logging.getLogger("irt_assets.webserver")
 PROBE = "/server_info"
 GRAPHQL = "/graphql"
-REPORTED_EVENTS = "/report_asset_"
+EVENT_REPORTS = "/report_asset_"
 DEBUG_FILES = "/download_debug"
 RUN_OUTPUT_PATH = re.compile(r"/logs(/[^./\\\0][^/\\\0]*){2,}")
 """Path with at least two names, none of which leads out of the folder. Dagster fails on any other path."""
-READING = (HTTPMethod.GET, HTTPMethod.HEAD)
+READ_METHODS = (HTTPMethod.GET, HTTPMethod.HEAD)
 SAME_ORIGIN_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
@@ -40,8 +40,8 @@ POLICY_VIOLATION = 1008
 class Refusal(Exception):
     """Refusal of a request: the HTTP status and the reason in a sentence. `allow`: the methods that are allowed."""
 
-    def __init__(self, status: HTTPStatus, why: str, allow: str = "") -> None:
-        super().__init__(why)
+    def __init__(self, status: HTTPStatus, reason: str, allow: str = "") -> None:
+        super().__init__(reason)
         self.status, self.allow = status, allow
 
 
@@ -66,27 +66,27 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self.app(scope, receive, _with_headers(send))
+            await self.app(scope, receive, _add_headers(send))
             return
         headers = {"Allow": refusal.allow} if refusal.allow else {}
         answer = PlainTextResponse(f"{refusal}\n", refusal.status, headers)
-        await refuse(str(refusal), answer, scope, receive, _with_headers(send))
+        await refuse(str(refusal), answer, scope, receive, _add_headers(send))
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         path = path_within(self.prefix, scope["path"])
         method = scope.get("method")  # a WebSocket has no method
-        if path in self.probes and method in READING:
+        if path in self.probes and method in READ_METHODS:
             return None
-        host = _only(headers, "host")
-        asked = parse_address(host) if host else None
-        if asked is None or not self.names.answers_to(asked):
+        host = _single_header(headers, "host")
+        requested = parse_address(host) if host else None
+        if requested is None or not self.names.answers_to(requested):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"This page does not answer to the host name {(host or '')[:MAX_NAME_LENGTH]!r}. If people reach it "
+                f"This page does not accept the host name {(host or '')[:MAX_NAME_LENGTH]!r}. If people reach it "
                 "under that name, set IRT_UI_URL to its address.",
             )
-        if path.startswith(REPORTED_EVENTS):
+        if path.startswith(EVENT_REPORTS):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
                 "Materialisations and checks come from runs; they cannot be reported from outside.",
@@ -94,31 +94,31 @@ class Guard:
         if path.startswith(DEBUG_FILES):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Debug files of runs contain all that is known about a run: write one on the server by dagster debug "
+                "Debug files of runs contain everything about a run: write one on the server with dagster debug "
                 "export RUN_ID FILE.",
             )
         if path.startswith("/logs/") and not RUN_OUTPUT_PATH.fullmatch(path):
             return Refusal(HTTPStatus.NOT_FOUND, "There is no such output of a run.")
         if method is None:
-            return self._foreign_origin(headers, asked)
-        if method in READING:
+            return self._foreign_origin(headers, requested)
+        if method in READ_METHODS:
             if path == GRAPHQL and "query" in QueryParams(scope["query_string"]):
-                return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL takes queries by POST alone.", "POST")
+                return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL accepts queries by POST only.", "POST")
             return None
         if method != HTTPMethod.POST or path != GRAPHQL:
             allow = "GET, HEAD, POST" if path == GRAPHQL else "GET, HEAD"
             return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed here.", allow)
         if _media_type(headers) != "application/json":
-            return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL takes application/json alone.")
-        return self._foreign_origin(headers, asked)
+            return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL accepts only application/json.")
+        return self._foreign_origin(headers, requested)
 
-    def _foreign_origin(self, headers: Headers, asked: Address) -> Refusal | None:
+    def _foreign_origin(self, headers: Headers, requested: Address) -> Refusal | None:
         """The refusal of a request from another origin. Programs that are not browsers send no origin and pass."""
         if "origin" not in headers:
             return None
-        origin = _only(headers, "origin")
+        origin = _single_header(headers, "origin")
         parsed = parse_origin(origin) if origin else None
-        if parsed is not None and self.names.trusts(parsed, asked):
+        if parsed is not None and self.names.trusts(parsed, requested):
             return None
         return Refusal(
             HTTPStatus.FORBIDDEN,
@@ -127,9 +127,9 @@ class Guard:
         )
 
 
-async def refuse(why: str, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(reason: str, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Log the reason, and send the response; a WebSocket is closed instead."""
-    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
+    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], reason)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION})
     else:
@@ -138,8 +138,8 @@ async def refuse(why: str, answer: Response, scope: Scope, receive: Receive, sen
 
 def challenge(status: int) -> dict[str, str]:
     """The headers of a refusal: it must not be cached, and with status 401 it requests a token."""
-    asked = {"WWW-Authenticate": 'Bearer realm="irt"'} if status == HTTPStatus.UNAUTHORIZED else {}
-    return {"Cache-Control": "no-store", **asked}
+    authenticate = {"WWW-Authenticate": 'Bearer realm="irt"'} if status == HTTPStatus.UNAUTHORIZED else {}
+    return {"Cache-Control": "no-store", **authenticate}
 
 
 def path_within(prefix: str, path: str) -> str:
@@ -147,7 +147,7 @@ def path_within(prefix: str, path: str) -> str:
     return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
-def _only(headers: Headers, name: str) -> str | None:
+def _single_header(headers: Headers, name: str) -> str | None:
     """The header's value. Returns None if it is missing, or repeated: other programs might read the other value."""
     values = headers.getlist(name)
     return values[0] if len(values) == 1 else None
@@ -155,11 +155,11 @@ def _only(headers: Headers, name: str) -> str | None:
 
 def _media_type(headers: Headers) -> str | None:
     header = Header()
-    header["Content-Type"] = _only(headers, "content-type") or "application/octet-stream"
+    header["Content-Type"] = _single_header(headers, "content-type") or "application/octet-stream"
     return header.get_content_type()
 
 
-def _with_headers(send: Send) -> Send:
+def _add_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             message.setdefault("headers", [])

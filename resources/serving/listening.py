@@ -13,25 +13,25 @@ from typing import Any
 from resources.failures import PermanentFailure
 from resources.serving.service_manager import notify, restart_process
 
-FIRST_PASSED = 3
+FIRST_DESCRIPTOR = 3
 """Descriptor of the first file that systemd passes to a process."""
 NAME = "requests"
-WAITING = 2048
+BACKLOG = 2048
 """Largest number of connections that wait to be accepted."""
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens on the host and port: the socket that was kept for this process, or a new one.
 
     A new socket is kept from now on. Raises PermanentFailure if the address is not free.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    kept = _inherited_socket()
-    if kept is not None:
-        if (kept.family, kept.getsockname()) == (family, address):
-            return kept
+    inherited = _inherited_socket()
+    if inherited is not None:
+        if (inherited.family, inherited.getsockname()) == (family, address):
+            return inherited
         notify("FDSTOREREMOVE=1", f"FDNAME={NAME}")
-        kept.close()
+        inherited.close()
     opened = _open_socket(family, address)
     passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [opened.fileno()]).tobytes())
     notify("FDSTORE=1", f"FDNAME={NAME}", ancillary=[passed])
@@ -48,8 +48,8 @@ def bound_port(port: int) -> int:
 
 def restart_process_with(listener: socket.socket) -> None:
     """Restart this process with the same command and process id, while it keeps listening."""
-    os.dup2(listener.fileno(), FIRST_PASSED)
-    os.set_inheritable(FIRST_PASSED, True)
+    os.dup2(listener.fileno(), FIRST_DESCRIPTOR)
+    os.set_inheritable(FIRST_DESCRIPTOR, True)
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
     restart_process()
 
@@ -61,9 +61,9 @@ def _inherited_socket() -> socket.socket | None:
     os.environ.pop("LISTEN_FDNAMES", None)
     if (process, count) != (str(os.getpid()), "1"):
         return None
-    given = socket.socket(fileno=FIRST_PASSED)
-    given.set_inheritable(False)
-    return given
+    listener = socket.socket(fileno=FIRST_DESCRIPTOR)
+    listener.set_inheritable(False)
+    return listener
 
 
 def _open_socket(family: int, address: Any) -> socket.socket:
@@ -73,11 +73,12 @@ def _open_socket(family: int, address: Any) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         listener.bind(address)
-        listener.listen(WAITING)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        where = f"{address[0]}, port {address[1]}"
+        location = f"{address[0]}, port {address[1]}"
         raise PermanentFailure(
-            f"it cannot listen on {where} ({error.strerror}): `ss -ltnp` says who does; stop that, or set another port"
+            f"it cannot listen on {location} ({error.strerror}): `ss -ltnp` says who does; stop that, "
+            "or set another port"
         ) from error
     return listener

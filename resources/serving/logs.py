@@ -24,8 +24,8 @@ from resources.failures import PermanentFailure
 from resources.serving import traces
 from resources.settings import Settings, get_settings
 
-OURS = ("irt", "irt_assets", "irt_psychometrics", "jobs", "resources", "services")
-DAGSTERS = ("dagster", "dagster-webserver")
+OWN_LOGGERS = ("irt", "irt_assets", "irt_psychometrics", "jobs", "resources", "services")
+DAGSTER_LOGGERS = ("dagster", "dagster-webserver")
 """Loggers to which Dagster's servers add their own handlers."""
 DAGSTER_META = "dagster_meta"
 """Attribute of records that belong to a run's log; Dagster prints them itself."""
@@ -42,14 +42,14 @@ def configure() -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level())
-    for name in DAGSTERS:
+    for name in DAGSTER_LOGGERS:
         logging.getLogger(name).handlers.clear()
 
 
 @contextmanager
-def prose() -> Iterator[None]:
+def print_for_people() -> Iterator[None]:
     """Log only errors, as plain lines, and no warnings of libraries: for a command that prints text for people.
 
     In systemd's journal, logging does not change.
@@ -80,8 +80,8 @@ def level() -> str:
 def formatter() -> logging.Formatter:
     """The formatter for standard error as it is now: by LOG_FORMAT, with priorities if it is systemd's journal."""
     settings = _settings()
-    wanted = settings.log_format if settings else None
-    as_text = for_people() if wanted is None else wanted == "text"
+    log_format = settings.log_format if settings else None
+    as_text = for_people() if log_format is None else log_format == "text"
     return Formatter(as_text=as_text, in_journal=is_journal())
 
 
@@ -96,7 +96,7 @@ def is_journal() -> bool:
 
 def with_priority(text: str, level: int) -> str:
     """`text` for the journal, which reads a priority at the beginning of every line (sd-daemon(3))."""
-    priority = next((syslog for least, syslog in PRIORITIES if level >= least), 7)
+    priority = next((syslog for lowest, syslog in PRIORITIES if level >= lowest), 7)
     return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
 
 
@@ -193,16 +193,16 @@ def _secrets() -> tuple[str, ...]:
     settings = _settings()
     if settings is None:
         return ()
-    found = set()
+    secrets = set()
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             text = value.get_secret_value()
             if name in ("database_url", "smtp_url"):
-                found |= passwords_of(text)
+                secrets |= passwords_of(text)
             else:
-                found.add(text)
-    return tuple(secret for secret in found if len(secret) >= MIN_SECRET_LENGTH)
+                secrets.add(text)
+    return tuple(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
 
 
 def passwords_of(url: str) -> set[str]:

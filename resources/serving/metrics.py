@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from resources.version import code_version
 
 LOG = logging.getLogger(__name__)
-BUILD_INFO = ("irt_build_info", "Always 1; which code this is.")
+BUILD_INFO = ("irt_build_info", "Always 1; the label is the version of the code.")
 WEBSOCKET_STATUS = {"websocket.accept": "101", "websocket.close": "403"}
 """HTTP status for the client if a WebSocket is opened, and if it is refused."""
 
@@ -32,13 +32,13 @@ def server_registry() -> CollectorRegistry:
     return registry
 
 
-def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
+def serve(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
     """Serve `/metrics` on `port` from a thread. If the port is taken, log a warning and continue without metrics."""
     try:
         start_http_server(port, host, registry)
     except OSError as error:
         LOG.warning(
-            "metrics are not served: port %d of %s: %s. Set %s to a free one", port, host, error.strerror, setting
+            "metrics are not served: port %d of %s: %s. Set %s to a free port", port, host, error.strerror, setting
         )
 
 
@@ -47,7 +47,7 @@ def page(registry: CollectorRegistry) -> Callable[[Request], Response]:
     return lambda _: Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class Counted:
+class CountRequests:
     """`app` whose responses are counted by status in `irt_NAME_requests_total`."""
 
     def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry) -> None:
@@ -55,13 +55,13 @@ class Counted:
         self._requests = Counter(f"irt_{name}_requests", "Requests answered", ["status"], registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counted = scope["type"] == "lifespan"
+        is_counted = scope["type"] == "lifespan"
 
         async def count(message: Message) -> None:
-            nonlocal counted
+            nonlocal is_counted
             status = str(message.get("status") or WEBSOCKET_STATUS.get(message["type"], ""))
-            if status and not counted:
-                counted = True
+            if status and not is_counted:
+                is_counted = True
                 self._requests.labels(status).inc()
             await send(message)
 

@@ -21,9 +21,9 @@ LOG = logging.getLogger(__name__)
 GRPC_PORT = 4317
 TIMEOUT_S = 2.0
 """Time limit of a request to the collector. It runs in a separate thread, for which a process waits when it ends."""
-REST_S = 30.0
+PAUSE_S = 30.0
 """Pause in seconds after the collector failed."""
-KEPT = frozenset(
+ALLOWED_ATTRIBUTES = frozenset(
     {
         "asset",
         "http.method",
@@ -45,9 +45,9 @@ def provider(service: str, endpoint: str) -> TracerProvider:
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `Collector` warns once
     os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # it may be set only in the env file
     own_name = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
-    made = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
-    made.add_span_processor(BatchSpanProcessor(Collector(_exporter(endpoint), endpoint)))
-    return made
+    traces_provider = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
+    traces_provider.add_span_processor(BatchSpanProcessor(Collector(_exporter(endpoint), endpoint)))
+    return traces_provider
 
 
 def _exporter(endpoint: str) -> SpanExporter:
@@ -64,42 +64,45 @@ def _exporter(endpoint: str) -> SpanExporter:
 
 
 class Collector(SpanExporter):
-    """Sends spans with only the attributes in KEPT. If sending fails, it warns once and drops spans for REST_S."""
+    """Sends spans with only the attributes in ALLOWED_ATTRIBUTES.
+
+    If sending fails, it warns once and drops spans for PAUSE_S.
+    """
 
     def __init__(self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._exporter, self._endpoint, self._clock = exporter, endpoint, clock
-        self._rests_until: float | None = None
+        self._paused_until: float | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        if self._rests_until is not None and self._clock() < self._rests_until:
+        if self._paused_until is not None and self._clock() < self._paused_until:
             return SpanExportResult.FAILURE
-        result = self._exporter.export([bare(span) for span in spans])
+        result = self._exporter.export([strip_attributes(span) for span in spans])
         if result is SpanExportResult.SUCCESS:
-            if self._rests_until is not None:
+            if self._paused_until is not None:
                 LOG.info("traces reach %s again", self._endpoint)
-            self._rests_until = None
+            self._paused_until = None
         else:
-            if self._rests_until is None:
+            if self._paused_until is None:
                 LOG.warning(
-                    "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of an "
-                    "OTLP receiver, mostly http://HOST:4318, or http://HOST:4317 for gRPC",
+                    "traces are dropped: %s does not accept them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of "
+                    "an OTLP receiver, usually http://HOST:4318, or http://HOST:4317 for gRPC",
                     self._endpoint,
                 )
-            self._rests_until = self._clock() + REST_S
+            self._paused_until = self._clock() + PAUSE_S
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
 
-def bare(span: ReadableSpan) -> ReadableSpan:
+def strip_attributes(span: ReadableSpan) -> ReadableSpan:
     """`span` with only the attributes that may leave this process."""
     return ReadableSpan(
         name=span.name,
         context=span.context,
         parent=span.parent,
         resource=span.resource,
-        attributes={name: value for name, value in (span.attributes or {}).items() if name in KEPT},
+        attributes={name: value for name, value in (span.attributes or {}).items() if name in ALLOWED_ATTRIBUTES},
         kind=span.kind,
         status=Status(span.status.status_code),
         start_time=span.start_time,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure
 from resources.serving import logs
-from resources.serving.listening import listening, restart_process_with
+from resources.serving.listening import open_listener, restart_process_with
 from resources.serving.service_manager import (
     LOOPBACK,
     http_health,
@@ -27,13 +27,13 @@ from resources.serving.service_manager import (
 )
 from resources.settings import Settings, get_settings
 
-SETTLES_S = 0.2
+ACCEPT_GRACE_S = 0.2
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The command line of a service, with the option `--host` for the address on which it listens."""
     parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
-    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine alone)")
+    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine only)")
     return parser
 
 
@@ -59,7 +59,7 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
     After SIGHUP, pending requests are finished and the process restarts; requests that come meanwhile wait. Raises
     PermanentFailure if the port is not free.
     """
-    listener = listening(host, port)
+    listener = open_listener(host, port)
     config = uvicorn.Config(
         app, log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False, **options
     )
@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        await asyncio.sleep(SETTLES_S)
+        await asyncio.sleep(ACCEPT_GRACE_S)
         await super().shutdown(sockets)
 
 
@@ -86,9 +86,9 @@ def serve_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    again = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
+    restart = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
     server.run(sockets=[listener.dup()])  # a duplicate, because uvicorn closes it
-    if again.is_set():
+    if restart.is_set():
         restart_process_with(listener)
     if not server.started:
         sys.exit(1)

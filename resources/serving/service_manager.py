@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 LOOPBACK = "127.0.0.1"
-SECONDS_BETWEEN_LOOKS = 10.0
+PROBE_INTERVAL_S = 10.0
 """Pause between probes if systemd sets no watchdog. With a watchdog it is a quarter of the watchdog's period, because a
 server on a busy machine sometimes responds late."""
-UNTIL_READY_S = 0.5
+READY_INTERVAL_S = 0.5
 TIMEOUT_S = 2.0
 HAS_READY_PROBE = ("theta_api",)
 """Services that send READY once `/ready` passes; other services send it once `/health` passes."""
@@ -60,7 +60,7 @@ def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> No
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
             channel.sendmsg(["\n".join(states).encode()], ancillary)
         except OSError as error:
-            LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
+            LOG.warning("the service manager at %s cannot be reached: %s", address, error.strerror)
 
 
 def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
@@ -70,7 +70,7 @@ def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
     never a database or another server, which a restart would not fix.
     """
     if is_supervised():
-        threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
+        threading.Thread(target=_report, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
 def http_health(address: str, page: str = "health", *, any_answer: bool = False) -> str | None:
@@ -121,20 +121,20 @@ _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
 """Default host and port of each service."""
 
 
-def _tell(probe: Probe, ready: Probe) -> None:
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
+def _report(probe: Probe, ready: Probe) -> None:
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or PROBE_INTERVAL_S
     while ready() is not None:
         if ready is not probe and probe() is None:  # healthy but not ready: it waits for another server
             notify("WATCHDOG=1")
-        time.sleep(UNTIL_READY_S)
+        time.sleep(READY_INTERVAL_S)
     notify("READY=1", "WATCHDOG=1")
     while True:
         time.sleep(pause)
         fault = probe()
         if fault is None:
-            notify("WATCHDOG=1", "STATUS=well")
+            notify("WATCHDOG=1", "STATUS=healthy")
         else:
-            LOG.error("not well: %s", fault)
+            LOG.error("not healthy: %s", fault)
             notify(f"STATUS={fault}")
 
 
@@ -149,11 +149,11 @@ def restart_process(*_: object) -> None:
 
 def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
     """Let SIGHUP call `stop` and set the returned event; the caller then calls `restart_process`."""
-    again = threading.Event()
+    restart = threading.Event()
 
     def stop_first(_signal: int, _frame: FrameType | None) -> None:
-        again.set()
+        restart.set()
         stop()
 
     signal.signal(signal.SIGHUP, stop_first)
-    return again
+    return restart

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 PACKAGE = "opentelemetry-exporter-otlp-proto-http"
-NOT_TRACED = "/health,/ready$,/metrics$"
+EXCLUDED_PATHS = "/health,/ready$,/metrics$"
 """Paths that monitors request every few seconds."""
-WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
+EXCLUDED_SPANS: list[Literal["receive", "send"]] = ["receive", "send"]
 """Kinds of spans that are not created: one for each ASGI message, useless to readers."""
 
 _provider: TracerProvider | None = None
@@ -42,8 +42,8 @@ def start(service: str, settings: Settings) -> bool:
         try:
             from resources.serving import otlp  # imports OpenTelemetry, an optional dependency
         except ImportError as error:
-            why = f"{error.name} is missing: {way_to_install('otel')}"
-            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s", why)
+            reason = f"{error.name} is missing: {way_to_install('otel')}"
+            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s", reason)
             return False
         _otlp, _provider = otlp, otlp.provider(f"irt-{service}", endpoint)
         _tracer = _provider.get_tracer("irt_assets")
@@ -99,5 +99,5 @@ def trace_routes(app: FastAPI) -> None:
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # optional dependency
 
         FastAPIInstrumentor.instrument_app(
-            app, tracer_provider=_provider, excluded_urls=NOT_TRACED, exclude_spans=WITHIN_REQUEST
+            app, tracer_provider=_provider, excluded_urls=EXCLUDED_PATHS, exclude_spans=EXCLUDED_SPANS
         )

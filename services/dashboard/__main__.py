@@ -9,8 +9,8 @@ from services.dashboard.server import serve
 def main() -> None:
     parser = argument_parser("dashboard", "The dashboard.")
     parser.add_argument("--demo", action="store_true", help="run without a login; on the embedded database only")
-    asked = parser.parse_args()
-    run_service("dashboard", partial(serve, demo=asked.demo, host=asked.host), asked.host)
+    arguments = parser.parse_args()
+    run_service("dashboard", partial(serve, demo=arguments.demo, host=arguments.host), arguments.host)
 
 
 if __name__ == "__main__":

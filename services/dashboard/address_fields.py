@@ -10,27 +10,27 @@ from jobs.watching.overview import Overview
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 
-CHOSEN = "chosen:"
+BOX_PREFIX = "chosen:"
 """Prefix of a ticked box's name in the fields of an address."""
 
 
-def names_in(asked: ViewRequest, field: str) -> list[str]:
+def chosen_names(request: ViewRequest, field: str) -> list[str]:
     """The names in the ticked boxes and in a field of the address, without repetitions."""
-    names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
-    return list(dict.fromkeys([*names, *filter(None, [asked.field(field)])]))
+    names = [name.removeprefix(BOX_PREFIX) for name in request.fields if name.startswith(BOX_PREFIX)]
+    return list(dict.fromkeys([*names, *filter(None, [request.field(field)])]))
 
 
-def require_known(what: str, named: str, known: Collection[str]) -> None:
-    if named not in known:
-        there = f" {shorten(named)!r}, only {join_names(known, 10)}" if known else " yet"
-        raise NotFound(f"There is no {what}{there}.")
+def require_known(noun: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        message = f" {shorten(name)!r}, only {join_names(names, 10)}" if names else " yet"
+        raise NotFound(f"There is no {noun}{message}.")
 
 
-def whole_number(asked: ViewRequest, field: str, what: str, otherwise: int, lowest: int, highest: int) -> int:
-    """The number in a field of the address, or `otherwise` if the field is empty."""
-    text = asked.field(field, str(otherwise))
+def whole_number(request: ViewRequest, field: str, noun: str, default: int, lowest: int, highest: int) -> int:
+    """The number in a field of the address, or `default` if the field is empty."""
+    text = request.field(field, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
-        raise NotFound(f"{shorten(text)!r} is not a {what}: write {lowest} to {highest}.")
+        raise NotFound(f"{shorten(text)!r} is not a {noun}: write {lowest} to {highest}.")
     return int(text)
 
 
@@ -51,25 +51,25 @@ def months_of(overview: Overview) -> list[str]:
     return list(dict.fromkeys(state.month for state in reversed(overview.months)))
 
 
-def scale_named(asked: ViewRequest, overview: Overview) -> str:
+def find_scale(request: ViewRequest, overview: Overview) -> str:
     """The scale that the address names, or else the first scale."""
     scales = scales_of(overview)
     if not scales:
         raise NotFound("No scale has any item yet: import the bank with irt import questions FILE.")
-    named = asked.field("scale", scales[0])
-    require_known("scale", named, scales)
-    return named
+    name = request.field("scale", scales[0])
+    require_known("scale", name, scales)
+    return name
 
 
-def month_named(asked: ViewRequest, overview: Overview, field: str, otherwise: str) -> str:
-    """The month that a field of the address names, or `otherwise` if the field is empty."""
+def find_month(request: ViewRequest, overview: Overview, field: str, default: str) -> str:
+    """The month that a field of the address names, or `default` if the field is empty."""
     months = months_of(overview)
     if not months:
-        raise NotFound("No month is over yet: there is nothing to see.")
-    named = asked.field(field, otherwise)
-    if named not in months:
-        raise NotFound(f"There is no month {shorten(named)!r}: there are {months[-1]} to {months[0]}.")
-    return named
+        raise NotFound("No month has ended yet: there is nothing to show.")
+    name = request.field(field, default)
+    if name not in months:
+        raise NotFound(f"There is no month {shorten(name)!r}: there are {months[-1]} to {months[0]}.")
+    return name
 
 
 def state_of(overview: Overview, month: str, scale_id: str) -> MonthState:

@@ -8,11 +8,19 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
-from services.dashboard.decisions import DECIDER, DecisionForm, DecisionOutcome, What, decide, may_decide, review
-from services.dashboard.figures import shown
+from services.dashboard.decisions import (
+    DECIDER,
+    DecisionForm,
+    DecisionKind,
+    DecisionOutcome,
+    decide,
+    may_decide,
+    review,
+)
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import ViewRequest
 
-BUTTONS: dict[What, str] = {
+BUTTONS: dict[DecisionKind, str] = {
     "accept": "Accept …",
     "reject": "Reject …",
     "undo": "Undo …",
@@ -22,7 +30,7 @@ BUTTONS: dict[What, str] = {
     "restore": "Put it back into use …",
     "reopen": "Reopen the month …",
 }
-CONFIRM: dict[What, str] = {
+CONFIRM: dict[DecisionKind, str] = {
     "accept": "Yes, publish",
     "reject": "Yes, reject",
     "undo": "Yes, undo",
@@ -32,7 +40,7 @@ CONFIRM: dict[What, str] = {
     "restore": "Yes, restore",
     "reopen": "Yes, reopen",
 }
-DAYS: dict[What, str] = {
+DAYS: dict[DecisionKind, str] = {
     "accept": "Accepted values are in force from this day on (UTC)",
     "undo": "First day of the values before, UTC (empty: as soon as it changes nothing reported)",
     "withdraw": "First day out of use, UTC (empty: tomorrow)",
@@ -40,21 +48,23 @@ DAYS: dict[What, str] = {
 }
 
 
-def form(asked: ViewRequest, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag | TagList:
+def form(
+    request: ViewRequest, kinds: Sequence[DecisionKind], *, since: str = "", leaked: bool = False
+) -> Tag | TagList:
     """Reason, day and buttons for those who may decide; for others, why they may not.
 
     kinds: a button for each; the label of the day belongs to the first. since: the day that is filled in. leaked:
     whether to show a box that confirms accepting a leaked item.
     """
-    if not may_decide(asked.identity):
-        why = (
-            f"Deciding needs the role {DECIDER}; your login has {', '.join(asked.identity.roles)}. Someone who has it "
-            "can decide at this page's address."
+    if not may_decide(request.identity):
+        reason = (
+            f"Deciding needs the role {DECIDER}; your login has {', '.join(request.identity.roles)}. Someone who has "
+            "it can decide at this page's address."
         )
-        return shown(notice(why, "neutral"))
-    day, tomorrow = DAYS.get(kinds[0]), f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
+        return render_blocks(notice(reason, "neutral"))
+    day, tomorrow = DAYS.get(kinds[0]), f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
     by_hand = notice(
-        prose("Deciding needs JavaScript; `irt release`, `irt items` and `irt month` need none."), "warning"
+        prose("Deciding here needs JavaScript. Without it, use `irt release`, `irt items` or `irt month`."), "warning"
     )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
@@ -63,32 +73,32 @@ def form(asked: ViewRequest, kinds: Sequence[What], *, since: str = "", leaked: 
         tags.div(
             *(
                 ui.input_action_button(
-                    what, BUTTONS[what], class_=f"btn-{'secondary' if what == 'reject' else 'primary'}"
+                    kind, BUTTONS[kind], class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
                 )
-                for what in kinds
+                for kind in kinds
             ),
             class_="d-flex flex-wrap gap-2 my-2",
         ),
         tags.p(
-            f"It is recorded as decided by {asked.identity.sub}. You see what it will do before you confirm it.",
+            f"It is recorded as decided by {request.identity.sub}. You see what it will do before you confirm it.",
             class_="text-body-secondary",
         ),
         tags.div(ui.output_ui("decision"), aria_live="polite"),
         tags.p(
-            "The connection to this page has ended, or your login has expired. Reload it: it shows what is decided.",
+            "The connection to this page has ended, or your login has expired. Reload it to see the decisions.",
             class_="alert alert-warning when-disconnected",
         ),
-        tags.noscript(shown(by_hand)),
+        tags.noscript(render_blocks(by_hand)),
         class_="decision",
     )
 
 
-def converse(
-    asked: ViewRequest,
+def handle_events(
+    request: ViewRequest,
     inputs: Inputs,
-    fill: Callable[[What, str, str, bool], DecisionForm],
+    fill: Callable[[DecisionKind, str, str, bool], DecisionForm],
     after: Callable[[DecisionForm, DecisionOutcome], TagChild],
-    kinds: Sequence[What],
+    kinds: Sequence[DecisionKind],
 ) -> None:
     """React to the form of `kinds` while the page is open.
 
@@ -102,19 +112,19 @@ def converse(
     def decision() -> TagChild:
         return outcome_shown()
 
-    def on(what: What) -> None:
+    def on(kind: DecisionKind) -> None:
         @reactive.effect
-        @reactive.event(inputs[what])
+        @reactive.event(inputs[kind])
         async def _() -> None:
             filled = fill(
-                what, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
+                kind, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
             )
-            outcome = await asyncio.to_thread(review, asked, filled)
+            outcome = await asyncio.to_thread(review, request, filled)
             pending.set((filled, outcome) if outcome.ok else None)
-            outcome_shown.set(_question(asked, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
+            outcome_shown.set(_question(request, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
 
-    for what in kinds:
-        on(what)
+    for kind in kinds:
+        on(kind)
 
     @reactive.effect
     @reactive.event(inputs["confirm"])
@@ -124,7 +134,7 @@ def converse(
             return  # second click of a double click
         pending.set(None)
         filled, before = reviewed
-        outcome = await asyncio.to_thread(decide, asked, filled, before.seen)
+        outcome = await asyncio.to_thread(decide, request, filled, before.seen)
         follows = await asyncio.to_thread(after, filled, outcome)
         outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
 
@@ -135,13 +145,13 @@ def converse(
         outcome_shown.set(None)
 
 
-def _question(asked: ViewRequest, filled: DecisionForm, outcome: DecisionOutcome) -> Tag:
+def _question(request: ViewRequest, filled: DecisionForm, outcome: DecisionOutcome) -> Tag:
     return tags.div(
         tags.p(tags.strong("This will happen:")),
         _sentences(outcome),
-        tags.p(f"Decided by {asked.identity.sub}. Reason: {filled.reason.strip()}"),
+        tags.p(f"Decided by {request.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
-            ui.input_action_button("confirm", CONFIRM[filled.what], class_="btn-primary"),
+            ui.input_action_button("confirm", CONFIRM[filled.kind], class_="btn-primary"),
             ui.input_action_button("back", "Back", class_="btn-secondary"),
             class_="d-flex flex-wrap gap-2",
         ),
@@ -157,7 +167,7 @@ def _message(outcome: DecisionOutcome, follows: TagChild = None, *, tone: str) -
 
 
 def _sentences(outcome: DecisionOutcome) -> TagList:
-    return shown(*(Paragraph(prose(one)) for one in outcome.sentences))
+    return render_blocks(*(Paragraph(prose(sentence)) for sentence in outcome.sentences))
 
 
 def _text(inputs: Inputs, name: str) -> str:

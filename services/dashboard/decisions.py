@@ -21,9 +21,9 @@ from services.jwt_verifier.tokens import Identity, Role, TokenRefused
 
 LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
-NAMED = 10
+MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
+DecisionKind = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
 ANCHORS: dict[str, anchor_versions.Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
@@ -41,7 +41,7 @@ class DecisionForm:
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
     """
 
-    what: What
+    kind: DecisionKind
     references: tuple[Reference, ...]
     reason: str
     since: str = ""
@@ -69,111 +69,121 @@ def may_decide(identity: Identity) -> bool:
     return identity.has_role(DECIDER)
 
 
-def review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     """The effect that the decision would have. Changes nothing."""
-    return _in_words(lambda: _review(asked, form))
+    return _report_errors(lambda: _review(request, form))
 
 
-def decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
+def decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
     """Decide on all references or, on any error, on nothing.
 
     `seen`: the proposals as reviewed. Nothing is decided if they have changed.
     """
-    return _in_words(lambda: _decide(asked, form, seen))
+    return _report_errors(lambda: _decide(request, form, seen))
 
 
-def make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
+def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     """Queue a run of each of the months that is stale, in the caller's name."""
-    return _in_words(lambda: _make_again(asked, months))
+    return _report_errors(lambda: _queue_months(request, months))
 
 
-def _make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
-    _require_decider(asked.identity)
-    reader, by = asked.reader, asked.identity.sub
+def _queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
+    _require_decider(request.identity)
+    reader, by = request.reader, request.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
-    reader.forget()
-    said = f"{join_names(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
-    return DecisionOutcome(True, (said,), stale=tuple(queued))
+    reader.drop_overview()
+    sentence = (
+        f"{join_names(queued, MAX_NAMED)}: requested by {by}." if queued else "Every month is already queued or computed."
+    )
+    return DecisionOutcome(True, (sentence,), stale=tuple(queued))
 
 
-def _review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    _require_decider(asked.identity)
-    release.require_text("name", asked.identity.sub)
+def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    _require_decider(request.identity)
+    release.require_text("name", request.identity.sub)
     release.require_text("reason", form.reason)
-    now = asked.reader.now()
-    with asked.reader.connect() as connection:
-        if what := ANCHORS.get(form.what):
-            change = anchor_versions.preview_change(connection, what, form.scale_id, _items(form), _month(form))
-            return DecisionOutcome(True, (with_stop(change.sentence), _way_back(change)), stale=change.stale)
-        if use := USES.get(form.what):
+    now = request.reader.now()
+    with request.reader.connect() as connection:
+        if anchor_decision := ANCHORS.get(form.kind):
+            change = anchor_versions.preview_change(
+                connection, anchor_decision, form.scale_id, _items(form), _month(form)
+            )
+            return DecisionOutcome(True, (with_stop(change.sentence), _reversal_hint(change)), stale=change.stale)
+        if use := USES.get(form.kind):
             begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
-            return DecisionOutcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
-        if form.what == "reopen":
+            return DecisionOutcome(
+                True, _shorten_list(_effect_of_use(item, use, since) for item, since in begins.items())
+            )
+        if form.kind == "reopen":
             opening = closing.preview_reopening(connection, _month(form))
-            return DecisionOutcome(True, _said(opening), stale=opening.stale)
-        if form.what == "undo":
+            return DecisionOutcome(True, _reopening_sentences(opening), stale=opening.stale)
+        if form.kind == "undo":
             again_from = release.parse_start(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
             return DecisionOutcome(
-                True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone)
+                True, _shorten_list(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone)
             )
-        if form.what == "reject":
+        if form.kind == "reject":
             rejected = release.open_proposals(connection, form.references)
             sentences = [release.effect_of_reject(rejected), *release.changes_of_answers(connection, rejected)]
             return DecisionOutcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
         since = release.parse_start(form.since, now)
         accepted = release.find_acceptable(connection, form.references, since, now)
         _require_leaks_confirmed(form, accepted)
-        lines = _few(
+        lines = _shorten_list(
             f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
             for p in accepted
         )
-        rest = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
+        scoring_note = (
+            "θ reported before that day stay as they are; from then on everybody is scored with the new values."
+        )
         changes = map(with_stop, release.changes_of_answers(connection, accepted))
-        return DecisionOutcome(True, (*lines, rest, *changes), tuple(accepted))
+        return DecisionOutcome(True, (*lines, scoring_note, *changes), tuple(accepted))
 
 
-def _decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) -> DecisionOutcome:
-    _require_decider(asked.identity)
-    by, reason, now, database = asked.identity.sub, form.reason, asked.reader.now(), asked.reader.database
+def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) -> DecisionOutcome:
+    _require_decider(request.identity)
+    by, reason, now, database = request.identity.sub, form.reason, request.reader.now(), request.reader.database
     stale: tuple[str, ...] = ()
-    if what := ANCHORS.get(form.what):
+    if anchor_decision := ANCHORS.get(form.kind):
         items, month = _items(form), _month(form)
-        change = anchor_versions.change_anchors(database, what, form.scale_id, items, month, by=by, reason=reason)
-        word = "Dropped" if form.what == "drop" else "Restored"
+        change = anchor_versions.change_anchors(
+            database, anchor_decision, form.scale_id, items, month, by=by, reason=reason
+        )
+        word = "Dropped" if form.kind == "drop" else "Restored"
         sentences = [
             f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on.",
-            _way_back(change),
+            _reversal_hint(change),
         ]
         stale = change.stale
-    elif form.what in USES:
-        decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
-        known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
-        sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
-    elif form.what == "reopen":
+    elif form.kind in USES:
+        decide_use = withdrawal.withdraw if form.kind == "withdraw" else withdrawal.restore
+        statuses = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
+        sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in statuses]
+    elif form.kind == "reopen":
         opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
-        sentences, stale = ["Reopened.", *_said(opening)], opening.stale
-    elif form.what == "undo":
+        sentences, stale = ["Reopened.", *_reopening_sentences(opening)], opening.stale
+    elif form.kind == "undo":
         again_from = release.parse_start(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
         sentences = ["Undone.", *(with_stop(one.sentence) for one in undone)]
-    elif form.what == "reject":
+    elif form.kind == "reject":
         rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
-        sentences = [f"Rejected: {_named(rejected)}.", with_stop(release.effect_of_reject(rejected))]
+        sentences = [f"Rejected: {_reference_list(rejected)}.", with_stop(release.effect_of_reject(rejected))]
     else:
         since = release.parse_start(form.since, now)
-        seen = seen or _review(asked, form).seen
+        seen = seen or _review(request, form).seen
         _require_leaks_confirmed(form, seen)
         accepted = release.accept(
             database, form.references, by=by, reason=reason, effective_from=since, now=now, seen=seen
         )
-        sentences = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
-    asked.reader.forget()
-    return DecisionOutcome(True, _few(sentences), stale=stale)
+        sentences = [f"Accepted: {_reference_list(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
+    request.reader.drop_overview()
+    return DecisionOutcome(True, _shorten_list(sentences), stale=stale)
 
 
-def _said(opening: closing.Reopening) -> tuple[str, ...]:
-    return tuple(with_capital(with_stop(one)) for one in opening.sentences)
+def _reopening_sentences(opening: closing.Reopening) -> tuple[str, ...]:
+    return tuple(with_capital(with_stop(sentence)) for sentence in opening.sentences)
 
 
 def _require_decider(identity: Identity) -> None:
@@ -186,38 +196,36 @@ def _require_leaks_confirmed(form: DecisionForm, accepted: Sequence[Proposal]) -
         release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
 
 
-def _in_words(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
+def _report_errors(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
     try:
         return attempt()
     except TokenRefused as refused:
         LOG.warning("a decision was refused: %s", refused.reason)
         if refused.reason == "role_too_low":
-            return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")
-        return _not("Your login has expired: reload the page, and log in. Nothing was decided.")
+            return _refusal(f"Deciding needs the role {DECIDER}, which your login does not give.")
+        return _refusal("Your login has expired: reload the page, and log in. Nothing was decided.")
     except (PermanentFailure, TransientFailure) as failure:
-        return _not(with_stop(str(failure)))
+        return _refusal(with_stop(str(failure)))
     except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
-        return _not("The database is busy, and nothing was decided: try again. What you typed is still there.")
+        return _refusal("The database is busy, and nothing was decided: try again. What you typed is still there.")
     except psycopg.errors.ReadOnlySqlTransaction:
-        return _not(
-            "The database can be read and not changed at the moment, and nothing was decided: try again in a minute. "
+        return _refusal(
+            "The database cannot be changed at the moment, and nothing was decided: try again in a minute. "
             "What you typed is still there."
         )
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
-        return _not(
+        return _refusal(
             "The database does not answer: try again in a minute. What you typed is still there, and nothing is "
             "decided twice."
         )
     except Exception:
         LOG.exception("a decision failed")
-        return _not(
-            "This is a fault of the dashboard, and its log says more. Reload the page: it shows what is decided."
-        )
+        return _refusal("This is a fault of the dashboard; see its log. Reload the page to see the decisions.")
 
 
-def _not(why: str) -> DecisionOutcome:
-    return DecisionOutcome(False, (why,))
+def _refusal(reason: str) -> DecisionOutcome:
+    return DecisionOutcome(False, (reason,))
 
 
 def _items(form: DecisionForm) -> list[str]:
@@ -228,7 +236,7 @@ def _day(form: DecisionForm) -> datetime | None:
     return release.midnight(form.since, "the first day") if form.since else None
 
 
-def _way_back(change: anchor_versions.AnchorChange) -> str:
+def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
     here = "“Restore …” under Decisions, or " if change.what == "drop_anchor" else ""
     return with_stop(f"{here}{change.undo_sentence}")
 
@@ -247,11 +255,11 @@ def _month(form: DecisionForm) -> str:
     return form.references[0].window if form.references else ""
 
 
-def _named(found: Sequence[Proposal]) -> str:
-    return join_names((str(p.reference) for p in found), NAMED)
+def _reference_list(proposals: Sequence[Proposal]) -> str:
+    return join_names((str(p.reference) for p in proposals), MAX_NAMED)
 
 
-def _few(sentences: Iterable[str]) -> tuple[str, ...]:
+def _shorten_list(sentences: Iterable[str]) -> tuple[str, ...]:
     every = tuple(sentences)
-    more = (f"And {quantity(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
-    return every[:NAMED] + more
+    more = (f"And {quantity(len(every) - MAX_NAMED, 'other')} likewise.",) if len(every) > MAX_NAMED else ()
+    return every[:MAX_NAMED] + more

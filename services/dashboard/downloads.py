@@ -31,40 +31,40 @@ TYPES: Mapping[str, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 STATEMENT_TIMEOUT_MS = 60_000
-PIECE = 2**16
-AT_ONCE = threading.BoundedSemaphore(2)
+PIECE_BYTES = 2**16
+WRITE_SLOTS = threading.BoundedSemaphore(2)
 """Limits the files that are written at once: a table of a million rows needs a gigabyte."""
 MAX_WAIT_S = 30
 
 
-def download(asked: ViewRequest) -> Response:
+def download(request: ViewRequest) -> Response:
     """The file, named after its table, scale and day, or a sentence that says why it does not exist."""
-    what, kind = asked.field("what"), asked.field("to", "csv")
-    if what not in DOWNLOADS or kind not in TYPES:
-        named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
-        return _error_page(404, f"there is nothing to download as {shorten(named)!r}: take one of {', '.join(choices)}")
-    read_table, role = DOWNLOADS[what]
+    table, kind = request.field("what"), request.field("to", "csv")
+    if table not in DOWNLOADS or kind not in TYPES:
+        unknown, choices = (kind, TYPES) if table in DOWNLOADS else (table, DOWNLOADS)
+        return _error_page(404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}")
+    read_table, role = DOWNLOADS[table]
     try:
-        asked.identity.require_role(role)
+        request.identity.require_role(role)
     except TokenRefused as refused:
-        return _error_page(refused.status, f"{what} are data of learners, for the role {role} and above: {refused}")
-    if not AT_ONCE.acquire(timeout=MAX_WAIT_S):
-        return _error_page(503, "other files are being made: try again in a minute")
+        return _error_page(refused.status, f"{table} are data of learners, for the role {role} and above: {refused}")
+    if not WRITE_SLOTS.acquire(timeout=MAX_WAIT_S):
+        return _error_page(503, "other files are being written: try again in a minute")
     try:
-        opened, size = _write_table(read_table(asked), cast("Kind", kind))
+        opened, size = _write_table(read_table(request), cast("Kind", kind))
     except NotFound as missing:
         return _error_page(404, str(missing))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
-        return _error_page(503, f"reading it took longer than a minute: `irt export {what}` has no such limit")
+        return _error_page(503, f"reading it took longer than a minute: `irt export {table}` has no such limit")
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
         return _error_page(503, "the database does not answer: try again in a minute")
     finally:
-        AT_ONCE.release()
+        WRITE_SLOTS.release()
     headers = {
-        "Content-Disposition": f'attachment; filename="{_name(asked, what)}.{kind}"',
+        "Content-Disposition": f'attachment; filename="{_name(request, table)}.{kind}"',
         "Content-Length": str(size),
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
@@ -85,33 +85,35 @@ def _write_table(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
 
 def _pieces(opened: BufferedReader) -> Iterator[bytes]:
     with opened:
-        while piece := opened.read(PIECE):
+        while piece := opened.read(PIECE_BYTES):
             yield piece
 
 
-def _name(asked: ViewRequest, what: str) -> str:
+def _name(request: ViewRequest, table: str) -> str:
     """The file's name. The scale is reduced to letters and digits, because the name is sent in a header."""
-    scale = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.field("scale"))[:40].strip("._-")
-    return "_".join(part for part in (what, scale, f"{asked.reader.now():%Y-%m-%d}") if part)
+    scale = re.sub(r"[^A-Za-z0-9.-]+", "_", request.field("scale"))[:40].strip("._-")
+    return "_".join(part for part in (table, scale, f"{request.reader.now():%Y-%m-%d}") if part)
 
 
-def _error_page(status: int, why: str) -> Response:
-    return PlainTextResponse(f"{sentence(why)}\n", HTTPStatus(status), {"Cache-Control": "no-store"})
+def _error_page(status: int, reason: str) -> Response:
+    return PlainTextResponse(f"{sentence(reason)}\n", HTTPStatus(status), {"Cache-Control": "no-store"})
 
 
-def _bank(asked: ViewRequest) -> pd.DataFrame:
+def _bank(request: ViewRequest) -> pd.DataFrame:
     """All items that the dashboard's page with the same address fields lists."""
-    shown = bank.chosen(asked, asked.reader.now())
-    return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
+    selection = bank.read_selection(request, request.reader.now())
+    return pd.DataFrame(
+        [bank.as_row(item, selection.scale.scale_id) for item in selection.items], columns=bank.FILE_COLUMNS
+    )
 
 
-def _export(what: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
-    def read(asked: ViewRequest) -> pd.DataFrame:
-        scale = asked.field("scale")
-        with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
+def _export(table: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
+    def read(request: ViewRequest) -> pd.DataFrame:
+        scale = request.field("scale")
+        with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
             if scale:
                 require_known("scale", scale, read_scales(connection))
-            frame = read_export(connection, what, asked.reader.now())
+            frame = read_export(connection, table, request.reader.now())
         return frame[frame["scale_id"] == scale] if scale else frame
 
     return read

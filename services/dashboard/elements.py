@@ -12,7 +12,7 @@ from markupsafe import Markup
 from irt_assets.blocks import DASH as DASH
 from irt_assets.blocks import Block
 from irt_assets.common.wording import shorten as shorten
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 
 
 def markup(child: TagChild) -> Markup:
@@ -30,18 +30,18 @@ def text_field(label: str, name: str, value: str) -> Tag:
 
 
 def section(title: str, *body: Block | TagChild) -> Tag:
-    return tags.section(tags.h2(title, class_="h4 mt-4"), shown(*body))
+    return tags.section(tags.h2(title, class_="h4 mt-4"), render_blocks(*body))
 
 
-def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], chosen: str) -> Tag:
+def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], selected: str) -> Tag:
     """A field of a form whose value is one of `options`. If these are a mapping, it maps values to the shown texts."""
-    named = options if isinstance(options, Mapping) else {option: option for option in options}
+    texts = options if isinstance(options, Mapping) else {option: option for option in options}
     return tags.div(
         tags.label(label, for_=name, class_="form-label mb-0"),
         tags.select(
             *(
-                tags.option(text, value=value, selected="" if value == chosen else None)
-                for value, text in named.items()
+                tags.option(text, value=value, selected="" if value == selected else None)
+                for value, text in texts.items()
             ),
             name=name,
             id=name,
@@ -70,7 +70,7 @@ def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
     )
 
 
-def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
+def query_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
     """A form that leads to the address of a view, with its inputs as fields. `kept`: hidden fields."""
     return tags.form(
         *(
@@ -85,11 +85,11 @@ def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = N
     )
 
 
-def table_files(text: str, what: str, **fields: str | None) -> Tag:
+def download_links(text: str, table: str, **fields: str | None) -> Tag:
     """Links that download a table as CSV, Excel or Parquet."""
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
-    wanted = {"what": what} | {name: value for name, value in fields.items() if value}
+    query = {"what": table} | {name: value for name, value in fields.items() if value}
     links = [
-        tags.a(name, href=f"download?{urlencode(wanted | {'to': kind})}", download="") for kind, name in kinds.items()
+        tags.a(name, href=f"download?{urlencode(query | {'to': kind})}", download="") for kind, name in kinds.items()
     ]
-    return tags.p(text, *(TagList(" ", one) for one in links))
+    return tags.p(text, *(TagList(" ", link) for link in links))

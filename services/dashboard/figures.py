@@ -18,21 +18,23 @@ _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
 
 
-def shown(*parts: Block | TagChild) -> TagList:
+def render_blocks(*parts: Block | TagChild) -> TagList:
     """Convert the blocks among `parts` to elements; elements are kept."""
-    return TagList(*(_element_of(part) if is_dataclass(part) else part for part in parts))  # no element is a dataclass
+    return TagList(
+        *(_block_element(part) if is_dataclass(part) else part for part in parts)
+    )  # no element is a dataclass
 
 
-def _element_of(block: Block) -> TagList:
-    part = html.part(block, draw=_place_of)
+def _block_element(block: Block) -> TagList:
+    part = html.part(block, draw=_chart_element)
     script = tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")
     return TagList(HTML(part), head_content(script) if " data-figure=" in part else None)
 
 
-def _place_of(figure: Figure) -> Markup:
+def _chart_element(figure: Figure) -> Markup:
     """The element in which the script draws a chart, or the figure's SVG if it has no chart for Plotly."""
     if not isinstance(figure.chart, Chart):
         return Markup(figure.svg)  # noqa: S704 - a chart escapes its texts
-    drawn = json.dumps(figure.chart.to_plotly(), ensure_ascii=False, separators=(",", ":"))
-    place = Markup('<div data-figure="{}" class="figure" role="figure" aria-label="{}"></div>')
-    return place.format(drawn, figure.description)
+    chart = json.dumps(figure.chart.to_plotly(), ensure_ascii=False, separators=(",", ":"))
+    element = Markup('<div data-figure="{}" class="figure" role="figure" aria-label="{}"></div>')
+    return element.format(chart, figure.description)

@@ -11,7 +11,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import Page, View, ViewRequest
 
 
-def document(page: Page, asked: ViewRequest, views: Sequence[View]) -> Tag:
+def document(page: Page, request: ViewRequest, views: Sequence[View]) -> Tag:
     """The whole page as HTML."""
     return ui.page_fluid(
         head_content(
@@ -21,7 +21,7 @@ def document(page: Page, asked: ViewRequest, views: Sequence[View]) -> Tag:
             tags.link(rel="icon", href="data:,"),
         ),
         tags.a("To the content", href="#content", class_="visually-hidden-focusable"),
-        _head(asked, views),
+        _head(request, views),
         tags.main(
             tags.h1(page.title, class_="h3 my-3"),
             page.body,
@@ -37,25 +37,25 @@ def document(page: Page, asked: ViewRequest, views: Sequence[View]) -> Tag:
     )
 
 
-def _head(asked: ViewRequest, views: Sequence[View]) -> Tag:
+def _head(request: ViewRequest, views: Sequence[View]) -> Tag:
     menu = [
         tags.li(
             tags.a(
                 view.menu,
                 href=address(view.name),
-                class_="nav-link active" if view.name == asked.view else "nav-link",
-                aria_current="page" if view.name == asked.view else None,
+                class_="nav-link active" if view.name == request.view else "nav-link",
+                aria_current="page" if view.name == request.view else None,
             ),
             class_="nav-item",
         )
         for view in views
         if view.menu
     ]
-    who = f"{asked.identity.sub} ({', '.join(asked.identity.roles)})"
+    user = f"{request.identity.sub} ({', '.join(request.identity.roles)})"
     return tags.header(
         tags.nav(tags.ul(*menu, class_="nav nav-pills"), aria_label="Views"),
         tags.div(
-            tags.span(who, class_="me-3"),
+            tags.span(user, class_="me-3"),
             tags.button("Dark", id="theme", type="button", class_="btn btn-sm border text-body"),
             class_="ms-auto small",
         ),
@@ -63,7 +63,7 @@ def _head(asked: ViewRequest, views: Sequence[View]) -> Tag:
             "This is a demo: anyone who opens this page on this machine acts as its psychometrician and may decide.",
             class_="banner",
         )
-        if asked.identity is DEMO
+        if request.identity is DEMO
         else None,
         class_="head",
     )

@@ -41,15 +41,15 @@ def read_message(message: Message, *, is_first: bool) -> InputMessage:
     if text is None:
         raise ValueError("it is binary")
     try:
-        read = InputMessage.model_validate_json(text)
+        parsed = InputMessage.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(error.errors(include_input=False, include_url=False)[0]["msg"]) from None
-    if (read.method == "init") != is_first:
+    if (parsed.method == "init") != is_first:
         raise ValueError("a page starts with one init, followed by updates")
-    return read
+    return parsed
 
 
-class Checked:
+class MessageFilter:
     """Middleware that passes only messages of our pages to `app`. Any other message closes its connection."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,12 +64,12 @@ class Checked:
             if message["type"] != "websocket.receive":
                 return message
             try:
-                read = read_message(message, is_first=is_first)
+                parsed = read_message(message, is_first=is_first)
             except ValueError as error:
                 LOG.warning("closed a WebSocket whose message no page sends: %s", error)
                 await send({"type": "websocket.close", "code": INVALID_DATA, "reason": "unexpected message"})
                 return {"type": "websocket.disconnect", "code": INVALID_DATA}
             is_first = False
-            return {"type": "websocket.receive", "text": read.model_dump_json()}
+            return {"type": "websocket.receive", "text": parsed.model_dump_json()}
 
         await self.app(scope, receive_checked if scope["type"] == "websocket" else receive, send)

@@ -32,8 +32,8 @@ class ViewRequest:
     identity: Identity
     reader: Reader
 
-    def field(self, name: str, otherwise: str = "") -> str:
-        return self.fields.get(name, "").strip() or otherwise
+    def field(self, name: str, default: str = "") -> str:
+        return self.fields.get(name, "").strip() or default
 
 
 @dataclass(frozen=True)

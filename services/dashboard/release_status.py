@@ -9,34 +9,34 @@ from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step
 
-LONGEST_SHORT = 100
+MAX_REASON_LENGTH = 100
 NOTHING_TO_DO = "nothing to do"
 _GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
 
 
-def in_short(why: str) -> str:
+def shorten_reason(reason: str) -> str:
     """The first clause of a reason, without the gate's name in front of it."""
-    clause = re.split(r"[:;] | \(", _GATES.sub("", why, count=1), maxsplit=1)[0]
-    return clause if len(clause) <= LONGEST_SHORT else f"{clause[:LONGEST_SHORT].rpartition(' ')[0]} …"
+    clause = re.split(r"[:;] | \(", _GATES.sub("", reason, count=1), maxsplit=1)[0]
+    return clause if len(clause) <= MAX_REASON_LENGTH else f"{clause[:MAX_REASON_LENGTH].rpartition(' ')[0]} …"
 
 
 def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
     """Whether the month is safe to release, in one or two sentences. `step`: its publication step, if it has one."""
-    name, short = state.month, in_short(state.why)
+    name, short = state.month, shorten_reason(state.why)
     match state.state:
         case State.GREEN:
-            wait = f"{waits(waiting)}." if waiting else "nothing waits for a decision."
+            wait = f"{waiting_decisions(waiting)}." if waiting else "nothing waits for a decision."
             return f"{name} is green and safe to release; {wait}"
         case State.RED:
             published = step is not None and step.settled_at is not None
-            kept = "What it published before stays in force." if published else "Nothing of it was published."
-            return f"{name} is red and not safe to release: {short}. {kept}"
+            publication = "What it published before stays in force." if published else "Nothing of it was published."
+            return f"{name} is red and not safe to release: {short}. {publication}"
         case State.STALE:
-            return f"{name} is not safe to release as it stands: {short}."
+            return f"{name} is not safe to release yet: {short}."
         case State.PENDING:
             return f"{name} is not released yet: it {short}."
         case State.RUNNING:
-            wait = f" {with_capital(waits(waiting))}." if waiting else ""
+            wait = f" {with_capital(waiting_decisions(waiting))}." if waiting else ""
             return f"{name} is not settled yet: {short}.{wait}"
         case State.EMPTY:
             return f"{name} has no answers."
@@ -46,31 +46,31 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
             return f"{name} has not been calibrated: {short}."
 
 
-def waits(n: int) -> str:
+def waiting_decisions(n: int) -> str:
     """Such as "2 decisions wait" or "1 decision waits"."""
     return f"{quantity(n, 'decision')} {'waits' if n == 1 else 'wait'}"
 
 
 def next_step(state: MonthState, waiting: int) -> Text:
     """The next step for the month, as a link or a command."""
-    where = {"month": state.month, "scale": state.scale_id}
+    fields = {"month": state.month, "scale": state.scale_id}
     by_hand = Span(f"irt calibrate --month {state.month}", "code")
     match state.state:
         case State.GREEN if waiting:
-            return page_link(waits(waiting), "decisions", **where)
+            return page_link(waiting_decisions(waiting), "decisions", **fields)
         case State.GREEN:
             return NOTHING_TO_DO
         case State.RED:
-            return page_link("why, and what to do", "month", **where)
+            return page_link("why, and what to do", "month", **fields)
         case State.PENDING:
             return "follows by itself"
         case State.RUNNING:
             runs = page_link("what runs", "health")
-            return (runs, ", ", page_link(waits(waiting), "decisions", **where)) if waiting else runs
+            return (runs, ", ", page_link(waiting_decisions(waiting), "decisions", **fields)) if waiting else runs
         case State.STALE:
-            return page_link("make it again", "month", **where), " or ", by_hand
+            return page_link("recompute it", "month", **fields), " or ", by_hand
         case State.ORIGIN:
-            return page_link("look at the window's fit", "month", **where)
+            return page_link("look at the window's fit", "month", **fields)
         case State.EMPTY:
             return Span("irt import attempts FILE", "code")
         case _:

@@ -11,21 +11,21 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import State
-from services.dashboard.data_access import BeingRead
-from services.dashboard.decisions import DECIDER, DecisionOutcome, make_again, may_decide
+from services.dashboard.data_access import OverviewPending
+from services.dashboard.decisions import DECIDER, DecisionOutcome, may_decide, queue_months
 from services.dashboard.page import ViewRequest
 
-LOOK_AGAIN_S = 3.0
+POLL_S = 3.0
 
 
-def place(asked: ViewRequest) -> TagChild:
+def button_place(request: ViewRequest) -> TagChild:
     """The element in which the button appears, for those who may recompute months."""
-    if not may_decide(asked.identity):
-        return tags.p(f"Making months again needs the role {DECIDER}.", class_="text-body-secondary")
+    if not may_decide(request.identity):
+        return tags.p(f"Recomputing months needs the role {DECIDER}.", class_="text-body-secondary")
     return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
-def converse(asked: ViewRequest, inputs: Inputs) -> None:
+def handle_events(request: ViewRequest, inputs: Inputs) -> None:
     """Show the button for the stale months, and after a click the outcome."""
     offered: list[str] = []
     requested: reactive.Value[DecisionOutcome | None] = reactive.Value(None)
@@ -34,27 +34,27 @@ def converse(asked: ViewRequest, inputs: Inputs) -> None:
     async def making() -> TagChild:
         outcome = requested()
         if outcome is not None:
-            return _answer(asked, outcome)
+            return _outcome_text(request, outcome)
         try:
-            overview = await asyncio.to_thread(asked.reader.overview)
-        except BeingRead:
-            reactive.invalidate_later(LOOK_AGAIN_S)
+            overview = await asyncio.to_thread(request.reader.overview)
+        except OverviewPending:
+            reactive.invalidate_later(POLL_S)
             return tags.p("The months are being read.")
-        offered[:] = sorted({one.month for one in overview.months if one.state is State.STALE})
+        offered[:] = sorted({month.month for month in overview.months if month.state is State.STALE})
         return _button(offered, daemon_alive=overview.daemon_alive) if offered else None
 
     @reactive.effect
     @reactive.event(inputs["make_again"])
     async def _() -> None:
-        requested.set(await asyncio.to_thread(make_again, asked, tuple(offered)))
+        requested.set(await asyncio.to_thread(queue_months, request, tuple(offered)))
 
 
-def _answer(asked: ViewRequest, outcome: DecisionOutcome) -> TagList:
-    runs = f"{asked.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
-    reload = tags.a("load this page again", href="")
+def _outcome_text(request: ViewRequest, outcome: DecisionOutcome) -> TagList:
+    runs = f"{request.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
+    reload = tags.a("reload this page", href="")
     if not outcome.ok:
         return TagList(tags.p(*outcome.sentences), tags.p("To try again, ", reload, "."))
-    in_dagster = tags.a("Dagster shows how far the runs are", href=runs)
+    in_dagster = tags.a("Dagster shows the progress of the runs", href=runs)
     return TagList(tags.p(*outcome.sentences), tags.p(in_dagster, "; once they have ended, ", reload, "."))
 
 
@@ -65,4 +65,4 @@ def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
         return tags.p("No daemon runs, so nothing starts from here: ", by_hand)
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
     span = f"{months[0]} … {months[-1]}" if in_a_row else join_names(months, 5)
-    return ui.input_action_button("make_again", f"Make {span} again", class_="btn-primary")
+    return ui.input_action_button("make_again", f"Recompute {span}", class_="btn-primary")

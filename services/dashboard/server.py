@@ -31,12 +31,12 @@ from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
-from services.dashboard.data_access import FRESH, BeingRead, Reader
+from services.dashboard.data_access import FRESH_AGE, OverviewPending, Reader
 from services.dashboard.downloads import download
-from services.dashboard.figures import PLOTLY_JS, shown
+from services.dashboard.figures import PLOTLY_JS, render_blocks
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
-from services.dashboard.messages import Checked
+from services.dashboard.messages import MessageFilter
 from services.dashboard.page import NotAllowed, NotFound, Page, View, ViewRequest
 from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
@@ -45,9 +45,9 @@ from services.jwt_verifier.tokens import Identity, Verifier, build_verifier
 LOG = logging.getLogger("services.dashboard")
 STATIC = Path(__file__).parent / "static"
 OPEN_REQUESTS_S = 5
-KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
-NOT_KEPT = {"Cache-Control": "no-store"}
-AGAIN = tags.span(data_again="2000", hidden="")
+CACHE_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+NO_CACHE = {"Cache-Control": "no-store"}
+RELOAD = tags.span(data_again="2000", hidden="")
 """Element that makes the browser reload the page after 2,000 ms, because it is not ready or old."""
 
 
@@ -62,10 +62,10 @@ class Pages:
         if scope["type"] != "http" or scope["path"] != "/":
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        asked = parse_request(request.query_params, identity_of(request), self.reader)
-        status, page = await run_in_threadpool(make_page, asked)
-        scope["state"]["shown"] = page, asked
+        connection = Request(scope)
+        request = parse_request(connection.query_params, identity_of(connection), self.reader)
+        status, page = await run_in_threadpool(make_page, request)
+        scope["state"]["shown"] = page, request
 
         async def send_with_status(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -80,78 +80,80 @@ def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Vie
     return ViewRequest(query.get("view") or VIEWS[0].name, dict(query), identity, reader)
 
 
-def make_page(asked: ViewRequest) -> tuple[HTTPStatus, Page]:
+def make_page(request: ViewRequest) -> tuple[HTTPStatus, Page]:
     """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
-        return HTTPStatus.OK, _with_age(view_of(asked).page(asked), asked.reader)
-    except NotFound as missing:
-        return HTTPStatus.NOT_FOUND, _error_page("Not found", str(missing))
-    except NotAllowed as refused:
-        return HTTPStatus.FORBIDDEN, _error_page("Not for your role", str(refused))
-    except BeingRead:
-        why = (
-            "What is known of them is too old to be shown, or was never read; the first reading after a start takes "
-            "longest, as it covers the answers of every month. The page reloads by itself."
+        return HTTPStatus.OK, _add_age(find_view(request).page(request), request.reader)
+    except NotFound as not_found:
+        return HTTPStatus.NOT_FOUND, _error_page("Not found", str(not_found))
+    except NotAllowed as not_allowed:
+        return HTTPStatus.FORBIDDEN, _error_page("Not for your role", str(not_allowed))
+    except OverviewPending:
+        reason = (
+            "The last overview of the months is too old to be shown, or none has been read yet. The first reading "
+            "after a start takes longest, because it covers the answers of every month. The page reloads by itself."
         )
-        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", why, AGAIN)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", reason, RELOAD)
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _error_page("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
-        why = "Reading it took too long: narrow what you ask for, or try again when fewer runs are under way."
-        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database is busy", why)
+        reason = "Reading it took too long: request less, or try again when fewer runs are under way."
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database is busy", reason)
     except psycopg.OperationalError as error:
-        return _away(error)
+        return _database_unavailable(error)
     except Exception as error:
         if is_transient(error):  # from Dagster's storage, which does not use psycopg
-            return _away(error)
-        LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
-        why = "This is a fault of the dashboard: its log says more. Nothing was changed."
-        return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", why)
+            return _database_unavailable(error)
+        LOG.exception("the page %s %s failed", request.view, dict(request.fields))
+        reason = "This is a fault of the dashboard: see its log. Nothing was changed."
+        return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", reason)
 
 
-def _with_age(page: Page, reader: Reader) -> Page:
+def _add_age(page: Page, reader: Reader) -> Page:
     """The page. If its overview is not fresh, the heading contains its age and the browser reloads the page."""
-    if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH:
+    if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH_AGE:
         return page
     ago = quantity(round(age.total_seconds() / 60), "minute")
     return replace(
         page,
         title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
-        body=shown(notice("This is being read again; the page reloads by itself.", "warning"), AGAIN, page.body),
+        body=render_blocks(
+            notice("This is being read again; the page reloads by itself.", "warning"), RELOAD, page.body
+        ),
     )
 
 
-def _away(error: Exception) -> tuple[HTTPStatus, Page]:
+def _database_unavailable(error: Exception) -> tuple[HTTPStatus, Page]:
     LOG.warning("the database does not answer: %s", explain(error) or error)
     return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database does not answer", "Try again in a minute.")
 
 
-def view_of(asked: ViewRequest) -> View:
+def find_view(request: ViewRequest) -> View:
     for view in VIEWS:
-        if view.name == asked.view:
+        if view.name == request.view:
             return view
-    raise NotFound(f"There is no view {shorten(asked.view)!r}: take one from the menu.")
+    raise NotFound(f"There is no view {shorten(request.view)!r}: choose one from the menu.")
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:
     """All routes, behind the guard and the login. Without a verifier every sender is the demo's psychometrician."""
 
     def show_page(request: Request) -> Tag:
-        page, asked = request.scope["state"]["shown"]
-        return document(page, asked, VIEWS)
+        page, view_request = request.scope["state"]["shown"]
+        return document(page, view_request, VIEWS)
 
-    def converse(input: Inputs, output: Outputs, session: Session) -> None:  # noqa: A002 - Shiny's names
+    def handle_events(input: Inputs, output: Outputs, session: Session) -> None:  # noqa: A002 - Shiny's names
         with reactive.isolate():
             query = QueryParams(session.clientdata.url_search().removeprefix("?"))
-        asked = parse_request(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
+        request = parse_request(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
         try:
-            view = view_of(asked)
+            view = find_view(request)
         except NotFound:
             return
         if view.server is not None:
-            view.server(asked, input, output, session)
+            view.server(request, input, output, session)
 
-    app = App(show_page, converse)
+    app = App(show_page, handle_events)
     app.sanitize_errors = True
 
     def send_download(request: Request) -> Response:
@@ -160,7 +162,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     def ready(_request: Request) -> Response:
         """Whether the first overview has been read. If the reading failed, it is started again."""
         if not reader.is_ready:
-            reader.begin()
+            reader.start_reading()
         return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
 
     registry = metrics.server_registry()
@@ -172,15 +174,15 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
         Route("/ready", ready),
         Route("/metrics", metrics.page(registry)),
-        Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
-        *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
+        Route("/plotly.min.js", _file(PLOTLY_JS, CACHE_FOREVER)),
+        *(Route(f"/{path.name}", _file(path, NO_CACHE)) for path in sorted(STATIC.iterdir())),
         Route("/download", send_download),
         Route("/report", send_report),
-        Mount("/", Pages(Checked(app), reader)),
+        Mount("/", Pages(MessageFilter(app), reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
     guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names, probes=OPEN_PATHS)
-    return metrics.Counted(guarded, "dashboard", registry)
+    return metrics.CountRequests(guarded, "dashboard", registry)
 
 
 def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
@@ -202,7 +204,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     with dagster_instance(settings, database) as instance:
         keep_connections(instance)
         reader = Reader(settings, instance)
-        reader.begin()
+        reader.start_reading()
         app = build_app(reader, verifier, settings)
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
@@ -217,8 +219,10 @@ def _verifier(settings: Settings) -> Verifier:
         raise PermanentFailure(f"{failure}; a demo on this machine needs none: irt run dashboard --demo") from failure
 
 
-def _error_page(title: str, why: str, *more: TagChild) -> Page:
-    return Page(title, shown(notice(why, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more))
+def _error_page(title: str, reason: str, *more: TagChild) -> Page:
+    return Page(
+        title, render_blocks(notice(reason, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more)
+    )
 
 
 def _file(path: Path, headers: dict[str, str]) -> Any:

@@ -7,8 +7,8 @@ from services.exporter.app import serve
 
 
 def main() -> None:
-    asked = argument_parser("exporter", "Shows the state of the platform to Prometheus.").parse_args()
-    run_service("exporter", partial(serve, host=asked.host), asked.host)
+    arguments = argument_parser("exporter", "Shows the state of the platform to Prometheus.").parse_args()
+    run_service("exporter", partial(serve, host=arguments.host), arguments.host)
 
 
 if __name__ == "__main__":

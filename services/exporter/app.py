@@ -56,11 +56,11 @@ class StateCollector(Collector):
             with self._database.connect() as connection:
                 connection.read_only = True
                 connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
-                look = ScrapeContext(connection, self._settings, datetime.now(UTC))
+                context = ScrapeContext(connection, self._settings, datetime.now(UTC))
                 for reading in READINGS:
                     try:
                         with connection.transaction():
-                            samples += list(reading(look))
+                            samples += list(reading(context))
                     except psycopg.Error as error:
                         if connection.closed:
                             raise

@@ -22,17 +22,19 @@ class Sample:
 
 
 LAST_SUCCESS = Family("irt_schedule_last_success_timestamp_seconds", "End of the job's last successful run.", ("job",))
-OVERDUE = Family("irt_job_overdue", "1: what the job should have made by now is not there.", ("job",))
+OVERDUE = Family(
+    "irt_job_overdue", "1: the newest output that the job should have written by now is missing.", ("job",)
+)
 RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
 MONTH_STATE = Family(
     "irt_month_state",
-    "1: the state of the month as its fit, its publication step, and decisions and verdicts since left it; of the last "
-    "13 months.",
+    "1: the month is in this state, according to its fit, its publication step, and decisions and verdicts since; for "
+    "the last 13 months.",
     ("scale", "month", "state"),
 )
 CHANGED = Family(
     "irt_closed_month_changed_answers",
-    "Answers of the closed month that changed since, as the last night counted them; only months that have some.",
+    "Answers that have changed since the month closed, as counted in the last night; only months with such answers.",
     ("scale", "month", "kind"),
 )
 PUBLISHED = Family(
@@ -44,8 +46,10 @@ VIOLATIONS = Family(
     "irt_invariant_violations", "Subjects for which the invariant is violated.", ("invariant", "severity")
 )
 INVARIANTS_LAST = Family("irt_invariants_last_run_timestamp_seconds", "When the invariants were last evaluated.")
-NIGHTLY_LAST = Family("irt_nightly_last_run_timestamp_seconds", "When the last nightly calibration wrote.")
-BACKUP_LAST = Family("irt_backup_last_success_timestamp_seconds", "When the last backup was made; absent: never.")
+NIGHTLY_LAST = Family("irt_nightly_last_run_timestamp_seconds", "When the last nightly calibration stored its results.")
+BACKUP_LAST = Family(
+    "irt_backup_last_success_timestamp_seconds", "When the last backup was made; absent if there is none."
+)
 UNDELIVERED = Family("irt_alerts_undelivered", "Messages that have not reached a configured channel yet.", ("channel",))
 HEARTBEAT_AGE = Family(
     "irt_daemon_heartbeat_age_seconds",

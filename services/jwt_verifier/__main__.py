@@ -7,8 +7,8 @@ from services.jwt_verifier.app import serve
 
 
 def main() -> None:
-    asked = argument_parser("jwt_verifier", "Answers nginx's auth_request.").parse_args()
-    run_service("jwt_verifier", partial(serve, host=asked.host), asked.host)
+    arguments = argument_parser("jwt_verifier", "Answers nginx's auth_request.").parse_args()
+    run_service("jwt_verifier", partial(serve, host=arguments.host), arguments.host)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from resources.serving.metrics import page, server_registry
 from resources.serving.service import serve_http
 from resources.settings import Settings
-from services.jwt_verifier.keys import OLDEST_S
+from services.jwt_verifier.keys import MAX_KEY_AGE_S
 from services.jwt_verifier.tokens import (
     ROLES,
     Identity,
@@ -47,7 +47,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
     app = FastAPI(title="JWT verifier", openapi_url=None, lifespan=lifespan)
     registry = server_registry()
-    verifications = Counter("jwt_verifications", "Tokens looked at", ["result", "reason"], registry=registry)
+    verifications = Counter("jwt_verifications", "Tokens verified", ["result", "reason"], registry=registry)
     age = Gauge("jwt_keys_age_seconds", "Time since the issuer's keys were last read", registry=registry)
     age.set_function(lambda: verifier.keys.age_s)
 
@@ -86,7 +86,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Response:
-        if verifier.keys.age_s > OLDEST_S:
+        if verifier.keys.age_s > MAX_KEY_AGE_S:
             return JSONResponse({"status": "no keys: the issuer's JWKS has not been read within a day"}, 503)
         return JSONResponse({"status": "ok"})
 
@@ -112,10 +112,10 @@ def required_role(values: Sequence[str]) -> Role:
 
 def identity_headers(identity: Identity) -> dict[str, str]:
     """The headers for programs behind nginx. Raises TokenRefused if a name is not visible ASCII."""
-    named = {"X-User": identity.sub, "X-Org-Id": identity.org_id, "X-Roles": ",".join(identity.roles)}
-    if not all("!" <= character <= "~" for value in named.values() for character in value):
+    headers = {"X-User": identity.sub, "X-Org-Id": identity.org_id, "X-Roles": ",".join(identity.roles)}
+    if not all("!" <= character <= "~" for value in headers.values() for character in value):
         raise TokenRefused("bad_name")
-    return named
+    return headers
 
 
 async def _identity(verifier: Verifier, token: str) -> Identity:

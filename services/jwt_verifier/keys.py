@@ -26,15 +26,15 @@ LOG = logging.getLogger("services.jwt_verifier")
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 MIN_RSA_BITS = 2048
 REFRESH_S = 300.0
-BETWEEN_REFETCHES_S = 30.0
+REFETCH_INTERVAL_S = 30.0
 """Seconds between fetches after a failure or for unknown key ids, so that random key ids do not flood the issuer."""
-OLDEST_S = 24 * 3600.0
+MAX_KEY_AGE_S = 24 * 3600.0
 """Seconds after which fetched keys are no longer trusted."""
 MAX_WAIT_S = 5.0
 """Seconds for which a token with an unknown key id waits for a fetch that is under way."""
-FETCH_S = 10.0
-LARGEST_JWKS = 256 * 1024
-WANTED = "use RSA with at least 2048 bits, EC P-256 or Ed25519"
+FETCH_TIMEOUT_S = 10.0
+MAX_JWKS_BYTES = 256 * 1024
+SUPPORTED_KEYS = "use RSA with at least 2048 bits, EC P-256 or Ed25519"
 
 
 class KeysUnavailable(Exception):
@@ -57,7 +57,7 @@ def algorithm_of(public: object) -> str:
         return "ES256"
     if isinstance(public, Ed25519PublicKey):
         return "EdDSA"
-    raise ValueError(f"the type of the key is not supported: {WANTED}")
+    raise ValueError(f"the type of the key is not supported: {SUPPORTED_KEYS}")
 
 
 class PemKey:
@@ -105,7 +105,7 @@ class PemKey:
             public = load_pem_public_key(text)
             algorithm = algorithm_of(public)
         except (ValueError, UnsupportedAlgorithm):
-            raise self._unfit(f"holds no public key of a supported type: {WANTED}") from None
+            raise self._unfit(f"holds no public key of a supported type: {SUPPORTED_KEYS}") from None
         if self._algorithm not in (None, algorithm):
             raise self._unfit(f"holds a key for {algorithm}, and JWT_ALGORITHM is {self._algorithm}")
         return VerificationKey(algorithm, public)  # type: ignore[arg-type]
@@ -150,13 +150,13 @@ class JwksKeys:
     def find(self, key_id: str | None, wait_s: float = MAX_WAIT_S) -> VerificationKey | None:
         """The key with this id, or None. Raises KeysUnavailable if no key can be trusted."""
         with self._state:
-            key = self._known(key_id)
+            key = self._current_key(key_id)
             if key is None:
-                if self._clock() - self._began_at >= BETWEEN_REFETCHES_S:
+                if self._clock() - self._began_at >= REFETCH_INTERVAL_S:
                     self.refresh()
                 self._state.wait_for(lambda: not self.is_fetching, wait_s)
-                key = self._known(key_id)
-            if key is None and self.age_s > OLDEST_S:
+                key = self._current_key(key_id)
+            if key is None and self.age_s > MAX_KEY_AGE_S:
                 raise KeysUnavailable
             return key
 
@@ -164,7 +164,7 @@ class JwksKeys:
         """Read the keys again soon."""
         with self._state:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._fetch_for_ever, name="jwks", daemon=True)
+                self._thread = threading.Thread(target=self._fetch_repeatedly, name="jwks", daemon=True)
                 self._thread.start()
             self._began_at = self._clock()
             self.is_fetching = True
@@ -174,23 +174,23 @@ class JwksKeys:
         self._closed = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(FETCH_S)
+            self._thread.join(FETCH_TIMEOUT_S)
 
-    def _known(self, key_id: str | None) -> VerificationKey | None:
-        if self.age_s > OLDEST_S:
+    def _current_key(self, key_id: str | None) -> VerificationKey | None:
+        if self.age_s > MAX_KEY_AGE_S:
             return None
         if key_id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(key_id)
 
-    def _fetch_for_ever(self) -> None:
+    def _fetch_repeatedly(self) -> None:
         pause = REFRESH_S
         while True:
             self._wake.wait(pause)
             self._wake.clear()
             if self._closed:
                 return
-            pause = REFRESH_S if self._fetch_once() else BETWEEN_REFETCHES_S
+            pause = REFRESH_S if self._fetch_once() else REFETCH_INTERVAL_S
 
     def _fetch_once(self) -> bool:
         with self._state:
@@ -200,7 +200,7 @@ class JwksKeys:
         try:
             keys = parse_jwks(self._fetch(self._url), self._algorithm) or None
             if keys is None:
-                LOG.warning("no key at JWT_JWKS_URL may verify tokens: those read before stay in force")
+                LOG.warning("no key at JWT_JWKS_URL may verify tokens: the keys read before stay in force")
         except Exception as error:  # noqa: BLE001 - no response of the issuer may end the thread
             LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _safe_words(error))
         with self._state:
@@ -231,18 +231,18 @@ def key_source(settings: Settings) -> KeySource:
 
 def fetch_jwks(url: str) -> bytes:
     """The document at this address, without redirects. Raises ValueError, or an error of `requests`."""
-    give_up = time.monotonic() + FETCH_S
+    give_up = time.monotonic() + FETCH_TIMEOUT_S
     body = b""
-    asked = {"Accept": "application/json"}
-    with requests.get(url, headers=asked, timeout=(3, 5), allow_redirects=False, stream=True) as answer:
+    headers = {"Accept": "application/json"}
+    with requests.get(url, headers=headers, timeout=(3, 5), allow_redirects=False, stream=True) as answer:
         if answer.status_code != requests.codes.ok:
             raise ValueError(f"status {answer.status_code}")
         for part in answer.iter_content(16 * 1024):
             body += part
-            if len(body) > LARGEST_JWKS:
-                raise ValueError(f"more than {LARGEST_JWKS} bytes")
+            if len(body) > MAX_JWKS_BYTES:
+                raise ValueError(f"more than {MAX_JWKS_BYTES} bytes")
             if time.monotonic() > give_up:
-                raise ValueError(f"not read within {FETCH_S:.0f} s")
+                raise ValueError(f"not read within {FETCH_TIMEOUT_S:.0f} s")
     return body
 
 
@@ -280,10 +280,10 @@ def _usable_key(entry: object) -> VerificationKey | None:
 
 def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        there = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return there.st_mtime_ns, there.st_size, there.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _safe_words(error: Exception) -> str:

@@ -26,7 +26,7 @@ ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
 """Roles from lowest to highest. Each role includes the rights of the roles before it."""
 REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
 TIMES = ("exp", "iat", "nbf")
-LATEST = 253_402_300_800
+MAX_TIME = 253_402_300_800
 """Unix time of the year 10000; a larger number is not a time."""
 LEEWAY_S = 30
 MAX_AGE_S = 24 * 3600
@@ -35,7 +35,7 @@ MAX_TOKEN_BYTES = 8 * 1024
 MAX_NAME_LENGTH = 256
 COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
-BRINGS_A_KEY = ("jwk", "jku", "x5u", "x5c")
+KEY_HEADERS = ("jwk", "jku", "x5u", "x5c")
 
 Reason = Literal[
     "no_token",
@@ -81,7 +81,7 @@ SENTENCES: dict[Reason, str] = {
     "bad_name": "The token's sub or org_id is not a valid name.",
     "wrong_organisation": "The token belongs to another organisation.",
     "role_too_low": "This needs a higher role than the token has.",
-    "unknown_role_required": "The proxy asks for a role that does not exist.",
+    "unknown_role_required": "The proxy requires a role that does not exist.",
     "keys_unavailable": "The issuer's keys cannot be read at the moment.",
     "internal": "The token could not be verified.",
 }
@@ -199,7 +199,7 @@ class Verifier:
     def _identity(self, claims: dict[str, Any]) -> Identity:
         if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
             raise TokenRefused("too_old")
-        named, scope = _claim(claims, self.rules.roles_claim), claims.get("scope", "")
+        role_names, scope = _claim(claims, self.rules.roles_claim), claims.get("scope", "")
         if not isinstance(scope, str):
             raise TokenRefused("bad_scope")
         sub, org_id = claims["sub"], self.rules.org_id
@@ -207,7 +207,7 @@ class Verifier:
             raise TokenRefused("wrong_organisation")
         if not 0 < len(sub) <= MAX_NAME_LENGTH or not sub.isprintable():
             raise TokenRefused("bad_name")
-        texts = (name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
+        texts = (name for name in role_names if isinstance(name, str)) if isinstance(role_names, list) else ()
         granted = {self.rules.roles.get(name) for name in texts}
         roles = tuple(role for role in ROLES if role in granted)
         return Identity(sub, org_id, roles, frozenset(scope.split()), float(claims["exp"]))
@@ -215,15 +215,15 @@ class Verifier:
 
 def build_verifier(settings: Settings) -> Verifier:
     """Build the verifier from the settings. Raises PermanentFailure if settings are missing or invalid."""
-    wanted = {
+    required = {
         "JWT_ISSUER": settings.jwt_issuer,
         "JWT_AUDIENCE": settings.jwt_audience,
         "IRT_ORG_ID": settings.irt_org_id,
     }
-    missing = [name for name, value in wanted.items() if not value]
+    missing = [name for name, value in required.items() if not value]
     if missing:
         raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/how-to/login.md)")
-    issuer, audience, org_id = (str(value) for value in wanted.values())
+    issuer, audience, org_id = (str(value) for value in required.values())
     rules = Rules(
         issuer,
         audience,
@@ -241,7 +241,7 @@ def _roles(settings: Settings) -> dict[str, Role]:
     unknown = sorted(set(settings.login_roles.values()) - {*ROLES})
     if unknown:
         raise PermanentFailure(
-            f"JWT_ROLES names {', '.join(unknown)}, which is not a role here: after = stands one of {', '.join(ROLES)}"
+            f"JWT_ROLES names {', '.join(unknown)}, which is not a role: write one of {', '.join(ROLES)} after ="
         )
     return {name: by_name[role] for name, role in settings.login_roles.items()} or by_name
 
@@ -259,22 +259,22 @@ def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name
             raise TokenRefused("no_token")
         return token.strip()
     pairs = [pair.strip().partition("=") for line in cookies for pair in line.split(";")]
-    found = [value for name, _, value in pairs if name == cookie_name and value]
-    if len(found) > 1:
+    tokens = [value for name, _, value in pairs if name == cookie_name and value]
+    if len(tokens) > 1:
         raise TokenRefused("two_tokens")
-    if not found:
+    if not tokens:
         raise TokenRefused("no_token")
-    return found[0]
+    return tokens[0]
 
 
 def log_fault(error: Exception) -> None:
     """Log where our own code failed, without the error's message, which may quote a token."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    LOG.error("verification failed with %s\n%s", type(error).__name__, where)
+    location = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("verification failed with %s\n%s", type(error).__name__, location)
 
 
 def _key_id(header: dict[str, Any]) -> str | None:
-    if any(name in header for name in BRINGS_A_KEY):
+    if any(name in header for name in KEY_HEADERS):
         raise TokenRefused("brings_a_key")
     key_id, kind = header.get("kid"), header.get("typ", "JWT")
     if "crit" in header or "b64" in header or not isinstance(kind, str) or kind.lower() not in TYPES:
@@ -288,7 +288,7 @@ def _object(segment: str) -> dict[str, Any]:
     """Parse a part of a token strictly, so that two programs cannot read it differently."""
     try:
         text = urlsafe_b64decode(segment + "=" * (-len(segment) % 4)).decode("utf-8")
-        parsed = json.loads(text, object_pairs_hook=_without_duplicates)
+        parsed = json.loads(text, object_pairs_hook=_unique_object)
     except (ValueError, RecursionError):
         raise TokenRefused("malformed") from None
     if not isinstance(parsed, dict):
@@ -303,18 +303,18 @@ def _claim(claims: dict[str, Any], name: str) -> Any:
     """
     if name in claims:
         return claims[name]
-    found: Any = claims
+    claim: Any = claims
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        claim = claim.get(part) if isinstance(claim, dict) else None
+    return claim
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
         raise TokenRefused("duplicate_claim")
-    return made
+    return parsed
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_TIME

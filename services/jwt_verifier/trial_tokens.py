@@ -29,7 +29,7 @@ class TrialToken:
     settings: dict[str, str]
 
 
-def roles_named(names: Sequence[str]) -> list[Role]:
+def read_roles(names: Sequence[str]) -> list[Role]:
     """The roles with these names. Raises PermanentFailure if a name is not a role."""
     found = [role for role in ROLES if role in {*names}]
     if unknown := sorted({*names} - {*ROLES}):
@@ -44,11 +44,13 @@ def make_trial_token(settings: Settings, sub: str, roles: Collection[Role], scop
     the settings name another key, or if the private key is not one that this command made.
     """
     private, public = (settings.irt_home / FOLDER / name for name in ("private.pem", "public.pem"))
-    named = "JWT_JWKS_URL" if settings.jwt_jwks_url else "JWT_PUBLIC_KEY_PATH" if settings.jwt_public_key_path else None
-    if named and settings.jwt_public_key_path != public:
+    setting = (
+        "JWT_JWKS_URL" if settings.jwt_jwks_url else "JWT_PUBLIC_KEY_PATH" if settings.jwt_public_key_path else None
+    )
+    if setting and settings.jwt_public_key_path != public:
         raise PermanentFailure(
-            f"{named} names the company's key, and only the company's login can sign with it. To try the test key on "
-            f"this machine, unset {named} and set JWT_PUBLIC_KEY_PATH={public}"
+            f"{setting} names the company's key, and only the company's login can sign with it. To try the test key on "
+            f"this machine, unset {setting} and set JWT_PUBLIC_KEY_PATH={public}"
         )
     key = _key(private, public)
     issuer, audience = settings.jwt_issuer or "irt-test", settings.jwt_audience or "irt-test"
@@ -65,29 +67,29 @@ def make_trial_token(settings: Settings, sub: str, roles: Collection[Role], scop
     claims[settings.jwt_roles_claim] = sorted(roles)
     if settings.jwt_org_claim != "none":
         claims[settings.jwt_org_claim] = org_id
-    wanted = {
+    server_settings = {
         "JWT_PUBLIC_KEY_PATH": str(public),
         "JWT_ISSUER": issuer,
         "JWT_AUDIENCE": audience,
         "IRT_ORG_ID": org_id,
     }
-    return TrialToken(jwt.encode(claims, key, algorithm="EdDSA", headers={"typ": "JWT"}), wanted)
+    return TrialToken(jwt.encode(claims, key, algorithm="EdDSA", headers={"typ": "JWT"}), server_settings)
 
 
 def _key(private: Path, public: Path) -> ed25519.Ed25519PrivateKey:
     if not private.exists():
-        made = ed25519.Ed25519PrivateKey.generate()
+        new_key = ed25519.Ed25519PrivateKey.generate()
         private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         private.touch(mode=0o600)
         private.write_bytes(
-            made.private_bytes(
+            new_key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-    found = serialization.load_pem_private_key(private.read_bytes(), None)
-    if not isinstance(found, ed25519.Ed25519PrivateKey):
+    key = serialization.load_pem_private_key(private.read_bytes(), None)
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise PermanentFailure(f"{private} is not the key that this command made: delete {private.parent}")
     public.write_bytes(
-        found.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    return found
+    return key

@@ -5,14 +5,14 @@ jobs <- new.env()
 jobs$running <- 0L
 jobs$line <- list() # of environments, one per waiting request, the longest waiting first
 POLL_SECONDS <- 0.1
-LAST_WORDS <- 20 # lines of a crashed R that go to the log
+LOG_TAIL_LINES <- 20 # lines of a crashed R that go to the log
 
 error_json <- function(kind, ...) {
   body <- list(error = list(kind = kind, message = paste0(...)))
   as.character(jsonlite::toJSON(body, auto_unbox = TRUE))
 }
 
-# A promise of list(status, body), kept whatever happens to the process. `task` is "calibrate" or "score".
+# A promise of list(status, body), which is kept even if the process crashes. `task` is "calibrate" or "score".
 start_job <- function(task, request) {
   job <- new.env()
   job$folder <- tempfile("job")
@@ -21,16 +21,16 @@ start_job <- function(task, request) {
   job$due <- Sys.time() + settings$wait_seconds
   jobs$line <- c(jobs$line, job)
   ended <- promises::promise(function(resolve, reject) {
-    look <- function() {
+    poll <- function() {
       tryCatch( # an error in a callback would end the service
         {
           done <- advance(job, task)
-          if (is.null(done)) later::later(look, POLL_SECONDS) else resolve(done)
+          if (is.null(done)) later::later(poll, POLL_SECONDS) else resolve(done)
         },
         error = reject
       )
     }
-    look()
+    poll()
   })
   promises::finally(ended, function() {
     if (is.null(job$process)) leave_line(job) else jobs$running <- jobs$running - 1L
@@ -38,7 +38,7 @@ start_job <- function(task, request) {
   })
 }
 
-# list(status, body) when the job is over, NULL while it is not.
+# list(status, body) when the job is over, NULL before.
 advance <- function(job, task) {
   late <- Sys.time() > job$due
   if (is.null(job$process)) {
@@ -50,7 +50,7 @@ advance <- function(job, task) {
     } else if (late) {
       return(list(status = 503, body = error_json(
         "transient", "waited ", settings$wait_seconds, " s for one of the ", settings$at_once,
-        " requests to end that are worked on at once"
+        " requests that run at once to end"
       )))
     }
   } else if (!job$process$is_alive()) {
@@ -58,8 +58,8 @@ advance <- function(job, task) {
   } else if (late) {
     job$process$kill_tree()
     return(list(status = 504, body = error_json(
-      "permanent", "stopped after ", settings$seconds, " s, which is all that R_IRT_SECONDS allows. Fewer responses ",
-      "or a smaller model take less; the service may be allowed more"
+      "permanent", "stopped after ", settings$seconds, " s, the limit of R_IRT_SECONDS: send fewer responses, use a ",
+      "smaller model, or raise the limit"
     )))
   }
   NULL
@@ -83,7 +83,7 @@ start_worker <- function(task, folder) {
   )
 }
 
-# What worker.R left: its answer, whole, or else how R ended.
+# The response that worker.R wrote or, if it is not complete, an error with the way in which R ended.
 outcome <- function(exit, folder) {
   status <- file.path(folder, "status")
   if (file.exists(status)) {
@@ -93,41 +93,41 @@ outcome <- function(exit, folder) {
       body = readChar(answer, file.size(answer), useBytes = TRUE)
     ))
   }
-  how <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
-  message("r-irt: R ended with ", how, " and no answer; its last output:")
+  ending <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
+  message("r-irt: R ended with ", ending, " and no answer; its last output:")
   log <- file.path(folder, "log")
   if (file.exists(log)) {
-    words <- utils::tail(readLines(log, warn = FALSE), LAST_WORDS)
+    words <- utils::tail(readLines(log, warn = FALSE), LOG_TAIL_LINES)
     message(paste("r-irt:  ", words, collapse = "\n"))
   }
-  killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
+  killed <- exit == -9 # by the kernel if memory runs out, or by hand: a later attempt may succeed
   list(status = 500, body = error_json(
-    if (killed) "transient" else "permanent", "R ended with ", how, " and without an answer",
-    if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last output"
+    if (killed) "transient" else "permanent", "R ended with ", ending, " and without an answer",
+    if (killed) ", as happens if memory runs out" else "", "; the log of the service has its last output"
   ))
 }
 
-# Sets loads[[engine]]: NA while it loads, then "" where it did, or why it did not.
+# Sets loads[[engine]]: NA while it loads, then "" after success, or the reason of the failure.
 try_loading <- function(engine, loads) {
   loads[[engine]] <- NA_character_
   folder <- tempfile("load")
   dir.create(folder, mode = "0700")
   writeLines(as.character(jsonlite::toJSON(list(engine = engine), auto_unbox = TRUE)), file.path(folder, "request.json"))
   process <- start_worker("load", folder)
-  look <- function() {
+  poll <- function() {
     if (process$is_alive()) {
-      return(later::later(look, POLL_SECONDS))
+      return(later::later(poll, POLL_SECONDS))
     }
     done <- outcome(process$get_exit_status(), folder)
     loads[[engine]] <- if (done$status == 200) "" else jsonlite::fromJSON(done$body)$error$message
     if (done$status != 200) message("r-irt: ", engine, " is installed and does not load: ", loads[[engine]])
     unlink(folder, recursive = TRUE)
   }
-  look()
+  poll()
 }
 
-# Which engines are there is known once each was loaded, at the start, in a process of its own: a package may be
-# installed and not load. What is not known yet is `loading`; `not_loaded` says why not.
+# Each engine is loaded at the start, in a process of its own, because an installed package may fail to load. Until
+# then it is in `loading`; `not_loaded` has the reasons of failures.
 health <- local({
   sys.source(settings$irt_file, irt <- new.env())
   versions <- irt$irt_versions()

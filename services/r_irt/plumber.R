@@ -12,7 +12,7 @@ failure <- function(res, status, kind, ...) {
   json(res, status, error_json(kind, ...))
 }
 
-# Digests are compared, whole: neither the token's length nor its first wrong byte shows in the time this takes.
+# Whole digests are compared, so that the time reveals neither the token's length nor its first wrong byte.
 authorised <- function(header) {
   if (length(header) != 1 || !startsWith(header, "Bearer ")) {
     return(FALSE)
@@ -32,7 +32,7 @@ function(pr) {
   })
   pr <- plumber::pr_set_error(pr, function(req, res, err) {
     message("r-irt: ", conditionMessage(err))
-    failure(res, 500, "transient", "the service itself failed; its log says why")
+    failure(res, 500, "transient", "the service itself failed; see its log")
   })
   pr <- plumber::pr_hook(pr, "preroute", function(data) data$began <- Sys.time())
   plumber::pr_hook(pr, "postroute", function(data, req, res, value) {
@@ -48,7 +48,7 @@ function(pr) {
 function(req, res) {
   if (startsWith(req$PATH_INFO, "/irt/") && !authorised(req$HTTP_AUTHORIZATION)) {
     res$setHeader("WWW-Authenticate", "Bearer")
-    return(failure(res, 401, "permanent", "no bearer token, or not that of this service"))
+    return(failure(res, 401, "permanent", "no bearer token, or not the token of this service"))
   }
   plumber::forward()
 }

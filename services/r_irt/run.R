@@ -12,10 +12,10 @@ setting <- function(name, default = "") {
   if (nzchar(value)) value else default
 }
 
-whole_number <- function(name, default, least, most = 1e6) {
+whole_number <- function(name, default, minimum, maximum = 1e6) {
   value <- suppressWarnings(as.numeric(setting(name, default)))
-  if (is.na(value) || value != round(value) || value < least || value > most) {
-    refuse(name, " must be a whole number from ", least, " to ", most, ", got '", setting(name), "'")
+  if (is.na(value) || value != round(value) || value < minimum || value > maximum) {
+    refuse(name, " must be a whole number from ", minimum, " to ", maximum, ", got '", setting(name), "'")
   }
   value
 }
@@ -28,7 +28,7 @@ for (package in c("plumber", "promises", "later", "processx", "jsonlite", "sodiu
 
 engines <- Filter(function(name) nzchar(system.file(package = name)), c("mirt", "brms"))
 message("r-irt: engines here: ", if (length(engines)) paste(engines, collapse = ", ") else "none",
-  if (!"mirt" %in% engines) "; mirt is in no package of Debian: docs/how-to/deploy-images.md")
+  if (!"mirt" %in% engines) "; Debian has no package of mirt: docs/how-to/deploy-images.md")
 
 token <- setting("R_IRT_INTERNAL_TOKEN")
 if (!nzchar(token)) refuse("R_IRT_INTERNAL_TOKEN is not set: callers send it as their bearer token")
@@ -41,7 +41,7 @@ host <- setting("R_IRT_HOST", "127.0.0.1")
 port <- whole_number("R_IRT_PORT", "8000", 1, 65535)
 options(
   plumber.maxRequestSize = whole_number("R_IRT_BODY_MIB", "512", 1) * 2^20,
-  plumber.methodNotAllowed = FALSE # plumber's answer to it is not of our form
+  plumber.methodNotAllowed = FALSE # plumber's own response has another form than ours
 )
 
 api <- new.env()
@@ -57,7 +57,7 @@ api$settings <- list(
 )
 sys.source(file.path(here, "jobs.R"), api)
 router <- plumber::pr(file.path(here, "plumber.R"), envir = api)
-# systemd, where it started this process, hears from the loop that answers requests: READY, then that it still turns.
+# If systemd started this process, the loop that answers requests reports READY, and then that it is alive.
 tell_systemd <- function(state) {
   processx::process$new("systemd-notify", state, cleanup = FALSE)
   later::later(function() tell_systemd("WATCHDOG=1"), as.numeric(Sys.getenv("WATCHDOG_USEC", "60000000")) / 4e6)

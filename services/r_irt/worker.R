@@ -40,7 +40,7 @@ answer <- tryCatch(
   {
     sys.source(arguments[1], irt <- new.env())
     request <- read_request(file.path(folder, "request.json"))
-    request$options$cache <- arguments[2] # callers know no folders of this machine
+    request$options$cache <- arguments[2] # callers cannot name folders of this machine
     list(status = 200, body = as_json(irt[[paste0("irt_", arguments[3])]](request)))
   },
   irt_request_error = failed(400),

@@ -37,22 +37,24 @@ class Caller:
             raise Problem(
                 403,
                 "own_sub_only",
-                "A token without a role of this platform may only ask for its own sub: send that as user_id, "
-                "or ask with the service's token.",
+                "A token without a role of this platform may only request its own sub: send its sub as user_id, "
+                "or use the service's token.",
             )
 
     def require_update(self, user_id: str) -> None:
         self.require(user_id)
         if not self.may_update:
-            raise Problem(403, "scope", f"To update θ the token needs the scope {SCOPE}: ask the login for it.")
+            raise Problem(403, "scope", f"To update θ the token needs the scope {SCOPE}: request it from the login.")
 
     def require_post(self) -> None:
         if self.only is not None:
             raise Problem(
-                403, "role", "A learner's own token posts no answers: use the service's token, or one with a role."
+                403, "role", "A learner's own token cannot post answers: use the service's token, or one with a role."
             )
         if not self.may_post:
-            raise Problem(403, "scope", f"To post answers the token needs the scope {POSTS}: ask the login for it.")
+            raise Problem(
+                403, "scope", f"To post answers the token needs the scope {POSTS}: request it from the login."
+            )
 
     def require_anyone(self) -> None:
         if self.only is not None:

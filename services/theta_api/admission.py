@@ -23,12 +23,12 @@ class TooSlow(Exception):
     """The work has started and takes too long. It keeps its thread until its next call of `require_caller`."""
 
 
-_given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given up")
+_deadline_passed: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("deadline passed")
 
 
 def require_caller() -> None:
     """Raise TooSlow, in the thread of the work, if its caller was told that it took too long."""
-    if _given_up.get().is_set():
+    if _deadline_passed.get().is_set():
         raise TooSlow
 
 
@@ -78,7 +78,7 @@ class Admission:
     async def run(self, learner: str, work: Callable[[], T]) -> T:
         """Run `work` in a thread and return its result.
 
-        Raises Shed if the work cannot start in time, TooSlow if it takes too long, and every error of `work`.
+        Raises Overloaded if the work cannot start in time, TooSlow if it takes too long, and every error of `work`.
         """
         if self.full:
             raise Overloaded
@@ -88,8 +88,8 @@ class Admission:
         held: list[asyncio.Lock | asyncio.Semaphore] = []
 
         def leave(_: object = None) -> None:
-            for one in held:
-                one.release()
+            for lock in held:
+                lock.release()
             turn.waiting -= 1
             if not turn.waiting:
                 del self._turns[learner]
@@ -97,17 +97,17 @@ class Admission:
 
         try:
             async with asyncio.timeout(self._wait_s):
-                for one in (turn.lock, self._slots):
-                    await one.acquire()
-                    held.append(one)
+                for lock in (turn.lock, self._slots):
+                    await lock.acquire()
+                    held.append(lock)
         except TimeoutError:
             leave()
             raise Overloaded from None
         except BaseException:
             leave()
             raise
-        given_up = threading.Event()
-        _given_up.set(given_up)
+        deadline_passed = threading.Event()
+        _deadline_passed.set(deadline_passed)
         in_its_trace = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(self._threads, in_its_trace.run, work)
         future.add_done_callback(leave)
@@ -116,7 +116,7 @@ class Admission:
         except TimeoutError:
             if future.done():
                 return future.result()
-            given_up.set()
+            deadline_passed.set()
             future.add_done_callback(_drop_error)
             raise TooSlow from None
 

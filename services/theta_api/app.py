@@ -29,9 +29,16 @@ from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
 from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
-from services.theta_api.posts import LARGEST_POST, POSTS_PATH, add_posts
-from services.theta_api.problems import Problem, described, unavailable
-from services.theta_api.schemas import Answer, History, InvariantHistory, InvariantReport, ThetaRequest, UserId
+from services.theta_api.posts import MAX_POST_BYTES, POSTS_PATH, add_posts
+from services.theta_api.problems import Problem, problem_responses, unavailable
+from services.theta_api.schemas import (
+    InvariantHistory,
+    InvariantReport,
+    ThetaHistory,
+    ThetaRequest,
+    ThetaResponse,
+    UserId,
+)
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
@@ -43,15 +50,17 @@ WAIT_S = 0.15
 POSTS_PER_WORKER = 16
 POSTS_WAIT_S = 2.0
 POSTS_LIMIT_S = 15.0
-LATE_S = 0.05
+MAX_LOOP_DELAY_S = 0.05
 """Delay of the event loop, in seconds, from which requests are turned away: responses would come too late to be
 useful, even if the queue is empty."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
 """A function that runs a task for a learner on a connection, in a thread."""
-LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
-"""Only for the OpenAPI page: `Door` checks the tokens."""
+TOKEN_REQUIRED = [
+    Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))
+]
+"""Only for the OpenAPI page: `AccessMiddleware` checks the tokens."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -> FastAPI:
@@ -64,7 +73,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         if access.verifier is not None:
             access.verifier.keys.refresh()
         ledger.start()
-        await run_in_threadpool(ledger.wait_for_first_look)
+        await run_in_threadpool(ledger.wait_for_first_read)
         watching = asyncio.create_task(clock.run())
         yield
         watching.cancel()
@@ -76,7 +85,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     registry = app.state.registry = server_registry()
-    shed = Counter("irt_theta_shed", "Requests turned away before the database was asked", registry=registry)
+    shed = Counter("irt_theta_shed", "Requests turned away before the database was queried", registry=registry)
     Gauge("irt_theta_set_age_seconds", "Since the published set was read", registry=registry).set_function(
         lambda: ledger.age_s
     )
@@ -84,15 +93,15 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         lambda: admission.present
     )
 
-    too_much, too_late = _too_much().response(), _too_late().response()
+    too_much, too_late = _overload_problem().response(), _delay_problem().response()
 
     def refusal(path: str) -> Response | None:
         through = to_post if path == POSTS_PATH else admission
         if through.full:
             return too_much
-        return too_late if through is admission and clock.late_s > LATE_S else None
+        return too_late if through is admission and clock.late_s > MAX_LOOP_DELAY_S else None
 
-    app.add_middleware(Door, access=access, refusal=refusal, shed=shed.inc)
+    app.add_middleware(AccessMiddleware, access=access, refusal=refusal, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
         """Run `task` in a transaction, in a thread. The transaction is rolled back if the task raises."""
@@ -110,11 +119,11 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
             return await through.run(turn, task)
         except Overloaded:
             shed.inc()
-            raise _too_much() from None
+            raise _overload_problem() from None
         except TooSlow:
             raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
-        except DatabaseUnavailable as away:
-            raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
+        except DatabaseUnavailable as error:
+            raise unavailable(f"The database does not answer: try again soon. ({error})", "database_away") from None
 
     _add_theta(app, ledger, work)
     add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
@@ -131,50 +140,50 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.post(
         f"{PREFIX}/update-theta",
-        responses={200: {"model": Answer}, **described(400, 401, 403, 404, 409, 413, 422, 503)},
+        responses={200: {"model": ThetaResponse}, **problem_responses(400, 401, 403, 404, 409, 413, 422, 503)},
         response_model=None,
-        dependencies=LOCKED,
+        dependencies=TOKEN_REQUIRED,
     )
-    async def update_theta(asked: ThetaRequest, request: Request) -> Response:
+    async def update_theta(theta_request: ThetaRequest, request: Request) -> Response:
         """Measure a learner's θ from the answers in the log, store it and return it."""
         began = time.perf_counter()
         result = "failed"
         try:
-            _caller(request).require_update(asked.user_id)
+            _caller(request).require_update(theta_request.user_id)
             measures = _measures(ledger)
 
             def measure(connection: psycopg.Connection) -> tuple[dict[str, Theta], online.Learner]:
-                updated = _update(connection, measures, asked, ledger.clock())
+                updated = _update(connection, measures, theta_request, ledger.clock())
                 if request.headers.get("user-agent") == HOOK:
                     ledger.record_online_updates(connection)
                 return updated
 
-            found, learner = await work(asked.user_id, measure)
-            answer = _answer(learner, found, measures)
+            thetas, learner = await work(theta_request.user_id, measure)
+            answer = _answer(learner, thetas, measures)
             result = "updated"
         except Problem as problem:
             result = problem.kind
             raise
         finally:
-            taken = time.perf_counter() - began
+            seconds_taken = time.perf_counter() - began
             updates.labels(result).inc()
-            seconds.observe(taken)
-            LOG.info("theta: %s in %.1f ms", result, 1000 * taken)
+            seconds.observe(seconds_taken)
+            LOG.info("theta: %s in %.1f ms", result, 1000 * seconds_taken)
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
     @app.get(
         f"{PREFIX}/theta",
-        responses={200: {"model": History}, **described(400, 401, 403, 404, 413, 422, 503)},
+        responses={200: {"model": ThetaHistory}, **problem_responses(400, 401, 403, 404, 413, 422, 503)},
         response_model=None,
-        dependencies=LOCKED,
+        dependencies=TOKEN_REQUIRED,
     )
     async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
         """Return the latest θ and the earlier ones, as they are stored. Nothing is measured."""
         _caller(request).require(user_id)
         measures = _measures(ledger)
-        known, learner = await work(user_id, lambda connection: _known(connection, user_id))
-        answer = _answer(learner, online.latest_by_scale(known), measures)
-        history = [_ability_body(one, measures) | {"scale_id": one.scale_id} for one in known]
+        thetas, learner = await work(user_id, lambda connection: _stored_thetas(connection, user_id))
+        answer = _answer(learner, online.latest_by_scale(thetas), measures)
+        history = [_ability_body(stored, measures) | {"scale_id": stored.scale_id} for stored in thetas]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
 
@@ -187,23 +196,25 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
         """Whether the process answers. The database is not checked."""
         return {"status": "ok"}
 
-    @app.get("/ready", responses=described(503))
+    @app.get("/ready", responses=problem_responses(503))
     async def ready() -> dict[str, str]:
         """Whether θ can be requested: parameters have been read, and the database answered when it was last used."""
         if not ledger.ready:
-            raise unavailable(f"Not ready: {ledger.why_away or 'what is published is too old'}", "not_ready")
+            raise unavailable(
+                f"Not ready: {ledger.why_unavailable or 'the published parameters are too old'}", "not_ready"
+            )
         return {"status": "ready"}
 
-    @app.get("/invariants/latest", responses=described(401, 403, 404, 413, 503), dependencies=LOCKED)
+    @app.get("/invariants/latest", responses=problem_responses(401, 403, 404, 413, 503), dependencies=TOKEN_REQUIRED)
     async def invariants_latest(request: Request) -> InvariantReport:
         """The latest evaluation of every invariant."""
         _caller(request).require_anyone()
-        found = await work("", latest_invariants)
-        if found is None:
+        latest = await work("", latest_invariants)
+        if latest is None:
             raise Problem(404, "no_report", "No invariant has been evaluated yet: run `irt invariants run`.")
-        return InvariantReport(**found)
+        return InvariantReport(**latest)
 
-    @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
+    @app.get("/invariants/history", responses=problem_responses(401, 403, 413, 503), dependencies=TOKEN_REQUIRED)
     async def invariants_history(request: Request) -> InvariantHistory:
         """The last evaluations and the last violations, open violations first."""
         _caller(request).require_anyone()
@@ -230,16 +241,16 @@ def _add_problems(app: FastAPI) -> None:
         if error.status_code == 400:
             return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
         code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
-        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for what there is.")
+        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for the endpoints.")
         return problem.response(error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_request: Request, error: Exception) -> Response:
         LOG.error("theta: a request failed", exc_info=error)
-        return Problem(500, "internal", "This is a fault of the API: its log says more. Nothing was kept.").response()
+        return Problem(500, "internal", "This is a fault of the API: see its log. Nothing was stored.").response()
 
 
-class Door:
+class AccessMiddleware:
     """Middleware that refuses requests without a valid token or with too large a body.
 
     If `refusal` returns a response for the path, the request gets it before anything of the request is read. Under a
@@ -262,9 +273,9 @@ class Door:
             await response(scope, receive, send)
             return
         try:
-            sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
-            scope.setdefault("state", {})["caller"] = await self._access.caller(sent)
-            body = await _body(receive, LARGEST_POST if scope["path"] == POSTS_PATH else MAX_BODY_BYTES)
+            authorization = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+            scope.setdefault("state", {})["caller"] = await self._access.caller(authorization)
+            body = await _body(receive, MAX_POST_BYTES if scope["path"] == POSTS_PATH else MAX_BODY_BYTES)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -282,7 +293,7 @@ async def _body(receive: Receive, largest: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Problem(400, "cut_off", "The request ended before its body did, and nothing of it was kept.")
+            raise Problem(400, "cut_off", "The request ended before its body was complete, and nothing was stored.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > largest:
@@ -290,11 +301,11 @@ async def _body(receive: Receive, largest: int) -> bytes:
     return bytes(body)
 
 
-def _too_much() -> Problem:
+def _overload_problem() -> Problem:
     return unavailable("There are more requests than can be answered in time: try again in a second.", "shed", 1)
 
 
-def _too_late() -> Problem:
+def _delay_problem() -> Problem:
     return unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
 
 
@@ -305,29 +316,31 @@ def _caller(request: Request) -> Caller:
 def _measures(ledger: Ledger) -> Measures:
     try:
         return ledger.measures()
-    except DatabaseUnavailable as away:
-        raise unavailable(f"What is published cannot be read: try again soon. ({away})", "database_away") from None
+    except DatabaseUnavailable as error:
+        raise unavailable(
+            f"The published parameters cannot be read: try again soon. ({error})", "database_away"
+        ) from None
 
 
 def _update(
-    connection: psycopg.Connection, measures: Measures, asked: ThetaRequest, now: datetime
+    connection: psycopg.Connection, measures: Measures, theta_request: ThetaRequest, now: datetime
 ) -> tuple[dict[str, Theta], online.Learner]:
-    learner = _learner(connection, asked.user_id)
+    learner = _learner(connection, theta_request.user_id)
     if learner.is_test:
         raise Problem(422, "test_account", "The learner is a test account, whose answers are never scored.")
-    wanted = learner.target_scale_id
-    if not measures.scales or (wanted is not None and wanted not in measures.scales):
-        where = "" if wanted is None else f" on scale {wanted}, the learner's target"
+    target = learner.target_scale_id
+    if not measures.scales or (target is not None and target not in measures.scales):
+        location = "" if target is None else f" on scale {target}, the learner's target"
         raise Problem(
             409,
             "nothing_published",
-            f"No item parameters are in force{where}: initialise the scale, and publish a month "
-            "(`irt scale init`, `irt calibrate`), then ask again.",
+            f"No item parameters are in force{location}: initialise the scale, and publish a month "
+            "(`irt scale init`, `irt calibrate`), then try again.",
         )
-    return online.update(connection, measures, asked.user_id, asked.lookback_days, now), learner
+    return online.update(connection, measures, theta_request.user_id, theta_request.lookback_days, now), learner
 
 
-def _known(connection: psycopg.Connection, user_id: str) -> tuple[list[Theta], online.Learner]:
+def _stored_thetas(connection: psycopg.Connection, user_id: str) -> tuple[list[Theta], online.Learner]:
     learner = _learner(connection, user_id)
     return online.read_thetas(connection, user_id), learner
 
@@ -343,43 +356,43 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
     return learner
 
 
-def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures) -> dict[str, Any]:
+def _answer(learner: online.Learner, thetas: dict[str, Theta], measures: Measures) -> dict[str, Any]:
     """Response body with θ on the target scale or, without a target, on the scale with the most answers.
 
     Raises Problem 422 if there is no θ on that scale.
     """
-    by_scale = {scale_id: _ability_body(one, measures) for scale_id, one in sorted(found.items())}
-    wanted = online.default_scale(learner, found)
-    if wanted is None or wanted not in found:
-        where = "" if wanted is None else f" on scale {wanted}, the learner's target"
+    by_scale = {scale_id: _ability_body(theta, measures) for scale_id, theta in sorted(thetas.items())}
+    target = online.default_scale(learner, thetas)
+    if target is None or target not in thetas:
+        location = "" if target is None else f" on scale {target}, the learner's target"
         raise Problem(
             422,
             "no_answers",
-            f"There is no eligible answer to a published item{where}, among those that count: ask for more days where "
-            "you gave `lookback_days`, or when the learner has answered.",
+            f"There is no eligible answer to a published item{location}, among those that count: request more days "
+            "if you gave `lookback_days`, or try again when the learner has answered.",
             by_scale=by_scale,
         )
-    return {"user_id": learner.user_id, **by_scale[wanted], "scale_id": wanted, "by_scale": by_scale}
+    return {"user_id": learner.user_id, **by_scale[target], "scale_id": target, "by_scale": by_scale}
 
 
-def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
-    measure = measures.scales.get(one.scale_id)
+def _ability_body(theta: Theta, measures: Measures) -> dict[str, Any]:
+    measure = measures.scales.get(theta.scale_id)
     return {
-        "theta": one.theta,
-        "se": one.se,
+        "theta": theta.theta,
+        "se": theta.se,
         "model": measure.scale.model.upper() if measure else None,
-        "version": f"v{one.scale_version}",
-        "updated_at": _z(one.fitted_at),
-        "as_of": _z(one.as_of) if one.as_of else None,
-        "n_items": one.n_items,
-        "set_hash": one.set_hash,
-        "kind": one.kind,
-        "se_total": one.se_total,
-        "lookback_days": one.lookback_days,
+        "version": f"v{theta.scale_version}",
+        "updated_at": _utc_text(theta.fitted_at),
+        "as_of": _utc_text(theta.as_of) if theta.as_of else None,
+        "n_items": theta.n_items,
+        "set_hash": theta.set_hash,
+        "kind": theta.kind,
+        "se_total": theta.se_total,
+        "lookback_days": theta.lookback_days,
     }
 
 
-def _z(time: datetime) -> str:
+def _utc_text(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -387,6 +400,6 @@ def _faults(error: RequestValidationError) -> str:
     """The wrong fields with the reasons, without any of the input."""
     faults = []
     for fault in error.errors()[:5]:
-        place = ".".join(str(part) for part in fault["loc"][1:])
-        faults.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
+        field = ".".join(str(part) for part in fault["loc"][1:])
+        faults.append(f"{field[:64]!a}: {fault['msg']}" if field else str(fault["msg"]))
     return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…"}}.'

@@ -27,10 +27,10 @@ from resources.serving import traces
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
 """Seconds between refreshes, so that a release is in force within a minute."""
-OLDEST_S = 300.0
+MAX_AGE_S = 300.0
 """Seconds after which a published set that could not be refreshed is no longer used for scoring."""
-AGAIN_S = 1.0
-FIRST_LOOK_S = 120.0
+RETRY_S = 1.0
+FIRST_READ_TIMEOUT_S = 120.0
 """Longest wait for the first reading, in seconds. It includes compiling; a database that does not answer is detected
 within seconds."""
 STATEMENT_S = 2
@@ -74,21 +74,21 @@ class Ledger:
         self._measures: Measures | None = None
         self._read_at = 0.0
         self._online_updates = database.settings.enable_irt_online_update
-        self._stopped, self._wanted, self._looked = threading.Event(), threading.Event(), threading.Event()
+        self._stopped, self._refresh_wanted, self._first_read = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
-        self.why_away = "the API is starting: the published parameters are not read yet"
+        self.why_unavailable = "the API is starting: the published parameters have not been read yet"
 
     def start(self) -> None:
         """Start reading in a thread. `ready` becomes true when the published parameters are read and θ is compiled."""
         self._thread.start()
 
-    def wait_for_first_look(self) -> None:
+    def wait_for_first_read(self) -> None:
         """Wait for the first reading, successful or not, so that requests sent during a restart are not turned away."""
-        self._looked.wait(FIRST_LOOK_S)
+        self._first_read.wait(FIRST_READ_TIMEOUT_S)
 
     def stop(self) -> None:
         self._stopped.set()
-        self._wanted.set()
+        self._refresh_wanted.set()
         self._thread.join(5)
         for pool in (self._pool, self._post_pool):
             if pool is not None:
@@ -96,7 +96,7 @@ class Ledger:
 
     @property
     def ready(self) -> bool:
-        return not self.why_away and self.age_s < OLDEST_S
+        return not self.why_unavailable and self.age_s < MAX_AGE_S
 
     @property
     def age_s(self) -> float:
@@ -104,10 +104,13 @@ class Ledger:
         return time.monotonic() - self._read_at if self._measures is not None else float("inf")
 
     def measures(self) -> Measures:
-        """The parameters in force. Raises Away if they have not been read yet, or if they are older than `OLDEST_S`."""
+        """The parameters in force.
+
+        Raises DatabaseUnavailable if they have not been read yet, or if they are older than `MAX_AGE_S`.
+        """
         if self._measures is None:
-            raise DatabaseUnavailable(self.why_away)
-        if self.age_s > OLDEST_S:
+            raise DatabaseUnavailable(self.why_unavailable)
+        if self.age_s > MAX_AGE_S:
             raise DatabaseUnavailable(f"the published parameters could not be read for {self.age_s / 60:.0f} minutes")
         return self._measures
 
@@ -115,11 +118,12 @@ class Ledger:
     def connect(self, *, to_post: bool = False) -> Iterator[psycopg.Connection]:
         """Run one transaction on a connection of the pool for θ, or of the pool for posts if `to_post`.
 
-        Raises Away if no connection is free in time, or if the database does not answer or cannot be written to.
+        Raises DatabaseUnavailable if no connection is free in time, or if the database does not answer or cannot be
+        written to.
         """
         pool = self._post_pool if to_post else self._pool
         if pool is None:
-            raise DatabaseUnavailable(self.why_away)
+            raise DatabaseUnavailable(self.why_unavailable)
         try:
             with traces.span("transaction"), pool.connection(CONNECT_S) as connection:
                 try:
@@ -128,7 +132,7 @@ class Ledger:
                     connection.close()  # a new connection may lead to the primary
                     raise
         except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction) as error:
-            raise self._away(error) from error
+            raise self._note_failure(error) from error
 
     def refresh(self) -> None:
         """Read the parameters in force now. Raises PermanentFailure if the schema does not fit this code."""
@@ -144,7 +148,7 @@ class Ledger:
         if self._pool is None:
             self._post_pool = self._open(POST_OPTIONS, self._posts, "irt posts")
             self._pool = self._open(OPTIONS, self._connections, "irt theta-api")
-        self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
+        self._measures, self._read_at, self.why_unavailable = measures, time.monotonic(), ""
 
     def record_online_updates(self, connection: psycopg.Connection) -> None:
         """Record, once, that the exam service's session hook is on, even if this process's own setting is off."""
@@ -176,31 +180,31 @@ class Ledger:
 
     def _keep_reading(self) -> None:
         while not self._stopped.is_set():
-            self._wanted.clear()
+            self._refresh_wanted.clear()
             try:
                 self.refresh()
             except Exception as error:
-                self._away(error)
-                known = is_transient(error) or isinstance(error, PermanentFailure)
+                self._note_failure(error)
+                is_expected = is_transient(error) or isinstance(error, PermanentFailure)
                 LOG.log(
-                    logging.WARNING if known else logging.ERROR,
+                    logging.WARNING if is_expected else logging.ERROR,
                     "theta: the published parameters cannot be read: %s",
-                    self.why_away,
-                    exc_info=None if known else error,
+                    self.why_unavailable,
+                    exc_info=None if is_expected else error,
                 )
-                self._looked.set()
-                self._stopped.wait(AGAIN_S)
+                self._first_read.set()
+                self._stopped.wait(RETRY_S)
             else:
-                self._looked.set()
-                self._wanted.wait(REFRESH_S)
+                self._first_read.set()
+                self._refresh_wanted.wait(REFRESH_S)
 
-    def _away(self, error: Exception) -> DatabaseUnavailable:
+    def _note_failure(self, error: Exception) -> DatabaseUnavailable:
         reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
-            reason = "the database gives no connection"
+            reason = "the database accepts no connection"
         if not isinstance(error, QueryCanceled | LockNotAvailable | ReadOnlySqlTransaction):
-            self.why_away = reason
-            self._wanted.set()
+            self.why_unavailable = reason
+            self._refresh_wanted.set()
         return DatabaseUnavailable(reason)
 
 

@@ -26,12 +26,12 @@ from irt_assets.intake.xapi import Naming
 from resources.settings import Settings
 from services.theta_api.admission import require_caller
 from services.theta_api.parameter_cache import Ledger
-from services.theta_api.problems import Problem, described, unavailable
-from services.theta_api.schemas import AttemptsTaken
+from services.theta_api.problems import Problem, problem_responses, unavailable
+from services.theta_api.schemas import PostResult
 
 LOG = logging.getLogger("services.theta_api")
 POSTS_PATH = "/api/seedtest/attempts"
-LARGEST_POST = 2 * 2**20
+MAX_POST_BYTES = 2 * 2**20
 """Largest body, in bytes after unpacking."""
 LINES = "application/x-ndjson"
 SECONDS = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
@@ -59,7 +59,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
 
     @app.post(
         POSTS_PATH,
-        responses={200: {"model": AttemptsTaken}, **described(400, 401, 403, 409, 413, 415, 503)},
+        responses={200: {"model": PostResult}, **problem_responses(400, 401, 403, 409, 413, 415, 503)},
         response_model=None,
         openapi_extra={"requestBody": BODY},
         dependencies=[Security(HTTPBearer(auto_error=False))],
@@ -75,7 +75,11 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         caller = request.state.caller
         caller.require_post()
         if set(request.query_params) - {"dry_run", "as"}:
-            raise Problem(400, "bad_request", "There is dry_run, and as: a misspelt one would store what it tries.")
+            raise Problem(
+                400,
+                "bad_request",
+                "The only parameters are dry_run and as. A misspelt dry_run would store the attempts.",
+            )
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()
@@ -96,15 +100,15 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         try:
             done: Posted = await run(uuid4().hex, work)
         except IntegrityError:
-            raise unavailable("An answer was stored by somebody else meanwhile: send it again.", "busy") from None
-        found = Counter(one["result"] for one in done.results)
-        counts = {result: found[result] for result in RESULTS}
+            raise unavailable("Another request has just stored one of the answers: send them again.", "busy") from None
+        count_by_result = Counter(attempt["result"] for attempt in done.results)
+        counts = {result: count_by_result[result] for result in RESULTS}
         if not dry_run:
             for result, n in counts.items():
                 attempts.labels(result).inc(n)
-        taken = time.perf_counter() - began
-        seconds.observe(taken)
-        LOG.info("posts: %d attempts in %.1f ms", len(done.results), 1000 * taken)
+        elapsed = time.perf_counter() - began
+        seconds.observe(elapsed)
+        LOG.info("posts: %d attempts in %.1f ms", len(done.results), 1000 * elapsed)
         content = {"dry_run": dry_run, **counts, "clock_ahead": done.report.clock_ahead}
         return JSONResponse(content | {"attempts": done.results}, headers={"Cache-Control": "no-store"})
 
@@ -117,21 +121,21 @@ def _is_lines(request: Request) -> bool:
 
 
 def _encoding(request: Request) -> Callable[[bytes], bytes]:
-    named = request.headers.get("content-encoding", "identity").strip().lower()
-    if named not in ("identity", "gzip"):
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
         raise Problem(415, "wrong_encoding", "Send the body as it is, or gzipped (Content-Encoding: gzip).")
-    return _unpacked if named == "gzip" else bytes
+    return _gunzip if encoding == "gzip" else bytes
 
 
-def _unpacked(body: bytes) -> bytes:
-    """Unpack a gzipped body, and stop as soon as it is larger than LARGEST_POST. Raises Problem 400 or 413."""
+def _gunzip(body: bytes) -> bytes:
+    """Unpack a gzipped body, and stop as soon as it is larger than MAX_POST_BYTES. Raises Problem 400 or 413."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
-        text = unpacking.decompress(body, LARGEST_POST + 1)
+        text = unpacking.decompress(body, MAX_POST_BYTES + 1)
     except zlib.error:
-        raise Problem(400, "bad_request", "The body is not gzip, as its Content-Encoding says.") from None
-    if len(text) > LARGEST_POST:
-        raise Problem(413, "too_large", f"The body is larger than {LARGEST_POST // 1024} KiB once it is unpacked.")
+        raise Problem(400, "bad_request", "The body is not gzip, although its Content-Encoding is gzip.") from None
+    if len(text) > MAX_POST_BYTES:
+        raise Problem(413, "too_large", f"The body is larger than {MAX_POST_BYTES // 1024} KiB after unpacking.")
     if not unpacking.eof or unpacking.unused_data:
         raise Problem(400, "bad_request", "The body is not one whole gzip member.")
     return text

@@ -5,21 +5,21 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from services.theta_api.schemas import ProblemShown
+from services.theta_api.schemas import ProblemDetails
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
     400: "The request cannot be read",
-    401: "The caller is not known",
+    401: "The caller is unknown",
     403: "This is not allowed",
     404: "There is no such learner or page",
-    405: "The page does not take this method",
+    405: "The page does not accept this method",
     409: "Nothing is published",
     413: "The request is too large",
-    415: "The body is of another kind",
+    415: "The body has an unsupported type",
     422: "There is nothing to measure",
     500: "The API has failed",
-    503: "No answer at the moment",
+    503: "The API cannot answer at the moment",
 }
 
 
@@ -53,9 +53,9 @@ def unavailable(detail: str, kind: str = "unavailable", retry_after: int = 2) ->
     return Problem(503, kind, detail, retry_after)
 
 
-def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` argument for problems with these statuses."""
-    content = {MEDIA_TYPE: {"schema": ProblemShown.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": TITLES[status], "content": content} for status in statuses
     }

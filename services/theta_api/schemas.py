@@ -8,7 +8,7 @@ MAX_ID_LENGTH = 600
 """Bytes; imports have the same limit."""
 
 
-def _storable(text: str) -> str:
+def _require_storable(text: str) -> str:
     """Return the text. Raises ValueError if the database cannot store it as an id."""
     try:
         size = len(text.encode())
@@ -21,7 +21,7 @@ def _storable(text: str) -> str:
     return text
 
 
-def _whole(number: object) -> object:
+def _to_integer(number: object) -> object:
     """Convert a whole float to an int, because 30.0 is an integer in JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -35,7 +35,7 @@ UserId = Annotated[
         examples=["test-user-123"],
         json_schema_extra={"pattern": "^[^\\x00]*$"},
     ),
-    AfterValidator(_storable),
+    AfterValidator(_require_storable),
 ]
 
 
@@ -51,7 +51,7 @@ class ThetaRequest(BaseModel):
             description="number of days whose answers count. Default: 30, or all of a year if ability moves. If "
             "ability moves and a number is given, the θ of these days is returned and the θ of all answers is stored"
         ),
-        BeforeValidator(_whole),
+        BeforeValidator(_to_integer),
     ] = None
     session_id: Annotated[Any, Field(description="ignored")] = None
     model: Annotated[Any, Field(description="ignored")] = None
@@ -82,7 +82,7 @@ class ScaleTheta(BaseModel):
     )
 
 
-class Answer(ScaleTheta):
+class ThetaResponse(ScaleTheta):
     """θ on the learner's target scale or, without a target, on the scale with the most answers.
 
     `by_scale` contains θ on every scale.
@@ -99,13 +99,13 @@ class PastTheta(ScaleTheta):
     scale_id: str
 
 
-class History(Answer):
+class ThetaHistory(ThetaResponse):
     """The latest θ, and in `history` the stored ones, newest first."""
 
     history: list[PastTheta]
 
 
-class ProblemShown(BaseModel):
+class ProblemDetails(BaseModel):
     """A problem (RFC 9457); `detail` says what to do."""
 
     type: str
@@ -181,7 +181,7 @@ class AttemptResult(BaseModel):
     what_to_do: str | None = Field(None, description="how to correct a rejected attempt")
 
 
-class AttemptsTaken(BaseModel):
+class PostResult(BaseModel):
     """The results of a post. `attempts` is in the order sent. Nothing is stored if `dry_run` is true."""
 
     dry_run: bool

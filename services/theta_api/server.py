@@ -15,12 +15,12 @@ from services.theta_api.parameter_cache import Ledger
 
 LOG = logging.getLogger("services.theta_api")
 DRAIN_S = 20
-TURN_S = 0.0005
+SWITCH_INTERVAL_S = 0.0005
 """Seconds for which a computing thread may keep other threads waiting, including the thread that reads requests.
 Python's default of 5 ms is as long as a whole update."""
 CONNECTIONS = 4
 """Number of connections and threads for θ, and again for posted answers."""
-KEPT_S = 75
+KEEP_ALIVE_S = 75
 """Seconds for which an idle connection is kept: longer than nginx keeps it (60 s), so that nginx never sends a request
 into a connection that is closing."""
 
@@ -44,12 +44,12 @@ def serve(settings: Settings) -> None:
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
     if port := settings.prometheus_metrics_port:
-        metrics.show(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
-    sys.setswitchinterval(TURN_S)
+        metrics.serve(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     serve_http(
         app,
         host=settings.irt_theta_host,
         port=settings.irt_theta_port,
         timeout_graceful_shutdown=DRAIN_S,
-        timeout_keep_alive=KEPT_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )

@@ -23,7 +23,7 @@ from .updates import Updates
 
 __all__ = ["AttemptSpool", "AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
 
-ON = {"1", "true", "t", "yes", "y", "on"}
+TRUE_VALUES = {"1", "true", "t", "yes", "y", "on"}
 MAX_ID_LENGTH = 1000  # characters; no learner has a longer id, and thousands of longer ids would fill the memory
 SECONDS_AT_EXIT = 0.5
 
@@ -36,7 +36,7 @@ def on_session_complete(user_id: Any, session_id: Any) -> None:  # noqa: ARG001 
     with contextlib.suppress(Exception):
         global _enabled
         if _enabled is None:
-            _enabled = os.environ.get("ENABLE_IRT_ONLINE_UPDATE", "").strip().lower() in ON
+            _enabled = os.environ.get("ENABLE_IRT_ONLINE_UPDATE", "").strip().lower() in TRUE_VALUES
         if _enabled:
             _updates.add(_text_of(user_id))
 

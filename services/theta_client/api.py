@@ -46,16 +46,16 @@ def update_theta(user_id: str) -> None:
     """Request an update of one learner's θ. Raises `UpdateFailed` if the API does not update it."""
     address = read_address()
     body = json.dumps({"user_id": user_id}).encode()
-    where = f"{address.host}:{address.port}"
+    host = f"{address.host}:{address.port}"
     try:
         with post_json(address, PATH, body, SECONDS) as response:
             _require_theta(response, user_id)
     except socket.timeout:
-        raise UpdateFailed(f"{where} did not answer within {SECONDS:g} s") from None
+        raise UpdateFailed(f"{host} did not answer within {SECONDS:g} s") from None
     except OSError as error:
-        raise UpdateFailed(f"{where}: {error}") from None
+        raise UpdateFailed(f"{host}: {error}") from None
     except (HTTPException, ValueError) as error:
-        raise UpdateFailed(f"{where} does not speak HTTP: {ascii(error)[:100]}") from None
+        raise UpdateFailed(f"{host} does not speak HTTP: {ascii(error)[:100]}") from None
 
 
 @contextlib.contextmanager
@@ -102,14 +102,14 @@ def _require_theta(response: HTTPResponse, user_id: str) -> None:
     if status == 200:
         content = response.read(MAX_RESPONSE_BYTES)
         if not _is_theta_of(user_id, content):
-            raise UpdateFailed("the answer is not a θ: is IRT_THETA_URL the address of the θ API?")
+            raise UpdateFailed("the response is not a θ: is IRT_THETA_URL the address of the θ API?")
     elif status in (401, 403):
         raise UpdateFailed(f"the API refuses IRT_THETA_TOKEN ({status})")
     elif 300 <= status < 400:
         raise UpdateFailed(f"IRT_THETA_URL redirects ({status}): set it to the API's own address")
     else:
-        asked = re.fullmatch(r"[0-9]{1,9}", response.getheader("Retry-After") or "")
-        pause = min(float(asked[0]), MAX_PAUSE) if asked and status in (429, 503) else 0.0
+        retry_after = re.fullmatch(r"[0-9]{1,9}", response.getheader("Retry-After") or "")
+        pause = min(float(retry_after[0]), MAX_PAUSE) if retry_after and status in (429, 503) else 0.0
         raise UpdateFailed(f"the API answered {status} {response.reason[:100]!a}", pause)
 
 
@@ -118,5 +118,5 @@ def _is_theta_of(user_id: str, content: bytes) -> bool:
         answer: Any = json.loads(content)
     except (ValueError, RecursionError):
         return False
-    ours = isinstance(answer, dict) and answer.get("user_id") == user_id
-    return ours and isinstance(answer.get("theta"), (float, int))
+    has_learner = isinstance(answer, dict) and answer.get("user_id") == user_id
+    return has_learner and isinstance(answer.get("theta"), (float, int))

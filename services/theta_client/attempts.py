@@ -59,31 +59,37 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     half = len(rows) // 2
     if len(body) > MAX_BODY_BYTES and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
-    where = f"{address.host}:{address.port}"
+    host = f"{address.host}:{address.port}"
     try:
         with post_json(address, PATH, body, SECONDS) as response:
-            status, asked = response.status, response.getheader("Retry-After") or ""
-            content = parsed_object(response.read()) or {}
+            status, requested_pause = response.status, response.getheader("Retry-After") or ""
+            content = parse_object(response.read()) or {}
     except (OSError, HTTPException) as error:
-        raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
+        raise AttemptsNotSent(f"{host}: {ascii(error)[:200]}") from None
     refused_for_good = status == 413 or (status == 400 and content.get("type") == ROWS_AT_FAULT)
     if refused_for_good and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
     if status == 413:
-        return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
+        return [
+            {
+                "result": "rejected",
+                "reason": "too_large",
+                "what_to_do": "The API does not accept an answer of this size.",
+            }
+        ]
     if refused_for_good:
         return [{"result": "rejected", "reason": "bad_request", "what_to_do": str(content.get("detail", ""))}]
     if status != 200:
-        retry_after = float(asked) if asked.isdigit() else None
-        reason = f"{where} answered {status}: {content.get('detail', '')}"
+        retry_after = float(requested_pause) if requested_pause.isdigit() else None
+        reason = f"{host} answered {status}: {content.get('detail', '')}"
         raise AttemptsNotSent(reason, retry_after, again=status >= 500 or status == 429)
     results = content.get("attempts")
     if not isinstance(results, list) or len(results) != len(rows):
-        raise AttemptsNotSent(f"{where} is not the θ API", again=False)
+        raise AttemptsNotSent(f"{host} is not the θ API", again=False)
     return results
 
 
-def parsed_object(text: bytes) -> dict[str, Any] | None:
+def parse_object(text: bytes) -> dict[str, Any] | None:
     """Parse a JSON object. Returns None if the text is not an object, or could not be sent again as JSON in UTF-8."""
     try:
         parsed = json.loads(text)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .attempts import MAX_BODY_BYTES, MAX_ROWS, AttemptsNotSent, parsed_object, send_attempts
+from .attempts import MAX_BODY_BYTES, MAX_ROWS, AttemptsNotSent, parse_object, send_attempts
 
 with contextlib.suppress(ImportError):  # absent on Windows, where only the hook and `send_attempts` work
     import fcntl
@@ -118,7 +118,7 @@ class AttemptSpool:
                 if self._send_oldest():
                     pause = 1.0
                 else:
-                    self._close_or_rest()
+                    self._close_or_wait()
                 continue
             except AttemptsNotSent as failure:
                 wait = (failure.retry_after or pause) if failure.again else MAX_PAUSE
@@ -131,7 +131,7 @@ class AttemptSpool:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, wait)
 
-    def _close_or_rest(self) -> None:
+    def _close_or_wait(self) -> None:
         """Close this process's file, so that it is sent. If there is none, wait until there may be a file to send."""
         with self._changed:
             if not self._close_own() and not self._is_over:
@@ -147,7 +147,7 @@ class AttemptSpool:
         failure = None
         for path in sorted([*self.folder.glob("*.jsonl"), *self.folder.glob("*.part")]):
             try:
-                with _locked(path) as file:
+                with _lock(path) as file:
                     if file is None or path.name == REFUSED:
                         continue
                     self._send_file(path, file)
@@ -160,12 +160,12 @@ class AttemptSpool:
 
     def _send_file(self, path: Path, file: int) -> None:
         closed = path.rename(path.with_suffix(".jsonl"))  # a .part file that is not locked is from a dead process
-        name, place = self._progress
-        place, end = place if name == closed.name else 0, os.fstat(file).st_size
-        while place < end and not self._is_over:
-            place += self._send(os.pread(file, MAX_BODY_BYTES, place))
-            self._progress = closed.name, place
-        if place >= end:
+        name, offset = self._progress
+        offset, end = offset if name == closed.name else 0, os.fstat(file).st_size
+        while offset < end and not self._is_over:
+            offset += self._send(os.pread(file, MAX_BODY_BYTES, offset))
+            self._progress = closed.name, offset
+        if offset >= end:
             closed.unlink()
 
     def _send(self, chunk: bytes) -> int:
@@ -174,7 +174,7 @@ class AttemptSpool:
         rows = []
         refused: list[dict[str, Any]] = []
         for line in lines:
-            row = parsed_object(line)
+            row = parse_object(line)
             if row is None:
                 refused.append({"reason": "torn_line", "line": line.decode("utf-8", "replace")})
             else:
@@ -197,12 +197,12 @@ class AttemptSpool:
         self.refused += len(rows)
         self._warn("answers were refused; see the reasons in %s in the folder of the spool", REFUSED)
 
-    def _warn(self, message: str, what: str) -> None:
+    def _warn(self, message: str, detail: str) -> None:
         """Log the warning, at most once a minute, and never with an answer or an id."""
         now = time.monotonic()
         if now >= self._warn_at.get(message, 0.0):
             self._warn_at[message] = now + SECONDS_BETWEEN_WARNINGS
-            log.warning(message, what)
+            log.warning(message, detail)
 
 
 class _OwnFile:
@@ -272,16 +272,16 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int | None]:
+def _lock(path: Path) -> Iterator[int | None]:
     """Open and lock a file. Yields None if another process has locked it, or if it no longer exists."""
     with contextlib.ExitStack() as ending:
-        found = None
+        locked = None
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             file = os.open(path, os.O_RDWR)
             ending.callback(_unlock, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = file if _is_at(path, file) else None
-        yield found
+            locked = file if _is_at(path, file) else None
+        yield locked
 
 
 def _unlock(file: int) -> None:

@@ -42,11 +42,11 @@ class Updates:
         """Queue a learner. The call is dropped if `user_id` is None or the queue is full."""
         with self._changed:
             if user_id is None:
-                self._lose("dropped", "a call without a learner's id")
+                self._count_loss("dropped", "a call without a learner's id")
             elif user_id in self._waiting:
                 self._counts["merged"] += 1
             elif self._is_over or len(self._waiting) >= MAX_WAITING:
-                self._lose("dropped", f"learner {user_id!a}: {len(self._waiting)} others are already waiting")
+                self._count_loss("dropped", f"learner {user_id!a}: {len(self._waiting)} others are already waiting")
             else:
                 self._waiting[user_id] = None
             self._changed.notify_all()
@@ -109,7 +109,7 @@ class Updates:
             self._is_sending = False
             self._resume_at = self._clock() + pause
             if reason:
-                self._lose("failed", f"learner {user_id!a}: {reason}")
+                self._count_loss("failed", f"learner {user_id!a}: {reason}")
             else:
                 self._counts["sent"] += 1
             self._changed.notify_all()
@@ -117,7 +117,7 @@ class Updates:
     def _has_nothing_to_send(self) -> bool:
         return not self._is_sending and (not self._waiting or self._clock() < self._resume_at)
 
-    def _lose(self, counter: str, loss: str) -> None:
+    def _count_loss(self, counter: str, loss: str) -> None:
         self._counts[counter] += 1
         self._unreported += 1
         self._last_loss = loss

@@ -485,7 +485,7 @@ def test_upgrades_refuse_no_request_and_a_rollback_restores_the_first_release(ma
     shutil.copytree(machine.root / "srv/wheelhouse", following)
     with (following / "share/doc/how-to/deploy-systemd.md").open("a") as page:
         page.write("Another release.\n")
-    runpy.run_path(str(ROOT / "deploy/systemd/make_wheelhouse.py"))["_sealed"](following)
+    runpy.run_path(str(ROOT / "deploy/systemd/make_wheelhouse.py"))["_write_sums"](following)
     assert machine.run("/srv/next/install.sh").returncode == 1  # without --upgrade
     with none_refused(machine):
         machine.must("/srv/next/install.sh", "--upgrade")

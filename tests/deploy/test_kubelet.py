@@ -31,7 +31,7 @@ from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
+from resources.postgres.schema_version import VERSIONS, newest_revision, number, schema_version
 from resources.settings import Settings
 from tests.deploy.booted import CONTROL_GROUPS
 from tests.deploy.cluster import ADDRESS, Cluster, kubernetes, own_network
@@ -157,7 +157,7 @@ def images(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> list[str
     folder = tmp_path_factory.mktemp("next")
     newest = max(each.stem for each in VERSIONS.glob("0*.py"))
     oldest = re.search(r'^oldest_code = ".+"$', (VERSIONS / f"{newest}.py").read_text("utf-8"), re.MULTILINE)
-    revision = f"{newest_known() + 1:04d}_of_the_next_release"
+    revision = f"{newest_revision() + 1:04d}_of_the_next_release"
     (folder / f"{revision}.py").write_text(f"""import sqlalchemy as sa
 from alembic import op
 revision = "{revision}"

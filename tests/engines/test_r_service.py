@@ -169,7 +169,7 @@ def wait_until_loaded(service: RunningService) -> dict[str, Any]:
 @pytest.mark.parametrize("task", ["calibrate", "score"])
 def test_requests_without_the_token_are_refused(service, task, header):
     answer = service.post(task, "{}", headers={} if header is None else {"Authorization": header})
-    assert refusal(answer) == (401, "no bearer token, or not that of this service")
+    assert refusal(answer) == (401, "no bearer token, or not the token of this service")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -336,9 +336,9 @@ def fail(service: RunningService, fault: str) -> Any:
         (
             "sleep",
             PermanentFailure,
-            rf"stopped after {SECONDS} s, which is all that R_IRT_SECONDS allows.*\(status 504",
+            rf"stopped after {SECONDS} s, the limit of R_IRT_SECONDS.*\(status 504",
         ),
-        ("killed", TransientFailure, r"R ended with signal 9.*as it does where memory runs out.*\(status 500"),
+        ("killed", TransientFailure, r"R ended with signal 9.*as happens if memory runs out.*\(status 500"),
     ],
 )
 def test_service_keeps_running_and_reports_the_reason_if_r_fails(faulty, fault, kind, says):

@@ -26,7 +26,7 @@ from jobs.watching.alerts import held_alert
 from jobs.watching.lateness import Lateness, PlanRecord, lateness
 from resources.alerts.outbox import Alert, open_alert
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
-from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, row_table
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import (
@@ -78,7 +78,7 @@ class World:
                 passed=not self.items,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=f"{len(self.items)} items held back",
-                metadata={ITEMS: rows_shown(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
+                metadata={ITEMS: row_table(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
             )
 
         @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("maybe", asset="third", partitions_def=MONTHS)])
@@ -331,11 +331,11 @@ def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: Wo
     ((message, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert message == "2026-06 is held: of linked; of anchors_agree"
     remedy = next(gate.fix for gate in SET_GATES if gate.name == "linked")
-    assert fix == f"{remedy} What waits for a decision: `irt release list --month 2026-06`"
+    assert fix == f"{remedy} Open decisions: `irt release list --month 2026-06`"
     with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
     assert with_dashboard is not None
     page = "https://irt.example.org/admin/?view=month&month=2026-06"
-    assert with_dashboard.fix == f"{remedy} What waits for a decision: {page}"
+    assert with_dashboard.fix == f"{remedy} Open decisions: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
@@ -426,7 +426,7 @@ def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: Wo
 
 
 def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.watching.alert_sensors.EVENTS_A_TICK", 2)
+    monkeypatch.setattr("jobs.watching.alert_sensors.MAX_EVENTS", 2)
     monkeypatch.setattr("jobs.watching.alert_sensors.OVERLAP_IDS", 0)
     for month in ("2026-06", "2026-07", "2026-08"):
         real_world.run(partition=month)

@@ -286,7 +286,7 @@ def test_hanging_channel_does_not_delay_further_channels(
     assert arrived["email"] == 1
     assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
     ((error,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
-    assert error == f"no answer within {limit_s:.0f} s"
+    assert error == f"no response within {limit_s:.0f} s"
     http.gate.set()
     wait_is_over(everywhere)
     deliver(Database(everywhere))

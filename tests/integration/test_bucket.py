@@ -26,7 +26,7 @@ import pytest
 
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
-from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
+from resources.files.object_store import PART, BucketStore, FolderStore, ObjectMissing, ObjectStore, object_store
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.sinks import serving
@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
         )
         for endpoint in ("example", "foo:bar")
     },
-    "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Make the bucket, or set S3_BUCKET"),
+    "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Create the bucket, or set S3_BUCKET"),
     "an impossible name of a bucket": (
         "writer",
         "Not a bucket",
@@ -121,7 +121,7 @@ def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object
         monkeypatch.setenv(name, value)
     with pytest.raises(PermanentFailure, match=message) as failure:
         use(BucketStore(bucket))
-    assert not isinstance(failure.value, NothingThere)
+    assert not isinstance(failure.value, ObjectMissing)
 
 
 @pytest.mark.ci
@@ -447,7 +447,7 @@ def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
     findings = [finding for finding in diagnose(Settings(_env_file=None)) if finding.subject.startswith("AWS_")]
     assert (
         [(finding.subject, finding.state) for finding in findings],
-        "boto3 reads the environment alone" in findings[0].fix,
+        "boto3 reads only the environment" in findings[0].fix,
     ) == ([("AWS_ACCESS_KEY_ID", "warn")], True)
 
 
@@ -507,7 +507,7 @@ def test_deleted_object_is_missing_and_can_be_deleted_twice(either: ObjectStore)
     either.delete(KEY)
     assert not either.exists(KEY)
     for look in (either.get, either.size, either.sha256):
-        with pytest.raises(NothingThere, match=r"There is nothing at .*2026-09"):
+        with pytest.raises(ObjectMissing, match=r"There is nothing at .*2026-09"):
             look(KEY)
 
 

@@ -23,8 +23,8 @@ from irt_assets.runs import start as starting
 from irt_assets.runs.in_process_runs import RunOutcome
 from irt_assets.runs.start import await_run, partitions_to_run, start
 from irt_assets.servers.instance import dagster_instance
-from jobs.plans import PLANS, Plan, last_tick_before, plan_of
-from jobs.schedules import ran_since
+from jobs.plans import PLANS, Plan, find_plan, last_tick_before
+from jobs.schedules import has_run_since
 from jobs.watching.alerts import schedule_states
 from resources.dagster_compat import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -185,7 +185,7 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
     """A run that a person requests always starts."""
-    plan = plan_of("inventory")
+    plan = find_plan("inventory")
     tick = last_tick_before(not_before(30.0, timedelta(hours=6)), plan)  # the plan's time
     by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "inventory-again"})
@@ -245,7 +245,7 @@ def test_documents_name_of_a_job_starts_the_same_job(graph: Graph, alias: str, j
     assert one.asset_layer.executable_asset_keys == other.asset_layer.executable_asset_keys
     assert (one.tags, one.partitions_def, one.executor_def) == (other.tags, other.partitions_def, other.executor_def)
     assert one.description == f"Name of the job `{job}` in the documents."
-    assert plan_of(alias) is plan_of(job)
+    assert find_plan(alias) is find_plan(job)
 
 
 @pytest.mark.parametrize("name", ["mirt_calibrate", NIGHTLY_JOB])
@@ -253,9 +253,11 @@ def test_night_running_under_either_name_is_not_started_again(graph: Graph, name
     """Neither a tick nor a command starts the night a second time."""
     day = DAYS.last_keys(now, 1)[0]
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
-    assert day not in partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), None)
+    assert day not in partitions_to_run(
+        graph.instance, graph.settings, graph.database, find_plan("mirt_calibrate"), None
+    )
     with pytest.raises(PermanentFailure, match=f"a run of {day} is queued or under way"):
-        partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), day)
+        partitions_to_run(graph.instance, graph.settings, graph.database, find_plan("mirt_calibrate"), day)
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: TWO_WEEKS[-1]})
     assert graph.tick(NIGHTLY_JOB, FRIDAY) == TWO_WEEKS[-3:-1]
 
@@ -304,7 +306,7 @@ def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph:
 # `irt job` in a CronJob's pod: a partition is requested once, even if the pod dies, and never runs in the pod.
 
 DAY = "2026-03-05"
-FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), plan_of(MONTHLY_JOB)
+FEATURES, BANK, MONTH = find_plan("aggregate_features_daily"), find_plan("prune"), find_plan(MONTHLY_JOB)
 
 
 @pytest.fixture
@@ -402,7 +404,7 @@ def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurr
         if schedule_asks:
             queued(instance, BANK, None, {"dagster/schedule_name": BANK.name})
         else:
-            assert ran_since(instance, BANK, now), "the schedule sees the command's run"
+            assert has_run_since(instance, BANK, now), "the schedule sees the command's run"
         ended = TickStatus.SUCCESS if schedule_asks else TickStatus.SKIPPED
         instance.update_tick(started_tick.with_status(ended))
 
@@ -458,7 +460,7 @@ def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterIn
 def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
     """The run is in progress, as a user started it in the UI, or over, as this Job's first pod requested it before an
     upgrade."""
-    night = plan_of("mirt_calibrate")
+    night = find_plan("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):

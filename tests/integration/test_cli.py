@@ -23,7 +23,7 @@ from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
 from irt_assets.simulation.response_log import simulate
-from jobs.plans import PLANS, Plan, plan_of
+from jobs.plans import PLANS, Plan, find_plan
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -208,7 +208,7 @@ NOT_OVER = "is not a day that is over: the days run from"
         (("lineage", "no such item"), "the bank has no item 'no such item'"),
         (("scale", "init", "--scale", "other", "--origin", "June"), "FROM:TO"),
         (("import", "attempts", "nowhere.csv"), "nowhere.csv"),
-        (("job", "nightly"), "these have: judge_attempts"),
+        (("job", "nightly"), "these jobs have one: judge_attempts"),
         (("job", "prune", "--partition", "2026-06-30"), "has no partitions"),
         (("job", "mirt_calibrate", "--partition", "2099-01-01"), f"2099-01-01 {NOT_OVER}"),
         (("job", "detect_inactivity", "--partition", "June"), f"June {NOT_OVER}"),
@@ -434,7 +434,7 @@ def test_violation_fails_the_unit_of_invariants_only_in_strict_mode_and_alerts_o
     world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The invariant sends the alert itself; the unit that systemd starts for the failed unit sends no alert."""
-    day = plan_of("invariants").partitions_due(now, world.irt_first_month)[-1]
+    day = find_plan("invariants").partitions_due(now, world.irt_first_month)[-1]
     instance.report_runless_asset_event(AssetMaterialization("invariant_report", partition=day))
     add = """INSERT INTO invariant_result (run, invariant, subject, partition, passed, evaluated_at)
              VALUES ('r', 'scale_has_its_anchors', 'item', '', false, now())"""

@@ -44,9 +44,9 @@ def test_reading_commands_work_on_a_read_only_database_and_writing_commands_are_
         doctor = typed("doctor")
     assert after == before
     for words, done in refused.items():
-        explained = "error: the database can be read and not changed at the moment" in done.err
+        explained = "error: the database is read-only at the moment" in done.err
         assert (done.code, explained, "Traceback" in done.err + done.out) == (2, True, False), (words, done.err)
-    assert (doctor.code, "it can be read and not changed" in doctor.out + doctor.err) == (1, True)
+    assert (doctor.code, "it is read-only" in doctor.out + doctor.err) == (1, True)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_connections_to_a_vanished_host_time_out_within_seconds(database: Databa
     lock, ledger = DaemonLock(database), Ledger(database, 1)
     lock.acquire(0)
     ledger.start()
-    ledger.wait_for_first_look()
+    ledger.wait_for_first_read()
     assert lock._connection is not None
     with database.connect() as ours, ledger.connect() as thetas:
         for connection, most_s in ((ours, 25), (lock._connection, 25), (thetas, 5)):

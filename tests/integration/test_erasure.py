@@ -42,10 +42,10 @@ from irt_assets.reports.learner_week import key
 from irt_assets.responses.erased import begin
 from irt_assets.responses.verdict_states import changed_partitions
 from irt_assets.servers.instance import dagster_instance
-from jobs.retention.erasure import OF_LEARNERS
-from jobs.retention.erasure_mentions import holds
-from jobs.schedules import FROM_VERDICTS
-from resources.dagster_schema import rows_shown
+from jobs.retention.erasure import LEARNER_TABLES
+from jobs.retention.erasure_mentions import contains_id
+from jobs.schedules import VERDICT_WINDOWS
+from resources.dagster_schema import row_table
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -146,7 +146,7 @@ def mention(settings: Settings) -> None:
     )
     with dagster_instance(settings, database) as instance:
         reported = {
-            "without a report": rows_shown(("learner", "why"), [(USER, "odd")]),
+            "without a report": row_table(("learner", "why"), [(USER, "odd")]),
             "first": f"{USER} has no report",
         }
         instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=reported))
@@ -250,7 +250,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[
     [(n, of_learners)] = rows(database, verdicts)
     assert 0 < n == of_learners
     with database.connect() as connection:
-        changed = [changed_partitions(connection, asset, window_of) for asset, window_of in FROM_VERDICTS.items()]
+        changed = [changed_partitions(connection, asset, window_of) for asset, window_of in VERDICT_WINDOWS.items()]
         assert changed == [[], []]
     stale = rows(
         database,
@@ -269,7 +269,10 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
     before, published, files = violations(world), ledger(database), snapshots(world)
     assert (before, len(files)) == ({}, len(MONTHS))
     named = {mention_.partition(":")[0] for mention_ in named_in(world)}
-    assert named >= {f"{table}.user_id" for table in OF_LEARNERS} | {"event_logs.event", "instigators.instigator_body"}
+    assert named >= {f"{table}.user_id" for table in LEARNER_TABLES} | {
+        "event_logs.event",
+        "instigators.instigator_body",
+    }
     assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
     learners_file, attempts_file = tmp_path / "learners.csv", tmp_path / "attempts.csv"
@@ -286,7 +289,7 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
 
     refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "asked to")
     assert (refused.code, "with --yes" in refused.err) == (2, True)
-    assert all(table in refused.out for table in (*OF_LEARNERS, "attempt_verdict"))
+    assert all(table in refused.out for table in (*LEARNER_TABLES, "attempt_verdict"))
     assert typed("learner", "erasures", "--json").json == []
 
     assert "the learner is erased: erasure 1" in erase(typed, "--yes")
@@ -554,7 +557,7 @@ def test_refused_rows_of_an_erased_learner_are_found_by_their_mapped_id(
     assert [row[0] for row in rejected_rows(database)] == ["ragged_row", "bad_score", "bad_time", "bad_score"]
     with database.connect() as connection:
         begin(connection, user, "Kim", "asked to")
-        drop_refused(connection, partial(holds, user))
+        drop_refused(connection, partial(contains_id, user))
     remaining = [row for row in rejected_rows(database) if row[0] != "ragged_row"]
     assert [row[:2] for row in remaining] == [("bad_score", "x")]
     if made not in ("integers", "spaces"):
@@ -578,5 +581,5 @@ def test_refused_learner_rows_of_an_erased_learner_are_found_by_their_mapped_id(
         with database.connect() as connection:
             if not rows(database, "SELECT FROM erasure"):
                 begin(connection, "4b/17", "Kim", "asked to")
-            drop_refused(connection, partial(holds, "4b/17"))
+            drop_refused(connection, partial(contains_id, "4b/17"))
         assert not any("17" in row[2] for row in rejected_rows(database))

@@ -21,7 +21,7 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources import doctor
 from resources.postgres import schema
 from resources.postgres.database import Database
-from resources.postgres.log_months import make_months_ahead, months_ahead_missing
+from resources.postgres.log_months import make_months_ahead, missing_months_ahead
 from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers import rooms
@@ -105,7 +105,7 @@ def test_insert_on_the_first_day_of_a_month_works(exam_service: Database) -> Non
     """The clock is at the last day of November: the next two months have partitions, and later months have not."""
     with exam_service.connect() as connection:
         make_months_ahead(connection, LAST_DAY)
-        assert months_ahead_missing(connection, LAST_DAY) == []
+        assert missing_months_ahead(connection, LAST_DAY) == []
     for n, time in enumerate(["2026-12-01 00:00:00+00", "2027-01-01 00:00:00+00", "2027-01-31 23:59:59+00"]):
         insert(exam_service, INSERT, (f"a{n}", time, 0))
     with pytest.raises(psycopg.errors.CheckViolation, match='no partition of relation "response_log" found for row'):

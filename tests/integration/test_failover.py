@@ -52,10 +52,10 @@ def test_standby_serves_reads_and_calibration_continues_after_its_promotion(
         assert read == before
         for words, one in refused.items():
             assert one.code == 2, (words, one.err)
-            assert "error: the database can be read and not changed at the moment" in one.err, words
+            assert "error: the database is read-only at the moment" in one.err, words
             assert "Traceback" not in one.err + one.out, words
         assert doctor.code == 1
-        assert "it can be read and not changed" in doctor.out + doctor.err
+        assert "it is read-only" in doctor.out + doctor.err
         assert done.code == 0, done.err + done.out
         assert not (primary.data / "postmaster.pid").exists()
         with dagster_instance(either, database) as instance:

@@ -279,7 +279,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     of_no_file(path, kind, secret)
     desk.write("attempts/z.csv", HEADER + answers(0, 3))
     found = desk.import_waiting()
-    assert (outcomes(found), "only regular files are taken" in found["attempts/a.csv"].why) == (
+    assert (outcomes(found), "only regular files are accepted" in found["attempts/a.csv"].why) == (
         {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"},
         True,
     )
@@ -294,7 +294,7 @@ def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: P
     (desk.root / "attempts").rmdir()
     (tmp_path / "elsewhere").mkdir()
     (desk.root / "attempts").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PermanentFailure, match="attempts has to be a folder, and not a link"):
+    with pytest.raises(PermanentFailure, match="attempts must be a folder, not a link"):
         desk.import_waiting()
 
 

@@ -297,8 +297,8 @@ def test_week_that_fails_half_way_writes_no_rows(own: Settings, monkeypatch: pyt
     before = rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1")
     monkeypatch.setattr("irt_assets.kpis.weekly.LEARNERS_AT_ONCE", len(before) // 2)
     half = iter(["one part goes through"])
-    checked = warehouse._checked
-    monkeypatch.setattr(warehouse, "_checked", lambda *those: checked(*those) if next(half, None) else 1 / 0)
+    checked = warehouse._check_frame
+    monkeypatch.setattr(warehouse, "_check_frame", lambda *those: checked(*those) if next(half, None) else 1 / 0)
     with pytest.raises(ZeroDivisionError), database.connect() as connection:
         write_week(connection, WEEK, END)
     assert rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1") == before

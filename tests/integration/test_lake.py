@@ -194,7 +194,7 @@ def test_damage_is_detected_by_the_check_and_repaired_by_an_export(logged: Datab
     corrupt = file_of(lake, DAYS[1])
     corrupt.write_bytes(b"x" * corrupt.stat().st_size)
     missing, changed = (f"{one.day}: {one.problem}" for one in faults(lake))
-    assert (missing.endswith("is missing"), "is not as it was written" in changed) == (True, True)
+    assert (missing.endswith("is missing"), "has changed since it was written" in changed) == (True, True)
     assert (
         export(logged, lake).written,
         [one.day for one in faults(lake)],
@@ -220,7 +220,7 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
     assert f"{DAYS[0]}: its files contain 12 attempts, not the 12 of its manifest" in found
-    assert any("has a column position of type string and not int32" in one for one in found)
+    assert any("has a column position of type string instead of int32" in one for one in found)
     assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
 
 
@@ -234,7 +234,7 @@ def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
 
 def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake: Lake) -> None:
     until = START + timedelta(days=4)
-    with pytest.raises(PermanentFailure, match=r"there is no lake.*irt attempts export"):
+    with pytest.raises(PermanentFailure, match=r"is not a lake.*irt attempts export"):
         lake.require_days(START, until)
     export(logged, lake)
     lake.require_days(START - timedelta(days=300), until)  # the log begins with the lake's first day
@@ -302,10 +302,10 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     export(logged, lake)
     add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=23))])
     export(logged, lake)  # the file of before is still there, and no manifest names it
-    assert len(lake.unnamed()) == 1
+    assert len(lake.find_unnamed()) == 1
     days, old_versions = erase_learner(lake, "ü")
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
-    assert (attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
+    assert (attempts_of(lake, "ü"), lake.find_unnamed()) == ({}, [])
     run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
     assert (read(lake), differences(logged, lake), erase_learner(lake, "ü")) == (in_postgres(logged), [], ({}, 0))
 

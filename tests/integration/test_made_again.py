@@ -76,45 +76,45 @@ def runs(page: ViewRequest) -> list[tuple[str, str]]:
 
 
 def test_stale_month_is_queued_once_if_requested_repeatedly(request_page: ViewRequest) -> None:
-    assert decisions.make_again(request_page, MONTHS[:1]).stale == ("2026-08",)
+    assert decisions.queue_months(request_page, MONTHS[:1]).stale == ("2026-08",)
     assert runs(request_page) == [("2026-08", "Ann")], "only the month that was named"
-    second = decisions.make_again(request_page, MONTHS)
-    assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
-    assert decisions.make_again(request_page, MONTHS).sentences == ("Each month is queued or made already.",)
+    second = decisions.queue_months(request_page, MONTHS)
+    assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: requested by Ann.",))
+    assert decisions.queue_months(request_page, MONTHS).sentences == ("Every month is already queued or computed.",)
     assert runs(request_page) == [(month, "Ann") for month in MONTHS]
 
 
 def test_response_to_the_button_links_to_the_runs_and_recommends_a_reload(request_page: ViewRequest) -> None:
-    response = str(rematerialising._answer(request_page, decisions.make_again(request_page, MONTHS[:1])))
+    response = str(rematerialising._outcome_text(request_page, decisions.queue_months(request_page, MONTHS[:1])))
     assert not missing_sentences(
-        response, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again"
+        response, "2026-08: requested by Ann.", "/jobs/monthly_calibration/runs", "reload this page"
     )
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
 def test_recomputation_needs_the_role_that_decides(request_page: ViewRequest, roles: Any, may: bool) -> None:
     of_role = replace(request_page, identity=replace(request_page.identity, roles=(roles,)))
-    assert decisions.make_again(of_role, MONTHS).ok is may
+    assert decisions.queue_months(of_role, MONTHS).ok is may
     assert bool(runs(request_page)) is may
-    assert ("needs the role psychometrician" in str(rematerialising.place(of_role))) is not may
+    assert ("needs the role psychometrician" in str(rematerialising.button_place(of_role))) is not may
 
 
 def test_months_are_not_queued_without_a_daemon_or_code_server(
     request_page: ViewRequest, refusals: list[Exception]
 ) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
-    assert decisions.make_again(request_page, MONTHS).sentences == ("the code server does not answer.",)
+    assert decisions.queue_months(request_page, MONTHS).sentences == ("the code server does not answer.",)
     beat(request_page.reader.instance, datetime.now(UTC) - timedelta(hours=1))
-    assert "no daemon runs" in decisions.make_again(request_page, MONTHS).sentences[0]
+    assert "no daemon runs" in decisions.queue_months(request_page, MONTHS).sentences[0]
     assert runs(request_page) == []
 
 
 @pytest.mark.parametrize(
     ("months", "alive", "message"),
     [
-        (MONTHS, True, "Make 2026-08 … 2026-10 again"),
-        (["2026-08", "2026-10"], True, "Make 2026-08 and 2026-10 again"),
-        (MONTHS[:1], True, "Make 2026-08 again"),
+        (MONTHS, True, "Recompute 2026-08 … 2026-10"),
+        (["2026-08", "2026-10"], True, "Recompute 2026-08 and 2026-10"),
+        (MONTHS[:1], True, "Recompute 2026-08"),
         (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
     ],
 )

@@ -75,19 +75,19 @@ def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> Non
     assert ran.returncode == 1
     started, sentence = ran.stderr.splitlines()
     assert started == "fetching the installer …"
-    assert sentence.startswith("The package index cannot be reached: see to the network")
+    assert sentence.startswith("The package index cannot be reached: check the network")
     assert not (checkout / ".venv").exists()
 
 
 def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> None:
     there_are = "bayes, dev, docs, k8s, otel, r, spark"
-    assert run_make_venv(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
+    assert run_make_venv(checkout, "bayesian").stderr == f"there is no extra bayesian: use one of {there_are}\n"
 
 
 def test_spark_without_java_is_refused_with_the_install_command(checkout: Path, tmp_path: Path) -> None:
     (without_java := tmp_path / "bin").mkdir()
     output = run_make_venv(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
-    assert output.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
+    assert output.startswith("Spark also needs Java 17, which is missing: apt install openjdk-17-jre-headless\n")
 
 
 def test_complete_environment_is_not_installed_again(checkout: Path) -> None:

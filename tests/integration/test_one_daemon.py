@@ -22,7 +22,7 @@ from irt_assets.servers.stack import Stack
 from irt_assets.servers.supervisor import Child
 from resources.failures import TransientFailure
 from resources.files.folder_claim import adopt_folder, open_store
-from resources.postgres.daemon_lock import REFUSED, DaemonLock
+from resources.postgres.daemon_lock import REFUSED_STATUS, DaemonLock
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows
@@ -137,14 +137,14 @@ def test_refused_daemon_exits_and_its_supervisor_does_not_restart_the_daemon(
     with pytest.raises(SystemExit) as ended:
         daemon.main(patience_s=0)
     os.umask(umask)
-    assert ended.value.code == REFUSED
+    assert ended.value.code == REFUSED_STATUS
     assert f"process {os.getpid()}" in caplog.text
 
     stack = Stack(settings, Database(settings), patience_s=0)
     assert f"process {os.getpid()}" in refusal(stack.start)
     stack.logs.mkdir(parents=True)
     (stack.logs / "daemon.log").write_text("Another daemon works on this database\n")
-    refused_process = subprocess.Popen(["sh", "-c", f"exit {REFUSED}"])
+    refused_process = subprocess.Popen(["sh", "-c", f"exit {REFUSED_STATUS}"])
     refused_process.wait()
     stack.supervisor.children["daemon"] = Child("daemon", [], stack.logs / "daemon.log", refused_process)
     assert "Another daemon works" in refusal(stack.supervise)

@@ -197,7 +197,7 @@ def test_each_role_has_exactly_the_rights_for_its_purpose(company: Company, shar
             assert connection.execute("SHOW statement_timeout").fetchone() != ("0",)
     with dagster_instance(service, Database(service)) as instance:
         reader = Reader(service, instance)
-        reader.begin().result(120)
+        reader.start_reading().result(120)
         page = ask(build_app(reader, None, service), "GET", "/", query="view=months")
         assert (page.status, rooms.SCALE in page.text) == (200, True)
     with Database(service).connect() as connection:
@@ -329,7 +329,7 @@ def test_pooler_without_options_is_accepted_only_if_the_roles_search_path_is_rig
         database = Database(company.settings(ROLES["owner"]))
         for _ in range(2):
             assert rooms.rows(database, "SELECT current_schema()") == [("irt",)]
-        assert "takes no options, so that Dagster" in refusal(make_schemas, database)
+        assert "accepts no options, so that Dagster" in refusal(make_schemas, database)
         with pytest.raises(PermanentFailure, match=r"ALTER ROLE \S+ IN DATABASE \S+ SET search_path = irt;"):
             Database(company.settings()).open()
 

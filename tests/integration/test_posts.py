@@ -42,7 +42,7 @@ from jobs.retention.erasure import erase, holdings
 from resources.postgres import embedded_postgres
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.log_months import make_months_ahead, months_ahead_missing
+from resources.postgres.log_months import make_months_ahead, missing_months_ahead
 from resources.postgres.schema import upgrade
 from resources.postgres.server_account import surroundings
 from resources.settings import Settings
@@ -699,7 +699,7 @@ def turning_month() -> Iterator[TurningMonth]:
 
 def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(turning_month: TurningMonth) -> None:
     with turning_month.database.connect() as connection:
-        assert not months_ahead_missing(
+        assert not missing_months_ahead(
             connection, turning_month.clock.now()
         )  # the month to come is there before it begins
     assert [turning_month.until_stored(k) for k in range(3)] == ["accepted"] * 3
@@ -732,6 +732,6 @@ def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(
     assert {f"{at:%Y-%m}" for _, at, _ in found} == {"2031-01", "2031-02"}
     assert next(at for attempt_id, at, _ in found if attempt_id == "a3") < TURN
     with turning_month.database.connect() as connection:
-        assert months_ahead_missing(connection, turning_month.clock.now()) == ["2031-04"]
+        assert missing_months_ahead(connection, turning_month.clock.now()) == ["2031-04"]
     turning_month.make_months()
     assert turning_month.until_stored(6000) in ("accepted", "duplicate")

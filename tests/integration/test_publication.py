@@ -20,7 +20,7 @@ from irt_assets.decisions import exports
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import Step, pending_steps, steps
-from jobs.sensors import asks
+from jobs.sensors import plan_requests
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -85,7 +85,7 @@ def states(ledger: Database) -> dict[str, str]:
 def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
     """Publish pending months, like the daemon, until nothing is requested. Fails if the requests do not end."""
     for _ in range(10):
-        expected = asks(call(ledger, pending_steps), {}, unsettled)
+        expected = plan_requests(call(ledger, pending_steps), {}, unsettled)
         if not expected:
             return
         for ask in expected:

@@ -44,7 +44,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from irt_assets.responses.verdicts import judge_differing
 from irt_psychometrics.core.items import ItemRow
-from jobs.sensors import asks
+from jobs.sensors import plan_requests
 from jobs.watching.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure
@@ -316,7 +316,7 @@ def test_accepted_value_leaves_earlier_abilities_bit_identical_and_makes_later_m
     accept(bank)
     stale = call(bank, stale_months)
     assert list(stale) == [MAR], "its end is the date from which the new value is in force"
-    assert [(ask.month, ask.settle) for ask in asks((), stale, ())] == [(MAR, False)]
+    assert [(ask.month, ask.settle) for ask in plan_requests((), stale, ())] == [(MAR, False)]
     for month in (FEB, MAR):
         measure(bank, month, f"{month} after")
     assert rows(bank, query, (Month(FEB).end,)) == before[FEB]

@@ -24,7 +24,7 @@ from irt_assets.reports.artifacts import Artifact, record_files, store_report
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.prune import prune
-from jobs.retention.run_retention import RUNS, prune_runs
+from jobs.retention.run_retention import RUN_AGE, prune_runs
 from jobs.retention.unused import prune_files, prune_rows, prune_unfinished
 from resources import tables
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
@@ -336,7 +336,7 @@ def test_prune_waits_for_a_writer_that_has_not_recorded_its_file_yet(
     key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
     uri = store.put(key, b"new")
     with database.connect() as writer, ThreadPoolExecutor(1) as other:
-        warehouse.own(writer, tables.report_file, {"week_start": monday})
+        warehouse.lock_rows(writer, tables.report_file, {"week_start": monday})
         pruning = other.submit(prune_files, database, store, now + LATER, dry_run=False)
         with pytest.raises(TimeoutError):
             pruning.result(0.5)
@@ -431,7 +431,7 @@ def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
 # Which runs of Dagster's go, and which stay because something rests on them.
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
-LATER_RUNS = RUNS + timedelta(days=1)
+LATER_RUNS = RUN_AGE + timedelta(days=1)
 SUPERSEDED, STAY = "runs that were superseded or failed", "output of old runs that stay"
 
 

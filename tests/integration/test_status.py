@@ -14,7 +14,7 @@ from irt_assets.common.probes import DAEMONS, daemon
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
-from jobs.watching.overview import OnSpark, Overview, collect_overview
+from jobs.watching.overview import Overview, SparkState, collect_overview
 from resources.alerts.outbox import Alert, open_alert
 from resources.cluster.lake import Lake
 from resources.dagster_compat import TickStatus
@@ -155,11 +155,11 @@ def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path
     database = Database(world)
     with dagster_instance(world, database) as instance:
 
-        def seen_with(settings: Settings) -> OnSpark | None:
+        def seen_with(settings: Settings) -> SparkState | None:
             return collect_overview(database, instance, settings).on_spark
 
         assert seen_with(world) is None
-        assert seen_with(configured) == OnSpark("local[2]", lake.name, "", None)
+        assert seen_with(configured) == SparkState("local[2]", lake.name, "", None)
         lake.commit("2026-10-31", [], "", 0)
         run_job(instance, configured, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
-        assert seen_with(configured) == OnSpark("local[2]", lake.name, "2026-10-31", False)
+        assert seen_with(configured) == SparkState("local[2]", lake.name, "2026-10-31", False)

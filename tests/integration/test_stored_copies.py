@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resources.files import file_cache
-from resources.files.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
+from resources.files.object_store import BucketStore, FolderStore, ObjectMissing, ObjectStore
 from tests.helpers.seaweed import BUCKET
 from tests.testbed.patience import patient
 
@@ -98,7 +98,7 @@ def test_rewritten_file_is_read_again(store: ObjectStore, pieces: list[str]) -> 
 def test_deleted_file_is_noticed_even_if_a_copy_exists(store: ObjectStore) -> None:
     content(store)
     store.delete(KEY)
-    with pytest.raises(NothingThere, match=KEY):
+    with pytest.raises(ObjectMissing, match=KEY):
         file_cache.open_hashed(store, KEY)
 
 

@@ -265,7 +265,7 @@ def test_read_only_database_returns_503_with_the_reason_for_updates_and_serves_r
         with altered(world, *READ_ONLY):
             answer = api.update_unless_shed("ann")
             assert kind(answer) == (503, "database_away")
-            assert "can be read and not changed" in answer.json()["detail"]
+            assert "is read-only at the moment" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             history = unless_shed(lambda: api.get("/invariants/history"))
             assert (api.get("/ready").status_code, history.status_code) == (200, 200)
@@ -539,7 +539,7 @@ def test_theta_sensor_works_only_if_the_daemon_or_the_last_started_api_has_the_s
     for on in of_the_api:
         ledger = Ledger(Database(world.model_copy(update={"enable_irt_online_update": on})), 1)
         ledger.start()
-        ledger.wait_for_first_look()
+        ledger.wait_for_first_read()
         ledger.stop()
     sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": of_the_daemon}))
     context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")

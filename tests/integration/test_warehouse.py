@@ -155,7 +155,7 @@ def test_error_during_a_read_is_raised_and_the_connection_stays_usable(
 def test_many_chunks_are_read_as_a_single_table(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.postgres.warehouse.CHUNK", 1000)
+    monkeypatch.setattr("resources.postgres.warehouse.CHUNK_BYTES", 1000)
     text = 'two\nlines, "quoted"'
     frame = read_frame(connection, "SELECT n, %s::text AS t FROM generate_series(1, 5000) n", [text])
     assert (frame["n"].tolist(), set(frame["t"])) == (list(range(1, 5001)), {text})
@@ -300,7 +300,7 @@ def test_rows_outside_the_partition_are_refused_and_the_old_rows_stay(connection
         replace, connection, tables.weekly_kpi, {"week_start": dt.date(2026, 9, 14)}, kpis(2)
     )
     assert "column month is missing" in refusal(replace, connection, tables.weekly_kpi, {"month": "2026-09"}, kpis(2))
-    with pytest.raises(ValueError, match="which rows are owned"):
+    with pytest.raises(ValueError, match="values of the rows to be replaced"):
         replace(connection, tables.weekly_kpi, {}, kpis(1))
     assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
 

@@ -12,7 +12,7 @@ from dagster import AssetKey, DagsterInstance
 
 from irt_assets.reports.artifacts import store_report, unrecorded_keys
 from jobs.retention.unused import prune_files
-from resources.files.object_store import PIECE, BucketStore, FolderStore, ObjectStore
+from resources.files.object_store import PIECE_BYTES, BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.asgi import ask
@@ -62,7 +62,7 @@ def test_reports_are_read_from_the_store_by_row_id(
     if kind == "bucket":
         _: SeaweedFS = request.getfixturevalue("s3")
         settings, store = settings.model_copy(update={"s3_bucket": BUCKET}), BucketStore(BUCKET)
-    database, page = Database(settings), "<p>safe</p>" + " " * 2 * PIECE
+    database, page = Database(settings), "<p>safe</p>" + " " * 2 * PIECE_BYTES
     html = store_report(database, store, "reports/drift/a.html", page.encode(), format="html", window=f"2026-09/{kind}")
     learners = store_report(
         database, store, "reports/w/u.pdf", b"%PDF", format="pdf", user_id=kind, week_start=date(2026, 11, 9)

@@ -58,20 +58,20 @@ from irt_assets.responses.window import scored_responses_of
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.items import ItemRow
 from jobs.launching.launched_by import LAUNCHED_BY
-from jobs.watching.overview import Overview, Waiting
+from jobs.watching.overview import Overview, WaitingProposals
 from jobs.watching.stuck_runs import runs_under_way
 from resources import tables
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import row_table
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, decide, review
 from services.dashboard.downloads import TYPES, download
-from services.dashboard.figures import shown as shown_on_page
+from services.dashboard.figures import render_blocks as shown_on_page
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.release_status import in_short, verdict
+from services.dashboard.release_status import shorten_reason, verdict
 from services.dashboard.server import make_page
 from services.dashboard.views import months
 from services.dashboard.views.bank import PAGE_SIZE
@@ -285,7 +285,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
         (replace(form, since="soon"), "must be a day"),
         (replace(form, references=(Reference("", anchor),)), "is an anchor"),
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
-        (replace(form, what="restore"), "is not withdrawn"),
+        (replace(form, kind="restore"), "is not withdrawn"),
     ):
         assert (told(unfit)[0], reason in told(unfit)[1]) == (False, True)
     assert "Take it out of use" in show_page(faulty[0], "item", item=name)[1]
@@ -299,7 +299,7 @@ def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Fau
     assert rows_of(show_page(faulty[0], "bank", status="withdrawn")[1]) == []
     later = read_bank(faulty, datetime(2027, 1, 1, tzinfo=UTC))
     assert [i.item_id for i in later if i.status == "withdrawn"] == [name]
-    assert told(replace(form, what="restore", reason="replaced there", since=""))[0]
+    assert told(replace(form, kind="restore", reason="replaced there", since=""))[0]
     html = show_page(faulty[0], "item", item=name)[1]
     assert html.index("replaced there") < html.index("it is on the web")
 
@@ -381,7 +381,7 @@ class World:
             changed=changed,
             waiting=[str(p.reference) for p in waiting],
             waiting_by_month=[
-                Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
+                WaitingProposals(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
             ],
         )
 
@@ -407,7 +407,7 @@ class World:
                     passed=found.passed,
                     partition=month,
                     metadata={
-                        "scales": rows_shown(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
+                        "scales": row_table(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
                     },
                 )
             )
@@ -448,7 +448,7 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
     ("severities", "partitions", "sentence"),
     [
         (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
-        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
+        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which do not prevent a release), as of "),
         (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
     ],
 )
@@ -463,7 +463,7 @@ def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
 @pytest.mark.parametrize(
     ("year", "sentence", "then"),
     [
-        (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been made again since: <code>irt invariants run</code>"),
+        (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been recomputed since: <code>irt invariants run</code>"),
         (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
@@ -500,7 +500,7 @@ def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(worl
         create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
         busy.look()
         advisory_lock(writing, "ledger", rooms.SCALE)
-        warehouse.own(writing, tables.item_drift, owned)
+        warehouse.lock_rows(writing, tables.item_drift, owned)
         for table in ("item_drift", "item_parameter_proposal", "publication_step"):
             writing.execute(f"DELETE FROM {table} WHERE month = %(month)s AND scale_id = %(scale_id)s".encode(), owned)
         (july,) = (state for state in busy.reader.seen.months if state.month == JULY)
@@ -733,7 +733,7 @@ def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_mon
     ],
 )
 def test_short_reason_is_the_first_clause(reason: str, short: str) -> None:
-    assert in_short(reason) == short
+    assert shorten_reason(reason) == short
 
 
 @pytest.mark.parametrize(
@@ -747,7 +747,7 @@ def test_short_reason_is_the_first_clause(reason: str, short: str) -> None:
             2,
             "is red and not safe to release: no maximum. Nothing of it was published.",
         ),
-        (State.STALE, "its answers have changed since: …", 0, "is not safe to release as it stands: its answers have"),
+        (State.STALE, "its answers have changed since: …", 0, "is not safe to release yet: its answers have"),
         (State.PENDING, "waits for 2026-05, not settled yet", 0, "is not released yet: it waits for 2026-05"),
         (State.RUNNING, "a run of the month is queued", 0, "is not settled yet: a run of the month is queued."),
         (State.MISSING, "never materialised: `irt`", 0, "has not been calibrated: never materialised."),
@@ -782,7 +782,7 @@ def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> N
         late = "It has closed; answers since then: 7 late (7.0% of its answers)."
         assert not missing_sentences(world.page(view="month", month=JUNE), late)
         world.look()
-        assert "see what came after it closed" in world.page(view="months")
+        assert "see the answers after it closed" in world.page(view="months")
         assert not decide(other, form).ok
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")

@@ -133,7 +133,7 @@ def refusals(request: ViewRequest, *forms: DecisionForm) -> list[str]:
 
 
 def headline_of(name: str, ask: Ask) -> str:
-    return plain(item_blocks.item_in_short(item.facts_asked(ask("item", item=name)), NOW))
+    return plain(item_blocks.item_in_short(item.find_facts(ask("item", item=name)), NOW))
 
 
 def outcome_text(outcome: DecisionOutcome) -> str:
@@ -278,7 +278,7 @@ def test_unreachable_database_is_reported_with_a_remedy(
 def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, settings: Settings) -> None:
     with altered(settings, *READ_ONLY):
         assert review(ask(), ACCEPT).ok
-        assert "can be read and not changed" in refusal(decide(ask(), ACCEPT))
+        assert "cannot be changed at the moment" in refusal(decide(ask(), ACCEPT))
     assert decide(ask(), ACCEPT).ok
 
 
@@ -289,7 +289,7 @@ def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
 
 def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
     forgotten: list[bool] = []
-    ask().reader.forget = lambda: forgotten.append(True)  # type: ignore[method-assign]
+    ask().reader.drop_overview = lambda: forgotten.append(True)  # type: ignore[method-assign]
     review(ask(), REJECT)
     assert forgotten == []
     decide(ask(), REJECT)
@@ -401,7 +401,7 @@ def test_first_day_of_a_leak_is_the_same_on_every_page(
         settle_alerts(connection, SCALE)
         scale = read_scales(connection)[SCALE]
         of_months = [html.part(*flagged_items(connection, scale, month, None)) for month in (FEB, MAR)]
-    facts = item.facts_asked(ask("item", item="moved"))
+    facts = item.find_facts(ask("item", item="moved"))
     shown = [
         headline_of("moved", ask) + change_in_words(facts.drift[-1].details["change"], facts.onset),
         page("proposal", {"proposal": f"{MAR}/moved"}),
@@ -439,7 +439,7 @@ def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, a
     (outcome,) = proposal.impact_sentences(ask(), [MOVED])
     assert expected.sentence.lower() in outcome.lower()
     assert decide(ask(), REJECT).ok
-    assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
+    assert "No proposal can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
 
 
@@ -490,7 +490,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
 ) -> None:
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
     drop = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
-    back = replace(drop, what="put_back", reason="the old text is back")
+    back = replace(drop, kind="put_back", reason="the old text is back")
     assert (
         "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "
         in (outcome_text(review(ask(), drop)))

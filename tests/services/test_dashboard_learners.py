@@ -254,7 +254,7 @@ def fetch(reader: Reader, settings: Settings, **fields: str | int) -> Answer:
 def test_reports_are_offered_by_month_and_scale_and_counted_by_week(page: Page, reported: dict[str, int]) -> None:
     text = page("reports")
     links = [f"report?id={reported[name]}&save=1" for name in ("drift", "pdf", "gone")]
-    assert not missing_sentences(text, "Two drift reports are there to read", f">{WEEK}</td>", *links)
+    assert not missing_sentences(text, "Two drift reports are available", f">{WEEK}</td>", *links)
     assert f'report?id={reported["pdf"]}"' not in text, "a PDF is downloaded"
     assert f"report?id={reported['learner']}" not in text
     of_month = page("reports", month="2026-09")
@@ -379,7 +379,7 @@ def test_arrivals_page_shows_silent_sources_and_refusals_and_only_analysts_downl
     def text(role: Role) -> str:
         return unescape(str(make_page(asked(role))[1].body))
 
-    assert "Nothing came in the last 28 days" in text("viewer")
+    assert "No answers arrived in the last 28 days" in text("viewer")
     run_sql(
         Database(settings),
         """INSERT INTO intake SELECT source, kind, now() - n * interval '1 hour', 1, 5, 2, 1, 1, 0, '{}', now()

@@ -32,7 +32,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.responses.learner_answers import Judging
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema_version import SchemaVersion, first_known, newest_known
+from resources.postgres.schema_version import SchemaVersion, first_revision, newest_revision
 from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
@@ -52,7 +52,7 @@ HISTORY = "/api/seedtest/analysis/irt/theta"
 class UnusedLedger:
     """A ledger whose database refuses every connection; `asked` counts the attempts."""
 
-    ready, age_s, why_away = False, 1.0, "it is a test"
+    ready, age_s, why_unavailable = False, 1.0, "it is a test"
     settings = Settings(_env_file=None)
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class UnusedLedger:
     def start(self) -> None:
         pass
 
-    def wait_for_first_look(self) -> None:
+    def wait_for_first_read(self) -> None:
         pass
 
     def stop(self) -> None:
@@ -84,7 +84,7 @@ class UnusedLedger:
 def unhurried() -> Iterator[None]:
     """Raise the time limits, so that no request is shed on a busy machine."""
     with pytest.MonkeyPatch.context() as limits:
-        for name in ("WAIT_S", "LATE_S", "LIMIT_S"):
+        for name in ("WAIT_S", "MAX_LOOP_DELAY_S", "LIMIT_S"):
             limits.setattr(app, name, 60.0)
         yield
 
@@ -280,7 +280,7 @@ def test_theta_api_does_not_start_without_valid_access_settings(
 
 
 def refuse_at_door(path: str, *coming: Any, headers: Any = (), **options: Any) -> tuple[int, Any, str]:
-    """Returns status, headers and problem type with which `Door` refuses a request."""
+    """Returns status, headers and problem type with which `AccessMiddleware` refuses a request."""
     sent: list[Any] = []
     messages = iter(coming)
 
@@ -293,7 +293,7 @@ def refuse_at_door(path: str, *coming: Any, headers: Any = (), **options: Any) -
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), **options)  # type: ignore[arg-type]
+    door = app.AccessMiddleware(nobody, Access(TOKEN, None), **options)  # type: ignore[arg-type]
     asyncio.run(door({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send))
     start, body = sent
     return start["status"], start["headers"], json.loads(body["body"])["type"]
@@ -303,7 +303,7 @@ def refuse_at_door(path: str, *coming: Any, headers: Any = (), **options: Any) -
 def test_requests_are_shed_before_authentication_if_the_queue_is_full() -> None:
     """Requests without a token or valid JSON are shed too, as checking them costs more than shedding."""
     counted: list[None] = []
-    full = {"refusal": lambda _path: app._too_much().response(), "shed": lambda: counted.append(None)}
+    full = {"refusal": lambda _path: app._overload_problem().response(), "shed": lambda: counted.append(None)}
     for path in (PATH, HISTORY, "/invariants/latest"):
         status, headers, kind = refuse_at_door(path, **full)
         assert (status, kind, (b"retry-after", b"1") in headers) == (503, "urn:irt:problem:shed", True)
@@ -388,7 +388,7 @@ def contract_url(database_of_it: Database) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     with unhurried(), serve_in_thread(build_app(Access(TOKEN, None), ledger, 2), [listening]):
         while not ledger.ready:
-            assert "starting" in ledger.why_away, ledger.why_away
+            assert "starting" in ledger.why_unavailable, ledger.why_unavailable
             time.sleep(0.01)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -455,8 +455,8 @@ def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) ->
     ("revision", "message"),
     [
         (None, "run `irt db upgrade`"),
-        (f"{first_known() - 1:04d}_before", "git checkout"),
-        (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
+        (f"{first_revision() - 1:04d}_before", "git checkout"),
+        (f"{newest_revision() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )
 def test_ledger_refuses_a_schema_of_a_different_version(

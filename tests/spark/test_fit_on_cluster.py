@@ -95,7 +95,7 @@ def test_a_fit_names_the_setting_if_executors_have_too_little_memory_for_python(
     session = spark_session(settings)
     frame = session.createDataFrame(World.simulate(200, 30).table.drop_columns(["group"]))
     with (
-        pytest.raises(PermanentFailure, match=r"set that higher in spark-defaults\.conf") as raised,
+        pytest.raises(PermanentFailure, match=r"set it higher in spark-defaults\.conf") as raised,
         spark_jobs(session, "a fit"),
     ):
         fit_on_spark(session, frame, settings)

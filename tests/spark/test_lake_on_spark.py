@@ -102,7 +102,7 @@ def test_missing_truncated_corrupt_and_mistyped_files_are_named(
     with pytest.raises(PermanentFailure, match=f"{path.name} is missing"):
         lake.register(spark, START, END)
     path.write_bytes(content[:-9])
-    with pytest.raises(PermanentFailure, match=f"{path.name} has .* bytes and not"):
+    with pytest.raises(PermanentFailure, match=f"{path.name} has .* bytes instead of"):
         lake.register(spark, START, END)
     path.write_bytes(b"x" * len(content))
     with pytest.raises(PermanentFailure, match=f"{path.name} is not a Parquet file"):
@@ -112,12 +112,12 @@ def test_missing_truncated_corrupt_and_mistyped_files_are_named(
     index = rows.schema.get_field_index("correct")
     pq.write_table(rows.set_column(index, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
     lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "other.parquet")], "made by hand", 0)
-    with pytest.raises(PermanentFailure, match="has a column correct of type int32 and not bool"):
+    with pytest.raises(PermanentFailure, match="has a column correct of type int32 instead of bool"):
         lake.register(spark, START, END)
 
 
 def test_a_location_without_manifests_is_refused(tmp_path: Path, spark: SparkSession) -> None:
-    with pytest.raises(PermanentFailure, match=r"nowhere.*where there is no lake.*irt attempts export"):
+    with pytest.raises(PermanentFailure, match=r"nowhere.*which is not a lake.*irt attempts export"):
         Lake(FolderStore(tmp_path), "nowhere").register(spark, START, END)
 
 

@@ -70,7 +70,7 @@ def test_an_unreachable_master_is_a_transient_failure_and_a_new_master_is_found(
     cluster.kill_master()
     first.stop()
     began = time.monotonic()
-    with pytest.raises(TransientFailure, match=rf"no Spark master answers at 127\.0\.0\.1:{cluster.port}: See"):
+    with pytest.raises(TransientFailure, match=rf"no Spark master answers at 127\.0\.0\.1:{cluster.port}: Check"):
         spark_session(cluster.settings)
     assert time.monotonic() - began < patient(20)
     cluster.start_master()

@@ -43,9 +43,9 @@ def test_an_executor_that_joined_later_with_other_packages_refuses_work(
 ) -> None:
     """Here this process is newer than the executors, which causes the same refusal."""
     with spark_jobs(spark, "the same packages"):
-        assert spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long").count() == 3
+        assert spark.range(3).mapInArrow(spark_executors.require_same_packages(slowly), "id long").count() == 3
     monkeypatch.setattr(spark_executors, "installed_version", lambda package: "99.1")
-    refused = spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long")
+    refused = spark.range(3).mapInArrow(spark_executors.require_same_packages(slowly), "id long")
     sentence = r"the executor on \S+ .* numba \S+ \(here 99\.1\), .*; install the same lock file"
     with pytest.raises(PermanentFailure, match=sentence), spark_jobs(spark, "other packages"):
         refused.count()
@@ -98,11 +98,11 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
 @pytest.mark.parametrize(
     ("provoke", "message"),
     [
-        (cut_short, r"cut\.parquet cannot be read, it is cut short, spoilt or no Parquet file"),
-        (of_another_type, r"typed\.parquet: the column a has the type BINARY, where bigint is expected"),
-        (taken_away, r"gone\.parquet is missing, and a manifest or a table names it"),
+        (cut_short, r"cut\.parquet cannot be read: it is truncated, damaged or not a Parquet file"),
+        (of_another_type, r"typed\.parquet: the column a has the type BINARY instead of bigint"),
+        (taken_away, r"gone\.parquet is missing, but a manifest or a table names it"),
         (lambda spark, folder: spark.read.parquet(str(folder / "nothing")), r"there is nothing at file:.*nothing"),
-        (lambda spark, folder: spark.table("lake.attempt").count(), r"no table `lake`\.`attempt`: see IRT_ATTEMPTS"),
+        (lambda spark, folder: spark.table("lake.attempt").count(), r"no table `lake`\.`attempt`: check IRT_ATTEMPTS"),
         (lambda spark, folder: spark.read.parquet("s3://bucket/x"), r"for s3:// set spark\.jars\.packages"),
         (
             lambda spark, folder: spark.range(1).mapInArrow(refuses, "id long").count(),
@@ -115,7 +115,7 @@ def taken_away(spark: SparkSession, folder: Path) -> object:
         *(
             (
                 lambda spark, folder, wants=wants: spark.range(1).mapInArrow(wants, "id long").count(),
-                r"got no memory for its share of the answers: where spark\.executor\.pyspark\.memory",
+                r"got no memory for its share of the answers: set spark\.executor\.pyspark\.memory",
             )
             for wants in (wants_an_array, wants_a_buffer)
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 
 from resources.postgres.database import one_value
-from resources.postgres.log_months import filling_new_months
+from resources.postgres.log_months import fill_new_months
 
 
 def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:
@@ -15,7 +15,7 @@ def ensure_month_partitions(connection: psycopg.Connection, first_month: str, la
     new = [month for month in months if not _exists(connection, f"response_log_{month.replace('-', '_')}")]
     if not new:
         return []
-    with filling_new_months(connection, new) as missing:
+    with fill_new_months(connection, new) as missing:
         return missing
 
 

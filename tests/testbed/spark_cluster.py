@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from resources.cluster.spark import answers_at
+from resources.cluster.spark import accepts_connection
 from resources.cluster.spark_executors import folders_of_code
 from resources.settings import Settings
 from tests.testbed.machine import free_port
@@ -59,7 +59,7 @@ class Cluster:
         web = ["--webui-port", str(self.web_port)]
         command = ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", str(self.port), *web]
         self.master = self._process("master", *command)
-        self.wait_for("answers", lambda: answers_at("127.0.0.1", self.port, 1))
+        self.wait_for("answers", lambda: accepts_connection("127.0.0.1", self.port, 1))
 
     def stop(self) -> None:
         processes = [process for process in (self.master, *self.workers) if process is not None]
@@ -144,7 +144,7 @@ def connect_server(folder: Path) -> Iterator[Settings]:
         process = subprocess.Popen(command, env=environment, stdout=log_file, stderr=log_file)
     try:
         deadline = time.monotonic() + patient(STARTS_WITHIN_S)
-        while not answers_at("127.0.0.1", port, 1):
+        while not accepts_connection("127.0.0.1", port, 1):
             assert process.poll() is None, log.read_text("utf-8", "replace")[-2000:]
             assert time.monotonic() < deadline, log.read_text("utf-8", "replace")[-2000:]
             time.sleep(0.2)

@@ -66,7 +66,7 @@ def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> I
     login = Issuer().settings(tmp_path_factory.mktemp("login"))
     settings = stack.settings.model_copy(update={**login, "jwt_cookie_name": COOKIE})
     reader = Reader(settings, stack.instance)
-    reader.begin().result()
+    reader.start_reading().result()
     own = listening()
     with serve_in_thread(build_app(reader, build_verifier(settings), settings), [own]):
         yield Dashboard(f"http://localhost:{port_of(own)}", reader, platform.months, waiting.item_id)
@@ -188,9 +188,9 @@ def test_all_moved_anchors_can_be_dropped_in_five_clicks_with_a_preview_of_the_e
     page.goto(f"{dashboard.address}/?view=month&month={dashboard.red}")
     page.get_by_role("link", name="decide on the anchors").click()
     page.get_by_role("button", name="all", exact=True).last.click()
-    page.get_by_role("button", name="Drop those chosen").click()
+    page.get_by_role("button", name="Drop the chosen ones").click()
     expect(page.get_by_text("Find out first what they have in common")).to_be_visible()
-    expect(page.locator("#would_be li").first).to_contain_text(f"{dashboard.red} would be green")
+    expect(page.locator("#trial li").first).to_contain_text(f"{dashboard.red} would be green")
     assert page.evaluate("document.activeElement.id") != "reason", "what is known of them comes first"
     page.locator("#reason").fill(REASON)
     page.get_by_role("button", name="Drop from the anchors").click()

@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.ledger.steps import Step
 from jobs.automation import AFTER_A_MONTH
-from jobs.sensors import asks
+from jobs.sensors import plan_requests
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-01", end_date="2026-04", fmt="%Y-%m")
 MADE, JANUARY, FEBRUARY = "linked_item_parameters", "2026-01", "2026-02"
@@ -171,15 +171,15 @@ def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: da
 def test_sensor_requests_months_in_order_unless_an_earlier_month_runs(
     waiting: list[str], stale: dict[str, str], under_way: Collection[str], expected: list[tuple[str, bool]]
 ) -> None:
-    found = asks([pending(month) for month in waiting], stale, under_way)
+    found = plan_requests([pending(month) for month in waiting], stale, under_way)
     assert [(ask.month, ask.settle) for ask in found] == expected
 
 
 def test_run_key_changes_if_and_only_if_the_fit_the_step_or_the_published_set_changes() -> None:
-    (first,), (again,) = asks([pending("2026-03")], {}, ()), asks([pending("2026-03")], {}, ())
-    (refitted,) = asks([pending("2026-03", fit_id="another")], {}, ())
-    (later,) = asks([pending("2026-03", stepped=STEPPED.replace(hour=5))], {}, ())
+    (first,), (again,) = plan_requests([pending("2026-03")], {}, ()), plan_requests([pending("2026-03")], {}, ())
+    (refitted,) = plan_requests([pending("2026-03", fit_id="another")], {}, ())
+    (later,) = plan_requests([pending("2026-03", stepped=STEPPED.replace(hour=5))], {}, ())
     assert first.key == again.key
     assert len({first.key, refitted.key, later.key}) == 3
-    (old,), (new,) = asks([], {"2026-03": "old"}, ()), asks([], {"2026-03": "new"}, ())
+    (old,), (new,) = plan_requests([], {"2026-03": "old"}, ()), plan_requests([], {"2026-03": "new"}, ())
     assert old.key != new.key

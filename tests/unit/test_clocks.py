@@ -10,7 +10,7 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from jobs.launching.launcher import WORKER_TAG, _alive, own_worker_tags
+from jobs.launching.launcher import WORKER_TAG, _is_alive, own_worker_tags
 
 HOUR = timedelta(hours=1)
 
@@ -23,7 +23,7 @@ def test_living_worker_is_recognised_if_the_clock_jumps_by_an_hour(
     worker = json.loads(own_worker_tags()[WORKER_TAG])
     boot_time: Callable[[], float] = psutil._psplatform.boot_time
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + jump.total_seconds())
-    assert _alive(worker)
+    assert _is_alive(worker)
 
 
 @pytest.mark.parametrize("moved", list(itertools.product((0, 1), repeat=4)))
@@ -34,4 +34,4 @@ def test_living_worker_is_recognised_if_the_time_of_boot_differs_by_a_second(
     boot_time: Callable[[], float] = psutil._psplatform.boot_time
     boot, looks = boot_time(), iter(moved)
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + next(looks))
-    assert _alive(json.loads(own_worker_tags()[WORKER_TAG]))
+    assert _is_alive(json.loads(own_worker_tags()[WORKER_TAG]))

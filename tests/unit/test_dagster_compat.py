@@ -24,7 +24,7 @@ PRIVATE = re.compile(r"\bdagster(_\w+)?(\.\w+)*\._\w")
 LOOK_AT = (
     "pyproject.toml pins another version of {package} than {known}, whose private parts resources/dagster_compat.py "
     "knows. Read what changed in Dagster since; compare with its source every import and replacement of that module, "
-    f"and what is inherited in {', '.join(dagster_compat.INHERITED_IN)}; run `make test CI=1`; then change DAGSTER "
+    f"and what is inherited in {', '.join(dagster_compat.SUBCLASS_MODULES)}; run `make test CI=1`; then change DAGSTER "
     "there."
 )
 
@@ -145,7 +145,7 @@ def test_functions_of_dagster_that_we_replace_exist_with_the_same_parameters() -
 def test_unsupported_version_of_dagster_is_refused_before_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
-        pytest.raises(PermanentFailure, match=r"is 1\.14\.0, needed is 1\.13\.27"),
+        pytest.raises(PermanentFailure, match=r"is 1\.14\.0, but 1\.13\.27 is needed"),
         dagster_compat.webserver_app(PROJECT, path_prefix="", read_only=False, tags_of_backfill=lambda _: {}),
     ):
         pass

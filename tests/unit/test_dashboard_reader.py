@@ -16,7 +16,7 @@ from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import decision_form
-from services.dashboard.data_access import BeingRead, Reader
+from services.dashboard.data_access import OverviewPending, Reader
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
@@ -53,7 +53,7 @@ def looks() -> ScriptedLooks:
 def reader(looks: ScriptedLooks) -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
         reader = Reader(Settings(_env_file=None), instance, looks)
-        reader.patience_s = 0.05
+        reader.timeout_s = 0.05
         reader.now = lambda: overview(1).now  # type: ignore[method-assign]
         yield reader
 
@@ -68,7 +68,7 @@ def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(
         assert "The months are being read" in page.title
         assert 'data-again="2000"' in str(page.body)
     assert not reader.is_ready
-    reading = reader.begin()
+    reading = reader.start_reading()
     looks.begun.get(timeout=LONG_S).put(overview(1))
     assert looks.begun.empty()
     reading.result(LONG_S)
@@ -77,13 +77,13 @@ def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(
 
 
 def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: ScriptedLooks) -> None:
-    reading = reader.begin()
+    reading = reader.start_reading()
     looks.begun.get().put(PermanentFailure("the schema is older than this code"))
     with pytest.raises(PermanentFailure, match="older than this code"):
         reading.result(LONG_S)
-    with pytest.raises(BeingRead):
+    with pytest.raises(OverviewPending):
         reader.overview()
-    reading = reader.begin()
+    reading = reader.start_reading()
     looks.begun.get().put(overview(1))
     assert reading.result(LONG_S) == reader.overview() == overview(1)
 
@@ -91,8 +91,8 @@ def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: S
 def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader: Reader, looks: ScriptedLooks) -> None:
     """Dagster keeps its connections, so the first query after a restart of the database uses a dead connection."""
     lost = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection"))
-    reader.patience_s = LONG_S
-    reader.begin()
+    reader.timeout_s = LONG_S
+    reader.start_reading()
     looks.begun.get(timeout=LONG_S).put(lost)
     status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The database does not answer")
@@ -100,7 +100,7 @@ def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader:
 
 def age(reader: Reader, looks: ScriptedLooks, **since: float) -> None:
     """Read an overview and set the clock forward by `since`."""
-    reading = reader.begin()
+    reading = reader.start_reading()
     looks.begun.get(timeout=LONG_S).put(overview(1))
     reading.result(LONG_S)
     reader.now = lambda: overview(1).now + timedelta(**since)  # type: ignore[method-assign]
@@ -117,7 +117,7 @@ def test_page_waits_for_a_new_overview_if_the_stored_overview_is_old(
     reader: Reader, looks: ScriptedLooks, seconds: float
 ) -> None:
     """An overview from the future counts as old too: the clock may have been set back."""
-    reader.patience_old_s = LONG_S
+    reader.timeout_with_old_s = LONG_S
     age(reader, looks, seconds=seconds)
     shown = Queue[Overview]()
     visitor = threading.Thread(target=lambda: shown.put(reader.overview()))
@@ -130,7 +130,7 @@ def test_page_waits_for_a_new_overview_if_the_stored_overview_is_old(
 def test_page_with_an_old_overview_shows_its_age_and_reloads(
     reader: Reader, looks: ScriptedLooks, seconds: float, ago: str | None
 ) -> None:
-    reader.patience_old_s = 0.01
+    reader.timeout_with_old_s = 0.01
     age(reader, looks, seconds=seconds)
     status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert int(status) == 200
@@ -141,7 +141,7 @@ def test_page_with_an_old_overview_shows_its_age_and_reloads(
 
 
 def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks: ScriptedLooks) -> None:
-    reader.patience_old_s = 0.01
+    reader.timeout_with_old_s = 0.01
     age(reader, looks, minutes=13)
     status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The months are being read")
@@ -151,9 +151,9 @@ def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks
 
 def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader: Reader, looks: ScriptedLooks) -> None:
     """This holds also for an overview whose reading began before the decision and ends after it."""
-    before, old = reader.begin(), looks.begun.get()
-    reader.forget()
-    after, new = reader.begin(), looks.begun.get()
+    before, old = reader.start_reading(), looks.begun.get()
+    reader.drop_overview()
+    after, new = reader.start_reading(), looks.begun.get()
     old.put(overview(1))
     assert before.result(LONG_S) == overview(1)
     assert not reader.is_ready  # only a stored overview makes the reader ready
@@ -164,11 +164,11 @@ def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader:
 
 def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks: ScriptedLooks) -> None:
     """The second overview is read far faster than the first, so visitors need not reload."""
-    first = reader.begin()
+    first = reader.start_reading()
     looks.begun.get().put(overview(1))
     first.result(LONG_S)
-    reader.patience_s = 0.0
-    reader.forget()
+    reader.timeout_s = 0.0
+    reader.drop_overview()
     assert reader.is_ready
     shown = Queue[Overview]()
     visitor = threading.Thread(target=lambda: shown.put(reader.overview()))
@@ -178,7 +178,7 @@ def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks:
 
 
 def test_simultaneous_visitors_wait_for_the_same_reading(reader: Reader, looks: ScriptedLooks) -> None:
-    reader.patience_s = LONG_S
+    reader.timeout_s = LONG_S
     shown = Queue[Overview]()
     visitors = [threading.Thread(target=lambda: shown.put(reader.overview())) for _ in range(4)]
     for visitor in visitors:

@@ -104,7 +104,7 @@ def test_refusal_by_the_server_is_not_transient(words: str) -> None:
     [
         (errors.DiskFull("could not extend file"), "full, and the transaction under way was undone: make room"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
-        (errors.LockNotAvailable("canceling statement due to lock timeout"), "someone else has locked"),
+        (errors.LockNotAvailable("canceling statement due to lock timeout"), "another transaction held a lock"),
         (errors.ReadOnlySqlTransaction("cannot execute INSERT"), "set DATABASE_URL to the primary"),
         (errors.UndefinedColumn("column x does not exist"), "irt db upgrade"),
         (errors.UndefinedTable("relation x does not exist"), "irt db upgrade"),

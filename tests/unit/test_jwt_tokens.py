@@ -479,7 +479,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_publishes_no_usable_key(
         assert source.find("2026") is not None
         assert len(issuer.asked) == 2
         assert "no key at JWT_JWKS_URL may verify tokens" in caplog.text
-        issuer.now += keys.OLDEST_S
+        issuer.now += keys.MAX_KEY_AGE_S
         with pytest.raises(KeysUnavailable):
             source.find("2026")
 
@@ -661,7 +661,7 @@ def test_jwks_document_above_256_kib_is_refused(web: Callable[..., str]) -> None
 def test_jwks_document_that_arrives_too_slowly_is_refused(
     web: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "FETCH_S", -1.0)
+    monkeypatch.setattr(keys, "FETCH_TIMEOUT_S", -1.0)
     with pytest.raises(ValueError, match="not read within"):
         fetch_jwks(web("200", Issuer().jwks, {}))
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from resources.settings import names_read
+from resources.settings import known_names
 from tests.helpers.written_commands import fault_of_irt
 from tests.unit.kubernetes_files import (
     CONTAINERS,
@@ -146,7 +146,7 @@ def test_every_config_map_is_created_by_a_file_or_the_page() -> None:
     }
     assert used <= known
     for keys in (*made_by_hand("configmap").values(), *made_by_hand("secret generic").values()):
-        assert keys <= names_read() | {"token", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
+        assert keys <= known_names() | {"token", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
 
 
 # The network

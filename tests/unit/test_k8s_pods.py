@@ -16,7 +16,7 @@ from irt_assets.cli.servers import Server
 from irt_assets.common.job_names import NIGHTLY_JOB
 from jobs.plans import PLANS, Plan
 from resources.serving.service_manager import service_address
-from resources.settings import Settings, names_read
+from resources.settings import Settings, known_names
 from tests.helpers.written_commands import fault_of_irt
 from tests.unit.kubernetes_files import CRON_JOBS, K8S, PODS, Pod, containers, documents, names, objects, pods
 
@@ -156,7 +156,7 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_environment_variable_is_a_setting() -> None:
-    known = names_read()
+    known = known_names()
     for location, container in containers():
         given = environment(container)
         if container["image"] == "r-irt-plumber":

@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 from jobs.launching import run_logs
-from resources.dagster_compat import have_the_last_word_on_logs
+from resources.dagster_compat import reconfigure_logs
 from resources.serving import logs
 from resources.settings import get_settings
 from tests.helpers.dagster_private import api, controller
@@ -172,7 +172,7 @@ def test_every_line_in_the_journal_begins_with_its_priority(monkeypatch: pytest.
 
 def test_only_errors_are_logged_and_as_text_while_prose_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
-    with logs.prose():
+    with logs.print_for_people():
         logging.getLogger("irt_assets.calibration").info("loaded")
         logging.getLogger("matplotlib.font_manager").warning("findfont: no such font")
         warnings.warn("a glyph is missing", UserWarning, stacklevel=1)
@@ -230,6 +230,6 @@ def test_servers_of_dagster_write_each_log_line_once(server: ModuleType, monkeyp
     for module in (api, controller):
         monkeypatch.setattr(module, "configure_loggers", module.configure_loggers)
     dagster.setLevel(logging.NOTSET)
-    have_the_last_word_on_logs(logs.configure)
+    reconfigure_logs(logs.configure)
     server.configure_loggers(handler="default", formatter="json", log_level="INFO")
     assert (dagster.handlers, dagster.level) == ([], logging.INFO)

@@ -230,7 +230,7 @@ def test_server_exposes_process_and_version_only_to_the_local_machine(monkeypatc
     registry, port = metrics.server_registry(), free_port()
     started = []
     monkeypatch.setattr(metrics, "start_http_server", lambda *given: started.append(start_http_server(*given)))
-    metrics.show(registry, port, "A_PORT")
+    metrics.serve(registry, port, "A_PORT")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         shown = answer.read().decode()
     assert f'\nirt_build_info{{version="{code_version()}"}} 1.0\n' in shown
@@ -247,7 +247,7 @@ def test_warning_names_the_setting_if_the_metrics_port_is_in_use(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with listening() as other:
-        metrics.show(metrics.server_registry(), port_of(other), "IRT_EXPORTER_METRICS_PORT")
+        metrics.serve(metrics.server_registry(), port_of(other), "IRT_EXPORTER_METRICS_PORT")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "Address already in use. Set IRT_EXPORTER_METRICS_PORT" in record.message
@@ -255,7 +255,7 @@ def test_warning_names_the_setting_if_the_metrics_port_is_in_use(
 
 def test_requests_are_counted_by_status_including_refused_requests() -> None:
     registry = metrics.server_registry()
-    app = metrics.Counted(Guard(echo, Settings(_env_file=None).ui_names), "page", registry)
+    app = metrics.CountRequests(Guard(echo, Settings(_env_file=None).ui_names), "page", registry)
     for headers in ({}, {}, {"host": "evil.example"}):
         ask(app, "GET", "/runs", headers)
     assert open_socket(app, "/graphql").status == 101
@@ -274,5 +274,5 @@ def test_websocket_that_was_accepted_and_closed_is_not_counted_as_refused() -> N
         await send({"type": "websocket.close"})
 
     registry = metrics.server_registry()
-    open_socket(metrics.Counted(short, "page", registry), "/graphql")
+    open_socket(metrics.CountRequests(short, "page", registry), "/graphql")
     assert '{status="403"}' not in text(registry)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from jobs.retention.erasure import OF_LEARNERS
-from jobs.retention.erasure_mentions import MENTIONING, holds
+from jobs.retention.erasure import LEARNER_TABLES
+from jobs.retention.erasure_mentions import MENTION_TABLES, contains_id
 from resources.tables import METADATA
 
 OVER_MANY = {
@@ -23,7 +23,7 @@ OVER_MANY = {
 
 
 def test_every_table_is_classified_by_its_mentions_of_learners() -> None:
-    known = [*OF_LEARNERS, *MENTIONING, *OVER_MANY]
+    known = [*LEARNER_TABLES, *MENTION_TABLES, *OVER_MANY]
     assert sorted(known) == sorted(METADATA.tables), (
         "say in jobs.retention.erasure what becomes of a new table's learners"
     )
@@ -45,11 +45,11 @@ def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table:
     ],
 )
 def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], expected: bool) -> None:
-    assert holds("u-1", texts) is expected
+    assert contains_id("u-1", texts) is expected
 
 
 def test_learner_id_is_found_in_text_escaped_as_csv_or_json() -> None:
     json_in_csv = json.dumps({"user": 'q"q7'}).replace('"', '""')
     texts = ['"q""q7",1', json.dumps({"user": 'q"q7'}), f'"{json_in_csv}"', r'{"user": "\u0071\u0022q7"}']
     others = ['"q""q71",1', json.dumps({"user": 'q"q71'}), r"q\q7", "😀 \\ud83d"]
-    assert [text for text in (*texts, *others) if holds('q"q7', [text])] == texts
+    assert [text for text in (*texts, *others) if contains_id('q"q7', [text])] == texts

@@ -77,8 +77,8 @@ def answering(*faults: str | None) -> Probe:
 
 
 def test_lines_of_a_state_are_sent_in_a_single_message(manager: socket.socket) -> None:
-    notify("READY=1", "STATUS=well")
-    assert receive_lines(manager) == ["READY=1", "STATUS=well"]
+    notify("READY=1", "STATUS=healthy")
+    assert receive_lines(manager) == ["READY=1", "STATUS=healthy"]
 
 
 def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_healthy(
@@ -87,7 +87,7 @@ def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_hea
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering("it starts", "it starts", None, None, *["it hangs"] * 3))
     assert receive_lines(manager) == ["READY=1", "WATCHDOG=1"]
-    assert receive_lines(manager) == ["WATCHDOG=1", "STATUS=well"]
+    assert receive_lines(manager) == ["WATCHDOG=1", "STATUS=healthy"]
     for _ in range(3):
         assert receive_lines(manager) == ["STATUS=it hangs"]
 

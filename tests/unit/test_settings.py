@@ -17,11 +17,11 @@ from sqlalchemy import make_url
 from resources.alerts.notifier import problems
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
-from resources.postgres.database_url import GIVES_UP, with_search_path
+from resources.postgres.database_url import TIMEOUTS, with_search_path
 from resources.postgres.own_schema import first_of, named_schema, path_option
 from resources.postgres.roles import role_statements
 from resources.serving.logs import without_password
-from resources.settings import Settings, get_settings, names_read, names_set, private_home, write_env_file
+from resources.settings import Settings, configured_names, get_settings, known_names, private_home, write_env_file
 from tests.testbed.patience import patient
 
 
@@ -149,7 +149,7 @@ def test_dagster_uses_the_connection_options_of_the_url_and_default_timeouts(giv
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     url = make_url(database.dagster_url)
     _, arguments = url.get_dialect()().create_connect_args(url)
-    assert {name: str(value) for name, value in arguments.items()} == GIVES_UP | conninfo_to_dict(given) | {
+    assert {name: str(value) for name, value in arguments.items()} == TIMEOUTS | conninfo_to_dict(given) | {
         "options": "-c search_path=dagster"
     }
 
@@ -269,8 +269,8 @@ def test_unknown_names_of_settings_are_found(monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "irt").mkdir()
     (tmp_path / "irt" / "irt.env").write_text("DATABSE_URL=x\nIRT_UI_PORT=1\n")
     monkeypatch.setenv("IRT_TREADS", "2")
-    given = names_set(get_settings())
-    assert {name for name in given if name not in names_read()} == {"DATABSE_URL", "IRT_TREADS"}
+    given = configured_names(get_settings())
+    assert {name for name in given if name not in known_names()} == {"DATABSE_URL", "IRT_TREADS"}
     assert given["DATABSE_URL"].endswith("irt.env")
 
 
@@ -434,7 +434,7 @@ def test_options_of_the_url_are_kept_before_our_options() -> None:
     ("name", "value", "message"),
     [
         ("IRT_DB_SCHEMA", "Exam", "IRT_DB_SCHEMA"),
-        ("IRT_DB_SCHEMA", "dagster", "name one schema"),
+        ("IRT_DB_SCHEMA", "dagster", "name the same schema"),
         ("IRT_DAGSTER_SCHEMA", "a.b", "IRT_DAGSTER_SCHEMA"),
     ],
 )

@@ -26,7 +26,7 @@ from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.itemfit.observed import group_answers
 from irt_psychometrics.plots.axes import Line, Points
-from resources.dagster_schema import rows_of, rows_shown
+from resources.dagster_schema import row_table, rows_of
 
 
 def cells(line: str) -> list[str]:
@@ -91,9 +91,9 @@ def test_metadata_omits_numbers_that_are_nan() -> None:
 
 
 def test_rows_of_a_metadata_table_are_read_back() -> None:
-    table = rows_shown(("item", "n"), [("A", 1), ("B", None)])
+    table = row_table(("item", "n"), [("A", 1), ("B", None)])
     assert rows_of({"items": table}, "items") == [{"item": "A", "n": 1}, {"item": "B", "n": ""}]
-    assert rows_of({"items": rows_shown(("item",), [])}, "items") == []
+    assert rows_of({"items": row_table(("item",), [])}, "items") == []
     assert rows_of({}, "items") == []
 
 

@@ -79,8 +79,8 @@ def test_addresses_of_a_spark_master_are_parsed() -> None:
     ("version", "message"),
     [
         (None, "Java is missing: apt install openjdk-17-jre-headless"),
-        ("11.0.20", "Java is 11 .*, and Spark needs 17 or newer: apt install openjdk-17-jre-headless"),
-        ("1.8.0_392", "Java is 8 .*, and Spark needs 17 or newer"),
+        ("11.0.20", "Java is 11 .*, but Spark needs 17 or newer: apt install openjdk-17-jre-headless"),
+        ("1.8.0_392", "Java is 8 .*, but Spark needs 17 or newer"),
     ],
 )
 def test_error_gives_the_java_package_if_java_is_missing_or_too_old(
@@ -108,7 +108,7 @@ def test_unreachable_spark_master_is_a_transient_failure_with_its_address(
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # bound and not listening
         for master, name in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
-            with pytest.raises(TransientFailure, match=rf"no Spark {name} answers at 127\.0\.0\.1:{port}: See"):
+            with pytest.raises(TransientFailure, match=rf"no Spark {name} answers at 127\.0\.0\.1:{port}: Check"):
                 spark.spark_session(Settings(irt_spark=master, _env_file=None))
             found = finding(irt_spark=master, irt_attempts="lake")
             assert (found.state, found.detail) == ("error", f"no Spark {name} answers at 127.0.0.1:{port}")
@@ -121,7 +121,7 @@ def test_error_demands_irt_attempts_if_only_irt_spark_is_set() -> None:
     with pytest.raises(PermanentFailure, match="IRT_ATTEMPTS is not set"):
         Lake.at(Settings(irt_spark="local[2]", _env_file=None))
     found = finding(irt_spark="local[2]")
-    assert (found.state, found.detail) == ("error", "IRT_SPARK is set, and IRT_ATTEMPTS is not")
+    assert (found.state, found.detail) == ("error", "IRT_SPARK is set, but IRT_ATTEMPTS is not")
     assert finding(irt_spark="local[2]", irt_attempts="lake").detail.endswith(" at local[2]")
 
 
@@ -158,13 +158,13 @@ LOST = (
             PermanentFailure,
             r"ran out of memory: set spark\.executor\.memory",
         ),
-        (LOST.format(why="worker lost"), PermanentFailure, r"lost again and again.*set spark\.executor\.memory"),
+        (LOST.format(why="worker lost"), PermanentFailure, r"lost repeatedly.*set spark\.executor\.memory"),
         ("java.io.IOException: No space left on device", PermanentFailure, "a disk of the cluster is full"),
         ("Master removed our application: FAILED", TransientFailure, "the Spark application has ended"),
         (
             "status = StatusCode.UNAVAILABLE, Connection refused",
             TransientFailure,
-            "Spark Connect server does not answer",
+            "Spark Connect server no longer answers",
         ),
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12", PermanentFailure, "another version"),
         (
@@ -194,7 +194,7 @@ def test_executor_is_refused_if_packages_differ_and_logged_if_its_processor_diff
     other = replace(ours, host="node7", cpu="Another CPU")
     with caplog.at_level(logging.WARNING):
         spark.refuse_other_packages([ours, other])
-    assert "the executor on node7 computes on another processor (Another CPU, here" in caplog.text
+    assert "the executor on node7 has a different processor (Another CPU, here" in caplog.text
     older = replace(ours, host="node8", versions={**ours.versions, "numba": "0.60.0", "irt_assets": None})
     with pytest.raises(PermanentFailure, match=r"the executor on node8 .*irt_assets missing .*numba 0\.60\.0 \(here "):
         spark.refuse_other_packages([older])

@@ -16,7 +16,7 @@ from irt_assets.cli.servers import Server
 from irt_assets.engines.registry import comparison_names
 from irt_assets.runs.in_process_runs import SENSORS
 from jobs.plans import PLANS, Plan
-from resources.settings import names_read
+from resources.settings import known_names
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 UNITS = SYSTEMD / "units"
@@ -206,7 +206,7 @@ def test_templates_of_env_files_contain_only_settings() -> None:
     for template in (SYSTEMD / "etc").glob("*.env.example"):
         named = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", template.read_text(), re.M)
         assert named
-        unknown = [name for name in named if name not in names_read()]
+        unknown = [name for name in named if name not in known_names()]
         assert all(OF_THE_R_SERVICE.fullmatch(name) for name in unknown), (template, unknown)
 
 

@@ -17,7 +17,7 @@ import pytest
 from jobs.launching import run_logs
 from resources import doctor, serving
 from resources.serving import logs, otlp, traces
-from resources.serving.otlp import REST_S, Collector
+from resources.serving.otlp import PAUSE_S, Collector
 from resources.settings import Settings, get_settings
 from tests.helpers.collector import Receiver, collector, grpc_collector
 from tests.helpers.dagster_private import context_creation_job
@@ -157,13 +157,13 @@ def test_unreachable_collector_is_warned_of_once_and_retried_rarely(caplog: pyte
     now = [0.0]
     silent = SilentExporter()
     sending = Collector(silent, "http://collector:4317", clock=lambda: now[0])  # type: ignore[arg-type]
-    for seconds, n_calls in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
+    for seconds, n_calls in ((0.0, 1), (5.0, 1), (PAUSE_S, 2), (PAUSE_S + 5, 2)):
         now[0] = seconds
         sending.export([])
         assert silent.asked == n_calls
     (record,) = caplog.records
     assert (record.levelname, "4318" in record.message) == ("WARNING", True)
-    silent.away, now[0] = False, 2 * REST_S
+    silent.away, now[0] = False, 2 * PAUSE_S
     sending.export([])
     sending.export([])
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

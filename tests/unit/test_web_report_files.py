@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from resources.failures import PermanentFailure, TransientFailure
-from resources.files.object_store import PIECE, FolderStore
+from resources.files.object_store import PIECE_BYTES, FolderStore
 from services.report_files import ReportFiles
 from tests.helpers.asgi import Answer, ask, echo
 
 PAGE = b"<!doctype html><p>safe to release</p><script>alert('x')</script>"
-LARGE = bytes(range(256)) * (PIECE // 100)
+LARGE = bytes(range(256)) * (PIECE_BYTES // 100)
 CSP = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 
 

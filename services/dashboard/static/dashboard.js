@@ -1,4 +1,4 @@
-// Light or dark, as the system has it or as was chosen here, and the figures in its colours.
+// Light or dark, by the system or by the choice on this page, and figures in matching colours.
 const root = document.documentElement;
 const theme = () => localStorage.getItem("theme")
   || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
@@ -44,7 +44,7 @@ function draw() {
 
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
-  for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny lets no other go
+  for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny submits only forms with an action
   fold();
   show(theme());
   document.getElementById("theme").addEventListener("click", () => {
@@ -63,7 +63,7 @@ addEventListener("DOMContentLoaded", () => {
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
-// What the page said of the state before a decision gives way to what it says after it.
+// After a decision, its outcome replaces the description of the previous state.
 async function showDecided() {
   const answer = await fetch(location.href);
   if (!answer.ok) return;
@@ -75,7 +75,7 @@ async function showDecided() {
   document.title = after.title;
 }
 
-// A question or an answer of the decision form is in view, and under the keyboard, as soon as it is there.
+// Scroll to a new question or outcome of the decision form, and give it the keyboard focus.
 new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => {
   const said = node.matches?.("[data-seen]") ? node : node.querySelector?.("[data-seen]");
   if (!said) return;

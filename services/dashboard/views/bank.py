@@ -18,8 +18,8 @@ from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.items import ItemRow
 from services.dashboard.address_fields import require_known, whole_number
-from services.dashboard.elements import asking_form, choice, shorten, table_files, text_field
-from services.dashboard.figures import shown
+from services.dashboard.elements import choice, download_links, query_form, shorten, text_field
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
 PAGE_SIZE = 50
@@ -50,12 +50,12 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "topic": ("topic", "t", lambda item: item.topic),
 }
 """Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key."""
-OF_SCORED = ("max_score", "a_m")
+SCORED_COLUMNS = ("max_score", "a_m")
 """Columns that are shown only for scales with scored items."""
 
 
 @dataclass(frozen=True)
-class Chosen:
+class BankSelection:
     """The items of a scale that the address chooses, in its order. `all`: every item of the scale."""
 
     scale: Scale
@@ -66,42 +66,42 @@ class Chosen:
     sort: str
 
 
-def chosen(asked: ViewRequest, at: datetime) -> Chosen:
+def read_selection(request: ViewRequest, at: datetime) -> BankSelection:
     """Read the items that the address chooses. Raises NotFound if a field has an unknown value."""
-    search, status, flag = (asked.field(name) for name in ("search", "status", "flag"))
-    sort = asked.field("sort", "item")
+    search, status, flag = (request.field(name) for name in ("search", "status", "flag"))
+    sort = request.field("sort", "item")
     if status:
         require_known("status", status, STATUSES)
     if flag:
         require_known("flag", flag, FLAGS)
     require_known("order", sort.removeprefix("-"), COLUMNS)
-    with asked.reader.connect() as connection:
-        scale, scales = scale_asked(asked, read_scales(connection))
+    with request.reader.connect() as connection:
+        scale, scales = choose_scale(request, read_scales(connection))
         window = newest_window(connection, scale)
         items = bank_items(connection, scale, at)
-    wanted = search.casefold()
-    found = [
+    text = search.casefold()
+    selected = [
         item
         for item in items
-        if (not wanted or wanted in item.item_id.casefold() or wanted in (item.topic or "").casefold())
+        if (not text or text in item.item_id.casefold() or text in (item.topic or "").casefold())
         and (not status or item.status == STATUSES[status])
         and (not flag or FLAGS[flag][1](item))
     ]
-    return Chosen(scale, scales, window, items, in_order(found, sort), sort)
+    return BankSelection(scale, scales, window, items, sort_items(selected, sort), sort)
 
 
-def scale_asked(asked: ViewRequest, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
+def choose_scale(request: ViewRequest, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
     """The scale of the address, or else the first scale that has an origin. Also returns the names of all scales."""
-    name = asked.field("scale")
+    name = request.field("scale")
     if name:
         require_known("scale", name, scales)
         return scales[name], tuple(scales)
-    for scale in sorted(scales.values(), key=lambda one: not one.initialised):
+    for scale in sorted(scales.values(), key=lambda each: not each.initialised):
         return scale, tuple(scales)
     raise NotFound("The bank has no items yet: `irt import questions FILE`.")
 
 
-def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
+def sort_items(items: Sequence[BankItem], sort: str) -> list[BankItem]:
     """The items sorted by a column; with `-` before its name, largest first. Items without a value come last."""
     key = COLUMNS[sort.removeprefix("-")][2]
     with_value = [item for item in items if key(item) is not None]
@@ -109,77 +109,77 @@ def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
     return with_value + [item for item in items if key(item) is None]
 
 
-def page(asked: ViewRequest) -> Page:
-    found = chosen(asked, asked.reader.now())
-    pages = max(1, -(-len(found.items) // PAGE_SIZE))
-    number_of_page = whole_number(asked, "page", "page", 1, 1, pages)
+def page(request: ViewRequest) -> Page:
+    selection = read_selection(request, request.reader.now())
+    pages = max(1, -(-len(selection.items) // PAGE_SIZE))
+    number_of_page = whole_number(request, "page", "page", 1, 1, pages)
     first = (number_of_page - 1) * PAGE_SIZE
-    rows = found.items[first : first + PAGE_SIZE]
-    columns = [name for name in COLUMNS if name not in OF_SCORED or found.scale.scored]
-    by = found.sort.removeprefix("-")
-    place = columns.index(by) if by in columns else 0
-    caption = f"Items {first + 1}–{first + len(rows)} of {len(found.items)}" if rows else "No item matches"
+    rows = selection.items[first : first + PAGE_SIZE]
+    columns = [name for name in COLUMNS if name not in SCORED_COLUMNS or selection.scale.scored]
+    column = selection.sort.removeprefix("-")
+    position = columns.index(column) if column in columns else 0
+    caption = f"Items {first + 1}–{first + len(rows)} of {len(selection.items)}" if rows else "No item matches"
     table = Table(
-        tuple(Column(_header(asked, name, found.sort), number=COLUMNS[name][1] == "n") for name in columns),
-        tuple(tuple(map(_row(item, found.scale.scale_id).__getitem__, columns)) for item in rows),
-        f"{caption}. Answers are those of {found.window or 'no month yet'}; ± is the standard error.",
+        tuple(Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n") for name in columns),
+        tuple(tuple(map(_row(item, selection.scale.scale_id).__getitem__, columns)) for item in rows),
+        f"{caption}. Answers are those of {selection.window or 'no month yet'}; ± is the standard error.",
         small=True,
-        sorted_by=(place, "descending" if found.sort.startswith("-") else "ascending"),
+        sorted_by=(position, "descending" if selection.sort.startswith("-") else "ascending"),
     )
     return Page(
-        f"Bank of scale {found.scale.scale_id}",
-        shown(
-            Paragraph(summary(found), "lead"),
-            form(asked, found),
+        f"Bank of scale {selection.scale.scale_id}",
+        render_blocks(
+            Paragraph(summary(selection), "lead"),
+            form(request, selection),
             table,
-            _pages(asked, number_of_page, pages),
-            _files(asked, found),
+            _pages(request, number_of_page, pages),
+            _files(request, selection),
         ),
         wide=True,
     )
 
 
-def summary(found: Chosen) -> Text:
+def summary(selection: BankSelection) -> Text:
     """Counts of the scale's items, with links to them."""
-    scale = found.scale.scale_id
-    n = {name: sum(item.status == status for item in found.all) for name, status in STATUSES.items()}
-    waiting = sum(item.proposal is not None for item in found.all)
-    drifted = sum(item.drifted is not None for item in found.all)
-    parts = [f"{n['use']} of {quantity(len(found.all), 'item')} are in use"]
+    scale = selection.scale.scale_id
+    n = {name: sum(item.status == status for item in selection.all) for name, status in STATUSES.items()}
+    waiting = sum(item.proposal is not None for item in selection.all)
+    drifted = sum(item.drifted is not None for item in selection.all)
+    parts = [f"{n['use']} of {quantity(len(selection.all), 'item')} are in use"]
     parts += [f"{n['unpublished']} not published"] * bool(n["unpublished"])
     parts += [f"{n['withdrawn']} withdrawn"] * bool(n["withdrawn"])
     waits = page_link(f"{waiting} wait for a decision", "decisions", scale=scale), "."
     return (
         f"{', '.join(parts)}; ",
-        page_link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "none has drifted",
+        page_link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "no item has drifted",
         ", ",
         waits if waiting else "nothing waits for a decision.",
     )
 
 
-def form(asked: ViewRequest, found: Chosen) -> Tag:
-    sort = "" if found.sort == "item" else found.sort
-    return asking_form(
+def form(request: ViewRequest, selection: BankSelection) -> Tag:
+    sort = "" if selection.sort == "item" else selection.sort
+    return query_form(
         "bank",
-        choice("Scale", "scale", found.scales, found.scale.scale_id) if len(found.scales) > 1 else None,
-        text_field("Item or topic", "search", asked.field("search")),
-        choice("Status", "status", {"": "all"} | STATUSES, asked.field("status")),
-        choice("Flag", "flag", {"": "all"} | {k: v for k, (v, _) in FLAGS.items()}, asked.field("flag")),
+        choice("Scale", "scale", selection.scales, selection.scale.scale_id) if len(selection.scales) > 1 else None,
+        text_field("Item or topic", "search", request.field("search")),
+        choice("Status", "status", {"": "all"} | STATUSES, request.field("status")),
+        choice("Flag", "flag", {"": "all"} | {k: v for k, (v, _) in FLAGS.items()}, request.field("flag")),
         kept={"sort": sort},
     )
 
 
 def flags(item: BankItem) -> Text:
     """Badges and links for everything that needs review: first a proposal, then drift, DIF and doubtful estimates."""
-    found: list[Text] = []
+    badges: list[Text] = []
     if (p := item.proposal) is not None:
-        found.append(page_link(f"decision waits ({p.window})", "proposal", proposal=str(p.reference)))
+        badges.append(page_link(f"decision waits ({p.window})", "proposal", proposal=str(p.reference)))
     if (drifted := item.drifted) is not None:
-        found.append(Badge(drifted.sentence, "bad" if drifted.severity == "high" else "warning"))
+        badges.append(Badge(drifted.sentence, "bad" if drifted.severity == "high" else "warning"))
     if item.dif:
-        found.append(Badge(f"large DIF: {', '.join(item.dif)}", "warning"))
-    found += [Badge(problem.partition(":")[0].replace("_", " ")) for problem in item.problems]
-    return tuple((flag, " ") for flag in found) or DASH
+        badges.append(Badge(f"large DIF: {', '.join(item.dif)}", "warning"))
+    badges += [Badge(problem.partition(":")[0].replace("_", " ")) for problem in item.problems]
+    return tuple((flag, " ") for flag in badges) or DASH
 
 
 def state(item: BankItem) -> Text:
@@ -237,22 +237,22 @@ def _severity_rank(item: BankItem) -> tuple[int, int]:
     return severity, (item.proposal is not None) + len(item.dif) + len(item.problems)
 
 
-def _header(asked: ViewRequest, name: str, sort: str) -> Span:
+def _header(request: ViewRequest, name: str, sort: str) -> Span:
     """A link that sorts by this column, or reverses the order if the table is already sorted by it."""
     mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
     text, kind, _ = COLUMNS[name]
     first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name
-    other = {f"-{name}": name, name: f"-{name}"}
-    return Span(text + mark, link=_same(asked, sort=other.get(sort, first), page=None))
+    reversed_order = {f"-{name}": name, name: f"-{name}"}
+    return Span(text + mark, link=_changed_address(request, sort=reversed_order.get(sort, first), page=None))
 
 
-def _same(asked: ViewRequest, **changes: str | None) -> str:
+def _changed_address(request: ViewRequest, **changes: str | None) -> str:
     """The page's address with some fields changed."""
-    fields = {name: asked.field(name) for name in ("scale", "search", "status", "flag", "sort", "page")}
+    fields = {name: request.field(name) for name in ("scale", "search", "status", "flag", "sort", "page")}
     return address("bank", **(fields | changes))
 
 
-def _pages(asked: ViewRequest, current: int, pages: int) -> TagChild:
+def _pages(request: ViewRequest, current: int, pages: int) -> TagChild:
     if pages == 1:
         return None
     near = sorted({1, pages, *range(max(1, current - 3), min(pages, current + 3) + 1)})
@@ -260,7 +260,7 @@ def _pages(asked: ViewRequest, current: int, pages: int) -> TagChild:
         tags.li(
             tags.a(
                 str(k),
-                href=_same(asked, page=str(k)),
+                href=_changed_address(request, page=str(k)),
                 class_="page-link",
                 aria_current="page" if k == current else None,
             ),
@@ -271,7 +271,7 @@ def _pages(asked: ViewRequest, current: int, pages: int) -> TagChild:
     return tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
 
 
-def _files(asked: ViewRequest, found: Chosen) -> Tag:
-    chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
-    text = f"{quantity(len(found.items), 'item').capitalize()} as a file, as chosen here:"
-    return table_files(text, "bank", scale=found.scale.scale_id, sort=found.sort, **chosen_by)
+def _files(request: ViewRequest, selection: BankSelection) -> Tag:
+    chosen_by = {name: request.field(name) for name in ("search", "status", "flag")}
+    text = f"{quantity(len(selection.items), 'item').capitalize()} as a file, as chosen here:"
+    return download_links(text, "bank", scale=selection.scale.scale_id, sort=selection.sort, **chosen_by)

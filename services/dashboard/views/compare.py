@@ -43,9 +43,9 @@ from irt_assets.reports.month_blocks import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.plots import Chart
-from services.dashboard.address_fields import month_named, months_of, scale_named, scales_of, state_of
-from services.dashboard.elements import asking_form, choice
-from services.dashboard.figures import shown
+from services.dashboard.address_fields import find_month, find_scale, months_of, scales_of, state_of
+from services.dashboard.elements import choice, query_form
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.month import gate_of
 
@@ -80,16 +80,16 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ComparedPairs:
+class ItemPairs:
     """The items that both months estimated.
 
     Attributes:
         sides: their parameters in the first and in the second month.
-        apart: wABC between the two curves of each item, shape (J,).
+        distances: wABC between the two curves of each item, shape (J,).
     """
 
     sides: tuple[ItemParameters, ItemParameters]
-    apart: Floats
+    distances: Floats
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -98,16 +98,16 @@ class ComparedPairs:
     @property
     def movers(self) -> list[int]:
         """Indices of the items whose curves are furthest apart, largest distance first."""
-        return [int(k) for k in np.argsort(-self.apart, kind="stable")[:MOVERS_SHOWN]]
+        return [int(k) for k in np.argsort(-self.distances, kind="stable")[:MOVERS_SHOWN]]
 
 
-def page(asked: ViewRequest) -> Page:
-    reader, overview = asked.reader, asked.reader.overview()
-    scale_id, months = scale_named(asked, overview), months_of(overview)
-    second = month_named(asked, overview, "second", months[0] if months else "")
-    first = month_named(asked, overview, "first", months[min(months.index(second) + 1, len(months) - 1)])
+def page(request: ViewRequest) -> Page:
+    reader, overview = request.reader, request.reader.overview()
+    scale_id, months = find_scale(request, overview), months_of(overview)
+    second = find_month(request, overview, "second", months[0] if months else "")
+    first = find_month(request, overview, "first", months[min(months.index(second) + 1, len(months) - 1)])
     scales = scales_of(overview)
-    choose = asking_form(
+    choose = query_form(
         "compare",
         choice("First month", "first", months, first),
         choice("Second month", "second", months, second),
@@ -115,24 +115,24 @@ def page(asked: ViewRequest) -> Page:
         button="Compare",
     )
     if first == second:
-        return Page("Two months side by side", shown(choose, notice("Choose two different months.", "warning")))
+        return Page("Two months side by side", render_blocks(choose, notice("Choose two different months.", "warning")))
     gates = {
         name: {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
         for name in (first, second)
     }
     with reader.connect() as connection:
-        one, other = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
-    pairs = pairs_of(one, other)
+        left, right = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
+    pairs = pairs_of(left, right)
     return Page(
         f"What changed from {first} to {second}?",
-        shown(
-            Paragraph(_answer(one, other, pairs), "lead"),
+        render_blocks(
+            Paragraph(_answer(left, right, pairs), "lead"),
             choose,
-            Section("In numbers", (_numbers(one, other),)),
-            _gates(one, other),
-            _movers(pairs, one, other),
-            Section("Published parameters that differ", tuple(_in_force(one, other))),
-            Section("Flagged items, new and gone", tuple(_flags(one, other))),
+            Section("In numbers", (_numbers(left, right),)),
+            _gates(left, right),
+            _movers(pairs, left, right),
+            Section("Published parameters that differ", tuple(_in_force(left, right))),
+            Section("Flagged items, new and gone", tuple(_flags(left, right))),
         ),
         as_of=overview.now,
     )
@@ -150,39 +150,39 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         linked=next((fit for fit in linkings_of(connection, scale, state.month) if fit.month == state.month), None),
         measured=read_measured_learners(connection, scale.scale_id, end),
         flags=findings_of(connection, scale.scale_id, state.month),
-        in_force={one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
+        in_force={left.item_id: left for left in publications_in_force(connection, scale.scale_id, end)},
     )
 
 
-def pairs_of(one: Side, other: Side) -> ComparedPairs:
-    first, second = (side.fit.values if side.fit else {} for side in (one, other))
+def pairs_of(left: Side, right: Side) -> ItemPairs:
+    first, second = (side.fit.values if side.fit else {} for side in (left, right))
     items = [item for item in first if item in second]
-    old, new = (ItemParameters.from_rows(items, (of[item] for item in items)) for of in (first, second))
-    return ComparedPairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
+    old, new = (ItemParameters.from_rows(items, (values[item] for item in items)) for values in (first, second))
+    return ItemPairs((old, new), new.wabc(old, left.scale.mu, left.scale.sigma))
 
 
-def _answer(one: Side, other: Side, pairs: ComparedPairs) -> str:
-    new, gone = other.flags.keys() - one.flags.keys(), one.flags.keys() - other.flags.keys()
-    changed = len(changes_in_force(one, other))
-    states = (one.state.state, other.state.state)
+def _answer(left: Side, right: Side, pairs: ItemPairs) -> str:
+    new, no_longer = right.flags.keys() - left.flags.keys(), left.flags.keys() - right.flags.keys()
+    changed = len(changes_in_force(left, right))
+    states = (left.state.state, right.state.state)
     parts = [
         f"Both months are {states[0]}"
         if states[0] is states[1]
-        else f"{one.month} is {states[0]} and {other.month} is {states[1]}",
+        else f"{left.month} is {states[0]} and {right.month} is {states[1]}",
         f"scoring uses other parameters for {quantity(changed, 'item')}"
         if changed
         else "scoring uses the same parameters",
-        f"{quantity(len(new), 'item')} newly flagged and {in_words(len(gone))} no longer"
-        if new or gone
+        f"{quantity(len(new), 'item')} newly flagged and {in_words(len(no_longer))} no longer"
+        if new or no_longer
         else "the same items are flagged",
     ]
-    moved = f" The curve of {pairs.items[pairs.movers[0]]} moved most." if pairs.items else ""
-    return f"{'; '.join(parts)}.{moved}"
+    largest_move = f" The curve of {pairs.items[pairs.movers[0]]} moved most." if pairs.items else ""
+    return f"{'; '.join(parts)}.{largest_move}"
 
 
-def _numbers(one: Side, other: Side) -> Block:
-    rows = [(name, value(one), value(other)) for name, value in _ROWS]
-    return table(("", one.month, other.month), rows, numbers=(one.month, other.month), caption="Both months")
+def _numbers(left: Side, right: Side) -> Block:
+    rows = [(name, value(left), value(right)) for name, value in _ROWS]
+    return table(("", left.month, right.month), rows, numbers=(left.month, right.month), caption="Both months")
 
 
 def _constant(side: Side, name: str) -> str:
@@ -210,40 +210,40 @@ _ROWS: Sequence[tuple[str, Any]] = (
 )
 
 
-def _gates(one: Side, other: Side) -> Section:
-    differ = [gate for gate in SET_GATES if one.gates[gate.name].passed is not other.gates[gate.name].passed]
+def _gates(left: Side, right: Side) -> Section:
+    differ = [gate for gate in SET_GATES if left.gates[gate.name].passed is not right.gates[gate.name].passed]
     if not differ:
-        return Section("Gates", (Paragraph("Every gate came to the same in both months."),))
-    verdicts = [[OUTCOMES[side.gates[gate.name].passed] for gate in differ] for side in (one, other)]
+        return Section("Gates", (Paragraph("Every gate has the same result in both months."),))
+    verdicts = [[OUTCOMES[side.gates[gate.name].passed] for gate in differ] for side in (left, right)]
     rows: list[tuple[Cell, ...]] = list(zip([gate.explanation for gate in differ], *verdicts, strict=True))
-    headers = ("gate", one.month, other.month)
+    headers = ("gate", left.month, right.month)
     return Section("Gates that differ", (table(headers, rows, caption="Gates that differ"),))
 
 
-def _movers(pairs: ComparedPairs, one: Side, other: Side) -> Section:
+def _movers(pairs: ItemPairs, left: Side, right: Side) -> Section:
     if not pairs.items:
-        none = "No item was put on the scale by both months, so none can be compared."
-        return Section("Parameters", (Paragraph(none),))
+        sentence = "No item was put on the scale by both months, so no parameters can be compared."
+        return Section("Parameters", (Paragraph(sentence),))
     rows = [
         (
-            _link(pairs.items[k], one),
-            *_values([of.b[k] for of in pairs.sides], [of.b_se[k] for of in pairs.sides]),
-            *_values([of.a[k] for of in pairs.sides], [of.a_se[k] for of in pairs.sides]),
-            number(pairs.apart[k], 3),
+            _link(pairs.items[k], left),
+            *_values([side.b[k] for side in pairs.sides], [side.b_se[k] for side in pairs.sides]),
+            *_values([side.a[k] for side in pairs.sides], [side.a_se[k] for side in pairs.sides]),
+            number(pairs.distances[k], 3),
         )
         for k in pairs.movers
     ]
-    numbers = (f"b {one.month}", f"b {other.month}", "change", f"a {one.month}", f"a {other.month}", "change", "wABC")
-    named = (
-        f"{len(pairs.items):,} items were put on the scale by both months. Named are the {len(rows)} whose curves "
-        "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
+    numbers = (f"b {left.month}", f"b {right.month}", "change", f"a {left.month}", f"a {right.month}", "change", "wABC")
+    explanation = (
+        f"{len(pairs.items):,} items were put on the scale by both months. The table has the {len(rows)} whose "
+        "curves differ most (wABC: the area between them over the scale's learners), with the errors of the changes."
     )
     scatters = (
-        _scatter("difficulty b", pairs, [of.b for of in pairs.sides], one, other),
-        _scatter("discrimination a", pairs, [of.a for of in pairs.sides], one, other),
+        _scatter("difficulty b", pairs, [side.b for side in pairs.sides], left, right),
+        _scatter("discrimination a", pairs, [side.a for side in pairs.sides], left, right),
     )
     moved = table(("item", *numbers), rows, numbers=numbers, caption="The items that moved most", small=True)
-    return Section("Parameters that moved most", (Paragraph(named), Figures(scatters), moved))
+    return Section("Parameters that moved most", (Paragraph(explanation), Figures(scatters), moved))
 
 
 def _link(item: str, side: Side) -> Text:
@@ -256,13 +256,13 @@ def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
     return [*map(value_with_error, values, errors), change]
 
 
-def _scatter(name: str, pairs: ComparedPairs, values: Sequence[Floats], one: Side, other: Side) -> Figure:
+def _scatter(name: str, pairs: ItemPairs, values: Sequence[Floats], left: Side, right: Side) -> Figure:
     movers = pairs.movers
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return Figure(
         scatter_chart(
-            (f"{name}, {one.month}", f"{name}, {other.month}"),
-            f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
+            (f"{name}, {left.month}", f"{name}, {right.month}"),
+            f"{name.capitalize()} of {len(pairs.items):,} items, {left.month} against {right.month}: correlation "
             f"{correlation}. Moved most: {join_names((pairs.items[k] for k in movers), 5)}.",
             values[0],
             values[1],
@@ -274,44 +274,44 @@ def _scatter(name: str, pairs: ComparedPairs, values: Sequence[Floats], one: Sid
     )
 
 
-def changes_in_force(one: Side, other: Side) -> list[str]:
+def changes_in_force(left: Side, right: Side) -> list[str]:
     """Items whose parameters for scoring differ between the ends of the two months, sorted."""
 
     def scored(side: Side, item: str) -> list[Any] | None:
         return side.in_force[item].values.scored_with if item in side.in_force else None
 
-    items = one.in_force.keys() | other.in_force.keys()
-    return sorted(item for item in items if scored(one, item) != scored(other, item))
+    items = left.in_force.keys() | right.in_force.keys()
+    return sorted(item for item in items if scored(left, item) != scored(right, item))
 
 
-def _in_force(one: Side, other: Side) -> Iterator[Block]:
-    changed = changes_in_force(one, other)
+def _in_force(left: Side, right: Side) -> Iterator[Block]:
+    changed = changes_in_force(left, right)
     yield Paragraph(f"{quantity(len(changed), 'item').capitalize()} of those in use at the end of either month.")
     rows = [
-        (_link(item, one), *(_published(side.in_force.get(item)) for side in (one, other)))
+        (_link(item, left), *(_published_text(side.in_force.get(item)) for side in (left, right)))
         for item in changed[:CHANGES_SHOWN]
     ]
     if rows:
         caption = "Published parameters at the end of each month"
-        yield table(("item", one.month, other.month), rows, caption=caption)
+        yield table(("item", left.month, right.month), rows, caption=caption)
     if more := len(changed) - len(rows):
-        yield Paragraph((f"{more:,} more are in ", page_link("the item bank", "bank", scale=one.scale.scale_id), "."))
+        yield Paragraph((f"{more:,} more are in ", page_link("the item bank", "bank", scale=left.scale.scale_id), "."))
 
 
-def _published(one: ItemInForce | None) -> str:
-    return f"{parameters(one.values)} since {one.effective_from:%Y-%m-%d}" if one else "not in use"
+def _published_text(left: ItemInForce | None) -> str:
+    return f"{parameters(left.values)} since {left.effective_from:%Y-%m-%d}" if left else "not in use"
 
 
-def _flags(one: Side, other: Side) -> Iterator[Block]:
-    both = len(one.flags.keys() & other.flags.keys())
+def _flags(left: Side, right: Side) -> Iterator[Block]:
+    both = len(left.flags.keys() & right.flags.keys())
     yield Paragraph(f"{quantity(both, 'item').capitalize()} {is_or_are(both)} flagged in both months.")
-    news: tuple[tuple[str, Side, Side, Tone], ...] = (("new", other, one, "bad"), ("gone", one, other, "good"))
+    news: tuple[tuple[str, Side, Side, Tone], ...] = (("new", right, left, "bad"), ("gone", left, right, "good"))
     rows: list[tuple[Cell, ...]] = [
-        (_link(item, one), Badge(what, tone), "; ".join(side.flags[item]))
-        for what, side, beside, tone in news
-        for item in sorted(side.flags.keys() - beside.flags.keys())
+        (_link(item, left), Badge(word, tone), "; ".join(side.flags[item]))
+        for word, side, opposite, tone in news
+        for item in sorted(side.flags.keys() - opposite.flags.keys())
     ]
     if rows:
-        yield table(("item", "", "what was found"), rows[:CHANGES_SHOWN], caption="Flags that are new or gone")
+        yield table(("item", "", "finding"), rows[:CHANGES_SHOWN], caption="Flags that are new or gone")
     if len(rows) > CHANGES_SHOWN:
         yield Paragraph(f"{len(rows) - CHANGES_SHOWN:,} more are on the months' own pages.")

@@ -17,26 +17,26 @@ from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
-from services.dashboard.address_fields import CHOSEN, require_known, whole_number
+from services.dashboard.address_fields import BOX_PREFIX, require_known, whole_number
 from services.dashboard.decisions import DECIDER, may_decide
-from services.dashboard.elements import asking_form, choice, markup, section, shorten, tick_box
-from services.dashboard.figures import shown
+from services.dashboard.elements import choice, markup, query_form, section, shorten, tick_box
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
 PER_PAGE = 100
-LAST_DECISIONS = 20
-MovingTheta = dict[tuple[str, str], dict[str, Suspect]]
+DECISIONS_SHOWN = 20
+MovedAnchors = dict[tuple[str, str], dict[str, Suspect]]
 
 
-def page(asked: ViewRequest) -> Page:
-    month, scale, every = asked.field("month"), asked.field("scale"), asked.field("all") == "1"
-    with asked.reader.connect() as connection:
+def page(request: ViewRequest) -> Page:
+    month, scale, every = request.field("month"), request.field("scale"), request.field("all") == "1"
+    with request.reader.connect() as connection:
         scales = read_scales(connection)
         if scale:
             require_known("scale", scale, scales)
         months = stepped_months(connection, scale or None)
         if month and month not in months:
-            raise NotFound(f"Nothing was taken to the ledger of a month {shorten(month)!r}: look under Months.")
+            raise NotFound(f"No publication step of the month {shorten(month)!r} is stored: see Months.")
         changing = proposals(connection, scale_id=scale or None, may_ask=True)
         waiting = [p for p in latest_waiting(changing) if month in ("", p.window[-7:])]
         settled = [p for p in changing if p.settled and month in ("", p.window[-7:])]
@@ -46,14 +46,18 @@ def page(asked: ViewRequest) -> Page:
             listed.sort(key=lambda p: (-(2.0 if p.wabc is None else p.wabc), p.scale_id, p.item_id))
         else:
             listed, every = waiting, False
-        anchors = moved_in_held_months(connection, month, scale)
-        decided = newest_decisions(connection, LAST_DECISIONS, month=month or None, scale_id=scale or None)
-        dropped = {(of, item) for of, one in scales.items() for item in dropped_anchors(connection, one)}
+        anchors = find_moved_anchors(connection, month, scale)
+        decided = newest_decisions(connection, DECISIONS_SHOWN, month=month or None, scale_id=scale or None)
+        dropped = {
+            (scale_id, item)
+            for scale_id, stored_scale in scales.items()
+            for item in dropped_anchors(connection, stored_scale)
+        }
     return Page(
         "What waits for a decision?",
-        shown(
+        render_blocks(
             Paragraph(_answer(waiting, anchors, month), "lead"),
-            asking_form(
+            query_form(
                 "decisions",
                 choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
                 choice("Scale", "scale", {"": "all"} | {name: shorten(name) for name in scales}, scale)
@@ -63,94 +67,96 @@ def page(asked: ViewRequest) -> Page:
             ),
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
-                *_proposal_list(listed, asked, month, scale, every),
-                _settled(settled) if settled else None,
+                *_proposal_list(listed, request, month, scale, every),
+                _settled_list(settled) if settled else None,
             ),
-            *(_anchors(of_month, of_scale, moved, asked) for (of_month, of_scale), moved in anchors.items()),
-            section("Decided last", _latest_decisions(decided, dropped, asked.reader.settings.irt_time_zone)),
+            *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
+            section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone)),
         ),
         wide=True,
     )
 
 
-def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> MovingTheta:
+def find_moved_anchors(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> MovedAnchors:
     """The anchors that moved, for each held month and scale that has any."""
-    found: MovingTheta = {}
-    for held, of in held_months(connection):
-        if month in ("", held) and scale_id in ("", of):
-            scale: Scale = read_scales(connection, Month(held).start)[of]
-            if moved := moved_anchors(connection, held, scale):
-                found[held, of] = moved
-    return found
+    moved_by_month: MovedAnchors = {}
+    for held_month, name in held_months(connection):
+        if month in ("", held_month) and scale_id in ("", name):
+            scale: Scale = read_scales(connection, Month(held_month).start)[name]
+            if moved := moved_anchors(connection, held_month, scale):
+                moved_by_month[held_month, name] = moved
+    return moved_by_month
 
 
-def _answer(waiting: Sequence[Proposal], anchors: MovingTheta, month: str) -> str:
-    of = f" of {month}" if month else ""
-    parts = [f"{quantity(len(waiting), 'proposal')}{of}"] if waiting else []
-    parts += [f"{quantity(len(moved), 'anchor')} that moved in {held}" for (held, _), moved in anchors.items()]
+def _answer(waiting: Sequence[Proposal], anchors: MovedAnchors, month: str) -> str:
+    suffix = f" of {month}" if month else ""
+    parts = [f"{quantity(len(waiting), 'proposal')}{suffix}"] if waiting else []
+    parts += [
+        f"{quantity(len(moved), 'anchor')} that moved in {held_month}" for (held_month, _), moved in anchors.items()
+    ]
     if not parts:
-        return f"Nothing{of} waits for a decision."
+        return f"Nothing{suffix} waits for a decision."
     summary = " and ".join(parts)
-    one = len(waiting) + sum(map(len, anchors.values())) == 1
-    return f"{with_capital(summary)} {'waits' if one else 'wait'} for a decision."
+    is_single = len(waiting) + sum(map(len, anchors.values())) == 1
+    return f"{with_capital(summary)} {'waits' if is_single else 'wait'} for a decision."
 
 
 def _proposal_list(
-    found: Sequence[Proposal], asked: ViewRequest, month: str, scale: str, every: bool
+    proposals: Sequence[Proposal], request: ViewRequest, month: str, scale: str, every: bool
 ) -> Iterator[Block | TagChild]:
-    if not found:
+    if not proposals:
         yield Paragraph("None.")
         return
-    first = whole_number(asked, "first", "place in this list", 0, 0, len(found) - 1)
-    listed = found[first : first + PER_PAGE]
-    caption = f"Largest change first; {first + 1} to {first + len(listed)} of {len(found)}"
+    first = whole_number(request, "first", "place in this list", 0, 0, len(proposals) - 1)
+    listed = proposals[first : first + PER_PAGE]
+    caption = f"Largest change first; {first + 1} to {first + len(listed)} of {len(proposals)}"
     proposed = proposals_table(listed, states=every, dashboard="", caption=caption)
     boxes = {str(p.reference): p.state is State.OPEN for p in listed}
-    yield _choosing(asked, "proposal", "Decide on those chosen …", proposed, boxes)
+    yield _choice_form(request, "proposal", "Decide on the chosen ones …", proposed, boxes)
     all_of = {"month": month, "scale": scale, "all": "1" if every else ""}
     yield Paragraph(
         tuple(
             (page_link(name, "decisions", **all_of, first=str(at)), " ")
             for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
-            if 0 <= at < len(found)
+            if 0 <= at < len(proposals)
         )
     )
 
 
-def _settled(found: Sequence[Proposal]) -> Details:
-    lines = [(page_link(str(p.reference), "proposal", proposal=str(p.reference)), f": {p.settled}") for p in found]
-    summary = f"No decision needed: {quantity(len(found), 'proposal')} that would change a published value"
+def _settled_list(proposals: Sequence[Proposal]) -> Details:
+    lines = [(page_link(str(p.reference), "proposal", proposal=str(p.reference)), f": {p.settled}") for p in proposals]
+    summary = f"No decision needed: {quantity(len(proposals), 'proposal')} that would change a published value"
     return Details(summary, (List(tuple(lines)),))
 
 
-def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: ViewRequest) -> Tag:
-    where = {"month": month, "scale": scale_id}
+def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], request: ViewRequest) -> Tag:
+    fields = {"month": month, "scale": scale_id}
     caption = f"Moved against the other anchors of {scale_id}"
-    anchors = moved_anchors_table(moved, lambda item: page_link(item, "anchors", **where, item=item), caption)
+    anchors = moved_anchors_table(moved, lambda item: page_link(item, "anchors", **fields, item=item), caption)
     disagree = (
         f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
         "an edited text) is taken out of the linking; without such a reason, the month stays red. "
     )
-    why = page_link(f"Why {month} is red", "month", **where)
+    reason_link = page_link(f"Why {month} is red", "month", **fields)
     boxes = dict.fromkeys(moved, True)
     return section(
         f"Anchors that moved in {month}",
-        Paragraph((disagree, why)),
-        _choosing(asked, "anchors", "Drop those chosen …", anchors, boxes, **where),
+        Paragraph((disagree, reason_link)),
+        _choice_form(request, "anchors", "Drop the chosen ones …", anchors, boxes, **fields),
     )
 
 
-def _choosing(
-    asked: ViewRequest, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
+def _choice_form(
+    request: ViewRequest, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
 ) -> Tag | TagList:
     """The table. People who may decide also get a box in each row and a button to the page that decides on the ticked
     rows. `boxes` maps a row's name to whether its box can be ticked."""
-    if not may_decide(asked.identity):
-        return shown(rows, notice(f"Deciding needs the role {DECIDER}.", "neutral"))
+    if not may_decide(request.identity):
+        return render_blocks(rows, notice(f"Deciding needs the role {DECIDER}.", "neutral"))
     ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
-        shown(rows.with_column("choose", ticked, first=True)),
+        render_blocks(rows.with_column("choose", ticked, first=True)),
         tags.button(label, class_="btn btn-sm btn-primary me-3"),
         *("choose ", tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")),
         method="get",
@@ -161,7 +167,7 @@ def _choosing(
 def _box(name: str, *, disabled: bool) -> Tag:
     return tags.input(
         type="checkbox",
-        name=f"{CHOSEN}{name}",
+        name=f"{BOX_PREFIX}{name}",
         value="on",
         class_="form-check-input",
         aria_label=f"choose {shorten(name)}",
@@ -169,18 +175,20 @@ def _box(name: str, *, disabled: bool) -> Tag:
     )
 
 
-def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Table:
-    caption = f"{with_capital(quantity(len(found), 'decision'))}, the newest first"
-    taken = decisions_table(found, zone, dashboard="", caption=caption)
-    return taken.with_column("undo", [_undo(d, found, dropped) for d in found])
+def _latest_decisions(decisions: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Table:
+    caption = f"{with_capital(quantity(len(decisions), 'decision'))}, the newest first"
+    rows = decisions_table(decisions, zone, dashboard="", caption=caption)
+    return rows.with_column("undo", [_undo(d, decisions, dropped) for d in decisions])
 
 
-def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:
+def _undo(d: Decision, decisions: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:
     """A link to the page that undoes the decision; anchors that were dropped together are restored together."""
     if d.stands:
         return page_link("Undo …", "proposal", proposal=d.subject)
     if d.kind == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
-        together = [one.item_id for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]
-        ticked = {f"{CHOSEN}{item}": "on" for item in together}
+        together = [
+            other.item_id for other in decisions if other.at == d.at and (other.scale_id, other.item_id) in dropped
+        ]
+        ticked = {f"{BOX_PREFIX}{item}": "on" for item in together}
         return page_link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)
     return None

@@ -16,7 +16,7 @@ from irt_assets.reports import learner_blocks
 from irt_assets.reports.artifacts import ReportRow, reports_of_learner
 from irt_assets.responses.learner_answers import last_live_answer
 from services.dashboard.elements import markup, section, shorten
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
 from services.dashboard.views.learners import cannot_be_an_id, refuse_below_analyst
@@ -24,19 +24,19 @@ from services.dashboard.views.learners import cannot_be_an_id, refuse_below_anal
 MAX_THETAS = 1000
 WEEKS_SHOWN = 104
 DAYS_SHOWN = timedelta(days=365)
-HOW = (
-    "Everybody's reports of a week are made by `irt report learner`, for everyone who answered in the eight weeks that "
-    "end with it."
+REPORTS_HINT = (
+    "`irt report learner` writes the reports of a week for every learner who answered in the eight weeks that end with "
+    "it."
 )
 
 
-def page(asked: ViewRequest) -> Page:
-    refuse_below_analyst(asked)
-    user = asked.fields.get("user", "")
-    now, zone = asked.reader.now(), asked.reader.settings.irt_time_zone
+def page(request: ViewRequest) -> Page:
+    refuse_below_analyst(request)
+    user = request.fields.get("user", "")
+    now, zone = request.reader.now(), request.reader.settings.irt_time_zone
     if not user or cannot_be_an_id(user):
         raise NotFound("The address names no learner: search for one on the page Learners.")
-    with asked.reader.connect() as connection:
+    with request.reader.connect() as connection:
         learner = find_learner(connection, user)
         if learner is None:
             raise NotFound(
@@ -51,33 +51,33 @@ def page(asked: ViewRequest) -> Page:
     standing = learner_blocks.page_blocks(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shorten(user)} stand?",
-        shown(
+        render_blocks(
             *standing,
             tags.p(f"θ older than the latest {MAX_THETAS:,} are not shown.") if len(thetas) == MAX_THETAS else None,
-            _reports(asked, reports, user),
+            _reports(request, reports, user),
             Paragraph((page_link("Other learners", "learners"), " · ", page_link("the KPIs of all", "kpis"))),
         ),
     )
 
 
-def _reports(asked: ViewRequest, found: list[ReportRow], user: str) -> TagChild:
-    refused = no_learner_reports(asked)
+def _reports(request: ViewRequest, reports: list[ReportRow], user: str) -> TagChild:
+    refused = no_learner_reports(request)
     if refused:
         return section("Reports", Paragraph(refused))
-    zone = asked.reader.settings.irt_time_zone
+    zone = request.reader.settings.irt_time_zone
     by_week: dict[str, list[ReportRow]] = {}
-    for one in found:
-        by_week.setdefault(f"{one.week_start}", []).append(one)
+    for report in reports:
+        by_week.setdefault(f"{report.week_start}", []).append(report)
     rows = [
         (
             f"week from {week}",
-            Moment(max(one.generated_at for one in made), zone),
-            markup(report_files(f"the report of {shorten(user)}, week from {week}", made)),
+            Moment(max(report.generated_at for report in files), zone),
+            markup(report_files(f"the report of {shorten(user)}, week from {week}", files)),
         )
-        for week, made in by_week.items()
+        for week, files in by_week.items()
     ]
     return section(
         "Reports",
         table(("week", "made", "files"), rows, caption="The learner's reports by week" if rows else ""),
-        None if rows else Paragraph(prose(HOW)),
+        None if rows else Paragraph(prose(REPORTS_HINT)),
     )

@@ -6,27 +6,27 @@ from irt_assets.abilities.online import Learner, Theta, default_scale, find_lear
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports.learner_blocks import as_of
-from services.dashboard.elements import asking_form, shorten, text_field
-from services.dashboard.figures import shown
+from services.dashboard.elements import query_form, shorten, text_field
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotAllowed, Page, ViewRequest
 
 MAX_SHOWN = 50
 
 
-def page(asked: ViewRequest) -> Page:
-    refuse_below_analyst(asked)
-    prefix = asked.fields.get("search", "")
-    zone = asked.reader.settings.irt_time_zone
-    found, thetas = _search(asked, prefix)
+def page(request: ViewRequest) -> Page:
+    refuse_below_analyst(request)
+    prefix = request.fields.get("search", "")
+    zone = request.reader.settings.irt_time_zone
+    found, thetas = _search(request, prefix)
     return Page(
         "Learners",
-        shown(
+        render_blocks(
             Paragraph(_answer(prefix, len(found)), "lead"),
-            asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
+            query_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
             Paragraph("A learner who has answers but was never imported is found only by the whole id."),
             table(
                 ("learner", "target scale", "θ", "standard error", "as of", "remarks"),
-                [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MAX_SHOWN]],
+                [_row(learner, thetas.get(learner.user_id, {}), zone) for learner in found[:MAX_SHOWN]],
                 numbers={"θ": ".2f", "standard error": ".2f"},
                 caption="Learners in the order of their ids, each with the θ of the latest answers",
                 small=True,
@@ -35,12 +35,12 @@ def page(asked: ViewRequest) -> Page:
     )
 
 
-def refuse_below_analyst(asked: ViewRequest) -> None:
+def refuse_below_analyst(request: ViewRequest) -> None:
     """Raise NotAllowed if the sender has no role from analyst up."""
-    if not asked.identity.has_role("analyst"):
+    if not request.identity.has_role("analyst"):
         raise NotAllowed(
             "Data of individual learners is personal: only analysts and higher roles see it. The person who assigns "
-            "your login's roles can give you that of an analyst."
+            "your login's roles can give you the role analyst."
         )
 
 
@@ -49,19 +49,19 @@ def cannot_be_an_id(text: str) -> bool:
     return "\x00" in text
 
 
-def _search(asked: ViewRequest, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
+def _search(request: ViewRequest, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
     """The learners that are found, and the latest θ of the shown ones by learner and scale.
 
     More than `MAX_SHOWN` learners are returned if there are more, but not all of them.
     """
     if cannot_be_an_id(prefix):
         return [], {}
-    with asked.reader.connect() as connection:
+    with request.reader.connect() as connection:
         found = find_learners(connection, prefix, MAX_SHOWN + 1)
-        if prefix and prefix not in {one.user_id for one in found}:
-            named = find_learner(connection, prefix)
-            found = [*([named] if named else []), *found]
-        return found, read_latest_thetas(connection, [one.user_id for one in found[:MAX_SHOWN]])
+        if prefix and prefix not in {learner.user_id for learner in found}:
+            exact = find_learner(connection, prefix)
+            found = [*([exact] if exact else []), *found]
+        return found, read_latest_thetas(connection, [learner.user_id for learner in found[:MAX_SHOWN]])
 
 
 def _answer(prefix: str, n: int) -> str:
@@ -73,13 +73,13 @@ def _answer(prefix: str, n: int) -> str:
     return f"No learner {begins}: ids are case-sensitive, and are searched from their beginning."
 
 
-def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[Cell, ...]:
-    one = found.get(default_scale(learner, found) or "")
+def _row(learner: Learner, thetas: Mapping[str, Theta], zone: str) -> tuple[Cell, ...]:
+    theta = thetas.get(default_scale(learner, thetas) or "")
     return (
         page_link(learner.user_id, "learner", user=learner.user_id),
         learner.target_scale_id,
-        one.theta if one else None,
-        one.se if one else None,
-        Moment(as_of(one), zone) if one else None,
+        theta.theta if theta else None,
+        theta.se if theta else None,
+        Moment(as_of(theta), zone) if theta else None,
         "test account, never scored" if learner.is_test else "",
     )

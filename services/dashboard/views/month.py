@@ -22,15 +22,15 @@ from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import (
     decisions_waiting,
-    month_named,
+    find_month,
+    find_scale,
     months_of,
-    scale_named,
     scales_of,
     state_of,
 )
-from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
+from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
 from services.dashboard.elements import section
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.release_status import next_step, verdict
 from services.dashboard.report_files import report_files
@@ -40,56 +40,58 @@ MARKS: dict[State, tuple[str, Tone]] = {
     State.RED: ("No", "bad"),
     State.ORIGIN: ("It is released with the scale", "info"),
 }
-COUNTS_NOT = "They count for this month only if it is reopened: see the end of this page."
-TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
+LATE_ANSWERS_NOTE = "They count for this month only if it is reopened: see the end of this page."
+TAKE_OUT_NOTE = ": take out those that really changed (a leak, a wrong key, an edited text), then recompute the month."
 
 
-def page(asked: ViewRequest) -> Page:
-    overview, settings = asked.reader.overview(), asked.reader.settings
-    scale_id = scale_named(asked, overview)
-    name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
+def page(request: ViewRequest) -> Page:
+    overview, settings = request.reader.overview(), request.reader.settings
+    scale_id = find_scale(request, overview)
+    name = find_month(request, overview, "month", next(iter(months_of(overview)), ""))
     state, waiting = state_of(overview, name, scale_id), decisions_waiting(overview, name, scale_id)
-    statuses = gate_statuses(asked.reader.instance, name)
+    statuses = gate_statuses(request.reader.instance, name)
     gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in statuses.items()}
     mark, tone = MARKS.get(state.state, ("Not yet", "warning"))
-    with asked.reader.connect() as connection:
+    with request.reader.connect() as connection:
         scale = read_scales(connection, Month(name).start)[scale_id]
         verdict_said = verdict(state, waiting, step_of(connection, scale_id, name))
         answer = Paragraph((state.state.badge, " ", Span(f"{mark}. ", "bold"), verdict_said), "lead")
-        next_steps = map(Paragraph, _what_to_do(connection, scale, state, gates, waiting))
-        closed = next((one for one in read_closed(connection, [name]) if one.scale_id == scale_id), None)
-        since = [Paragraph(f"It has closed; {closed.sentence}. {COUNTS_NOT}")] if closed and closed.sentence else []
+        next_steps = map(Paragraph, _next_steps(connection, scale, state, gates, waiting))
+        closed = next((record for record in read_closed(connection, [name]) if record.scale_id == scale_id), None)
+        since = (
+            [Paragraph(f"It has closed; {closed.sentence}. {LATE_ANSWERS_NOTE}")] if closed and closed.sentence else []
+        )
         shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
-        body = shown(
+        body = render_blocks(
             Box((answer, *next_steps, *since), tone),
-            rematerialising.place(asked) if state.state is State.STALE else None,
+            rematerialising.button_place(request) if state.state is State.STALE else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
             *month_blocks.sections(connection, scale, state, gates, **shown_in),
-            section("Reopen the month", decision_form.form(asked, ("reopen",))) if closed else None,
+            section("Reopen the month", decision_form.form(request, ("reopen",))) if closed else None,
             section("Reports", *_reports(connection, state)),
         )
     return Page(f"Is {name} safe to release?", body, as_of=overview.now)
 
 
-def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    rematerialising.converse(asked, inputs)
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    rematerialising.handle_events(request, inputs)
 
-    def fill(what: What, reason: str, _since: str, _leaked: bool) -> DecisionForm:
-        overview = asked.reader.overview()
-        name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
-        return DecisionForm(what, (Reference(name, ""),), reason)
+    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
+        overview = request.reader.overview()
+        name = find_month(request, overview, "month", next(iter(months_of(overview)), ""))
+        return DecisionForm(kind, (Reference(name, ""),), reason)
 
     def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        return shown(rematerialising.place(asked)) if outcome.stale else None
+        return render_blocks(rematerialising.button_place(request)) if outcome.stale else None
 
-    decision_form.converse(asked, inputs, fill, after, ("reopen",))
+    decision_form.handle_events(request, inputs, fill, after, ("reopen",))
 
 
 def gate_of(by_scale: Mapping[str, GateStatus], scale_id: str) -> GateStatus:
     return by_scale.get(scale_id, by_scale[""])
 
 
-def _what_to_do(
+def _next_steps(
     connection: psycopg.Connection, scale: Scale, state: MonthState, gates: Mapping[str, GateStatus], waiting: int
 ) -> Iterator[Text]:
     if state.state is State.RED:
@@ -98,8 +100,8 @@ def _what_to_do(
             yield *prose(state.why), "."
         constants = latest_constants(connection, state.month, scale.scale_id, scale.engine)
         if constants and constants.suspects:
-            where = {"month": state.month, "scale": scale.scale_id}
-            yield "Next: ", page_link("decide on the anchors", "decisions", **where), TAKE_OUT
+            fields = {"month": state.month, "scale": scale.scale_id}
+            yield "Next: ", page_link("decide on the anchors", "decisions", **fields), TAKE_OUT_NOTE
             failed = [gate for gate in failed if gate.name != "anchors_agree"]
         for gate in failed:
             yield "Next: ", *prose(gate.fix)
@@ -120,16 +122,16 @@ def _neighbours(state: MonthState, newest_first: Sequence[str], scales: Sequence
         links.append(page_link(f"compare with {earlier}", "compare", **compared))
     if at:
         links.append(page_link(f"{newest_first[at - 1]} →", "month", month=newest_first[at - 1], scale=scale_id))
-    links += [page_link(f"scale {one}", "month", month=state.month, scale=one) for one in scales if one != scale_id]
+    links += [page_link(f"scale {name}", "month", month=state.month, scale=name) for name in scales if name != scale_id]
     scale = Span(f"Scale {scale_id}", "quiet") if len(scales) > 1 else ""
-    return Paragraph((*((one, " \u2002 ") for one in links), scale))
+    return Paragraph((*((name, " \u2002 ") for name in links), scale))
 
 
 def _reports(connection: psycopg.Connection, state: MonthState) -> Iterator[TagChild | Paragraph]:
     window = f"{state.month}/{state.scale_id}"
-    if made := [one for one in drift_reports(connection, state.month) if one.window == window]:
-        yield "The drift report, to read and to send: "
-        yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", made)
+    if reports := [report for report in drift_reports(connection, state.month) if report.window == window]:
+        yield "The drift report: "
+        yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", reports)
     else:
         by_hand = Span(f"irt report drift --month {state.month}", "code")
         yield Paragraph(("No report has been written yet: ", by_hand))

@@ -36,50 +36,50 @@ from jobs.watching.overview import Overview
 from services.dashboard import rematerialising
 from services.dashboard.address_fields import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
-from services.dashboard.release_status import NOTHING_TO_DO, in_short, next_step, verdict
+from services.dashboard.release_status import NOTHING_TO_DO, next_step, shorten_reason, verdict
 
 NOTHING_YET = (
     "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "
     "(`irt import attempts FILE`), then `irt scale init` and `irt calibrate --month MONTH`."
 )
 
-ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
+NO_PROBLEMS = "The daemon runs, no schedule is late, and no rule is broken."
 
 
-def page(asked: ViewRequest) -> Page:
-    overview = asked.reader.overview()
+def page(request: ViewRequest) -> Page:
+    overview = request.reader.overview()
     if not overview.months:
-        return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
+        return Page("Months", render_blocks(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
     scales = scales_of(overview)
-    to_make = any(one.state is State.STALE for one in overview.months)
+    to_make = any(state.state is State.STALE for state in overview.months)
     return Page(
         "Months",
-        shown(
-            _is_the_last_one_safe(asked, overview),
-            rematerialising.place(asked) if to_make else None,
-            *_missing(asked, overview),
-            _around(asked, overview),
+        render_blocks(
+            _last_month_box(request, overview),
+            rematerialising.button_place(request) if to_make else None,
+            *_missing_months(request, overview),
+            _status_line(request, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
-            *_origins(asked, scales),
+            *_origins(request, scales),
         ),
         wide=len(scales) > 1,
         as_of=overview.now,
     )
 
 
-def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    rematerialising.converse(asked, inputs)
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    rematerialising.handle_events(request, inputs)
 
 
-def _is_the_last_one_safe(asked: ViewRequest, overview: Overview) -> Box:
+def _last_month_box(request: ViewRequest, overview: Overview) -> Box:
     """A sentence for each scale about its last month with answers, or about the last month if no month has answers."""
     months, scales = months_of(overview), scales_of(overview)
     with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
     last = next((month for month in months if month in with_answers), months[0])
     sentences = [f"{span(months[months.index(last) - 1], months[0])}: no answers."] if last != months[0] else []
-    with asked.reader.connect() as connection:
+    with request.reader.connect() as connection:
         for scale_id in scales:
             state = state_of(overview, last, scale_id)
             step = step_of(connection, scale_id, last) if state.state is State.RED else None
@@ -89,12 +89,12 @@ def _is_the_last_one_safe(asked: ViewRequest, overview: Overview) -> Box:
     return Box(tuple(Paragraph(summary, "lead") for summary in sentences), "good" if safe else "warning")
 
 
-def _missing(asked: ViewRequest, overview: Overview) -> Iterator[Paragraph]:
+def _missing_months(request: ViewRequest, overview: Overview) -> Iterator[Paragraph]:
     """A link to Dagster and a command, each of which computes all missing months."""
-    missing = sorted({one.month for one in overview.months if one.state is State.MISSING})
+    missing = sorted({state.month for state in overview.months if state.state is State.MISSING})
     if missing:
-        there = f"{asked.reader.settings.ui_url}{backfill_path(missing)}"
-        launch = Span(f"launch {span(missing[0], missing[-1])} in Dagster", link=there)
+        url = f"{request.reader.settings.ui_url}{backfill_path(missing)}"
+        launch = Span(f"launch {span(missing[0], missing[-1])} in Dagster", link=url)
         by_hand = Span(f"irt backfill --from {missing[0]} --to {missing[-1]}", "code")
         n = with_capital(quantity(len(missing), "month"))
         yield Paragraph((f"{n} missing: ", launch, " (Materialize all, Launch backfill), or ", by_hand, "."))
@@ -103,18 +103,18 @@ def _missing(asked: ViewRequest, overview: Overview) -> Iterator[Paragraph]:
 def backfill_path(months: Sequence[str]) -> str:
     """Path in the Dagster UI to the monthly job, whose dialog is filled in with these months."""
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
-    chosen = f"[{months[0]}...{months[-1]}]" if in_a_row else ",".join(months)
-    return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={chosen}"
+    partitions = f"[{months[0]}...{months[-1]}]" if in_a_row else ",".join(months)
+    return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={partitions}"
 
 
-def _around(asked: ViewRequest, overview: Overview) -> Paragraph:
+def _status_line(request: ViewRequest, overview: Overview) -> Paragraph:
     """The time at which the overview was read, and everything outside the months that is wrong."""
-    zone = asked.reader.settings.irt_time_zone
-    wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, _remade(asked, overview), zone))
-    return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or ALL_IS_WELL))
+    zone = request.reader.settings.irt_time_zone
+    wrong = tuple((summary, " ") for summary in _problems(overview, _recomputed_months(request, overview), zone))
+    return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or NO_PROBLEMS))
 
 
-def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> Iterator[Text]:
+def _problems(overview: Overview, remade: Collection[str], zone: str) -> Iterator[Text]:
     if not overview.daemon_alive:
         seen = overview.daemon_seen
         how_long: Text = (" has not been seen since ", Moment(seen, zone)) if seen else " does not run"
@@ -125,9 +125,9 @@ def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> It
             how_long,
             ": nothing starts by itself.",
         )
-    if late := [schedule.job for schedule in overview.schedules if schedule.late]:
-        n = page_link(quantity(len(late), "schedule"), "health")
-        yield Badge("late", "warning"), " ", n, f": {join_names(late, 3)}."
+    if late_jobs := [schedule.job for schedule in overview.schedules if schedule.late]:
+        n = page_link(quantity(len(late_jobs), "schedule"), "health")
+        yield Badge("late", "warning"), " ", n, f": {join_names(late_jobs, 3)}."
     if overview.violations:
         yield _broken_rules(overview, remade, zone)
     if overview.alerts:
@@ -137,50 +137,50 @@ def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> It
 
 def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Text:
     """The number of broken rules, their months, and the time of the evaluation. `remade`: months recomputed since."""
-    where, last, many = _where_broken(overview), months_of(overview)[0], len(overview.violations)
-    n = page_link(quantity(many, "rule"), "health")
+    partitions, last, n_broken = _violated_partitions(overview), months_of(overview)[0], len(overview.violations)
+    n = page_link(quantity(n_broken, "rule"), "health")
     at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
-    named = join_names(sorted(where), 3)
-    if where and where <= set(remade):
-        were = "was" if many == 1 else "were"
-        made = f", and {named} {'has' if len(where) == 1 else 'have'} been made again since: "
+    names = join_names(sorted(partitions), 3)
+    if partitions and partitions <= set(remade):
+        were = "was" if n_broken == 1 else "were"
+        sentence = f", and {names} {'has' if len(partitions) == 1 else 'have'} been recomputed since: "
         by_hand = prose("`irt invariants run` evaluates them now.")
-        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {named} as of ", at, made, *by_hand
-    if not any(p == "" or p.startswith(last) for p in where):
-        matters = f", for {named} and not for {last}"
-    elif errors := sum(one.severity == "error" for one in overview.violations):
+        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {names} as of ", at, sentence, *by_hand
+    if not any(p == "" or p.startswith(last) for p in partitions):
+        matters = f", for {names} and not for {last}"
+    elif errors := sum(violation.severity == "error" for violation in overview.violations):
         matters = f" ({quantity(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
     else:
-        matters = " (only warnings, which speak against no release)"
-    return Badge("broken", "bad"), " ", n, f" {is_or_are(many)} broken{matters}, as of ", at, "."
+        matters = " (only warnings, which do not prevent a release)"
+    return Badge("broken", "bad"), " ", n, f" {is_or_are(n_broken)} broken{matters}, as of ", at, "."
 
 
-def _where_broken(overview: Overview) -> set[str]:
+def _violated_partitions(overview: Overview) -> set[str]:
     """Months and days of the violations; "" for violations without a month or day."""
-    return {p for one in overview.violations for p in one.partitions}
+    return {p for violation in overview.violations for p in violation.partitions}
 
 
-def _remade(asked: ViewRequest, overview: Overview) -> set[str]:
+def _recomputed_months(request: ViewRequest, overview: Overview) -> set[str]:
     """The months with violations that were published or held after the invariants were evaluated."""
-    found = set()
-    with asked.reader.connect() as connection:
-        for month in _where_broken(overview) & {*months_of(overview)}:
+    recomputed = set()
+    with request.reader.connect() as connection:
+        for month in _violated_partitions(overview) & {*months_of(overview)}:
             steps = (step_of(connection, scale_id, month) for scale_id in scales_of(overview))
             times = [step.settled_at for step in steps if step and step.settled_at]
             if overview.evaluated_at and any(time > overview.evaluated_at for time in times):
-                found.add(month)
-    return found
+                recomputed.add(month)
+    return recomputed
 
 
 def _list(overview: Overview, scale_id: str) -> Block:
-    changed = {one.month for one in overview.changed if one.scale_id == scale_id}
+    changed = {change.month for change in overview.changed if change.scale_id == scale_id}
 
     def row(month: str) -> Sequence[Cell]:
         state = state_of(overview, month, scale_id)
         next_one = next_step(state, decisions_waiting(overview, month, scale_id))
         if month in changed and next_one == NOTHING_TO_DO:
-            next_one = page_link("see what came after it closed", "month", **_where(state))
-        return page_link(month, "month", **_where(state)), state.state.badge, in_short(state.why), next_one
+            next_one = page_link("see the answers after it closed", "month", **_month_fields(state))
+        return page_link(month, "month", **_month_fields(state)), state.state.badge, shorten_reason(state.why), next_one
 
     return table(("month", "state", "why", "next step"), _rows(overview, row), caption="Months, the newest first")
 
@@ -200,8 +200,8 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[
     """A row per month. Consecutive months that are empty or in the origin window on every scale share a row if their
     states are equal."""
     states: dict[str, set[State]] = defaultdict(set)
-    for one in overview.months:
-        states[one.month].add(one.state)
+    for state in overview.months:
+        states[state.month].add(state.state)
     for alike, together in groupby(months_of(overview), states.__getitem__):
         months = list(together)
         if alike <= {State.EMPTY, State.ORIGIN}:
@@ -210,10 +210,10 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[
             yield from map(row, months)
 
 
-def _origins(asked: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
+def _origins(request: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
     """A section with the fit of each scale's origin window and the items that it left out."""
     rows: list[tuple[Cell, ...]] = []
-    with asked.reader.connect() as connection:
+    with request.reader.connect() as connection:
         for scale_id in scales:
             if (origin := read_origin(connection, scale_id)) is None:
                 continue
@@ -232,19 +232,19 @@ def _origins(asked: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
             )
     if rows:
         headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
-        what = "Drift is what has changed since the window, so it begins with the first month after it."
-        windows = table(headers, rows, caption="The windows that the scales were made from")
-        yield Section("Origin", (Paragraph(what), windows))
+        note = "Drift is what has changed since the window, so it begins with the first month after it."
+        windows = table(headers, rows, caption="Origin windows of the scales")
+        yield Section("Origin", (Paragraph(note), windows))
 
 
 def _light(state: MonthState, overview: Overview) -> Text:
     waiting = decisions_waiting(overview, state.month, state.scale_id)
     label = f"{state.month} of {state.scale_id}: {state.state}"
     word = tags.span(state.state, class_=f"badge text-bg-{BOOTSTRAP[state.state.badge.tone]}")
-    light = markup(tags.a(word, href=address("month", **_where(state)), aria_label=label))
+    light = markup(tags.a(word, href=address("month", **_month_fields(state)), aria_label=label))
     more = (" ", next_step(state, waiting)) if waiting or state.state is not State.GREEN else ()
-    return light, " ", Span(in_short(state.why), "quiet"), *more
+    return light, " ", Span(shorten_reason(state.why), "quiet"), *more
 
 
-def _where(state: MonthState) -> dict[str, str]:
+def _month_fields(state: MonthState) -> dict[str, str]:
     return {"month": state.month, "scale": state.scale_id}

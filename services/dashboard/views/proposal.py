@@ -32,157 +32,163 @@ from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.address_fields import CHOSEN, names_in
-from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
+from services.dashboard.address_fields import BOX_PREFIX, chosen_names
+from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
 from services.dashboard.elements import section, shorten
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
-MOST = 200
+MAX_PROPOSALS = 200
 IMPACT_TIMEOUT_MS = 30_000
-KINDS: tuple[What, ...] = ("accept", "reject", "undo", "withdraw")
+KINDS: tuple[DecisionKind, ...] = ("accept", "reject", "undo", "withdraw")
 _impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each computation needs a whole processor
 
 
-def page(asked: ViewRequest) -> Page:
-    references = references_in(asked)
-    with asked.reader.connect() as connection:
-        found = _load_proposals(connection, references)
-        if len(found) > 1:
-            return _several_proposals(found, asked)
-        return _one_proposal(connection, found[0], asked)
+def page(request: ViewRequest) -> Page:
+    references = references_in(request)
+    with request.reader.connect() as connection:
+        proposals = _load_proposals(connection, references)
+        if len(proposals) > 1:
+            return _several_proposals(proposals, request)
+        return _one_proposal(connection, proposals[0], request)
 
 
-def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     try:
-        references = tuple(references_in(asked))
+        references = tuple(references_in(request))
     except NotFound:
         return
 
     @reactive.extended_task
-    async def computed() -> tuple[str, ...]:
-        return await asyncio.get_running_loop().run_in_executor(_impacts, impact_sentences, asked, references)
+    async def impact_task() -> tuple[str, ...]:
+        return await asyncio.get_running_loop().run_in_executor(_impacts, impact_sentences, request, references)
 
     @render.ui
     def impact() -> TagChild:
-        if computed.status() in ("initial", "running"):
-            return _being_computed()
-        return TagList(*(tags.p(sentence) for sentence in computed.result()))
+        if impact_task.status() in ("initial", "running"):
+            return _waiting_text()
+        return TagList(*(tags.p(sentence) for sentence in impact_task.result()))
 
-    def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> DecisionForm:
-        tomorrow = what == "withdraw"  # the day on the form is the first day of the values, not of the withdrawal
-        return DecisionForm(what, references, reason, "" if tomorrow else since, although_it_leaked)
+    def fill(kind: DecisionKind, reason: str, since: str, although_it_leaked: bool) -> DecisionForm:
+        tomorrow = kind == "withdraw"  # the day on the form is the first day of the values, not of the withdrawal
+        return DecisionForm(kind, references, reason, "" if tomorrow else since, although_it_leaked)
 
     def after(_form: DecisionForm, _outcome: DecisionOutcome) -> TagChild:
-        return decision_state(asked, references)
+        return decision_state(request, references)
 
-    decision_form.converse(asked, inputs, fill, after, KINDS)
-    computed()
+    decision_form.handle_events(request, inputs, fill, after, KINDS)
+    impact_task()
 
 
-def references_in(asked: ViewRequest) -> list[Reference]:
-    """The proposals that the address names. Raises NotFound if it names 0 or more than `MOST`."""
-    names = names_in(asked, "proposal")
-    if not names or len(names) > MOST:
+def references_in(request: ViewRequest) -> list[Reference]:
+    """The proposals that the address names. Raises NotFound if it names 0 or more than `MAX_PROPOSALS`."""
+    names = chosen_names(request, "proposal")
+    if not names or len(names) > MAX_PROPOSALS:
         raise NotFound(
-            f"The address names {quantity(len(names), 'proposal')}, and this page shows 1 to {MOST}: choose some among "
-            "what waits under Decisions."
+            f"The address names {quantity(len(names), 'proposal')}, and this page shows 1 to {MAX_PROPOSALS}: choose "
+            "proposals under Decisions."
         )
     try:
         return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shorten(str(failure), 300))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shorten(str(failure), 300))}. Open proposals are under Decisions.") from None
 
 
-def address_of(references: Sequence[Reference]) -> str:
+def proposals_address(references: Sequence[Reference]) -> str:
     if len(references) == 1:
         return address("proposal", proposal=str(references[0]))
-    return address("proposal", **{f"{CHOSEN}{reference}": "on" for reference in references})
+    return address("proposal", **{f"{BOX_PREFIX}{reference}": "on" for reference in references})
 
 
-def impact_sentences(asked: ViewRequest, references: Sequence[Reference]) -> tuple[str, ...]:
+def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> tuple[str, ...]:
     """The effect on learners of accepting the proposals together, or why it is not known. Takes a while."""
     try:
-        with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
-            found = find_proposals(connection, references)
-            effects = impacts(connection, found, next_month(asked.reader.now()))
+        with request.reader.connect(IMPACT_TIMEOUT_MS) as connection:
+            proposals = find_proposals(connection, references)
+            effects = impacts(connection, proposals, next_month(request.reader.now()))
     except psycopg.errors.QueryCanceled:
         return ("Reading the answers took too long: `irt release show` waits for it.",)
     except psycopg.OperationalError:
-        return ("The database does not answer: load the page again.",)
+        return ("The database does not answer: reload the page.",)
     except PermanentFailure as failure:
         return (f"It cannot be computed: {failure}.",)
     if not effects:
-        return ("None of it can be accepted now, so no θ would change.",)
-    many = len(effects) > 1
-    return tuple((f"Scale {one.scale_id}: " if many else "") + with_capital(one.sentence) + "." for one in effects)
+        return ("No proposal can be accepted now, so no θ would change.",)
+    several = len(effects) > 1
+    return tuple(
+        (f"Scale {effect.scale_id}: " if several else "") + with_capital(effect.sentence) + "." for effect in effects
+    )
 
 
-def decision_state(asked: ViewRequest, references: Sequence[Reference]) -> TagList:
+def decision_state(request: ViewRequest, references: Sequence[Reference]) -> TagList:
     """The present state of the proposals in the ledger, with links to the items."""
     states: list[Text] = []
-    with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
-        for p in find_proposals(connection, references)[:MOST]:
+    with suppress(psycopg.Error, PermanentFailure), request.reader.connect() as connection:
+        for p in find_proposals(connection, references)[:MAX_PROPOSALS]:
             item = page_link(p.item_id, "item", scale=p.scale_id, item=p.item_id)
             states.append((shorten(str(p.reference)), f": {p.withdrawn or p.state_in_words}. See the item: ", item))
-    return shown(List(tuple(states)), Paragraph(Span("Reload this page", link=address_of(references))))
+    return render_blocks(List(tuple(states)), Paragraph(Span("Reload this page", link=proposals_address(references))))
 
 
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
         return find_proposals(connection, references)
     except PermanentFailure as failure:
-        raise NotFound(f"{with_capital(shorten(str(failure), 500))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shorten(str(failure), 500))}. Open proposals are under Decisions.") from None
 
 
-def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Page:
+def _one_proposal(connection: psycopg.Connection, p: Proposal, request: ViewRequest) -> Page:
     item = shorten(p.item_id)
     scale = read_scales(connection)[p.scale_id]
-    facts = item_facts(connection, scale, p.item_id, asked.reader.now())
+    facts = item_facts(connection, scale, p.item_id, request.reader.now())
     superseded = superseded_reason(connection, p) if p.state is State.SUPERSEDED else ""
-    what = "out of date" if superseded else p.state
-    named = {"scale": p.scale_id, "item": p.item_id}
+    state = "out of date" if superseded else p.state
+    fields = {"scale": p.scale_id, "item": p.item_id}
     return Page(
         f"Publish the new values of {item}?"
         if p.state is State.OPEN
-        else f"The proposal of {p.window} for {item} is {what}",
-        shown(
+        else f"The proposal of {p.window} for {item} is {state}",
+        render_blocks(
             *proposal(p, superseded),
             item_blocks.curves(p.item_id, p.old if p.state is State.OPEN else None, p.new, scale, p.window),
             Paragraph(
                 (
-                    *(page_link("The item", "item", **named), " · "),
+                    *(page_link("The item", "item", **fields), " · "),
                     *(page_link("The month", "month", scale=p.scale_id, month=p.window[-7:]), " · "),
-                    page_link("All that waits", "decisions"),
+                    page_link("All open decisions", "decisions"),
                 )
             ),
             item_blocks.month_by_month(facts) if facts and facts.months else None,
-            _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
-            _decide_section(connection, p, asked),
+            _impact_section("Effect on learners if it is accepted") if p.state is State.OPEN else None,
+            _decide_section(connection, p, request),
         ),
     )
 
 
-def _several_proposals(found: Sequence[Proposal], asked: ViewRequest) -> Page:
+def _several_proposals(proposals: Sequence[Proposal], request: ViewRequest) -> Page:
     look_at = [
         (page_link(str(p.reference), "proposal", proposal=str(p.reference)), ": ", *prose(caution))
-        for p in found
+        for p in proposals
         for caution in p.cautions
     ]
-    are_open = [p for p in found if p.state is State.OPEN]
+    are_open = [p for p in proposals if p.state is State.OPEN]
     leaked = any(p.is_leak for p in are_open)
-    among = ("Some of them are decided or out of date: choose among ", page_link("what waits", "decisions"), ".")
+    among = (
+        "Some of them are decided or out of date: choose among ",
+        page_link("the open proposals", "decisions"),
+        ".",
+    )
     return Page(
-        f"Publish the new values of {quantity(len(found), 'item')}?",
-        shown(
+        f"Publish the new values of {quantity(len(proposals), 'item')}?",
+        render_blocks(
             Paragraph("They are decided on together: all of them or none.", "lead"),
-            proposals_table(found, states=True, dashboard=""),
+            proposals_table(proposals, states=True, dashboard=""),
             Box((Paragraph("Look at:"), List(tuple(look_at))), "warning") if look_at else None,
-            _impact_section("What accepting them together would do to learners") if are_open else None,
+            _impact_section("Effect on learners if all are accepted") if are_open else None,
             section(
                 "Decide",
-                decision_form.form(asked, ("accept", "reject"), since=_first_day(asked), leaked=leaked)
-                if len(are_open) == len(found)
+                decision_form.form(request, ("accept", "reject"), since=_first_day(request), leaked=leaked)
+                if len(are_open) == len(proposals)
                 else notice(among, "neutral"),
             ),
         ),
@@ -191,38 +197,38 @@ def _several_proposals(found: Sequence[Proposal], asked: ViewRequest) -> Page:
 
 
 def _impact_section(title: str) -> Tag:
-    waiting = ui.output_ui("impact")
-    waiting.append(_being_computed())
-    return section(title, tags.div(waiting, aria_live="polite"))
+    output = ui.output_ui("impact")
+    output.append(_waiting_text())
+    return section(title, tags.div(output, aria_live="polite"))
 
 
-def _being_computed() -> Tag:
+def _waiting_text() -> Tag:
     return tags.p("Being computed from the last month's answers …", class_="text-body-secondary")
 
 
-def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Tag | None:
+def _decide_section(connection: psycopg.Connection, p: Proposal, request: ViewRequest) -> Tag | None:
     if p.state is State.OPEN:
-        kinds: tuple[What, ...] = ("accept", "reject", *_out_of_use(p))
-        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.is_leak))
+        kinds: tuple[DecisionKind, ...] = ("accept", "reject", *_withdrawal_kinds(p))
+        return section("Decide", decision_form.form(request, kinds, since=_first_day(request), leaked=p.is_leak))
     if p.state is State.SUPERSEDED:
         return None
     try:
-        (undone,) = release_undo.preview(connection, [p.reference], effective_from=None, now=asked.reader.now())
+        (undone,) = release_undo.preview(connection, [p.reference], effective_from=None, now=request.reader.now())
     except PermanentFailure as failure:
         return section("Undo", notice(prose(f"It cannot be undone: {failure}."), "neutral"))
     elsewhere = page_link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page."
     return section(
         "Undo",
-        Paragraph(f"Undone, {undone.sentence}."),
-        decision_form.form(asked, ("undo",)),
-        Paragraph(elsewhere) if _out_of_use(p) else None,
+        Paragraph(f"If it is undone, {undone.sentence}."),
+        decision_form.form(request, ("undo",)),
+        Paragraph(elsewhere) if _withdrawal_kinds(p) else None,
     )
 
 
-def _out_of_use(p: Proposal) -> tuple[What, ...]:
+def _withdrawal_kinds(p: Proposal) -> tuple[DecisionKind, ...]:
     """The remedy for a leaked item: withdrawing it. Not for an anchor, which stays in use until it is dropped."""
     return ("withdraw",) if p.is_leak and not p.anchor and not p.withdrawn else ()
 
 
-def _first_day(asked: ViewRequest) -> str:
-    return f"{next_month(asked.reader.now()):%Y-%m-%d}"
+def _first_day(request: ViewRequest) -> str:
+    return f"{next_month(request.reader.now()):%Y-%m-%d}"

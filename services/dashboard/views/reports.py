@@ -11,42 +11,45 @@ from irt_assets.gates.month_classification import State
 from irt_assets.reports.artifacts import ReportRow, WeekOfReports, drift_reports, weeks
 from services.dashboard.address_fields import bounds_of_month
 from services.dashboard.elements import markup
-from services.dashboard.figures import shown
+from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
 
 WEEKS_SHOWN = 12
-UNREPORTED = (State.EMPTY, State.ORIGIN)
+STATES_WITHOUT_REPORT = (State.EMPTY, State.ORIGIN)
 Window = tuple[str, str]
 """Month and scale."""
 
 
-def page(asked: ViewRequest) -> Page:
-    month = asked.field("month")
+def page(request: ViewRequest) -> Page:
+    month = request.field("month")
     if month:
         bounds_of_month(month)
-    with asked.reader.connect() as connection:
-        found = drift_reports(connection, month)
+    with request.reader.connect() as connection:
+        recorded = drift_reports(connection, month)
         of_weeks = [] if month else weeks(connection, WEEKS_SHOWN)
     reports: dict[Window, list[ReportRow]] = defaultdict(list)
-    for one in found:
-        name, _, scale = (one.window or "").partition("/")
-        reports[name, scale].append(one)
-    overview = asked.reader.overview()
-    asked_for = [one for one in overview.months if one.month == month or not (month or one.state in UNREPORTED)]
-    states = {(one.month, one.scale_id): one.state for one in asked_for}
+    for report in recorded:
+        name, _, scale = (report.window or "").partition("/")
+        reports[name, scale].append(report)
+    overview = request.reader.overview()
+    states = {
+        (state.month, state.scale_id): state.state
+        for state in overview.months
+        if state.month == month or not (month or state.state in STATES_WITHOUT_REPORT)
+    }
     windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
     windows.sort(key=lambda window: window[0], reverse=True)
     if month and not windows:
         raise NotFound(f"There is no month {month} here, and no report of it: see all reports, or the months.")
-    zone = asked.reader.settings.irt_time_zone
+    zone = request.reader.settings.irt_time_zone
     return Page(
         f"Reports of {month}" if month else "Reports",
-        shown(
+        render_blocks(
             Paragraph(_answer(windows, reports, month), "lead"),
             Paragraph(page_link("Reports of all months", "reports")) if month else None,
             Section("Drift of months", tuple(_drift(windows, reports, states, zone))),
-            None if month else Section("Learners' weeks", tuple(_learners(of_weeks, asked, zone))),
+            None if month else Section("Learners' weeks", tuple(_learners(of_weeks, request, zone))),
         ),
         as_of=overview.now,
     )
@@ -60,9 +63,11 @@ def _answer(windows: list[Window], reports: dict[Window, list[ReportRow]], month
         )
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
-    there = f"{quantity(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
-    summary = there if month else f"{there}, the newest of {newest}"
-    lacking = f"; {quantity(missing, 'report')} {is_or_are(missing)} not written yet" if missing else ""
+    count = f"{quantity(len(reports), 'drift report')} {is_or_are(len(reports))} available"
+    summary = count if month else f"{count}, the newest of {newest}"
+    lacking = (
+        f"; {quantity(missing, 'report')} {'has' if missing == 1 else 'have'} not been written yet" if missing else ""
+    )
     return sentence(f"{summary}{lacking}")
 
 
@@ -75,23 +80,23 @@ def _drift(
     )
     rows: list[tuple[Cell, ...]] = []
     for month, scale in windows:
-        made, state = reports.get((month, scale), []), states.get((month, scale))
+        files_of_month, state = reports.get((month, scale), []), states.get((month, scale))
         files: Cell = "not written yet"
-        if made:
-            files = markup(report_files(f"the drift report of {month}, scale {scale}", made))
-        at = Moment(max(one.generated_at for one in made), zone) if made else None
+        if files_of_month:
+            files = markup(report_files(f"the drift report of {month}, scale {scale}", files_of_month))
+        at = Moment(max(report.generated_at for report in files_of_month), zone) if files_of_month else None
         rows.append((page_link(month, "month", month=month, scale=scale), scale, state and state.badge, at, files))
     headers = ("month", "scale", "state of the month", "made", "files")
     yield table(headers, rows, caption="Drift reports by month and scale")
-    yield Paragraph(prose("A month that lacks one: `irt report drift --month MONTH`."), "quiet")
+    yield Paragraph(prose("For a month without a report: `irt report drift --month MONTH`."), "quiet")
 
 
-def _learners(of_weeks: list[WeekOfReports], asked: ViewRequest, zone: str) -> Iterator[Block]:
-    where = "Each learner's are on the learner's page: ", page_link("find a learner", "learners"), "."
-    yield Paragraph(no_learner_reports(asked) or where)
+def _learners(of_weeks: list[WeekOfReports], request: ViewRequest, zone: str) -> Iterator[Block]:
+    hint = "Each learner's reports are on the learner's page: ", page_link("find a learner", "learners"), "."
+    yield Paragraph(no_learner_reports(request) or hint)
     yield table(
         ("week from", "as a page", "as PDF", "last made"),
-        [(f"{one.week_start}", one.pages, one.pdfs, Moment(one.generated_at, zone)) for one in of_weeks],
+        [(f"{week.week_start}", week.pages, week.pdfs, Moment(week.generated_at, zone)) for week in of_weeks],
         numbers={"as a page": ",", "as PDF": ","},
-        caption=f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks that have any",
+        caption=f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks with a report",
     )
