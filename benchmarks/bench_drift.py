@@ -108,7 +108,9 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     ids = tuple(old.item_ids[j] for j in k)
     published = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     now = replace(y, joint_cov=None).select(k).items
-    return Comparison(now, published, np.zeros((k.size, 2, 0)), (FitPopulation("2pl"),) * k.size, **alone(now, published))
+    return Comparison(
+        now, published, np.zeros((k.size, 2, 0)), (FitPopulation("2pl"),) * k.size, **alone(now, published)
+    )
 
 
 @dataclass

@@ -179,7 +179,10 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
             shift, se = (
                 np.array([getattr(comparison, name) for comparison in shifts]) for name in ("shift", "shift_se")
             )
-            cells += [_share(np.array([comparison.exceeds_limit(MAX_SHIFT) for comparison in shifts])), f"{shift.mean():+.3f}"]
+            cells += [
+                _share(np.array([comparison.exceeds_limit(MAX_SHIFT) for comparison in shifts])),
+                f"{shift.mean():+.3f}",
+            ]
             cells += [f"{shift.std():.3f}", f"{se.mean():.3f}"]
         note = f" {failed} not linked" if failed else ""
         of = f"{row.model.upper()} | {row.n:,} | {row.k} + {row.others} | {row.variation:g}"

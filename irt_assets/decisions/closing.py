@@ -165,6 +165,8 @@ def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) ->
         closing.month
         for closing in counted
         if closing.changes
-        or (closing.scale_id in scales and settings_differ(closing.rules, scales[closing.scale_id].rules, "eligibility"))
+        or (
+            closing.scale_id in scales and settings_differ(closing.rules, scales[closing.scale_id].rules, "eligibility")
+        )
     }
     return Reopening(tuple(counted), tuple(sorted(stale)))

@@ -93,7 +93,9 @@ def _queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcom
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.drop_overview()
     sentence = (
-        f"{join_names(queued, MAX_NAMED)}: requested by {by}." if queued else "Every month is already queued or computed."
+        f"{join_names(queued, MAX_NAMED)}: requested by {by}."
+        if queued
+        else "Every month is already queued or computed."
     )
     return DecisionOutcome(True, (sentence,), stale=tuple(queued))
 

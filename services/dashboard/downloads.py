@@ -42,7 +42,9 @@ def download(request: ViewRequest) -> Response:
     table, kind = request.field("what"), request.field("to", "csv")
     if table not in DOWNLOADS or kind not in TYPES:
         unknown, choices = (kind, TYPES) if table in DOWNLOADS else (table, DOWNLOADS)
-        return _error_page(404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}")
+        return _error_page(
+            404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}"
+        )
     read_table, role = DOWNLOADS[table]
     try:
         request.identity.require_role(role)

@@ -63,7 +63,10 @@ def months(context: ScrapeContext) -> Iterator[Sample]:
     Changed rules are not included; only `irt status` reports them.
     """
     last = list(months_between(context.settings.irt_first_month, last_complete_month(context.now)))[-MONTHS:]
-    decided, rejudged = decisions_since(context.connection, last), scales_with_changed_verdicts(context.connection, last)
+    decided, rejudged = (
+        decisions_since(context.connection, last),
+        scales_with_changed_verdicts(context.connection, last),
+    )
     for month in settled_months(context.connection, last):
         now = month_state(
             month,

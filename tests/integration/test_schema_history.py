@@ -189,7 +189,9 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
             remaining = count_rows(connection)
-        lost = {table for table in schema.IRREPLACEABLE_TABLES if table in remaining and remaining[table] < before[table]}
+        lost = {
+            table for table in schema.IRREPLACEABLE_TABLES if table in remaining and remaining[table] < before[table]
+        }
         assert not lost, f"the downgrade of {name} loses rows of {lost}"
         before = fill_tables(database)
     assert schema_version(database).revision == first

@@ -314,7 +314,9 @@ def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, 
 def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimated() -> None:
     """The published items do not occur in the month."""
     two = replace(Published.from_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
-    found = inform_month(month(published=two), UnestimatedItems(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
+    found = inform_month(
+        month(published=two), UnestimatedItems(dict.fromkeys(two.item_ids, "it is no longer in the bank"))
+    )
     row = test_row(found)
     curve, details = row["curve"], row["details"]
     assert (details["worst"], details["why"]) == (None, "no item in force was estimated by the month")

@@ -109,7 +109,9 @@ def test_curves_are_compared_by_the_share_of_right_answers_if_a_model_has_no_slo
     of_3pl, of_2pl = sound_items()
     published = np.column_stack([np.ones(A.size), of_2pl[:, 1:]])
     found = curve_differences(
-        compare_curves(of_3pl, published, FitPopulation("3pl", 0.1, 0.9), FitPopulation("rasch", 0.5, 1.2)), mean=0.0, sd=1.0
+        compare_curves(of_3pl, published, FitPopulation("3pl", 0.1, 0.9), FitPopulation("rasch", 0.5, 1.2)),
+        mean=0.0,
+        sd=1.0,
     )
     assert found.df.tolist() == [1] * A.size
     assert found.wald == pytest.approx(found.t[:, 0] ** 2 / found.cov[:, 0, 0], rel=1e-12)

@@ -26,9 +26,7 @@ def lines(**further) -> str:
     return "\n".join(proposal_lines(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
 
 
-@pytest.mark.parametrize(
-    ("p_second", "sentence"), [(1e-3, "the second is proposed"), (0.3, "neither is proposed")]
-)
+@pytest.mark.parametrize(("p_second", "sentence"), [(1e-3, "the second is proposed"), (0.3, "neither is proposed")])
 def test_proposal_states_both_halves_if_growth_is_not_linear(p_second, sentence):
     halves = {"first": 0.025, "second": 0.006, "p": 1e-9, "p_second": p_second}
     found = lines(growth_by_half=halves)

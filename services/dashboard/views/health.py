@@ -238,7 +238,9 @@ def _result_word(evaluation: Latest) -> str:
 def _verdict(evaluations: Sequence[Latest], still: int, zone: str) -> Text:
     if not evaluations:
         return "Not known yet: it has not been evaluated."
-    summary = f"It does not hold: {quantity(still, 'violation')} open" if still else f"It {_result_word(evaluations[0])}"
+    summary = (
+        f"It does not hold: {quantity(still, 'violation')} open" if still else f"It {_result_word(evaluations[0])}"
+    )
     return f"{summary}, as of ", _moment(evaluations[0]["evaluated_at"], zone), "."
 
 
