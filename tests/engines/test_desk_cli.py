@@ -310,7 +310,7 @@ def test_notes_count_unknown_codes_and_blanks(file, shared: Path) -> None:
         "person,item,score\nann,x2,1\nann,x10,NA\nbob,x10,0\nbob,x2,\n,,\n",
     ):
         [note] = FILES.answers(file(text)).notes
-        assert note.endswith("taken for no answer: 1 empty, 1 × 'NA'")
+        assert note.endswith("counted as no answer: 1 empty, 1 × 'NA'")
     assert FILES.answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
     [note] = FILES.answers(file("id,x2,x10\n2.026E+11,1,0\nbob,0,1\n")).notes
     assert "which Excel has shortened: 2.026E+11" in note
@@ -347,7 +347,7 @@ def test_floats_that_may_represent_several_ids_are_refused(tmp_path: Path, colum
     frame.to_parquet(path)
     assert as_pairs(FILES.answers(path)) == {("1", "3"): 1, ("2", "4"): 0}
     frame.assign(**{column: [1e19, 2e19]}).to_parquet(path)
-    with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as double"):
+    with pytest.raises(PermanentFailure, match=f"column '{column}' stores ids as double"):
         FILES.answers(path)
 
 
