@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from irt_assets.abilities.batch import scored
+from irt_assets.abilities.batch import score_group
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale
@@ -187,7 +187,7 @@ def _measure_scoring(learners: int, rng: np.random.Generator) -> None:
         responses = replace(answers.responses, at=answers.day * DAY)
         for name, scale in scales.items():
             begin = time.process_time()
-            scored(published, scale, None, responses, np.arange(some).astype(str).astype(object))
+            score_group(published, scale, None, responses, np.arange(some).astype(str).astype(object))
             spent[name] += time.process_time() - begin
     summary = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
     print(f"{learners:,} learners with 100 answers: {summary}, × {spent['moves'] / spent['constant']:.2f}")

@@ -33,7 +33,7 @@ import duckdb
 import numpy as np
 
 from benchmarks.spark_masters import java_memory, master, stage_seconds
-from irt_assets.abilities.batch import SPARK_SCORE_SCHEMA, scored
+from irt_assets.abilities.batch import SPARK_SCORE_SCHEMA, score_group
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet
@@ -126,7 +126,7 @@ def abilities(run: Run) -> int:
     scale, published = Scale(SCALE), made_up_set()
     if run.backend is on_duckdb:
         responses = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
-        return scored(published, scale, None, *responses).num_rows
+        return score_group(published, scale, None, *responses).num_rows
     score, items = partial(scored, published, scale, 1), list(published.items)
     parts = map_learners(run, START, END, items, Withdrawals(), score, SPARK_SCORE_SCHEMA)
     return sum(part.num_rows for part in parts)
