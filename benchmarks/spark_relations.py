@@ -127,7 +127,7 @@ def abilities(run: Run) -> int:
     if run.backend is on_duckdb:
         responses = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
         return score_group(published, scale, None, *responses).num_rows
-    score, items = partial(scored, published, scale, 1), list(published.items)
+    score, items = partial(score_group, published, scale, 1), list(published.items)
     parts = map_learners(run, START, END, items, Withdrawals(), score, SPARK_SCORE_SCHEMA)
     return sum(part.num_rows for part in parts)
 
