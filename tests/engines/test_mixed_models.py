@@ -407,7 +407,7 @@ def test_stored_trial_models_are_read_back_and_show_u_with_its_error(fit: Calibr
     shown = back.further_of(0)
     assert shown["u"] == pytest.approx(expit(fit.further[0, 0]))
     assert shown["u_se"] == pytest.approx(shown["u"] * (1 - shown["u"]) * fit.cov[0, 2, 2] ** 0.5)
-    estimated, categories = MODEL.estimated(shown)
+    estimated, categories = MODEL.parse_stored(shown)
     np.testing.assert_allclose(estimated, fit.further[0])
     assert categories == 2
 
@@ -417,7 +417,7 @@ def test_curves_of_trial_items_and_2pl_items_are_computed_on_a_common_scale(fit:
     own = fit.items.select([fit.item_ids[0], fit.item_ids[1]])
     mixed = ItemParameters(
         ("plain", *own.item_ids), np.r_[1.2, own.a], np.r_[0.5, own.b], np.zeros(3),
-        np.zeros((3, 2, 2)), others=tuple(some.moved(1) for some in own.others),
+        np.zeros((3, 2, 2)), others=tuple(some.shift_places(1) for some in own.others),
     )  # fmt: skip
     by_model = MODEL.probabilities(NODES, fit.parameters, TWO)[:2, :, 1].T
     found = mixed.curve(NODES)

@@ -195,7 +195,7 @@ def test_rating_scales_are_refused_if_items_have_different_scores():
     assert fit.further[0, 1] != fit.further[2, 1]
     x[x[:, 4] == 3, 4] = 2
     with pytest.raises(
-        PsychometricsError, match="of the block 'agree' i1 has the scores 0, 1, 2 of 0 … 3 and i2 0, 1, 2"
+        PsychometricsError, match="in the block 'agree' i1 has the scores 0, 1, 2 of 0 … 3 and i2 has 0, 1, 2"
     ):
         fit_em(answers(x[:, 4:], PLAIN[4:]), model="rsm", blocks=two)
 

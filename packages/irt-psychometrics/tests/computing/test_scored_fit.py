@@ -309,7 +309,7 @@ def test_posterior_means_match_a_fine_grid_for_every_pattern():
 def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     times, rng = 40, np.random.default_rng(1)
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
-    some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
+    some = tuple(part for k in range(times) for part in (OTHERS[0].shift_places(5 * k),))
     items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
     found = eap_by(
         responses_of_patterns([pattern], np.tile(MAX_SCORES, times)), Curves.from_items(items, mean=MEAN, sd=SD)
