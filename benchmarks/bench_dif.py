@@ -92,7 +92,7 @@ def wald_tests(groups: list[np.ndarray], moved: int | None = None) -> Wald:
     Oracle.moved = moved or 0
     model_class = Groups if moved is None else Oracle
     return compare_groups(
-        model_class.from_responses(responses, names, member, answered, model="2pl", latent="normal", threads=1)
+        model_class.from_responses(responses, names, member, answered, models=("2pl",), latent="normal", threads=1)
     )
 
 

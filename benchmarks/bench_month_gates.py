@@ -205,7 +205,7 @@ class JudgedMonth:
     The counts are items held for their RMSD, of all items, and items flagged as drifted, of the published items.
     """
 
-    judge_jump: dict[str, str]
+    held: dict[str, str]
     items: int
     misfitting: int
     published: int
