@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import t as student
 
-from irt_assets.gates.advisory_checks import SKEWED, p_of_skewness
+from irt_assets.gates.advisory_checks import SKEWNESS_LEVEL, p_of_skewness
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
@@ -120,7 +120,9 @@ class Judged:
             abs(found.intercept - INTERCEPT) < half * found.intercept_se,
             share(moved),
             share(~moved),
-            np.nan if found.skewness is None else p_of_skewness(found.skewness, len(found.anchors_used)) < SKEWED,
+            np.nan
+            if found.skewness is None
+            else p_of_skewness(found.skewness, len(found.anchors_used)) < SKEWNESS_LEVEL,
             np.nan if held else found.intercept - INTERCEPT,
         )
 

@@ -16,7 +16,7 @@ import dagster as dg
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.pull_state import PullInProgress
-from irt_assets.intake.pulling.rows import Locked
+from irt_assets.intake.pulling.rows import TableLocked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
 from jobs.copies import keep_in_step
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
@@ -73,7 +73,7 @@ def _pulled(database: Database, source: PullSource, seconds: float, marks: Marks
             left = seconds - (time.monotonic() - began)
             if now.hour >= NIGHT and left > 0:
                 found = [*Comparison(database, source, left).run(now)]
-    except (PullInProgress, Locked) as held:
+    except (PullInProgress, TableLocked) as held:
         return str(held)
     except Exception as failure:
         known = isinstance(failure, PermanentFailure | TransientFailure)

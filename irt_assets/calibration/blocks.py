@@ -295,7 +295,7 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
         "pairs of engines": table(
             ("scale", "engines", "items", "", *measures),
             [
-                (scale, engines, len(pair.item_ids), name, of.correlation, of.rmsd, of.rms_apart, of.overlap)
+                (scale, engines, len(pair.item_ids), name, of.correlation, of.rmsd, of.rms_standardized, of.overlap)
                 for scale, engines, pair in pairs
                 for name, of in (("b", pair.b), ("a", pair.a))
             ],
@@ -306,7 +306,7 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
             [
                 (scale, engines, d.item_id, d.parameter, d.first, d.second, d.apart)
                 for scale, engines, pair in pairs
-                for d in pair.most_apart()
+                for d in pair.largest_differences()
             ],
             numbers=values,
         ),

@@ -287,7 +287,7 @@ class FitInputs:
                 if name == scale.engine:
                     seen = _scores_seen(request.responses, outcome.calibration)
                 if name == scale.engine and outcome.calibration.convergence.converged:
-                    compared = misfit.compared(
+                    compared = misfit.compare_misfit(
                         references,
                         self.settings.most_for_run,
                         scale,

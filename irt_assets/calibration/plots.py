@@ -228,13 +228,13 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     next to the parameter that differs.
     """
     limit = rules.warnings.agreement_max_se
-    apart = np.any([one.apart > limit for one in (agreement.a, agreement.b)], axis=0)
+    apart = np.any([one.standardized > limit for one in (agreement.a, agreement.b)], axis=0)
     kinds = ["far apart" if one else "" for one in apart]
     charts = []
     for one, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
-        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
+        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.standardized > limit)]
         charts.append(
             against(labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
         )

@@ -13,7 +13,7 @@ from irt_assets.common.wording import counted, span
 from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.sources_file import PullSource, read_sources, source_named
+from irt_assets.intake.pulling.sources_file import PullSource, find_source, read_sources
 from irt_assets.responses.closing_records import read_closed
 from jobs.copies import keep_in_step
 from resources.failures import PermanentFailure, TransientFailure
@@ -55,14 +55,14 @@ def pull(
         raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
     failed = False
     for name in names:
-        wanted = source_named(settings, name)
+        wanted = find_source(settings, name)
         if check:
             _check(database, wanted)
         try:
             if wanted.kind != "attempts":
                 say(keep_in_step(database, wanted).summary)
                 continue
-            done = Pull(database, wanted, tell=say)
+            done = Pull(database, wanted, report_progress=say)
             report = done.run(newest_first=newest_first, accept=accept)
             say(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "

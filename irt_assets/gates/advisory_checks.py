@@ -4,18 +4,18 @@ import numpy as np
 from scipy.special import ndtr
 
 from irt_assets.common.wording import counted, some_of
-from irt_assets.gates.coverage import gaps
+from irt_assets.gates.coverage import coverage_gaps
 from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
 from irt_psychometrics.itemfit import WindowGrowth
 
-MOST_CORRELATED, MIN_LEARNERS = 0.2, 100
+MAX_CORRELATION, MIN_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
 alone reaches 0.2."""
-SKEWED = 0.05
+SKEWNESS_LEVEL = 0.05
 """Significance level of the skewness of anchors."""
-MOST_UNLIKELY = 0.10
+MAX_UNLIKELY_SHARE = 0.10
 """Largest accepted share of learners below the 5 % point of lz*: twice the model's share."""
 
 
@@ -59,9 +59,9 @@ def learners_have_one_id(evidence: Evidence) -> GateResult:
         return GateResult(True, "no two ids have the same answers beyond chance")
     pairs = counted(twins.learner_pairs, "pair")
     rows = [
-        {"learner": one, "pair": k, "common answers": pair.common, "equal": pair.equal}
+        {"learner": learner, "pair": k, "common answers": pair.common, "equal": pair.equal}
         for k, pair in enumerate(twins.learners, start=1)
-        for one in pair.ids
+        for learner in pair.ids
     ]
     return GateResult(
         False,
@@ -100,7 +100,7 @@ def patterns_are_likely(evidence: Evidence) -> GateResult:
     if lz is None or lz.unlikely is None:
         return GateResult(True, "without patterns there is nothing to judge by")
     return GateResult(
-        lz.unlikely <= MOST_UNLIKELY,
+        lz.unlikely <= MAX_UNLIKELY_SHARE,
         f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
         f"{lz.level:.0%} critical value)",
         lz.as_json(),
@@ -118,7 +118,7 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> GateResult:
     )
     if scale.rules.fit.assignment == "by_level":
         return GateResult(True, f"fitted by level; {sentence}", found.as_json())
-    if found.correlation <= MOST_CORRELATED:
+    if found.correlation <= MAX_CORRELATION:
         return GateResult(True, sentence, found.as_json())
     why = (
         f"{sentence}: items seem to be assigned by level on a linear scale, which makes slopes too small. If they are, "
@@ -156,8 +156,8 @@ def growth_in_words(growth: WindowGrowth) -> str:
     size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {growth.PERIOD_DAYS:.0f} days"
     if growth.outcome == "not separable":
         return f"{order}: growth cannot be distinguished from difficulty within the month ({size})"
-    said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
-    return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
+    verbs = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
+    return f"{verbs[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
 
 
 def published_items_are_fitted(evidence: Evidence) -> GateResult:
@@ -184,7 +184,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> GateResult:
     if evidence.linked is None:
         return GateResult(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
-    uncovered = gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
+    uncovered = coverage_gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
     sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
     enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
     n = len(constants.anchors_used)
@@ -207,7 +207,7 @@ def anchors_scatter_evenly(evidence: Evidence) -> GateResult:
     n = len(constants.anchors_used)
     p = p_of_skewness(constants.skewness, n)
     why = f"the b of the {n} anchors used have a skewness of {constants.skewness:+.2f} around the line (p = {p:.2g})"
-    if p >= SKEWED:
+    if p >= SKEWNESS_LEVEL:
         return GateResult(True, why, {"skewness": constants.skewness, "p": p})
     easier = "harder" if constants.skewness > 0 else "easier"
     return GateResult(

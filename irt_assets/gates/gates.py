@@ -248,18 +248,18 @@ def failures(evidence: Evidence) -> dict[str, str]:
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
 
 
-def held_because(problems: Mapping[str, str]) -> str:
+def hold_reasons(problems: Mapping[str, str]) -> str:
     """Why a month is held, in one sentence. Gates that fail only because another gate fails are left out."""
     return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
 
 
-def why_held(problems: Mapping[str, str]) -> str:
+def hold_reasons_and_remedy(problems: Mapping[str, str]) -> str:
     """Why a month is held, and the remedy of the first gate that fails, as later gates may fail because of it. Returns
     "" if the month is not held."""
     if not problems:
         return ""
     fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
-    return f"{held_because(problems)}; decide: {fix[0].lower() + fix[1:]}"
+    return f"{hold_reasons(problems)}; decide: {fix[0].lower() + fix[1:]}"
 
 
 def item_problems(item: FittedItem, rules: Rules) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from irt_assets.common.wording import counted, listed
-from irt_assets.gates.model_gates import MAX_RATIO, alike, eigenvalue_ratio, items_together
+from irt_assets.gates.model_gates import MAX_RATIO, dependence_clause, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, TopContributors
 from irt_assets.ledger.month_state import Reference
@@ -47,7 +47,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     return window_of(responses, calibration, reference.statistics)
 
 
-def compared(
+def compare_misfit(
     store: ObjectStore,
     most: int | None,
     scale: Scale,
@@ -106,11 +106,11 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     else:
         together = items_together(statistics) if ratio > MAX_RATIO else ()
         largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
-        sentences = [largest + alike(together)]
+        sentences = [largest + dependence_clause(together)]
     forms = [
-        (one.m2, one.df, one.learners)
-        for one in statistics.m2 or ()
-        if one.m2 is not None and one.p is not None and one.rmsea is not None
+        (form.m2, form.df, form.learners)
+        for form in statistics.m2 or ()
+        if form.m2 is not None and form.p is not None and form.rmsea is not None
     ]
     if forms:
         rmsea = Measure.rmsea(*zip(*forms, strict=True))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from irt_assets.common.wording import listed
-from irt_assets.intake.staging import kept_as_corrections
+from irt_assets.intake.staging import correction_sql
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column
 
@@ -95,9 +95,9 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     """
     if not changed:
         return []
-    items, most = [one.item_id for one in changed], [one.max_score for one in changed]
+    items, most = [item.item_id for item in changed], [item.max_score for item in changed]
     values = {"items": items, "most": most}
-    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MAX_NAMED)
+    named = listed([f"{item.item_id} ({item.former} → {item.max_score})" for item in changed], MAX_NAMED)
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
     if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
@@ -115,7 +115,7 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
         )
     wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
     former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
-    connection.execute(kept_as_corrections(former, how="rescore", by="session_user"), values)
+    connection.execute(correction_sql(former, kind="rescore", by="session_user"), values)
     corrected = connection.execute(
         f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
             FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""",

@@ -48,7 +48,7 @@ REMEDIES = {
 }
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A refused row: its source, and the row as it was."""
 
     source: str
@@ -58,17 +58,17 @@ class Refused(NamedTuple):
     row: str
 
 
-def naming_learner(row: str, user_id: str | None, cell: object) -> str:
+def with_learner_id(row: str, user_id: str | None, cell: object) -> str:
     """A refused row as it is stored. If its cell differs from the learner's id in the log, the id is put in front, so
     that an erasure finds the row."""
     return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
 
 
-Reject = Callable[[Iterable[Refused]], None]
+Reject = Callable[[Iterable[RefusedRow]], None]
 """Called with refused rows."""
 
 
-def unseen(rows: Iterable[Refused]) -> None:
+def ignore_rows(rows: Iterable[RefusedRow]) -> None:
     """Ignore refused rows."""
 
 
@@ -76,7 +76,7 @@ def unseen(rows: Iterable[Refused]) -> None:
 def csv_of_refused(path: Path | None) -> Iterator[Reject]:
     """Write refused rows to a file that only its owner can read, or ignore them if `path` is None."""
     if path is None:
-        yield unseen
+        yield ignore_rows
         return
     with open(path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o600)) as file:
         writer = csv.writer(file)
@@ -84,7 +84,7 @@ def csv_of_refused(path: Path | None) -> Iterator[Reject]:
         yield lambda rows: writer.writerows(map(no_formula, row) for row in rows)
 
 
-def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
+def erased_rows_note(rows: int, erasures: Sequence[str]) -> str:
     """Line of the report on rows whose learners were erased."""
     return f"{rows:,} rows are of learners who were erased and were left out: {', '.join(erasures)}"
 
@@ -119,7 +119,7 @@ class ImportReport:
         """Counts of rejected rows by reason, the most frequent first: `12 × bad_score, 3 × bad_time`."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
 
-    def judged(self, reason: str, rows: int) -> None:
+    def count_verdicts(self, reason: str, rows: int) -> None:
         """Count answers that were compared with others; a `duplicate` is not a fault."""
         if reason == "duplicate":
             self.duplicates += rows

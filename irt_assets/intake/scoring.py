@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_text, trimmed
+from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.mapping import matches
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import names_of
@@ -58,21 +58,21 @@ class Maxima:
         fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
 
-    def names(self, item: str) -> bool:
+    def names_item(self, item: str) -> bool:
         """Whether the item has a maximum score by its name, and not only by a pattern."""
         return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:
         return self.recorded.get(item) or self.declared_of(item) or 1
 
-    def of(self, items: pa.StringArray) -> np.ndarray:
+    def by_answer(self, items: pa.StringArray) -> np.ndarray:
         """Maximum score of each answer's item, shape (N,); 1 if neither the bank nor the import has one."""
         if not self:
             return np.ones(len(items))
         encoded = items.dictionary_encode()
-        of_each = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
-        most = pa.array([*of_each, 1], pa.float64())
-        return np.asarray(most.take(pc.fill_null(encoded.indices, len(of_each))))
+        maxima = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
+        most = pa.array([*maxima, 1], pa.float64())
+        return np.asarray(most.take(pc.fill_null(encoded.indices, len(maxima))))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ByKey:
         return {"key": self.keys[item]} if item in self.keys else {}
 
 
-class Recorded(NamedTuple):
+class ScoringRecord(NamedTuple):
     """The scoring rule in an item's record."""
 
     item_id: str
@@ -148,7 +148,7 @@ class AsRecorded:
     chosen option is scored and no score is read (see `clean`). If it has a maximum score, scores go from 0 to it.
 
     Attributes:
-        records: rows of `Recorded`.
+        records: rows of `ScoringRecord`.
         declared: maximum scores that the import declares, as in `Maxima`.
         choices: False if the answers come without the chosen options; keys are not applied then.
     """
@@ -158,21 +158,25 @@ class AsRecorded:
     choices: bool = True
 
     @cached_property
-    def _known(self) -> list[Recorded]:
-        return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
+    def _records(self) -> list[ScoringRecord]:
+        return [ScoringRecord(*row) for row in self.records]  # type: ignore[arg-type]
 
     @cached_property
     def marks(self) -> dict[str, float]:
-        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self._known if one.dichotomise}
+        return {
+            record.item_id: float(record.dichotomise.partition("=")[2])
+            for record in self._records
+            if record.dichotomise
+        }
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self._known if one.key and self.choices}
+        return {record.item_id: record.key for record in self._records if record.key and self.choices}
 
     @cached_property
     def maxima(self) -> Maxima:
-        scored = (one for one in self._known if not (one.dichotomise or one.key))
-        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+        unruled = (record for record in self._records if not (record.dichotomise or record.key))
+        return Maxima({record.item_id: record.max_score for record in unruled if record.max_score}, self.declared)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
@@ -199,7 +203,7 @@ def scoring_of(
     are invalid, or the key cannot be read.
     """
     if max_scores and (dichotomise or key):
-        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
+        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give record.")
     if dichotomise is not None and key is not None:
         raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
     if key is not None:
@@ -244,8 +248,8 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
     }
     if None in found.values():
-        which = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
-        raise PermanentFailure(f"{path}: a key is a table item,key{which}.")
+        names = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
+        raise PermanentFailure(f"{path}: a key is a table item,key{names}.")
     keys: dict[str, str] = {}
     for batch in source.batches():
         if batch.bad:
@@ -253,7 +257,7 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
                 f"{path}, line {batch.bad[0].line}: {batch.bad[0].value}. A key is a table item,key."
             )
         columns = [(batch.rows.column(source.columns.index(name)), name) for name in found.values() if name]
-        texts = [pc.fill_null(trimmed(as_text(cells, name)), "").to_pylist() for cells, name in columns]
+        texts = [pc.fill_null(trim_cells(as_text(cells, name)), "").to_pylist() for cells, name in columns]
         for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
             if item and key and keys.setdefault(item, key) != key:
                 raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}.")
@@ -300,7 +304,7 @@ class Tally:
                 self.beyond[row["item"]] += row["points_count"]
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
 
-    def half_read(self) -> list[str]:
+    def reasons_for_points(self) -> list[str]:
         """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, but for a few typos."""
         if self.between > max(1, self.answers.total() / 100):
             return [f"{self.between:,} scores lie between 0 and 1"]
@@ -310,11 +314,11 @@ class Tally:
         return [f"item {item} has scores up to {self.tops[item]:g}" for item in sorted(many)]
 
 
-def refusal(file: str, what: Sequence[str]) -> PermanentFailure:
+def scores_error(file: str, reasons: Sequence[str]) -> PermanentFailure:
     """The error for scores that are not 0 and 1."""
-    more = f" and {len(what) - 5} more items" if len(what) > 5 else ""
+    more = f" and {len(reasons) - 5} more items" if len(reasons) > 5 else ""
     return PermanentFailure(
-        f"{file}: scores are not 0 and 1: {'; '.join(what[:5])}{more}. Nothing was imported.\n{REMEDIES}"
+        f"{file}: scores are not 0 and 1: {'; '.join(reasons[:5])}{more}. Nothing was imported.\n{REMEDIES}"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from irt_assets.intake.text_encoding import SAMPLE, not_utf8
+from irt_assets.intake.text_encoding import SAMPLE, not_utf8_error
 from resources.failures import PermanentFailure
 
 BLOCK = 8 * 2**20  # bytes of text per batch: about 80,000 answers, tens of megabytes while they are cleaned
@@ -130,7 +130,7 @@ class TextSource(Source):
                 other.add(block)
         if utf8.wrong is not None:
             if other is None:
-                raise not_utf8(path, *utf8.wrong)
+                raise not_utf8_error(path, *utf8.wrong)
             self.encoding = other.encoding
             if other.wrong is not None:
                 raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is not {other.encoding}, nor UTF-8.")

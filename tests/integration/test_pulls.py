@@ -20,7 +20,13 @@ from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.pull_state import ComparedRows, begin, first_pull_under_way, pulls_in_words, store
+from irt_assets.intake.pulling.pull_state import (
+    DayComparison,
+    first_pull_under_way,
+    insert_state,
+    pulls_in_words,
+    store_state,
+)
 from jobs import pulls
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
@@ -169,7 +175,7 @@ def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
 ) -> None:
     company.run(row(9, answered=at(days=40)))
     told: list[str] = []
-    interrupted = Pull(database, source(lms), seconds=1, tell=told.append, clock=lambda: 2.0 * len(told))
+    interrupted = Pull(database, source(lms), seconds=1, report_progress=told.append, clock=lambda: 2.0 * len(told))
     assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
     company.run(row(4, answered=at(minutes=1)))
@@ -219,7 +225,7 @@ def test_answers_from_outside_the_source_are_never_withdrawn(
     assert _compared(database, lms) == []
 
 
-def _compared(database: Database, settings: Settings, later: int = 0) -> list[ComparedRows]:
+def _compared(database: Database, settings: Settings, later: int = 0) -> list[DayComparison]:
     return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
 
 
@@ -261,7 +267,11 @@ def test_file_of_sources_is_refused_if_readable_by_further_users(
 
 def _killed(settings: Settings, where: str, nth: int) -> None:
     """In a process of its own: pull, or compare, and die by SIGKILL at the nth call of a function, which is done."""
-    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[where]
+    module, name = {
+        "store": (pulling, "store_state"),
+        "take": (pulling, "ingest_answers"),
+        "withdraw": (nightly, "withdraw_answers"),
+    }[where]
     calls, real = 0, getattr(module, name)
 
     def dying(*given: Any, **named: Any) -> Any:
@@ -396,9 +406,9 @@ def test_status_marks_a_source_without_the_time_of_the_last_write(
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
         found = [first_pull_under_way(connection)]
-        standing = begin(connection, NAME, {}, True)
+        standing = insert_state(connection, NAME, {}, True)
         standing.first_pull = {"days": ["2026-01-01"], "behind": None}
-        store(connection, standing)
+        store_state(connection, standing)
         found.append(first_pull_under_way(connection))
         connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
         assert [*found, first_pull_under_way(connection)] == [False, True, False]

@@ -71,7 +71,7 @@ class PullState:
 
 
 @contextmanager
-def one_at_a_time(database: Database, name: str) -> Iterator[None]:
+def pull_lock(database: Database, name: str) -> Iterator[None]:
     """Hold the lock of a source's pulls. Raises PullInProgress if another process is pulling the source."""
     with database.connect() as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("pull", name),)):
@@ -79,12 +79,14 @@ def one_at_a_time(database: Database, name: str) -> Iterator[None]:
         yield
 
 
-def standing_of(connection: psycopg.Connection, name: str) -> PullState | None:
+def read_state(connection: psycopg.Connection, name: str) -> PullState | None:
     """The state of a source's pulls. Returns None if the source has never been pulled."""
     return record(connection, PullState, "SELECT * FROM pull_source WHERE name = %s", (name,))
 
 
-def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> PullState:
+def insert_state(
+    connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool
+) -> PullState:
     """Insert the state of a source that has never been pulled."""
     [made] = records(
         connection,
@@ -96,22 +98,22 @@ def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str],
     return made
 
 
-def store(connection: psycopg.Connection, standing: PullState) -> None:
-    standing.pulled_at = datetime.now(UTC)
+def store_state(connection: psycopg.Connection, state: PullState) -> None:
+    state.pulled_at = datetime.now(UTC)
     documents = {
         name: Jsonb(value)
-        for name, value in vars(standing).items()
+        for name, value in vars(state).items()
         if name in ("columns", "position", "stood", "again", "first_pull", "refused") and value is not None
     }
     connection.execute(
         """UPDATE pull_source SET columns = %(columns)s, position = %(position)s, stood = %(stood)s, again = %(again)s,
              first_pull = %(first_pull)s, refused = %(refused)s, notices_regrading = %(notices_regrading)s,
              stopped = %(stopped)s, pulled_at = %(pulled_at)s WHERE name = %(name)s""",
-        vars(standing) | documents,
+        vars(state) | documents,
     )
 
 
-def stop(database: Database, name: str, why: str) -> None:
+def record_stop(database: Database, name: str, why: str) -> None:
     with database.connect() as connection:
         connection.execute("UPDATE pull_source SET stopped = %s WHERE name = %s", (why, name))
 
@@ -128,7 +130,7 @@ def first_pull_under_way(connection: psycopg.Connection) -> bool:
 
 
 @dataclass(frozen=True)
-class ComparedRows:
+class DayComparison:
     """A day's comparison of a source with the log: a row of `pull_day`."""
 
     name: str
@@ -149,12 +151,12 @@ class ComparedRows:
         )
 
 
-def compared_days(connection: psycopg.Connection, name: str) -> dict[date, ComparedRows]:
-    found = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
+def compared_days(connection: psycopg.Connection, name: str) -> dict[date, DayComparison]:
+    found = records(connection, DayComparison, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
     return {one.day: one for one in found}
 
 
-def store_day(connection: psycopg.Connection, day: ComparedRows) -> None:
+def store_day(connection: psycopg.Connection, day: DayComparison) -> None:
     connection.execute("DELETE FROM pull_day WHERE (name, day) = (%(name)s, %(day)s)", vars(day))
     connection.execute(
         """INSERT INTO pull_day VALUES (
@@ -175,5 +177,5 @@ def pulls_in_words(connection: psycopg.Connection) -> list[str]:
             state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
         lines.append(f"{one.name}: {state}{blind}")
-    waiting = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
+    waiting = records(connection, DayComparison, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
     return [*lines, *map(str, waiting)]

@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from irt_assets.intake.mapping import AUTO, Mapping, load_mapping, problems_of
-from irt_assets.intake.times import zone_named
+from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
 
@@ -23,11 +23,11 @@ PARQUET = "parquet:"
 THIS = "this"
 """Address of a source in the platform's own database."""
 DELETE = re.compile(r"\s*DELETE\s+FROM\b[^;]*%\(user_id\)s[^;]*;?\s*", re.I)
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+OTHER_USERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def _zone(name: str | None) -> str | None:
-    if name is not None and zone_named(name) is None:
+    if name is not None and find_zone(name) is None:
         raise ValueError("not a time zone: write a name such as Europe/Berlin")
     return name
 
@@ -77,7 +77,7 @@ class PullSource(_Strict):
     erase: str | None = None
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _check_fields(self) -> Self:
         if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
             raise ValueError("erase is one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter")
         if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
@@ -102,11 +102,11 @@ class PullSource(_Strict):
         return not self.address.get_secret_value().startswith(PARQUET)
 
     @property
-    def begins(self) -> datetime | None:
+    def start(self) -> datetime | None:
         return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """The address without its secrets."""
         return "this database" if self.is_here else str(self.url.set(username=None, password=None, query={}))
 
@@ -140,7 +140,7 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
     if path is None:
         return {}
     try:
-        if path.stat().st_mode & OTHERS and not in_a_pod():
+        if path.stat().st_mode & OTHER_USERS and not in_a_pod():
             raise PermanentFailure(f"{path} holds passwords, and others may read it: chmod 600 {path}")
         content = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeError) as error:
@@ -157,7 +157,7 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
     return sources
 
 
-def source_named(settings: Settings, name: str) -> PullSource:
+def find_source(settings: Settings, name: str) -> PullSource:
     sources = read_sources(settings)
     if name not in sources:
         known = ", ".join(sources) or "none: IRT_PULL_SOURCES names the file of sources"

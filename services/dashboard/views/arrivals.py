@@ -14,13 +14,13 @@ from irt_assets.intake.arrivals import (
     SourceState,
     arrivals,
     days_of_sources,
-    refused_by_reason,
+    refusals_by_reason,
     refused_rows,
     source_states,
 )
-from irt_assets.intake.posted import WHAT_TO_DO
+from irt_assets.intake.posted import SENDER_REMEDIES
 from irt_assets.intake.report import COLUMNS, REMEDIES
-from irt_assets.intake.silence import Silence, silent_sources, unwatched
+from irt_assets.intake.silence import Silence, silent_sources, unwatched_sources
 from resources.failures import PermanentFailure
 from services.dashboard.elements import markup, table_files
 from services.dashboard.figures import shown
@@ -38,7 +38,7 @@ def page(asked: ViewRequest) -> Page:
         silences = silent_sources(connection, asked.reader.settings, now)
         days = days_of_sources(connection, first)
         last = arrivals(connection, ARRIVALS_SHOWN)
-        refused = refused_by_reason(connection)
+        refused = refusals_by_reason(connection)
     silent = {source: one for source, one in silences.items() if one is not None}
     return Page(
         "Arrivals",
@@ -73,7 +73,7 @@ def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Tex
 
 
 def _sources(asked: ViewRequest, states: Sequence[SourceState], silent: Mapping[str, Silence], now: datetime) -> Table:
-    zone, ignored = asked.reader.settings.irt_time_zone, unwatched(asked.reader.settings)
+    zone, ignored = asked.reader.settings.irt_time_zone, unwatched_sources(asked.reader.settings)
 
     def state(source: str) -> Badge:
         if source in silent:
@@ -121,7 +121,7 @@ def _refused(asked: ViewRequest, refused: Sequence[Mapping[str, Any]], zone: str
         ("source", "reason", "rows", "last", "what to do"),
         [
             (one["source"], one["reason"], one["n"], Moment(one["last"], zone))
-            + ((WHAT_TO_DO if one["kind"] == "http" else REMEDIES).get(one["reason"]),)
+            + ((SENDER_REMEDIES if one["kind"] == "http" else REMEDIES).get(one["reason"]),)
             for one in refused
         ],
         numbers={"rows": ","},
