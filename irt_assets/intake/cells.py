@@ -25,7 +25,9 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
         whole = pc.cast(pc.if_else(_are_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
         return pc.coalesce(pc.cast(whole, pa.string()), pc.cast(cells, pa.string()))
     except pa.ArrowException as error:
-        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is not a plain value: {error}") from error
+        raise PermanentFailure(
+            f"column {name!r} has the type {cells.type}, which is not a plain value: {error}"
+        ) from error
 
 
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
@@ -39,8 +41,8 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     inexact = cells.filter(pc.invert(_are_exact(cells)))
     if inexact.drop_null():
         raise PermanentFailure(
-            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
-            " type holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
+            f"column {name!r} stores ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
+            " type stores exactly: different ids may have become equal. Write the column as text or as whole numbers."
         )
     return as_text(cells, name)
 

@@ -15,8 +15,8 @@ MIN_ANSWERS = 50
 MAX_CHOICES = 1_000
 MAX_LINES_SHOWN = 5
 REMEDY = (
-    "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
-    " the item out of the key"
+    "Check that each key is spelled like the choices (2 and 2.0 are different choices) and belongs to its item. If"
+    " nobody was right, leave the item out of the key"
 )
 
 
@@ -86,7 +86,7 @@ def no_answer_note(counts: Map[str, int]) -> str:
     cells."""
     spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda pair: -pair[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
-    return f"taken for no answer: {some_of(named, MAX_LINES_SHOWN)}" if named else ""
+    return f"counted as no answer: {some_of(named, MAX_LINES_SHOWN)}" if named else ""
 
 
 def spellings(cells: pa.StringArray) -> Counter[str]:

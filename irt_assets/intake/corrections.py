@@ -92,8 +92,8 @@ def rescore(
         lock_out_imports_and_posts(connection)
         if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (selection.item_id,)):
             raise PermanentFailure(
-                f"{selection.item_id} is scored from 0 to more than 1, and a key says only right and wrong: import the "
-                "answers with their new scores and a higher revision"
+                f"{selection.item_id} has a maximum score above 1, and a key distinguishes only right and wrong: "
+                "import the answers with their new scores and a higher revision"
             )
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
@@ -102,8 +102,8 @@ def rescore(
             values,
         ).fetchall()
         if key not in (choices or ()):
-            chosen = listed(sorted(choices or ()), MAX_CHOICES_NAMED) or "none, as none is stored"
-            raise PermanentFailure(f"no answer to {selection.item_id} chose {key!r}; chosen were: {chosen}")
+            chosen = listed(sorted(choices or ()), MAX_CHOICES_NAMED) or "no choice is stored"
+            raise PermanentFailure(f"no answer to {selection.item_id} chose {key!r}; choices: {chosen}")
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
                       WHERE {SELECTED_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
                         AND r.response IS NOT NULL FOR UPDATE"""

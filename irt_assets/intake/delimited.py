@@ -53,7 +53,7 @@ class CsvSource(TextSource):
         if not names:
             raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
         if _LINE_BREAK.search(names[-1]) and self.quotes % 2:
-            raise self._unclosed_quotation(1, "the header's last name holds all that follows")
+            raise self._unclosed_quotation(1, "the last name in the header contains the rest of the file")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
         check_columns(path, names)
@@ -92,8 +92,8 @@ class CsvSource(TextSource):
         except pa.ArrowInvalid as error:
             if len(skipped) > sources.MAX_UNREADABLE_ROWS:
                 raise PermanentFailure(
-                    f"{self.path}, after row {row_numbers.last}: {len(skipped):,} rows have another number of cells"
-                    f" than the header, which has {len(self.columns):,}. Is a delimiter inside a value, without quotes?"
+                    f"{self.path}, after row {row_numbers.last}: {len(skipped):,} rows do not have as many cells"
+                    f" as the header ({len(self.columns):,}). Is a delimiter inside a value, without quotes?"
                 ) from error
             if self.quotes % 2:
                 raise self._unclosed_quotation(row_numbers.last, "a row cannot be read") from error
@@ -121,7 +121,7 @@ class CsvSource(TextSource):
 
     def _unclosed_quotation(self, last: int, why: str) -> PermanentFailure:
         return PermanentFailure(
-            f"{self.path}, about row {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
+            f"{self.path}, about row {last}: {why}. Usually a quotation mark is never closed, or is not doubled."
         )
 
 

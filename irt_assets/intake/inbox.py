@@ -211,7 +211,7 @@ class FolderOptions:
         except NothingThere:
             options = kind()
         except ValidationError as error:
-            raise PermanentFailure(f"{problems_of(error)}. It takes {', '.join(kind.model_fields)}.") from error
+            raise PermanentFailure(f"{problems_of(error)}. Accepted keys: {', '.join(kind.model_fields)}.") from error
         except TypeError as error:
             raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:
@@ -267,10 +267,10 @@ def _ingest_file(database: Database, source: Source, file: WaitingFile, options:
         return report
     columns = bind_attempts(options.rules, source.name, source.columns).columns
     if "completed_at" not in columns:
-        twice = "neither ids nor times, so that a longer copy of it would count twice"
+        twice = "neither ids nor times, so a longer copy of the file would be counted twice"
         raise PermanentFailure(
-            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
-            "it once by hand (irt import attempts FILE --at DATE)"
+            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Add a column completed_at, or import "
+            "the file once by hand (irt import attempts FILE --at DATE)"
         )
     report = ImportReport()
     with database.connect() as connection:
@@ -298,7 +298,7 @@ def _record_imported(connection: psycopg.Connection, file: WaitingFile, source: 
         (source.sha256, file.path, file.version),
     )
     if noted.rowcount != 1:
-        raise TransientFailure(f"{file.path} was written again while it was taken")
+        raise TransientFailure(f"{file.path} was written again while it was imported")
     resolve_alert(connection, _alert_key(file.path))
 
 
@@ -325,8 +325,9 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
     """
     why = _reason(failure)
     if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
-        why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
-    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
+        why = f"{why.rstrip('.')}. Set options in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
+    again = f"To try it unchanged: irt intake again {path}"
+    fix = f"Correct it, or {OPTIONS_FILE}; it is then imported automatically. {again}"
     with database.connect() as connection:
         connection.execute(
             "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)",
@@ -342,7 +343,7 @@ def _reason(failure: Exception) -> str:
     if isinstance(failure, PermanentFailure):
         return str(failure).strip()
     if isinstance(failure, psycopg.DataError):
-        return f"the database cannot store a value of it ({type(failure).__name__})"
+        return f"the database cannot store one of its values ({type(failure).__name__})"
     LOG.error("inbox: a file cannot be read", exc_info=failure)
     return f"it cannot be read ({type(failure).__name__})"
 

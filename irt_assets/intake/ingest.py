@@ -202,8 +202,8 @@ class AnswerSource:
                 cleaned = cleaner.clean(batch)
             except ZoneNeeded as error:
                 raise PermanentFailure(
-                    f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
-                    " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
+                    f"{self.name}: times without a zone, such as {error.example}. Give their zone:"
+                    " --zone Europe/Berlin, for example, or --zone UTC. Times with a zone are not changed."
                 ) from error
             if scoring.maxima.declared:
                 self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
@@ -347,7 +347,7 @@ class AnswerSource:
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
-                " mapping file if these are not (wide: {items: …})"
+                " mapping file if these are not items (wide: {items: …})"
             )
         return items
 
@@ -383,8 +383,8 @@ def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items
     for item, most in known_maxima(connection, items).items():
         if most != before.get(item):
             raise TransientFailure(
-                f"the maximum score of item {item} was changed while its answers were read: nothing of this was "
-                "imported, import it again"
+                f"the maximum score of item {item} changed while its answers were read: nothing was imported, so "
+                "import them again"
             )
 
 
@@ -396,8 +396,8 @@ def _unrecorded_maxima(known: Map[str, int | None], declared: Map[str, int]) -> 
     for item, most in known.items():
         if most not in (None, declared[item]):
             raise PermanentFailure(
-                f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
-                "or change the record first: irt import questions, with the columns item_id,max_score."
+                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
+                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
             )
     return {item: most for item, most in declared.items() if known.get(item) is None}
 
@@ -435,17 +435,17 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
         for item, most in known_maxima(connection, ruled).items():
             if (most or 1) > 1:
                 raise PermanentFailure(
-                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
-                    "the option out and its scores are kept, or give another item id."
+                    f"item {item}: its record has max_score {most}, but this import makes its scores right and wrong. "
+                    "Leave the option out to keep its scores, or use a different item id."
                 )
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded_values(name).items():
             now = records.get(item, {}).get(name)
             if item in records and now != earlier and (now is not None or name == "dichotomise"):
                 raise PermanentFailure(
-                    f"item {item}: its record says {name} {earlier}, and this import "
-                    + (f"{name} {now}" if now else "takes its scores as they are")
-                    + ". Answers to one item are scored by one rule: give the same option, or another item id."
+                    f"item {item}: its record has {name} {earlier}, but this import "
+                    + (f"has {name} {now}" if now else "uses its scores unchanged")
+                    + ". All answers to an item need the same rule: give the same option, or use a different item id."
                 )
 
 

@@ -54,7 +54,7 @@ def import_attempts(
     sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
-        report.notes.append(f"scored by --{report.scoring}; each item's record says so")
+        report.notes.append(f"scored by --{report.scoring}; each item's record contains the rule")
     with database.connect() as connection:
         ingest_answers(
             connection,

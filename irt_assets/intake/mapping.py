@@ -302,9 +302,9 @@ EXAMPLE = """\
     item_id: question
     completed_at: answered
     correct: right            # of scored items: score: points, and below max_scores: {q7: 4}
-  values:                     # where right is not 0/1, true/false or empty
+  values:                     # if right is not 0/1, true/false or empty
     correct: {right: true, wrong: false}
-  time: {zone: Europe/Berlin} # where times carry no zone"""
+  time: {zone: Europe/Berlin} # if times have no zone"""
 
 
 WIDE_EXAMPLE = 'columns: {user_id: learner} and wide: {items: "item_*"}'
@@ -326,8 +326,8 @@ def unknown_header(
     return PermanentFailure(
         f"{file}: {why}.\n"
         f"Columns of the file: {names_of(columns) if len(columns) > 1 else alone}\n"
-        f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
+        f"Required columns that are missing (our names): {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
-        + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if is_log else "")
+        + (f"\nBuilt-in presets: {built_in}. A matrix with one column per item has {WIDE_EXAMPLE}" if is_log else "")
         + (f"\n{remedies}" if remedies else "")
     )

@@ -101,9 +101,9 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
     if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
-            f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed(published, MAX_NAMED)}: with another maximum it is another item, so give "
-            "it an id of its own. Nothing was imported."
+            f"{file}: the maximum score of {listed(published, MAX_NAMED)} cannot change, because parameters are "
+            "published. An item with a different maximum score is a different item: give it an id of its own. "
+            "Nothing was imported."
         )
     maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"
     log = f"response_log r JOIN {maxima} ON m.item_id = r.item_id"
@@ -124,10 +124,10 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     [(only_right_or_wrong,)] = connection.execute(
         f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL", values
     ).fetchall()
-    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
+    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers gain or lose full credit"]
     if only_right_or_wrong:
         notes.append(
-            f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
-            "what was wrong is left out as score_missing. Where they had points, import these with a higher revision"
+            f"{file}: {only_right_or_wrong:,} answers to these items have no score: right ones have full credit, "
+            "wrong ones are left out as score_missing. If they earned points, import these with a higher revision"
         )
     return notes

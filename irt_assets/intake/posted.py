@@ -53,31 +53,31 @@ REQUIRED_FIELDS = ("user_id", "item_id", "completed_at")
 SENDER_REMEDIES = REMEDIES | {
     **xapi.REMEDIES,
     "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
-    "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
-    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null where nothing was answered.",
+    "unknown_field": "Send only the fields that the page lists: a misspelt one would be lost.",
+    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null if the item was not answered.",
     "bad_time": "Write times as 2026-11-20T08:00:31.250Z, with a zone.",
-    "bad_score": "Send correct as true or false, 1 or 0, null where the item was not answered, and score as a whole "
+    "bad_score": "Send correct as true or false, 1 or 0, null if the item was not answered, and score as a whole "
     "number from 0.",
-    "max_score_unknown": "The bank does not say how many points the item has: irt import questions, with the columns "
+    "max_score_unknown": "The bank has no maximum score for the item: irt import questions, with the columns "
     "item_id,max_score. Then send the answer again.",
-    "score_above_max": "The bank says that the item has fewer points: is the score right, or max_score in the bank?",
-    "score_contradicts": "correct is true for full credit alone, that is for the item's max_score: leave it out.",
-    "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
+    "score_above_max": "The item's max_score in the bank is lower: correct the score, or max_score in the bank.",
+    "score_contradicts": "correct must be true only for full credit, the item's max_score: leave it out.",
+    "time_in_future": "Check the clock and the zone: a clock may be at most five minutes ahead.",
     "missing_user": "Send the learner's id as user_id.",
     "missing_item": "Send the item's id as item_id.",
-    "erased_learner": "The learner was erased and does not come back: stop sending these answers.",
-    "conflicting_duplicate": "The log has another answer with this attempt_id. If this one is the right one, send it "
-    "with a higher revision; if it is another answer, with an id of its own.",
+    "erased_learner": "The learner was erased and cannot return: stop sending these answers.",
+    "conflicting_duplicate": "The log has a different answer with this attempt_id. If this one corrects it, send it "
+    "with a higher revision; otherwise, give it an id of its own.",
     "id_too_long": "An id may have at most 600 bytes.",
     "bad_character": "A text must not contain the character NUL.",
     "completed_before_started": "started_at must not be after completed_at.",
     "missing_response": "The item is scored by the key in its record: send the option that was chosen as response.",
-    "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
+    "bad_response_time": "Send whole milliseconds from 0, or null if the time is unknown.",
     "bad_position": "Send a whole number from 1.",
-    "bad_hints": "Send a whole number from 0, or null where it is not known.",
+    "bad_hints": "Send a whole number from 0, or null if it is unknown.",
     "bad_revision": "Send a whole number from 0.",
     "bad_mode": "Send live or sandbox.",
-    "month_not_there": "The log has no such month yet: irt import attempts makes it.",
+    "month_not_there": "The log has no such month yet: create it with irt import attempts.",
 }
 """Reason → remedy for the author of the program."""
 DELETE_VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
@@ -157,7 +157,7 @@ class Post(Source):
         self._sender = sender
         rows = _rows(body, lines, alone=statements is not None)
         if not rows:
-            raise UnreadablePost("it holds no attempt")
+            raise UnreadablePost("it contains no attempt")
         _check_number(rows)
         attempts = {
             position: _read_attempt(row, position)
@@ -328,7 +328,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
         raise UnreadablePost("it is not UTF-8") from None
     if lines:
         if (count := text.count("\n")) > MAX_LINES:
-            raise UnreadablePost(f"it holds {count:,} lines", too_many=True)
+            raise UnreadablePost(f"it contains {count:,} lines", too_many=True)
         filled = [line for line in text.split("\n") if line.strip()]
         _check_number(filled)
         return [_parse_line(line) for line in filled]
@@ -345,7 +345,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 
 def _check_number(rows: list[Any]) -> None:
     if len(rows) > MAX_ROWS:
-        raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+        raise UnreadablePost(f"it contains {len(rows):,} attempts", too_many=True)
 
 
 def _parse_line(line: str) -> Any:

@@ -215,7 +215,7 @@ def scoring_of(
     mark = dichotomise.removeprefix("at=")
     if not re.match(NUMBER, mark) or not 0 < float(mark) < MAX_POINTS + 1:
         raise PermanentFailure(
-            f"--dichotomise {dichotomise}: it takes full (right is the item's highest score) or at=K (right is K"
+            f"--dichotomise {dichotomise}: it must be full (right is the item's highest score) or at=K (right is K"
             f" points or more, K up to {MAX_POINTS}), such as at=2."
         )
     return FromPoints(float(mark))
@@ -231,7 +231,7 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
         name, _, most = option.rpartition("=")
         if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
             raise PermanentFailure(
-                f"--max-score {option}: it takes ITEM=M, an item or a pattern and its highest score from 1 to "
+                f"--max-score {option}: it must be ITEM=M, an item or a pattern and its highest score from 1 to "
                 f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'."
             )
         found[name] = int(most)
@@ -323,14 +323,14 @@ def scores_error(file: str, reasons: Sequence[str]) -> PermanentFailure:
 
 
 REMEDIES = """\
-Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
-the most that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and, in a list,
-a column that is named score.
-Where they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
-Where they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
-Where they are choices: --key FILE, a table item,key.
-Where they are codes: a mapping file with null_values: ["9"] for answers that are none, or values: {correct: …}.
-Columns that are not items: name those that are in a mapping file, wide: {items: "item_*"}."""
+If they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
+the highest score that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and,
+in a list, a column that is named score.
+If they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
+If they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
+If they are choices: --key FILE, a table item,key.
+If they are codes: a mapping file with null_values: ["9"] for cells without an answer, or values: {correct: …}.
+If some columns are not items: name the items in a mapping file, wide: {items: "item_*"}."""
 
 
 def _counts(items: pa.StringArray) -> dict[str, int]:

@@ -54,8 +54,9 @@ class Silence:
             key=f"{KEY}{self.source}",
             severity="warning",
             what=self.sentence(now),
-            fix="See whether it runs and what it is answered: its own log says so, and `irt intake list` what came. If"
-            f" nothing was to come, allow longer pauses, `IRT_SILENT_AFTER={quote(self.source)}=3d`, or `never`.",
+            fix="Check in its own log whether it runs and which responses it gets, and in `irt intake list` which rows"
+            f" arrived. If no answers are expected, allow longer pauses: `IRT_SILENT_AFTER={quote(self.source)}=3d`, or"
+            " `never`.",
             kind="sources",
             subjects=(self.source,),
         )

@@ -122,9 +122,7 @@ def _parse_with_pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndar
     try:
         times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
     except (ValueError, re.error) as error:
-        raise PermanentFailure(
-            f"time format {form!r} of the mapping: {error}. It is written as for strptime."
-        ) from error
+        raise PermanentFailure(f"time format {form!r} of the mapping: {error}. Write it as for strptime.") from error
     return _mask_impossible(np.asarray(times.dt.as_unit("us").astype("int64")))
 
 

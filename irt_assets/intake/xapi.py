@@ -18,13 +18,14 @@ DURATION = re.compile(
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
 """Milliseconds of a week, a day, an hour, a minute and a second."""
 REMEDIES = {
-    "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
-    "not_an_account": "The actor has to be an Agent with an account (homePage and name), as a mailbox is an e-mail "
-    "address.",
-    "other_home_page": "Names of accounts are ids at one home page, that in IRT_XAPI_HOME_PAGE.",
+    "bad_statement": "The statement does not conform to xAPI 1.0.3: value names the property.",
+    "not_an_account": "The actor must be an Agent with an account (homePage and name), because a mailbox is an "
+    "e-mail address.",
+    "other_home_page": "The account's homePage must be the one in IRT_XAPI_HOME_PAGE.",
     "other_activity": "The id of the object has to begin with IRT_XAPI_ITEM_PREFIX.",
-    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: nothing else says whether it is right.",
-    "nothing_to_void": "No answer in the log has this id: send the statement first, then what voids it.",
+    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: no other property shows whether the answer "
+    "is right.",
+    "nothing_to_void": "No answer in the log has this id: send the statement first, then the statement that voids it.",
 }
 
 

@@ -347,7 +347,7 @@ def test_floats_that_may_represent_several_ids_are_refused(tmp_path: Path, colum
     frame.to_parquet(path)
     assert as_pairs(FILES.answers(path)) == {("1", "3"): 1, ("2", "4"): 0}
     frame.assign(**{column: [1e19, 2e19]}).to_parquet(path)
-    with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as double"):
+    with pytest.raises(PermanentFailure, match=f"column '{column}' stores ids as double"):
         FILES.answers(path)
 
 

@@ -157,7 +157,7 @@ def test_import_fails_if_a_maximum_score_changes_during_its_reading(
 
     file = written(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
     monkeypatch.setattr(Staging, "lock", lock)
-    with pytest.raises(TransientFailure, match="the maximum score of item s was changed while its answers were read"):
+    with pytest.raises(TransientFailure, match="the maximum score of item s changed while its answers were read"):
         import_attempts(log, [file], first_month=FIRST_MONTH)
     monkeypatch.setattr(Staging, "lock", usual)
     assert grades(log).keys() == {"a1", "a2", "a3"}
@@ -176,7 +176,7 @@ def test_import_by_a_key_fails_if_the_key_changes_during_its_reading(
 
     monkeypatch.setattr(Staging, "lock", lock)
     matrix, key = written(tmp_path, "user_id,q\nv,A\n", "matrix.csv"), written(tmp_path, "item,key\nq,A\n", "key.csv")
-    with pytest.raises(PermanentFailure, match="item q: its record says key B, and this import key A"):
+    with pytest.raises(PermanentFailure, match="item q: its record has key B, but this import has key A"):
         import_attempts(log, [matrix], first_month=FIRST_MONTH, mapping="wide", at=AT.date(), key=key)
     assert grades(log).keys() == {"a1", "a2", "a3"}
 

@@ -570,7 +570,7 @@ def test_dichotomisation_rule_is_recorded_per_item_and_other_rules_are_refused(
     assert imported(points("b.csv", "22"), dichotomise="full").accepted == 2
     assert query(database, "SELECT count(*) FILTER (WHERE correct) FROM response_log") == [(1,)], "3 is full marks"
     for scores, rule in (("04", "full"), ("02", "at=2"), ("01", None)):
-        with pytest.raises(PermanentFailure, match="item q: its record says dichotomise full=3"):
+        with pytest.raises(PermanentFailure, match="item q: its record has dichotomise full=3"):
             imported(points("c.csv", scores), dichotomise=rule)
     assert query(database, records) == [("full=3",)]
 
@@ -607,7 +607,7 @@ def test_scores_are_kept_by_the_recorded_maximum_and_compared(
     assert (report.accepted, report.duplicates, report.rejected) == (1, 1, {"conflicting_duplicate": 4})
     assert query(database, stored) == [*before, ("a6", True, 4)]
     for rule in ({"max_scores": ["q=5"]}, {"dichotomise": "at=2"}):
-        with pytest.raises(PermanentFailure, match="item q: its record says max_score 4"):
+        with pytest.raises(PermanentFailure, match="item q: its record has max_score 4"):
             imported(scored("d.csv", "a7,u7,q,,2"), **rule)
     matrix = tmp_path / "matrix.csv"
     matrix.write_text("person,q,r,age\nann,4,1,30\nbob,0,0,31\ncid,3,,32\n")
@@ -650,7 +650,7 @@ def test_choices_of_a_matrix_are_stored_with_the_key(database: Database, importe
         [("A",), ("D",)],
     )
     key.write_text("item,key\nq1,B\nq2,D\n")
-    with pytest.raises(PermanentFailure, match="item q1: its record says key A, and this import key B"):
+    with pytest.raises(PermanentFailure, match="item q1: its record has key A, but this import has key B"):
         imported(matrix, key=key, at=date(2026, 7, 2))
 
 
@@ -1062,7 +1062,7 @@ def test_new_maximum_score_changes_the_full_credit_of_stored_answers(database: D
     with pytest.raises(PermanentFailure, match="item q has an answer with the score 4"):
         import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,max_score\nq,3\n"))
     report = import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,max_score\nq,5\n"))
-    assert any("q (4 → 5); 1 answers have full credit or lose it" in note for note in report.notes)
+    assert any("q (4 → 5); 1 answers gain or lose full credit" in note for note in report.notes)
     assert any("1 answers to these items have no score" in note for note in report.notes)
     with database.connect() as connection:
         log = connection.execute("SELECT score, correct FROM response_log ORDER BY score").fetchall()

@@ -247,7 +247,7 @@ def test_unreachable_source_is_named_without_its_password(
         ({"cursor": {"column": "nope", "key": "id"}}, "the cursor names 'nope'"),
         ({"cursor": {"column": "id", "key": "id"}, "revision": "cursor"}, "id cannot be the revision"),
         ({"select": "SELECT 1"}, "either a table or a select"),
-        ({"address": "nonsense:hush"}, "address is none"),
+        ({"address": "nonsense:hush"}, "address is not a URL"),
     ],
 )
 def test_errors_in_the_file_of_sources_are_named(
@@ -348,7 +348,7 @@ def test_pull_sensor_alerts_on_a_stopped_source_and_on_a_waiting_day(
     day = (NOW - timedelta(days=3)).date()
     assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
     state, waiting = call(database, pulls_in_words)
-    assert state.startswith("lms: stopped: its columns are not those of the first pull")
+    assert state.startswith("lms: stopped: its columns have changed since the first pull")
     assert waiting.startswith(
         f"lms {day}: 0 rows there, 1 answers here; 0 missing are to be fetched, 1 vanished are to"
     )

@@ -116,7 +116,7 @@ def test_datetime_is_read_in_the_named_zone_and_timestamp_in_utc(
     noon = (NOW - timedelta(days=1)).replace(hour=12, minute=0, second=0)  # of an hour that clocks do not repeat
     table(company)
     company.run(row(1, time=f"'{noon.astimezone(BERLIN):%Y-%m-%d %H:%M:%S}'"))
-    assert "answered (DATETIME) holds times without a zone" in refusal(pull, database, company.write_file(settings))
+    assert "answered (DATETIME) contains times without a zone" in refusal(pull, database, company.write_file(settings))
     pull(database, company.write_file(settings, zone="Europe/Berlin"))
     company.run("DROP TABLE answers")
     table(company, time="timestamp(6)")

@@ -561,8 +561,8 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; chosen were: A and B"),
-        (("rescore", "--item", "q3", "--key", "B"), "chosen were: none, as none is stored"),
+        (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; choices: A and B"),
+        (("rescore", "--item", "q3", "--key", "B"), "choices: no choice is stored"),
         (("withdraw", "--item", "q3"), "the log has no such answers"),
         (("withdraw",), "say which answers"),
         (("withdraw", "--item", "q1", "--ids", __file__), "say which answers"),

@@ -128,7 +128,7 @@ def test_given_encoding_is_used_only_for_files_that_are_not_utf_8(tmp_path: Path
     assert open_source(write(tmp_path / "utf8.csv", KOREAN), "cp949").encoding == "utf-8"
     path = write(tmp_path / "log.jsonl", '{"학번": "학생0"}\n'.encode("cp949"))
     assert open_source(path, "cp949").columns == ["학번"]
-    with pytest.raises(PermanentFailure, match="line 2: this is not cp949, nor UTF-8"):
+    with pytest.raises(PermanentFailure, match="line 2: this is neither cp949 nor UTF-8"):
         open_source(write(tmp_path / "log.csv", b"u,q\n\xff\xff,1\n"), "cp949")
 
 
@@ -440,7 +440,7 @@ def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> Non
 
 
 def test_block_of_ragged_rows_raises_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PermanentFailure, match="200,001 rows have another number of cells than the header, which has"):
+    with pytest.raises(PermanentFailure, match="200,001 rows do not have as many cells as the header"):
         rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 200_001))
 
 

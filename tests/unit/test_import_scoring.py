@@ -216,7 +216,7 @@ def test_choices_in_a_list_are_scored_by_a_key_and_stored(tmp_path: Path, ours: 
         ("ann", "q2"): (False, "c"),
     }
     assert report.rejected == {"missing_key": 1}
-    assert any(note.endswith("taken for no answer: 1 empty") for note in report.notes)
+    assert any(note.endswith("counted as no answer: 1 empty") for note in report.notes)
 
 
 def test_list_with_scores_and_choices_is_scored_by_the_key_if_a_key_is_given(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_float_id_that_may_represent_several_ids_is_refused(value: float, type_:
     """1e19, 2e19 and inf were once the same learner."""
     rows = pa.table({name: pa.array([text]) for name, text in SOUND.items()} | {column: pa.array([value], type_)})
     binding = bind_attempts(load_mapping("own"), "log.parquet", rows.column_names)
-    with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as .*Write the column as text"):
+    with pytest.raises(PermanentFailure, match=f"column '{column}' stores ids as .*Write the column as text"):
         Cleaner(binding, CLEAN_LIMITS, "f00d").clean(Batch(rows.to_batches()[0], np.array([1])))
 
 

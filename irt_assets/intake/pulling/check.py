@@ -28,12 +28,12 @@ SAMPLE = 500_000
 """Rows after which the check stops reading the last `DAYS` that have answers."""
 DAYS = timedelta(days=31)
 CONSEQUENCES = {
-    "form_id": "every answer is practice: no session is an exam, and nothing counts as left out in one",
-    "session_id": "what was left out in an exam is not found; A_t and S count no sessions",
+    "form_id": "every answer is practice: no session is an exam, and no item counts as left out in one",
+    "session_id": "items that were left out in an exam are not found; A_t and S count no sessions",
     "position": "the order within an exam is that of the times; positions_do_not_change_difficulty is not tested",
     "started_at": "A_t counts its share of dwell as unknown (0.5)",
     "response": "drift reports do not compare distractors, and a key cannot be corrected after the fact",
-    "response_time_ms": "no answer is taken for a rapid guess; E_t is null, and features have no rt_median",
+    "response_time_ms": "no answer counts as a rapid guess; E_t is null, and features have no rt_median",
     "hints_used": "answers with hints count like others; A_t counts its share of hints as unknown (0.5)",
 }
 """Consequence of each column that is always null."""
@@ -42,9 +42,9 @@ SESSIONS = """SELECT session_id FROM staged WHERE session_id IS NOT NULL GROUP B
 UNTIMED = "coalesce(response_time_ms, 0) = 0"
 FAULTS = {
     "attempt_id IN (SELECT attempt_id FROM staged GROUP BY 1 HAVING count(*) > 1)": (
-        "have an id that stands more than once",
-        "one of them is taken, and the others are duplicates or refused",
-        "make an id of what names the answer for ever: SELECT exam_id || '/' || question_no AS id …",
+        "have an id that occurs more than once",
+        "one of them is imported, and the others are duplicates or refused",
+        "build an id that identifies the answer permanently: SELECT exam_id || '/' || question_no AS id …",
     ),
     "response_time_ms = 0": (
         "have a time of 0 ms",
@@ -98,7 +98,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
         raise PermanentFailure(f"{source.name} is of {source.kind}: its rows are checked as they are copied")
     with open_source(source, database) as reader:
         if reader.is_empty:
-            return [Finding(f"{source.name} has no rows", "no month can be made", f"look at {source.location}")]
+            return [Finding(f"{source.name} has no rows", "no month can be computed", f"check {source.location}")]
         reader.check_clocks()
         span = reader.span()
         if span.last is None:
@@ -109,7 +109,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
             parts.append(read.rows)
             if (n := n + len(read.rows)) >= SAMPLE:
                 break
-        note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
+        note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were checked")
         if source.revision is None:
             note("regraded rows are not noticed: no `revision: cursor`")
         return [*_row_findings(database, source, reader.binding, parts, note)]

@@ -57,7 +57,7 @@ def clock_of(value: Any, subject: str, unit: str | None, zone: str | None, *, in
             return Clock(UTC)
         if zone is None:
             raise PermanentFailure(
-                f"{subject} holds times without a zone: say which it is, such as zone: Europe/Berlin"
+                f"{subject} contains times without a zone: name the zone, such as zone: Europe/Berlin"
             )
         return Clock(find_zone(zone))
     if isinstance(value, int | float | Decimal) and unit is not None:

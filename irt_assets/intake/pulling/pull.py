@@ -122,14 +122,14 @@ class Pull:
             store_state(connection, state)
         if changed:
             was = "; ".join(f"{name} was {before.get(name)} and is {columns.get(name)}" for name in changed)
-            self._stop(f"its columns are not those of the first pull: {was}")
+            self._stop(f"its columns have changed since the first pull: {was}")
         return state
 
     def _stop(self, why: str) -> None:
         record_stop(self.database, self.source.name, why)
         raise SourceStopped(
-            f"{self.source.name} is stopped: {why}. Correct it there or in the file of sources; if it is right as it "
-            f"is: irt pull {self.source.name} --accept"
+            f"{self.source.name} is stopped: {why}. Correct it there or in the file of sources; if it is right "
+            f"already: irt pull {self.source.name} --accept"
         )
 
     # -- the first pull ----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Pull:
                 connection.rollback()
                 self._stop(
                     f"{bad:,} of its first {report.read:,} rows are bad_score or max_score_unknown: neither 0 nor 1. "
-                    "Where items have more points, map their scores as score and say how many (max_scores in the "
+                    "If items have more points, map their scores as score and give the maximum (max_scores in the "
                     "mapping, max_score in the bank); or select right or wrong, or record from how many points on an "
                     "item is right (irt import attempts --dichotomise)"
                 )

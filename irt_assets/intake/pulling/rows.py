@@ -105,7 +105,7 @@ class SqlRows:
         except (sa.exc.ArgumentError, ImportError):  # the dialect or its driver is not installed
             raise PermanentFailure(
                 f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
-                "driver, or name another one in the address, such as postgresql:// or mysql://"
+                "driver, or name a different one in the address, such as postgresql:// or mysql://"
             ) from None
         self.holds_locks = self._engine.dialect.name == "postgresql"
         try:
@@ -121,11 +121,11 @@ class SqlRows:
 
     def _failure(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
         if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-            return TableLocked(f"{self.source.name}: its table is locked, and read the next time")
+            return TableLocked(f"{self.source.name}: its table is locked: the next pull reads it")
         if self.source.is_here and isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             return PermanentFailure(
-                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator runs what irt db roles "
-                "--own-table SCHEMA.TABLE prints"
+                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator must run the statements "
+                "that irt db roles --own-table SCHEMA.TABLE prints"
             )
         kind = (
             TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
@@ -248,8 +248,8 @@ class SqlRows:
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
-                f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
-                "counts seconds or milliseconds, say unit: s or unit: ms"
+                f"{self.source.name}: {self.cursor.column} cannot be the revision, because it contains no times; "
+                "if it counts seconds or milliseconds, set unit: s or unit: ms"
             )
         return clock
 

@@ -79,11 +79,13 @@ class PullSource(_Strict):
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
         if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
-            raise ValueError("erase is one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter")
+            raise ValueError(
+                "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter"
+            )
         if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
-            raise ValueError(f"a copy of {self.kind} is of a database, and has no cursor, since or revision")
+            raise ValueError(f"a copy of {self.kind} must come from a database, without cursor, since or revision")
         if self.is_here and self.table is not None and "." not in self.table:
-            raise ValueError("table is named with its schema, such as public.answers")
+            raise ValueError("table must include its schema, such as public.answers")
         if not self.is_database:
             if self.table or self.select:
                 raise ValueError("a folder of Parquet has neither table nor select")
@@ -116,8 +118,8 @@ class PullSource(_Strict):
             url = sa.make_url(self.address.get_secret_value())
         except (sa.exc.ArgumentError, ValueError):
             raise PermanentFailure(
-                f"{self.name}: address is none that SQLAlchemy reads, such as mysql://USER:PASSWORD@HOST/DATABASE, "
-                "this (the database of the platform) or parquet:/FOLDER"
+                f"{self.name}: address is not a URL that SQLAlchemy can read, such as "
+                "mysql://USER:PASSWORD@HOST/DATABASE, this (the database of the platform) or parquet:/FOLDER"
             ) from None
         return url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
 
@@ -141,7 +143,7 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
         return {}
     try:
         if path.stat().st_mode & OTHER_USERS and not in_a_pod():
-            raise PermanentFailure(f"{path} holds passwords, and others may read it: chmod 600 {path}")
+            raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
         content = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeError) as error:
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} cannot be read: {type(error).__name__}") from None
@@ -153,15 +155,17 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
     sources = {str(name): _source(str(name), given) for name, given in content.items()}
     if len(banks := [name for name, one in sources.items() if one.kind == "question"]) > 1:
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {' and '.join(banks)} are kind: question, and one bank is copied")
+        raise PermanentFailure(
+            f"IRT_PULL_SOURCES: {' and '.join(banks)} have kind: question, and only one source may have it"
+        )
     return sources
 
 
 def find_source(settings: Settings, name: str) -> PullSource:
     sources = read_sources(settings)
     if name not in sources:
-        known = ", ".join(sources) or "none: IRT_PULL_SOURCES names the file of sources"
-        raise PermanentFailure(f"no source is called {name!r}; there are: {known}")
+        known = f"known: {', '.join(sources)}" if sources else "set IRT_PULL_SOURCES to the file of sources"
+        raise PermanentFailure(f"no source is called {name!r}; {known}")
     return sources[name]
 
 
