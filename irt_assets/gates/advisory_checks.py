@@ -36,12 +36,14 @@ def misfit_is_as_before(evidence: Evidence) -> GateResult:
 def items_are_independent(evidence: Evidence) -> GateResult:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
     if evidence.statistics is None:
-        return GateResult(True, "without fit statistics there is nothing to judge by")
+        return GateResult(True, "not tested: the fit has no fit statistics")
     q3 = evidence.statistics.q3
     if not q3.pairs:
         return GateResult(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
     if not q3.flagged:
-        return GateResult(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
+        return GateResult(
+            True, f"no pair of items shares more than the ability ({q3.pairs:,} were tested)", q3.as_json()
+        )
     largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
     named = some_of(largest, 5, q3.flagged)
     share = "shares" if q3.flagged == 1 else "share"
@@ -98,7 +100,7 @@ def patterns_are_likely(evidence: Evidence) -> GateResult:
     """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     lz = evidence.statistics.lz if evidence.statistics else None
     if lz is None or lz.unlikely is None:
-        return GateResult(True, "without patterns there is nothing to judge by")
+        return GateResult(True, "not tested: the fit has no response patterns")
     return GateResult(
         lz.unlikely <= MAX_UNLIKELY_SHARE,
         f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
@@ -135,17 +137,15 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> GateResult:
         return GateResult(True, "no learner's answers are known to lie a day apart")
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
-        return GateResult(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
+        return GateResult(True, f"{sentence}; items have no order, so growth does not bias their b", details)
     if evidence.staged and evidence.staged.spec.occasions == "week":
-        return GateResult(
-            True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
-        )
+        return GateResult(True, f"{sentence}; learners' weeks were fitted, so growth does not bias b", details)
     if growth.strictly_ordered:
-        return GateResult(False, f"{sentence}. It would go into b, the later the item the more", details)
+        return GateResult(False, f"{sentence}. It would bias b, and later items more", details)
     if growth.outcome in ("constant", "not separable"):
         return GateResult(True, sentence, details)
     looks = "easier" if growth.outcome == "grows" else "harder"
-    return GateResult(False, f"{sentence}, so that later items look {looks} than they are", details)
+    return GateResult(False, f"{sentence}, so later items look {looks} than they are", details)
 
 
 def growth_in_words(growth: WindowGrowth) -> str:

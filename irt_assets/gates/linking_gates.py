@@ -65,8 +65,9 @@ def linking_stays_near_its_history(evidence: Evidence) -> GateResult:
     constants = evidence.on_the_scale.constants
     n = len(evidence.earlier)
     if n < MonthConstants.MIN_EARLIER:
-        months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
-        return GateResult(True, f"{months} taken to the ledger, and {MonthConstants.MIN_EARLIER} are needed to compare")
+        months = "1 earlier month" if n == 1 else f"{n} earlier months"
+        why = f"the publication step of {months} is done, and {MonthConstants.MIN_EARLIER} are needed to compare"
+        return GateResult(True, why)
     values = (*constants.value("slope"), *constants.value("intercept"))
     found = MonthConstants(month_number(evidence.month), *values).jumps(evidence.earlier)
     jumps = [change for change in found if change.seen]

@@ -22,9 +22,9 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
 MAX_NAMED = 10
-BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, and the scale's months are not any more"
-BY_WEEK = "the month was fitted by weeks of learners, and these are not compared with learners"
+BY_LEVEL = "items of the scale are assigned by level, so learners of different levels are not compared"
+FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, but the scale's months no longer are"
+BY_WEEK = "the month was fitted by weeks of learners, which are not compared with learners"
 
 
 def reference_window(store: ObjectStore, most: int | None, reference: Reference, scale_id: str) -> Window:
@@ -36,8 +36,8 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
         FIT_COLUMNS,
         (scale_id,),
         lambda problem: (
-            f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
-            f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+            f"{problem}. Restore the object store from a backup, or accept a month as the reference "
+            f"of later ones (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
         ),
     )
     responses, _ = scored_responses_of(table, scale_id)
@@ -105,7 +105,10 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
         sentences = ["dimensions could not be tested"]
     else:
         together = items_together(statistics) if ratio > MAX_RATIO else ()
-        largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
+        largest = (
+            f"the largest eigenvalue of the residual correlations is {ratio:.2f} times the value expected for one "
+            "ability"
+        )
         sentences = [largest + dependence_clause(together)]
     forms = [
         (form.m2, form.df, form.learners)

@@ -62,7 +62,7 @@ def one_ability(parallel: Parallel) -> GateResult:
     passed = parallel.p >= MISFIT_LEVEL
     why = (
         f"the largest eigenvalue of the residual correlations is {parallel.eigenvalue:.2f}, and "
-        f"{parallel.expected:.2f} is expected where one ability explains the answers (p = {parallel.p:.2g})"
+        f"{parallel.expected:.2f} is expected if one ability explains the answers (p = {parallel.p:.2g})"
     )
     details = {name: getattr(parallel, name) for name in ("eigenvalue", "expected", "rounds", "p")}
     return GateResult(passed, why if passed else f"a second dimension: {why}", details)
@@ -75,7 +75,7 @@ def guessing_is_in_the_model(evidence: Evidence) -> GateResult:
     assert evidence.staged is not None
     shape = evidence.staged.spec.shape
     if shape is None:
-        return GateResult(True, "not judged then: guessing is judged where em fits one population")
+        return GateResult(True, "not judged then: guessing is judged only if em fits one population")
     details = evidence.staged.spec.as_json()["shape"]
     if not shape.guessing:
         return GateResult(True, shape.why, details)
@@ -121,7 +121,7 @@ def _stored_comparison(evidence: Evidence) -> ComparedMisfit | GateResult:
     if found is None and fit.convergence.converged:
         return GateResult(False, "how misfit compares with earlier months is not known: materialise item_calibration")
     if found is None:
-        return GateResult(True, "not judged then: misfit is compared where the scale's engine fits the month")
+        return GateResult(True, "not judged then: misfit is compared only if the scale's engine fits the month")
     return found
 
 
@@ -130,12 +130,12 @@ def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
         ratio, together = found.ratio, found.ratio_together
     else:
         ratio, together = eigenvalue_ratio(evidence.statistics), items_together(evidence.statistics)
-    name = found.reference or f"{evidence.month}, which later months are compared with,"
+    name = found.reference or f"{evidence.month}, the reference of later months,"
     if ratio is None:
         return GateResult(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
     why = (
-        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times what one ability gives, "
-        f"limit {MAX_RATIO:g}"
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times the value "
+        f"expected for one ability, limit {MAX_RATIO:g}"
     )
     if ratio <= MAX_RATIO:
         return GateResult(True, why, {"ratio": ratio})
@@ -148,7 +148,7 @@ def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
 def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
     reference = found.reference
     if reference is None:
-        return GateResult(True, f"{evidence.month} is the month that later ones are compared with")
+        return GateResult(True, f"{evidence.month} is the reference of later months")
     if found.why is not None:
         return GateResult(not found.lost, f"not compared with {reference}: {found.why}")
     growth = found.growth.measured()

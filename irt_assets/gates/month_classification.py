@@ -201,7 +201,7 @@ def classify_month(
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
     if unknown and step is None and failure is None and not any(status.planned for status in unknown.values()):
-        return missing("its answers are scored and nothing was fitted", _first(unknown))
+        return missing("its answers are scored, but nothing was fitted", _first(unknown))
     if unknown:
         why = failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))

@@ -180,15 +180,15 @@ def _newer(
         found |= _why_fit_again(connection, staged, snapshot, scale, in_bank)
     if linked is not None:
         if staged is not None and linked.fit_id != staged.fit_id:
-            found["fitted_alone"] = "it was fitted again and not linked since"
+            found["fitted_alone"] = "it was fitted again, but not linked since"
         if differs(linked.rules, scale.rules, "linking"):
             found["other_linking"] = "the scale's settings have changed since it was linked"
         if step is not None and step.fit_id != linked.fit_id:
-            found["linked_alone"] = "it was linked again and not taken to the ledger since"
+            found["linked_alone"] = "it was linked again, but its publication step has not run since"
     for engine in scale.rules.publication.demands:
         fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
         if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
-            found.setdefault("fitted_alone", f"it was fitted again by {engine} and not linked since")
+            found.setdefault("fitted_alone", f"it was fitted again by {engine}, but not linked since")
     return first_newer(found)
 
 
@@ -211,7 +211,7 @@ def _why_fit_again(
     """Answers to the `QUESTIONS` that require a new fit of the month."""
     found = {"other_model": _other_model(staged, scale, in_bank)}
     if staged.snapshot_hash != snapshot.snapshot_hash:
-        found["scored_alone"] = "its answers were judged again and not fitted since"
+        found["scored_alone"] = "its answers were judged again, but not fitted since"
     if staged.is_reference and (earlier := find_reference(connection, scale, snapshot.month)):
         found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
     return found

@@ -97,11 +97,11 @@ def grades_follow_keys_and_maximum_scores(context: InvariantContext) -> Findings
             unchosen[item] = (scale_id, key)
         elif n:
             expected = (
-                f"right with the score {most} alone"
+                f"right only with the score {most}"
                 if key is None
-                else f"right with the choice {key!r} alone ({_rescore(item, key)})"
+                else f"right only with the choice {key!r} ({_rescore(item, key)})"
             )
-            yield Violation(f"{scale_id}: {item}", f"{n:,} of {total:,} answers are graded otherwise", expected)
+            yield Violation(f"{scale_id}: {item}", f"{n:,} of {total:,} answers are graded differently", expected)
     yield from _unchosen_keys(context, unchosen, chosen_on)
 
 

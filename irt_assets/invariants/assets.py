@@ -46,7 +46,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
             metadata={
                 "in a sentence": report.sentence,
                 "not tested": md(
-                    table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
+                    table(("invariant", "why it was not tested"), report.incomplete, empty="everything was tested")
                 ),
                 "violations": md(_violations(violated, limit=ROWS_SHOWN)),
                 "things not tested": len(report.incomplete),

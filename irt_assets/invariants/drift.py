@@ -30,7 +30,7 @@ def every_green_month_was_judged(context: InvariantContext) -> Findings:
         if linked is None:
             continue
         if context.now - linked < MAX_ANALYSIS_TIME:
-            yield NotTested("it was fitted within the last six hours, and what follows may go on", partition=month)
+            yield NotTested("it was fitted within the last six hours, so its analyses may still run", partition=month)
             continue
         for asset in ANALYSES:
             made = context.made.get(asset, {}).get(month)
@@ -56,7 +56,7 @@ def judgements_rest_on_fits_and_publications(context: InvariantContext) -> Findi
         return
     for row in judgements_without_a_fit(context.connection):
         subject, observed = f"{row['judged']} of {row['scale_id']}", f"{row['n']} rows without a linked fit"
-        yield Violation(subject, observed, "the fit they were made from", row["month"])
+        yield Violation(subject, observed, "the fit from which they were computed", row["month"])
     for row in drift_without_a_publication(context.connection):
         item, observed = f"{row['scale_id']}: {row['item_id']}", "compared, with nothing in force when the month began"
         yield Violation(item, observed, "the published value it was compared with", row["month"])

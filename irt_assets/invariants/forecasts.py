@@ -96,8 +96,8 @@ def _compare_forecasts(scale_id: str, month: str, later: Responses, p: Floats, c
         yield Violation(
             scale_id,
             f"log loss {excess.loss:.4f} by answer, {excess.loss - excess.reference:.4f} ± {excess.se:.4f} more than "
-            "of a θ that stands still",
-            "no more, up to two standard errors",
+            "with a constant θ",
+            "at most two standard errors more",
             month,
         )
     for k, share in enumerate(by_decile(p, later.score, later.person), 1):

@@ -48,7 +48,7 @@ class NotTested:
 
 
 def no_finished_month(scale_id: str, subject: str) -> NotTested:
-    return NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=subject)
+    return NotTested(f"no month of scale {scale_id} has completed its publication step yet", subject=subject)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _compare_run_with_api(
         if again is None or again.n_items != n_items:
             continue
         if abs(again.theta - theta) > SAME_THETA or abs(again.se - se) > SAME_THETA:
-            expected = f"{again.theta:.6f}, as the θ API has it"
+            expected = f"{again.theta:.6f}, as in the θ API"
             yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
 
 

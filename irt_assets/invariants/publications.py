@@ -32,13 +32,13 @@ def published_parameters_come_from_sound_fits(context: InvariantContext) -> Find
         if source.fit_id is None:
             faults = {f"published by the rule '{source.rule}' without a fit": source.rule not in ("origin", "undo")}
         elif not source.fit_is_there:
-            faults = {f"fit {source.fit_id} is not there": True}
+            faults = {f"fit {source.fit_id} does not exist": True}
         else:
             faults = {
                 f"fit {source.fit_id} did not converge": not source.converged,
                 f"fit {source.fit_id} is not linked": source.slope is None,
                 "no hash of the answers": not source.data_hash,
-                "not the answers that the fit has seen": bool(source.data_hash)
+                "its answers differ from the answers of the fit": bool(source.data_hash)
                 and source.data_hash != source.fitted_hash,
             }
         faults["no version of the code"] = not source.code_version
@@ -96,7 +96,9 @@ def one_set_is_in_force_and_changes_are_decided(context: InvariantContext) -> Fi
         elif not change.decided:
             yield Violation(item, "changed without a recorded decision", "a decision of that date", month)
         elif change.replaces is None or not change.replaced:
-            yield Violation(item, "does not say which publication it replaces", f"publication {change.earlier}", month)
+            yield Violation(
+                item, "does not name the publication that it replaces", f"publication {change.earlier}", month
+            )
         elif undone and history[-1:] != [change.values]:
             yield Violation(item, "an undo published other values than those before", "the values before", month)
         elif since == change.earlier_since and "undo" not in (change.rule, change.earlier_rule):
@@ -121,7 +123,9 @@ def anchors_change_by_decision_alone(context: InvariantContext) -> Findings:
     for (scale_id, version), frozen in versions.items():
         anchors = frozen.anchors
         if frozen.hashes != {hash_of_anchors(anchors)}:
-            yield Violation(scale_id, f"version {version} is not what was frozen", "the hash it was frozen under")
+            yield Violation(
+                scale_id, f"version {version} has changed since it was frozen", "the hash of the frozen version"
+            )
         last = {i: frozen_last.get((scale_id, i)) for i in anchors}
         frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
@@ -146,7 +150,7 @@ def anchors_change_by_decision_alone(context: InvariantContext) -> Findings:
 )
 def items_without_a_sound_estimate_are_held_back(context: InvariantContext) -> Findings:
     if not any(context.finished_months.values()):
-        yield NotTested("no month has been taken to the ledger yet")
+        yield NotTested("no month has completed its publication step yet")
     for estimate in flagged_estimates(context.connection):
         item, flags = estimate["item_id"], estimate["flags"]
         if estimate["published"]:

@@ -69,11 +69,11 @@ def report_files_are_as_they_were_written(context: InvariantContext) -> Findings
             for file in files:
                 if file.key not in stored:
                     yield Violation(
-                        file.key, "it is not there", f"{file.description}, as it was written", file.partition
+                        file.key, "it does not exist", f"{file.description}, as it was written", file.partition
                     )
             for file, digest in zip(read, pool.map(lambda file: _digest(context, file), read), strict=True):
                 if digest != file.sha256:
-                    observed = f"sha256 {digest[:12]}…" if digest else "it went away while it was read"
+                    observed = f"sha256 {digest[:12]}…" if digest else "it was deleted while it was read"
                     yield Violation(
                         file.key, observed, f"{file.description}, sha256 {file.sha256[:12]}…", file.partition
                     )

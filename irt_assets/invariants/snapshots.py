@@ -36,9 +36,11 @@ def snapshots_match_their_hash(context: InvariantContext) -> Findings:
         if problem:
             yield Violation(snapshot.uri, problem, f"the file with sha256 {snapshot.snapshot_hash}", snapshot.month)
     for row in snapshots_of_other_files(context.connection):
-        yield Violation(row["uri"], "the address of another file", f"a file with sha256 {row['hash']}", row["month"])
+        yield Violation(
+            row["uri"], "the address contains a different file", f"a file with sha256 {row['hash']}", row["month"]
+        )
     for row in snapshots_of_other_answers(context.connection):
-        found = f"answers {row['now'][:12]}…, and fit {row['fit_id']} saw others"
+        found = f"answers {row['now'][:12]}…, but fit {row['fit_id']} used different ones"
         yield Violation(row["uri"], found, f"{row['seen'][:12]}…", row["month"])
 
 

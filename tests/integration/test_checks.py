@@ -258,7 +258,7 @@ def test_inventories_name_each_month_once_with_its_last_finished_step(
     rows = {row["month"]: row for row in rows_of(scored.metadata, "not green")}
     assert (
         rows[MONTH]["state"],
-        rows[MONTH]["why"].startswith("its answers are scored and nothing was fitted"),
+        rows[MONTH]["why"].startswith("its answers are scored, but nothing was fitted"),
         {month: rows[month]["state"] for month in months},
     ) == ("missing", True, {month: "missing" if month in MONTHS else "empty" for month in months})
     others = {(one.passed, one.description) for one in found.values()}

@@ -186,7 +186,7 @@ def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: I
     assert not unsaid(
         said,
         "the largest eigenvalue of the residual correlations is ",
-        " times what one ability gives",
+        " times the value expected for one ability",
         "RMSEA₂ of M₂ is 0.0",
         "items that share more than the ability (Q3): none",
         f"of {LEARNERS:,} learners have an unlikely response pattern (lz* below the 2 % critical value)",
@@ -208,7 +208,7 @@ def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Setti
     assert month.misfit["ratio"] > MAX_RATIO
     assert not unsaid(
         month.held_by[ACCEPTED],
-        f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",
+        f"is {month.misfit['ratio']:.3f} times the value expected for one ability, limit 1.15",
         "the origin window 2026-10-01 to 2026-11-01",
     )
     for where in (said, month.held_by[ACCEPTED]):
@@ -271,10 +271,7 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
 
     again = calibrate(world, RANDOM)
     assert (again.state, again.held_by, again.misfit) == ("done", {}, NO_REFERENCE)
-    assert (
-        model_gates.misfit_has_not_grown(again.evidence).why
-        == f"{RANDOM} is the month that later ones are compared with"
-    )
+    assert model_gates.misfit_has_not_grown(again.evidence).why == f"{RANDOM} is the reference of later months"
     later = calibrate(world, RANDOM_TOO)
     assert (later.state, later.held_by, later.misfit["reference"]) == ("done", {}, RANDOM)
     assert reference_of(world, FIRST).name == ORIGIN_IN_WORDS, "months before stay as they are"
@@ -305,7 +302,7 @@ def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_ancho
     initialise(Database(log), SCALE, first_month=FIRST, thresholds=RULES)
     first = calibrate(log, FIRST)
     assert (first.misfit, GROWN in first.held_by) == (NO_REFERENCE, False)
-    assert f"of {FIRST}, which later months are compared with, is " in first.held_by[ACCEPTED]
+    assert f"of {FIRST}, the reference of later months, is " in first.held_by[ACCEPTED]
     own = calibrate(log, SOUND)
     assert (own.state, own.held_by, own.misfit) == ("done", {}, NO_REFERENCE), "a held month is not a reference"
     later = calibrate(log, TWO_TOO)

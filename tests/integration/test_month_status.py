@@ -349,9 +349,9 @@ def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_r
         link_month(graph.database, MONTH, None)
         found.append(graph.state(MONTH))
     assert [(state.state, state.why.partition(":")[0]) for state in found] == [
-        (State.STALE, "its answers were judged again and not fitted since"),
-        (State.STALE, "it was fitted again and not linked since"),
-        (State.STALE, "it was linked again and not taken to the ledger since"),
+        (State.STALE, "its answers were judged again, but not fitted since"),
+        (State.STALE, "it was fitted again, but not linked since"),
+        (State.STALE, "it was linked again, but its publication step has not run since"),
     ]
     assert graph.run(MONTH).success
     assert graph.state(MONTH).state is State.GREEN

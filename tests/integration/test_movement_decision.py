@@ -387,7 +387,7 @@ def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(worl
     assert sound.why == "no learner's answers are known to lie a day apart"
     assert not warned.passed
     assert "ability grows by +" in warned.why
-    assert "so that later items look easier than they are" in warned.why
+    assert "so later items look easier than they are" in warned.why
     before = fitted(world, NEXT)
     assert trend(before) < -0.5
 

@@ -220,7 +220,7 @@ def test_anchors_changed_after_the_decision_violate_an_invariant(window: Setting
         "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 1)"
         " WHERE version = 2 AND item_id = 'i03'",
     )
-    assert violations(window) == ["version 2 is not what was frozen"]
+    assert violations(window) == ["version 2 has changed since it was frozen"]
     run_sql(Database(window), "DELETE FROM scale_decision")
     assert any(observed.startswith("version 2: ") for observed in violations(window)), "nobody decided on it"
 
