@@ -98,7 +98,7 @@ def _check(database: Database, source: PullSource) -> NoReturn:
     """Print the faults in the rows of a source. Exits with 1 if there are any, otherwise with 0."""
     found = check_rows(database, source, say)
     for number, finding in enumerate(found, 1):
-        say(f"\n{number}. {finding.what}\n   {finding.consequence}")
+        say(f"\n{number}. {finding.fault}\n   {finding.consequence}")
         for line in filter(None, (finding.row, finding.statement)):
             say(f"   {line}")
     say(f"\n{counted(len(found), 'fault')} found; nothing was stored")

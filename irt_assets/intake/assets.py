@@ -60,8 +60,8 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         inbox, files = inbox_of(database.settings), []
         with classify_failures():
             for outcome in import_waiting_files(database, inbox, context.run.tags.get(INBOX_FILE)) if inbox else ():
-                context.log.info(f"{outcome.path}: {outcome.what}. {outcome.why or outcome.report.counts}")
-                files.append((outcome.path, outcome.what, outcome.why or outcome.report.counts))
+                context.log.info(f"{outcome.path}: {outcome.result}. {outcome.why or outcome.report.counts}")
+                files.append((outcome.path, outcome.result, outcome.why or outcome.report.counts))
             with database.connect() as connection:
                 arrivals = connection.execute(COUNTS_OF_DAY, day_bounds(context.partition_key)).fetchall()
         return dg.MaterializeResult(

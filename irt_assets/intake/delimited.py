@@ -92,8 +92,8 @@ class CsvSource(TextSource):
         except pa.ArrowInvalid as error:
             if len(skipped) > sources.MAX_UNREADABLE_ROWS:
                 raise PermanentFailure(
-                    f"{self.path}, after row {row_numbers.last}: {len(skipped):,} rows do not have as many cells"
-                    f" as the header ({len(self.columns):,}). Is a delimiter inside a value, without quotes?"
+                    f"{self.path}, after row {row_numbers.last}: {len(skipped):,} rows have more or fewer cells"
+                    f" than the header ({len(self.columns):,}). Is a delimiter inside a value, without quotes?"
                 ) from error
             if self.quotes % 2:
                 raise self._unclosed_quotation(row_numbers.last, "a row cannot be read") from error

@@ -126,10 +126,10 @@ class WaitingFile:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """Result for a file. `why`: reason if it was not imported."""
+    """Outcome of a file. `why`: reason if it was not imported."""
 
     path: str
-    what: Literal["taken", "unchanged", "set aside", "vanished"]
+    result: Literal["taken", "unchanged", "set aside", "vanished"]
     why: str = ""
     report: ImportReport = field(default_factory=ImportReport)
 

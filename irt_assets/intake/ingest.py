@@ -175,7 +175,7 @@ class AnswerSource:
                 " column of times in a mapping file."
             )
         if times and at is not None:
-            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out.")
+            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out")
 
     def answers(
         self,
@@ -467,7 +467,7 @@ def limits_of(
         return Limits(_micros(first), _micros(now + ahead), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
-        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
+        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 

@@ -129,7 +129,7 @@ class JsonLinesSource(TextSource):
             else:
                 rest += content
                 if len(rest) > 2 * sources.BLOCK:
-                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes.")
+                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes")
         if rest:
             yield line, self._utf8(rest)
 

@@ -136,8 +136,8 @@ class Binding:
     def makes_learners_ids(self) -> bool:
         """Whether a learner's id in the log may differ from its text in the file."""
         rules = self.mapping
-        made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
-        return made or len(self.columns.get("user_id", ())) != 1
+        changed = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
+        return changed or len(self.columns.get("user_id", ())) != 1
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -174,7 +174,7 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
         return _preset(str(mapping))
     path = Path(mapping)
     if not path.is_file():
-        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(PRESETS)}) nor a file.")
+        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(PRESETS)}) nor a file")
     return _parse(read_yaml(path), str(path), preset=False)
 
 
@@ -184,10 +184,10 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
-            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes.")
+            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes")
         return _parse_yaml(text.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from error
 
 
 def problems_of(error: ValidationError) -> str:
@@ -201,14 +201,12 @@ def problems_of(error: ValidationError) -> str:
 def _parse_yaml(text: str, name: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out.")
+            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out")
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         location = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(
-            f"{name}{location}: it is not YAML with a line `name: value` for each option."
-        ) from error
+        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from error
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:

@@ -56,10 +56,10 @@ def open_source(path: Path, encoding: str | None = None) -> sources.Source:
     if head.startswith(b"PAR1"):
         return ParquetSource(path)
     if kind := other_kind(head):
-        raise PermanentFailure(f"{path} is {kind}.")
+        raise PermanentFailure(f"{path} is {kind}")
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not start:
-        raise PermanentFailure(f"{path} is empty: not even a header.")
+        raise PermanentFailure(f"{path} is empty: not even a header")
     if start.startswith(b"["):
-        raise PermanentFailure(f"{path} is a JSON array: write one object per line (jq -c '.[]').")
+        raise PermanentFailure(f"{path} is a JSON array: write one object per line (jq -c '.[]')")
     return JsonLinesSource(path, encoding) if start.startswith(b"{") else CsvSource(path, encoding)

@@ -43,7 +43,7 @@ REMEDIES = {
     "unknown_learner": "Import the learners first (irt import learners), or leave --strict out.",
     ERASED: "Erased learners cannot be imported again (irt learner erasures): remove their rows from the file.",
     WITHDRAWN: "Their answers were withdrawn (irt attempts withdraw): a row with a higher revision brings one back.",
-    "ragged_row": "Rows do not have as many cells as the header: is a delimiter inside a value, without quotes?",
+    "ragged_row": "Rows have more or fewer cells than the header: is a delimiter inside a value, without quotes?",
     "bad_json": "Each line is one JSON object.",
 }
 

@@ -203,9 +203,9 @@ def scoring_of(
     are invalid, or the key cannot be read.
     """
     if max_scores and (dichotomise or key):
-        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give record.")
+        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one")
     if dichotomise is not None and key is not None:
-        raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
+        raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them")
     if key is not None:
         return ByKey(read_key(key, encoding))
     if dichotomise is None:
@@ -216,7 +216,7 @@ def scoring_of(
     if not re.match(NUMBER, mark) or not 0 < float(mark) < MAX_POINTS + 1:
         raise PermanentFailure(
             f"--dichotomise {dichotomise}: it must be full (right is the item's highest score) or at=K (right is K"
-            f" points or more, K up to {MAX_POINTS}), such as at=2."
+            f" points or more, K up to {MAX_POINTS}), such as at=2"
         )
     return FromPoints(float(mark))
 
@@ -232,7 +232,7 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
         if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
             raise PermanentFailure(
                 f"--max-score {option}: it must be ITEM=M, an item or a pattern and its highest score from 1 to "
-                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'."
+                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'"
             )
         found[name] = int(most)
     return found
@@ -245,11 +245,11 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
     """
     source = open_source(path, encoding)
     found = {
-        ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
+        column: next((name for name in names if name in source.columns), None) for column, names in KEY_COLUMNS.items()
     }
     if None in found.values():
         names = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
-        raise PermanentFailure(f"{path}: a key is a table item,key{names}.")
+        raise PermanentFailure(f"{path}: a key is a table item,key{names}")
     keys: dict[str, str] = {}
     for batch in source.batches():
         if batch.bad:
@@ -260,9 +260,9 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
         texts = [pc.fill_null(trim_cells(as_text(cells, name)), "").to_pylist() for cells, name in columns]
         for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
             if item and key and keys.setdefault(item, key) != key:
-                raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}.")
+                raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}")
     if not keys:
-        raise PermanentFailure(f"{path}: no item has a key.")
+        raise PermanentFailure(f"{path}: no item has a key")
     return keys
 
 

@@ -133,7 +133,7 @@ class TextSource(Source):
                 raise not_utf8_error(path, *utf8.wrong)
             self.encoding = other.encoding
             if other.wrong is not None:
-                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is neither {other.encoding} nor UTF-8.")
+                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is neither {other.encoding} nor UTF-8")
         self.rows = self.rows or returns
 
     def check_empty_lines(self, columns: int) -> None:
@@ -230,7 +230,7 @@ def names_of(columns: Sequence[str]) -> str:
 def check_columns(path: Path, names: Collection[str]) -> None:
     """Raise PermanentFailure for too many columns, and for a name that the database cannot store."""
     if len(names) > MAX_COLUMNS:
-        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}.")
+        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}")
     if any("\0" in name for name in names):
         raise PermanentFailure(f"{path}: a column's name contains the character NUL. Is it the right file?")
 

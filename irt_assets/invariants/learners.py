@@ -180,14 +180,14 @@ def items_are_not_overexposed(context: InvariantContext) -> Findings:
 def positions_do_not_change_difficulty(context: InvariantContext) -> Findings:
     for scale_id in context.scales:
         months = context.finished_months[scale_id]
-        residual, place = (
+        residual, position = (
             _residuals(context.connection, context, scale_id, months[-1]) if months else (np.array([]),) * 2
         )
-        if len(residual) < MIN_ANSWERS or np.ptp(place) == 0:
+        if len(residual) < MIN_ANSWERS or np.ptp(position) == 0:
             why = f"{len(residual):,} answers of scale {scale_id} have a position, {MIN_ANSWERS:,} are needed"
             yield NotTested(why, subject=scale_id)
             continue
-        x = place - place.mean()
+        x = position - position.mean()
         slope = float(x @ residual / (x @ x))
         rest = residual - residual.mean() - slope * x
         z = slope / float(np.sqrt((rest @ rest) / (len(x) - 2) / (x @ x)))

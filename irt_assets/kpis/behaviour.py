@@ -132,9 +132,9 @@ def recovery(end: datetime) -> ir.Table:
     )
 
 
-def _none_later(one: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
-    """Whether there is `one` without an `other` at its time or later."""
-    return (one > other).fill_null(one.notnull())
+def _none_later(time: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
+    """Whether there is a `time` without an `other` at this time or later."""
+    return (time > other).fill_null(time.notnull())
 
 
 def microseconds(span: timedelta) -> int:

@@ -82,7 +82,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
 
 
 def whats(found: dict[str, FileOutcome]) -> dict[str, str]:
-    return {name: one.what for name, one in found.items()}
+    return {name: one.result for name, one in found.items()}
 
 
 def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_name(desk: Desk) -> None:
@@ -558,7 +558,7 @@ def test_inbox_in_a_bucket_is_imported_immediately_and_identifies_files_by_etag(
         inbox = inbox_of(bucket)
         assert inbox is not None
         found = import_waiting_files(Database(bucket), inbox)
-        return {one.path: f"{one.what} {one.report.accepted} {one.report.duplicates}" for one in found}
+        return {one.path: f"{one.result} {one.report.accepted} {one.report.duplicates}" for one in found}
 
     at = f"s3://{BUCKET}/in"
     put("attempts/_import.yaml", "zone: UTC\n")

@@ -197,7 +197,7 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     [found] = _compared(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
     gone = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
-    assert gone == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
+    assert gone == [(n, "withdraw", "irt pull", "lms no longer has it") for n in ("100", "102")]
     assert {("400",), ("101",)} <= set(rows(database, "SELECT attempt_id FROM response_log"))
     assert _compared(database, lms, later=3) == []
 

@@ -71,7 +71,7 @@ Note = Callable[[str], object]
 class Finding:
     """A fault. `row`: an answer that has it, as JSON. `statement`: the remedy, such as a part of a SELECT."""
 
-    what: str
+    fault: str
     consequence: str
     statement: str
     row: str = ""
@@ -123,9 +123,9 @@ def _row_findings(
     reasons, examples = Counter[str](), dict[str, RefusedRow]()
 
     def refuse(refused: Iterable[RefusedRow]) -> None:
-        for one in refused:
-            reasons[one.reason] += 1
-            examples.setdefault(one.reason, one)
+        for row in refused:
+            reasons[row.reason] += 1
+            examples.setdefault(row.reason, row)
 
     with database.connect() as connection:
         staging = _Staging(connection, 0)
@@ -143,17 +143,17 @@ def _row_findings(
         if not staging.counts[column]:
             note(f"{column} is always null: {consequence}")
     for reason, n in reasons.most_common():
-        one = examples[reason]
-        fix = REMEDIES.get(reason, f"correct {one.value!r} there, or name it in the mapping")
-        yield Finding(f"{counted(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
+        row = examples[reason]
+        fix = REMEDIES.get(reason, f"correct {row.value!r} there, or name it in the mapping")
+        yield Finding(f"{counted(n, 'row')} would be refused: {reason}", "they are not in the log", fix, row.row)
     yield from staging.found
 
 
 def _staged_findings(connection: psycopg.Connection, answers: int) -> Iterator[Finding]:
-    for condition, (what, consequence, statement) in FAULTS.items():
+    for condition, (fault, consequence, statement) in FAULTS.items():
         row = "jsonb_strip_nulls(to_jsonb(s) - 'source' - 'line' - 'given_id')"
         query = f"SELECT count(*) AS n, min({row}::text) AS row FROM staged s WHERE {condition}"
         [found] = named_rows(connection, query)
         if found["n"]:
-            of = f"{counted(found['n'], 'answer')} of {answers:,} {what}"
-            yield Finding(of, consequence, statement, found["row"])
+            sentence = f"{counted(found['n'], 'answer')} of {answers:,} {fault}"
+            yield Finding(sentence, consequence, statement, found["row"])

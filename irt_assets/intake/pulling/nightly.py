@@ -98,6 +98,6 @@ class Comparison:
                 connection.rollback()
             elif vanished:
                 selection = AnswerSelection(ids=vanished, start=start, end=end)
-                withdraw_answers(connection, selection, by=BY, reason=f"{self.source.name} has it no more")
+                withdraw_answers(connection, selection, by=BY, reason=f"{self.source.name} no longer has it")
             here = sum(n for _, n in connection.execute(LOG_COUNTS, (state.number, start, end)))
         return replace(day, missing=missing, vanished=len(vanished), waits=waits, here=here)

@@ -156,7 +156,7 @@ class Pull:
         """Read the days that remain. Returns whether the first pull is complete."""
         first = state.first_pull
         assert first is not None
-        begun, done, total = time.monotonic(), 0, len(first["days"])
+        started, done, total = time.monotonic(), 0, len(first["days"])
         while first["days"]:
             if not self.in_time:
                 self._store(state)
@@ -176,9 +176,11 @@ class Pull:
                 state.first_pull = None
             if self.report.read > before or not first["days"]:
                 self._store(state)
-                took = time.monotonic() - begun
-                left = timedelta(seconds=round(took / done * (total - done)))
-                self.report_progress(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
+                took = time.monotonic() - started
+                remaining = timedelta(seconds=round(took / done * (total - done)))
+                self.report_progress(
+                    f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {remaining} left"
+                )
         return True
 
     # -- from then on ------------------------------------------------------------------------------
@@ -311,9 +313,9 @@ def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
 
 
 def _count_only_new(connection: psycopg.Connection, name: str) -> None:
-    here = "source = %s AND kind = 'pull' AND arrived_at = now()"
-    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {here}", (name,))
-    connection.execute(f"DELETE FROM intake WHERE {here} AND read = 0", (name,))
+    this_pull = "source = %s AND kind = 'pull' AND arrived_at = now()"
+    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {this_pull}", (name,))
+    connection.execute(f"DELETE FROM intake WHERE {this_pull} AND read = 0", (name,))
 
 
 def _chunks(reads: Iterator[ReadRows]) -> Iterator[list[ReadRows]]:

@@ -65,8 +65,8 @@ class PullState:
     def settle(self, at: datetime) -> None:
         """Forget older places and refused rows: all rows that were committed late have been read, as of `at`."""
         since = (at - OUT_OF_ORDER).isoformat()
-        older = [one for one in self.stood if one[0] <= since]
-        self.stood = older[-1:] + [one for one in self.stood if one[0] > since]
+        older = [stood for stood in self.stood if stood[0] <= since]
+        self.stood = older[-1:] + [stood for stood in self.stood if stood[0] > since]
         self.refused = {row: when for row, when in self.refused.items() if when > (at - 3 * OUT_OF_ORDER).isoformat()}
 
 
@@ -88,14 +88,14 @@ def insert_state(
     connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool
 ) -> PullState:
     """Insert the state of a source that has never been pulled."""
-    [made] = records(
+    [state] = records(
         connection,
         PullState,
         """INSERT INTO pull_source (name, columns, position, notices_regrading)
            VALUES (%s, %s, '[null, null]', %s) RETURNING *""",
         (name, Jsonb(columns), notices_regrading),
     )
-    return made
+    return state
 
 
 def store_state(connection: psycopg.Connection, state: PullState) -> None:
@@ -153,7 +153,7 @@ class DayComparison:
 
 def compared_days(connection: psycopg.Connection, name: str) -> dict[date, DayComparison]:
     found = records(connection, DayComparison, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
-    return {one.day: one for one in found}
+    return {comparison.day: comparison for comparison in found}
 
 
 def store_day(connection: psycopg.Connection, day: DayComparison) -> None:
@@ -168,14 +168,14 @@ def store_day(connection: psycopg.Connection, day: DayComparison) -> None:
 def pulls_in_words(connection: psycopg.Connection) -> list[str]:
     """A line for each source, and for each day that waits for a person's confirmation."""
     lines = []
-    for one in records(connection, PullState, "SELECT * FROM pull_source ORDER BY name"):
-        if one.stopped:
-            state = f"stopped: {one.stopped}"
-        elif one.first_pull is not None:
-            state = f"the first pull has {len(one.first_pull['days']):,} days to read → irt pull {one.name}"
+    for pull in records(connection, PullState, "SELECT * FROM pull_source ORDER BY name"):
+        if pull.stopped:
+            state = f"stopped: {pull.stopped}"
+        elif pull.first_pull is not None:
+            state = f"the first pull has {len(pull.first_pull['days']):,} days to read → irt pull {pull.name}"
         else:
-            state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
-        lines.append(f"{one.name}: {state}{blind}")
+            state = f"read {pull.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        blind = "" if pull.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
+        lines.append(f"{pull.name}: {state}{blind}")
     waiting = records(connection, DayComparison, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
     return [*lines, *map(str, waiting)]

@@ -149,7 +149,7 @@ class SqlRows:
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
         try:
             with self._connection.execute(statement) as result:
-                described = {one[0]: self._type_name(one) for one in result.cursor.description}
+                described = {column[0]: self._type_name(column) for column in result.cursor.description}
             self._connection.commit()
         except sa.exc.DBAPIError as error:
             raise self._failure(error) from None
@@ -170,13 +170,13 @@ class SqlRows:
 
     @cached_property
     def binding(self) -> Binding:
-        there = [*self._column_types, *["revision"] * (self.source.revision is not None)]
+        columns = [*self._column_types, *["revision"] * (self.source.revision is not None)]
         for name in (self.cursor.column, self.cursor.key):
             if name not in self._column_types:
-                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(there)}")
+                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(columns)}")
         if self.source.revision and "revision" in self._column_types:
             raise PermanentFailure(f"{self.source.name} has a column revision: leave `revision: cursor` out")
-        return bind_attempts(self._rules, self.source.name, there)
+        return bind_attempts(self._rules, self.source.name, columns)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -227,8 +227,8 @@ class SqlRows:
         return self._sample[1] is None
 
     def _clock_of(self, name: str, value: Any, unit: str | None) -> Clock | None:
-        what = f"{self.source.name}: {name} ({self.columns[name]})"
-        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+        subject = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, subject, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
 
     @property
     def clock(self) -> Clock:
@@ -297,7 +297,7 @@ class SqlRows:
         statement is read completely, which releases its lock, before its rows are yielded.
         """
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
-        places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
+        indices = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
         most, n = BATCH if self.holds_locks else BATCHES * BATCH, -1
         while n:
             ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
@@ -305,7 +305,7 @@ class SqlRows:
             parts = self._fetch(ordered)
             for rows in [*parts] if self.holds_locks else parts:
                 n += len(rows)
-                part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
+                part = replace(part, behind=self._place(*(rows[-1][index] for index in indices)))
                 assert part.behind is not None
                 yield ReadRows(self._arrow(rows), part.behind)
             n = n if n == most else 0
@@ -349,7 +349,7 @@ class SqlRows:
     def _typed_ids(self, name: str, ids: Sequence[str]) -> list[Any]:
         """Ids in the type of a column, without ids that the type cannot hold."""
         if "INT" in self._column_types[name].upper() or "LONG" in self._column_types[name]:
-            return [int(one) for one in ids if one.isdigit()]
+            return [int(text) for text in ids if text.isdigit()]
         return [*ids]
 
     # -- the table as a whole ----------------------------------------------------------------------
@@ -378,9 +378,9 @@ class SqlRows:
         if len(names) != 1 or names[0] not in self._column_types:
             raise PermanentFailure(f"{self.source.name}: the mapping names one column as user_id")
         column = self._relation(names).c[names[0]]
-        theirs = sa.select(sa.func.count()).where(column.in_(self._typed_ids(names[0], [user_id])))
+        count = sa.select(sa.func.count()).where(column.in_(self._typed_ids(names[0], [user_id])))
         try:
-            return int(self._connection.execute(theirs).scalar_one())
+            return int(self._connection.execute(count).scalar_one())
         except sa.exc.DBAPIError as error:
             raise self._failure(error) from None
 

@@ -151,10 +151,10 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(keys, dict) for keys in content.values()):
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
     sources = {str(name): _source(str(name), given) for name, given in content.items()}
-    if len(banks := [name for name, one in sources.items() if one.kind == "question"]) > 1:
+    if len(banks := [name for name, source in sources.items() if source.kind == "question"]) > 1:
         raise PermanentFailure(
             f"IRT_PULL_SOURCES: {' and '.join(banks)} have kind: question, and only one source may have it"
         )
