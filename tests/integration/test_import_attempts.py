@@ -1075,7 +1075,7 @@ def test_new_maximum_score_changes_the_full_credit_of_stored_answers(database: D
                  (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
                VALUES ('default', 'q', '{"a": 1, "b": 0, "c": 0}', now(), 'origin', 'made up', '', '')"""
         )
-    with pytest.raises(PermanentFailure, match="published is q"):
+    with pytest.raises(PermanentFailure, match="maximum score of q cannot change"):
         import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,max_score\nq,6\n"))
 
 
