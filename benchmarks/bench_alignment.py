@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import t as student
 
-from irt_assets.gates.advisory_checks import SKEWED, p_of_skewness
+from irt_assets.gates.advisory_checks import SKEWNESS_LEVEL, p_of_skewness
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
@@ -122,7 +122,9 @@ class Judged:
             abs(linking.intercept - INTERCEPT) < half * linking.intercept_se,
             share(moved),
             share(~moved),
-            np.nan if linking.skewness is None else p_of_skewness(linking.skewness, len(linking.anchors_used)) < SKEWED,
+            np.nan
+            if linking.skewness is None
+            else p_of_skewness(linking.skewness, len(linking.anchors_used)) < SKEWNESS_LEVEL,
             np.nan if held else linking.intercept - INTERCEPT,
         )
 

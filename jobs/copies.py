@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, next_day, restore, withdraw
-from irt_assets.intake.bank import COPIES, Kind, binding_of, take_rows
+from irt_assets.intake.bank import COPIES, Kind, binding_of, import_bank_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.pull_state import one_at_a_time
+from irt_assets.intake.pulling.pull_state import pull_lock
 from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ERASED
@@ -71,11 +71,11 @@ def copy_source(database: Database, source: PullSource, mark: str = "") -> CopyR
     it cannot be reached, and Locked if its table is locked.
     """
     kind = COPIES[source.kind]
-    with one_at_a_time(database, source.name):
+    with pull_lock(database, source.name):
         columns = {*kind.known, *(name for names in kind.also_called.values() for name in names)}
         with open_source(source, database) as reader:
             assert isinstance(reader, SqlRows)
-            table = reader.whole(columns)
+            table = reader.read_text_table(columns)
         if not table.num_rows:
             raise PermanentFailure(f"{source.name} has no rows: nothing was changed")
         digest = _digest(table)
@@ -85,10 +85,10 @@ def copy_source(database: Database, source: PullSource, mark: str = "") -> CopyR
         batches, rules = partial(table.to_batches, max_chunksize=65_536), source.rules or AUTO
         rows = TableSource(source.name, table.column_names, table.num_rows, batches)
         binding = binding_of(kind, source.name, table.column_names, rules)
-        report = take_rows(database, rows, kind, mapping=rules, given=binding.columns)
+        report = import_bank_rows(database, rows, kind, mapping=rules, given=binding.columns)
         summary, instruction = f"{source.name}: {report.read:,} rows read, {report.accepted:,} new or changed", ""
         if source.kind == "question":
-            item_ids = {item for part in batches() for item in Columns(binding).ours(part, kind.key).to_pylist()}
+            item_ids = {item for part in batches() for item in Columns(binding).our_column(part, kind.key).to_pylist()}
             retired, instruction = _retire(database, source.name, item_ids)
             summary += retired
         summary += f", rejected: {report.reasons}" if report.rejected else ""

@@ -9,7 +9,7 @@ import dagster as dg
 
 from irt_assets.common.partitions import day_of
 from irt_assets.intake.assets import INBOX_FILE, INTAKE
-from irt_assets.intake.inbox import Listed, look
+from irt_assets.intake.inbox import WaitingFile, scan_inbox
 from resources.dagster_compat import SENSOR_NAME_TAG
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
@@ -32,7 +32,7 @@ def intake(
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
     with database.connect() as connection:
-        files = look(connection, inbox)
+        files = scan_inbox(connection, inbox)
     if not files:
         return dg.SkipReason("no file waits, or every file may still be incomplete")
     return [
@@ -47,7 +47,7 @@ def intake(
     ]
 
 
-def _run_key(instance: dg.DagsterInstance, file: Listed) -> str:
+def _run_key(instance: dg.DagsterInstance, file: WaitingFile) -> str:
     """The file's run key, or a new key if its last run failed more than PAUSE ago."""
     of_file = dg.RunsFilter(tags={SENSOR_NAME_TAG: "intake", INBOX_FILE: file.name})
     for last in instance.get_run_records(of_file, limit=1):

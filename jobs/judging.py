@@ -12,8 +12,8 @@ import dagster as dg
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.retries import classify_failures
 from irt_assets.decisions.closing import close_months
-from irt_assets.intake.arrivals import forget_old_rejects
-from irt_assets.intake.corrections import keep_one_of_each
+from irt_assets.intake.arrivals import delete_old_rejects
+from irt_assets.intake.corrections import remove_duplicate_rows
 from irt_assets.responses.judged_assets import judge_look_back
 from irt_assets.responses.snapshot import settle_states
 from irt_assets.spark.lake_assets import write_judged_days
@@ -28,8 +28,8 @@ def tend_log(database: Database) -> int:
     """
     with classify_failures(), database.connect() as connection:
         make_months_ahead(connection, datetime.now(UTC))
-        forget_old_rejects(connection)
-        return keep_one_of_each(connection)
+        delete_old_rejects(connection)
+        return remove_duplicate_rows(connection)
 
 
 def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:

@@ -16,7 +16,7 @@ import dagster as dg
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.pull_state import PullInProgress
-from irt_assets.intake.pulling.rows import Locked
+from irt_assets.intake.pulling.rows import TableLocked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
 from jobs.copies import copy_with_alert
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
@@ -74,7 +74,7 @@ def _pull_source(database: Database, source: PullSource, seconds: float, marks: 
             remaining_s = seconds - (time.monotonic() - began)
             if now.hour >= COMPARISON_HOUR and remaining_s > 0:
                 days = [*Comparison(database, source, remaining_s).run(now)]
-    except (PullInProgress, Locked) as busy:
+    except (PullInProgress, TableLocked) as busy:
         return str(busy)
     except Exception as failure:
         is_expected = isinstance(failure, PermanentFailure | TransientFailure)

@@ -29,8 +29,8 @@ from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_materializations
 from irt_assets.common.wording import quantity
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.history import look_at_everything
+from irt_assets.invariants.drift import ANALYSES
+from irt_assets.invariants.history import evaluate_all
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
@@ -165,8 +165,8 @@ def _new_violations(
     """
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
-        made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
-        report = look_at_everything(database, store, month_states(database, instance, months), manifest.made_at, made)
+        made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in ANALYSES}
+        report = evaluate_all(database, store, month_states(database, instance, months), manifest.made_at, made)
     with database.connect() as connection:
         known = set(
             connection.execute(

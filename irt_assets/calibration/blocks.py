@@ -302,7 +302,7 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
                     name,
                     measure.correlation,
                     measure.rmsd,
-                    measure.rms_apart,
+                    measure.rms_standardized,
                     measure.overlap,
                 )
                 for scale, engines, pair in pairs
@@ -315,7 +315,7 @@ def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
             [
                 (scale, engines, d.item_id, d.parameter, d.first, d.second, d.apart)
                 for scale, engines, pair in pairs
-                for d in pair.most_apart()
+                for d in pair.largest_differences()
             ],
             numbers=values,
         ),

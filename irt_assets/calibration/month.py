@@ -289,7 +289,7 @@ class FitInputs:
                 if name == scale.engine:
                     seen = _observed_scores(request.responses, outcome.calibration)
                 if name == scale.engine and outcome.calibration.convergence.converged:
-                    compared = misfit.compared(
+                    compared = misfit.compare_misfit(
                         references,
                         self.settings.most_for_run,
                         scale,

@@ -21,7 +21,7 @@ from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import sentences_by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning, read_warning
-from irt_assets.gates.month_status import no_origin
+from irt_assets.gates.month_status import no_origin_error
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import StagedSpec
@@ -166,7 +166,7 @@ def _fit(
         _log.warning("%s", quiet, extra=fields)
         return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
     if anchors is None:
-        return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
+        return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin_error(scale, _key(start, end)))
     try:
         with BreakdownError.explain(f"scale {scale.scale_id} could not be fitted"):
             made = calibrate(build(scale.engine), request, judged.data_hash)

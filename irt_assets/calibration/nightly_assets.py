@@ -177,7 +177,7 @@ def _difficulties(linked: Sequence[tuple[NightOutcome, EarlyWarning]]) -> Iterat
         is_moved, by, se = d.moved, d.difference, d.se
         compared += len(d.item_ids)
         moved += int(is_moved.sum())
-        for j in d.furthest(_MAX_ITEMS_SHOWN):
+        for j in d.largest_differences(_MAX_ITEMS_SHOWN):
             change = d.published[j], d.night[j], f"{by[j]:+.3f} ± {se[j]:.3f}"
             rows.append((o.scale_id, d.item_ids[j], *change, "moved" if is_moved[j] else ""))
     if compared:

@@ -238,13 +238,13 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     next to the parameter that differs.
     """
     limit = rules.warnings.agreement_max_se
-    differs = np.any([comparison.apart > limit for comparison in (agreement.a, agreement.b)], axis=0)
+    differs = np.any([comparison.standardized > limit for comparison in (agreement.a, agreement.b)], axis=0)
     kinds = ["far apart" if comparison else "" for comparison in differs]
     charts = []
     for comparison, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = comparison.value, comparison.se
-        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(comparison.apart > limit)]
+        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(comparison.standardized > limit)]
         charts.append(
             scatter_chart(
                 labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named

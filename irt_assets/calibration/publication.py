@@ -64,7 +64,7 @@ def publish_ready_months(
         fields["settled_at"] = before.settled_at if before else None
         problems = gates.failures(evidence)
         if problems:
-            step = Step(**fields, state="held", why=gates.why_held(problems))
+            step = Step(**fields, state="held", why=gates.hold_reasons_and_remedy(problems))
         elif before and settled:
             step = before
         elif blocking:

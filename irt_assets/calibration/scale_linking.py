@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.gates.month_status import no_origin
+from irt_assets.gates.month_status import no_origin_error
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import Scale
@@ -44,7 +44,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
     except PsychometricsError as error:
         return LinkResult(None, error=error)
     if anchors is None:
-        return LinkResult(None, error=no_origin(scale, window))
+        return LinkResult(None, error=no_origin_error(scale, window))
     try:
         with BreakdownError.explain("it could not be linked to the anchors"):
             return _link_result(scale, raw, anchors)

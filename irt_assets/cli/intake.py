@@ -9,7 +9,7 @@ from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database
 from irt_assets.intake.arrivals import arrivals, refused_rows
-from irt_assets.intake.inbox import set_aside, take_again
+from irt_assets.intake.inbox import files_set_aside, requeue_files
 from irt_assets.intake.report import csv_of_refused
 from resources.failures import PermanentFailure
 
@@ -25,7 +25,7 @@ def list_(
 ) -> None:
     """List the last arrivals, one row per file and per minute of posts, and files that were set aside."""
     with current_database().connect() as connection:
-        found, aside = arrivals(connection, most), set_aside(connection)
+        found, aside = arrivals(connection, most), files_set_aside(connection)
     if as_json:
         print_json(found)
         return
@@ -47,7 +47,7 @@ def again(
 ) -> None:
     """Import files of the inbox again that were set aside or imported before."""
     with current_database().connect() as connection:
-        waiting = take_again(connection, files or [])
+        waiting = requeue_files(connection, files or [])
         if missing := sorted({*(files or [])} - {*waiting}):
             raise PermanentFailure(f"the inbox has no file {', '.join(missing)}: see irt intake list")
     for path in waiting:

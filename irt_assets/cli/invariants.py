@@ -36,12 +36,12 @@ def run(
 ) -> None:
     """Evaluate every invariant, store the results, and alert on new violations."""
     # imported here because the invariants take seconds to load, and monitors call `fresh` often
-    from irt_assets.invariants.history import take_report
+    from irt_assets.invariants.history import make_report
 
     database = current_database()
     name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
     with current_instance(database) as instance:
-        report = take_report(
+        report = make_report(
             database, current_store(database), instance, first_month=database.settings.irt_first_month, run=name
         )
     with database.connect() as connection:
@@ -51,9 +51,9 @@ def run(
         print_json(as_dict(report, name))
     else:
         _print(report)
-    if report.crashed:
+    if report.crashed_results:
         raise typer.Exit(2)
-    if report.violated("error") or (strict and (report.violated("warning") or report.incomplete)):
+    if report.violated_invariants("error") or (strict and (report.violated_invariants("warning") or report.incomplete)):
         raise typer.Exit(1)
 
 
@@ -119,7 +119,7 @@ def _print(report: Report) -> None:
         print_blocks(Pairs(tuple(report.incomplete)))
     marks = {"error": "[red]violated[/red]", "warning": "[yellow]warning[/yellow]"}
     for severity, mark in marks.items():
-        for verdict in report.violated(severity):
+        for verdict in report.violated_invariants(severity):
             out.print(f"{mark} [bold]{verdict.invariant.name}[/bold]")
             rows = [(v.partition, v.subject, v.observed, v.expected) for v in verdict.violations]
             print_blocks(table(("partition", "subject", "seen", "expected"), rows[:MAX_ROWS]))

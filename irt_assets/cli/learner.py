@@ -24,7 +24,7 @@ from irt_assets.cli.console import (
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.wording import quantity
 from irt_assets.decisions import release
-from irt_assets.intake.pulling.erase import left_at_sources
+from irt_assets.intake.pulling.erase import rows_left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
 from jobs.retention.erasure import Holdings, holdings, refuse_while_running
 from jobs.retention.erasure import erase as erase_learner
@@ -63,7 +63,7 @@ def erase(
             database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects", lake=lake
         )
     _print(done, as_json, "is erased")
-    for line in left_at_sources(database, user):
+    for line in rows_left_at_sources(database, user):
         print_error("warning: ", line)
     if old_versions:
         print_error(

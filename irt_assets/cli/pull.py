@@ -13,7 +13,7 @@ from irt_assets.common.wording import quantity, span
 from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.sources_file import PullSource, read_sources, source_named
+from irt_assets.intake.pulling.sources_file import PullSource, find_source, read_sources
 from irt_assets.responses.closing_records import read_closed
 from jobs.copies import copy_with_alert
 from resources.failures import PermanentFailure, TransientFailure
@@ -55,14 +55,14 @@ def pull(
         raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
     failed = False
     for name in names:
-        source_settings = source_named(settings, name)
+        source_settings = find_source(settings, name)
         if check:
             _check(database, source_settings)
         try:
             if source_settings.kind != "attempts":
                 say(copy_with_alert(database, source_settings).summary)
                 continue
-            done = Pull(database, source_settings, tell=say)
+            done = Pull(database, source_settings, report_progress=say)
             report = done.run(newest_first=newest_first, accept=accept)
             say(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
@@ -98,7 +98,7 @@ def _check(database: Database, source: PullSource) -> NoReturn:
     """Print the faults in the rows of a source. Exits with 1 if there are any, otherwise with 0."""
     found = check_rows(database, source, say)
     for number, finding in enumerate(found, 1):
-        say(f"\n{number}. {finding.what}\n   {finding.consequence}")
+        say(f"\n{number}. {finding.fault}\n   {finding.consequence}")
         for line in filter(None, (finding.row, finding.statement)):
             say(f"   {line}")
     say(f"\n{quantity(len(found), 'fault')} found; nothing was stored")

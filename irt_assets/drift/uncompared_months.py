@@ -10,7 +10,7 @@ from psycopg import sql
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
 from irt_assets.gates.evidence import load_evidence
-from irt_assets.gates.gates import failures, why_held
+from irt_assets.gates.gates import failures, hold_reasons_and_remedy
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import step_of
@@ -52,7 +52,7 @@ def _red_reason(
 ) -> str | None:
     step = step_of(connection, scale.scale_id, month)
     if step is None or step.fit_id != linked.fit_id:
-        held = why_held(failures(load_evidence(connection, month, scale, store)))
+        held = hold_reasons_and_remedy(failures(load_evidence(connection, month, scale, store)))
     else:
         held = step.why if step.state == "held" else ""
     if held and linked.constants.disagreement(scale.rules.publication):

@@ -32,9 +32,9 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
             judge_missing(database, window.start, window.end)
             with database.connect() as connection:
                 written = write_features(connection, window.start, window.end)
-        for day, made in written.items():
+        for day, counts in written.items():
             context.add_asset_metadata(
-                {"dagster/row_count": made.rows, "answers": made.answers} | application(database.settings),
+                {"dagster/row_count": counts.rows, "answers": counts.answers} | application(database.settings),
                 partition_key=day,
             )
         return dg.MaterializeResult()

@@ -13,10 +13,10 @@ from resources.dagster_schema import row_table
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     description = "The attempts in each day's features sum to the current number of live answers of the day."
-    return [partition_check(days, "features_topic_daily", "answers_are_conserved", description, _are_conserved)]
+    return [partition_check(days, "features_topic_daily", "answers_are_conserved", description, _check_counts)]
 
 
-def _are_conserved(look: CheckInput) -> dg.AssetCheckResult:
+def _check_counts(look: CheckInput) -> dg.AssetCheckResult:
     wrong = days_with_wrong_counts(look.connection, look.window.start, look.window.end)
     differences = "; ".join(
         f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()

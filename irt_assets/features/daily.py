@@ -53,20 +53,20 @@ def _fit_for_table(rows: pa.Table) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Written:
+class DayCounts:
     """Numbers of rows of a day's features, and of answers in them."""
 
     rows: int
     answers: int
 
 
-def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, Written]:
+def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, DayCounts]:
     """Compute the days of [start, end), two midnights, and replace their stored rows. Returns counts by YYYY-MM-DD.
 
     The state of each day's verdicts is stored with its rows. It is read before them, so that a day that is judged
     meanwhile is requested again.
     """
-    written: dict[str, Written] = {}
+    written: dict[str, DayCounts] = {}
     while start < end:
         until = min(start + timedelta(days=DAYS_AT_ONCE), end)
         days = [(start + timedelta(days=n)).date() for n in range((until - start).days)]
@@ -74,20 +74,20 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
             warehouse.lock_rows(connection, tables.features_topic_daily, {"date": day})
         states = states_of_verdicts(connection, {str(day): day_bounds(str(day)) for day in days})
         run = on_log(connection, start, until)
-        held: Counter[str] = Counter()
-        answered: Counter[str] = Counter()
+        rows: Counter[str] = Counter()
+        answers: Counter[str] = Counter()
         connection.execute(
             "DELETE FROM features_topic_daily WHERE date >= %s AND date < %s", (start.date(), until.date())
         )
         frames = features_in_parts(run, start, until)
-        warehouse.append_parts(connection, tables.features_topic_daily, _counted(frames, held, answered))
+        warehouse.append_parts(connection, tables.features_topic_daily, _count_rows(frames, rows, answers))
         record_states(connection, tables.features_topic_daily.name, states)
-        written |= {str(day): Written(held[str(day)], answered[str(day)]) for day in days}
+        written |= {str(day): DayCounts(rows[str(day)], answers[str(day)]) for day in days}
         start = until
     return written
 
 
-def _counted(frames: Iterable[pd.DataFrame], rows: Counter[str], answers: Counter[str]) -> Iterator[pd.DataFrame]:
+def _count_rows(frames: Iterable[pd.DataFrame], rows: Counter[str], answers: Counter[str]) -> Iterator[pd.DataFrame]:
     """Yield the frames, and add their rows and answers to the counts of their days."""
     for frame in frames:
         for day, attempts in frame.groupby("date")["attempts"]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from irt_assets.common.arrays import Ints
 from irt_assets.intake import sources
-from irt_assets.intake.cells import as_ids, as_text, trimmed
+from irt_assets.intake.cells import as_ids, as_text, trim_cells
 from irt_assets.intake.readers import open_source
 from irt_psychometrics.commands import Files
 
@@ -34,7 +34,7 @@ class FileRows:
         cells = rows.column(rows.schema.names.index(name))
         if pa.types.is_boolean(cells.type) and not ids:
             cells = pc.cast(cells, pa.int8())
-        texts = pc.fill_null(trimmed((as_ids if ids else as_text)(cells, name)), "").dictionary_encode()
+        texts = pc.fill_null(trim_cells((as_ids if ids else as_text)(cells, name)), "").dictionary_encode()
         return texts.dictionary.to_pylist(), np.asarray(texts.indices).astype(np.int64)
 
 

@@ -4,18 +4,18 @@ import numpy as np
 from scipy.special import ndtr
 
 from irt_assets.common.wording import quantity, some_of
-from irt_assets.gates.coverage import gaps
+from irt_assets.gates.coverage import coverage_gaps
 from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
 from irt_psychometrics.itemfit import WindowGrowth
 
-MOST_CORRELATED, MIN_LEARNERS = 0.2, 100
+MAX_CORRELATION, MIN_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
 alone reaches 0.2."""
-SKEWED = 0.05
+SKEWNESS_LEVEL = 0.05
 """Significance level of the skewness of anchors."""
-MOST_UNLIKELY = 0.10
+MAX_UNLIKELY_SHARE = 0.10
 """Largest accepted share of learners below the 5 % point of lz*: twice the model's share."""
 
 
@@ -36,12 +36,14 @@ def misfit_is_as_before(evidence: Evidence) -> GateResult:
 def items_are_independent(evidence: Evidence) -> GateResult:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
     if evidence.statistics is None:
-        return GateResult(True, "without fit statistics there is nothing to judge by")
+        return GateResult(True, "not tested: the fit has no fit statistics")
     q3 = evidence.statistics.q3
     if not q3.pairs:
         return GateResult(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
     if not q3.flagged:
-        return GateResult(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
+        return GateResult(
+            True, f"no pair of items shares more than the ability ({q3.pairs:,} were tested)", q3.as_json()
+        )
     largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
     named = some_of(largest, 5, q3.flagged)
     share = "shares" if q3.flagged == 1 else "share"
@@ -59,9 +61,9 @@ def learners_have_one_id(evidence: Evidence) -> GateResult:
         return GateResult(True, "no two ids have the same answers beyond chance")
     pairs = quantity(twins.learner_pairs, "pair")
     rows = [
-        {"learner": one, "pair": k, "common answers": pair.common, "equal": pair.equal}
+        {"learner": learner, "pair": k, "common answers": pair.common, "equal": pair.equal}
         for k, pair in enumerate(twins.learners, start=1)
-        for one in pair.ids
+        for learner in pair.ids
     ]
     return GateResult(
         False,
@@ -97,9 +99,9 @@ def patterns_are_likely(evidence: Evidence) -> GateResult:
     """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     lz = evidence.statistics.lz if evidence.statistics else None
     if lz is None or lz.unlikely is None:
-        return GateResult(True, "without patterns there is nothing to judge by")
+        return GateResult(True, "not tested: the fit has no response patterns")
     return GateResult(
-        lz.unlikely <= MOST_UNLIKELY,
+        lz.unlikely <= MAX_UNLIKELY_SHARE,
         f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
         f"{lz.level:.0%} critical value)",
         lz.as_json(),
@@ -117,7 +119,7 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> GateResult:
     )
     if scale.rules.fit.assignment == "by_level":
         return GateResult(True, f"fitted by level; {sentence}", found.as_json())
-    if found.correlation <= MOST_CORRELATED:
+    if found.correlation <= MAX_CORRELATION:
         return GateResult(True, sentence, found.as_json())
     why = (
         f"{sentence}: items seem to be assigned by level on a linear scale, which makes slopes too small. If they are, "
@@ -134,17 +136,15 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> GateResult:
         return GateResult(True, "no learner's answers are known to lie a day apart")
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
-        return GateResult(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
+        return GateResult(True, f"{sentence}; items have no order, so growth does not bias their b", details)
     if evidence.staged and evidence.staged.spec.occasions == "week":
-        return GateResult(
-            True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
-        )
+        return GateResult(True, f"{sentence}; learners' weeks were fitted, so growth does not bias b", details)
     if growth.strictly_ordered:
-        return GateResult(False, f"{sentence}. It would go into b, the later the item the more", details)
+        return GateResult(False, f"{sentence}. It would bias b, and later items more", details)
     if growth.outcome in ("constant", "not separable"):
         return GateResult(True, sentence, details)
     looks = "easier" if growth.outcome == "grows" else "harder"
-    return GateResult(False, f"{sentence}, so that later items look {looks} than they are", details)
+    return GateResult(False, f"{sentence}, so later items look {looks} than they are", details)
 
 
 def growth_in_words(growth: WindowGrowth) -> str:
@@ -155,8 +155,8 @@ def growth_in_words(growth: WindowGrowth) -> str:
     size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {growth.PERIOD_DAYS:.0f} days"
     if growth.outcome == "not separable":
         return f"{order}: growth cannot be distinguished from difficulty within the month ({size})"
-    said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
-    return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
+    verbs = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
+    return f"{verbs[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
 
 
 def published_items_are_fitted(evidence: Evidence) -> GateResult:
@@ -183,7 +183,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> GateResult:
     if evidence.linked is None:
         return GateResult(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
-    uncovered = gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
+    uncovered = coverage_gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
     sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
     enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
     n = len(constants.anchors_used)
@@ -206,7 +206,7 @@ def anchors_scatter_evenly(evidence: Evidence) -> GateResult:
     n = len(constants.anchors_used)
     p = p_of_skewness(constants.skewness, n)
     why = f"the b of the {n} anchors used have a skewness of {constants.skewness:+.2f} around the line (p = {p:.2g})"
-    if p >= SKEWED:
+    if p >= SKEWNESS_LEVEL:
         return GateResult(True, why, {"skewness": constants.skewness, "p": p})
     easier = "harder" if constants.skewness > 0 else "easier"
     return GateResult(

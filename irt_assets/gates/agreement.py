@@ -24,7 +24,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
 
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Estimates:
         return second - first
 
     @property
-    def apart(self) -> Floats:
+    def standardized(self) -> Floats:
         """|difference| divided by the root mean square of the two standard errors, shape (J,).
 
         It is 0 if both engines fix the parameter at the same value, as a Rasch model does with a.
         """
         se = np.sqrt(np.mean(self.se**2, axis=0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            apart: Floats = np.where(self.difference == 0, 0.0, np.abs(self.difference) / se)
-        return apart
+            ratio: Floats = np.where(self.difference == 0, 0.0, np.abs(self.difference) / se)
+        return ratio
 
     @property
     def correlation(self) -> float:
@@ -64,9 +64,9 @@ class Estimates:
         return float(np.sqrt(np.mean(self.difference**2))) if self.value.shape[1] else float("nan")
 
     @property
-    def rms_apart(self) -> float:
-        """Root mean square of `apart`; NaN without items."""
-        return float(np.sqrt(np.mean(self.apart**2))) if self.value.shape[1] else float("nan")
+    def rms_standardized(self) -> float:
+        """Root mean square of `standardized`; NaN without items."""
+        return float(np.sqrt(np.mean(self.standardized**2))) if self.value.shape[1] else float("nan")
 
     @property
     def overlap(self) -> float:
@@ -102,34 +102,36 @@ class Agreement:
     b: Estimates
     only_one: dict[str, tuple[str, ...]]
 
-    def most_apart(self, n: int = _MOST_NAMED) -> list[Disagreement]:
+    def largest_differences(self, n: int = _MAX_NAMED) -> list[Disagreement]:
         """The n items that differ most, largest difference first, each with the parameter that differs more."""
-        worse = np.maximum(self.a.apart, self.b.apart)
+        worse = np.maximum(self.a.standardized, self.b.standardized)
         found = []
         for j in np.argsort(-worse, kind="stable")[:n]:
-            name, of = ("a", self.a) if self.a.apart[j] > self.b.apart[j] else ("b", self.b)
-            first, second = of.value[:, j]
-            found.append(Disagreement(self.item_ids[j], name, float(first), float(second), float(of.apart[j])))
+            name, estimates = ("a", self.a) if self.a.standardized[j] > self.b.standardized[j] else ("b", self.b)
+            first, second = estimates.value[:, j]
+            found.append(
+                Disagreement(self.item_ids[j], name, float(first), float(second), float(estimates.standardized[j]))
+            )
         return found
 
-    def disagreeing(self, rules: Rules) -> list[Disagreement]:
+    def disagreements(self, rules: Rules) -> list[Disagreement]:
         """The items that differ by more than `agreement_max_se` standard errors."""
-        return [d for d in self.most_apart(len(self.item_ids)) if d.apart > rules.warnings.agreement_max_se]
+        return [d for d in self.largest_differences(len(self.item_ids)) if d.apart > rules.warnings.agreement_max_se]
 
     def problems(self, rules: Rules) -> list[str]:
         """Sentences that say why the engines disagree. Returns an empty list if they agree."""
         found = []
         if not self.item_ids:
             found.append("they have no item in common")
-        for name, of in (("a", self.a), ("b", self.b)):
-            if of.rms_apart > rules.warnings.agreement_max_rms:
+        for name, estimates in (("a", self.a), ("b", self.b)):
+            if (rms := estimates.rms_standardized) > rules.warnings.agreement_max_rms:
                 found.append(
-                    f"over all items they differ in {name} by {of.rms_apart:.2f} standard errors (root mean square), "
+                    f"over all items they differ in {name} by {rms:.2f} standard errors (root mean square), "
                     f"at most {rules.warnings.agreement_max_rms:g} allowed"
                 )
-        apart = self.disagreeing(rules)
-        if apart:
-            named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart], 5)
+        disagreements = self.disagreements(rules)
+        if disagreements:
+            named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in disagreements], 5)
             found.append(f"more than {rules.warnings.agreement_max_se:g} standard errors lie between them on {named}")
         return found
 
@@ -170,16 +172,19 @@ def compare(
     that passes in neither would not be published, so its values may be arbitrary.
     """
     sound = {i for fit in (first, second) for i, item in fit.items() if not item_problems(item, rules)}
-    one, other = (
+    first_values, second_values = (
         {i: item.values for i, item in fit.items() if i in sound and item.values and item.values.has_errors}
         for fit in (first, second)
     )
-    both = tuple(sorted(one.keys() & other.keys()))
+    both = tuple(sorted(first_values.keys() & second_values.keys()))
     only = {
-        name: tuple(sorted(of.keys() - others.keys()))
-        for name, of, others in ((engines[0], one, other), (engines[1], other, one))
+        name: tuple(sorted(own.keys() - others.keys()))
+        for name, own, others in (
+            (engines[0], first_values, second_values),
+            (engines[1], second_values, first_values),
+        )
     }
-    values = [[(of[i].a, of[i].b, of[i].a_se, of[i].b_se) for i in both] for of in (one, other)]
+    values = [[(fit[i].a, fit[i].b, fit[i].a_se, fit[i].b_se) for i in both] for fit in (first_values, second_values)]
     a, b, a_se, b_se = np.moveaxis(np.array(values, dtype=float).reshape(2, -1, 4), 2, 0)
     found = {name: items for name, items in only.items() if items}
     return Agreement(engines, both, Estimates(a, a_se), Estimates(b, b_se), found)
@@ -208,7 +213,7 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
         else:
             usable[engine] = linked
     pairs = tuple(
-        compare((one, other), usable[one].items, usable[other].items, scale.rules)
-        for one, other in combinations(usable, 2)
+        compare(engines, usable[engines[0]].items, usable[engines[1]].items, scale.rules)
+        for engines in combinations(usable, 2)
     )
     return MonthAgreement(scale, tuple(usable), pairs, left_out)

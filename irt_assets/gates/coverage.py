@@ -18,8 +18,8 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
 
 _ENDS = (0.1, 0.9)
-_BIG_TOPIC = 0.10
-_ANCHORS_A_TOPIC = 2
+_LARGE_TOPIC = 0.10
+_MIN_ANCHORS_OF_TOPIC = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
+def coverage_gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
     """Sentences on the parts of the bank that the anchors used in a linking do not cover.
 
     max_error: largest accepted standard error of b at either end of the published items.
@@ -107,23 +107,23 @@ def gaps_in_coverage(
         bank_topics: topic of each item of the bank.
         max_error: largest accepted standard error of b at either end.
     """
-    gaps = []
+    sentences = []
     known = {item: b for item, b in published_b.items() if np.isfinite(b)}
     if lost := sorted(published_b.keys() - known.keys()):
-        gaps.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
+        sentences.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
     if known:
         ends = np.quantile(list(known.values()), _ENDS)
         for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
             if not error <= max_error:
-                gaps.append(
+                sentences.append(
                     f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
                     f" standard error of {error:.2f}, limit {max_error:.2f}"
                 )
     items, kept = Counter(bank_topics), Counter(kept_topics)
-    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _BIG_TOPIC * len(bank_topics))
-    if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _ANCHORS_A_TOPIC]:
-        gaps.append(
-            f"fewer than {_ANCHORS_A_TOPIC} anchors used from these topics, each a tenth of the bank or more:"
+    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _LARGE_TOPIC * len(bank_topics))
+    if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _MIN_ANCHORS_OF_TOPIC]:
+        sentences.append(
+            f"fewer than {_MIN_ANCHORS_OF_TOPIC} anchors used from these topics, each a tenth of the bank or more:"
             f" {', '.join(few)}"
         )
-    return gaps
+    return sentences

@@ -87,7 +87,7 @@ class Difficulties:
             self.item_ids[j]: f"b {self.published[j]:+.2f} to {self.night[j]:+.2f}" for j in np.flatnonzero(self.moved)
         }
 
-    def furthest(self, n: int) -> np.ndarray:
+    def largest_differences(self, n: int) -> np.ndarray:
         """Indices of the n items with the largest differences in standard errors; items that moved come first."""
         return np.lexsort((-np.abs(self.difference) / self.se, ~self.moved))[:n]
 
@@ -115,8 +115,8 @@ class EarlyWarning:
             found.append(f"the anchors do not carry the night: {self.disagreement}")
         d = self.difficulties
         if n := int(d.moved.sum()):
-            furthest = d.furthest(min(n, MAX_NAMED))
-            named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
+            largest = d.largest_differences(min(n, MAX_NAMED))
+            named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in largest]
             found.append(f"b differs from the published value of {quantity(n, 'item')}: {some_of(named, MAX_NAMED, n)}")
         return found
 
@@ -151,7 +151,7 @@ def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit,
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(name).start, scale.engine) if name else None
     month = (name, fit) if name and fit else None
     published = {
-        one.item_id: (one.values.b, np.nan if one.values.b_se is None else one.values.b_se)
-        for one in publications_in_force(connection, scale.scale_id, end)
+        item.item_id: (item.values.b, np.nan if item.values.b_se is None else item.values.b_se)
+        for item in publications_in_force(connection, scale.scale_id, end)
     }
     return compare(night, month, published, scale.rules.publication)

@@ -127,7 +127,7 @@ def load_evidence(
     )
 
 
-def as_the_scale_says(evidence: Evidence, found: GateResult) -> GateResult:
+def apply_new_misfit_rule(evidence: Evidence, found: GateResult) -> GateResult:
     """Turn a failed verdict into a passed one with a warning if the scale's rule new_misfit is "warn"."""
     if found.passed or evidence.scale.rules.publication.new_misfit == "hold":
         return found
@@ -152,8 +152,8 @@ def needs_fit(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], G
     """Decorate a gate so that it fails with the reason if the month's current snapshot has no fit."""
 
     @functools.wraps(judge)
-    def judged(evidence: Evidence) -> GateResult:
+    def judge_if_fitted(evidence: Evidence) -> GateResult:
         fit = current_fit(evidence)
         return fit if isinstance(fit, GateResult) else judge(evidence)
 
-    return judged
+    return judge_if_fitted

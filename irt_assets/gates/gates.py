@@ -33,7 +33,7 @@ from irt_psychometrics.estimation import Flag
 def snapshot_matches_its_hash(evidence: Evidence) -> GateResult:
     if evidence.snapshot is None or evidence.snapshot_problem:
         return GateResult(False, f"{evidence.snapshot_problem}: materialise scored_responses")
-    return GateResult(True, f"the stored file is the one taken ({evidence.snapshot.snapshot_hash[:12]}…)")
+    return GateResult(True, f"the stored file is unchanged ({evidence.snapshot.snapshot_hash[:12]}…)")
 
 
 def few_answers_are_rejected(evidence: Evidence) -> GateResult:
@@ -98,7 +98,7 @@ def demanded_engines_fitted(evidence: Evidence) -> GateResult:
             False, "; ".join(f"{engine} is demanded and {why}" for engine, why in problems.items()), problems
         )
     return GateResult(
-        True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded"
+        True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "no other engine is demanded"
     )
 
 
@@ -106,7 +106,7 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
     again = f"materialise {asset_of(engine)}"
     if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
-        return f"{which}: enable it (IRT_ENGINES={engine}) and {again}; `irt doctor` says whether it is installed"
+        return f"{which}: enable it (IRT_ENGINES={engine}) and {again}; `irt doctor` shows whether it is installed"
     other = model_difference(fit.spec, evidence.scale)
     return f"{other}: {again}" if other else fit_problem(fit)
 
@@ -248,18 +248,18 @@ def failures(evidence: Evidence) -> dict[str, str]:
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
 
 
-def held_because(problems: Mapping[str, str]) -> str:
+def hold_reasons(problems: Mapping[str, str]) -> str:
     """Why a month is held, in one sentence. Gates that fail only because another gate fails are left out."""
     return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
 
 
-def why_held(problems: Mapping[str, str]) -> str:
+def hold_reasons_and_remedy(problems: Mapping[str, str]) -> str:
     """Why a month is held, and the remedy of the first gate that fails, as later gates may fail because of it. Returns
     "" if the month is not held."""
     if not problems:
         return ""
     fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
-    return f"{held_because(problems)}; decide: {fix[0].lower() + fix[1:]}"
+    return f"{hold_reasons(problems)}; decide: {fix[0].lower() + fix[1:]}"
 
 
 def item_problems(item: FittedItem, rules: Rules) -> list[str]:
@@ -292,6 +292,6 @@ def item_problems(item: FittedItem, rules: Rules) -> list[str]:
     if rmsd is not None and by_chance is not None and rmsd > rules.publication.max_rmsd and by_chance < MISFIT_LEVEL:
         problems.append(
             f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.publication.max_rmsd:g}, and "
-            f"fewer than one in a thousand items that follow the model have one this large with as many answers"
+            "fewer than one in a thousand items that follow the model have an RMSD this large with this many answers"
         )
     return problems

@@ -3,7 +3,7 @@
 from typing import Any
 
 from irt_assets.gates.coverage import Bank, ends_of
-from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, needs_fit
+from irt_assets.gates.evidence import Evidence, GateResult, apply_new_misfit_rule, needs_fit
 from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
@@ -65,15 +65,18 @@ def linking_stays_near_its_history(evidence: Evidence) -> GateResult:
     constants = evidence.on_the_scale.constants
     n = len(evidence.earlier)
     if n < MonthConstants.MIN_EARLIER:
-        months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
-        return GateResult(True, f"{months} taken to the ledger, and {MonthConstants.MIN_EARLIER} are needed to compare")
+        months = "1 earlier month" if n == 1 else f"{n} earlier months"
+        why = f"the publication step of {months} is done, and {MonthConstants.MIN_EARLIER} are needed to compare"
+        return GateResult(True, why)
     values = (*constants.value("slope"), *constants.value("intercept"))
     found = MonthConstants(month_number(evidence.month), *values).jumps(evidence.earlier)
-    seen = [one for one in found if one.seen]
-    jumps_text = "; ".join(one.sentence for one in seen or found)
+    jumps = [change for change in found if change.seen]
+    jumps_text = "; ".join(change.sentence for change in jumps or found)
     why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
-    numbers = {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
-    return as_the_scale_says(evidence, GateResult(not seen, why, numbers))
+    numbers = {
+        f"{change.constant}_{name}": getattr(change, name) for change in found for name in ("change", "limit", "p")
+    }
+    return apply_new_misfit_rule(evidence, GateResult(not jumps, why, numbers))
 
 
 def anchors_move_with_the_others(evidence: Evidence) -> GateResult:
@@ -87,7 +90,7 @@ def anchors_move_with_the_others(evidence: Evidence) -> GateResult:
         )
     largest = evidence.scale.rules.publication.max_anchor_shift
     details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
-    return as_the_scale_says(evidence, GateResult(not shift.exceeds_limit(largest), shift.sentence(largest), details))
+    return apply_new_misfit_rule(evidence, GateResult(not shift.exceeds_limit(largest), shift.sentence(largest), details))
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

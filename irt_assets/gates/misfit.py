@@ -9,7 +9,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from irt_assets.common.wording import join_names, quantity
-from irt_assets.gates.model_gates import MAX_RATIO, alike, eigenvalue_ratio, items_together
+from irt_assets.gates.model_gates import MAX_RATIO, dependence_clause, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, TopContributors
 from irt_assets.ledger.month_state import Reference
@@ -22,9 +22,9 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
 MAX_NAMED = 10
-BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, and the scale's months are not any more"
-BY_WEEK = "the month was fitted by weeks of learners, and these are not compared with learners"
+BY_LEVEL = "items of the scale are assigned by level, so learners of different levels are not compared"
+FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, but the scale's months no longer are"
+BY_WEEK = "the month was fitted by weeks of learners, which are not compared with learners"
 
 
 def reference_window(store: ObjectStore, most: int | None, reference: Reference, scale_id: str) -> Window:
@@ -36,8 +36,8 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
         FIT_COLUMNS,
         (scale_id,),
         lambda problem: (
-            f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
-            f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+            f"{problem}. Restore the object store from a backup, or accept a month as the reference "
+            f"of later ones (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
         ),
     )
     responses, _ = scored_responses_of(table, scale_id)
@@ -47,7 +47,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     return window_of(responses, calibration, reference.statistics)
 
 
-def compared(
+def compare_misfit(
     store: ObjectStore,
     most: int | None,
     scale: Scale,
@@ -105,12 +105,15 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
         sentences = ["dimensions could not be tested"]
     else:
         together = items_together(statistics) if ratio > MAX_RATIO else ()
-        largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
-        sentences = [largest + alike(together)]
+        largest = (
+            f"the largest eigenvalue of the residual correlations is {ratio:.2f} times the value expected for one "
+            "ability"
+        )
+        sentences = [largest + dependence_clause(together)]
     forms = [
-        (one.m2, one.df, one.learners)
-        for one in statistics.m2 or ()
-        if one.m2 is not None and one.p is not None and one.rmsea is not None
+        (form.m2, form.df, form.learners)
+        for form in statistics.m2 or ()
+        if form.m2 is not None and form.p is not None and form.rmsea is not None
     ]
     if forms:
         rmsea = Measure.rmsea(*zip(*forms, strict=True))

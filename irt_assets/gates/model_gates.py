@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from irt_assets.common.wording import join_names
-from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, current_fit, needs_fit
+from irt_assets.gates.evidence import Evidence, GateResult, apply_new_misfit_rule, current_fit, needs_fit
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
 from irt_psychometrics.itemfit import Measure
 
@@ -21,21 +21,21 @@ ability stay below it."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
 """Largest accepted growth of each measure of misfit since the reference, for the lower limit of its interval (see
 docs/explanation/misfit.md)."""
-MOST_ALIKE = 5
+MAX_NAMED = 5
 """Largest number of items named in a sentence on dependence."""
 FEW_TOGETHER = f"no two items were seen by {Measure.MIN_LEARNERS_OF_PAIR} learners"
 
 
-def _names_its_sample(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], GateResult]:
+def _name_sample(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], GateResult]:
     """Decorate a gate so that its reason mentions the sample of learners, if the fit's statistics come from one."""
 
     @functools.wraps(judge)
-    def judged(evidence: Evidence) -> GateResult:
+    def judge_and_name_sample(evidence: Evidence) -> GateResult:
         verdict = judge(evidence)
         sample = evidence.staged.spec.sample if evidence.staged else None
         return replace(verdict, why=f"{verdict.why}; judged on {sample}") if sample else verdict
 
-    return judged
+    return judge_and_name_sample
 
 
 @needs_fit
@@ -47,7 +47,7 @@ def one_dimension(evidence: Evidence) -> GateResult:
     return found
 
 
-@_names_its_sample
+@_name_sample
 @needs_fit
 def second_dimension(evidence: Evidence) -> GateResult:
     """Verdict on the parallel analysis of the month's fit, regardless of the scale's demands."""
@@ -59,23 +59,23 @@ def second_dimension(evidence: Evidence) -> GateResult:
 
 def one_ability(parallel: Parallel) -> GateResult:
     """Judge a fit's parallel analysis. No other code judges it."""
-    one = parallel.p >= MISFIT_LEVEL
+    passed = parallel.p >= MISFIT_LEVEL
     why = (
         f"the largest eigenvalue of the residual correlations is {parallel.eigenvalue:.2f}, and "
-        f"{parallel.expected:.2f} is expected where one ability explains the answers (p = {parallel.p:.2g})"
+        f"{parallel.expected:.2f} is expected if one ability explains the answers (p = {parallel.p:.2g})"
     )
     details = {name: getattr(parallel, name) for name in ("eigenvalue", "expected", "rounds", "p")}
-    return GateResult(one, why if one else f"a second dimension: {why}", details)
+    return GateResult(passed, why if passed else f"a second dimension: {why}", details)
 
 
-@_names_its_sample
+@_name_sample
 @needs_fit
 def guessing_is_in_the_model(evidence: Evidence) -> GateResult:
     """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
     assert evidence.staged is not None
     shape = evidence.staged.spec.shape
     if shape is None:
-        return GateResult(True, "not judged then: guessing is judged where em fits one population")
+        return GateResult(True, "not judged then: guessing is judged only if em fits one population")
     details = evidence.staged.spec.as_json()["shape"]
     if not shape.guessing:
         return GateResult(True, shape.why, details)
@@ -84,30 +84,34 @@ def guessing_is_in_the_model(evidence: Evidence) -> GateResult:
     return GateResult(False, shape.why, details)
 
 
-@_names_its_sample
+@_name_sample
 def misfit_was_accepted(evidence: Evidence) -> GateResult:
     """The items of the reference window measure one ability, or a person has accepted that they do not."""
-    found = _compared(evidence)
-    return found if isinstance(found, GateResult) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
+    found = _stored_comparison(evidence)
+    if isinstance(found, GateResult):
+        return found
+    return apply_new_misfit_rule(evidence, accepted_misfit(evidence, found))
 
 
-@_names_its_sample
+@_name_sample
 def misfit_has_not_grown(evidence: Evidence) -> GateResult:
     """The month's misfit has not grown since the reference window."""
-    found = _compared(evidence)
-    return found if isinstance(found, GateResult) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
+    found = _stored_comparison(evidence)
+    if isinstance(found, GateResult):
+        return found
+    return apply_new_misfit_rule(evidence, growth_of_misfit(evidence, found))
 
 
 def new_misfit(evidence: Evidence) -> GateResult:
     """Verdict on new misfit, regardless of the scale's demands."""
-    found = _compared(evidence)
+    found = _stored_comparison(evidence)
     if isinstance(found, GateResult):
         return GateResult(True, found.why)
     verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
     return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
 
 
-def _compared(evidence: Evidence) -> ComparedMisfit | GateResult:
+def _stored_comparison(evidence: Evidence) -> ComparedMisfit | GateResult:
     """The stored comparison of the month's misfit with its reference, or a verdict if the fit has no comparison."""
     fit = current_fit(evidence)
     if isinstance(fit, GateResult):
@@ -117,7 +121,7 @@ def _compared(evidence: Evidence) -> ComparedMisfit | GateResult:
     if found is None and fit.convergence.converged:
         return GateResult(False, "how misfit compares with earlier months is not known: materialise item_calibration")
     if found is None:
-        return GateResult(True, "not judged then: misfit is compared where the scale's engine fits the month")
+        return GateResult(True, "not judged then: misfit is compared only if the scale's engine fits the month")
     return found
 
 
@@ -126,16 +130,16 @@ def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
         ratio, together = found.ratio, found.ratio_together
     else:
         ratio, together = eigenvalue_ratio(evidence.statistics), items_together(evidence.statistics)
-    name = found.reference or f"{evidence.month}, which later months are compared with,"
+    name = found.reference or f"{evidence.month}, the reference of later months,"
     if ratio is None:
         return GateResult(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
     why = (
-        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times what one ability gives, "
-        f"limit {MAX_RATIO:g}"
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times the value "
+        f"expected for one ability, limit {MAX_RATIO:g}"
     )
     if ratio <= MAX_RATIO:
         return GateResult(True, why, {"ratio": ratio})
-    why += alike(together)
+    why += dependence_clause(together)
     if "misfit" not in evidence.accepted:
         return GateResult(False, why, {"ratio": ratio})
     return GateResult(True, f"misfit is accepted; {why}", {"ratio": ratio})
@@ -144,7 +148,7 @@ def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
 def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
     reference = found.reference
     if reference is None:
-        return GateResult(True, f"{evidence.month} is the month that later ones are compared with")
+        return GateResult(True, f"{evidence.month} is the reference of later months")
     if found.why is not None:
         return GateResult(not found.lost, f"not compared with {reference}: {found.why}")
     growth = found.growth.known_measures()
@@ -157,7 +161,7 @@ def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
     named = next((name for name, items in together.items() if name in beyond and items), None)
     grown = "; ".join(
         f"{MEASURES[name]} {measure.value:+.3f} (at least {measure.low:+.3f}, limit {LIMITS[name]:g})"
-        f"{alike(together[name]) if name == named else ''}"
+        f"{dependence_clause(together[name]) if name == named else ''}"
         for name, measure in (beyond or growth).items()
     )
     if found.items < Measure.MIN_ITEMS:
@@ -188,6 +192,6 @@ def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
     return statistics.parallel.together if statistics and statistics.parallel else ()
 
 
-def alike(items: Sequence[str]) -> str:
+def dependence_clause(items: Sequence[str]) -> str:
     """The end of a sentence on dependence that names the items. Returns "" without items."""
-    return f": {join_names(items, MOST_ALIKE)} answer alike beyond ability" if items else ""
+    return f": {join_names(items, MAX_NAMED)} answer alike beyond ability" if items else ""

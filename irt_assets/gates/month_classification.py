@@ -71,13 +71,13 @@ class GateStatus:
         passed: the result, or None if the gate was never evaluated, or if its run was killed.
         why: the reason.
         asset: the asset that the gate checks.
-        asked: whether a run ever planned to evaluate the gate.
+        planned: whether a run ever planned to evaluate the gate.
     """
 
     passed: bool | None
     why: str
     asset: str = MONTHLY_ASSETS[-1]
-    asked: bool = True
+    planned: bool = True
 
     @property
     def follows(self) -> bool:
@@ -179,29 +179,29 @@ def classify_month(
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
         return MonthState(month, scale_id, value, why, asset)
 
-    def unmade(what: str, asset: str) -> MonthState:
+    def missing(reason: str, asset: str) -> MonthState:
         if drift_begins:
             why = f"part of the origin window, and drift begins after it, in {drift_begins}"
             return state(State.ORIGIN, why, asset)
-        return state(State.MISSING, f"{what}: `irt calibrate --month {month}`", asset)
+        return state(State.MISSING, f"{reason}: `irt calibrate --month {month}`", asset)
 
     if running:
         return state(State.RUNNING, "a run of the month is queued or under way")
     if answers != "scored":
         if answers == "none" and not drift_begins:
             return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
-        return unmade("never materialised", MONTHLY_ASSETS[0])
+        return missing("never materialised", MONTHLY_ASSETS[0])
     if changed and changed.decided:  # the gates that held the month may pass now
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
-        gates = _of_its_time(gates)
+        gates = _gates_of_that_time(gates)
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
         failures = {name: status.why for name, status in failed.items() if not status.follows}
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
-    if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):
-        return unmade("its answers are scored and nothing was fitted", _first(unknown))
+    if unknown and step is None and failure is None and not any(status.planned for status in unknown.values()):
+        return missing("its answers are scored, but nothing was fitted", _first(unknown))
     if unknown:
         why = failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
@@ -216,13 +216,13 @@ def classify_month(
     return state(State.GREEN, step.why)
 
 
-def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
+def _gates_of_that_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
     """The gates that existed when the month was judged.
 
     A gate that was never evaluated although other gates of its asset were is newer than the month's results.
     """
-    judged = {status.asset for status in gates.values() if status.asked}
-    return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
+    judged = {status.asset for status in gates.values() if status.planned}
+    return {name: status for name, status in gates.items() if status.planned or status.asset not in judged}
 
 
 def _first(gates: dict[str, GateStatus]) -> str:

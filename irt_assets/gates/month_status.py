@@ -49,12 +49,14 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         known = read_scales(connection)
         all_steps = {scale_id: steps(connection, scale_id) for scale_id in known}
         in_bank = {
-            scale_id: models_in_bank(connection, scale_id) if one.scored else {} for scale_id, one in known.items()
+            scale_id: models_in_bank(connection, scale_id) if scale.scored else {} for scale_id, scale in known.items()
         }
         decided = decisions_since(connection, months)
-        answered, windows = _with_answers(connection, months), origin_windows(connection)
-        others = scales_with_changed_verdicts(connection, months)
-        closed_with = {(one.month, one.scale_id): one.snapshot_hash for one in read_closed(connection, months)}
+        answered, windows = _months_with_answers(connection, months), origin_windows(connection)
+        other_verdicts = scales_with_changed_verdicts(connection, months)
+        closed_with = {
+            (closing.month, closing.scale_id): closing.snapshot_hash for closing in read_closed(connection, months)
+        }
         found = []
         for month in months:
             scales = scales_of_month(connection, month)
@@ -72,7 +74,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         scale,
                         all_steps[scale_id].get(month),
                         in_bank[scale_id],
-                        has_other_answers=scale_id in others.get(month, ()),
+                        has_other_answers=scale_id in other_verdicts.get(month, ()),
                         decided=decided.get((month, scale_id)),
                     )
                 found.append(
@@ -91,7 +93,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
     return found
 
 
-def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
+def _months_with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
     """The months with at least one answer in the log. Returns all months if the log is in a lake, which is not
     queried."""
     if lake(connection) is not None:
@@ -115,7 +117,7 @@ def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str |
 
 def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:
     """Why the month could not be fitted or linked. A missing origin comes first, as more answers would not help."""
-    return latest_failure(connection, snapshot, scale) if scale.initialised else str(no_origin(scale, month))
+    return latest_failure(connection, snapshot, scale) if scale.initialised else str(no_origin_error(scale, month))
 
 
 def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[str, GateStatus]]:
@@ -137,15 +139,15 @@ def latest_evaluations(
         keys, partition_filter=PartitionKeyFilter(key=month)
     )
     latest = {key: record.evaluation if (record := records.get(key)) else None for key in keys}
-    return {key: one if isinstance(one, dg.AssetCheckEvaluation) else None for key, one in latest.items()}
+    return {key: found if isinstance(found, dg.AssetCheckEvaluation) else None for key, found in latest.items()}
 
 
 def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
     evaluation = record.evaluation if record else None
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # if only planned, its run goes on, or was killed
-        return {"": GateStatus(None, "not evaluated", gate.asset, asked=record is not None)}
-    shown = rows_of(evaluation.metadata, "scales")
-    known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in shown}
+        return {"": GateStatus(None, "not evaluated", gate.asset, planned=record is not None)}
+    rows = rows_of(evaluation.metadata, "scales")
+    known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in rows}
     return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
 
 
@@ -178,15 +180,15 @@ def _newer(
         found |= _why_fit_again(connection, staged, snapshot, scale, in_bank)
     if linked is not None:
         if staged is not None and linked.fit_id != staged.fit_id:
-            found["fitted_alone"] = "it was fitted again and not linked since"
+            found["fitted_alone"] = "it was fitted again, but not linked since"
         if settings_differ(linked.rules, scale.rules, "linking"):
             found["other_linking"] = "the scale's settings have changed since it was linked"
         if step is not None and step.fit_id != linked.fit_id:
-            found["linked_alone"] = "it was linked again and not taken to the ledger since"
+            found["linked_alone"] = "it was linked again, but its publication step has not run since"
     for engine in scale.rules.publication.demands:
         fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
         if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
-            found.setdefault("fitted_alone", f"it was fitted again by {engine} and not linked since")
+            found.setdefault("fitted_alone", f"it was fitted again by {engine}, but not linked since")
     return first_newer(found)
 
 
@@ -209,7 +211,7 @@ def _why_fit_again(
     """Answers to the `QUESTIONS` that require a new fit of the month."""
     found = {"other_model": _other_model(staged, scale, in_bank)}
     if staged.snapshot_hash != snapshot.snapshot_hash:
-        found["scored_alone"] = "its answers were judged again and not fitted since"
+        found["scored_alone"] = "its answers were judged again, but not fitted since"
     if staged.is_reference and (earlier := find_reference(connection, scale, snapshot.month)):
         found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
     return found
@@ -224,7 +226,7 @@ def _other_model(staged: LatestAttempt, scale: Scale, in_bank: dict[str, ModelIn
     return other and f"the bank names other models or blocks of items since it was fitted: {other}"
 
 
-def no_origin(scale: Scale, window: str) -> PsychometricsError:
+def no_origin_error(scale: Scale, window: str) -> PsychometricsError:
     """The error for a window that cannot be linked because its scale was never initialised, with both remedies."""
     return PsychometricsError(
         f"scale {scale.scale_id} has no origin, so {window} cannot be placed on it. Either give the bank's anchors "

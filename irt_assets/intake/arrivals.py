@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from irt_assets.intake.report import ImportReport, Refused, Reject
+from irt_assets.intake.report import ImportReport, RefusedRow, Reject
 from resources.postgres.database import named_rows, one_value, records
 
 FILES = "irt import"
@@ -18,11 +18,11 @@ SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE s
 MAX_PER_DAY = 10_000
 DAYS_KEPT = 30
 MAX_ROW_LENGTH = 10_000
-UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
+UNREAD_REASONS = ("bad_json", "ragged_row", "unknown_field", "missing_field")
 """Reasons for which a row is refused before its learner is read."""
 ERASURES = "SELECT count(*) FROM erasure"
 """Query for the number of erasures. Rows that were read before it grew may be of a learner who was erased since."""
-ADD = """
+ADD_COUNTS = """
     INSERT INTO intake AS i VALUES (
         %(source)s, %(kind)s, CASE %(kind)s WHEN 'http' THEN date_trunc('minute', now()) ELSE now() END,
         pg_backend_pid(), %(read)s, %(accepted)s, %(corrected)s, %(duplicates)s, %(clock_ahead)s, %(rejected)s,
@@ -47,23 +47,23 @@ class Arrival:
 
     def __init__(self, connection: psycopg.Connection, kind: str, source: str, reject: Reject) -> None:
         self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
-        self._refused: list[Refused] = []
+        self._refused: list[RefusedRow] = []
         self._latest: datetime | None = None
         self._erasures = connection.execute(ERASURES)  # in a pipeline: the result comes with the next one
         self.report = ImportReport()
 
-    def saw(self, latest: datetime | None) -> None:
+    def update_latest(self, latest: datetime | None) -> None:
         self._latest = max(filter(None, (self._latest, latest)), default=None)
 
-    def refuse(self, rows: Iterable[Refused]) -> None:
+    def refuse(self, rows: Iterable[RefusedRow]) -> None:
         refused = list(rows)
         self._refused += refused[: MAX_PER_DAY - len(self._refused)]
         self._reject(refused)
 
-    def note(self) -> None:
+    def store_counts(self) -> None:
         """Store the counts of the report, and the refused rows for which the day has room."""
         values = vars(self.report) | {"source": self._source, "kind": self._kind, "latest": self._latest}
-        self._connection.execute(ADD, values | {"rejected": Jsonb(self.report.rejected)})
+        self._connection.execute(ADD_COUNTS, values | {"rejected": Jsonb(self.report.rejected)})
         if self._refused:
             self._store_refused()
 
@@ -75,7 +75,7 @@ class Arrival:
         )
         erasures = one_value(self._connection, ERASURES)
         [(before,)] = self._erasures.fetchall()
-        unread = frozenset(UNREAD if erasures == before else {one.reason for one in self._refused})
+        unread = frozenset(UNREAD_REASONS if erasures == before else {row.reason for row in self._refused})
         rows = [
             (self._source, self._kind, line, reason, "", "")
             if erasures and reason in unread
@@ -138,7 +138,7 @@ def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
     return cursor.fetchall()
 
 
-def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[Refused]:
+def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[RefusedRow]:
     """The stored refused rows, of all sources or one, in order of arrival."""
     with connection.cursor(name="refused") as cursor:
         kept = cursor.execute(
@@ -146,20 +146,20 @@ def refused_rows(connection: psycopg.Connection, source: str | None = None) -> I
                WHERE %(source)s::text IS NULL OR source = %(source)s ORDER BY reject_id""",
             {"source": source},
         )
-        yield from (Refused(*row) for row in kept)
+        yield from (RefusedRow(*row) for row in kept)
 
 
-def forget_old_rejects(connection: psycopg.Connection) -> None:
+def delete_old_rejects(connection: psycopg.Connection) -> None:
     connection.execute("DELETE FROM intake_reject WHERE arrived_at < now() - make_interval(days => %s)", (DAYS_KEPT,))
 
 
-def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]], bool]) -> int:
-    """Delete the refused rows for whose value and row `holds` is true. Returns their number."""
+def drop_refused(connection: psycopg.Connection, matches: Callable[[Sequence[str]], bool]) -> int:
+    """Delete the refused rows for whose value and row `matches` is true. Returns their number."""
     with connection.cursor(name="refused") as cursor:
         rows = cursor.execute('SELECT reject_id, value, "row" FROM intake_reject')
-        theirs = [number for number, *texts in rows if holds(texts)]
-    connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (theirs,))
-    return len(theirs)
+        matching = [number for number, *texts in rows if matches(texts)]
+    connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (matching,))
+    return len(matching)
 
 
 def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[st
     )
 
 
-def refused_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
+def refusals_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
     """The number `n` of stored refused rows by source, kind and reason, and the time of the `last` one."""
     return named_rows(
         connection,

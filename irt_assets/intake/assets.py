@@ -4,7 +4,7 @@ import dagster as dg
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.common.retries import classify_failures
-from irt_assets.intake.inbox import take_waiting
+from irt_assets.intake.inbox import import_waiting_files
 from resources.dagster_schema import column_schema, row_table
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
@@ -15,7 +15,7 @@ INBOX_FILE = "irt/inbox_file"
 """Tag of a run: the file of the inbox that it imports."""
 COUNTS = ("read", "accepted", "corrected", "duplicates", "refused")
 MAX_SHOWN = 500
-OF_DAY = """
+COUNTS_OF_DAY = """
     SELECT source, kind, sum(read)::bigint, sum(accepted)::bigint, sum(corrected)::bigint, sum(duplicates)::bigint,
       sum(read - accepted - corrected - duplicates)::bigint
     FROM intake WHERE arrived_at >= %s AND arrived_at < %s GROUP BY 1, 2 ORDER BY 3 DESC, 1
@@ -59,16 +59,16 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     ) -> dg.MaterializeResult:
         inbox, files = inbox_of(database.settings), []
         with classify_failures():
-            for one in take_waiting(database, inbox, context.run.tags.get(INBOX_FILE)) if inbox else ():
-                context.log.info(f"{one.path}: {one.what}. {one.why or one.report.counts}")
-                files.append((one.path, one.what, one.why or one.report.counts))
+            for outcome in import_waiting_files(database, inbox, context.run.tags.get(INBOX_FILE)) if inbox else ():
+                context.log.info(f"{outcome.path}: {outcome.result}. {outcome.why or outcome.report.counts}")
+                files.append((outcome.path, outcome.result, outcome.why or outcome.report.counts))
             with database.connect() as connection:
-                came = connection.execute(OF_DAY, day_bounds(context.partition_key)).fetchall()
+                arrivals = connection.execute(COUNTS_OF_DAY, day_bounds(context.partition_key)).fetchall()
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": sum(row[3] for row in came),
-                "refused": sum(row[6] for row in came),
-                "sources": row_table(("source", "kind", *COUNTS), came[:MAX_SHOWN]),
+                "dagster/row_count": sum(row[3] for row in arrivals),
+                "refused": sum(row[6] for row in arrivals),
+                "sources": row_table(("source", "kind", *COUNTS), arrivals[:MAX_SHOWN]),
                 "files of the inbox, in this run": row_table(("file", "what", "why"), files[:MAX_SHOWN]),
             }
         )

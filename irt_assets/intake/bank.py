@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import MAX_ID_LENGTH, NAMES, Columns
-from irt_assets.intake.jsonlines import NotKept, parse
+from irt_assets.intake.jsonlines import UnstorableJson, parse_json
 from irt_assets.intake.mapping import AUTO, Binding, Mapping, bind, encoding_of, load_mapping
 from irt_assets.intake.max_scores import (
     FORMER_MAXIMA,
@@ -28,7 +28,7 @@ from irt_assets.intake.max_scores import (
     require_consistent_scores,
 )
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import ERASED, ImportReport, Refused, Reject, naming_learner, unseen
+from irt_assets.intake.report import ERASED, ImportReport, RefusedRow, Reject, ignore_rows, with_learner_id
 from irt_assets.intake.scoring import NUMBER, points
 from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
@@ -38,9 +38,9 @@ from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
-DEEPEST = 100  # maximum number of nested lists and objects
+MAX_DEPTH = 100  # maximum number of nested lists and objects
 MODELS: tuple[str, ...] = get_args(Model)
-OF_RIGHT_AND_WRONG = tuple(name for name in MODELS if item_model(name).two_categories)
+DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
     "b": (-math.inf, math.inf),
@@ -53,21 +53,21 @@ PARAMETERS = {  # smallest and largest value
     "D": (1.0, 2.0),
 }
 STEPS = {"b2", "category2"}
-T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
+SCORE_PARAMETERS = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """Parameters of an item's scores (see `PartialCreditModel`), and their standard errors."""
-OF_SCORES = ("max_score", "block")
+SCORE_KEYS = ("max_score", "block")
 """Keys of an item's scores in `meta` that are not parameters. They stay if new parameters come without them."""
 QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
-    *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
+    *(*PARAMETERS, "model", *SCORE_KEYS, "key", "meta", *SCORE_PARAMETERS),
     *(name for name in ItemRow.COLUMNS if name not in PARAMETERS),
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
     CASE WHEN s.meta->'irt' ? 'a' THEN jsonb_strip_nulls(jsonb_build_object(
-        {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in OF_SCORES)})) ELSE {{kept}}->'irt' END
+        {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in SCORE_KEYS)})) ELSE {{kept}}->'irt' END
     || (s.meta->'irt')) ELSE '{{{{}}}}' END"""
-"""SQL of an item's merged entry `irt`: new parameters replace all former ones, but `OF_SCORES` stay unless given."""
+"""SQL of an item's merged entry `irt`: new parameters replace all former ones, but `SCORE_KEYS` stay unless given."""
 DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
 """Column → SQL value for an empty cell of a new row."""
 
@@ -109,7 +109,7 @@ def import_bank_file(
     mapping: str | Path = AUTO,
     encoding: str | None = None,
     dry_run: bool = False,
-    reject: Reject = unseen,
+    reject: Reject = ignore_rows,
 ) -> ImportReport:
     """Import a file of QUESTIONS or of LEARNERS.
 
@@ -123,10 +123,10 @@ def import_bank_file(
     """
     rules = load_mapping(mapping)
     source = open_source(Path(file), encoding_of(encoding, rules))
-    return take_rows(database, source, kind, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
+    return import_bank_rows(database, source, kind, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
-def take_rows(
+def import_bank_rows(
     database: Database,
     source: Source,
     kind: Kind,
@@ -134,7 +134,7 @@ def take_rows(
     mapping: str | Path | Mapping = AUTO,
     dry_run: bool = False,
     given: Collection[str] = (),
-    reject: Reject = unseen,
+    reject: Reject = ignore_rows,
 ) -> ImportReport:
     """Write the rows of `source` that are new or change something.
 
@@ -166,7 +166,7 @@ def take_rows(
         report.accepted = changed + added
         report.duplicates = report.read - report.rejected.total() - report.accepted
         report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
-        arrival.note()
+        arrival.store_counts()
         if dry_run:
             connection.rollback()
     return report
@@ -189,7 +189,9 @@ def read_rows(
     rules, columns = binding.mapping, Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
-    unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
+    unused = set(source.columns) - {
+        column for columns_of_name in binding.columns.values() for column in columns_of_name
+    }
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
@@ -200,30 +202,30 @@ def read_rows(
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
-        reject([Refused(file, line, reason, value, raw)])
+        reject([RefusedRow(file, line, reason, value, raw)])
 
     for batch in source.batches():
         report.read += len(batch.bad)
         for bad in batch.bad:
             texts = ("", "") if makes_ids else (bad.value, bad.raw)
             refuse(bad.line, bad.reason, *texts)
-        lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
+        lists = {name: columns.our_column(batch.rows, name).to_pylist() for name in names}
         rows = zip(plain_rows(batch.rows), *lists.values(), strict=True)
-        for place, (raw, *values) in enumerate(rows):
+        for number, (raw, *values) in enumerate(rows):
             if all(cell is None or cell == "" for cell in raw.values()):
                 continue
             report.read += 1
             cells = dict(zip(lists, values, strict=True))
             key = cells[kind.key]
             try:
-                if erased is not None and key is not None and (by := erased(key)):
-                    raise _Refusal(ERASED, by)
-                row = _judged(kind, cells, seen)
+                if erased is not None and key is not None and (erasure := erased(key)):
+                    raise _Refusal(ERASED, erasure)
+                row = _convert_cells(kind, cells, seen)
             except _Refusal as refusal:
                 kept = "" if refusal.reason == ERASED else source.raw(raw)
                 if kind is LEARNERS and kept:
-                    kept = naming_learner(kept, key, raw.get(column))
-                refuse(int(batch.lines[place]), refusal.reason, refusal.value, kept)
+                    kept = with_learner_id(kept, key, raw.get(column))
+                refuse(int(batch.lines[number]), refusal.reason, refusal.value, kept)
             else:
                 seen[row[0]] = row
     return list(seen.values())
@@ -231,23 +233,23 @@ def read_rows(
 
 def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Path | Mapping) -> Binding:
     """Bind the mapping to the columns of a source of items or learners. Raises PermanentFailure if it does not fit."""
-    rules = load_mapping(mapping) or _own(kind, columns)
+    rules = load_mapping(mapping) or _own_mapping(kind, columns)
     also = (*rules.columns, *rules.constants) if kind is LEARNERS else ()
     return bind(rules, file, columns, [*kind.known, *also], [kind.key])
 
 
-def _own(kind: Kind, columns: Sequence[str]) -> Mapping:
+def _own_mapping(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our column names. Other columns of learners become attributes."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
     if kind is LEARNERS:
-        taken = {*names, *(other for others in kind.also_called.values() for other in others)}
+        taken = {*names, *(name for names in kind.also_called.values() for name in names)}
         for name in columns:
             if name not in taken:
                 names[name] = (name,)
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
-def _judged(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+def _convert_cells(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
     """Convert cells to the table's row. Raises _Refusal if they are invalid, or differ from an earlier row with the
     same id in `seen`."""
     key = cells[kind.key]
@@ -278,18 +280,18 @@ def _question(cells: Cells) -> tuple[Any, ...]:
             inner[name] = value
     dumped: Cells = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
     cells = dumped | {name: value for name, value in cells.items() if value is not None}
-    cells |= _of_program(cells)
+    cells |= _convert_parameters(cells)
     given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
-    given |= {name: _number(name, cells, -math.inf, math.inf) for name in T}
+    given |= {name: _number(name, cells, -math.inf, math.inf) for name in SCORE_PARAMETERS}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if irt and not {"a", "b"} <= set(irt):
         raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
-    irt |= _of_scores(cells)
+    irt |= _score_entries(cells)
     model = (cells.get("model") or "").lower()
-    if model and (irt or model not in OF_RIGHT_AND_WRONG):
+    if model and (irt or model not in DICHOTOMOUS_MODELS):
         if model not in MODELS:
             raise _Refusal("bad_model", model)
-        if model in OF_RIGHT_AND_WRONG and irt.get("max_score", 1) > 1:
+        if model in DICHOTOMOUS_MODELS and irt.get("max_score", 1) > 1:
             raise _Refusal("bad_model", f"{model}, which is for right and wrong, with max_score={irt['max_score']}")
         irt["model"] = model
     if irt:
@@ -301,7 +303,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
 
 
-def _of_program(cells: Cells) -> Cells:
+def _convert_parameters(cells: Cells) -> Cells:
     """Convert an item's parameters from the form of another program to ours. Returns the converted cells only."""
     names = ["b", *ItemRow.COLUMNS]
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
@@ -312,7 +314,7 @@ def _of_program(cells: Cells) -> Cells:
         raise _Refusal("bad_model", str(error)) from None
     if ItemRow.form_of(numbers) is None:
         return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
-    if any(cells.get(name) is not None for name in T):
+    if any(cells.get(name) is not None for name in SCORE_PARAMETERS):
         return {}
     try:
         found = ItemRow.parameters_of(numbers) or {}
@@ -324,7 +326,7 @@ def _of_program(cells: Cells) -> Cells:
     return {name: repr(x) for name, x in found.items()}
 
 
-def _of_scores(cells: Cells) -> dict[str, Any]:
+def _score_entries(cells: Cells) -> dict[str, Any]:
     most, block = cells.get("max_score"), cells.get("block")
     if most is not None and not (re.match(r"^\d+(\.0+)?$", most) and 1 <= float(most) <= MAX_SCORE):
         raise _Refusal("bad_max_score", most)
@@ -335,13 +337,13 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
     attributes = _object("attributes", cells)
     attributes |= {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
     is_test = cells.get("is_test")
-    [said] = points(pa.array([is_test], pa.string()))
-    if is_test is not None and said not in (0, 1):
+    [number] = points(pa.array([is_test], pa.string()))
+    if is_test is not None and number not in (0, 1):
         raise _Refusal("bad_is_test", is_test)
     return (
         cells["user_id"],
         Jsonb(attributes),
-        None if is_test is None else bool(said),
+        None if is_test is None else bool(number),
         cells.get("target_scale_id"),
         _number("target_theta", cells, -math.inf, math.inf),
     )
@@ -358,10 +360,10 @@ def _object(name: str, cells: Cells) -> dict[str, Any]:
 def _json(reason: str, text: str) -> Any:
     """Parse JSON. Raises _Refusal if it is invalid or PostgreSQL cannot store the value."""
     try:
-        value = parse(text)
-    except NotKept:
+        value = parse_json(text)
+    except UnstorableJson:
         raise _Refusal(reason, text) from None
-    if not _storable(value, DEEPEST):
+    if not _storable(value, MAX_DEPTH):
         raise _Refusal(reason, text)
     return value
 
@@ -400,7 +402,7 @@ def _update(kind: Kind, given: Collection[str] = ()) -> str:
     """
     after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
     after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}
-    kept = f"(t.{kind.document} - {_spoken_for(kind, given)})"
+    kept = f"(t.{kind.document} - {_replaced_keys(kind, given)})"
     after[kind.document] = f"{kept} || s.{kind.document}"
     if kind is QUESTIONS:
         after[kind.document] += f" || {IRT.format(kept=kept)}"
@@ -412,7 +414,7 @@ def _update(kind: Kind, given: Collection[str] = ()) -> str:
     )
 
 
-def _spoken_for(kind: Kind, given: Collection[str]) -> str:
+def _replaced_keys(kind: Kind, given: Collection[str]) -> str:
     """SQL array of the document's keys that a copy replaces.
 
     If the whole document is given, these are all of its keys. But an item's `key` is replaced only if it is given
@@ -421,7 +423,7 @@ def _spoken_for(kind: Kind, given: Collection[str]) -> str:
     if kind.document in given:
         every = kind is LEARNERS or "key" in given
         return f"ARRAY(SELECT k FROM jsonb_object_keys(t.{kind.document}) k WHERE {every} OR k <> 'key')"
-    irt = {*PARAMETERS, *OF_SCORES, "model"} if kind is QUESTIONS else set()
+    irt = {*PARAMETERS, *SCORE_KEYS, "model"} if kind is QUESTIONS else set()
     keys = {"irt" if name in irt else name for name in given if name not in kind.columns}
     return f"ARRAY[{', '.join(map(sql.quote, sorted(keys)))}]::text[]"
 

@@ -22,10 +22,12 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
     try:
         if not pa.types.is_floating(cells.type):
             return pc.cast(cells, pa.string())
-        whole = pc.cast(pc.if_else(_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
+        whole = pc.cast(pc.if_else(_are_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
         return pc.coalesce(pc.cast(whole, pa.string()), pc.cast(cells, pa.string()))
     except pa.ArrowException as error:
-        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is not a plain value: {error}") from error
+        raise PermanentFailure(
+            f"column {name!r} has the type {cells.type}, which is not a plain value: {error}"
+        ) from error
 
 
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
@@ -36,30 +38,30 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     if not pa.types.is_floating(cells.type):
         return as_text(cells, name)
     cells = pc.if_else(pc.is_finite(cells), cells, None)
-    inexact = cells.filter(pc.invert(_exact(cells)))
+    inexact = cells.filter(pc.invert(_are_exact(cells)))
     if inexact.drop_null():
         raise PermanentFailure(
-            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
-            " type holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
+            f"column {name!r} stores ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
+            " type stores exactly: different ids may have become equal. Write the column as text or as whole numbers."
         )
     return as_text(cells, name)
 
 
-def trimmed(cells: pa.StringArray) -> pa.StringArray:
+def trim_cells(cells: pa.StringArray) -> pa.StringArray:
     """Text without `SPACE` around it."""
     if _bytes(cells).isascii():
         return pc.ascii_trim_whitespace(cells)
     return pc.utf8_trim(cells, characters=SPACE)
 
 
-def shortened(ids: pa.StringArray) -> set[str]:
+def find_shortened_ids(ids: pa.StringArray) -> set[str]:
     """The ids that look like a long number as Excel shortens it for a cell: 2.026E+11."""
     if b"E+" not in _bytes(ids):
         return set()
     return set(ids.filter(pc.match_substring_regex(ids, r"^\d(\.\d+)?E\+\d+$")).unique().drop_null().to_pylist())
 
 
-def shortened_ids(ids: Collection[str]) -> str:
+def shortened_ids_note(ids: Collection[str]) -> str:
     """Warn of ids that Excel has shortened, in a clause."""
     return (
         f"ids that look like numbers which Excel has shortened: {some_of(sorted(ids), 5)}. Different learners or items"
@@ -73,7 +75,7 @@ def _bytes(cells: pa.StringArray) -> bytes:
     return b"" if data is None else data.to_pybytes()
 
 
-def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
+def _are_exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
     """Whether numbers are whole and in the range in which this type holds every whole number exactly."""
     numbers = pc.cast(cells, pa.float64())
     bits = np.finfo(cells.type.to_pandas_dtype()).nmant + 1

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
-MANY = 50
+MIN_ANSWERS = 50
 """Answers from which on an unchosen key is an error: if one learner in ten is right, p = .005 for none of 50."""
 MAX_CHOICES = 1_000
 MAX_LINES_SHOWN = 5
 REMEDY = (
-    "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
-    " the item out of the key"
+    "Check that each key is spelled like the choices (2 and 2.0 are different choices) and belongs to its item. If"
+    " nobody was right, leave the item out of the key"
 )
 
 
@@ -25,7 +25,7 @@ class Choices:
 
     def __init__(self, keys: Map[str, str]) -> None:
         self._keys = keys
-        self._of: dict[str, Counter[str]] = {}
+        self._counts: dict[str, Counter[str]] = {}
         self._others: Counter[str] = Counter()
         self._options = {*keys.values()}
 
@@ -36,7 +36,7 @@ class Choices:
             item, choice, n = row["item"], row["choice"], row["count_all"]
             if item not in self._keys:
                 continue
-            counts = self._of.setdefault(item, Counter())
+            counts = self._counts.setdefault(item, Counter())
             if choice in counts or len(counts) < MAX_CHOICES or choice == self._keys[item]:
                 counts[choice] += n
             if choice not in self._options and (choice in self._others or len(self._others) < MAX_CHOICES):
@@ -47,20 +47,19 @@ class Choices:
 
         Raises PermanentFailure if nobody chose the key of an item with many answers, or of any item.
         """
-        unchosen = {item: counts for item, counts in self._of.items() if not counts[self._keys[item]]}
-        many = [item for item, counts in unchosen.items() if counts.total() >= MANY]
-        every = [*unchosen] if len(unchosen) == len(self._of) and self.n >= MANY else many
+        unchosen = {item: counts for item, counts in self._counts.items() if not counts[self._keys[item]]}
+        many = [item for item, counts in unchosen.items() if counts.total() >= MIN_ANSWERS]
+        every = [*unchosen] if len(unchosen) == len(self._counts) and self.n >= MIN_ANSWERS else many
         if every:
             raise PermanentFailure(
-                f"{file}: nobody chose the key of {len(every)} of {len(self._of)} items:"
-                f" {some_of(self._named(every), MAX_LINES_SHOWN, between='; ')}. {REMEDY}."
+                f"{file}: nobody chose the key of {len(every)} of {len(self._counts)} items:"
+                f" {some_of(self._descriptions(every), MAX_LINES_SHOWN, between='; ')}. {REMEDY}."
             )
         notes = []
         if unchosen:
-            notes.append(
-                f"{file}: nobody chose the key of {some_of(self._named(unchosen), MAX_LINES_SHOWN, between='; ')}"
-            )
-        absent = [item for item in self._keys if item not in self._of] if name_absent else []
+            items = some_of(self._descriptions(unchosen), MAX_LINES_SHOWN, between="; ")
+            notes.append(f"{file}: nobody chose the key of {items}")
+        absent = [item for item in self._keys if item not in self._counts] if name_absent else []
         if absent:
             notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent, MAX_LINES_SHOWN)}")
         if self._others:
@@ -72,25 +71,25 @@ class Choices:
 
     @property
     def n(self) -> int:
-        return sum(counts.total() for counts in self._of.values())
+        return sum(counts.total() for counts in self._counts.values())
 
-    def _named(self, items: Iterable[str]) -> list[str]:
+    def _descriptions(self, items: Iterable[str]) -> list[str]:
         named = []
         for item in items:
-            chosen = [f"{choice!r} ({n:,})" for choice, n in self._of[item].most_common() if n]
+            chosen = [f"{choice!r} ({n:,})" for choice, n in self._counts[item].most_common() if n]
             named.append(f"item {item}, key {self._keys[item]!r}, chosen: {some_of(chosen, MAX_LINES_SHOWN)}")
         return named
 
 
-def not_answered(counts: Map[str, int]) -> str:
+def no_answer_note(counts: Map[str, int]) -> str:
     """The numbers of cells that count as no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are no such
     cells."""
-    spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
+    spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda pair: -pair[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
-    return f"taken for no answer: {some_of(named, MAX_LINES_SHOWN)}" if named else ""
+    return f"counted as no answer: {some_of(named, MAX_LINES_SHOWN)}" if named else ""
 
 
 def spellings(cells: pa.StringArray) -> Counter[str]:
     """Count each text; nulls and empty cells count as ''."""
-    counted = pc.value_counts(pc.fill_null(cells, ""))
-    return Counter({row["values"]: row["counts"] for row in counted.to_pylist()})
+    counts = pc.value_counts(pc.fill_null(cells, ""))
+    return Counter({row["values"]: row["counts"] for row in counts.to_pylist()})

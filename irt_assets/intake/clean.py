@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_ids, as_text, shortened, trimmed
+from irt_assets.intake.cells import as_ids, as_text, find_shortened_ids, trim_cells
 from irt_assets.intake.choices import Choices, spellings
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.scoring import (
@@ -67,16 +67,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class RefusedRows:
+class Refusals:
     """Refused answers: indices of their rows in the batch, the reasons, and the values that are wrong."""
 
-    places: np.ndarray
+    rows: np.ndarray
     reasons: list[str]
     values: list[str]
 
 
 @dataclass(frozen=True)
-class Cleaned:
+class CleanedBatch:
     """A cleaned batch.
 
     Attributes:
@@ -86,31 +86,31 @@ class Cleaned:
     """
 
     answers: pa.RecordBatch
-    refused: RefusedRows
+    refused: Refusals
     read: int
 
 
 @dataclass(frozen=True)
-class _Raw:
+class _RawAnswers:
     """N answers before they are checked. Arrays have shape (N,).
 
     Attributes:
         columns: our column → cells.
-        places: index of each answer's row in the batch.
+        rows: index of each answer's row in the batch.
         lines: line in the file.
         numbers: position in the file, increasing with line and column. It does not depend on options.
         column: index of the answer's column in the file. None if the file is a list and not a matrix.
     """
 
     columns: dict[str, pa.Array]
-    places: np.ndarray
+    rows: np.ndarray
     lines: np.ndarray
     numbers: np.ndarray
     column: np.ndarray | None = None
 
-    def of_rows(self, cells: pa.Array) -> pa.Array:
+    def cells_by_answer(self, cells: pa.Array) -> pa.Array:
         """Take the cell of each answer's row from `cells`, which has a cell for each row of the batch."""
-        return cells.take(pa.array(self.places))
+        return cells.take(pa.array(self.rows))
 
 
 class _Verdicts:
@@ -128,12 +128,12 @@ class _Verdicts:
     def sound(self) -> np.ndarray:
         return self._against == 0
 
-    def refused(self, places: np.ndarray) -> RefusedRows:
+    def refusals(self, row_index: np.ndarray) -> Refusals:
         rows = np.flatnonzero(self._against)
         reasons = [self._reasons[number - 1] for number in self._against[rows]]
         values = [plain(column[int(row)]) for row, (_, column) in zip(rows, reasons, strict=True)]
         texts = ["" if value is None else str(value) for value in values]
-        return RefusedRows(places[rows], [reason for reason, _ in reasons], texts)
+        return Refusals(row_index[rows], [reason for reason, _ in reasons], texts)
 
 
 class Columns:
@@ -142,35 +142,35 @@ class Columns:
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._mapping = binding.mapping
-        self.codes: dict[str, Counter[str]] = {ours: Counter() for ours in ANSWERS}
+        self.codes: dict[str, Counter[str]] = {name: Counter() for name in ANSWERS}
         """Our column of scores or choices → counts of the texts that the mapping defines as no answer."""
 
-    def ours(self, rows: pa.RecordBatch, ours: str) -> pa.Array:
-        """Our column `ours`, joined if the mapping names several columns. Empty cells get the mapping's constant."""
-        theirs = self._binding.columns.get(ours, ())
-        parts = [self.cells(rows, name, ours) for name in theirs]
-        constant = self._mapping.constants.get(ours)
+    def our_column(self, rows: pa.RecordBatch, name: str) -> pa.Array:
+        """Our column `name`, joined if the mapping names several columns. Empty cells get the mapping's constant."""
+        file_columns = self._binding.columns.get(name, ())
+        parts = [self.cells(rows, file_column, name) for file_column in file_columns]
+        constant = self._mapping.constants.get(name)
         if not parts:
             return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
-        separator = " " if ours in TIMES else "/"
+        separator = " " if name in TIMES else "/"
         cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, separator)
         return cells if constant is None else pc.fill_null(cells, constant)
 
-    def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
-        """The file's column `theirs` as trimmed text, null if empty. Timestamps stay timestamps if `ours` is a time."""
-        cells = rows.column(rows.schema.get_field_index(theirs))
-        if ours in TIMES and pa.types.is_timestamp(cells.type):
+    def cells(self, rows: pa.RecordBatch, file_column: str, our_name: str | None = None) -> pa.Array:
+        """A column of the file as trimmed text, null if empty. Timestamps stay timestamps if `our_name` is a time."""
+        cells = rows.column(rows.schema.get_field_index(file_column))
+        if our_name in TIMES and pa.types.is_timestamp(cells.type):
             return cells
-        cells = given = trimmed((as_ids if ours in NAMES else as_text)(cells, theirs))
-        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values_of(theirs)]), None, cells)
-        if self._mapping.integer_ids and ours in IDS:
+        cells = given = trim_cells((as_ids if our_name in NAMES else as_text)(cells, file_column))
+        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values_of(file_column)]), None, cells)
+        if self._mapping.integer_ids and our_name in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
-        if ours is not None and (known := self._mapping.values.get(ours)):
-            place = pc.index_in(cells, pa.array(known, pa.string()))
-            ours_for = pa.array(known.values(), pa.string()).take(place)
-            cells = pc.if_else(pc.is_valid(place), ours_for, cells)
-        if ours in self.codes and cells.null_count > given.null_count:
-            self.codes[ours].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
+        if our_name is not None and (replaced := self._mapping.values.get(our_name)):
+            index = pc.index_in(cells, pa.array(replaced, pa.string()))
+            replacements = pa.array(replaced.values(), pa.string()).take(index)
+            cells = pc.if_else(pc.is_valid(index), replacements, cells)
+        if our_name in self.codes and cells.null_count > given.null_count:
+            self.codes[our_name].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
         return cells
 
 
@@ -179,7 +179,7 @@ class Cleaner:
 
     Attributes:
         tally: counts of the scores; stays empty if the rule is `AsRecorded`.
-        shortened: ids that Excel seems to have shortened.
+        shortened_ids: ids that Excel seems to have shortened.
         choices: counts of the choices that a key of the import scores.
     """
 
@@ -202,7 +202,7 @@ class Cleaner:
         self._scoring = scoring
         self.tally = Tally()
         self._nothing = 0  # number of cells without an answer
-        self.shortened: set[str] = set()
+        self.shortened_ids: set[str] = set()
         self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
 
     @property
@@ -220,23 +220,23 @@ class Cleaner:
         wanted = ["correct", "score", "response"]
         if isinstance(self._scoring, ByKey):
             wanted.reverse()
-        return next((ours for ours in wanted if ours in self._binding.columns), "correct")
+        return next((name for name in wanted if name in self._binding.columns), "correct")
 
     def count(self, batch: Batch) -> None:
         """Add the batch to the tally without cleaning it, for rules that need the tally of the whole file."""
         raw = self._raw(batch)
-        verdicts = self._skipped(batch, raw)
+        verdicts = self._refuse_skipped_rows(batch, raw)
         self._count(raw, verdicts)
 
-    def clean(self, batch: Batch) -> Cleaned:
+    def clean(self, batch: Batch) -> CleanedBatch:
         """Clean a batch. Raises ZoneNeeded if times have no zone and neither the mapping nor an option names it."""
         raw = self._raw(batch)
-        columns, count = raw.columns, len(raw.places)
-        verdicts = self._skipped(batch, raw)
+        columns, count = raw.columns, len(raw.rows)
+        verdicts = self._refuse_skipped_rows(batch, raw)
         if not isinstance(self._scoring, AsRecorded):
             self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
-        self.shortened |= shortened(columns["user_id"]) | shortened(columns["item_id"])
+        self.shortened_ids |= find_shortened_ids(columns["user_id"]) | find_shortened_ids(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
         if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
             chosen = columns.get("response", pa.nulls(count, pa.string()))
@@ -263,7 +263,7 @@ class Cleaner:
         else:
             completed = self._in_order(self._limits.start, batch, raw, verdicts)
         answers = {
-            "line": pa.array(batch.lines[raw.places]),
+            "line": pa.array(batch.lines[raw.rows]),
             "attempt_id": self._attempt_ids(raw),
             "user_id": columns["user_id"],
             "item_id": columns["item_id"],
@@ -276,21 +276,21 @@ class Cleaner:
             started = self._times("started_at", batch, raw, verdicts)
             verdicts.refuse(started > completed, "completed_before_started", columns["started_at"])
             answers["started_at"] = _timestamps(started)
-        for ours, (smallest, largest, reason) in WHOLE_NUMBERS.items():
-            if ours in columns:
-                numbers = _numbers(columns[ours]) * (1000 if self._mapping.units.get(ours) == "s" else 1)
+        for name, (smallest, largest, reason) in WHOLE_NUMBERS.items():
+            if name in columns:
+                numbers = _numbers(columns[name]) * (1000 if self._mapping.units.get(name) == "s" else 1)
                 inside = (numbers >= smallest) & (numbers <= largest)
-                verdicts.refuse(~inside & np.asarray(pc.is_valid(columns[ours])), reason, columns[ours])
-                answers[ours] = pa.array(np.rint(np.where(inside, numbers, 0)).astype(np.int64), mask=~inside)
+                verdicts.refuse(~inside & np.asarray(pc.is_valid(columns[name])), reason, columns[name])
+                answers[name] = pa.array(np.rint(np.where(inside, numbers, 0)).astype(np.int64), mask=~inside)
         if "revision" in columns:
             answers["revision"] = pc.fill_null(answers["revision"], 0)
         if "mode" in columns:
             modes = pc.fill_null(columns["mode"], "live")
             verdicts.refuse(pc.invert(pc.is_in(modes, MODES)), "bad_mode", modes)
             answers["mode"] = modes
-        answers |= {ours: columns[ours] for ours in TEXTS if ours in columns}
+        answers |= {name: columns[name] for name in TEXTS if name in columns}
         table = pa.record_batch(answers)
-        return Cleaned(table.filter(pa.array(verdicts.sound)), verdicts.refused(raw.places), count)
+        return CleanedBatch(table.filter(pa.array(verdicts.sound)), verdicts.refusals(raw.rows), count)
 
     def _scores(
         self, items: pa.Array, cells: pa.Array, right: pa.BooleanArray, verdicts: _Verdicts
@@ -299,7 +299,7 @@ class Cleaner:
 
         `right`: whether each answer is right by the column `correct`, which must agree.
         """
-        most, given = self._scoring.maxima.of(items), np.asarray(pc.is_valid(cells))
+        most, given = self._scoring.maxima.by_answer(items), np.asarray(pc.is_valid(cells))
         numbers = points(cells) * self._mapping.denominator
         scores = np.rint(np.where(given, numbers, -1))
         near = WHOLE if self._mapping.denominator > 1 else 0.0
@@ -312,17 +312,17 @@ class Cleaner:
         known = given & (scores >= 0) & (scores <= most)
         return pc.coalesce(right, full), pa.array(np.where(known, scores, 0).astype(np.int16), mask=~known)
 
-    def _skipped(self, batch: Batch, raw: _Raw) -> _Verdicts:
-        verdicts = _Verdicts(len(raw.places))
+    def _refuse_skipped_rows(self, batch: Batch, raw: _RawAnswers) -> _Verdicts:
+        verdicts = _Verdicts(len(raw.rows))
         for name, unwanted in self._mapping.skip_rows_where.items():
-            cells = raw.of_rows(self._columns.cells(batch.rows, name))
+            cells = raw.cells_by_answer(self._columns.cells(batch.rows, name))
             verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
         return verdicts
 
-    def _count(self, raw: _Raw, verdicts: _Verdicts) -> None:
+    def _count(self, raw: _RawAnswers, verdicts: _Verdicts) -> None:
         items, cells = raw.columns["item_id"], raw.columns["correct"]
         if "score" in raw.columns:
-            undeclared = pa.array(self._scoring.maxima.of(items) == 1)
+            undeclared = pa.array(self._scoring.maxima.by_answer(items) == 1)
             cells = pc.if_else(undeclared, pc.coalesce(raw.columns["score"], cells), cells)
         if not verdicts.sound.all():
             meant = pa.array(verdicts.sound)
@@ -331,20 +331,22 @@ class Cleaner:
 
     # -- the two shapes of a file ------------------------------------------------------------------
 
-    def _raw(self, batch: Batch) -> _Raw:
+    def _raw(self, batch: Batch) -> _RawAnswers:
         return self._matrix(batch) if self._mapping.wide else self._long(batch)
 
-    def _long(self, batch: Batch) -> _Raw:
-        rows, places = batch.rows, np.arange(batch.rows.num_rows)
-        users = self._columns.ours(rows, "user_id")
+    def _long(self, batch: Batch) -> _RawAnswers:
+        rows, row_index = batch.rows, np.arange(batch.rows.num_rows)
+        users = self._columns.our_column(rows, "user_id")
         if users.null_count:
-            places = places[~_blank_rows(rows)]
-        raw = _Raw({}, places, batch.lines[places], batch.lines[places])
-        raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
+            row_index = row_index[~_blank_rows(rows)]
+        raw = _RawAnswers({}, row_index, batch.lines[row_index], batch.lines[row_index])
+        raw.columns.update(
+            {name: raw.cells_by_answer(self._columns.our_column(rows, name)) for name in self._named_columns()}
+        )
         if self._answers_are in raw.columns:
             self._nothing += raw.columns[self._answers_are].null_count
         if "correct" not in raw.columns:
-            raw.columns["correct"] = pa.nulls(len(places), pa.string())
+            raw.columns["correct"] = pa.nulls(len(row_index), pa.string())
         if isinstance(self._scoring, ByKey):
             raw.columns["correct"] = raw.columns.get("response", raw.columns["correct"])
             raw.columns.pop("score", None)
@@ -352,16 +354,16 @@ class Cleaner:
             self._dichotomise(raw)
         elif declared := self._scoring.maxima.declared:
             numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
-            scored = Maxima(declared=declared).of(raw.columns["item_id"]) > 1
-            self._read_as_scores(raw, pc.and_(numbers, pa.array(scored)))
+            scored = Maxima(declared=declared).by_answer(raw.columns["item_id"]) > 1
+            self._move_to_scores(raw, pc.and_(numbers, pa.array(scored)))
         return raw
 
-    def _read_as_scores(self, raw: _Raw, which: pa.BooleanArray) -> None:
-        """Move the cells of `correct` in which `which` is true to the column `score`."""
+    def _move_to_scores(self, raw: _RawAnswers, mask: pa.BooleanArray) -> None:
+        """Move the cells of `correct` in which `mask` is true to the column `score`."""
         cells = raw.columns["correct"]
-        raw.columns["correct"], raw.columns["score"] = pc.if_else(which, None, cells), pc.if_else(which, cells, None)
+        raw.columns["correct"], raw.columns["score"] = pc.if_else(mask, None, cells), pc.if_else(mask, cells, None)
 
-    def _dichotomise(self, raw: _Raw) -> None:
+    def _dichotomise(self, raw: _RawAnswers) -> None:
         """Move scores that a rule turns into right and wrong from the column `score` to `correct`."""
         columns, rule = raw.columns, self._scoring
         ruled: pa.Array = pa.scalar(not isinstance(rule, AsGiven | AsRecorded))
@@ -370,7 +372,7 @@ class Cleaner:
         columns["correct"] = pc.if_else(ruled, pc.coalesce(columns["score"], columns["correct"]), columns["correct"])
         columns["score"] = pc.if_else(ruled, None, columns["score"])
 
-    def _matrix(self, batch: Batch) -> _Raw:
+    def _matrix(self, batch: Batch) -> _RawAnswers:
         """The answers of a matrix, in order of rows and items. A cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
         in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
@@ -378,66 +380,68 @@ class Cleaner:
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
         cells = by_item.take(pa.array(by_row))
         answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
-        places, item = answered // width, answered % width
-        there = np.asarray(pc.is_valid(self._columns.ours(rows, "user_id")))
-        there[places] = True
-        self._nothing += width * int(there.sum()) - len(answered)
-        lines, column = batch.lines[places], in_file[item]
-        raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
-        for ours in self._named():
-            of_row = self._columns.ours(rows, ours)
+        row_index, item = answered // width, answered % width
+        has_learner = np.asarray(pc.is_valid(self._columns.our_column(rows, "user_id")))
+        has_learner[row_index] = True
+        self._nothing += width * int(has_learner.sum()) - len(answered)
+        lines, column = batch.lines[row_index], in_file[item]
+        raw = _RawAnswers({}, row_index, lines, lines * rows.num_columns + column, column)
+        for name in self._named_columns():
+            of_row = self._columns.our_column(rows, name)
             if pa.types.is_string(of_row.type):  # cut, because it is repeated for each item; long ids are still refused
                 of_row = pc.utf8_slice_codeunits(of_row, 0, MAX_ID_LENGTH + 1)
-            raw.columns[ours] = of_row.take(pa.array(places))
+            raw.columns[name] = of_row.take(pa.array(row_index))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
         if self._scoring.maxima:
-            self._read_as_scores(raw, pa.array(self._scoring.maxima.of(raw.columns["item_id"]) > 1))
+            self._move_to_scores(raw, pa.array(self._scoring.maxima.by_answer(raw.columns["item_id"]) > 1))
         return raw
 
-    def _named(self) -> set[str]:
+    def _named_columns(self) -> set[str]:
         return {*self._binding.columns, *self._mapping.constants}
 
     # -- times and ids -----------------------------------------------------------------------------
 
-    def _times(self, ours: str, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
-        values, rules = raw.columns[ours], self._mapping.time
-        zones = raw.of_rows(self._columns.cells(batch.rows, rules.zone_column)) if rules.zone_column else None
+    def _times(self, name: str, batch: Batch, raw: _RawAnswers, verdicts: _Verdicts) -> np.ndarray:
+        values, rules = raw.columns[name], self._mapping.time
+        zones = raw.cells_by_answer(self._columns.cells(batch.rows, rules.zone_column)) if rules.zone_column else None
         zone = self._limits.zone or rules.zone
         times = parse_times(values, rules, zone, zones, each_alone=self._limits.each_alone)
         wrong = times == MISSING
-        if ours == "started_at":
+        if name == "started_at":
             wrong &= np.asarray(pc.is_valid(values))
         verdicts.refuse(wrong, "bad_time", values)
         return times
 
-    def _in_order(self, start: int, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
+    def _in_order(self, start: int, batch: Batch, raw: _RawAnswers, verdicts: _Verdicts) -> np.ndarray:
         """Times without a column of times: `start` plus a microsecond per answer, or per step of the order column."""
         if self._mapping.time.order is None:
             return start + raw.numbers
-        cells = raw.of_rows(self._columns.cells(batch.rows, self._mapping.time.order))
+        cells = raw.cells_by_answer(self._columns.cells(batch.rows, self._mapping.time.order))
         steps = _numbers(cells)
         wrong = ~((steps >= 0) & (steps < DAY))
         verdicts.refuse(wrong, "bad_time", cells)
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
-    def _attempt_ids(self, raw: _Raw) -> pa.Array:
+    def _attempt_ids(self, raw: _RawAnswers) -> pa.Array:
         """The given ids. If an id is missing, it is made of file and position if the file has no times, and null
         otherwise, so that `staging` derives it."""
-        ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
+        ids = raw.columns.get("attempt_id", pa.nulls(len(raw.rows), pa.string()))
         if self._limits.start is None:
             return ids
-        place = [pc.cast(pa.array(numbers), pa.string()) for numbers in (raw.lines, raw.column) if numbers is not None]
-        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, *place, "-"))
+        position = [
+            pc.cast(pa.array(numbers), pa.string()) for numbers in (raw.lines, raw.column) if numbers is not None
+        ]
+        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, *position, "-"))
 
 
 def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
-    for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
-        verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
-    for ours in NAMES:
-        if ours in columns:
-            long = pc.greater(pc.binary_length(columns[ours]), MAX_ID_LENGTH)
-            verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
+    for name, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
+        verdicts.refuse(pc.is_null(columns[name]), reason, columns[name])
+    for name in NAMES:
+        if name in columns:
+            long = pc.greater(pc.binary_length(columns[name]), MAX_ID_LENGTH)
+            verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[name])
     for values in columns.values():
         if pa.types.is_string(values.type) and _holds_nul(values):
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)

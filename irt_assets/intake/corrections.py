@@ -14,7 +14,7 @@ import psycopg
 
 from irt_assets.common.wording import join_names
 from irt_assets.intake.concerned_months import months_concerned
-from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
+from irt_assets.intake.staging import correction_sql, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
@@ -68,14 +68,14 @@ class AnswerSelection:
     end: datetime | None = None
 
 
-OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
+SELECTED_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
     AND r.completed_at >= coalesce(%(start)s, '-infinity'::timestamptz)
     AND r.completed_at < coalesce(%(end)s, 'infinity'::timestamptz)"""
 
 
 def rescore(
     database: Database,
-    which: AnswerSelection,
+    selection: AnswerSelection,
     key: str,
     *,
     by: str,
@@ -83,38 +83,38 @@ def rescore(
     dry_run: bool = False,
     reopen: Reopen | None = None,
 ) -> Rescoring:
-    """Score answers by `key`. A key in the item's record is replaced by it, unless `which` is limited in time.
+    """Score answers by `key`. A key in the item's record is replaced by it, unless `selection` is limited in time.
 
     Raises PermanentFailure if nobody chose `key`, and for an item whose maximum score is above 1.
     """
-    values = vars(which) | {"key": key, "by": by, "reason": reason}
+    values = vars(selection) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
         lock_out_imports_and_posts(connection)
-        if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (which.item_id,)):
+        if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (selection.item_id,)):
             raise PermanentFailure(
-                f"{which.item_id} is scored from 0 to more than 1, and a key says only right and wrong: import the "
-                "answers with their new scores and a higher revision"
+                f"{selection.item_id} has a maximum score above 1, and a key distinguishes only right and wrong: "
+                "import the answers with their new scores and a higher revision"
             )
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
                        count(response) FILTER (WHERE correct), count(response) FILTER (WHERE response = %(key)s)
-                FROM response_log r WHERE {OF_ANSWERS}""",
+                FROM response_log r WHERE {SELECTED_ANSWERS}""",
             values,
         ).fetchall()
         if key not in (choices or ()):
-            chosen = join_names(sorted(choices or ()), MAX_CHOICES_NAMED) or "none, as none is stored"
-            raise PermanentFailure(f"no answer to {which.item_id} chose {key!r}; chosen were: {chosen}")
+            chosen = join_names(sorted(choices or ()), MAX_CHOICES_NAMED) or "no choice is stored"
+            raise PermanentFailure(f"no answer to {selection.item_id} chose {key!r}; choices: {chosen}")
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
-                      WHERE {OF_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
+                      WHERE {SELECTED_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
                         AND r.response IS NOT NULL FOR UPDATE"""
-        n = one_value(connection, kept_as_corrections(changed, how="rescore"), values)
+        n = one_value(connection, correction_sql(changed, kind="rescore"), values)
         connection.execute(
             """UPDATE response_log r SET correct = (r.response = %(key)s), score = NULL, recorded_at = now()
                FROM attempt_correction c
                WHERE c.corrected_at = now() AND (r.attempt_id, r.completed_at) = (c.attempt_id, c.completed_at)""",
             values,
         )
-        if which.start is None and which.end is None:
+        if selection.start is None and selection.end is None:
             connection.execute(
                 """UPDATE question SET meta = meta || jsonb_build_object('key', %(key)s::text)
                    WHERE item_id = %(item_id)s AND jsonb_exists(meta, 'key')""",
@@ -134,7 +134,7 @@ def rescore(
 
 def withdraw(
     database: Database,
-    which: AnswerSelection,
+    selection: AnswerSelection,
     *,
     by: str,
     reason: str,
@@ -144,7 +144,7 @@ def withdraw(
     """Withdraw answers from the log. Raises PermanentFailure if the log has no such answers."""
     with database.connect() as connection:
         lock_out_imports_and_posts(connection)
-        n = take_out(connection, which, by=by, reason=reason)
+        n = withdraw_answers(connection, selection, by=by, reason=reason)
         if not n:
             raise PermanentFailure("the log has no such answers")
         done = _correction(connection, n, reopen)
@@ -153,14 +153,14 @@ def withdraw(
         return done
 
 
-def take_out(connection: psycopg.Connection, which: AnswerSelection, *, by: str, reason: str) -> int:
+def withdraw_answers(connection: psycopg.Connection, selection: AnswerSelection, *, by: str, reason: str) -> int:
     """Withdraw answers in the transaction of `connection`, which holds the lock of imports. Returns their number."""
-    changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
-    values = vars(which) | {"by": by, "reason": reason}
-    return int(one_value(connection, kept_as_corrections(changed, how="withdraw"), values))
+    changed = f"DELETE FROM response_log r WHERE {SELECTED_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
+    values = vars(selection) | {"by": by, "reason": reason}
+    return int(one_value(connection, correction_sql(changed, kind="withdraw"), values))
 
 
-def keep_one_of_each(connection: psycopg.Connection) -> int:
+def remove_duplicate_rows(connection: psycopg.Connection) -> int:
     """Keep one of several rows with the same id and different times, which can only be inserted by SQL.
 
     The row with the highest revision is kept, or else the row that was recorded first. Only ids with a row of the last
@@ -180,7 +180,7 @@ def keep_one_of_each(connection: psycopg.Connection) -> int:
         WHERE one.attempt_id = r.attempt_id AND r.attempt_id = ANY(%(ids)s)
           AND (-one.revision, one.recorded_at, one.completed_at) < (-r.revision, r.recorded_at, r.completed_at)
         RETURNING r.*, 'another row with this id is in the log' AS reason"""
-    kept = kept_as_corrections(others, how="double", by="session_user").encode()
+    kept = correction_sql(others, kind="double", by="session_user").encode()
     return int(one_value(connection, kept, {"ids": ids}))
 
 
@@ -192,10 +192,10 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
            WHERE corrected_at = now()""",
     )
     months = months_concerned(connection, one_value(connection, "SELECT now()"), days)
-    made = months & current_snapshots(connection).keys()
-    closed = read_closed(connection, made)
-    of_closed = tuple(sorted({one.month for one in closed}))
+    stored = months & current_snapshots(connection).keys()
+    closed = read_closed(connection, stored)
+    of_closed = tuple(sorted({closing.month for closing in closed}))
     if reopen is None:
-        return Correction(answers, len(days), tuple(sorted(made.difference(of_closed))), (), of_closed)
+        return Correction(answers, len(days), tuple(sorted(stored.difference(of_closed))), (), of_closed)
     reopen(connection, closed)
-    return Correction(answers, len(days), tuple(sorted(made)), of_closed, ())
+    return Correction(answers, len(days), tuple(sorted(stored)), of_closed, ())

@@ -21,9 +21,9 @@ from resources.failures import PermanentFailure
 DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
 
 
-DECLARED = re.compile(r"sep=([,;\t])\r?\n")
+DECLARED_DELIMITER = re.compile(r"sep=([,;\t])\r?\n")
 """First line in which Excel names the delimiter."""
-SAMPLED = 20
+SAMPLED_ROWS = 20
 """Rows from which the delimiter is inferred."""
 _LINE_BREAK = re.compile(r"[\r\n]")
 
@@ -36,7 +36,7 @@ class CsvSource(TextSource):
         head = sources.head(path)
         text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
         lines = io.StringIO(text, newline="")
-        declared = DECLARED.match(text)
+        declared = DECLARED_DELIMITER.match(text)
         before = 1 if declared else 0
         if declared:
             lines.readline()
@@ -53,7 +53,7 @@ class CsvSource(TextSource):
         if not names:
             raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
         if _LINE_BREAK.search(names[-1]) and self.quotes % 2:
-            raise self._unclosed(1, "the header's last name holds all that follows")
+            raise self._unclosed_quotation(1, "the last name in the header contains the rest of the file")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
         check_columns(path, names)
@@ -84,28 +84,28 @@ class CsvSource(TextSource):
             invalid_row_handler=skip,
         )
         convert_options = pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()))
-        numbered = _Rows(self._header_lines, self._header_rows)
+        row_numbers = _RowNumbers(self._header_lines, self._header_rows)
         rows = None
         try:
             for rows in pacsv.open_csv(sources.stream(self.path), read_options, parse_options, convert_options):
-                yield numbered.of(rows, skipped)
+                yield row_numbers.number_rows(rows, skipped)
         except pa.ArrowInvalid as error:
             if len(skipped) > sources.MAX_UNREADABLE_ROWS:
                 raise PermanentFailure(
-                    f"{self.path}, after row {numbered.last}: {len(skipped):,} rows have another number of cells than"
-                    f" the header, which has {len(self.columns):,}. Is a delimiter inside a value, without quotes?"
+                    f"{self.path}, after row {row_numbers.last}: {len(skipped):,} rows have more or fewer cells"
+                    f" than the header ({len(self.columns):,}). Is a delimiter inside a value, without quotes?"
                 ) from error
             if self.quotes % 2:
-                raise self._unclosed(numbered.last, "a row cannot be read") from error
+                raise self._unclosed_quotation(row_numbers.last, "a row cannot be read") from error
             raise PermanentFailure(
-                f"{self.path}, after row {numbered.last}: a row cannot be read. A row holds at most"
+                f"{self.path}, after row {row_numbers.last}: a row cannot be read. A row holds at most"
                 f" {sources.BLOCK // 2**20} MiB: shorten its cells, or close the quotation mark that opens in it."
             ) from error
         except OSError as error:
-            raise PermanentFailure(f"{self.path} cannot be read after row {numbered.last}: {error}") from error
+            raise PermanentFailure(f"{self.path} cannot be read after row {row_numbers.last}: {error}") from error
         empty = pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.columns]))
-        rest = numbered.of(empty, skipped, everything=True)
-        self._check_end(rows, rest, numbered.last)
+        rest = row_numbers.number_rows(empty, skipped, everything=True)
+        self._check_end(rows, rest, row_numbers.last)
         if rest.bad:
             yield rest
 
@@ -117,11 +117,11 @@ class CsvSource(TextSource):
         if rows is not None and rows.num_rows:
             ends += [str(value) for value in rows.slice(rows.num_rows - 1).to_pylist()[0].values()]
         if any(map(_LINE_BREAK.search, ends)):
-            raise self._unclosed(last, "the file ends within quotation marks")
+            raise self._unclosed_quotation(last, "the file ends within quotation marks")
 
-    def _unclosed(self, last: int, why: str) -> PermanentFailure:
+    def _unclosed_quotation(self, last: int, why: str) -> PermanentFailure:
         return PermanentFailure(
-            f"{self.path}, about row {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
+            f"{self.path}, about row {last}: {why}. Usually a quotation mark is never closed, or is not doubled."
         )
 
 
@@ -134,7 +134,7 @@ def _delimiter_of(text: str) -> str:
     def fits(delimiter: str) -> tuple[float, int]:
         filled = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if "".join(row).strip())
         try:
-            header, *rows = [len(row) for row in islice(filled, SAMPLED)]
+            header, *rows = [len(row) for row in islice(filled, SAMPLED_ROWS)]
         except (csv.Error, ValueError):
             return 0.0, unquoted.count(delimiter)
         alike = sum(width == header for width in rows) / max(1, len(rows)) if header > 1 else 0.0
@@ -143,7 +143,7 @@ def _delimiter_of(text: str) -> str:
     return max(DELIMITERS, key=fits)
 
 
-class _Rows:
+class _RowNumbers:
     """Row numbers as a spreadsheet counts them, including empty rows and the header's rows."""
 
     def __init__(self, header_lines: int, header_rows: int) -> None:
@@ -156,7 +156,7 @@ class _Rows:
     def last(self) -> int:
         return self._header_rows + self._sound + self._bad
 
-    def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
+    def number_rows(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
         """The batch with its row numbers. Removes from `skipped` the bad rows before its last row, or all of them."""
         numbers = np.array([bad.number for bad in skipped], dtype=np.int64) - self._header_lines + self._header_rows
         sound_before = numbers - 1 - self.last + self._sound - np.arange(len(numbers))

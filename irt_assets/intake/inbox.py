@@ -22,8 +22,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from irt_assets.intake.bank import LEARNERS, QUESTIONS, take_rows
-from irt_assets.intake.ingest import AnswerSource, check_zone, limits_of, take
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_rows
+from irt_assets.intake.ingest import AnswerSource, check_zone, ingest_answers, limits_of
 from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
@@ -36,7 +36,7 @@ from irt_assets.intake.mapping import (
     read_yaml,
 )
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import ImportReport, unseen
+from irt_assets.intake.report import ImportReport, ignore_rows
 from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
@@ -50,35 +50,35 @@ from resources.postgres.database import LOCK, Database, first_column, lock_key, 
 LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
-FIXED_FACTS = timedelta(seconds=60)
-FILES = """
+MIN_UNCHANGED = timedelta(seconds=60)
+LISTED_FILES = """
     WITH listed AS MATERIALIZED (
         SELECT *, %(inbox)s || name AS path FROM ROWS FROM (
             jsonb_to_recordset(%(files)s) AS (name text, size bigint, version text, options text)
         ) WITH ORDINALITY AS given(name, size, version, options, place))
 """
-FORGET = f"""{FILES}
+DELETE_VANISHED = f"""{LISTED_FILES}
     DELETE FROM inbox_file i WHERE starts_with(path, %(inbox)s) AND path NOT IN (SELECT path FROM listed)
         AND (taken_at IS NULL OR taken_at < now() - interval '400 days') RETURNING path
 """
 """Delete the rows of files that have vanished. Imported files are kept for 400 days, because they may come back."""
-NOTE = f"""{FILES}
+RECORD_FILES = f"""{LISTED_FILES}
     INSERT INTO inbox_file (path, size, version)
     SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
     WHERE (i.size, i.version) IS DISTINCT FROM (l.size, l.version)
     ON CONFLICT (path) DO UPDATE
         SET size = excluded.size, version = excluded.version, seen_at = now(), taken_at = NULL, problem = NULL
 """
-WAITING = f"""{FILES}
+WAITING_FILES = f"""{LISTED_FILES}
     SELECT name, path, l.version, l.options, i.seen_at, sha256
     FROM listed l JOIN inbox_file i USING (path)
     WHERE taken_at IS NULL AND (problem IS NULL OR i.options IS DISTINCT FROM l.options)
-        AND (%(at_once)s OR seen_at <= now() - %(settled)s OR seen_at > now() + %(settled)s) ORDER BY place
+        AND (%(at_once)s OR seen_at <= now() - %(unchanged_for)s OR seen_at > now() + %(unchanged_for)s) ORDER BY place
 """
 """SQL: the waiting files, in order. These are not imported yet, and were not set aside with the present options.
 
-A file is ready if it was first seen at least `settled` ago. If that time is in the future, the clock has been set back,
-and the file is ready, too.
+A file is ready if it was first seen at least `unchanged_for` ago. If that time is in the future, the clock has been set
+back, and the file is ready, too.
 """
 
 
@@ -97,7 +97,7 @@ class _AnswerOptions(_BankOptions):
 
 
 @dataclass(frozen=True)
-class Listed:
+class WaitingFile:
     """A waiting file of the inbox.
 
     Attributes:
@@ -126,18 +126,20 @@ class Listed:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """Result for a file. `why`: reason if it was not imported."""
+    """Outcome of a file. `why`: reason if it was not imported."""
 
     path: str
-    what: Literal["taken", "unchanged", "set aside", "vanished"]
+    result: Literal["taken", "unchanged", "set aside", "vanished"]
     why: str = ""
     report: ImportReport = field(default_factory=ImportReport)
 
 
-def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = FIXED_FACTS) -> list[Listed]:
+def scan_inbox(
+    connection: psycopg.Connection, inbox: Inbox, unchanged_for: timedelta = MIN_UNCHANGED
+) -> list[WaitingFile]:
     """Record the files of the inbox. Returns the waiting files, in the order in which to import them.
 
-    `settled`: time for which a file must be unchanged. Raises PermanentFailure if the inbox cannot be read.
+    `unchanged_for`: time for which a file must be unchanged. Raises PermanentFailure if the inbox cannot be read.
     """
     listed = sorted(inbox.list(), key=lambda file: file.name)
     options = {folder: _version(file for file in listed if file.name.startswith(f"{folder}/_")) for folder in FOLDERS}
@@ -147,15 +149,20 @@ def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = FIXE
         for file in listed
         if file.name.startswith(f"{folder}/") and not IGNORED.search(file.name)
     ]
-    values = {"files": Jsonb(files), "inbox": f"{inbox.address}/", "settled": settled, "at_once": inbox.at_once}
-    for gone in first_column(connection, FORGET, values):
-        resolve_alert(connection, _alert_key(gone))
-    connection.execute(NOTE, values)
-    return records(connection, Listed, WAITING, values)
+    values = {
+        "files": Jsonb(files),
+        "inbox": f"{inbox.address}/",
+        "unchanged_for": unchanged_for,
+        "at_once": inbox.at_once,
+    }
+    for path in first_column(connection, DELETE_VANISHED, values):
+        resolve_alert(connection, _alert_key(path))
+    connection.execute(RECORD_FILES, values)
+    return records(connection, WaitingFile, WAITING_FILES, values)
 
 
-def take_waiting(
-    database: Database, inbox: Inbox, name: str | None = None, *, settled: timedelta = FIXED_FACTS
+def import_waiting_files(
+    database: Database, inbox: Inbox, name: str | None = None, *, unchanged_for: timedelta = MIN_UNCHANGED
 ) -> Iterator[FileOutcome]:
     """Import the file `name` if it waits (None: every waiting file), and yield the result of each.
 
@@ -165,22 +172,22 @@ def take_waiting(
     with database.open(autocommit=True) as guard:
         guard.execute(f"SELECT pg_advisory_lock({LOCK})", (lock_key("inbox"),))
         with database.connect() as connection:
-            listed = look(connection, inbox, settled)
+            listed = scan_inbox(connection, inbox, unchanged_for)
         for folder, files in groupby(listed, key=lambda file: file.folder):
             waiting = list(files)
             chosen = [file for file in waiting if name in (None, file.name)]
             if not chosen:
                 continue
-            options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
+            options_path = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
             try:
-                how = FolderOptions.read(inbox, folder)
+                options = FolderOptions.read(inbox, folder)
             except PermanentFailure as failure:
-                yield _set_aside(database, options, failure, waiting)
+                yield _set_aside(database, options_path, failure, waiting)
                 continue
             with database.connect() as connection:
-                resolve_alert(connection, _alert_key(options))
+                resolve_alert(connection, _alert_key(options_path))
             for file in chosen:
-                yield _take_file(database, inbox, file, how)
+                yield _import_file(database, inbox, file, options)
 
 
 @dataclass(frozen=True)
@@ -204,37 +211,37 @@ class FolderOptions:
         except ObjectMissing:
             options = kind()
         except ValidationError as error:
-            raise PermanentFailure(f"{problems_of(error)}. It takes {', '.join(kind.model_fields)}.") from error
+            raise PermanentFailure(f"{problems_of(error)}. Accepted keys: {', '.join(kind.model_fields)}.") from error
         except TypeError as error:
             raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:
 
-            def beside(file: str) -> Path:
+            def open_companion(file: str) -> Path:
                 return stack.enter_context(inbox.on_disk(f"{folder}/{file}"))
 
             mapping = options.mapping
             if mapping in (AUTO, *presets()):
                 rules = load_mapping(mapping)
-            elif rules := load_mapping(beside(mapping)):
+            elif rules := load_mapping(open_companion(mapping)):
                 rules = rules.model_copy(update={"name": mapping})
             encoding = options.encoding or encoding_of(None, rules)
             if not isinstance(options, _AnswerOptions):
                 return cls(rules, scoring_of(None, None, {}), None, False, encoding)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
-            key = beside(options.key) if options.key else None
+            key = open_companion(options.key) if options.key else None
             scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding)
             return cls(rules, scoring, options.zone, options.strict, encoding)
 
 
-def _take_file(database: Database, inbox: Inbox, file: Listed, how: FolderOptions) -> FileOutcome:
+def _import_file(database: Database, inbox: Inbox, file: WaitingFile, options: FolderOptions) -> FileOutcome:
     try:
         with inbox.on_disk(file.name) as local:
-            source = open_source(local, how.encoding)
+            source = open_source(local, options.encoding)
             source.address = file.path
             if file.sha256 != source.sha256:
-                return FileOutcome(file.path, "taken", report=_take(database, source, file, how))
+                return FileOutcome(file.path, "taken", report=_ingest_file(database, source, file, options))
         with database.connect() as connection:
-            _note_taken(connection, file, source)
+            _record_imported(connection, file, source)
         return FileOutcome(file.path, "unchanged")
     except ObjectMissing as failure:
         return FileOutcome(file.path, "vanished", str(failure))
@@ -251,39 +258,39 @@ def _is_the_files_fault(failure: Exception) -> bool:
     return not isinstance(failure, TransientFailure | OSError)
 
 
-def _take(database: Database, source: Source, file: Listed, how: FolderOptions) -> ImportReport:
+def _ingest_file(database: Database, source: Source, file: WaitingFile, options: FolderOptions) -> ImportReport:
     """Import a file and record it as imported; for answers, in one transaction."""
     if file.folder in KINDS:
-        report = take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
+        report = import_bank_rows(database, source, KINDS[file.folder], mapping=options.rules or AUTO)
         with database.connect() as connection:
-            _note_taken(connection, file, source)
+            _record_imported(connection, file, source)
         return report
-    columns = bind_attempts(how.rules, source.name, source.columns).columns
+    columns = bind_attempts(options.rules, source.name, source.columns).columns
     if "completed_at" not in columns:
-        twice = "neither ids nor times, so that a longer copy of it would count twice"
+        twice = "neither ids nor times, so a longer copy of the file would be counted twice"
         raise PermanentFailure(
-            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
-            "it once by hand (irt import attempts FILE --at DATE)"
+            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Add a column completed_at, or import "
+            "the file once by hand (irt import attempts FILE --at DATE)"
         )
     report = ImportReport()
     with database.connect() as connection:
-        take(
+        ingest_answers(
             connection,
-            [AnswerSource(source, how.rules, None, how.scoring)],
+            [AnswerSource(source, options.rules, None, options.scoring)],
             report,
-            unseen,
-            limits_of(connection, database.settings.irt_first_month, how.zone),
-            scoring=how.scoring,
-            strict=how.strict,
+            ignore_rows,
+            limits_of(connection, database.settings.irt_first_month, options.zone),
+            scoring=options.scoring,
+            strict=options.strict,
             staging=Staging(connection, "inbox"),
         )
         if loss := report.main_loss("See them: irt import attempts FILE --dry-run --csv REJECTED."):
             raise PermanentFailure(loss)
-        _note_taken(connection, file, source)
+        _record_imported(connection, file, source)
     return report
 
 
-def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) -> None:
+def _record_imported(connection: psycopg.Connection, file: WaitingFile, source: Source) -> None:
     """Record a file as imported. Raises TransientFailure if another process has seen a new version meanwhile."""
     noted = connection.execute(
         """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
@@ -291,16 +298,16 @@ def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) ->
         (source.sha256, file.path, file.version),
     )
     if noted.rowcount != 1:
-        raise TransientFailure(f"{file.path} was written again while it was taken")
+        raise TransientFailure(f"{file.path} was written again while it was imported")
     resolve_alert(connection, _alert_key(file.path))
 
 
-def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
+def files_set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
     """Path and problem of the files that were set aside."""
     return named_rows(connection, "SELECT path, problem FROM inbox_file WHERE problem IS NOT NULL ORDER BY path")
 
 
-def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
+def requeue_files(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
     """Let files wait as if they were new (no `paths`: all that were set aside). Returns their sorted paths."""
     found = connection.execute(
         """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
@@ -311,15 +318,16 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
     return sorted(path for (path,) in found)
 
 
-def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> FileOutcome:
+def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[WaitingFile]) -> FileOutcome:
     """Record why a file, or a folder's options, cannot be used, and open an alert.
 
     `files` are not imported until they or the options change.
     """
-    why = _why(failure)
+    why = _reason(failure)
     if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
-        why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
-    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
+        why = f"{why.rstrip('.')}. Set options in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
+    again = f"To try it unchanged: irt intake again {path}"
+    fix = f"Correct it, or {OPTIONS_FILE}; it is then imported automatically. {again}"
     with database.connect() as connection:
         connection.execute(
             "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)",
@@ -330,18 +338,18 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
     return FileOutcome(path, "set aside", why)
 
 
-def _why(failure: Exception) -> str:
+def _reason(failure: Exception) -> str:
     """The reason for a failure, without any content of the file."""
     if isinstance(failure, PermanentFailure):
         return str(failure).strip()
     if isinstance(failure, psycopg.DataError):
-        return f"the database cannot store a value of it ({type(failure).__name__})"
+        return f"the database cannot store one of its values ({type(failure).__name__})"
     LOG.error("inbox: a file cannot be read", exc_info=failure)
     return f"it cannot be read ({type(failure).__name__})"
 
 
 def _version(files: Iterable[InboxFile]) -> str:
-    return hashlib.sha256(repr([(one.name, one.version) for one in files]).encode()).hexdigest()
+    return hashlib.sha256(repr([(file.name, file.version) for file in files]).encode()).hexdigest()
 
 
 def _alert_key(path: str) -> str:

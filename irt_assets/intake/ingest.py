@@ -20,19 +20,19 @@ import pyarrow.compute as pc
 
 from irt_assets.common.wording import some_of
 from irt_assets.intake.arrivals import Arrival
-from irt_assets.intake.cells import shortened_ids
-from irt_assets.intake.choices import not_answered
-from irt_assets.intake.clean import Cleaner, Columns, Limits, RefusedRows
+from irt_assets.intake.cells import shortened_ids_note
+from irt_assets.intake.choices import no_answer_note
+from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
 from irt_assets.intake.report import (
     ERASED,
     ImportReport,
-    Refused,
+    RefusedRow,
     Reject,
-    naming_learner,
-    refused_as_erased,
+    erased_rows_note,
+    with_learner_id,
 )
 from irt_assets.intake.scoring import (
     REMEDIES,
@@ -42,11 +42,11 @@ from irt_assets.intake.scoring import (
     FromPoints,
     Scoring,
     Tally,
-    refusal,
+    scores_error,
 )
 from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_rows
 from irt_assets.intake.staging import Staging, wait_for_posts
-from irt_assets.intake.times import ZoneNeeded, zone_named
+from irt_assets.intake.times import ZoneNeeded, find_zone
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
@@ -54,7 +54,7 @@ Progress = Callable[[int, int | None], None]
 MAX_ANSWERS = 2**19  # number of answers that are cleaned at once
 
 
-def take(
+def ingest_answers(
     connection: psycopg.Connection,
     sources: Sequence[AnswerSource],
     report: ImportReport,
@@ -83,11 +83,11 @@ def take(
     months: set[str] = set()
     read = 0
 
-    def cleaned(given: AnswerSource, arrival: Arrival) -> Iterator[pa.RecordBatch]:
+    def clean_answers(given: AnswerSource, arrival: Arrival) -> Iterator[pa.RecordBatch]:
         nonlocal read
         for batch, answers in given.answers(limits, arrival.report, arrival.refuse, scoring):
             yield answers
-            arrival.saw(pc.max(answers["completed_at"]).as_py())
+            arrival.update_latest(pc.max(answers["completed_at"]).as_py())
             days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
             months.update(f"{day:%Y-%m}" for day in days.to_pylist())
             read += batch.rows.num_rows
@@ -95,29 +95,29 @@ def take(
 
     _prepare(sources, staging)
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
-        staging.add(number, cleaned(given, arrival))
+        staging.add(number, clean_answers(given, arrival))
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
-        declared |= given.declared(scoring)
+        declared |= given.declared_maxima(scoring)
     staging.lock()
     if records:
         _check_records(connection, staging, records)
         _require_same_maxima(connection, scoring, records)
     for number, given in enumerate(sources):
         if limits.start is not None and given.is_matrix:
-            report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
+            report.notes += _former_ids_notes(given, *staging.use_former_ids(number, given.file_id))
     declared, changed = _record_declared(connection, declared) if declared else ({}, [])
     report.notes += follow_new_maxima(connection, sources[0].name, changed)
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
-        report.notes.append(refused_as_erased(erased, staging.erasures()))
-    _count_judged(staging, sources, arrivals, verdicts)
+        report.notes.append(erased_rows_note(erased, staging.erasures()))
+    _count_verdicts(staging, sources, arrivals, verdicts)
     if any(arrival.report.accepted for arrival in arrivals):
         if verdicts:
             staging.drop_judged()
         names = [given.name for given in sources]
         if any(given.has_revisions for given in sources):
-            _count_corrected(arrivals, staging.replace_corrected(names))
+            _count_corrections(arrivals, staging.replace_corrected(names))
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         # After the answers, because a post of the same new learner waits from here to the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
@@ -125,9 +125,9 @@ def take(
             staging.record(ruled)
         if declared:
             record_maxima(connection, declared)  # new items were not in the bank before
-        if beside := staging.judge_beside_posts(names):
-            _count_corrected(arrivals, beside.corrected)
-            _count_judged(staging, sources, arrivals, beside.verdicts)
+        if posted := staging.judge_posted_meanwhile(names):
+            _count_corrections(arrivals, posted.corrected)
+            _count_verdicts(staging, sources, arrivals, posted.verdicts)
     if changed:
         wait_for_posts(connection)
         follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
@@ -175,7 +175,7 @@ class AnswerSource:
                 " column of times in a mapping file."
             )
         if times and at is not None:
-            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out.")
+            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out")
 
     def answers(
         self,
@@ -192,7 +192,7 @@ class AnswerSource:
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
         by_key = isinstance(scoring, ByKey)
-        scoring = self._scored(scoring)
+        scoring = self._source_scoring(scoring)
         items = self._items(scoring, report)
         file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
@@ -202,25 +202,25 @@ class AnswerSource:
                 cleaned = cleaner.clean(batch)
             except ZoneNeeded as error:
                 raise PermanentFailure(
-                    f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
-                    " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
+                    f"{self.name}: times without a zone, such as {error.example}. Give their zone:"
+                    " --zone Europe/Berlin, for example, or --zone UTC. Times with a zone are not changed."
                 ) from error
             if scoring.maxima.declared:
                 self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
-            reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
+            reject(RefusedRow(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
-        if cleaner.shortened:
-            report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
-        if noted := not_answered(cleaner.no_answers):
+        if cleaner.shortened_ids:
+            report.notes.append(f"{self.name}: {shortened_ids_note(cleaner.shortened_ids)}")
+        if noted := no_answer_note(cleaner.no_answers):
             report.notes.append(f"{self.name}: {noted}")
 
-    def _scored(self, scoring: Scoring) -> Scoring:
+    def _source_scoring(self, scoring: Scoring) -> Scoring:
         """The scoring rule with the maximum scores that the mapping declares.
 
         If the source has only choices, it is scored by the recorded keys.
@@ -235,9 +235,9 @@ class AnswerSource:
             return replace(scoring, declared=declared)
         return AsGiven(replace(scoring.maxima, declared=declared))
 
-    def declared(self, scoring: Scoring) -> dict[str, int]:
+    def declared_maxima(self, scoring: Scoring) -> dict[str, int]:
         """The maximum scores that this import declares, for the items with answers."""
-        maxima = self._scored(scoring).maxima
+        maxima = self._source_scoring(scoring).maxima
         found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
         return {item: most for item, most in found.items() if most}
 
@@ -269,7 +269,7 @@ class AnswerSource:
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Tally the scores of the whole source."""
-        scoring = self._scored(scoring)
+        scoring = self._source_scoring(scoring)
         items = self._items(scoring, ImportReport())
         cleaner = Cleaner(self._binding, limits, "", items, scoring)
         for batch in self._batches(items):
@@ -290,11 +290,13 @@ class AnswerSource:
             )
         if not isinstance(scoring, AsGiven):
             return
-        what = self.tally.half_read()
+        reasons = self.tally.reasons_for_points()
         if self.is_matrix:  # all cells of an item's column are scores, so one score above 1 is enough
-            what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
-        if what:
-            raise refusal(self.name, what)
+            reasons = reasons or [
+                f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond
+            ]
+        if reasons:
+            raise scores_error(self.name, reasons)
 
     def _texts(self, bad: BadRow) -> tuple[str, str]:
         """Value and text of a row that could not be read.
@@ -303,22 +305,22 @@ class AnswerSource:
         """
         return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
 
-    def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
+    def refuse(self, batch: Batch, refused: Refusals, reject: Reject) -> None:
         column = self._binding.columns.get("user_id", ("",))[0]
-        places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix has many answers
-        taken = batch.rows.take(pa.array(places))
-        users = Columns(self._binding).ours(taken, "user_id").to_pylist()
+        rows, row_of = np.unique(refused.rows, return_inverse=True)  # a row of a matrix has many answers
+        taken = batch.rows.take(pa.array(rows))
+        users = Columns(self._binding).our_column(taken, "user_id").to_pylist()
         raws = [
-            naming_learner(self.source.raw(row), user, row.get(column))
+            with_learner_id(self.source.raw(row), user, row.get(column))
             for user, row in zip(users, plain_rows(taken), strict=True)
         ]
-        lines = batch.lines[refused.places].tolist()
+        lines = batch.lines[refused.rows].tolist()
         refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
         reject(
-            Refused(self.name, line, reason, "", "")
-            if reason == ERASED or (users[place] is not None and self.erasure_of(users[place]))
-            else Refused(self.name, line, reason, value, raws[place])
-            for line, reason, value, place in refusals
+            RefusedRow(self.name, line, reason, "", "")
+            if reason == ERASED or (users[row] is not None and self.erasure_of(users[row]))
+            else RefusedRow(self.name, line, reason, value, raws[row])
+            for line, reason, value, row in refusals
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
@@ -329,14 +331,14 @@ class AnswerSource:
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
-                raise refusal(self.name, named)
+                raise scores_error(self.name, named)
             if self._guessed and len(items) <= len(aside) and aside:
                 why = "no preset fits, and it is not a matrix of 0/1 scores"
-                raise unknown_header(self.name, self.source.columns, why, ways_out=REMEDIES)
+                raise unknown_header(self.name, self.source.columns, why, remedies=REMEDIES)
         if aside and not items:
-            what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
+            problem = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
             raise PermanentFailure(
-                f"{self.name}: no column {what}. Columns: {names_of(self.source.columns)}.\n{REMEDIES}"
+                f"{self.name}: no column {problem}. Columns: {names_of(self.source.columns)}.\n{REMEDIES}"
             )
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
@@ -345,12 +347,12 @@ class AnswerSource:
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
-                " mapping file if these are not (wide: {items: …})"
+                " mapping file if these are not items (wide: {items: …})"
             )
         return items
 
 
-def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
+def _former_ids_notes(given: AnswerSource, cells: int, surplus: int) -> list[str]:
     """The notes on answers of a matrix that keep the ids of version 1.0."""
     if not cells:
         return []
@@ -381,12 +383,12 @@ def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items
     for item, most in known_maxima(connection, items).items():
         if most != before.get(item):
             raise TransientFailure(
-                f"the maximum score of item {item} was changed while its answers were read: nothing of this was "
-                "imported, import it again"
+                f"the maximum score of item {item} changed while its answers were read: nothing was imported, so "
+                "import them again"
             )
 
 
-def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
+def _unrecorded_maxima(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
     """The declared maximum scores of items without a recorded one.
 
     Raises PermanentFailure if a declared maximum score differs from the recorded one.
@@ -394,8 +396,8 @@ def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[
     for item, most in known.items():
         if most not in (None, declared[item]):
             raise PermanentFailure(
-                f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
-                "or change the record first: irt import questions, with the columns item_id,max_score."
+                f"item {item}: its record has max_score {most}, but this import declares {declared[item]}. Leave it "
+                "out here, or change the record first: irt import questions, with the columns item_id,max_score."
             )
     return {item: most for item, most in declared.items() if known.get(item) is None}
 
@@ -409,7 +411,7 @@ def _record_declared(
     bank.
     """
     known = known_maxima(connection, declared)
-    new = _not_recorded(known, declared)
+    new = _unrecorded_maxima(known, declared)
     record_maxima(connection, new)
     return new, [NewMaximum(item, 1, new[item]) for item in known.keys() & new if new[item] > 1]
 
@@ -418,7 +420,7 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     """Set the full marks of `FromPoints(None)`: an item's highest score in all sources and earlier imports."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
         return scoring
-    recorded = staging.recorded("dichotomise").items()
+    recorded = staging.recorded_values("dichotomise").items()
     tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded if rule.startswith("full=")}
     for given in sources:
         tally = given.count(limits, scoring)
@@ -433,17 +435,17 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
         for item, most in known_maxima(connection, ruled).items():
             if (most or 1) > 1:
                 raise PermanentFailure(
-                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
-                    "the option out and its scores are kept, or give another item id."
+                    f"item {item}: its record has max_score {most}, but this import makes its scores right and wrong. "
+                    "Leave the option out to keep its scores, or use a different item id."
                 )
     for name in ("dichotomise", "key"):
-        for item, earlier in staging.recorded(name).items():
+        for item, earlier in staging.recorded_values(name).items():
             now = records.get(item, {}).get(name)
             if item in records and now != earlier and (now is not None or name == "dichotomise"):
                 raise PermanentFailure(
-                    f"item {item}: its record says {name} {earlier}, and this import "
-                    + (f"{name} {now}" if now else "takes its scores as they are")
-                    + ". Answers to one item are scored by one rule: give the same option, or another item id."
+                    f"item {item}: its record has {name} {earlier}, but this import "
+                    + (f"has {name} {now}" if now else "uses its scores unchanged")
+                    + ". All answers to an item need the same rule: give the same option, or use a different item id."
                 )
 
 
@@ -465,7 +467,7 @@ def limits_of(
         return Limits(_micros(first), _micros(now + ahead), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
-        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
+        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 
@@ -473,30 +475,30 @@ def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int
     """Store the arrivals and add them to the report. `clock_ahead`: number of a post's answers with future times."""
     arrivals[0].report.clock_ahead = clock_ahead
     for arrival in arrivals:
-        arrival.note()
+        arrival.store_counts()
         report.include(arrival.report)
 
 
 def _prepare(sources: Sequence[AnswerSource], staging: Staging) -> None:
     """Give the sources the names of erased learners and, if one needs them, the recorded keys."""
     erasure_of = staging.names_of_erased()
-    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
+    keys = staging.recorded_values("key") if any(given.has_choices_alone for given in sources) else {}
     for given in sources:
         given.recorded_keys, given.erasure_of = keys, erasure_of
 
 
-def _count_corrected(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
+def _count_corrections(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
     for number, n in corrected.items():
         arrivals[number].report.corrected += n
         arrivals[number].report.close()
 
 
-def _count_judged(
+def _count_verdicts(
     staging: Staging, sources: Sequence[AnswerSource], arrivals: Sequence[Arrival], verdicts: Counter[tuple[int, str]]
 ) -> None:
     """Count the verdicts. If the database refused rows, read the sources again and pass these rows to `reject`."""
     for (number, reason), n in verdicts.items():
-        arrivals[number].report.judged(reason, n)
+        arrivals[number].report.count_verdicts(reason, n)
     for arrival in arrivals:
         arrival.report.close()
     refusals = staging.refusals()
@@ -512,8 +514,8 @@ def _count_judged(
                 reasons.append(pending["reason"])
                 values.append(pending["value"])
                 pending = next(refusals, None)
-            places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
-            given.refuse(batch, RefusedRows(places, reasons, values), arrivals[number].refuse)
+            rows = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
+            given.refuse(batch, Refusals(rows, reasons, values), arrivals[number].refuse)
 
 
 def _micros(time: datetime) -> int:
@@ -522,5 +524,5 @@ def _micros(time: datetime) -> int:
 
 def check_zone(name: str | None, problem: str) -> None:
     """Raise PermanentFailure with the text `problem` if there is no such time zone."""
-    if name is not None and zone_named(name) is None:
+    if name is not None and find_zone(name) is None:
         raise PermanentFailure(f"{problem}. Give an IANA name, such as Europe/Berlin or UTC.")

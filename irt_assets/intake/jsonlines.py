@@ -38,17 +38,17 @@ class JsonLinesSource(TextSource):
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path, encoding)
-        self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
+        self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source exists
         weakref.finalize(self, self._tables.close)
-        self._places: list[int | None] = []  # where each block's table is; None: read by line
+        self._offsets: list[int | None] = []  # of each block's table; None: read by line
 
     @cached_property
     def columns(self) -> list[str]:  # type: ignore[override]
         """The keys of the whole file: a key that first occurs in the last line is a column too."""
         names: dict[str, None] = {}
         for line, text in self._texts():
-            table = _at_once(text)
-            self._places.append(None if table is None else self._tables.tell())
+            table = _parse_block(text)
+            self._offsets.append(None if table is None else self._tables.tell())
             if table is not None:
                 names.update(dict.fromkeys(table.column_names))
                 with pa.ipc.new_stream(self._tables, table.schema) as stream:
@@ -63,8 +63,8 @@ class JsonLinesSource(TextSource):
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
-            with suppress(NotKept):
-                names.update(dict.fromkeys(_parsed(raw)))
+            with suppress(UnstorableJson):
+                names.update(dict.fromkeys(_parse_object(raw)))
             if len(names) > sources.MAX_COLUMNS:
                 raise PermanentFailure(
                     f"{self.path}: {len(names):,} different keys up to line {number}; at most {sources.MAX_COLUMNS:,}"
@@ -73,11 +73,11 @@ class JsonLinesSource(TextSource):
 
     def batches(self) -> Iterator[Batch]:
         columns = self.columns
-        for place, (line, text) in zip(self._places, self._texts(), strict=False):  # the file may have grown since
-            if place is None:
-                yield from self._one_by_one(text, line)
+        for offset, (line, text) in zip(self._offsets, self._texts(), strict=False):  # the file may have grown since
+            if offset is None:
+                yield from self._parse_lines(text, line)
                 continue
-            self._tables.seek(place)
+            self._tables.seek(offset)
             table = pa.ipc.open_stream(self._tables).read_all()
             texts = {name: pc.cast(table[name], pa.string()).combine_chunks() for name in table.column_names}
             whole = Batch(self._rows(texts, table.num_rows), np.arange(line, line + table.num_rows))
@@ -91,7 +91,7 @@ class JsonLinesSource(TextSource):
     def raw(self, row: dict[str, Any]) -> str:
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
-    def _one_by_one(self, text: bytes, line: int) -> Iterator[Batch]:
+    def _parse_lines(self, text: bytes, line: int) -> Iterator[Batch]:
         rows: list[dict[str, str | None]] = []
         lines: list[int] = []
         bad: list[BadRow] = []
@@ -106,9 +106,9 @@ class JsonLinesSource(TextSource):
             if not raw.strip():
                 continue
             try:
-                rows.append({name: as_cell(value) for name, value in _parsed(raw).items()})
+                rows.append({name: as_cell(value) for name, value in _parse_object(raw).items()})
                 lines.append(number)
-            except NotKept as error:
+            except UnstorableJson as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
             if len(rows) == step:
                 yield batch()
@@ -129,7 +129,7 @@ class JsonLinesSource(TextSource):
             else:
                 rest += content
                 if len(rest) > 2 * sources.BLOCK:
-                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes.")
+                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes")
         if rest:
             yield line, self._utf8(rest)
 
@@ -137,7 +137,7 @@ class JsonLinesSource(TextSource):
         return text if self.encoding == "utf-8" else text.decode(self.encoding).encode()
 
 
-def _at_once(text: bytes) -> pa.Table | None:
+def _parse_block(text: bytes) -> pa.Table | None:
     """Parse lines that are flat objects of text, whole numbers, booleans and nulls. Returns None if some are not.
 
     Nested values are never given to this parser, because deep nesting crashes it.
@@ -147,8 +147,8 @@ def _at_once(text: bytes) -> pa.Table | None:
     if not flat or not text.startswith(b"{") or text.count(b"\n{") != len(lines) - 1:
         return None
     try:
-        schema = _schema([_parsed(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
-    except NotKept:
+        schema = _schema([_parse_object(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
+    except UnstorableJson:
         return None
     if schema is None or len(lines) * len(schema) > len(text):
         return None
@@ -182,7 +182,7 @@ def _rows_at_once(columns: list[str]) -> int:
     return max(1, sources.MAX_CELLS // max(1, len(columns)))
 
 
-class NotKept(Exception):
+class UnstorableJson(Exception):
     """A text that is not JSON, or JSON that would not be stored as it is written. The message gives the reason."""
 
 
@@ -197,36 +197,36 @@ class _Number(float):
     digits: str
 
 
-def parse(text: str) -> Any:
-    """The value of a JSON text. Raises NotKept, also for repeated keys, NaN and half of a surrogate pair."""
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises UnstorableJson, also for repeated keys, NaN and half of a surrogate pair."""
     try:
-        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
+        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_build_object)
     except RecursionError:
-        raise NotKept("nested too deeply") from None
+        raise UnstorableJson("nested too deeply") from None
     except ValueError:
-        raise NotKept("not JSON") from None
+        raise UnstorableJson("not JSON") from None
     if "\\u" in text and not _is_text(parsed):
-        raise NotKept("half of a surrogate pair is not a character")
+        raise UnstorableJson("half of a surrogate pair is not a character")
     return parsed
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    parsed = parse(line)
+def _parse_object(line: str) -> dict[str, Any]:
+    parsed = parse_json(line)
     if not isinstance(parsed, dict):
-        raise NotKept("not a JSON object")
+        raise UnstorableJson("not a JSON object")
     return parsed
 
 
-def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         times = Counter(name for name, _ in pairs)
-        raise NotKept(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
+        raise UnstorableJson(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
     return document
 
 
 def _refuse(constant: str) -> float:
-    raise NotKept(f"{constant} is not JSON")
+    raise UnstorableJson(f"{constant} is not JSON")
 
 
 def _is_text(document: Any) -> bool:
@@ -238,7 +238,7 @@ def _is_text(document: Any) -> bool:
 
 
 def as_cell(value: Any) -> str | None:
-    """A value as the text of a cell. Raises NotKept for an infinite number."""
+    """A value as the text of a cell. Raises UnstorableJson for an infinite number."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):
@@ -246,4 +246,4 @@ def as_cell(value: Any) -> str | None:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise NotKept("a number too large to be one") from None
+        raise UnstorableJson("a number too large to be one") from None

@@ -1,13 +1,13 @@
-"""Import of answers from files: the options and the opened files, handed to `take`."""
+"""Import of answers from files: the options and the opened files, handed to `ingest_answers`."""
 
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, limits_of, take
+from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
 from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import ImportReport, Reject, unseen
+from irt_assets.intake.report import ImportReport, Reject, ignore_rows
 from irt_assets.intake.scoring import max_scores_of, scoring_of
 from resources.postgres.database import Database
 
@@ -26,7 +26,7 @@ def import_attempts(
     max_scores: Sequence[str] = (),
     encoding: str | None = None,
     first_month: str,
-    reject: Reject = unseen,
+    reject: Reject = ignore_rows,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import answers: all of `files` or, on any error, nothing.
@@ -54,9 +54,9 @@ def import_attempts(
     sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
-        report.notes.append(f"scored by --{report.scoring}; each item's record says so")
+        report.notes.append(f"scored by --{report.scoring}; each item's record contains the rule")
     with database.connect() as connection:
-        take(
+        ingest_answers(
             connection,
             sources,
             report,

@@ -32,7 +32,7 @@ ATTEMPT_COLUMNS = (
 )
 ITEM_COLUMNS = ("item", "item_id", "question", "question_id", "problem_id")
 SCORE_COLUMNS = ("score", "correct", "resp", "response", "answer", "is_correct", "outcome", "points")
-REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
+REQUIRED_COLUMNS = ("user_id", "item_id", "correct")
 
 
 def _text(value: object) -> object:
@@ -110,19 +110,19 @@ class Mapping(_Rules):
     preset: bool = False
 
     @property
-    def named(self) -> set[str]:
+    def named_columns(self) -> set[str]:
         """Our columns that the mapping names."""
         return {*self.columns, *self.also_called}
 
-    def null_values_of(self, theirs: str) -> list[str]:
+    def null_values_of(self, file_column: str) -> list[str]:
         """The texts that count as empty in a column of the file, from all names and patterns that match it."""
-        fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
+        fitting = [texts for name, texts in self.null_values.items() if matches(file_column, name)]
         return [*chain(*fitting)]
 
-    def find(self, ours: str, columns: Collection[str]) -> tuple[str, ...] | None:
-        """The file's columns that make up our column `ours`. Returns None if the file lacks them."""
-        candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
-        return next((names for names in candidates if names and all(name in columns for name in names)), None)
+    def find(self, name: str, columns: Collection[str]) -> tuple[str, ...] | None:
+        """The file's columns that make up our column `name`. Returns None if the file lacks them."""
+        candidates = [self.columns.get(name, ()), *((other,) for other in self.also_called.get(name, ()))]
+        return next((names for names in candidates if names and all(column in columns for column in names)), None)
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,13 @@ class Binding:
     def makes_learners_ids(self) -> bool:
         """Whether a learner's id in the log may differ from its text in the file."""
         rules = self.mapping
-        made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
-        return made or len(self.columns.get("user_id", ())) != 1
+        changed = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
+        return changed or len(self.columns.get("user_id", ())) != 1
 
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a name equals or matches the pattern. Brackets denote a class of characters or themselves."""
-    return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
+    return name == pattern or any(fnmatchcase(name, form) for form in (pattern, pattern.replace("[", "[[]")))
 
 
 def _presets() -> dict[str, Mapping]:
@@ -174,7 +174,7 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
         return _preset(str(mapping))
     path = Path(mapping)
     if not path.is_file():
-        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(PRESETS)}) nor a file.")
+        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(PRESETS)}) nor a file")
     return _parse(read_yaml(path), str(path), preset=False)
 
 
@@ -184,29 +184,29 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
-            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes.")
+            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes")
         return _parse_yaml(text.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8") from error
 
 
 def problems_of(error: ValidationError) -> str:
     """The faults of options from a file, each after its key, without the values."""
     return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors(include_input=False)
+        f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_input=False)
     )
 
 
 def _parse_yaml(text: str, name: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out.")
+            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out")
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise PermanentFailure(f"{name}{place}: it is not YAML with a line `name: value` for each option.") from error
+        location = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"{name}{location}: it is not YAML with a line `name: value` for each option") from error
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
@@ -233,14 +233,16 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
         if len(fitting) > 1:  # every log has a column of persons, so the preset of matrices fits any log
             fitting = [preset for preset in fitting if preset.wide is None]
         if len(fitting) != 1:
-            which = " and ".join(preset.name for preset in fitting)
-            why = f"the presets {which} both fit; choose one with --mapping" if fitting else "no preset fits"
+            names = " and ".join(preset.name for preset in fitting)
+            why = f"the presets {names} both fit; choose one with --mapping" if fitting else "no preset fits"
             raise unknown_header(file, columns, why)
         mapping = fitting[0]
-        of_a_list = [name for name in (*ITEM_COLUMNS, *SCORE_COLUMNS) if name in columns]
-        if mapping.wide and len(of_a_list) > 1:
-            raise unknown_header(file, columns, f"it looks like a list ({' and '.join(of_a_list)}), and no preset fits")
-    required = ("user_id",) if mapping.wide else REQUIRED_OF_ATTEMPTS
+        list_columns = [name for name in (*ITEM_COLUMNS, *SCORE_COLUMNS) if name in columns]
+        if mapping.wide and len(list_columns) > 1:
+            raise unknown_header(
+                file, columns, f"it looks like a list ({' and '.join(list_columns)}), and no preset fits"
+            )
+    required = ("user_id",) if mapping.wide else REQUIRED_COLUMNS
     return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
 
 
@@ -252,30 +254,30 @@ def bind(
     `allowed`: our columns. `required`: our columns that the file must have. Only a preset may name optional columns
     that the file lacks. Raises PermanentFailure if the mapping does not fit.
     """
-    if unknown := sorted((mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}):
+    if unknown := sorted((mapping.named_columns | {*mapping.constants, *mapping.values}) - {*allowed}):
         raise PermanentFailure(
             f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
         )
-    there = frozenset(columns)
-    found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
-    if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
-        theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
+    file_columns = frozenset(columns)
+    found = {name: names for name in mapping.columns if (names := mapping.find(name, file_columns))}
+    if not mapping.preset and (lacking := [name for name in mapping.columns if name not in found]):
+        absent = [column for name in lacking for column in mapping.columns[name] if column not in columns]
         raise unknown_header(
-            file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(theirs)}", required
+            file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(absent)}", required
         )
-    read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
-    lacking = [name for name in read_too if name and name not in columns]
+    further = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
+    lacking = [name for name in further if name and name not in columns]
     given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
-    lacking += [ours for ours in required if ours not in given]
+    lacking += [name for name in required if name not in given]
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
     return Binding(mapping, found)
 
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
-    needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
+    needed = ("user_id",) if preset.wide else REQUIRED_COLUMNS
     scored = preset.find("score", columns) or preset.find("response", columns)
-    found = all(preset.find(ours, columns) or (scored and ours == "correct") for ours in needed)
+    found = all(preset.find(name, columns) or (scored and name == "correct") for name in needed)
     return set(preset.recognised_by) <= set(columns) and found
 
 
@@ -298,9 +300,9 @@ EXAMPLE = """\
     item_id: question
     completed_at: answered
     correct: right            # of scored items: score: points, and below max_scores: {q7: 4}
-  values:                     # where right is not 0/1, true/false or empty
+  values:                     # if right is not 0/1, true/false or empty
     correct: {right: true, wrong: false}
-  time: {zone: Europe/Berlin} # where times carry no zone"""
+  time: {zone: Europe/Berlin} # if times have no zone"""
 
 
 WIDE_EXAMPLE = 'columns: {user_id: learner} and wide: {items: "item_*"}'
@@ -310,20 +312,20 @@ def unknown_header(
     file: str,
     columns: Sequence[str],
     why: str,
-    required: Sequence[str] = REQUIRED_OF_ATTEMPTS,
-    ways_out: str = "",
+    required: Sequence[str] = REQUIRED_COLUMNS,
+    remedies: str = "",
 ) -> PermanentFailure:
     """The error that lists the file's columns and the missing ones, and shows how to write a mapping."""
     missing = [name for name in required if name not in {*columns}]
-    of_a_log = "correct" in required
+    is_log = "correct" in required
     alone = "one: its first line has no comma, semicolon or tab"  # it may be a line of any text
-    example = EXAMPLE if of_a_log else "\n".join(["  columns:", *(f"    {name}: its name there" for name in required)])
+    example = EXAMPLE if is_log else "\n".join(["  columns:", *(f"    {name}: its name there" for name in required)])
     built_in = "; ".join(f"{name} ({text})" for name, text in presets().items())
     return PermanentFailure(
         f"{file}: {why}.\n"
         f"Columns of the file: {names_of(columns) if len(columns) > 1 else alone}\n"
-        f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
+        f"Required columns that are missing (our names): {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
-        + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if of_a_log else "")
-        + (f"\n{ways_out}" if ways_out else "")
+        + (f"\nBuilt-in presets: {built_in}. A matrix with one column per item has {WIDE_EXAMPLE}" if is_log else "")
+        + (f"\n{remedies}" if remedies else "")
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_text, trimmed
+from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, matches
 from irt_assets.intake.scoring import MAX_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
@@ -53,7 +53,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
             if name not in mapped:
                 null_values = binding.mapping.null_values_of(name)
-                _count_values(values.setdefault(name, Counter()), trimmed(as_text(cells, name)), null_values)
+                _count_values(values.setdefault(name, Counter()), trim_cells(as_text(cells, name)), null_values)
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
@@ -69,7 +69,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
             if _are_scores(counts, words)
             or (
                 ((most := maxima.of_item(name)) > 1)
-                and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+                and (maxima.names_item(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
             )
         ]
     highest = {

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from irt_assets.common.wording import join_names
-from irt_assets.intake.staging import kept_as_corrections
+from irt_assets.intake.staging import correction_sql
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column
 
@@ -95,15 +95,15 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     """
     if not changed:
         return []
-    items, most = [one.item_id for one in changed], [one.max_score for one in changed]
+    items, most = [item.item_id for item in changed], [item.max_score for item in changed]
     values = {"items": items, "most": most}
-    named = join_names([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MAX_NAMED)
+    named = join_names([f"{item.item_id} ({item.former} → {item.max_score})" for item in changed], MAX_NAMED)
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
     if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
-            f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{join_names(published, MAX_NAMED)}: with another maximum it is another item, so give "
-            "it an id of its own. Nothing was imported."
+            f"{file}: the maximum score of {join_names(published, MAX_NAMED)} cannot change, because parameters are "
+            "published. An item with a different maximum score is a different item: give it an id of its own. "
+            "Nothing was imported."
         )
     maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"
     log = f"response_log r JOIN {maxima} ON m.item_id = r.item_id"
@@ -115,7 +115,7 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
         )
     wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
     former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
-    connection.execute(kept_as_corrections(former, how="rescore", by="session_user"), values)
+    connection.execute(correction_sql(former, kind="rescore", by="session_user"), values)
     corrected = connection.execute(
         f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
             FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""",
@@ -124,10 +124,10 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     [(only_right_or_wrong,)] = connection.execute(
         f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL", values
     ).fetchall()
-    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
+    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers gain or lose full credit"]
     if only_right_or_wrong:
         notes.append(
-            f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
-            "what was wrong is left out as score_missing. Where they had points, import these with a higher revision"
+            f"{file}: {only_right_or_wrong:,} answers to these items have no score: right ones have full credit, "
+            "wrong ones are left out as score_missing. If they earned points, import these with a higher revision"
         )
     return notes

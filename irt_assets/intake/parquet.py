@@ -39,7 +39,7 @@ class ParquetSource(Source):
     def _unique_columns(self) -> list[str]:
         check_columns(self.path, self._schema.names)
         if not self._schema.names:
-            raise PermanentFailure(f"{self.path} has no column.")
+            raise PermanentFailure(f"{self.path} has no column")
         return unique_names(self._schema.names)
 
     def _check_sizes(self, metadata: pq.FileMetaData) -> None:
@@ -64,7 +64,7 @@ class ParquetSource(Source):
         except BROKEN as error:
             raise PermanentFailure(f"{self.path} is a broken Parquet file after row {done:,}: {error}") from error
         if done != self.rows:
-            raise PermanentFailure(f"{self.path} is a broken Parquet file: it has {done:,} of its {self.rows:,} rows.")
+            raise PermanentFailure(f"{self.path} is a broken Parquet file: it has {done:,} of its {self.rows:,} rows")
 
     def _whole(self, read: pa.RecordBatch, done: int) -> pa.RecordBatch:
         """The rows with all columns of the file and plain values."""

@@ -21,8 +21,8 @@ import pyarrow as pa
 from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
-from irt_assets.intake.ingest import AnswerSource, limits_of, take
-from irt_assets.intake.jsonlines import NotKept, as_cell, parse
+from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
+from irt_assets.intake.jsonlines import UnstorableJson, as_cell, parse_json
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.report import REMEDIES, ImportReport
@@ -32,67 +32,67 @@ from irt_assets.intake.staging import (
     ADD_ITEMS,
     ADD_LEARNERS,
     CREATE,
+    DELETE_REPLACED,
     JUDGE_AGAINST_LOG,
     JUDGE_ERASED,
     JUDGE_WITHIN_INPUT,
-    LOGGED,
+    LOG_COLUMNS,
     POSTS,
     REFUSALS,
-    REPLACED,
-    UNJUDGED,
-    Beside,
+    WITHOUT_VERDICT,
+    PostedMeanwhile,
     Staging,
-    kept_as_corrections,
+    correction_sql,
 )
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MAX_ROWS = 1_000
 MAX_LINES = 10 * MAX_ROWS  # including empty lines
 CLOCKS_AHEAD = timedelta(minutes=5)
-FILLED = ("user_id", "item_id", "completed_at")
-WHAT_TO_DO = REMEDIES | {
+REQUIRED_FIELDS = ("user_id", "item_id", "completed_at")
+SENDER_REMEDIES = REMEDIES | {
     **xapi.REMEDIES,
     "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
-    "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
-    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null where nothing was answered.",
+    "unknown_field": "Send only the fields that the page lists: a misspelt one would be lost.",
+    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null if the item was not answered.",
     "bad_time": "Write times as 2026-11-20T08:00:31.250Z, with a zone.",
-    "bad_score": "Send correct as true or false, 1 or 0, null where the item was not answered, and score as a whole "
+    "bad_score": "Send correct as true or false, 1 or 0, null if the item was not answered, and score as a whole "
     "number from 0.",
-    "max_score_unknown": "The bank does not say how many points the item has: irt import questions, with the columns "
+    "max_score_unknown": "The bank has no maximum score for the item: irt import questions, with the columns "
     "item_id,max_score. Then send the answer again.",
-    "score_above_max": "The bank says that the item has fewer points: is the score right, or max_score in the bank?",
-    "score_contradicts": "correct is true for full credit alone, that is for the item's max_score: leave it out.",
-    "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
+    "score_above_max": "The item's max_score in the bank is lower: correct the score, or max_score in the bank.",
+    "score_contradicts": "correct must be true only for full credit, the item's max_score: leave it out.",
+    "time_in_future": "Check the clock and the zone: a clock may be at most five minutes ahead.",
     "missing_user": "Send the learner's id as user_id.",
     "missing_item": "Send the item's id as item_id.",
-    "erased_learner": "The learner was erased and does not come back: stop sending these answers.",
-    "conflicting_duplicate": "The log has another answer with this attempt_id. If this one is the right one, send it "
-    "with a higher revision; if it is another answer, with an id of its own.",
+    "erased_learner": "The learner was erased and cannot return: stop sending these answers.",
+    "conflicting_duplicate": "The log has a different answer with this attempt_id. If this one corrects it, send it "
+    "with a higher revision; otherwise, give it an id of its own.",
     "id_too_long": "An id may have at most 600 bytes.",
     "bad_character": "A text must not contain the character NUL.",
     "completed_before_started": "started_at must not be after completed_at.",
     "missing_response": "The item is scored by the key in its record: send the option that was chosen as response.",
-    "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
+    "bad_response_time": "Send whole milliseconds from 0, or null if the time is unknown.",
     "bad_position": "Send a whole number from 1.",
-    "bad_hints": "Send a whole number from 0, or null where it is not known.",
+    "bad_hints": "Send a whole number from 0, or null if it is unknown.",
     "bad_revision": "Send a whole number from 0.",
     "bad_mode": "Send live or sandbox.",
-    "month_not_there": "The log has no such month yet: irt import attempts makes it.",
+    "month_not_there": "The log has no such month yet: create it with irt import attempts.",
 }
 """Reason → remedy for the author of the program."""
-VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
+DELETE_VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
             RETURNING r.*, 'voided by an xAPI statement' AS reason"""
-KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
+KNOWN_IDS = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
            UNION SELECT attempt_id FROM attempt_correction WHERE attempt_id = ANY(%(ids)s)"""
 
-STAGED = (
+STAGED_COLUMNS = (
     "source bigint, line bigint, given_id text, user_id text, item_id text, topic_id text, completed_at timestamptz,"
     " correct boolean, session_id text, form_id text, position bigint, started_at timestamptz, response text,"
     " response_time_ms bigint, hints_used bigint, mode text, revision bigint, score smallint"
 )
-STAGED_NAMES = ", ".join(column.split()[0] for column in STAGED.split(", "))
+STAGED_NAMES = ", ".join(column.split()[0] for column in STAGED_COLUMNS.split(", "))
 STAGE = f"""INSERT INTO staged ({STAGED_NAMES})
-            SELECT {STAGED_NAMES} FROM json_to_recordset(%(rows)s::json) AS given({STAGED})"""
+            SELECT {STAGED_NAMES} FROM json_to_recordset(%(rows)s::json) AS given({STAGED_COLUMNS})"""
 """INSERT and not COPY, because the statements run in a pipeline, which cannot COPY."""
 SHARE_POSTS = f"""SELECT pg_advisory_xact_lock_shared({LOCK}),
     set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true),
@@ -110,18 +110,20 @@ LOCK_IDS = f"""
         SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
 """
 JUDGE_MONTH = f"""
-    SELECT s.ctid, 'month_not_there' FROM staged s WHERE {UNJUDGED} AND NOT EXISTS (
+    SELECT s.ctid, 'month_not_there' FROM staged s WHERE {WITHOUT_VERDICT} AND NOT EXISTS (
         SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'response_log'::regclass AND c.relname = 'response_log_' ||
             to_char(least(s.completed_at, now()) AT TIME ZONE 'UTC', 'YYYY_MM'))
 """
-JUDGED = """SELECT s.source, s.line, s.attempt_id, v.reason, s.completed_at > now()
+VERDICTS = """SELECT s.source, s.line, s.attempt_id, v.reason, s.completed_at > now()
             FROM staged s LEFT JOIN verdict v ON v.row_at = s.ctid"""
-CLAMPED = LOGGED.replace("completed_at", "least(completed_at, now())").replace("started_at", "least(started_at, now())")
+CLAMPED_COLUMNS = LOG_COLUMNS.replace("completed_at", "least(completed_at, now())").replace(
+    "started_at", "least(started_at, now())"
+)
 ADD_POSTED = f"""WITH items AS ({ADD_ITEMS}), learners AS ({ADD_LEARNERS})
-                 INSERT INTO response_log ({LOGGED}, sent_at)
-                 SELECT {CLAMPED}, CASE WHEN completed_at > now() THEN completed_at END FROM staged"""
-REPLACE_POSTED = kept_as_corrections(REPLACED, how="import", by="session_user", result="DISTINCT attempt_id")
+                 INSERT INTO response_log ({LOG_COLUMNS}, sent_at)
+                 SELECT {CLAMPED_COLUMNS}, CASE WHEN completed_at > now() THEN completed_at END FROM staged"""
+REPLACE_POSTED = correction_sql(DELETE_REPLACED, kind="import", by="session_user", result="DISTINCT attempt_id")
 
 
 class UnreadablePost(Exception):
@@ -134,7 +136,7 @@ class UnreadablePost(Exception):
 
 
 @dataclass(frozen=True)
-class Posted:
+class PostResult:
     """Result of a post. `results`: the result of each attempt, in the order sent."""
 
     report: ImportReport
@@ -155,16 +157,20 @@ class Post(Source):
         self._sender = sender
         rows = _rows(body, lines, alone=statements is not None)
         if not rows:
-            raise UnreadablePost("it holds no attempt")
+            raise UnreadablePost("it contains no attempt")
         _check_number(rows)
-        shaped = {
-            place: _shaped(row, place) if statements is None else _of_statement(row, place, statements)
-            for place, row in enumerate(rows, start=1)
+        attempts = {
+            position: _read_attempt(row, position)
+            if statements is None
+            else _attempt_from_statement(row, position, statements)
+            for position, row in enumerate(rows, start=1)
         }
-        self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
-        self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
-        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.VoidedStatement)}
-        named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
+        self._bad = [row for row in attempts.values() if isinstance(row, BadRow)]
+        self._sound = {position: row for position, row in attempts.items() if isinstance(row, dict)}
+        self.voided = {
+            position: row.attempt_id for position, row in attempts.items() if isinstance(row, xapi.VoidedStatement)
+        }
+        named = {name for row in self._sound.values() for name in row} | {*REQUIRED_FIELDS, "correct"}
         self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
         self.rows = len(rows)
 
@@ -184,10 +190,10 @@ class Post(Source):
 
     def refuse_voids(self, known: Collection[str]) -> None:
         """Refuse the statements that void an attempt that is neither in `known` nor in this post."""
-        here = {row.get("attempt_id") for row in self._sound.values()}
-        for place, attempt_id in [*self.voided.items()]:
-            if attempt_id not in known and attempt_id not in here:
-                self._bad.append(BadRow(place, "nothing_to_void", self.voided.pop(place), ""))
+        own_ids = {row.get("attempt_id") for row in self._sound.values()}
+        for position, attempt_id in [*self.voided.items()]:
+            if attempt_id not in known and attempt_id not in own_ids:
+                self._bad.append(BadRow(position, "nothing_to_void", self.voided.pop(position), ""))
 
     @property
     def is_empty(self) -> bool:
@@ -237,7 +243,7 @@ class PostStaging(Staging):
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:  # noqa: ARG002
         for judgement in (JUDGE_ERASED, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
             self._judge_by(judgement)
-        judged = self._run(JUDGED).fetchall()
+        judged = self._run(VERDICTS).fetchall()
         self.outcomes = {line: (attempt_id, reason) for _, line, attempt_id, reason, _ in judged}
         self.clock_ahead = sum(ahead for *_, reason, ahead in judged if reason is None)
         return Counter((source, reason) for source, _, _, reason, _ in judged if reason is not None)
@@ -263,24 +269,24 @@ class PostStaging(Staging):
         """Return (0, 0): `add_answers` adds them, and they are not counted, because a post's results omit them."""
         return 0, 0
 
-    def judge_beside_posts(self, sources: list[str]) -> Beside | None:  # noqa: ARG002
+    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:  # noqa: ARG002
         """Return None, because no other post can have stored these ids since they were compared."""
         return None
 
 
-def take_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> Posted:
+def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> PostResult:
     """Store a post's attempts, and withdraw the attempts that it voids, in the transaction of `connection`.
 
-    The transaction is on disk when its commit returns. Raises the errors of `take`.
+    The transaction is on disk when its commit returns. Raises the errors of `ingest_answers`.
     """
     report, staging = ImportReport(), PostStaging(connection)
     refused: dict[int, tuple[str, str]] = {}
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
     ids = [*post.voided.values()]
     if ids:
-        post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
+        post.refuse_voids(first_column(connection, KNOWN_IDS, {"ids": ids}))
     if not post.is_empty:
-        take(
+        ingest_answers(
             connection,
             [given],
             report,
@@ -291,12 +297,12 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str) -
         )
     results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
     if ids:
-        withdrawing = kept_as_corrections(VOIDED, how="withdraw", result="DISTINCT attempt_id")
+        withdrawing = correction_sql(DELETE_VOIDED, kind="withdraw", result="DISTINCT attempt_id")
         withdrawn = first_column(connection, withdrawing, {"ids": ids, "by": post.name})
-        for place, attempt_id in post.voided.items():
+        for position, attempt_id in post.voided.items():
             result = "withdrawn" if attempt_id in withdrawn else "duplicate"
-            results[place - 1] = {"result": result, "attempt_id": attempt_id}
-    return Posted(report, results)
+            results[position - 1] = {"result": result, "attempt_id": attempt_id}
+    return PostResult(report, results)
 
 
 def _result(refused: dict[int, tuple[str, str]], staging: PostStaging, line: int) -> dict[str, str]:
@@ -304,8 +310,8 @@ def _result(refused: dict[int, tuple[str, str]], staging: PostStaging, line: int
         return {"result": "left_out"}
     if line in refused:
         reason, value = refused[line]
-        way_out = WHAT_TO_DO.get(reason, "See the reasons on the page for answers by HTTP.")
-        return {"result": "rejected", "reason": reason, "value": value, "what_to_do": way_out}
+        remedy = SENDER_REMEDIES.get(reason, "See the reasons on the page for answers by HTTP.")
+        return {"result": "rejected", "reason": reason, "value": value, "what_to_do": remedy}
     attempt_id, verdict = staging.outcomes[line]
     result = "corrected" if verdict is None and attempt_id in staging.corrected else verdict or "accepted"
     return {"result": result, "attempt_id": attempt_id}
@@ -322,13 +328,13 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
         raise UnreadablePost("it is not UTF-8") from None
     if lines:
         if (count := text.count("\n")) > MAX_LINES:
-            raise UnreadablePost(f"it holds {count:,} lines", too_many=True)
+            raise UnreadablePost(f"it contains {count:,} lines", too_many=True)
         filled = [line for line in text.split("\n") if line.strip()]
         _check_number(filled)
-        return [_parsed_or_not(line) for line in filled]
+        return [_parse_line(line) for line in filled]
     try:
-        parsed = parse(text)
-    except NotKept as error:
+        parsed = parse_json(text)
+    except UnstorableJson as error:
         raise UnreadablePost(str(error)) from None
     if alone and isinstance(parsed, dict):
         return [parsed]
@@ -339,22 +345,22 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 
 def _check_number(rows: list[Any]) -> None:
     if len(rows) > MAX_ROWS:
-        raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+        raise UnreadablePost(f"it contains {len(rows):,} attempts", too_many=True)
 
 
-def _parsed_or_not(line: str) -> Any:
+def _parse_line(line: str) -> Any:
     try:
-        return parse(line)
-    except NotKept as error:
+        return parse_json(line)
+    except UnstorableJson as error:
         return BadRow(0, "bad_json", str(error), line)
 
 
-def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
+def _read_attempt(row: Any, position: int) -> dict[str, str | None] | BadRow:
     """The attempt's fields as text, or a BadRow with the reason to refuse it."""
     if isinstance(row, BadRow):
-        return BadRow(place, row.reason, row.value, row.raw)
+        return BadRow(position, row.reason, row.value, row.raw)
     found = _cells(row)
-    return found if isinstance(found, dict) else BadRow(place, *found, json.dumps(row, ensure_ascii=False))
+    return found if isinstance(found, dict) else BadRow(position, *found, json.dumps(row, ensure_ascii=False))
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
@@ -365,28 +371,33 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         return "unknown_field", unknown[0]
     try:
         texts = {name: as_cell(value) for name, value in row.items()}
-    except NotKept as error:
+    except UnstorableJson as error:
         return "bad_json", str(error)
     if isinstance(row.get("score"), bool):
         return "bad_score", str(texts["score"])
     cells = {name: None if text is None else text.strip() for name, text in texts.items()}
-    missing = [name for name in FILLED if not cells.get(name)] + ["correct"] * (not {"correct", "score"} & row.keys())
+    missing = [name for name in REQUIRED_FIELDS if not cells.get(name)] + ["correct"] * (
+        not {"correct", "score"} & row.keys()
+    )
     return ("missing_field", missing[0]) if missing else cells
 
 
-def _of_statement(
-    row: Any, place: int, naming: xapi.Naming
+def _attempt_from_statement(
+    row: Any, position: int, naming: xapi.Naming
 ) -> dict[str, str | None] | BadRow | xapi.VoidedStatement | None:
     """`xapi.attempt_of` with fields as text, or a BadRow.
 
     Only the id of a refused statement is kept, because an erasure could not find a learner in a whole statement.
     """
     if not isinstance(row, dict):
-        return BadRow(place, "bad_json", "not a JSON object", "")
+        return BadRow(position, "bad_json", "not a JSON object", "")
     try:
         attempt = xapi.attempt_of(row, naming)
-    except xapi.NotTaken as why:
+    except xapi.RefusedStatement as refusal:
         return BadRow(
-            place, why.reason, why.value, json.dumps({"id": row["id"]}) if isinstance(row.get("id"), str) else ""
+            position,
+            refusal.reason,
+            refusal.value,
+            json.dumps({"id": row["id"]}) if isinstance(row.get("id"), str) else "",
         )
-    return _shaped(attempt, place) if isinstance(attempt, dict) else attempt
+    return _read_attempt(attempt, position) if isinstance(attempt, dict) else attempt

@@ -39,7 +39,7 @@ def other_kind(head: bytes) -> str:
         return f"a SAS file: {IN_R.format('haven::read_sas')}"
     if head[:1] in b"lnopqrs" and head[1:3] in (b"\1\1", b"\2\1"):
         return str(OTHER_KINDS[b"<stata_dta>"])
-    if known := next((what for first, what in OTHER_KINDS.items() if head.startswith(first)), ""):
+    if known := next((kind for first, kind in OTHER_KINDS.items() if head.startswith(first)), ""):
         return known
     for name, letters in (("UTF-16LE", head[1:2000:2]), ("UTF-16BE", head[0:2000:2])):
         if len(letters) > 1 and 2 * letters.count(0) > len(letters):
@@ -55,11 +55,11 @@ def open_source(path: Path, encoding: str | None = None) -> sources.Source:
         raise PermanentFailure(f"{path} cannot be read: {error}") from error
     if head.startswith(b"PAR1"):
         return ParquetSource(path)
-    if what := other_kind(head):
-        raise PermanentFailure(f"{path} is {what}.")
+    if kind := other_kind(head):
+        raise PermanentFailure(f"{path} is {kind}")
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not start:
-        raise PermanentFailure(f"{path} is empty: not even a header.")
+        raise PermanentFailure(f"{path} is empty: not even a header")
     if start.startswith(b"["):
-        raise PermanentFailure(f"{path} is a JSON array: write one object per line (jq -c '.[]').")
+        raise PermanentFailure(f"{path} is a JSON array: write one object per line (jq -c '.[]')")
     return JsonLinesSource(path, encoding) if start.startswith(b"{") else CsvSource(path, encoding)

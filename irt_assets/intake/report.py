@@ -19,36 +19,36 @@ ERASED = "erased_learner"
 """Reason of a refused row of an erased learner; nothing else of the row is stored."""
 WITHDRAWN = "withdrawn_attempt"
 COLUMNS = ("file", "line", "reason", "value", "row")
-SEE_REJECTS = "--csv FILE, or irt intake rejects, names each with its line and the value that is the reason."
+SEE_REJECTS = "--csv FILE, or irt intake rejects, lists each with its line and the wrong value."
 REMEDIES = {
     "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
     "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}; and, if times"
     " have no zone, --zone Europe/Berlin or time: {zone: …}.",
-    "bad_score": "Words for right and wrong go into a mapping file, values: {correct: {right: true, wrong: false}};"
-    " scores of scored items --max-score ITEM=M, half points also denominator: 2 in a mapping file; points that are to"
-    " be right and wrong --dichotomise, choices --key.",
+    "bad_score": "For words for right and wrong, use a mapping file: values: {correct: {right: true, wrong: false}}."
+    " For scored items: --max-score ITEM=M, and for half points also denominator: 2 in a mapping file. For points that"
+    " become right and wrong: --dichotomise. For choices: --key.",
     "missing_key": "Say which option is right: --key FILE, a table item,key, or the column key in the bank.",
-    "missing_response": "The bank has a key for their items: bring the chosen option as response; of a source that is"
-    " pulled, leave response out of the mapping, and correct is taken as it is.",
+    "missing_response": "The bank has a key for their items: import the chosen option as response. If the source"
+    " is pulled, leave response out of the mapping; correct is then used unchanged.",
     "max_score_unknown": "Say how many points the items have: --max-score ITEM=M, or max_score in the bank.",
     "score_above_max": "Is max_score in the bank right? irt import questions changes it.",
-    "score_contradicts": "correct is true for full credit alone: leave its column out, and it is made from the score.",
+    "score_contradicts": "correct must be true only for full credit: without its column, it follows from the score.",
     "bad_max_score": f"A maximum score is a whole number from 1 to {MAX_SCORE}.",
-    "conflicting_duplicate": "The log has these attempt_ids with other answers: a row that corrects one has a higher"
-    " revision (a column, or constants: {revision: 1} in a mapping file).",
+    "conflicting_duplicate": "The log has different answers with these attempt_ids: give rows that correct them a"
+    " higher revision (a column, or constants: {revision: 1} in a mapping file).",
     "missing_user": "Which column holds the learner? Name it in a mapping file, columns: {user_id: …}.",
     "missing_item": "Which column holds the item? Name it in a mapping file, columns: {item_id: …}.",
     "unknown_item": "Import the items first (irt import questions), or leave --strict out.",
     "unknown_learner": "Import the learners first (irt import learners), or leave --strict out.",
-    ERASED: "Learners who were erased do not come back (irt learner erasures): take their rows out of the file.",
+    ERASED: "Erased learners cannot be imported again (irt learner erasures): remove their rows from the file.",
     WITHDRAWN: "Their answers were withdrawn (irt attempts withdraw): a row with a higher revision brings one back.",
-    "ragged_row": "Rows have another number of cells than the header: is a delimiter inside a value, without quotes?",
+    "ragged_row": "Rows have more or fewer cells than the header: is a delimiter inside a value, without quotes?",
     "bad_json": "Each line is one JSON object.",
 }
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A refused row: its source, and the row as it was."""
 
     source: str
@@ -58,17 +58,17 @@ class Refused(NamedTuple):
     row: str
 
 
-def naming_learner(row: str, user_id: str | None, cell: object) -> str:
+def with_learner_id(row: str, user_id: str | None, cell: object) -> str:
     """A refused row as it is stored. If its cell differs from the learner's id in the log, the id is put in front, so
     that an erasure finds the row."""
     return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
 
 
-Reject = Callable[[Iterable[Refused]], None]
+Reject = Callable[[Iterable[RefusedRow]], None]
 """Called with refused rows."""
 
 
-def unseen(rows: Iterable[Refused]) -> None:
+def ignore_rows(rows: Iterable[RefusedRow]) -> None:
     """Ignore refused rows."""
 
 
@@ -76,7 +76,7 @@ def unseen(rows: Iterable[Refused]) -> None:
 def csv_of_refused(path: Path | None) -> Iterator[Reject]:
     """Write refused rows to a file that only its owner can read, or ignore them if `path` is None."""
     if path is None:
-        yield unseen
+        yield ignore_rows
         return
     with open(path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o600)) as file:
         writer = csv.writer(file)
@@ -84,9 +84,9 @@ def csv_of_refused(path: Path | None) -> Iterator[Reject]:
         yield lambda rows: writer.writerows(map(no_formula, row) for row in rows)
 
 
-def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
+def erased_rows_note(rows: int, erasures: Sequence[str]) -> str:
     """Line of the report on rows whose learners were erased."""
-    return f"{rows:,} rows are of learners who were erased and were left out: {', '.join(erasures)}"
+    return f"{rows:,} rows of erased learners were left out: {', '.join(erasures)}"
 
 
 @dataclass
@@ -119,7 +119,7 @@ class ImportReport:
         """Counts of rejected rows by reason, the most frequent first: `12 × bad_score, 3 × bad_time`."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
 
-    def judged(self, reason: str, rows: int) -> None:
+    def count_verdicts(self, reason: str, rows: int) -> None:
         """Count answers that were compared with others; a `duplicate` is not a fault."""
         if reason == "duplicate":
             self.duplicates += rows
@@ -152,7 +152,9 @@ class ImportReport:
             return loss
         if self.read and self.accepted + self.corrected + self.duplicates:
             return None
-        return f"nothing was accepted. {SEE_REJECTS}" if self.read else "nothing was accepted: the files hold no rows."
+        return (
+            f"nothing was accepted. {SEE_REJECTS}" if self.read else "nothing was accepted: the files contain no rows."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {

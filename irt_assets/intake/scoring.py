@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_text, trimmed
+from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.mapping import matches
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import names_of
@@ -58,21 +58,21 @@ class Maxima:
         fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
 
-    def names(self, item: str) -> bool:
+    def names_item(self, item: str) -> bool:
         """Whether the item has a maximum score by its name, and not only by a pattern."""
         return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:
         return self.recorded.get(item) or self.declared_of(item) or 1
 
-    def of(self, items: pa.StringArray) -> np.ndarray:
+    def by_answer(self, items: pa.StringArray) -> np.ndarray:
         """Maximum score of each answer's item, shape (N,); 1 if neither the bank nor the import has one."""
         if not self:
             return np.ones(len(items))
         encoded = items.dictionary_encode()
-        of_each = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
-        most = pa.array([*of_each, 1], pa.float64())
-        return np.asarray(most.take(pc.fill_null(encoded.indices, len(of_each))))
+        maxima = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
+        most = pa.array([*maxima, 1], pa.float64())
+        return np.asarray(most.take(pc.fill_null(encoded.indices, len(maxima))))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ByKey:
         return {"key": self.keys[item]} if item in self.keys else {}
 
 
-class Recorded(NamedTuple):
+class ScoringRecord(NamedTuple):
     """The scoring rule in an item's record."""
 
     item_id: str
@@ -148,7 +148,7 @@ class AsRecorded:
     chosen option is scored and no score is read (see `clean`). If it has a maximum score, scores go from 0 to it.
 
     Attributes:
-        records: rows of `Recorded`.
+        records: rows of `ScoringRecord`.
         declared: maximum scores that the import declares, as in `Maxima`.
         choices: False if the answers come without the chosen options; keys are not applied then.
     """
@@ -158,21 +158,25 @@ class AsRecorded:
     choices: bool = True
 
     @cached_property
-    def _known(self) -> list[Recorded]:
-        return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
+    def _records(self) -> list[ScoringRecord]:
+        return [ScoringRecord(*row) for row in self.records]  # type: ignore[arg-type]
 
     @cached_property
     def marks(self) -> dict[str, float]:
-        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self._known if one.dichotomise}
+        return {
+            record.item_id: float(record.dichotomise.partition("=")[2])
+            for record in self._records
+            if record.dichotomise
+        }
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self._known if one.key and self.choices}
+        return {record.item_id: record.key for record in self._records if record.key and self.choices}
 
     @cached_property
     def maxima(self) -> Maxima:
-        scored = (one for one in self._known if not (one.dichotomise or one.key))
-        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+        unruled = (record for record in self._records if not (record.dichotomise or record.key))
+        return Maxima({record.item_id: record.max_score for record in unruled if record.max_score}, self.declared)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
@@ -199,9 +203,9 @@ def scoring_of(
     are invalid, or the key cannot be read.
     """
     if max_scores and (dichotomise or key):
-        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
+        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one")
     if dichotomise is not None and key is not None:
-        raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
+        raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them")
     if key is not None:
         return ByKey(read_key(key, encoding))
     if dichotomise is None:
@@ -211,8 +215,8 @@ def scoring_of(
     mark = dichotomise.removeprefix("at=")
     if not re.match(NUMBER, mark) or not 0 < float(mark) < MAX_POINTS + 1:
         raise PermanentFailure(
-            f"--dichotomise {dichotomise}: it takes full (right is the item's highest score) or at=K (right is K"
-            f" points or more, K up to {MAX_POINTS}), such as at=2."
+            f"--dichotomise {dichotomise}: it must be full (right is the item's highest score) or at=K (right is K"
+            f" points or more, K up to {MAX_POINTS}), such as at=2"
         )
     return FromPoints(float(mark))
 
@@ -227,8 +231,8 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
         name, _, most = option.rpartition("=")
         if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
             raise PermanentFailure(
-                f"--max-score {option}: it takes ITEM=M, an item or a pattern and its highest score from 1 to "
-                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'."
+                f"--max-score {option}: it must be ITEM=M, an item or a pattern and its highest score from 1 to "
+                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'"
             )
         found[name] = int(most)
     return found
@@ -241,11 +245,11 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
     """
     source = open_source(path, encoding)
     found = {
-        ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
+        column: next((name for name in names if name in source.columns), None) for column, names in KEY_COLUMNS.items()
     }
     if None in found.values():
-        which = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
-        raise PermanentFailure(f"{path}: a key is a table item,key{which}.")
+        names = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
+        raise PermanentFailure(f"{path}: a key is a table item,key{names}")
     keys: dict[str, str] = {}
     for batch in source.batches():
         if batch.bad:
@@ -253,12 +257,12 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
                 f"{path}, line {batch.bad[0].line}: {batch.bad[0].value}. A key is a table item,key."
             )
         columns = [(batch.rows.column(source.columns.index(name)), name) for name in found.values() if name]
-        texts = [pc.fill_null(trimmed(as_text(cells, name)), "").to_pylist() for cells, name in columns]
+        texts = [pc.fill_null(trim_cells(as_text(cells, name)), "").to_pylist() for cells, name in columns]
         for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
             if item and key and keys.setdefault(item, key) != key:
-                raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}.")
+                raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}")
     if not keys:
-        raise PermanentFailure(f"{path}: no item has a key.")
+        raise PermanentFailure(f"{path}: no item has a key")
     return keys
 
 
@@ -300,7 +304,7 @@ class Tally:
                 self.beyond[row["item"]] += row["points_count"]
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
 
-    def half_read(self) -> list[str]:
+    def reasons_for_points(self) -> list[str]:
         """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, but for a few typos."""
         if self.between > max(1, self.answers.total() / 100):
             return [f"{self.between:,} scores lie between 0 and 1"]
@@ -310,23 +314,23 @@ class Tally:
         return [f"item {item} has scores up to {self.tops[item]:g}" for item in sorted(many)]
 
 
-def refusal(file: str, what: Sequence[str]) -> PermanentFailure:
+def scores_error(file: str, reasons: Sequence[str]) -> PermanentFailure:
     """The error for scores that are not 0 and 1."""
-    more = f" and {len(what) - 5} more items" if len(what) > 5 else ""
+    more = f" and {len(reasons) - 5} more items" if len(reasons) > 5 else ""
     return PermanentFailure(
-        f"{file}: scores are not 0 and 1: {'; '.join(what[:5])}{more}. Nothing was imported.\n{REMEDIES}"
+        f"{file}: scores are not 0 and 1: {'; '.join(reasons[:5])}{more}. Nothing was imported.\n{REMEDIES}"
     )
 
 
 REMEDIES = """\
-Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
-the most that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and, in a list,
-a column that is named score.
-Where they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
-Where they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
-Where they are choices: --key FILE, a table item,key.
-Where they are codes: a mapping file with null_values: ["9"] for answers that are none, or values: {correct: …}.
-Columns that are not items: name those that are in a mapping file, wide: {items: "item_*"}."""
+If they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
+the highest score that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and,
+in a list, a column that is named score.
+If they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
+If they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
+If they are choices: --key FILE, a table item,key.
+If they are codes: a mapping file with null_values: ["9"] for cells without an answer, or values: {correct: …}.
+If some columns are not items: name the items in a mapping file, wide: {items: "item_*"}."""
 
 
 def _counts(items: pa.StringArray) -> dict[str, int]:

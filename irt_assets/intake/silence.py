@@ -20,7 +20,7 @@ from resources.settings import Settings
 
 LOOK_BACK = timedelta(days=28)
 FIRST_WEEK = timedelta(days=7)
-SHORTEST = timedelta(hours=1)
+MIN_PAUSE = timedelta(hours=1)
 KEY = "silent "
 ARRIVALS = f"""
     SELECT {SOURCE}, max(arrived_at) FROM intake
@@ -54,8 +54,9 @@ class Silence:
             key=f"{KEY}{self.source}",
             severity="warning",
             what=self.sentence(now),
-            fix="See whether it runs and what it is answered: its own log says so, and `irt intake list` what came. If"
-            f" nothing was to come, allow longer pauses, `IRT_SILENT_AFTER={quote(self.source)}=3d`, or `never`.",
+            fix="Check in its own log whether it runs and which responses it gets, and in `irt intake list` which rows"
+            f" arrived. If no answers are expected, allow longer pauses: `IRT_SILENT_AFTER={quote(self.source)}=3d`, or"
+            " `never`.",
             kind="sources",
             subjects=(self.source,),
         )
@@ -78,7 +79,7 @@ def silence(source: str, arrivals: Sequence[datetime], now: datetime, setting: t
     """The source's silence. Returns None if it is not too long. `setting`: allowed silence, which overrides the usual
     pause."""
     usual = usual_pause(arrivals, now) if setting is None else None
-    allowed = setting or (usual and max(2 * usual, SHORTEST))
+    allowed = setting or (usual and max(2 * usual, MIN_PAUSE))
     if allowed is None or now - arrivals[-1] <= allowed:
         return None
     return Silence(source, arrivals[-1], allowed, usual)
@@ -87,17 +88,17 @@ def silence(source: str, arrivals: Sequence[datetime], now: datetime, setting: t
 def silent_sources(connection: psycopg.Connection, settings: Settings, now: datetime) -> dict[str, Silence | None]:
     """Every source of the last four weeks, with its silence or None. Files that people import are not watched, unless a
     setting names them."""
-    came = defaultdict[str, list[datetime]](list)
+    arrivals_of = defaultdict[str, list[datetime]](list)
     for source, at in connection.execute(ARRIVALS, {"now": now, "back": LOOK_BACK}):
-        came[source].append(at)
-    ignored = unwatched(settings)
+        arrivals_of[source].append(at)
+    ignored = unwatched_sources(settings)
     return {
         source: None if source in ignored else silence(source, arrivals, now, settings.silent_after.get(source))
-        for source, arrivals in came.items()
+        for source, arrivals in arrivals_of.items()
     }
 
 
-def unwatched(settings: Settings) -> set[str]:
+def unwatched_sources(settings: Settings) -> set[str]:
     """Sources that may be silent for any time."""
     allowed = {FILES: None} | settings.silent_after
     return {source for source, after in allowed.items() if after is None}
@@ -111,14 +112,14 @@ def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list
     """
     now = datetime.now(UTC)
     found = silent_sources(connection, settings, now)
-    over = unwatched(settings) | {source for source, one in found.items() if one is None}
+    over = unwatched_sources(settings) | {source for source, pause in found.items() if pause is None}
     for key in open_keys(connection, KEY):
         if key.removeprefix(KEY) in over:
             resolve_alert(connection, key)
-    silent = [one for one in found.values() if one is not None]
-    for one in silent:
-        open_alert(connection, one.alert(now))
-    return [one.source for one in silent]
+    silent = [pause for pause in found.values() if pause is not None]
+    for pause in silent:
+        open_alert(connection, pause.alert(now))
+    return [pause.source for pause in silent]
 
 
 def _hour_of_week(at: datetime) -> tuple[int, int]:

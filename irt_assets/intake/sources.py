@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from irt_assets.intake.text_encoding import SAMPLE, not_utf8
+from irt_assets.intake.text_encoding import SAMPLE, not_utf8_error
 from resources.failures import PermanentFailure
 
 BLOCK = 8 * 2**20  # bytes of text per batch: about 80,000 answers, tens of megabytes while they are cleaned
@@ -130,10 +130,10 @@ class TextSource(Source):
                 other.add(block)
         if utf8.wrong is not None:
             if other is None:
-                raise not_utf8(path, *utf8.wrong)
+                raise not_utf8_error(path, *utf8.wrong)
             self.encoding = other.encoding
             if other.wrong is not None:
-                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is not {other.encoding}, nor UTF-8.")
+                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is neither {other.encoding} nor UTF-8")
         self.rows = self.rows or returns
 
     def check_empty_lines(self, columns: int) -> None:
@@ -230,9 +230,9 @@ def names_of(columns: Sequence[str]) -> str:
 def check_columns(path: Path, names: Collection[str]) -> None:
     """Raise PermanentFailure for too many columns, and for a name that the database cannot store."""
     if len(names) > MAX_COLUMNS:
-        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}.")
+        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}")
     if any("\0" in name for name in names):
-        raise PermanentFailure(f"{path}: a column's name holds the character NUL. Is it the file that was meant?")
+        raise PermanentFailure(f"{path}: a column's name contains the character NUL. Is it the right file?")
 
 
 def _is_gzip(path: Path) -> bool:

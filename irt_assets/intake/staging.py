@@ -28,12 +28,10 @@ from resources.postgres.database import LOCK, advisory_lock, first_column, lock_
 from resources.postgres.log_months import INCOMING, fill_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
 
-FORMER = ", ".join(column.name for column in response_log.columns)
+FORMER_COLUMNS = ", ".join(column.name for column in response_log.columns)
 
 
-def kept_as_corrections(
-    changed: str, *, how: str, by: str = "%(by)s", result: str = "count(DISTINCT attempt_id)"
-) -> str:
+def correction_sql(changed: str, *, kind: str, by: str = "%(by)s", result: str = "count(DISTINCT attempt_id)") -> str:
     """SQL statement that runs `changed` and stores the rows that it returns as corrections.
 
     `changed` is SQL that changes or selects rows of the log, and returns the former rows with a `reason`. `how`: kind
@@ -41,8 +39,8 @@ def kept_as_corrections(
     """
     return f"""
         WITH changed AS ({changed}), kept AS (
-            INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
-            SELECT {FORMER}, '{how}', {by}, reason FROM changed)
+            INSERT INTO attempt_correction ({FORMER_COLUMNS}, how, corrected_by, reason)
+            SELECT {FORMER_COLUMNS}, '{kind}', {by}, reason FROM changed)
         SELECT {result} FROM changed"""
 
 
@@ -61,11 +59,11 @@ CREATE = f"""
     ) ON COMMIT {{end}};
     CREATE TEMPORARY TABLE IF NOT EXISTS verdict (row_at tid, reason varchar(30)) ON COMMIT {{end}}
 """
-LOGGED = (
+LOG_COLUMNS = (
     "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
     " response_time_ms, hints_used, mode, revision, score"
 )
-UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
+WITHOUT_VERDICT = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
 ERASED_LEARNERS = f"""
     SELECT l.user_id, e.erasure_id, e.begun_at
     FROM (SELECT DISTINCT user_id FROM staged) l CROSS JOIN (SELECT DISTINCT salt FROM erasure) s
@@ -78,11 +76,11 @@ JUDGE_ERASED = f"""
 JUDGE_UNKNOWN = (
     f"""
     SELECT s.ctid, 'unknown_item' FROM staged s
-    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {UNJUDGED}
+    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {WITHOUT_VERDICT}
 """,
     f"""
     SELECT s.ctid, 'unknown_learner' FROM staged s
-    WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
+    WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {WITHOUT_VERDICT}
 """,
 )
 SAME_SCORE = """(s.correct OR s.score IS NOT DISTINCT FROM {former} OR coalesce(s.score, {former}) = 0
@@ -103,7 +101,7 @@ JUDGE_AGAINST_LOG = f"""
         SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at), correct, score, false
         FROM attempt_correction
     ) r ON r.attempt_id = s.attempt_id
-    WHERE {UNJUDGED} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
+    WHERE {WITHOUT_VERDICT} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
 """
 JUDGE_WITHIN_INPUT = f"""
     SELECT row_at, CASE WHEN same OR lower THEN 'duplicate' ELSE 'conflicting_duplicate' END
@@ -115,7 +113,8 @@ JUDGE_WITHIN_INPUT = f"""
                 first_value(s.completed_at) OVER first, first_value(s.correct) OVER first)
                AND coalesce({SAME_SCORE.format(former="first_value(s.score) OVER first")}, true) AS same
         FROM staged s
-        WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1) AND {UNJUDGED}
+        WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1)
+          AND {WITHOUT_VERDICT}
         WINDOW first AS (PARTITION BY attempt_id ORDER BY revision DESC, source, line, s.ctid)
     ) compared
     WHERE later
@@ -128,13 +127,14 @@ ADD_ITEMS = """
 ADD_LEARNERS = """
     INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ORDER BY user_id ON CONFLICT DO NOTHING
 """
-REPLACED = """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id AND r.revision < s.revision
+DELETE_REPLACED = """DELETE FROM response_log r USING staged s
+       WHERE r.attempt_id = s.attempt_id AND r.revision < s.revision
        RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason, s.source"""
-REPLACE_CORRECTED = kept_as_corrections(
-    REPLACED, how="import", by="session_user", result="source, count(DISTINCT attempt_id)"
+REPLACE_CORRECTED = correction_sql(
+    DELETE_REPLACED, kind="import", by="session_user", result="source, count(DISTINCT attempt_id)"
 )
 ADD_ANSWERS = f"""
-    INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
+    INSERT INTO {{table}} ({LOG_COLUMNS}) SELECT {LOG_COLUMNS} FROM staged
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
 """
 OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
@@ -169,12 +169,12 @@ REFUSALS = f"""
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
 DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
-OTHERS = """
+RECENT_IDS = """
     SELECT attempt_id FROM {partition}
     WHERE recorded_at >= now() - interval '1 minute' AND recorded_at < now() OR recorded_at > now()
 """
 """SQL: ids of a month's answers that other transactions wrote, if they began after this one or in the minute before."""
-WITHOUT_OTHERS = """
+KEEP_ONLY_RECENT_IDS = """
     DELETE FROM response_log WHERE attempt_id = ANY(%(ids)s) AND recorded_at = now();
     DELETE FROM staged WHERE attempt_id <> ALL(%(ids)s);
     DELETE FROM verdict
@@ -255,8 +255,10 @@ class Staging:
         self._connection.execute(f"INSERT INTO verdict {judgement}")
 
     def _verdicts(self) -> Counter[tuple[int, str]]:
-        of = "s.source FROM verdict v JOIN staged s ON s.ctid = v.row_at" if self._sources > 1 else "0 FROM verdict v"
-        found = self._connection.execute(f"SELECT count(*), v.reason, {of} GROUP BY 2, 3")
+        source = (
+            "s.source FROM verdict v JOIN staged s ON s.ctid = v.row_at" if self._sources > 1 else "0 FROM verdict v"
+        )
+        found = self._connection.execute(f"SELECT count(*), v.reason, {source} GROUP BY 2, 3")
         return Counter({(source, reason): n for n, reason, source in found})
 
     def _ids_repeat(self) -> bool:
@@ -290,34 +292,34 @@ class Staging:
         """Add the staged items and learners that are new. Returns the numbers of new items and new learners."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
-    def judge_beside_posts(self, sources: list[str]) -> Beside | None:
+    def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:
         """Take back the added answers that posts have stored meanwhile, and compare them with the posted ones.
 
         Posts wait from this call to the end of the transaction; make it after everything that takes long. Returns None
         if posts have stored none of the answers.
         """
-        if self._others():
+        if self._recent_ids():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
         wait_for_posts(self._connection)
-        if not (others := self._others()):
+        if not (recent := self._recent_ids()):
             return None
         staged = "SELECT DISTINCT attempt_id FROM staged WHERE attempt_id = ANY(%s)"
-        if not (ids := first_column(self._connection, staged, (others,))):
+        if not (ids := first_column(self._connection, staged, (recent,))):
             return None
-        for statement in WITHOUT_OTHERS.split(";"):
+        for statement in KEEP_ONLY_RECENT_IDS.split(";"):
             self._connection.execute(statement, {"ids": ids})
         self._judge_by(JUDGE_AGAINST_LOG)
         verdicts = self._verdicts()
         self._connection.execute(DROP_JUDGED)
         corrected = self.replace_corrected(sources)
-        self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged")
-        return Beside(corrected, verdicts)
+        self._connection.execute(f"INSERT INTO response_log ({LOG_COLUMNS}) SELECT {LOG_COLUMNS} FROM staged")
+        return PostedMeanwhile(corrected, verdicts)
 
-    def _others(self) -> list[str]:
-        """Ids of `OTHERS`, except in months that this transaction has made, because others cannot see them yet."""
+    def _recent_ids(self) -> list[str]:
+        """Ids of `RECENT_IDS`, except in months that this transaction has made, because others cannot see them yet."""
         partitions = set(partitions_of_log(self._connection)) - set(map(partition_of, self._made))
-        each = [OTHERS.format(partition=f'"{name}"') for name in sorted(partitions)]
-        return first_column(self._connection, " UNION ALL ".join(each)) if each else []
+        queries = [RECENT_IDS.format(partition=f'"{name}"') for name in sorted(partitions)]
+        return first_column(self._connection, " UNION ALL ".join(queries)) if queries else []
 
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
         """Remove answers from the log if a higher revision is staged, and store them as corrections.
@@ -331,7 +333,7 @@ class Staging:
         """Function from a learner's id to the name of the erasure, or "" if the learner was not erased."""
         return names_of_erased(self._connection)
 
-    def recorded(self, name: str) -> dict[str, str]:
+    def recorded_values(self, name: str) -> dict[str, str]:
         """Item → value of the key `name` in its record, for the items that have the key."""
         rows = self._connection.execute(
             "SELECT item_id, meta->>%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
@@ -379,7 +381,7 @@ class Staging:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PostedMeanwhile:
     """Results for answers that posts stored during the import, by source.
 
     Attributes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from resources.failures import PermanentFailure
 
 SAMPLE = 2**16
-_LOOKS = (  # encoding, who writes it, its usual letters beyond ASCII, and their least share of these
+_KNOWN_ENCODINGS = (  # encoding, who writes it, its usual letters beyond ASCII, and their least share of these
     ("cp932", "Japanese Windows", r"[\u3040-\u30ff]", 0.3),
     ("cp949", "Korean Windows", r"[가-힣]", 0.9),
     ("cp1252", "Western European Windows", r"(?<![^\0-\x7f])[À-ÖØ-öø-ÿŒœŠšŽžŸ\u2013-\u201e](?![^\0-\x7f])", 0.8),
@@ -27,9 +27,9 @@ def check_encoding(name: str) -> str:
     raise ValueError(f"{name!r} is not an encoding of text that extends ASCII, such as cp949, cp932, cp1252 or latin-1")
 
 
-def looks_like(sample: bytes) -> tuple[str, str] | None:
+def guess_encoding(sample: bytes) -> tuple[str, str] | None:
     """The encoding of lines that are not UTF-8, and who writes it. Returns None if no known one fits."""
-    for name, writer, letters, share in _LOOKS:
+    for name, writer, letters, share in _KNOWN_ENCODINGS:
         try:
             text = sample.decode(name)
         except UnicodeDecodeError:
@@ -40,9 +40,9 @@ def looks_like(sample: bytes) -> tuple[str, str] | None:
     return None
 
 
-def not_utf8(path: Path, line: int, sample: bytes) -> PermanentFailure:
+def not_utf8_error(path: Path, line: int, sample: bytes) -> PermanentFailure:
     """The error for a file that is not UTF-8, with the encoding that it seems to have. `sample`: whole lines."""
-    found = looks_like(sample)
+    found = guess_encoding(sample)
     name = found[0] if found else "NAME"
     seems = f"it looks like {name} ({found[1]})" if found else "nor does it look like another known encoding"
     return PermanentFailure(

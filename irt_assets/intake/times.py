@@ -23,7 +23,7 @@ NAMED_UTC = r"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(?:UTC|
 BASIC = r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d(?:[.,]\d{1,9})?)(Z|z|[+-]\d\d(?::?\d\d)?)?$"
 """ISO 8601 without separators."""
 NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
-SHORTEST = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
+MIN_LENGTH = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
 # Both spans are 1973 to 2286, so a number lies in one of them or is not a time of an answer.
 EPOCH_SPANS = {"s": (1e8, 1e10, 1e6), "ms": (1e11, 1e13, 1e3)}
 EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (1800, 9000))
@@ -38,11 +38,11 @@ class ZoneNeeded(Exception):
         self.example = example
 
 
-def zone_named(name: str) -> ZoneInfo | None:
+def find_zone(name: str) -> ZoneInfo | None:
     """The IANA zone of that name. Returns None if there is no such zone."""
     try:
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # the kind depends on how the name is wrong
+    except (KeyError, ValueError, OSError):  # the type depends on the fault in the name
         return None
 
 
@@ -56,7 +56,7 @@ def parse_times(
     Raises ZoneNeeded; for text only unless `each_alone`.
     """
     if pa.types.is_timestamp(values.type):
-        micros = _of_timestamps(values)
+        micros = _timestamp_micros(values)
         return micros if values.type.tz else _require_zones(*_localise(micros, zone, row_zones), values)
     result, unknown = _parse_texts(values, rules, zone, row_zones)
     return result if each_alone else _require_zones(result, unknown, values)
@@ -66,7 +66,7 @@ def _parse_texts(
     values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Microseconds since 1970, and a mask of the times without a zone."""
-    quick = _quickly(values) if rules.format is None else None
+    quick = _parse_iso(values) if rules.format is None else None
     if quick is not None:
         micros = _micros(quick)
         return (micros, np.zeros(len(micros), dtype=bool)) if quick.type.tz else _localise(micros, zone, row_zones)
@@ -75,10 +75,10 @@ def _parse_texts(
         values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")
     result = np.full(len(values), MISSING, dtype=np.int64)
     with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
-    result[with_zone] = _pandas(values, with_zone, "ISO8601")
+    result[with_zone] = _parse_with_pandas(values, with_zone, "ISO8601")
     if rules.format is not None:
         without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
-    result[without_zone] = _pandas(values, without_zone, rules.format or "ISO8601")
+    result[without_zone] = _parse_with_pandas(values, without_zone, rules.format or "ISO8601")
     unknown = np.zeros(len(values), dtype=bool)
     if "%z" not in (rules.format or ""):
         local, unknown = _localise(np.where(without_zone, result, MISSING), zone, row_zones)
@@ -96,7 +96,7 @@ def _require_zones(result: np.ndarray, unknown: np.ndarray, values: pa.Array) ->
     return result
 
 
-def _of_timestamps(values: pa.TimestampArray) -> np.ndarray:
+def _timestamp_micros(values: pa.TimestampArray) -> np.ndarray:
     numbers = np.asarray(pc.fill_null(values.cast(pa.int64()), MISSING))
     each_us = {"s": 10**-6, "ms": 10**-3, "us": 1, "ns": 10**3}[values.type.unit]
     possible = (numbers >= EARLIEST * each_us) & (numbers < LATEST * each_us)
@@ -105,9 +105,9 @@ def _of_timestamps(values: pa.TimestampArray) -> np.ndarray:
     return np.where(possible, micros, MISSING)
 
 
-def _quickly(values: pa.Array) -> pa.Array | None:
+def _parse_iso(values: pa.Array) -> pa.Array | None:
     """Parse the whole column at once. Returns None unless every value is valid ISO 8601."""
-    if pc.min(pc.binary_length(values)).as_py() is None or pc.min(pc.binary_length(values)).as_py() < SHORTEST:
+    if pc.min(pc.binary_length(values)).as_py() is None or pc.min(pc.binary_length(values)).as_py() < MIN_LENGTH:
         return None
     for zone in ("UTC", None):
         try:
@@ -117,15 +117,13 @@ def _quickly(values: pa.Array) -> pa.Array | None:
     return None
 
 
-def _pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndarray:
+def _parse_with_pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndarray:
     texts = values.filter(pa.array(mask)).to_numpy(zero_copy_only=False)
     try:
         times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
     except (ValueError, re.error) as error:
-        raise PermanentFailure(
-            f"time format {form!r} of the mapping: {error}. It is written as for strptime."
-        ) from error
-    return _possible(np.asarray(times.dt.as_unit("us").astype("int64")))
+        raise PermanentFailure(f"time format {form!r} of the mapping: {error}. Write it as for strptime.") from error
+    return _mask_impossible(np.asarray(times.dt.as_unit("us").astype("int64")))
 
 
 def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
@@ -143,23 +141,23 @@ def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -
     result = np.full(len(naive), MISSING, dtype=np.int64)
     zones = pa.nulls(len(naive), pa.string()) if row_zones is None else row_zones
     zones = zones if zone is None else pc.fill_null(zones, zone)
-    there = naive != MISSING
-    for name in pc.unique(zones.filter(pa.array(there)).drop_null()).to_pylist():
-        info = zone_named(name)
+    known = naive != MISSING
+    for name in pc.unique(zones.filter(pa.array(known)).drop_null()).to_pylist():
+        info = find_zone(name)
         if info is None:
             continue
-        here = there & np.asarray(pc.fill_null(pc.equal(zones, name), False))
-        local = pd.DatetimeIndex(naive[here].view("datetime64[us]"))
+        in_zone = known & np.asarray(pc.fill_null(pc.equal(zones, name), False))
+        local = pd.DatetimeIndex(naive[in_zone].view("datetime64[us]"))
         aware = local.tz_localize(info, ambiguous=np.ones(len(local), dtype=bool), nonexistent="shift_forward")
-        result[here] = aware.as_unit("us").asi8
-    return result, there & np.asarray(pc.is_null(zones))
+        result[in_zone] = aware.as_unit("us").asi8
+    return result, known & np.asarray(pc.is_null(zones))
 
 
 def _micros(times: pa.Array) -> np.ndarray:
-    return _possible(np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING)))
+    return _mask_impossible(np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING)))
 
 
-def _possible(micros: np.ndarray) -> np.ndarray:
+def _mask_impossible(micros: np.ndarray) -> np.ndarray:
     """Replace times outside the range of calendars and zones by MISSING."""
     return np.where((micros >= EARLIEST) & (micros < LATEST), micros, MISSING)
 

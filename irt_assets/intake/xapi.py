@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-ANSWERED = "http://adlnet.gov/expapi/verbs/answered"
-VOIDED = "http://adlnet.gov/expapi/verbs/voided"
+ANSWERED_VERB = "http://adlnet.gov/expapi/verbs/answered"
+VOIDED_VERB = "http://adlnet.gov/expapi/verbs/voided"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 NUMBER = r"(\d{1,9}(?:[.,]\d{1,9})?)"
 DURATION = re.compile(
@@ -18,13 +18,14 @@ DURATION = re.compile(
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
 """Milliseconds of a week, a day, an hour, a minute and a second."""
 REMEDIES = {
-    "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
-    "not_an_account": "The actor has to be an Agent with an account (homePage and name), as a mailbox is an e-mail "
-    "address.",
-    "other_home_page": "Names of accounts are ids at one home page, that in IRT_XAPI_HOME_PAGE.",
+    "bad_statement": "The statement does not conform to xAPI 1.0.3: value names the property.",
+    "not_an_account": "The actor must be an Agent with an account (homePage and name), because a mailbox is an "
+    "e-mail address.",
+    "other_home_page": "The account's homePage must be the one in IRT_XAPI_HOME_PAGE.",
     "other_activity": "The id of the object has to begin with IRT_XAPI_ITEM_PREFIX.",
-    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: nothing else says whether it is right.",
-    "nothing_to_void": "No answer in the log has this id: send the statement first, then what voids it.",
+    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: no other property shows whether the answer "
+    "is right.",
+    "nothing_to_void": "No answer in the log has this id: send the statement first, then the statement that voids it.",
 }
 
 
@@ -43,7 +44,7 @@ class VoidedStatement:
     attempt_id: str
 
 
-class NotTaken(Exception):
+class RefusedStatement(Exception):
     """A statement is refused: the reason, and the property or value that caused it."""
 
     def __init__(self, reason: str, value: str) -> None:
@@ -54,60 +55,60 @@ class NotTaken(Exception):
 def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | VoidedStatement | None:
     """The attempt's fields, or the attempt that the statement voids. Returns None for any other verb.
 
-    Raises NotTaken if the statement is refused.
+    Raises RefusedStatement if the statement is refused.
     """
-    verb = _needed(statement, "verb.id")
-    if verb == ANSWERED:
+    verb = _required_value(statement, "verb.id")
+    if verb == ANSWERED_VERB:
         return _attempt(statement, naming)
-    if verb != VOIDED:
+    if verb != VOIDED_VERB:
         return None
-    if _needed(statement, "object.objectType") != "StatementRef":
-        raise NotTaken("bad_statement", "object.objectType")
-    _needed(statement, "object.id")
+    if _required_value(statement, "object.objectType") != "StatementRef":
+        raise RefusedStatement("bad_statement", "object.objectType")
+    _required_value(statement, "object.id")
     return VoidedStatement(_uuid(statement, "object.id"))
 
 
 def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
-    if (_optional(statement, "object.objectType") or "Activity") != "Activity":
-        raise NotTaken("bad_statement", "object.objectType")
-    activity = _needed(statement, "object.id")
+    if (_optional_value(statement, "object.objectType") or "Activity") != "Activity":
+        raise RefusedStatement("bad_statement", "object.objectType")
+    activity = _required_value(statement, "object.id")
     if not activity.startswith(naming.item_prefix):
-        raise NotTaken("other_activity", activity)
+        raise RefusedStatement("other_activity", activity)
     return {
         "attempt_id": _uuid(statement, "id"),
         "user_id": _learner(statement, naming),
         "item_id": activity[len(naming.item_prefix) :],
-        "completed_at": _optional(statement, "timestamp") or _optional(statement, "stored"),
+        "completed_at": _optional_value(statement, "timestamp") or _optional_value(statement, "stored"),
         "correct": _correct(statement),
-        "response": _optional(statement, "result.response"),
-        "response_time_ms": _milliseconds(_optional(statement, "result.duration")),
+        "response": _optional_value(statement, "result.response"),
+        "response_time_ms": _milliseconds(_optional_value(statement, "result.duration")),
         "session_id": _uuid(statement, "context.registration"),
     }
 
 
 def _learner(statement: dict[str, Any], naming: Naming) -> str:
-    actor = _needed(statement, "actor", dict)
+    actor = _required_value(statement, "actor", dict)
     if actor.get("objectType", "Agent") != "Agent":
-        raise NotTaken("not_an_account", "a group")
+        raise RefusedStatement("not_an_account", "a group")
     if "account" not in actor:
-        raise NotTaken("not_an_account", "mbox" if "mbox" in actor else "no account")
-    home_page = _needed(statement, "actor.account.homePage")
+        raise RefusedStatement("not_an_account", "mbox" if "mbox" in actor else "no account")
+    home_page = _required_value(statement, "actor.account.homePage")
     if home_page != naming.home_page:
-        raise NotTaken("other_home_page", home_page)
-    return _needed(statement, "actor.account.name")
+        raise RefusedStatement("other_home_page", home_page)
+    return _required_value(statement, "actor.account.name")
 
 
 def _correct(statement: dict[str, Any]) -> bool:
     """Whether the answer is right, by `success` or a scaled score of 0 or 1. The pattern of correct responses is not
     used, because it does not determine how a program scores."""
-    success = _optional(statement, "result.success", bool)
+    success = _optional_value(statement, "result.success", bool)
     if success is not None:
         return success
-    scaled = _optional(statement, "result.score.scaled", (int, float))
+    scaled = _optional_value(statement, "result.score.scaled", (int, float))
     if scaled is None:
-        raise NotTaken("no_success", "result")
+        raise RefusedStatement("no_success", "result")
     if isinstance(scaled, bool) or scaled not in (0, 1):
-        raise NotTaken("bad_score", f"{scaled}")
+        raise RefusedStatement("bad_score", f"{scaled}")
     return bool(scaled)
 
 
@@ -117,7 +118,7 @@ def _milliseconds(duration: str | None) -> int | None:
         return None
     found = DURATION.fullmatch(duration)
     if found is None:
-        raise NotTaken("bad_response_time", duration)
+        raise RefusedStatement("bad_response_time", duration)
     weeks, years, months, *rest = (float((part or "0").replace(",", ".")) for part in found.groups())
     if years or months:
         return None
@@ -126,28 +127,29 @@ def _milliseconds(duration: str | None) -> int | None:
 
 def _uuid(statement: dict[str, Any], path: str) -> Any:
     """The UUID in lower case, so that equal UUIDs are equal text. Returns None if it is absent."""
-    text = _optional(statement, path)
+    text = _optional_value(statement, path)
     if text is not None and UUID.fullmatch(text) is None:
-        raise NotTaken("bad_statement", path)
+        raise RefusedStatement("bad_statement", path)
     return text and text.lower()
 
 
-def _needed(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Raises NotTaken if it is absent, empty, or of another type."""
-    found = _optional(statement, path, kind)
+def _required_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
+    """The value at the path `a.b.c`. Raises RefusedStatement if it is absent, empty, or of another type."""
+    found = _optional_value(statement, path, kind)
     if found in (None, ""):
-        raise NotTaken("bad_statement", path)
+        raise RefusedStatement("bad_statement", path)
     return found
 
 
-def _optional(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at the path `a.b.c`. Returns None if a part is absent. Raises NotTaken if it is of another type."""
+def _optional_value(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
+    """The value at the path `a.b.c`. Returns None if a part is absent. Raises RefusedStatement if its type
+    differs."""
     found: Any = statement
     *parents, last = path.split(".")
     for name in parents:
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise NotTaken("bad_statement", name)
+            raise RefusedStatement("bad_statement", name)
     if last in found and not isinstance(found[last], kind):
-        raise NotTaken("bad_statement", path)
+        raise RefusedStatement("bad_statement", path)
     return found.get(last)

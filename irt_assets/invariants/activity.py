@@ -7,20 +7,20 @@ from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.kpi_definitions import RANGES
 from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6
-SETTLED_AFTER = timedelta(hours=6)
+FEATURES_DUE_AFTER = timedelta(hours=6)
 """Time after a day by which its features must exist."""
-GRADES_SAMPLED = 1_000_000
+MAX_GRADES = 1_000_000
 """Approximate number of answers whose grades are compared on a day that is not a Sunday."""
-UNCHOSEN = 200
+MIN_WRONG = 200
 """Consecutive wrong answers after which a key that nobody has chosen is a violation. If one learner in ten is right,
 the probability of 200 wrong answers is .9^200 = 7e-10."""
 MAX_CHOICES = 5
-GRADED = """
+GRADED_ANSWERS = """
     SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
            NOT EXISTS (SELECT FROM attempt_correction c
                        WHERE (c.attempt_id, c.how, c.corrected_at) = (r.attempt_id, 'rescore', r.recorded_at))
@@ -42,15 +42,16 @@ LOG = "response_log r"  # no sample can be drawn from the view `attempt`
     fix="Materialise `features_topic_daily` of the day again.",
     alerted_by_checks=True,
 )
-def features_conserve_attempts(look: InvariantContext) -> Found:
-    first_day = one_value(look.connection, "SELECT min(date) FROM features_topic_daily")
+def features_conserve_attempts(context: InvariantContext) -> Findings:
+    first_day = one_value(context.connection, "SELECT min(date) FROM features_topic_daily")
     if first_day is None:
         yield NotTested("no daily features have been computed yet")
         return
-    first, settled = (
-        datetime.combine(day, time(), UTC) for day in (first_day, (look.now - SETTLED_AFTER).astimezone(UTC).date())
+    first, last_day = (
+        datetime.combine(day, time(), UTC)
+        for day in (first_day, (context.now - FEATURES_DUE_AFTER).astimezone(UTC).date())
     )
-    for day, (stored, logged) in days_with_wrong_counts(look.connection, first, settled).items():
+    for day, (stored, logged) in days_with_wrong_counts(context.connection, first, last_day).items():
         yield Violation(day, f"{stored:,} answers in the features", f"{logged:,}, as in the log", day)
 
 
@@ -63,56 +64,56 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     note="Answers with a stored choice to items with a key are compared, and answers with a score to items without a "
     "key: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
     "out, because it may have used the key of a period. A key that nobody has chosen (choices are written differently, "
-    f"or the key belongs to another item) is reported with the chosen options after {UNCHOSEN} consecutive wrong "
-    f"answers, or after {UNCHOSEN} to all items of the scale if none of its keys has been chosen. If one learner in "
-    f"ten is right, the probability of {UNCHOSEN} wrong answers is 7e-10.",
+    f"or the key belongs to another item) is reported with the chosen options after {MIN_WRONG} consecutive wrong "
+    f"answers, or after {MIN_WRONG} to all items of the scale if none of its keys has been chosen. If one learner in "
+    f"ten is right, the probability of {MIN_WRONG} wrong answers is 7e-10.",
 )
-def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
-    sampled = look.connection.execute(
+def grades_follow_keys_and_maximum_scores(context: InvariantContext) -> Findings:
+    sampled = context.connection.execute(
         f"""SELECT scale_id, item_id, bool_or(differs), bool_or(chose_key), count(*)
-            FROM ({GRADED.format(answers=_sample_of_log(look))}) graded GROUP BY 1, 2"""
+            FROM ({GRADED_ANSWERS.format(answers=_sample_of_log(context))}) graded GROUP BY 1, 2"""
     ).fetchall()
     chosen_on = {scale_id for scale_id, _, _, chosen, _ in sampled if chosen}
-    open_ones = """SELECT item_id FROM invariant_result v JOIN question ON v.subject = scale_id || ': ' || item_id
+    open_items = """SELECT item_id FROM invariant_result v JOIN question ON v.subject = scale_id || ': ' || item_id
         WHERE v.invariant = %(name)s AND NOT v.passed AND v.resolved_at IS NULL"""
     items = {
         item
         for scale_id, item, differs, chosen, n in sampled
-        if differs or (chosen is False and (n >= UNCHOSEN or scale_id not in chosen_on))
+        if differs or (chosen is False and (n >= MIN_WRONG or scale_id not in chosen_on))
     }
-    items.update(first_column(look.connection, open_ones, {"name": grades_follow_keys_and_maximum_scores.name}))
+    items.update(first_column(context.connection, open_items, {"name": grades_follow_keys_and_maximum_scores.name}))
     if not items:
         return
-    of_items = GRADED.format(answers=LOG) + " AND item_id = ANY(%(items)s)"
-    rows = look.connection.execute(
+    of_items = GRADED_ANSWERS.format(answers=LOG) + " AND item_id = ANY(%(items)s)"
+    rows = context.connection.execute(
         f"""SELECT scale_id, item_id, key, most, bool_or(chose_key), count(*) FILTER (WHERE differs), count(*)
             FROM ({of_items}) graded GROUP BY 1, 2, 3, 4 ORDER BY 1, 2""",
         {"items": [*items]},
     ).fetchall()
     chosen_on |= {scale_id for scale_id, _, _, _, chosen, *_ in rows if chosen}
     unchosen = {}
-    for scale_id, item, key, most, chosen, n, of in rows:
+    for scale_id, item, key, most, chosen, n, total in rows:
         if chosen is False:
             unchosen[item] = (scale_id, key)
         elif n:
             expected = (
-                f"right with the score {most} alone"
+                f"right only with the score {most}"
                 if key is None
-                else f"right with the choice {key!r} alone ({_rescore(item, key)})"
+                else f"right only with the choice {key!r} ({_rescore(item, key)})"
             )
-            yield Violation(f"{scale_id}: {item}", f"{n:,} of {of:,} answers are graded otherwise", expected)
-    yield from _unchosen_keys(look, unchosen, chosen_on)
+            yield Violation(f"{scale_id}: {item}", f"{n:,} of {total:,} answers are graded differently", expected)
+    yield from _unchosen_keys(context, unchosen, chosen_on)
 
 
 def _unchosen_keys(
-    look: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
-) -> Found:
-    """Violations of items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
+    context: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
+) -> Findings:
+    """Violations of items whose key nobody has chosen in `MIN_WRONG` answers since the last right one.
 
     On a scale where no key has been chosen, the answers to all its items count together.
     `unchosen`: scale and key by item. `chosen_on`: scales with a key that somebody has chosen.
     """
-    rows = look.connection.execute(
+    rows = context.connection.execute(
         b"""SELECT item_id, response, count(*)
             FROM (SELECT item_id, response, recorded_at > coalesce(
                     max(recorded_at) FILTER (WHERE correct) OVER (PARTITION BY item_id), '-infinity') AS since
@@ -128,7 +129,7 @@ def _unchosen_keys(
         on_scale[unchosen[item][0]] += n
     for item, (scale_id, key) in unchosen.items():
         n = choices[item].total()
-        if n >= UNCHOSEN or (n and scale_id not in chosen_on and on_scale[scale_id] >= UNCHOSEN):
+        if n >= MIN_WRONG or (n and scale_id not in chosen_on and on_scale[scale_id] >= MIN_WRONG):
             named = [f"{choice!r} ({times:,})" for choice, times in choices[item].most_common()]
             yield Violation(
                 f"{scale_id}: {item}",
@@ -141,18 +142,18 @@ def _rescore(item: str, key: str) -> str:
     return f"irt attempts rescore --item {shlex.quote(item)} --key {shlex.quote(key)} --by NAME --reason WHY"
 
 
-def _sample_of_log(look: InvariantContext) -> str:
+def _sample_of_log(context: InvariantContext) -> str:
     """FROM item of the answers to compare: the whole log on Sundays, or if it is not larger than a sample. Otherwise a
     sample that differs from day to day."""
     answers = one_value(
-        look.connection,
+        context.connection,
         """SELECT coalesce(sum(greatest(reltuples, 0)), 0) FROM pg_inherits JOIN pg_class ON oid = inhrelid
            WHERE inhparent = 'response_log'::regclass""",
     )
-    if answers <= GRADES_SAMPLED or look.now.weekday() == SUNDAY:
+    if answers <= MAX_GRADES or context.now.weekday() == SUNDAY:
         return LOG
-    percent = 100 * GRADES_SAMPLED / answers
-    return f"{LOG} TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE ({look.now.toordinal()})"
+    percent = 100 * MAX_GRADES / answers
+    return f"{LOG} TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE ({context.now.toordinal()})"
 
 
 @invariant(
@@ -161,12 +162,12 @@ def _sample_of_log(look: InvariantContext) -> str:
     fix="Materialise `weekly_kpi` of the week again; if the violation persists, report it as a bug.",
     alerted_by_checks=True,
 )
-def kpis_are_whole(look: InvariantContext) -> Found:
-    if not one_value(look.connection, "SELECT EXISTS (SELECT 1 FROM weekly_kpi)"):
+def kpis_are_whole(context: InvariantContext) -> Findings:
+    if not one_value(context.connection, "SELECT EXISTS (SELECT 1 FROM weekly_kpi)"):
         yield NotTested("no weekly KPIs have been computed yet")
         return
     limits = ", ".join(f"('{name}', {low}, {high})" for name, (low, high) in RANGES.items())
-    rows = look.connection.execute(
+    rows = context.connection.execute(
         f"""SELECT user_id, week_start, string_agg(fault, ', ' ORDER BY fault) FROM (
               SELECT user_id, week_start, CASE
                 WHEN NOT kpis ? name THEN name || ' is missing'

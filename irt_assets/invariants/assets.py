@@ -8,7 +8,7 @@ from irt_assets.blocks import Table, table
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
-from irt_assets.invariants.history import take_report
+from irt_assets.invariants.history import make_report
 from irt_assets.invariants.invariant import InvariantResult
 from irt_assets.invariants.registry import INVARIANTS
 from resources.dagster_schema import HOW_TO_FIX, column_schema
@@ -29,8 +29,10 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         "violation has its own row. A repeated report describes the present, not the past.",
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
-            dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")
-            for one in INVARIANTS
+            dg.AssetCheckSpec(
+                invariant.name, asset=INVARIANT_REPORT, description=f"{invariant.protects} To fix it: {invariant.fix}"
+            )
+            for invariant in INVARIANTS
         ],
     )
     def invariant_report(
@@ -38,13 +40,13 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
     ) -> Iterator[dg.MaterializeResult]:
         run = f"{context.run.run_id}/{context.retry_number}"
         with classify_failures():
-            report = take_report(database, store, context.instance, first_month=first_month, run=run)
+            report = make_report(database, store, context.instance, first_month=first_month, run=run)
         violated = [verdict for verdict in report.verdicts if verdict.violations]
         yield dg.MaterializeResult(
             metadata={
                 "in a sentence": report.sentence,
                 "not tested": md(
-                    table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
+                    table(("invariant", "why it was not tested"), report.incomplete, empty="everything was tested")
                 ),
                 "violations": md(_violations(violated, limit=ROWS_SHOWN)),
                 "things not tested": len(report.incomplete),
@@ -53,23 +55,23 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
             },
             check_results=[_check_result(verdict) for verdict in report.verdicts if not verdict.crashed],
         )
-        if report.crashed:
-            named = "; ".join(f"{verdict.invariant.name}: {verdict.crashed}" for verdict in report.crashed)
+        if report.crashed_results:
+            named = "; ".join(f"{verdict.invariant.name}: {verdict.crashed}" for verdict in report.crashed_results)
             raise dg.Failure(f"invariants that could not be evaluated: {named}", allow_retries=False)
 
     return [invariant_report]
 
 
 def _check_result(verdict: InvariantResult) -> dg.AssetCheckResult:
-    one, n = verdict.invariant, len(verdict.violations)
+    invariant, n = verdict.invariant, len(verdict.violations)
     summary = f"{n} violations: {', '.join(v.subject for v in verdict.violations[:ROWS_SHOWN])}" if n else "it holds"
     untested = "; ".join(dict.fromkeys(missing.why for missing in verdict.not_tested))
     return dg.AssetCheckResult(
-        check_name=one.name,
+        check_name=invariant.name,
         passed=verdict.passed,
-        severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if invariant.severity == "error" else dg.AssetCheckSeverity.WARN,
         description=(f"not tested: {untested}. " if untested else "") + summary,
-        metadata={"violations": md(_violations([verdict], limit=100)), HOW_TO_FIX: one.fix},
+        metadata={"violations": md(_violations([verdict], limit=100)), HOW_TO_FIX: invariant.fix},
     )
 
 

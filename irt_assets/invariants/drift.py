@@ -3,16 +3,16 @@
 from datetime import timedelta
 
 from irt_assets.gates.month_classification import State
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.audit import drift_without_a_publication, judgements_without_a_fit, large_drift
 from irt_assets.ledger.linked_windows import last_linked_at
 from irt_assets.reports.assets import DRIFT_REPORT, REPORT_SOURCES
 from resources.postgres.database import one_value
 
-FOLLOWING = (*REPORT_SOURCES, DRIFT_REPORT)
+ANALYSES = (*REPORT_SOURCES, DRIFT_REPORT)
 """Assets that analyse a month. They materialise automatically once the month is green."""
-MADE_WITHIN = timedelta(hours=6)
-LONGEST_UNDECIDED = timedelta(days=31)
+MAX_ANALYSIS_TIME = timedelta(hours=6)
+MAX_UNDECIDED = timedelta(days=31)
 """One month: by then the next month has been compared, too."""
 
 
@@ -21,19 +21,19 @@ LONGEST_UNDECIDED = timedelta(days=31)
     protects="Every green month has been analysed for drift, DIF and lost information, with its current numbers.",
     fix="Materialise the asset for the month in the UI; check that the sensor `automation` is switched on.",
 )
-def every_green_month_was_judged(look: InvariantContext) -> Found:
-    green = sorted({(state.month, state.scale_id) for state in look.states if state.state is State.GREEN})
+def every_green_month_was_judged(context: InvariantContext) -> Findings:
+    green = sorted({(state.month, state.scale_id) for state in context.states if state.state is State.GREEN})
     if not green:
         yield NotTested("no month is green yet")
     for month, scale_id in green:
-        linked = last_linked_at(look.connection, look.scales[scale_id], month)
+        linked = last_linked_at(context.connection, context.scales[scale_id], month)
         if linked is None:
             continue
-        if look.now - linked < MADE_WITHIN:
-            yield NotTested("it was fitted within the last six hours, and what follows may go on", partition=month)
+        if context.now - linked < MAX_ANALYSIS_TIME:
+            yield NotTested("it was fitted within the last six hours, so its analyses may still run", partition=month)
             continue
-        for asset in FOLLOWING:
-            made = look.made.get(asset, {}).get(month)
+        for asset in ANALYSES:
+            made = context.made.get(asset, {}).get(month)
             if made is None:
                 yield Violation(asset, "never made", f"made after the fit of {linked:%Y-%m-%d %H:%M} UTC", month)
             elif made < linked:
@@ -46,21 +46,21 @@ def every_green_month_was_judged(look: InvariantContext) -> Found:
     protects="Every finding of drift is stored with its fit and the item's earlier value.",
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
 )
-def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
+def judgements_rest_on_fits_and_publications(context: InvariantContext) -> Findings:
     if not one_value(
-        look.connection,
+        context.connection,
         """SELECT EXISTS (SELECT FROM item_drift) OR EXISTS (SELECT FROM dif_analysis)
              OR EXISTS (SELECT FROM test_information)""",
     ):
         yield NotTested("no month has been judged yet")
         return
-    for one in judgements_without_a_fit(look.connection):
-        rows, observed = f"{one['judged']} of {one['scale_id']}", f"{one['n']} rows without a linked fit"
-        yield Violation(rows, observed, "the fit they were made from", one["month"])
-    for one in drift_without_a_publication(look.connection):
-        item, observed = f"{one['scale_id']}: {one['item_id']}", "compared, with nothing in force when the month began"
-        yield Violation(item, observed, "the published value it was compared with", one["month"])
-    for month, scale_id, item in look.connection.execute(
+    for row in judgements_without_a_fit(context.connection):
+        subject, observed = f"{row['judged']} of {row['scale_id']}", f"{row['n']} rows without a linked fit"
+        yield Violation(subject, observed, "the fit from which they were computed", row["month"])
+    for row in drift_without_a_publication(context.connection):
+        item, observed = f"{row['scale_id']}: {row['item_id']}", "compared, with nothing in force when the month began"
+        yield Violation(item, observed, "the published value it was compared with", row["month"])
+    for month, scale_id, item in context.connection.execute(
         """SELECT opened_month, scale_id, item_id FROM drift_alerts a
            WHERE NOT EXISTS (
              SELECT FROM item_drift d
@@ -75,11 +75,11 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
     protects="No item that changed much is scored with its old value only because nobody has decided on it.",
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
-def large_drift_is_decided_on(look: InvariantContext) -> Found:
-    rows = large_drift(look.connection, look.now - LONGEST_UNDECIDED)
-    if not one_value(look.connection, "SELECT EXISTS (SELECT FROM item_drift)"):
+def large_drift_is_decided_on(context: InvariantContext) -> Findings:
+    rows = large_drift(context.connection, context.now - MAX_UNDECIDED)
+    if not one_value(context.connection, "SELECT EXISTS (SELECT FROM item_drift)"):
         yield NotTested("no month has been compared with the published set yet")
-    for one in rows:
-        if one["is_old"] and not one["decided"]:
-            observed = f"{one['kind']} since {one['opened_month']}, without a decision"
-            yield Violation(f"{one['scale_id']}: {one['item_id']}", observed, "a decision in a month")
+    for row in rows:
+        if row["is_old"] and not row["decided"]:
+            observed = f"{row['kind']} since {row['opened_month']}, without a decision"
+            yield Violation(f"{row['scale_id']}: {row['item_id']}", observed, "a decision in a month")

@@ -52,14 +52,14 @@ class Excess:
     se: float
 
     @property
-    def worse(self) -> bool:
+    def is_worse(self) -> bool:
         """Whether the first forecast is worse by more than two standard errors."""
         return self.loss - self.reference > 2 * self.se
 
 
-def excess_of(p: Floats, reference: Floats, score: Codes, person: Codes) -> Excess:
+def compare_losses(p: Floats, reference: Floats, score: Codes, person: Codes) -> Excess:
     """Compare two forecasts of the same answers. Shapes (R,); `score` is 0 or 1, `person` counts from 0."""
-    losses = [-np.log(np.where(score == 1, of, 1 - of)) for of in (p, reference)]
+    losses = [-np.log(np.where(score == 1, forecast, 1 - forecast)) for forecast in (p, reference)]
     return Excess(float(losses[0].mean()), float(losses[1].mean()), _se(losses[0] - losses[1], person))
 
 
@@ -73,7 +73,7 @@ class Share:
     observed: float
     se: float
 
-    def off(self, least: float) -> bool:
+    def differs(self, least: float) -> bool:
         """Whether forecast and share differ by more than `least` and by more than three standard errors."""
         return abs(self.observed - self.forecast) > max(least, 3 * self.se)
 

@@ -8,8 +8,8 @@ import psycopg
 from irt_assets.abilities.batch import curves_of, estimate, scoring_hash
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
-from irt_assets.invariants.forecast_errors import by_decile, excess_of, forecast, growth_since
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.forecast_errors import by_decile, compare_losses, forecast, growth_since
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.item_status import DAY, microseconds
@@ -38,17 +38,17 @@ MAX_DIFFERENCE = 0.02
     "errors. In each decile of the forecasts, the share of right answers may differ from the forecast by .02, or by "
     "three standard errors if these are more.",
 )
-def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
-    for scale_id, newest in look.scales.items():
-        months = look.settled[scale_id]
-        scale = read_scales(look.connection, Month(months[-1]).start)[scale_id] if months else newest
+def abilities_forecast_the_next_answers(context: InvariantContext) -> Findings:
+    for scale_id, newest in context.scales.items():
+        months = context.finished_months[scale_id]
+        scale = read_scales(context.connection, Month(months[-1]).start)[scale_id] if months else newest
         if months and scale.movement:
-            yield from _of_month(look.connection, scale, months[-1])
+            yield from _compare_month(context.connection, scale, months[-1])
         elif newest.movement:
             yield NotTested(f"no month of scale {scale_id} in the ledger began with a movement", subject=scale_id)
 
 
-def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found:
+def _compare_month(connection: psycopg.Connection, scale: Scale, month: str) -> Findings:
     """Compare forecasts of the month's answers, from moving and from constant abilities at its start."""
     start, end = Month(month).bounds
     published = in_force(connection, scale.scale_id, start)
@@ -80,28 +80,28 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
     assert later.at is not None
     day, movement = later.at // DAY, scale.movement
     curves = curves_of(later.item_ids, published.items, scale)
-    of_movement = forecast(
+    moving = forecast(
         curves,
         later.item,
         theta + growth_since(movement, later.person, day, known_on),
         se**2 + movement.variance_over(day - known_on) + movement.occasion_variance,
     )
-    of_constant = forecast(curves, later.item, constant.theta[at], constant.se[at] ** 2)
-    yield from _judged(scale.scale_id, month, later, of_movement, of_constant)
+    constant_forecast = forecast(curves, later.item, constant.theta[at], constant.se[at] ** 2)
+    yield from _compare_forecasts(scale.scale_id, month, later, moving, constant_forecast)
 
 
-def _judged(scale_id: str, month: str, later: Responses, p: Floats, constant: Floats) -> Found:
-    excess = excess_of(p, constant, later.score, later.person)
-    if excess.worse:
+def _compare_forecasts(scale_id: str, month: str, later: Responses, p: Floats, constant: Floats) -> Findings:
+    excess = compare_losses(p, constant, later.score, later.person)
+    if excess.is_worse:
         yield Violation(
             scale_id,
             f"log loss {excess.loss:.4f} by answer, {excess.loss - excess.reference:.4f} ± {excess.se:.4f} more than "
-            "of a θ that stands still",
-            "no more, up to two standard errors",
+            "with a constant θ",
+            "at most two standard errors more",
             month,
         )
     for k, share in enumerate(by_decile(p, later.score, later.person), 1):
-        if share.off(MAX_DIFFERENCE):
+        if share.differs(MAX_DIFFERENCE):
             yield Violation(
                 f"{scale_id}: decile {k}",
                 f"{share.observed:.1%} of {share.n:,} answers were right (± {share.se:.1%})",

@@ -17,7 +17,7 @@ from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_materializations
 from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.drift import FOLLOWING
+from irt_assets.invariants.drift import ANALYSES
 from irt_assets.invariants.invariant import Invariant, InvariantContext, InvariantResult, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
@@ -39,34 +39,34 @@ class Report:
         return crashed + [(v.invariant.name, n.why) for v in self.verdicts for n in v.not_tested]
 
     @property
-    def crashed(self) -> list[InvariantResult]:
+    def crashed_results(self) -> list[InvariantResult]:
         return [verdict for verdict in self.verdicts if verdict.crashed]
 
-    def violated(self, severity: str) -> list[InvariantResult]:
+    def violated_invariants(self, severity: str) -> list[InvariantResult]:
         return [v for v in self.verdicts if v.violations and v.invariant.severity == severity]
 
     @property
     def sentence(self) -> str:
         held = sum(verdict.passed and not verdict.not_tested for verdict in self.verdicts)
-        errors, warnings = len(self.violated("error")), len(self.violated("warning"))
+        errors, warnings = len(self.violated_invariants("error")), len(self.violated_invariants("warning"))
         summary = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
         return f"incomplete ({len(self.incomplete)} things not tested): {summary}" if self.incomplete else summary
 
 
-def take_report(
+def make_report(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
 ) -> Report:
     """Evaluate every invariant, read only, and then store the results under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
-    made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
-    report = look_at_everything(database, store, month_states(database, instance, months), now, made)
+    made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in ANALYSES}
+    report = evaluate_all(database, store, month_states(database, instance, months), now, made)
     with database.connect() as connection:
-        record(connection, run, report)
+        store_results(connection, run, report)
     return report
 
 
-def look_at_everything(
+def evaluate_all(
     database: Database,
     store: ObjectStore,
     states: Sequence[MonthState],
@@ -86,12 +86,12 @@ def look_at_everything(
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             connection.autocommit = reads_files
-            look = InvariantContext(connection, store, now, states, made)
-            verdicts += evaluate(look, [one for one in wanted if one.reads_files is reads_files])
+            context = InvariantContext(connection, store, now, states, made)
+            verdicts += evaluate(context, [invariant for invariant in wanted if invariant.reads_files is reads_files])
     return Report(now, tuple(sorted(verdicts, key=lambda verdict: wanted.index(verdict.invariant))))
 
 
-def record(connection: psycopg.Connection, run: str, report: Report) -> None:
+def store_results(connection: psycopg.Connection, run: str, report: Report) -> None:
     """Store the verdicts, open new violations, close violations that are gone, and send missing alerts."""
     advisory_lock(connection, "invariants")
     for verdict in report.verdicts:
@@ -130,15 +130,15 @@ def _store_violations(connection: psycopg.Connection, run: str, verdict: Invaria
     if verdict.crashed:
         return
     present = {(v.partition, v.subject) for v in verdict.violations}
-    gone = [
+    closed = [
         (name, partition, subject)
-        for partition, subject in _open(connection, name)
+        for partition, subject in _open_violations(connection, name)
         if (partition, subject) not in present and not any(n.covers(partition, subject) for n in verdict.not_tested)
     ]
     connection.cursor().executemany(
         """UPDATE invariant_result SET resolved_at = now()
                WHERE (invariant, partition, subject) = (%s, %s, %s) AND NOT passed AND resolved_at IS NULL""",
-        gone,
+        closed,
     )
 
 
@@ -146,7 +146,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
     """Open one alert per partition for the violations that no open alert covers. Resolve alerts whose violations are
     all gone."""
     violated: dict[str, dict[str, str]] = defaultdict(dict)
-    for (partition, subject), observed in _open(connection, invariant.name).items():
+    for (partition, subject), observed in _open_violations(connection, invariant.name).items():
         violated[partition][subject] = observed
     prefix = f"invariant {invariant.name} "
     alerted: dict[str, set[str]] = defaultdict(set)
@@ -176,7 +176,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
         )
 
 
-def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], str]:
+def _open_violations(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], str]:
     """The observed values of an invariant's open violations, by partition and subject."""
     rows = connection.execute(
         """SELECT partition, subject, observed FROM invariant_result
@@ -186,7 +186,7 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
     return {(partition, subject): observed for partition, subject, observed in rows}
 
 
-def resolve_told_by_checks(connection: psycopg.Connection, partition: str) -> int:
+def resolve_alerts_of_checks(connection: psycopg.Connection, partition: str) -> int:
     """Resolve the partition's alerts for invariants that its checks also alert about. Returns their number."""
     names = [invariant.name for invariant in INVARIANTS if invariant.alerted_by_checks]
     keys = [key for name in names for key in open_keys(connection, f"invariant {name} {partition}|")]

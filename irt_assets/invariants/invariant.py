@@ -47,8 +47,8 @@ class NotTested:
         return self.partition in ("", partition) and subject.startswith(self.subject)
 
 
-def no_month_yet(scale_id: str, subject: str) -> NotTested:
-    return NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=subject)
+def no_finished_month(scale_id: str, subject: str) -> NotTested:
+    return NotTested(f"no month of scale {scale_id} has completed its publication step yet", subject=subject)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InvariantContext:
         return read_scales(self.connection)
 
     @cached_property
-    def settled(self) -> Mapping[str, list[str]]:
+    def finished_months(self) -> Mapping[str, list[str]]:
         """The months of each scale whose publication step is done, oldest first."""
         return {
             scale_id: sorted(month for month, step in steps(self.connection, scale_id).items() if step.state == "done")
@@ -84,7 +84,7 @@ class InvariantContext:
         return {"start": start, "end": end}
 
 
-Found = Iterable[Violation | NotTested]
+Findings = Iterable[Violation | NotTested]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Invariant:
         reads_files: whether it reads the object store, which may take hours. No transaction is open meanwhile.
     """
 
-    find: Callable[[InvariantContext], Found]
+    find: Callable[[InvariantContext], Findings]
     severity: Severity
     kind: str
     protects: str
@@ -141,25 +141,25 @@ def invariant(
     alerted_by_checks: bool = False,
     note: str = "",
     reads_files: bool = False,
-) -> Callable[[Callable[[InvariantContext], Found]], Invariant]:
+) -> Callable[[Callable[[InvariantContext], Findings]], Invariant]:
     """Decorator that makes an invariant from the function that finds its violations. `SEVERITY` must have its name."""
     return lambda find: Invariant(
         find, SEVERITY[find.__name__], kind, protects, fix, alerted_by_checks, note, reads_files
     )
 
 
-def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[InvariantResult]:
+def evaluate(context: InvariantContext, invariants: Iterable[Invariant]) -> list[InvariantResult]:
     """The verdicts of the invariants. One that crashes does not stop the others. Raises transient errors."""
     verdicts = []
-    for one in invariants:
+    for invariant in invariants:
         try:
-            with nullcontext() if look.connection.autocommit else look.connection.transaction():
-                found = list(one.find(look))
+            with nullcontext() if context.connection.autocommit else context.connection.transaction():
+                found = list(invariant.find(context))
         except Exception as error:
             if is_transient(error):
                 raise
-            verdicts.append(InvariantResult(one, crashed=f"{type(error).__name__}: {error}"))
+            verdicts.append(InvariantResult(invariant, crashed=f"{type(error).__name__}: {error}"))
             continue
         violations = tuple(v for v in found if isinstance(v, Violation))
-        verdicts.append(InvariantResult(one, violations, tuple(n for n in found if isinstance(n, NotTested))))
+        verdicts.append(InvariantResult(invariant, violations, tuple(n for n in found if isinstance(n, NotTested))))
     return verdicts

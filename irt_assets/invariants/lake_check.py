@@ -16,8 +16,8 @@ FIX = f"Export the days again: {EXPORT}. If the lake has more answers than the d
 
 def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """The check, or an empty list if IRT_ATTEMPTS is not set."""
-    place = lake_to_write(settings)
-    return [] if place is None else [_lake_check(place)]
+    lake = lake_to_write(settings)
+    return [] if lake is None else [_lake_check(lake)]
 
 
 def _lake_check(lake: Lake) -> dg.AssetChecksDefinition:
@@ -30,7 +30,7 @@ def _lake_check(lake: Lake) -> dg.AssetChecksDefinition:
         with classify_failures(), database.connect() as connection:
             connection.read_only = True
             found = compare_days(connection, lake)
-        named = "; ".join(str(one) for one in found[:ROWS_SHOWN])
+        named = "; ".join(str(day) for day in found[:ROWS_SHOWN])
         more = f"; and {len(found) - ROWS_SHOWN:,} days more" if len(found) > ROWS_SHOWN else ""
         return dg.AssetCheckResult(
             passed=not found,

@@ -8,7 +8,14 @@ import psycopg
 
 from irt_assets.abilities.online import Measures, read_measures, read_theta
 from irt_assets.common.partitions import Month
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
+from irt_assets.invariants.invariant import (
+    Findings,
+    InvariantContext,
+    NotTested,
+    Violation,
+    invariant,
+    no_finished_month,
+)
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
@@ -20,7 +27,7 @@ from resources.postgres.warehouse import read_arrow
 MAX_EXPOSURE = 0.30
 MIN_LEARNERS = 100
 """Fewest learners from which a share is computed."""
-MEASURED_ANEW = 10
+N_REMEASURED = 10
 SAME_THETA = 1e-9
 """Tolerance: two runs on the same answers and parameters may add the same numbers in a different order."""
 MAX_POSITION_EFFECT = 0.05
@@ -34,20 +41,20 @@ MIN_ANSWERS = 1_000
     protects="Every learner who answered a published item has an ability.",
     fix="Materialise `abilities` of the scale's last month.",
 )
-def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
-    for scale_id in look.scales:
-        if not look.settled[scale_id]:
-            yield no_month_yet(scale_id, f"{scale_id}: ")
+def every_learner_with_answers_has_an_ability(context: InvariantContext) -> Findings:
+    for scale_id in context.scales:
+        if not context.finished_months[scale_id]:
+            yield no_finished_month(scale_id, f"{scale_id}: ")
             continue
-        end = Month(look.settled[scale_id][-1]).end
-        scale = read_scales(look.connection, end)[scale_id]
-        published = in_force(look.connection, scale_id, end)
+        end = Month(context.finished_months[scale_id][-1]).end
+        scale = read_scales(context.connection, end)[scale_id]
+        published = in_force(context.connection, scale_id, end)
         items, withdrawn = list(published.items), published.withdrawn
-        groups = scoring_groups(look.connection, ability_start(end, scale), end, items, withdrawn)
+        groups = scoring_groups(context.connection, ability_start(end, scale), end, items, withdrawn)
         learners = {user for _, some in groups for user in some.tolist()}
         measured = {
             user
-            for (user,) in look.connection.execute(
+            for (user,) in context.connection.execute(
                 "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s AND scale_id = %s",
                 (end, scale_id),
             )
@@ -64,10 +71,11 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
     note="The API's function measures 10 learners of each scale again, as of the end of the last month and of the last "
     "night; learners whose answers changed since are not compared.",
 )
-def runs_agree_on_abilities(look: InvariantContext) -> Found:
+def runs_agree_on_abilities(context: InvariantContext) -> Findings:
     seen = set()
     for found in chain(
-        _compare_nights_with_months(look), *(_compare_runs_with_api(look, scale_id) for scale_id in look.scales)
+        _compare_nights_with_months(context),
+        *(_compare_runs_with_api(context, scale_id) for scale_id in context.scales),
     ):
         if isinstance(found, Violation):
             if (found.subject, found.partition) in seen:
@@ -76,34 +84,34 @@ def runs_agree_on_abilities(look: InvariantContext) -> Found:
         yield found
 
 
-def _compare_runs_with_api(look: InvariantContext, scale_id: str) -> Found:
+def _compare_runs_with_api(context: InvariantContext, scale_id: str) -> Findings:
     newest = "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s"
     for kind in ("monthly", "nightly"):
-        if end := one_value(look.connection, newest, (kind, scale_id)):
-            measures = read_measures(look.connection, end)
+        if end := one_value(context.connection, newest, (kind, scale_id)):
+            measures = read_measures(context.connection, end)
             if scale_id in measures.scales:
-                yield from _compare_run_with_api(look.connection, measures, scale_id, kind, end)
+                yield from _compare_run_with_api(context.connection, measures, scale_id, kind, end)
 
 
 def _compare_run_with_api(
     connection: psycopg.Connection, measures: Measures, scale_id: str, kind: str, end: datetime
-) -> Found:
+) -> Findings:
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
            WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
-        (kind, end, scale_id, measures.scales[scale_id].scoring_hash, MEASURED_ANEW),
+        (kind, end, scale_id, measures.scales[scale_id].scoring_hash, N_REMEASURED),
     ).fetchall()
     for user, theta, se, n_items in stored:
         again = read_theta(connection, measures, scale_id, user, end)
         if again is None or again.n_items != n_items:
             continue
         if abs(again.theta - theta) > SAME_THETA or abs(again.se - se) > SAME_THETA:
-            expected = f"{again.theta:.6f}, as the θ API has it"
+            expected = f"{again.theta:.6f}, as in the θ API"
             yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
 
 
-def _compare_nights_with_months(look: InvariantContext) -> Found:
-    rows = look.connection.execute(
+def _compare_nights_with_months(context: InvariantContext) -> Findings:
+    rows = context.connection.execute(
         """SELECT n.scale_id, n.user_id, n.theta, m.theta, n.se, m.se,
                   to_char(n.window_end AT TIME ZONE 'UTC', 'YYYY-MM-DD')
            FROM mirt_ability n JOIN mirt_ability m
@@ -127,15 +135,15 @@ def _compare_nights_with_months(look: InvariantContext) -> Found:
     "items and its anchors. It is not tested if learners see more than 15 % of the scale's items on average: in so "
     "small a bank no item stays unknown.",
 )
-def items_are_not_overexposed(look: InvariantContext) -> Found:
-    for scale_id, scale in look.scales.items():
+def items_are_not_overexposed(context: InvariantContext) -> Findings:
+    for scale_id, scale in context.scales.items():
         subject = f"{scale_id}: "
-        if not look.settled[scale_id]:
-            yield no_month_yet(scale_id, subject)
+        if not context.finished_months[scale_id]:
+            yield no_finished_month(scale_id, subject)
             continue
-        month = look.settled[scale_id][-1]
+        month = context.finished_months[scale_id][-1]
         forms_too = scale.rules.fit.assignment == "by_level"
-        rows = look.connection.execute(
+        rows = context.connection.execute(
             """WITH seen AS (
                  SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN question q USING (item_id)
                  LEFT JOIN learner l USING (user_id)
@@ -145,12 +153,12 @@ def items_are_not_overexposed(look: InvariantContext) -> Found:
                SELECT item_id, count(*), (SELECT count(DISTINCT user_id) FROM seen),
                       (SELECT count(*) FROM question WHERE scale_id = %(scale)s)
                FROM seen GROUP BY 1 ORDER BY 1""",
-            look.window(month) | {"scale": scale_id, "forms_too": forms_too},
+            context.window(month) | {"scale": scale_id, "forms_too": forms_too},
         ).fetchall()
         learners, items = rows[0][2:] if rows else (0, 0)
         if learners < MIN_LEARNERS:
-            where = "" if forms_too else " outside forms, which a linear scale gives to all alike"
-            yield NotTested(f"{learners} learners of scale {scale_id} in {month}{where}", subject=subject)
+            restriction = "" if forms_too else " outside forms, which a linear scale gives to all alike"
+            yield NotTested(f"{learners} learners of scale {scale_id} in {month}{restriction}", subject=subject)
             continue
         usual = sum(row[1] for row in rows) / (learners * items)
         if usual > MAX_EXPOSURE / 2:
@@ -169,25 +177,27 @@ def items_are_not_overexposed(look: InvariantContext) -> Found:
     "its difficulty.",
     fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",
 )
-def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
-    for scale_id in look.scales:
-        settled = look.settled[scale_id]
-        residual, place = _residuals(look.connection, look, scale_id, settled[-1]) if settled else (np.array([]),) * 2
-        if len(residual) < MIN_ANSWERS or np.ptp(place) == 0:
+def positions_do_not_change_difficulty(context: InvariantContext) -> Findings:
+    for scale_id in context.scales:
+        months = context.finished_months[scale_id]
+        residual, position = (
+            _residuals(context.connection, context, scale_id, months[-1]) if months else (np.array([]),) * 2
+        )
+        if len(residual) < MIN_ANSWERS or np.ptp(position) == 0:
             why = f"{len(residual):,} answers of scale {scale_id} have a position, {MIN_ANSWERS:,} are needed"
             yield NotTested(why, subject=scale_id)
             continue
-        x = place - place.mean()
+        x = position - position.mean()
         slope = float(x @ residual / (x @ x))
         rest = residual - residual.mean() - slope * x
         z = slope / float(np.sqrt((rest @ rest) / (len(x) - 2) / (x @ x)))
         if abs(slope) > MAX_POSITION_EFFECT and abs(z) > POSITION_Z:
-            observed = f"a correct answer is {slope:+.2f} likelier at a session's end (z = {z:.1f}, {settled[-1]})"
+            observed = f"a correct answer is {slope:+.2f} likelier at a session's end (z = {z:.1f}, {months[-1]})"
             yield Violation(scale_id, observed, f"within ±{MAX_POSITION_EFFECT:g}")
 
 
 def _residuals(
-    connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
+    connection: psycopg.Connection, context: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residuals of a month's answers to published items scored 0 or 1, and their places in their sessions, shapes (R,).
 
@@ -210,7 +220,7 @@ def _residuals(
            WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
              AND a.position IS NOT NULL AND a.correct IS NOT NULL
              AND a.item_id = ANY(%(items)s) AND a.item_id NOT IN (SELECT item_id FROM question WHERE max_score > 1)""",
-        look.window(month) | {"scale": scale_id, "items": list(published)},
+        context.window(month) | {"scale": scale_id, "items": list(published)},
     )
     if answers.num_rows == 0:
         return np.array([]), np.array([])

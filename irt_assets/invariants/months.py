@@ -5,7 +5,7 @@ from datetime import timedelta
 from statistics import fmean, stdev
 
 from irt_assets.gates.month_classification import State
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import placed_months
 from irt_assets.ledger.overview import last_night
 from irt_assets.responses.eligibility.attempts import count_rejected
@@ -28,10 +28,10 @@ SDS = 3.0
     fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
     alerted_by_checks=True,
 )
-def every_month_is_green(look: InvariantContext) -> Found:
-    if not look.states:
+def every_month_is_green(context: InvariantContext) -> Findings:
+    if not context.states:
         yield NotTested("no month is over yet since IRT_FIRST_MONTH, or the bank has no items")
-    for state in look.states:
+    for state in context.states:
         if state.state in (State.RED, State.STALE, State.MISSING, State.EMPTY):
             yield Violation(state.scale_id, f"{state.state}: {state.why}", "green", state.month)
 
@@ -42,13 +42,13 @@ def every_month_is_green(look: InvariantContext) -> Found:
     fix="Find out whether different learners answer, or answers are recorded differently, before interpreting changes "
     "of θ as learning.",
 )
-def samples_stay_as_they_were(look: InvariantContext) -> Found:
+def samples_stay_as_they_were(context: InvariantContext) -> Findings:
     latent: dict[str, dict[str, tuple[float, float]]] = {}
-    for one in placed_months(look.connection):
-        if one.mean is not None and one.sd is not None:
-            latent.setdefault(one.scale_id, {})[one.month] = (one.mean, one.sd)
-    snapshots = current_snapshots(look.connection)
-    for scale_id in look.scales:
+    for placed in placed_months(context.connection):
+        if placed.mean is not None and placed.sd is not None:
+            latent.setdefault(placed.scale_id, {})[placed.month] = (placed.mean, placed.sd)
+    snapshots = current_snapshots(context.connection)
+    for scale_id in context.scales:
         of_scale = latent.get(scale_id, {})
         series = {
             "latent mean": {month: mean for month, (mean, _) in of_scale.items()},
@@ -61,7 +61,7 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
             },
         }
         for quantity, values in series.items():
-            yield from _compared(quantity, values, f"{scale_id}: {quantity}")
+            yield from _compare_last_month(quantity, values, f"{scale_id}: {quantity}")
 
 
 @invariant(
@@ -69,13 +69,13 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
     protects="Forms, countries and tiers keep their shares, so that months are comparable.",
     fix="Ask whether a form, a country or a tier was added or lost, or whether the export of answers has changed.",
 )
-def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
-    months = sorted({state.month for state in look.states})[-(EARLIER_MONTHS + 1) :]
+def shares_of_the_sample_stay_as_they_were(context: InvariantContext) -> Findings:
+    months = sorted({state.month for state in context.states})[-(EARLIER_MONTHS + 1) :]
     if len(months) <= MIN_EARLIER_MONTHS:
         yield NotTested(f"{len(months)} months, and {MIN_EARLIER_MONTHS + 1} are needed to compare one with others")
         return
-    window = {"start": look.window(months[0])["start"], "end": look.window(months[-1])["end"]}
-    rows = look.connection.execute(
+    window = {"start": context.window(months[0])["start"], "end": context.window(months[-1])["end"]}
+    rows = context.connection.execute(
         """SELECT to_char(a.completed_at AT TIME ZONE 'UTC', 'YYYY-MM'), coalesce(a.form_id, '(practice)'),
                   l.attributes->>'country', l.attributes->>'tier', count(*)
            FROM attempt a LEFT JOIN learner l USING (user_id)
@@ -84,20 +84,20 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
            GROUP BY 1, 2, 3, 4""",
         window,
     ).fetchall()
-    for place, attribute in enumerate(("form", "country", "tier"), start=1):
+    for column, attribute in enumerate(("form", "country", "tier"), start=1):
         totals = Counter[str]()
-        counted: dict[str, Counter[str]] = defaultdict(Counter)
+        counts_of: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
-            if row[place] is not None:
+            if row[column] is not None:
                 totals[row[0]] += row[4]
-                counted[row[place]][row[0]] += row[4]
+                counts_of[row[column]][row[0]] += row[4]
         if len(totals) <= MIN_EARLIER_MONTHS:
             yield NotTested(f"{len(totals)} months have the {attribute}", subject=f"{attribute} ")
             continue
-        for value, by_month in sorted(counted.items()):
+        for value, by_month in sorted(counts_of.items()):
             if len(by_month.keys() - {months[-1]}) >= MIN_EARLIER_MONTHS:  # a form of one month has no history
                 shares = {month: by_month[month] / total for month, total in totals.items()}
-                yield from _compared("share", shares, f"{attribute} {value}")
+                yield from _compare_last_month("share", shares, f"{attribute} {value}")
 
 
 @invariant(
@@ -105,16 +105,16 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
     protects="A jump of the linking intercept shows a changed population, or anchors that drift together.",
     fix="Compare the month's learners with earlier months; look at the anchors' plot on linked_item_parameters.",
 )
-def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Found:
-    intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
-    for one in placed_months(look.connection):
-        if one.scale_id in intercepts and one.method != "fixed" and one.intercept is not None:
-            intercepts[one.scale_id][one.month] = one.intercept
+def the_linking_intercept_stays_near_its_history(context: InvariantContext) -> Findings:
+    intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in context.scales}
+    for placed in placed_months(context.connection):
+        if placed.scale_id in intercepts and placed.method != "fixed" and placed.intercept is not None:
+            intercepts[placed.scale_id][placed.month] = placed.intercept
     for scale_id, values in intercepts.items():
-        yield from _compared("intercept", values, scale_id)
+        yield from _compare_last_month("intercept", values, scale_id)
 
 
-def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
+def _compare_last_month(quantity: str, by_month: dict[str, float], subject: str) -> Findings:
     """Compare the last month's value with the values of up to six months before."""
     months = sorted(by_month)
     earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
@@ -134,9 +134,9 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
     protects="Abilities and new items are at most a night old.",
     fix="Check in the UI whether the daemon runs and why the last nightly run failed, then start the run again.",
 )
-def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:
-    last = last_night(look.connection)
+def the_nightly_calibration_is_fresh(context: InvariantContext) -> Findings:
+    last = last_night(context.connection)
     if last is None:
         yield NotTested("no nightly calibration has run yet")
-    elif look.now - last > MAX_PAUSE:
+    elif context.now - last > MAX_PAUSE:
         yield Violation("nightly calibration", f"last at {last:%Y-%m-%d %H:%M} UTC", "within 25 hours")

@@ -65,7 +65,7 @@ def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
            FROM invariant_result WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
     ).fetchall()
     found = [OpenViolation(name, SEVERITY.get(name, "error"), *rest) for name, *rest in rows]
-    yield from sorted(found, key=lambda one: (one.severity, one.invariant))
+    yield from sorted(found, key=lambda violation: (violation.severity, violation.invariant))
 
 
 @dataclass(frozen=True)

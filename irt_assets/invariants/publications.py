@@ -2,7 +2,7 @@
 
 from math import inf
 
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.anchors import hash_of_anchors
 from irt_assets.ledger.audit import (
     anchors_in_the_bank,
@@ -24,26 +24,27 @@ from irt_psychometrics.items import ItemRow
     protects="Every published number can be traced to a converged fit on the scale, its answers and its code.",
     fix="Run `irt lineage ITEM`; materialise the month again, and propose the item again from the fit that converged.",
 )
-def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
-    sources = sources_of_publications(look.connection)
+def published_parameters_come_from_sound_fits(context: InvariantContext) -> Findings:
+    sources = sources_of_publications(context.connection)
     if not sources:
         yield NotTested("nothing is published yet")
-    for one in sources:
-        if one.fit_id is None:
-            faults = {f"published by the rule '{one.rule}' without a fit": one.rule not in ("origin", "undo")}
-        elif not one.fit_is_there:
-            faults = {f"fit {one.fit_id} is not there": True}
+    for source in sources:
+        if source.fit_id is None:
+            faults = {f"published by the rule '{source.rule}' without a fit": source.rule not in ("origin", "undo")}
+        elif not source.fit_is_there:
+            faults = {f"fit {source.fit_id} does not exist": True}
         else:
             faults = {
-                f"fit {one.fit_id} did not converge": not one.converged,
-                f"fit {one.fit_id} is not linked": one.slope is None,
-                "no hash of the answers": not one.data_hash,
-                "not the answers that the fit has seen": bool(one.data_hash) and one.data_hash != one.fitted_hash,
+                f"fit {source.fit_id} did not converge": not source.converged,
+                f"fit {source.fit_id} is not linked": source.slope is None,
+                "no hash of the answers": not source.data_hash,
+                "its answers differ from the answers of the fit": bool(source.data_hash)
+                and source.data_hash != source.fitted_hash,
             }
-        faults["no version of the code"] = not one.code_version
+        faults["no version of the code"] = not source.code_version
         if problems := [fault for fault, is_there in faults.items() if is_there]:
             yield Violation(
-                one.item_id, "; ".join(problems), "a converged, linked fit, its answers and its code", one.month
+                source.item_id, "; ".join(problems), "a converged, linked fit, its answers and its code", source.month
             )
 
 
@@ -52,12 +53,12 @@ def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
     protects="Scores are computed with usable parameters: a > 0, b within the limits, errors finite and small.",
     fix="Look at the item's fits with `irt lineage ITEM`, check its key, and decide on another value for it.",
 )
-def published_items_can_be_scored_with(look: InvariantContext) -> Found:
-    values = values_now(look.connection)
+def published_items_can_be_scored_with(context: InvariantContext) -> Findings:
+    values = values_now(context.connection)
     if not values:
         yield NotTested("nothing is published yet")
     for (scale_id, item), now in values.items():
-        rules = look.scales[scale_id].rules.publication
+        rules = context.scales[scale_id].rules.publication
         sound = {
             f"a = {now.a:.3g}": 0 < now.a < inf,
             f"b = {now.b:.3g}": abs(now.b) <= rules.max_abs_b,
@@ -75,30 +76,32 @@ def published_items_can_be_scored_with(look: InvariantContext) -> Found:
     protects="At every time one set of parameters is in force, and no value changes without a person's decision.",
     fix="Find who wrote to item_parameter_publication; append a publication with the decision that justifies it.",
 )
-def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found:
-    made = changes(look.connection)
-    if not made:
+def one_set_is_in_force_and_changes_are_decided(context: InvariantContext) -> Findings:
+    publications = changes(context.connection)
+    if not publications:
         yield NotTested("nothing is published yet")
-    standing: dict[str, list[list[float]]] = {}
-    for one in made:
-        item, month, since, undone = one.item_id, one.month, one.effective_from, one.rule == "undo"
-        history = standing.setdefault(item, [])
+    values_of: dict[str, list[list[float]]] = {}
+    for change in publications:
+        item, month, since, undone = change.item_id, change.month, change.effective_from, change.rule == "undo"
+        history = values_of.setdefault(item, [])
         if undone:
             del history[-1:]
         else:
-            history.append(one.values)
-        if one.earlier is None:
-            if one.rule in ("decision", "undo") and not one.decided:
+            history.append(change.values)
+        if change.earlier is None:
+            if change.rule in ("decision", "undo") and not change.decided:
                 yield Violation(item, "published by a decision that is not recorded", "an accepted decision", month)
-        elif one.rule not in ("decision", "undo"):
-            yield Violation(item, f"published again by the rule '{one.rule}'", "a decision for every change", month)
-        elif not one.decided:
+        elif change.rule not in ("decision", "undo"):
+            yield Violation(item, f"published again by the rule '{change.rule}'", "a decision for every change", month)
+        elif not change.decided:
             yield Violation(item, "changed without a recorded decision", "a decision of that date", month)
-        elif one.replaces is None or not one.replaced:
-            yield Violation(item, "does not say which publication it replaces", f"publication {one.earlier}", month)
-        elif undone and history[-1:] != [one.values]:
+        elif change.replaces is None or not change.replaced:
+            yield Violation(
+                item, "does not name the publication that it replaces", f"publication {change.earlier}", month
+            )
+        elif undone and history[-1:] != [change.values]:
             yield Violation(item, "an undo published other values than those before", "the values before", month)
-        elif since == one.earlier_since and "undo" not in (one.rule, one.earlier_rule):
+        elif since == change.earlier_since and "undo" not in (change.rule, change.earlier_rule):
             yield Violation(item, f"two values in force from {since:%Y-%m-%d} on", "one value at every time", month)
 
 
@@ -108,28 +111,34 @@ def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found
     fix="Find who wrote to anchor_set and restore the frozen values. Drop anchors with `irt release drop-anchors`. "
     "A change of the model freezes them again: `irt scale set model=…`.",
 )
-def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
-    versions = frozen_versions(look.connection)
+def anchors_change_by_decision_alone(context: InvariantContext) -> Findings:
+    versions = frozen_versions(context.connection)
     if not versions:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
-    frozen_again = versions_of_a_new_model(look.connection)
-    dropped, restored = (decided_anchors(look.connection, what) for what in ("drop_anchor", "restore_anchor"))
+    frozen_again = versions_of_a_new_model(context.connection)
+    dropped, restored = (
+        decided_anchors(context.connection, decision) for decision in ("drop_anchor", "restore_anchor")
+    )
     frozen_last: dict[tuple[str, str], ItemRow] = {}
     for (scale_id, version), frozen in versions.items():
         anchors = frozen.anchors
         if frozen.hashes != {hash_of_anchors(anchors)}:
-            yield Violation(scale_id, f"version {version} is not what was frozen", "the hash it was frozen under")
+            yield Violation(
+                scale_id, f"version {version} has changed since it was frozen", "the hash of the frozen version"
+            )
         last = {i: frozen_last.get((scale_id, i)) for i in anchors}
         frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
             continue  # frozen again by the decision on a new model
         before = versions.get((scale_id, version - 1), frozen).anchors
-        silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
+        dropped_silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
         again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}
         known: dict[str, ItemRow | None] = {**before, **again}
         changed = sorted(i for i in anchors if known.get(i) != anchors[i])
-        if silently or changed:
-            observed = f"version {version}: {', '.join([*silently, *changed][:5])} left or changed without a decision"
+        if dropped_silently or changed:
+            observed = (
+                f"version {version}: {', '.join([*dropped_silently, *changed][:5])} left or changed without a decision"
+            )
             yield Violation(scale_id, observed, "anchors leave by decision and keep their values")
 
 
@@ -139,16 +148,16 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
     "published.",
     fix="Materialise the month again; an item published from such an estimate needs a decision on another value.",
 )
-def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Found:
-    if not any(look.settled.values()):
-        yield NotTested("no month has been taken to the ledger yet")
-    for one in flagged_estimates(look.connection):
-        item, flags = one["item_id"], one["flags"]
-        if one["published"]:
-            yield Violation(item, f"published although its estimate is {flags}", "held back", one["month"])
-        elif not one["held"]:
+def items_without_a_sound_estimate_are_held_back(context: InvariantContext) -> Findings:
+    if not any(context.finished_months.values()):
+        yield NotTested("no month has completed its publication step yet")
+    for estimate in flagged_estimates(context.connection):
+        item, flags = estimate["item_id"], estimate["flags"]
+        if estimate["published"]:
+            yield Violation(item, f"published although its estimate is {flags}", "held back", estimate["month"])
+        elif not estimate["held"]:
             expected = "held back, with the reason"
-            yield Violation(item, f"its estimate is {flags}, without a report", expected, one["month"])
+            yield Violation(item, f"its estimate is {flags}, without a report", expected, estimate["month"])
 
 
 @invariant(
@@ -157,10 +166,10 @@ def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Foun
     fix="Look at the plot of the anchors on linked_item_parameters; a drifted anchor needs a person's decision.",
     alerted_by_checks=True,
 )
-def anchors_agree(look: InvariantContext) -> Found:
+def anchors_agree(context: InvariantContext) -> Findings:
     tested = set()
-    for (scale_id, month, engine), constants in linkings(look.connection).items():
-        scale = look.scales.get(scale_id)
+    for (scale_id, month, engine), constants in linkings(context.connection).items():
+        scale = context.scales.get(scale_id)
         if scale is None or engine != scale.engine:
             continue
         if not constants.tested:
@@ -170,7 +179,7 @@ def anchors_agree(look: InvariantContext) -> Found:
             dropped = ", ".join(sorted(constants.anchors_dropped)[:10]) or "none"
             observed = f"{problem} ({constants.variation}); dropped: {dropped}"
             yield Violation(scale_id, observed, "anchors that agree", month)
-    for scale_id in sorted(set(look.scales) - tested):
+    for scale_id in sorted(set(context.scales) - tested):
         yield NotTested(f"no month of scale {scale_id} is linked by anchors yet", subject=scale_id)
 
 
@@ -179,13 +188,13 @@ def anchors_agree(look: InvariantContext) -> Found:
     protects="The frozen anchors are still in the bank, on the scale that they hold.",
     fix="Bring the item back with `irt import questions`, or freeze a new version of the anchor set.",
 )
-def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
-    anchors = anchors_in_the_bank(look.connection)
+def anchors_are_still_in_the_bank(context: InvariantContext) -> Findings:
+    anchors = anchors_in_the_bank(context.connection)
     if not anchors:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
-    for (scale_id, item), there in anchors.items():
-        if there != scale_id:
-            observed = "not in the bank" if there is None else f"on scale {there}"
+    for (scale_id, item), bank_scale in anchors.items():
+        if bank_scale != scale_id:
+            observed = "not in the bank" if bank_scale is None else f"on scale {bank_scale}"
             yield Violation(item, observed, f"on scale {scale_id}")
 
 
@@ -195,12 +204,12 @@ def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
     fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until its items have enough "
     "answers.",
 )
-def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
-    if not look.scales:
+def every_scale_and_topic_is_covered(context: InvariantContext) -> Findings:
+    if not context.scales:
         yield NotTested("the bank has no items: `irt import questions FILE`")
-    for scale_id, scale in look.scales.items():
+    for scale_id, scale in context.scales.items():
         if not scale.initialised:
             yield Violation(f"scale {scale_id}", "it has no origin", "an origin")
-    for (scale_id, topic), n in topics_without_items(look.connection).items():
-        if look.scales[scale_id].initialised:
+    for (scale_id, topic), n in topics_without_items(context.connection).items():
+        if context.scales[scale_id].initialised:
             yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")

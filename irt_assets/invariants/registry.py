@@ -4,10 +4,10 @@ from irt_assets.invariants import activity, drift, forecasts, learners, months, 
 from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import SEVERITY
 
-_DEFINED: dict[str, Invariant] = {
-    one.name: one
+_BY_NAME: dict[str, Invariant] = {
+    invariant.name: invariant
     for module in (activity, drift, forecasts, learners, months, publications, reports, snapshots)
-    for one in vars(module).values()
-    if isinstance(one, Invariant)
+    for invariant in vars(module).values()
+    if isinstance(invariant, Invariant)
 }
-INVARIANTS = tuple(_DEFINED[name] for name in SEVERITY)
+INVARIANTS = tuple(_BY_NAME[name] for name in SEVERITY)

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from resources.files.s3_failures import ObjectMissing
 from resources.postgres.database import one_value
 
-AT_ONCE = 16
+N_THREADS = 16
 """Files read at the same time: a bucket takes a few milliseconds for each, and serves many in parallel."""
-READ_AGAIN_WITHIN = 28
+MAX_DAYS_UNREAD = 28
 MAX_PER_DAY = 20_000
 """Days within which every file is read again, and the most files per day. With more than 560,000 files it takes longer
 than four weeks."""
@@ -23,7 +23,7 @@ class _File:
     artifact_id: int
     key: str
     sha256: str
-    what: str
+    description: str
     partition: str
     newest: bool
 
@@ -38,80 +38,87 @@ class _File:
     "(if there are more than 560,000 files, 20,000 a day are read).",
     reads_files=True,
 )
-def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
-    n: int = one_value(look.connection, "SELECT count(*) FROM report_file")
+def report_files_are_as_they_were_written(context: InvariantContext) -> Findings:
+    n: int = one_value(context.connection, "SELECT count(*) FROM report_file")
     if not n:
         yield NotTested("no report has been written yet")
         return
-    rounds = max(READ_AGAIN_WITHIN, ceil(n / MAX_PER_DAY))
-    today = look.now.toordinal() % rounds
+    rounds = max(MAX_DAYS_UNREAD, ceil(n / MAX_PER_DAY))
+    today = context.now.toordinal() % rounds
     wrong_before = {
         subject
-        for (subject,) in look.connection.execute(
+        for (subject,) in context.connection.execute(
             """SELECT subject FROM invariant_result
                WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""
         )
     }
     unread = 0
-    with ThreadPoolExecutor(AT_ONCE) as several:
-        for files, elsewhere in _by_week(look):
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for files, elsewhere in _by_week(context):
             for url, partition in elsewhere[:1]:
                 observed = f"{len(elsewhere)} files in another store, such as {url}"
-                yield Violation("another store", observed, f"all in {look.store.uri('reports')}", partition)
-            there = _listed(look, files)
+                yield Violation("another store", observed, f"all in {context.store.uri('reports')}", partition)
+            stored = _stored_keys(context, files)
             read = [
                 file
                 for file in files
-                if file.key in there and (file.newest or file.artifact_id % rounds == today or file.key in wrong_before)
+                if file.key in stored
+                and (file.newest or file.artifact_id % rounds == today or file.key in wrong_before)
             ]
             unread += len(files) - len(read)
             for file in files:
-                if file.key not in there:
-                    yield Violation(file.key, "it is not there", f"{file.what}, as it was written", file.partition)
-            for file, digest in zip(read, several.map(lambda file: _digest(look, file), read), strict=True):
+                if file.key not in stored:
+                    yield Violation(
+                        file.key, "it does not exist", f"{file.description}, as it was written", file.partition
+                    )
+            for file, digest in zip(read, pool.map(lambda file: _digest(context, file), read), strict=True):
                 if digest != file.sha256:
-                    observed = f"sha256 {digest[:12]}…" if digest else "it went away while it was read"
-                    yield Violation(file.key, observed, f"{file.what}, sha256 {file.sha256[:12]}…", file.partition)
+                    observed = f"sha256 {digest[:12]}…" if digest else "it was deleted while it was read"
+                    yield Violation(
+                        file.key, observed, f"{file.description}, sha256 {file.sha256[:12]}…", file.partition
+                    )
     if unread:
         why = f"the sha256 of {unread:,} of {n:,} files was not compared today; each is within {rounds} days"
         yield NotTested(why, subject=OTHERS)
 
 
-def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
+def _by_week(context: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
     """The files of each week of learners, then the files without a week.
 
     Yields pairs: the files in this store, and the URL and partition of files that are not.
     """
-    weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_file")]
+    weeks = [week for (week,) in context.connection.execute("SELECT DISTINCT week_start FROM report_file")]
     newest_week = max((week for week in weeks if week is not None), default=None)
-    newest_month = one_value(look.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_file")
+    newest_month = one_value(context.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_file")
     for week in sorted(weeks, key=str):
         files, elsewhere = [], []
-        for artifact_id, user, window, kind, url, digest in look.connection.execute(
+        for artifact_id, user, window, kind, url, digest in context.connection.execute(
             """SELECT artifact_id, user_id, "window", format, url, sha256 FROM report_file
                WHERE week_start IS NOT DISTINCT FROM %s ORDER BY url""",
             (week,),
         ):
-            key = look.store.key(url)
+            key = context.store.key(url)
             partition = str(week) if week is not None else window.partition("/")[0]
             if key is None:
                 elsewhere.append((url, partition))
                 continue
-            what = f"the {kind} of learner {user}, week {week}" if week is not None else f"the {kind} of {window}"
+            description = (
+                f"the {kind} of learner {user}, week {week}" if week is not None else f"the {kind} of {window}"
+            )
             is_newest = partition == (str(newest_week) if week is not None else newest_month)
-            files.append(_File(artifact_id, key, digest, what, partition, is_newest))
+            files.append(_File(artifact_id, key, digest, description, partition, is_newest))
         yield files, elsewhere
 
 
-def _listed(look: InvariantContext, files: Collection[_File]) -> set[str]:
+def _stored_keys(context: InvariantContext, files: Collection[_File]) -> set[str]:
     """The keys that exist in the files' folders. Listing folders returns a thousand keys per request."""
     folders = {file.key.rpartition("/")[0] for file in files}
     highest = {folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)}
-    return {key for folder in highest for key, _ in look.store.list(folder)}
+    return {key for folder in highest for key, _ in context.store.list(folder)}
 
 
-def _digest(look: InvariantContext, file: _File) -> str:
+def _digest(context: InvariantContext, file: _File) -> str:
     try:
-        return look.store.sha256(file.key)
+        return context.store.sha256(file.key)
     except ObjectMissing:
         return ""

@@ -7,7 +7,7 @@ import psycopg
 from irt_assets.invariants.open_violations import SEVERITY
 from resources.postgres.database import named_rows
 
-MAX_RUNS, MOST_VIOLATIONS = 60, 500
+MAX_RUNS, MAX_VIOLATIONS = 60, 500
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
@@ -29,7 +29,7 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
                 "name": name,
                 "severity": SEVERITY.get(name),
                 "passed": passed,
-                "violations": [one for one in violations if one["invariant"] == name],
+                "violations": [violation for violation in violations if violation["invariant"] == name],
             }
             for name, passed, _ in verdicts
         ],
@@ -58,11 +58,11 @@ def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str,
            WHERE subject = '' AND invariant = %s ORDER BY evaluated_at DESC LIMIT %s""",
         (name, MAX_RUNS),
     ).fetchall()
-    looks = [
+    results = [
         {"evaluated_at": at.isoformat(), "passed": passed, "not_tested": untested, "observed": observed}
         for at, passed, untested, observed in rows
     ]
-    return {"looks": looks, "violations": _violations(connection, "invariant = %(name)s", name=name)}
+    return {"looks": results, "violations": _violations(connection, "invariant = %(name)s", name=name)}
 
 
 def _violations(connection: psycopg.Connection, condition: str, **values: str) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def _violations(connection: psycopg.Connection, condition: str, **values: str) -
             FROM invariant_result WHERE subject <> '' AND NOT passed AND {condition}
             ORDER BY resolved_at IS NOT NULL, resolved_at DESC, evaluated_at DESC, invariant, subject
             LIMIT %(most)s""",
-        {"most": MOST_VIOLATIONS, **values},
+        {"most": MAX_VIOLATIONS, **values},
     )
     times = ("opened_at", "resolved_at")
     return [row | {name: at.isoformat() if (at := row[name]) else None for name in times} for row in rows]

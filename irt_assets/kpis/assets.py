@@ -25,7 +25,7 @@ from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
 from resources.postgres.database import Database
 
-SHOWN = 10
+MAX_SHOWN = 10
 
 
 def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -130,8 +130,16 @@ def build_kpi_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefin
     return [
         partition_check(weeks, "weekly_kpi", name, description, partial(_judge, find))
         for name, description, find in (
-            ("kpis_are_present_and_in_range", "Every record has its six keys, each null or in range.", out_of_range),
-            ("every_null_has_a_reason", "`why` has a reason for each KPI that is null, and for no other.", unexplained),
+            (
+                "kpis_are_present_and_in_range",
+                "Every record has its six keys, each null or in range.",
+                out_of_range,
+            ),
+            (
+                "every_null_has_a_reason",
+                "`why` has a reason for each KPI that is null, and for no other.",
+                unexplained_nulls,
+            ),
         )
     ]
 
@@ -145,7 +153,7 @@ def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} = {record[name]}, expected {low:g} to {high:g}"
 
 
-def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
+def unexplained_nulls(record: Mapping[str, Any]) -> Iterator[str]:
     """The KPIs of a record that are null without a reason, or have both a reason and a value."""
     for name in RANGES:
         if (record.get(name) is None) != bool(record.get("why", {}).get(name)):
@@ -156,8 +164,8 @@ def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: CheckInput)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
     records = look.connection.execute(query, (date.fromisoformat(look.partition),)).fetchall()
     wrong = {user: faults for user, record in records if (faults := [*find(record)])}
-    first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:SHOWN]]
-    more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
+    first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:MAX_SHOWN]]
+    more = f" and {len(wrong) - MAX_SHOWN} more learners" if len(wrong) > MAX_SHOWN else ""
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "all records pass",

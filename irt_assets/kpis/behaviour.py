@@ -70,14 +70,14 @@ def presence(end: datetime) -> ir.Table:
         hints=answers.hints_used.cast("float64").sum(where=answers.recent),
         known=answers.hints_used.count(where=answers.recent),
     )
-    came = days.group_by("user_id").agg(
+    by_learner = days.group_by("user_id").agg(
         days_56=days.count(),
         days_28=days.count(where=days.recent),
         spread_56=days.day.max().delta(days.day.min(), unit="day"),
         spread_28=days.day.max(where=days.recent).delta(days.day.min(where=days.recent), unit="day"),
         hints=days.hints.sum() / days.known.sum().nullif(0),
     )
-    joined = came.left_join(sessions, "user_id").drop("user_id_right")
+    joined = by_learner.left_join(sessions, "user_id").drop("user_id_right")
     return joined.mutate(sessions_56=joined.sessions_56.fill_null(0), sessions_28=joined.sessions_28.fill_null(0))
 
 
@@ -132,9 +132,9 @@ def recovery(end: datetime) -> ir.Table:
     )
 
 
-def _none_later(one: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
-    """Whether there is `one` without an `other` at its time or later."""
-    return (one > other).fill_null(one.notnull())
+def _none_later(time: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
+    """Whether there is a `time` without an `other` at this time or later."""
+    return (time > other).fill_null(time.notnull())
 
 
 def microseconds(span: timedelta) -> int:

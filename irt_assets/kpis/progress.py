@@ -13,7 +13,7 @@ from irt_psychometrics.scoring import Curves, Movement
 WEEK_DAYS = 7.0
 CHANGE_VARIANCE = 0.25
 """Prior variance of true changes of θ within a fortnight (SD 0.5), by which estimated changes are shrunk."""
-UNKNOWN = Movement(variance=0.05**2)
+UNKNOWN_MOVEMENT = Movement(variance=0.05**2)
 """Movement of θ after the last answer on a scale whose movement is unknown."""
 
 
@@ -53,7 +53,7 @@ def variance_since(movement: Movement, weeks: Floats) -> Floats:
 
     It is `Movement.variance_over`, or 0.05² per week on a scale without a movement.
     """
-    return (movement or UNKNOWN).variance_over(weeks * WEEK_DAYS)
+    return (movement or UNKNOWN_MOVEMENT).variance_over(weeks * WEEK_DAYS)
 
 
 def goal_probability(theta: Floats, se: Floats, since: Floats, target: Floats) -> Floats:

@@ -49,7 +49,7 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, KpiVal
         recovered, coverage = numbers["recovered"] / again, again / wrong
     nothing_wrong = (wrong == 0, NullReason.NOTHING_WRONG)
     return {
-        "I_t": _judged(
+        "I_t": _values_or_reasons(
             numbers["improvement"],
             no_scale,
             unpublished,
@@ -57,14 +57,14 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, KpiVal
             (counts["n_previous"] < MIN_ANSWERS, NullReason.FEW_PREVIOUS),
             (np.isnan(numbers["improvement"]), NullReason.NO_INFORMATION),
         ),
-        "E_t": _judged(
+        "E_t": _values_or_reasons(
             np.clip(-np.expm1(numbers["slow_recent"] - numbers["slow_previous"]), 0.0, 1.0),
             no_scale,
             (counts["timed_recent"] < MIN_TIMED, NullReason.FEW_TIMED_RECENT),
             (counts["timed_previous"] < MIN_TIMED, NullReason.FEW_TIMED_PREVIOUS),
         ),
-        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, NullReason.NOT_AGAIN)),
-        "R_t_coverage": _judged(coverage, no_scale, nothing_wrong),
+        "R_t": _values_or_reasons(recovered, no_scale, nothing_wrong, (again == 0, NullReason.NOT_AGAIN)),
+        "R_t_coverage": _values_or_reasons(coverage, no_scale, nothing_wrong),
     }
 
 
@@ -77,7 +77,7 @@ def goal(rows: pd.DataFrame, published: Collection[str]) -> KpiValues:
     theta, total, measured, since, target = (rows[name].to_numpy(dtype=float) for name in names)
     se = np.where(np.isnan(total), measured, total)
     no_scale, unpublished = _scale_reasons(rows, published)
-    return _judged(
+    return _values_or_reasons(
         goal_probability(theta, se, since, target),
         no_scale,
         (np.isnan(target), NullReason.NO_TARGET),
@@ -94,7 +94,7 @@ def _scale_reasons(rows: pd.DataFrame, published: Collection[str]) -> tuple[tupl
     )
 
 
-def _judged(value: Floats, *reasons: tuple[Bools, str]) -> KpiValues:
+def _values_or_reasons(value: Floats, *reasons: tuple[Bools, str]) -> KpiValues:
     """The value of each learner if no reason applies, else NaN with the first reason that applies."""
     why = np.select([holds for holds, _ in reasons], [np.array(reason) for _, reason in reasons], "").astype(object)
     return KpiValues(np.where(why == "", value, np.nan), why)
@@ -111,7 +111,7 @@ def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
             "hints": (0.20, 1 - np.minimum(1.0, presence["hints"].to_numpy(dtype=float) / 3)),
             "dwell": (0.20, np.minimum(1.0, presence["dwell"].to_numpy(dtype=float) / LONG_SESSION)),
         }
-    return _weighted_sum(parts, there=days > 0, without=0.0)
+    return _weighted_sum(parts, counted=days > 0, without=0.0)
 
 
 def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]]:
@@ -124,24 +124,27 @@ def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]
         "gaps": (0.25, gap),
         "sessions": (0.15, np.where(sessions > 0, 1 - np.minimum(1.0, sessions / 10), np.nan)),
     }
-    return _weighted_sum(parts, there=idle <= microseconds(EIGHT_WEEKS), without=1.0)
+    return _weighted_sum(parts, counted=idle <= microseconds(EIGHT_WEEKS), without=1.0)
 
 
 def _weighted_sum(
-    parts: Mapping[str, tuple[float, Floats]], *, there: Bools, without: float
+    parts: Mapping[str, tuple[float, Floats]], *, counted: Bools, without: float
 ) -> tuple[Floats, list[list[str]]]:
-    """Σ weight · part, with 0.5 for a NaN part, and the names of these; `without` for learners who are not `there`."""
+    """Σ weight · part, with 0.5 for a NaN part, and the names of these.
+
+    Returns `without` for learners who are not `counted`.
+    """
     total = sum(weight * np.where(np.isnan(part), 0.5, part) for weight, part in parts.values())
-    unknown = {name: np.isnan(part) & there for name, (_, part) in parts.items()}
-    named = [[name for name, missing in unknown.items() if missing[i]] for i in range(there.size)]
-    return np.where(there, np.clip(total, 0.0, 1.0), without), named
+    unknown = {name: np.isnan(part) & counted for name, (_, part) in parts.items()}
+    named = [[name for name, missing in unknown.items() if missing[i]] for i in range(counted.size)]
+    return np.where(counted, np.clip(total, 0.0, 1.0), without), named
 
 
 def records(columns: Mapping[str, KpiValues]) -> list[Record]:
     """A record per learner: every KPI of `columns`, null where undefined, and the reasons under `why`."""
     found: list[Record] = [{"why": {}} for _ in next(iter(columns.values())).value]
-    for name, judged in columns.items():
-        for record, value, why in zip(found, judged.value.tolist(), judged.why.tolist(), strict=True):
+    for name, column in columns.items():
+        for record, value, why in zip(found, column.value.tolist(), column.why.tolist(), strict=True):
             record[name] = None if why else value
             if why:
                 record["why"][name] = why

@@ -81,6 +81,6 @@ def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
         (week,),
     ).fetchall()
     return [
-        Quartiles(week, name, row[0], n, *(of or (None, None, None)))
-        for name, n, of in zip(RANGES, row[1::2], row[2::2], strict=True)
+        Quartiles(week, name, row[0], n, *(values or (None, None, None)))
+        for name, n, values in zip(RANGES, row[1::2], row[2::2], strict=True)
     ]

@@ -19,7 +19,7 @@ class Summary:
     values: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def counted(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def count_records(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Yield the frames, and add the records in their column `kpis`."""
         for frame in frames:
             self.add(frame["kpis"])

@@ -83,17 +83,17 @@ def kpi_parts(
     measured = abilities(answers or _answers(run, end, scales), end, scales, published)
     for columns in (measured, run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
         rows = rows.merge(columns, on=ON_SCALE, how="left")
-    came = _presence(run, end, people)
-    in_use = {scale_id for scale_id, one in published.items() if one.items}
+    visits = _presence(run, end, people)
+    in_use = {scale_id for scale_id, in_force in published.items() if in_force.items}
     learner = pd.Index(people["user_id"]).get_indexer(rows["user_id"])
     order = np.argsort(learner, kind="stable")
     for first in range(0, max(len(people), 1), LEARNERS_AT_ONCE):
         part = slice(first, min(first + LEARNERS_AT_ONCE, len(people)))
         begin, stop = np.searchsorted(learner, (part.start, part.stop), sorter=order)
-        yield _records(people[part], rows.iloc[order[begin:stop]], came[part], in_use)
+        yield _records(people[part], rows.iloc[order[begin:stop]], visits[part], in_use)
 
 
-def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_use: Collection[str]) -> pd.DataFrame:
+def _records(people: pd.DataFrame, rows: pd.DataFrame, visits: pd.DataFrame, in_use: Collection[str]) -> pd.DataFrame:
     """The records of some learners. `rows`: their pairs with scales."""
     on_scale = records(progress(rows, in_use) | {"P": goal(rows, in_use)})
     targets = dict(zip(people["user_id"], people["scale_id"], strict=True))
@@ -104,7 +104,7 @@ def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_us
         else:
             found[user]["by_scale"][scale] = record
     idle = people["idle"].to_numpy(dtype=float)
-    for name, (values, unknown) in (("A_t", engagement(came)), ("S", churn(came, idle))):
+    for name, (values, unknown) in (("A_t", engagement(visits)), ("S", churn(visits, idle))):
         for user, value, parts in zip(targets, values.tolist(), unknown, strict=True):
             found[user][name] = value
             if parts:
@@ -125,8 +125,8 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     parts = kpi_parts(run, end, scales, published, answers)
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %(week_start)s", monday)
     written = Summary()
-    now_there = one_value(connection, "SELECT clock_timestamp()")
-    frames = (frame.assign(**monday) for frame in _most_complete_last(written.counted(parts), now_there))
+    database_now = one_value(connection, "SELECT clock_timestamp()")
+    frames = (frame.assign(**monday) for frame in _most_complete_last(written.count_records(parts), database_now))
     warehouse.append_parts(connection, tables.weekly_kpi, frames)
     record_states(connection, tables.weekly_kpi.name, states)
     return written
@@ -154,7 +154,7 @@ def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Itera
         n += len(frame)
 
 
-def quiet(
+def quiet_learners(
     run: Run, end: datetime, scales: Scales, published: Published, answers: Iterable[pa.Table] | None = None
 ) -> pd.DataFrame:
     """user_id and kpis (only P and S, with `why` and `assumed`) of learners without a live answer in the 7 days before
@@ -163,7 +163,7 @@ def quiet(
     people = people[people["idle"] >= microseconds(IDLE)]
     measured = abilities(answers or _answers(run, end, scales), end, scales, published)
     rows = people.merge(measured, on=ON_SCALE, how="left")
-    found = records({"P": goal(rows, {scale_id for scale_id, one in published.items() if one.items})})
+    found = records({"P": goal(rows, {scale_id for scale_id, in_force in published.items() if in_force.items})})
     values, unknown = churn(_presence(run, end, people), people["idle"].to_numpy(dtype=float))
     for record, value, parts in zip(found, values.tolist(), unknown, strict=True):
         record["S"] = value
@@ -182,7 +182,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     run, answers = _read_log(connection, end, scales)
-    frame = quiet(run, end, scales, published, answers)
+    frame = quiet_learners(run, end, scales, published, answers)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NullReason.NOT_COMPUTED)}
     with connection.cursor() as cursor:

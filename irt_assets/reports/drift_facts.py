@@ -28,7 +28,7 @@ from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.drift.uncompared_months import not_judged_reason
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
-from irt_assets.gates.coverage import gaps, read_bank
+from irt_assets.gates.coverage import coverage_gaps, read_bank
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
@@ -185,7 +185,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
             dict.fromkeys(
                 [
                     *fit.constants.warnings,
-                    *gaps(
+                    *coverage_gaps(
                         fit.constants,
                         read_bank(connection, scale.scale_id, start),
                         scale.rules.warnings.warn_linking_error,

@@ -12,7 +12,7 @@ import dagster as dg
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.run_progress import runs_to_repeat, was_repeated
 from irt_assets.intake.silence import alert_on_silence
-from irt_assets.invariants.history import resolve_told_by_checks
+from irt_assets.invariants.history import resolve_alerts_of_checks
 from irt_assets.invariants.open_violations import last_backup
 from jobs.plans import Plan
 from jobs.watching import alerts
@@ -104,7 +104,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
             alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
             if alert is not None:
                 opened += open_alert(connection, alert)
-                resolved += resolve_told_by_checks(connection, month)
+                resolved += resolve_alerts_of_checks(connection, month)
             elif alerts.gates_pass(context.instance, month):
                 resolved += resolve_alert(connection, alerts.held_key(month))
         for key, partition in sorted(touched):

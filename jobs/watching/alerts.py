@@ -14,7 +14,7 @@ from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import failed_because_held, step_failure_reason
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, is_requested_again, materialized_since
-from irt_assets.gates.gates import SET_GATES, held_because
+from irt_assets.gates.gates import SET_GATES, hold_reasons
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
 from jobs.plans import GRACE, Plan
 from jobs.watching.lateness import Lateness
@@ -199,7 +199,7 @@ def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | No
     return Alert(
         key=held_key(month),
         severity="error",
-        what=f"{month} is held: {_shorten(held_because(reasons))}",
+        what=f"{month} is held: {_shorten(hold_reasons(reasons))}",
         fix=GATES[first].fix + _decision_hint(month, dashboard_url),
         partition=month,
         kind="gates",

@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.features.daily import features
 from irt_assets.kpis.kpi_definitions import RANGES
-from irt_assets.kpis.weekly import kpis, quiet
+from irt_assets.kpis.weekly import kpis, quiet_learners
 from tests.helpers import kpi_reference as reference
 from tests.helpers.kpi_reference import World
 from tests.helpers.kpi_worlds import END, attempt, in_duckdb, published_of, random_world, scales_of
@@ -98,7 +98,7 @@ def test_learners_without_answers_in_a_year_have_no_kpis() -> None:
     assert compute_kpis(empty) == {}
     old = World([attempt(1, "u", "i", END - timedelta(days=366))], empty.items, empty.published, empty.learners)
     assert compute_kpis(old) == {}
-    assert quiet(in_duckdb(old), END, scales_of(old), published_of(old)).empty
+    assert quiet_learners(in_duckdb(old), END, scales_of(old), published_of(old)).empty
 
 
 def test_learner_without_a_goal_has_kpis_by_scale_if_the_bank_has_several_scales() -> None:
@@ -114,7 +114,7 @@ def test_learner_without_a_goal_has_kpis_by_scale_if_the_bank_has_several_scales
 def test_quiet_learners_get_the_same_goal_probability_and_risk_as_in_the_week() -> None:
     world = random_world(7)
     week = compute_kpis(world)
-    frame = quiet(in_duckdb(world), END, scales_of(world), published_of(world))
+    frame = quiet_learners(in_duckdb(world), END, scales_of(world), published_of(world))
     found = dict(zip(frame["user_id"], frame["kpis"], strict=True))
     last: dict[str, datetime] = {}
     for a in reference.live_answers(world, END - timedelta(days=365), END):

@@ -13,7 +13,7 @@ import yaml
 from sqlalchemy.pool import NullPool
 
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.sources_file import PullSource, source_named
+from irt_assets.intake.pulling.sources_file import PullSource, find_source
 from irt_assets.intake.report import ImportReport
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -78,7 +78,7 @@ def pull(database: Database, settings: Settings, name: str = NAME, **options: An
 
 
 def source(settings: Settings, name: str = NAME) -> PullSource:
-    return source_named(settings, name)
+    return find_source(settings, name)
 
 
 def clock_after(checks: int) -> Callable[[], float]:

@@ -16,7 +16,7 @@ from irt_assets.common.partitions import DAYS, WEEKS
 from irt_assets.common.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.common.retries import HELD
 from irt_assets.gates.gates import SET_GATES, SetGate
-from irt_assets.invariants.history import Report, record
+from irt_assets.invariants.history import Report, store_results
 from irt_assets.invariants.invariant import InvariantResult, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
@@ -353,7 +353,7 @@ def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(wor
     red = Violation("default", "red: anchors moved", "green", JUNE)
     call(
         Database(world.settings),
-        record,
+        store_results,
         "night",
         Report(datetime.now(UTC), tuple(InvariantResult(one, (red,)) for one in violated)),
     )

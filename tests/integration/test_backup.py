@@ -27,7 +27,7 @@ from irt_assets.backup.programs import Program
 from irt_assets.backup.restore import restore_backup
 from irt_assets.calibration.month import publish_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.history import take_report
+from irt_assets.invariants.history import make_report
 from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.instance import dagster_instance
@@ -128,7 +128,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
         assert engine.began.wait(patient(120))
         database = Database(world)
         with dagster_instance(world, database) as instance:
-            take_report(database, rooms.folder_store(world), instance, first_month=JUNE, run="before the backup")
+            make_report(database, rooms.folder_store(world), instance, first_month=JUNE, run="before the backup")
         with database.connect() as writing:
             writing.execute("INSERT INTO learner (user_id) VALUES ('not committed yet')")
             typed = irt(world)("backup", "--out", tmp_path / "backups", "--json")
@@ -599,7 +599,7 @@ def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPat
         [JUNE, store.put(REPORT, b"a report")],
     )
     with dagster_instance(world, database) as instance:
-        take_report(database, store, instance, first_month=JUNE, run="before the backup")
+        make_report(database, store, instance, first_month=JUNE, run="before the backup")
     made = irt(world)("backup", "--json")
     assert made.code == 0, made.err
     assert made.json["address"].startswith(f"s3://{BUCKET}/backups/irt-")

@@ -33,7 +33,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.intake.arrivals import drop_refused
 from irt_assets.intake.bank import LEARNERS, import_bank_file
 from irt_assets.intake.load import import_attempts
-from irt_assets.intake.staging import FORMER
+from irt_assets.intake.staging import FORMER_COLUMNS
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
@@ -84,8 +84,8 @@ def everything_of_user(settings: Settings) -> Path:
     run_sql(database, "UPDATE learner SET target_scale_id = %s, target_theta = 1 WHERE user_id = %s", (SCALE, USER))
     run_sql(
         database,
-        f"""INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
-            SELECT {FORMER}, 'rescore', 'Ann', 'another key' FROM response_log WHERE user_id = %s LIMIT 2""",
+        f"""INSERT INTO attempt_correction ({FORMER_COLUMNS}, how, corrected_by, reason)
+            SELECT {FORMER_COLUMNS}, 'rescore', 'Ann', 'another key' FROM response_log WHERE user_id = %s LIMIT 2""",
         (USER,),
     )
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)

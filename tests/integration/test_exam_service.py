@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from irt_assets.definitions import build_defs
-from irt_assets.intake.corrections import keep_one_of_each
+from irt_assets.intake.corrections import remove_duplicate_rows
 from irt_assets.responses.snapshot import take_snapshot
 from resources import doctor
 from resources.postgres import schema
@@ -145,7 +145,7 @@ def test_duplicate_ids_are_reduced_to_a_single_answer_by_the_next_day(exam_servi
     for id_, day, revision in inserted:
         insert(exam_service, INSERT, (id_, f"2026-11-{day} 12:00+00", revision))
     with exam_service.connect() as connection:
-        assert (keep_one_of_each(connection), keep_one_of_each(connection)) == (2, 0)
+        assert (remove_duplicate_rows(connection), remove_duplicate_rows(connection)) == (2, 0)
     assert rows(
         exam_service, "SELECT attempt_id, extract(day FROM completed_at)::int FROM response_log ORDER BY 1"
     ) == [

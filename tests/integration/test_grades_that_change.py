@@ -19,7 +19,7 @@ from irt_assets.intake import corrections
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.corrections import AnswerSelection, rescore, withdraw
 from irt_assets.intake.load import import_attempts
-from irt_assets.intake.posted import Post, take_post
+from irt_assets.intake.posted import Post, store_post
 from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.staging import Staging
 from resources.failures import PermanentFailure, TransientFailure
@@ -75,7 +75,7 @@ def post(database: Database, *attempts: dict[str, Any]) -> list[str]:
 
 def take(connection: Any, *attempts: dict[str, Any]) -> list[str]:
     body = json.dumps(attempts).encode()
-    done = take_post(connection, Post("test", body, lines=False), first_month=FIRST_MONTH)
+    done = store_post(connection, Post("test", body, lines=False), first_month=FIRST_MONTH)
     return [one.get("reason") or one["result"] for one in done.results]
 
 

@@ -22,7 +22,7 @@ from irt_assets.common.partitions import Month, week_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
-from irt_assets.invariants.history import take_report
+from irt_assets.invariants.history import make_report
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.simulation.truth import Truth
@@ -128,7 +128,7 @@ def test_kpis_and_night_with_a_heavy_learner_finish_in_time(heavy: Settings) -> 
 def test_invariants_with_a_heavy_learner_finish_in_time(heavy: Settings, tmp_path: Path) -> None:
     database = Database(heavy)
     with dg.DagsterInstance.ephemeral() as instance, time_limit("invariants"):
-        report = take_report(database, folder_store(heavy), instance, first_month=MONTHS[0], run="invariants")
-    assert report.crashed == []
+        report = make_report(database, folder_store(heavy), instance, first_month=MONTHS[0], run="invariants")
+    assert report.crashed_results == []
     (features,) = (v for v in report.verdicts if v.invariant.name == "features_conserve_attempts")
     assert [violation for violation in features.violations if violation.partition.startswith(JULY)] == []

@@ -25,7 +25,7 @@ import pytest
 from irt_assets.intake.arrivals import Arrival, arrivals, refused_rows
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
-from irt_assets.intake.report import ImportReport, Refused, csv_of_refused, unseen
+from irt_assets.intake.report import ImportReport, RefusedRow, csv_of_refused, ignore_rows
 from irt_assets.intake.staging import Staging
 from resources.failures import PermanentFailure
 from resources.postgres import schema
@@ -426,13 +426,13 @@ def test_a_day_outside_the_log_is_refused(imported: Import, tmp_path: Path, day:
 def test_rows_refused_before_an_erasure_began_are_stored_without_their_text(database: Database) -> None:
     """An import may have read the learner's rows before the erasure and store them after it."""
     with database.connect() as connection:
-        arrival = Arrival(connection, "file", "log.csv", unseen)
-        arrival.refuse([Refused("log.csv", 2, "bad_time", "never", "ann,q1,never")])
+        arrival = Arrival(connection, "file", "log.csv", ignore_rows)
+        arrival.refuse([RefusedRow("log.csv", 2, "bad_time", "never", "ann,q1,never")])
         with database.connect() as concurrent:
             concurrent.execute(
                 "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES ('x', 'salt', 'me', 'asked')"
             )
-        arrival.note()
+        arrival.store_counts()
     assert query(database, 'SELECT line, reason, value, "row" FROM intake_reject') == [(2, "bad_time", "", "")]
 
 
@@ -1075,7 +1075,7 @@ def test_new_maximum_score_changes_the_full_credit_of_stored_answers(database: D
                  (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
                VALUES ('default', 'q', '{"a": 1, "b": 0, "c": 0}', now(), 'origin', 'made up', '', '')"""
         )
-    with pytest.raises(PermanentFailure, match="published is q"):
+    with pytest.raises(PermanentFailure, match="maximum score of q cannot change"):
         import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,max_score\nq,6\n"))
 
 

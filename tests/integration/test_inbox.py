@@ -20,7 +20,7 @@ import pytest
 from irt_assets.intake import inbox as room
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.assets import INBOX_FILE
-from irt_assets.intake.inbox import FileOutcome, look, set_aside, take_again, take_waiting
+from irt_assets.intake.inbox import FileOutcome, files_set_aside, import_waiting_files, requeue_files, scan_inbox
 from irt_assets.runs.in_process_runs import evaluate_sensor
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure, TransientFailure
@@ -59,7 +59,7 @@ class Desk:
 
     def import_waiting(self, **options: Any) -> dict[str, FileOutcome]:
         """Import all waiting files. Returns each file's outcome by name."""
-        found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
+        found = import_waiting_files(self.from_june, FolderInbox(self.root), **{"unchanged_for": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
 
     @property
@@ -82,7 +82,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
 
 
 def outcomes(found: dict[str, FileOutcome]) -> dict[str, str]:
-    return {name: one.what for name, one in found.items()}
+    return {name: one.result for name, one in found.items()}
 
 
 def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_name(desk: Desk) -> None:
@@ -132,19 +132,19 @@ def test_files_with_temporary_names_are_ignored(desk: Desk, name: str) -> None:
 
 def test_file_is_imported_after_a_minute_without_changes(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(unchanged_for=room.MIN_UNCHANGED) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
     desk.write("attempts/a.csv", HEADER + answers(0, 5))
-    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(unchanged_for=room.MIN_UNCHANGED) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
-    assert desk.import_waiting(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
+    assert desk.import_waiting(unchanged_for=room.MIN_UNCHANGED)["attempts/a.csv"].report.accepted == 5
 
 
 def test_file_is_imported_even_if_the_clock_was_set_back(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.import_waiting(settled=room.FIXED_FACTS) == {}
+    assert desk.import_waiting(unchanged_for=room.MIN_UNCHANGED) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
-    assert outcomes(desk.import_waiting(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
+    assert outcomes(desk.import_waiting(unchanged_for=room.MIN_UNCHANGED)) == {"attempts/a.csv": "taken"}
 
 
 BAD = {
@@ -173,9 +173,9 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
         {},  # it is not tried again as it is
     )
     with desk.database.connect() as connection:
-        [aside] = set_aside(connection)
+        [aside] = files_set_aside(connection)
         assert (aside["path"], reason in aside["problem"]) == (path, True)
-        assert take_again(connection, []) == [path]
+        assert requeue_files(connection, []) == [path]
     assert outcomes(desk.import_waiting()) == {f"attempts/{name}": "set aside"}
     desk.write(f"attempts/{name}", HEADER + answers(200, 202))
     assert (outcomes(desk.import_waiting()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
@@ -379,7 +379,7 @@ def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest
 
 def test_unreadable_inbox_is_reported(database: Database, tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere cannot be read: No such file"):
-        list(take_waiting(database, FolderInbox(tmp_path / "nowhere")))
+        list(import_waiting_files(database, FolderInbox(tmp_path / "nowhere")))
 
 
 def test_second_process_waits_while_the_first_imports_the_inbox(desk: Desk) -> None:
@@ -402,13 +402,13 @@ from irt_assets.intake import inbox
 from resources.files.inbox_files import FolderInbox
 from resources.postgres.database import Database
 from resources.settings import Settings
-real = inbox.take
+real = inbox.ingest_answers
 def dies(*arguments, **options):
     real(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-inbox.take = dies
+inbox.ingest_answers = dies
 database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
-list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0)))
+list(inbox.import_waiting_files(database, FolderInbox(Path(sys.argv[2])), unchanged_for=timedelta(0)))
 """
 
 
@@ -424,15 +424,15 @@ def test_file_of_a_killed_import_is_imported_completely_by_the_next_run(desk: De
 
 def test_file_that_changes_during_its_import_is_not_stored(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    real = room.take
+    real = room.ingest_answers
 
     def beside_a_look(*given: Any, **options: Any) -> None:
         real(*given, **options)
         desk.write("attempts/a.csv", HEADER + answers(0, 5))
-        call(desk.database, look, FolderInbox(desk.root))
+        call(desk.database, scan_inbox, FolderInbox(desk.root))
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "take", beside_a_look)
+        patch.setattr(room, "ingest_answers", beside_a_look)
         with pytest.raises(TransientFailure, match="was written again"):
             desk.import_waiting()
     assert (
@@ -466,7 +466,7 @@ def sensing(with_inbox: Settings) -> Iterator[Callable[[], list[str]]]:
 def settle(desk: Desk) -> None:
     """Set the time at which all waiting files were first seen to a minute ago."""
     with desk.database.connect() as connection:
-        look(connection, FolderInbox(desk.root))
+        scan_inbox(connection, FolderInbox(desk.root))
         connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' WHERE taken_at IS NULL")
 
 
@@ -496,7 +496,7 @@ def test_invalid_options_are_reported_once_for_all_files_of_their_folder(desk: D
     for name in names:
         desk.write(name, HEADER + answers(0, 3))
     inbox = FolderInbox(desk.root)
-    done = [[*take_waiting(desk.from_june, inbox, name, settled=AT_ONCE)] for name in names]
+    done = [[*import_waiting_files(desk.from_june, inbox, name, unchanged_for=AT_ONCE)] for name in names]
     assert [len(outcomes) for outcomes in done] == [1, 0]
     assert desk.alerts() == ["inbox attempts/_import.yaml"]
 
@@ -511,7 +511,7 @@ def test_sensor_requests_a_file_again_after_a_change_or_a_persons_request(
     assert sensing() == []
     settle(desk)
     assert sensing() == ["attempts/a.csv"]
-    call(desk.database, take_again, [path])
+    call(desk.database, requeue_files, [path])
     settle(desk)
     assert sensing() == ["attempts/a.csv"]
     assert desk.query("SELECT count(*) FROM response_log") == [(5,)]
@@ -563,8 +563,8 @@ def test_inbox_in_a_bucket_is_imported_immediately_and_identifies_files_by_etag(
         bucket = settings.model_copy(update=changed_settings)
         inbox = inbox_of(bucket)
         assert inbox is not None
-        found = take_waiting(Database(bucket), inbox)
-        return {one.path: f"{one.what} {one.report.accepted} {one.report.duplicates}" for one in found}
+        found = import_waiting_files(Database(bucket), inbox)
+        return {one.path: f"{one.result} {one.report.accepted} {one.report.duplicates}" for one in found}
 
     at = f"s3://{BUCKET}/in"
     put("attempts/_import.yaml", "zone: UTC\n")

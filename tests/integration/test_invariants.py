@@ -27,9 +27,9 @@ from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.invariants import activity, history
-from irt_assets.invariants.drift import FOLLOWING
+from irt_assets.invariants.drift import ANALYSES
 from irt_assets.invariants.invariant import (
-    Found,
+    Findings,
     Invariant,
     InvariantContext,
     InvariantResult,
@@ -230,7 +230,7 @@ def judged_months(world: World) -> None:
     """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which
     awaits a decision."""
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
-    world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in FOLLOWING}
+    world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in ANALYSES}
     world.sql(
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity) VALUES
            ('2026-07', 'default', 'A01', 'em', 'high'), ('2026-07', 'default', 'A02', 'em', 'none')"""
@@ -476,7 +476,7 @@ CASES = [
         partition=JULY,
     ),
     *(
-        Case("every_green_month_was_judged", plant, set(FOLLOWING), prepare=judged_months, partition=JULY)
+        Case("every_green_month_was_judged", plant, set(ANALYSES), prepare=judged_months, partition=JULY)
         for plant in (
             july_was_never_judged,
             fitted_after_it_was_judged,
@@ -823,14 +823,14 @@ def test_unchosen_key_is_named_even_if_answers_were_right_by_the_former_key(worl
 
 @pytest.mark.parametrize("others_chosen", [True, False])
 def test_few_wrong_answers_are_named_only_if_no_key_of_the_scale_was_chosen(world: World, others_chosen: bool) -> None:
-    """At most UNCHOSEN − 1 answers to each item have a choice."""
+    """At most MIN_WRONG − 1 answers to each item have a choice."""
     world.sql("""UPDATE question SET meta = meta || '{"key": "B"}' WHERE scale_id = %s""", SCALE)
     world.sql(
         """UPDATE response_log r SET response = CASE WHEN n < %s THEN 'B.0' END, correct = false
            FROM (SELECT attempt_id, row_number() OVER (PARTITION BY item_id ORDER BY attempt_id) AS n
                  FROM response_log) numbered
            WHERE numbered.attempt_id = r.attempt_id""",
-        activity.UNCHOSEN,
+        activity.MIN_WRONG,
     )
     if others_chosen:
         world.sql(
@@ -846,7 +846,7 @@ def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily
 ) -> None:
     """The log counts as larger than any sample, and no page of the log is sampled."""
     graded_otherwise(world)
-    monkeypatch.setattr(activity, "GRADES_SAMPLED", 0)
+    monkeypatch.setattr(activity, "MAX_GRADES", 0)
     world.sql("ANALYZE response_log")
 
     def found(at: datetime) -> tuple[Violation, ...]:
@@ -934,8 +934,8 @@ def test_invariants_run_on_a_read_only_connection(measured: Settings) -> None:
 
 
 def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invariants(world: World) -> None:
-    def divides_by_zero(look: InvariantContext) -> Iterator[Violation | NotTested]:
-        look.connection.execute("SELECT 1/0")
+    def divides_by_zero(context: InvariantContext) -> Iterator[Violation | NotTested]:
+        context.connection.execute("SELECT 1/0")
         yield Violation("never", "reached", "")
 
     crashing = Invariant(divides_by_zero, "error", "", "", "")
@@ -950,7 +950,7 @@ def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invar
 TODAY = datetime(2026, 8, 20, tzinfo=UTC)
 
 
-def items_are_fine(_look: InvariantContext) -> Found:
+def items_are_fine(_context: InvariantContext) -> Findings:
     return []
 
 
@@ -967,7 +967,7 @@ class History:
         self.n += 1
         violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
         verdict = InvariantResult(others.get("invariant", FINE), violations, untested, crashed)
-        call(self.database, history.record, f"run {self.n}", history.Report(TODAY, (verdict,)))
+        call(self.database, history.store_results, f"run {self.n}", history.Report(TODAY, (verdict,)))
 
     def open(self) -> list[tuple[Any, ...]]:
         return rows(
@@ -1091,13 +1091,13 @@ def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None
 def test_crashed_invariant_fails_the_run_and_the_remaining_results_are_stored(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crashes(_look: InvariantContext) -> Iterator[Violation | NotTested]:
+    def crashes(_context: InvariantContext) -> Iterator[Violation | NotTested]:
         raise ZeroDivisionError("so")
 
     broken = Invariant(crashes, "error", "items", "", "")
-    look_at_everything = history.look_at_everything
+    evaluate_all = history.evaluate_all
     monkeypatch.setattr(
-        history, "look_at_everything", lambda *args: look_at_everything(*args, invariants=(broken, *INVARIANTS[1:]))
+        history, "evaluate_all", lambda *args: evaluate_all(*args, invariants=(broken, *INVARIANTS[1:]))
     )
     assert not materialise(settings).success
     stored = rows(Database(settings), "SELECT invariant, observed FROM invariant_result WHERE NOT passed")

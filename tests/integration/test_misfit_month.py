@@ -271,10 +271,7 @@ def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: I
 
     again = calibrate(world, RANDOM)
     assert (again.state, again.held_by, again.misfit) == ("done", {}, NO_REFERENCE)
-    assert (
-        model_gates.misfit_has_not_grown(again.evidence).why
-        == f"{RANDOM} is the reference of later months"
-    )
+    assert model_gates.misfit_has_not_grown(again.evidence).why == f"{RANDOM} is the reference of later months"
     later = calibrate(world, RANDOM_TOO)
     assert (later.state, later.held_by, later.misfit["reference"]) == ("done", {}, RANDOM)
     assert reference_of(world, FIRST).name == ORIGIN_IN_WORDS, "months before stay as they are"

@@ -10,7 +10,7 @@ from dagster_aws.s3 import S3ComputeLogManager
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.history import look_at_everything
+from irt_assets.invariants.history import evaluate_all
 from irt_assets.invariants.reports import report_files_are_as_they_were_written
 from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
@@ -60,7 +60,7 @@ def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: Sea
     assert not (settings.irt_home / "objects").exists()
 
     def violated() -> dict[str, list[str]]:
-        report = look_at_everything(database, store, states, datetime.now(UTC), {}, ON_FILES)
+        report = evaluate_all(database, store, states, datetime.now(UTC), {}, ON_FILES)
         return {v.invariant.name: [found.subject for found in v.violations] for v in report.verdicts if not v.passed}
 
     assert violated() == {}

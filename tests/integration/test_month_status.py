@@ -65,8 +65,8 @@ MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
 ANCHORS = Newer("anchors were dropped", "linked_item_parameters", Cause.DECISION)
 ANSWERS = Newer("new answers", "scored_responses", Cause.ANSWERS)
-NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
-NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
+NEVER_ASKED = GateStatus(None, "not evaluated", planned=False)
+NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", planned=False)
 """Status of an asset if no gate of it was evaluated."""
 
 

@@ -107,7 +107,7 @@ def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(cali
         first = "(SELECT user_id FROM mirt_ability ORDER BY md5(user_id) LIMIT 1)"
         connection.execute(f"UPDATE mirt_ability SET theta = theta + 1e-8 WHERE user_id = {first}")
         of_month_and_night = list(runs_agree_on_abilities.find(look))
-        assert [found.expected.endswith("as the θ API has it") for found in of_month_and_night] == [True]
+        assert [found.expected.endswith("as in the θ API") for found in of_month_and_night] == [True]
         connection.execute(f"UPDATE mirt_ability SET n_items = n_items + 1 WHERE user_id = {first}")
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.rollback()

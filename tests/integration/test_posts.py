@@ -33,10 +33,10 @@ from pydantic import SecretStr
 from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
 from irt_assets.intake.corrections import AnswerSelection, withdraw
 from irt_assets.intake.load import import_attempts
-from irt_assets.intake.posted import Post, take_post
+from irt_assets.intake.posted import Post, store_post
 from irt_assets.intake.report import csv_of_refused
 from irt_assets.intake.staging import Staging, wait_for_posts
-from irt_assets.intake.xapi import ANSWERED, VOIDED
+from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import erase, holdings
 from resources.postgres import embedded_postgres
@@ -432,7 +432,7 @@ def test_posts_of_a_connection_share_temporary_tables_and_leave_the_tables_empty
     with database.connect() as connection:
         for number in range(2):
             post_of_one = Post("test", json.dumps([attempt(number)]).encode(), lines=False)
-            assert take_post(connection, post_of_one, first_month="2026-06").results[0]["result"] == "accepted"
+            assert store_post(connection, post_of_one, first_month="2026-06").results[0]["result"] == "accepted"
             connection.commit()
             made.append(connection.execute(tables).fetchone())
             assert connection.execute("SELECT count(*) FROM staged").fetchone() == (0,)
@@ -493,7 +493,7 @@ def test_post_is_committed_synchronously_even_if_the_databases_default_is_off(
             "INSERT INTO response_log (attempt_id, completed_at, user_id, item_id) VALUES ('x', now(), 'u', 'i')"
         )
     body = json.dumps([attempt(1)]).encode()
-    assert call(database, take_post, Post("t", body, lines=False), first_month="2026-06").report.accepted == 1
+    assert call(database, store_post, Post("t", body, lines=False), first_month="2026-06").report.accepted == 1
     assert results(post(replicas[0], [attempt(2)])) == ["accepted"]
 
 
@@ -526,7 +526,7 @@ def statement(number: int, **more: Any) -> dict[str, Any]:
     return {
         "id": uuid(number),
         "actor": {"account": {"homePage": HOME, "name": f"u{number}"}},
-        "verb": {"id": ANSWERED},
+        "verb": {"id": ANSWERED_VERB},
         "object": {"id": f"{PREFIX}q{number}"},
         "result": {"success": number % 2 == 0, "duration": "PT2.5S"},
         "timestamp": NOW.isoformat(),
@@ -535,7 +535,7 @@ def statement(number: int, **more: Any) -> dict[str, Any]:
 
 def voiding(number: int) -> dict[str, Any]:
     actor = {"mbox": "mailto:admin@example.org"}
-    return {"actor": actor, "verb": {"id": VOIDED}, "object": {"objectType": "StatementRef", "id": uuid(number)}}
+    return {"actor": actor, "verb": {"id": VOIDED_VERB}, "object": {"objectType": "StatementRef", "id": uuid(number)}}
 
 
 def post_statements(xapi_url: str, body: Any, **params: str) -> requests.Response:

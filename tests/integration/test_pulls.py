@@ -20,7 +20,13 @@ from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.pull_state import ComparedRows, begin, first_pull_under_way, pulls_in_words, store
+from irt_assets.intake.pulling.pull_state import (
+    DayComparison,
+    first_pull_under_way,
+    insert_state,
+    pulls_in_words,
+    store_state,
+)
 from jobs import pulls
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
@@ -172,7 +178,7 @@ def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
 ) -> None:
     company.run(row(9, answered=time_ago(days=40)))
     messages: list[str] = []
-    interrupted = Pull(database, source(lms), seconds=1, tell=messages.append, clock=lambda: 2.0 * len(messages))
+    interrupted = Pull(database, source(lms), seconds=1, report_progress=messages.append, clock=lambda: 2.0 * len(messages))
     assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
     company.run(row(4, answered=time_ago(minutes=1)))
@@ -194,7 +200,7 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     [found] = _compare_days(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
     corrections = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
-    assert corrections == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
+    assert corrections == [(n, "withdraw", "irt pull", "lms no longer has it") for n in ("100", "102")]
     assert {("400",), ("101",)} <= set(rows(database, "SELECT attempt_id FROM response_log"))
     assert _compare_days(database, lms, later=3) == []
 
@@ -222,7 +228,7 @@ def test_answers_from_outside_the_source_are_never_withdrawn(
     assert _compare_days(database, lms) == []
 
 
-def _compare_days(database: Database, settings: Settings, later: int = 0) -> list[ComparedRows]:
+def _compare_days(database: Database, settings: Settings, later: int = 0) -> list[DayComparison]:
     return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
 
 
@@ -264,7 +270,11 @@ def test_file_of_sources_is_refused_if_readable_by_further_users(
 
 def _die_at_call(settings: Settings, step: str, nth: int) -> None:
     """Pull or compare, in a child process, and die by SIGKILL after the nth call of a function."""
-    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[step]
+    module, name = {
+        "store": (pulling, "store_state"),
+        "take": (pulling, "ingest_answers"),
+        "withdraw": (nightly, "withdraw_answers"),
+    }[step]
     calls, real = 0, getattr(module, name)
 
     def dying(*given: Any, **named: Any) -> Any:
@@ -399,9 +409,9 @@ def test_status_marks_a_source_without_the_time_of_the_last_write(
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
         found = [first_pull_under_way(connection)]
-        pull_state = begin(connection, NAME, {}, True)
+        pull_state = insert_state(connection, NAME, {}, True)
         pull_state.first_pull = {"days": ["2026-01-01"], "behind": None}
-        store(connection, pull_state)
+        store_state(connection, pull_state)
         found.append(first_pull_under_way(connection))
         connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
         assert [*found, first_pull_under_way(connection)] == [False, True, False]

@@ -235,13 +235,13 @@ def test_row_whose_key_changes_during_a_pull_is_stored_under_its_new_key(
 ) -> None:
     lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=7)
     changes = iter(["UPDATE answers SET id = 70 WHERE id = 1", "UPDATE answers SET id = 60 WHERE id = 7"])
-    usual = Pull._take
+    usual = Pull._store_rows
 
     def take(self: Pull, *rows: Any, **options: Any) -> None:
         usual(self, *rows, **options)
         company.run(*[change for change in [next(changes, None)] if change])
 
-    monkeypatch.setattr(Pull, "_take", take)
+    monkeypatch.setattr(Pull, "_store_rows", take)
     pull(database, lms)
     pull(database, lms)
     assert {"60", "70"} < {one[0] for one in rows(database, LOG)}

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from irt_assets.invariants.history import Report, look_at_everything, record
+from irt_assets.invariants.history import Report, evaluate_all, store_results
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
+from irt_assets.invariants.reports import MAX_DAYS_UNREAD, report_files_are_as_they_were_written
 from irt_assets.reports.artifacts import Artifact, store_report, unrecorded_keys
 from irt_assets.reports.artifacts import record_files as record_artifacts
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
@@ -69,7 +69,7 @@ def write_reports(database: Database, store: ObjectStore) -> None:
 
 def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> Report:
     store.read = []
-    return look_at_everything(database, store, (), now, {}, [report_files_are_as_they_were_written])
+    return evaluate_all(database, store, (), now, {}, [report_files_are_as_they_were_written])
 
 
 def open_violations(database: Database) -> list[str]:
@@ -87,7 +87,7 @@ def test_every_file_is_read_within_four_weeks_and_the_newest_week_every_day(
     write_reports(database, kept)
     newest = {key_of(NEWEST, n) for n in range(LEARNERS)}
     of_the_earlier: list[str] = []
-    for day in range(READ_AGAIN_WITHIN):
+    for day in range(MAX_DAYS_UNREAD):
         report = look(database, kept, NOW + timedelta(days=day))
         assert report.verdicts[0].violations == ()
         assert newest <= set(kept.read)
@@ -113,12 +113,12 @@ class WatchfulFolder(FolderStore):
 def test_no_transaction_is_open_while_files_are_read(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.invariants.reports.AT_ONCE", 1)  # of several readers each would see the others
+    monkeypatch.setattr("irt_assets.invariants.reports.N_THREADS", 1)  # of several readers each would see the others
     write_reports(database, store)
     watchful = WatchfulFolder(store.root)
     watchful.database, watchful.open = database, []
     newest_first = [report_files_are_as_they_were_written, INVARIANTS[0]]
-    report = look_at_everything(database, watchful, (), NOW, {}, newest_first)
+    report = evaluate_all(database, watchful, (), NOW, {}, newest_first)
     assert [verdict.invariant for verdict in report.verdicts] == newest_first
     assert watchful.open == []
 
@@ -129,14 +129,14 @@ def test_file_with_a_violation_is_read_daily_until_repaired(
     write_reports(database, kept)
     wrong = key_of(EARLIER, 7)
     kept.put(wrong, b"changed")
-    for day in range(READ_AGAIN_WITHIN):
+    for day in range(MAX_DAYS_UNREAD):
         report = look(database, kept, NOW + timedelta(days=day))
         if report.verdicts[0].violations:
             break
     (violation,) = report.verdicts[0].violations
     assert (violation.subject, violation.partition) == (wrong, str(EARLIER))
     assert "learner 7, week 2026-11-02" in violation.expected
-    rooms.call(database, record, "first", report)
+    rooms.call(database, store_results, "first", report)
     assert open_violations(database) == [wrong]
     later = NOW + timedelta(days=day + 1)
     assert [v.subject for v in look(database, kept, later).verdicts[0].violations] == [wrong]
@@ -144,7 +144,7 @@ def test_file_with_a_violation_is_read_daily_until_repaired(
     mended = look(database, kept, later)
     assert mended.verdicts[0].violations == ()
     assert mended.verdicts[0].not_tested != ()
-    rooms.call(database, record, "second", mended)
+    rooms.call(database, store_results, "second", mended)
     assert open_violations(database) == []
 
 

@@ -17,7 +17,7 @@ from irt_assets.backup.cited_files import cited_files
 from irt_assets.common.job_names import PRUNE_JOB
 from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.history import look_at_everything
+from irt_assets.invariants.history import evaluate_all
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.artifacts import Artifact, record_files, store_report
@@ -404,7 +404,7 @@ def test_months_keep_their_state_and_evidence_after_a_prune(
         assert instance.get_runs_count() == runs
         deleted = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
-        report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
+        report = evaluate_all(database, store, before, now, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, dry_run=False) if g.names]
     assert {g.kind for g in would} <= set(deleted)
     once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")

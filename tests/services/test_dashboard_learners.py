@@ -17,7 +17,7 @@ from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.abilities.online import find_learner, find_learners, latest_by_scale, read_latest_thetas, read_thetas
 from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
-from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.history import evaluate_all, store_results
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
@@ -312,9 +312,9 @@ def looked(settings: Settings, reported: dict[str, int]) -> str:
         """UPDATE weekly_kpi SET kpis = kpis || '{"S": 7}' WHERE user_id = %s""",
         (SOMEBODY,),
     )
-    found = look_at_everything(database, store, (), datetime.now(UTC), {})
+    found = evaluate_all(database, store, (), datetime.now(UTC), {})
     with database.connect() as connection:
-        record(connection, "a look", found)
+        store_results(connection, "a look", found)
         open_alert(
             connection, Alert("run x|1", "warning", "the run of x failed", "Look at x.", "2026-10", link="/runs/1")
         )

@@ -37,8 +37,8 @@ def test_agreement_equals_a_calculation_by_hand() -> None:
     agreement = of_b([-1, 0, 1, 2], [-0.9, 0.1, 0.8, 2], se=(0.03, 0.04))
     assert (agreement.b.rmsd, agreement.b.correlation) == pytest.approx((np.sqrt(0.015), 4.7 / np.sqrt(5 * 4.46)))
     # SE of the pair: sqrt((0.03² + 0.04²)/2) = 0.03536
-    assert agreement.b.apart == pytest.approx(np.array([0.1, 0.1, 0.2, 0.0]) / np.sqrt(0.00125))
-    assert agreement.b.rms_apart == pytest.approx(np.sqrt(0.015 / 0.00125))
+    assert agreement.b.standardized == pytest.approx(np.array([0.1, 0.1, 0.2, 0.0]) / np.sqrt(0.00125))
+    assert agreement.b.rms_standardized == pytest.approx(np.sqrt(0.015 / 0.00125))
     # the intervals reach 1.96 · (0.03 + 0.04) = 0.137: three of four have a value in common
     assert (agreement.b.overlap, agreement.a.rmsd, agreement.a.overlap) == (0.75, 0.0, 1.0)
 
@@ -47,17 +47,17 @@ def test_only_an_item_whose_estimates_differ_is_reported_with_both_values() -> N
     first = [0.1 * j for j in range(20)]
     second = [b + 0.3 * (j == 7) for j, b in enumerate(first)]
     agreement = of_b(first, second)
-    assert [d.item_id for d in agreement.disagreeing(RULES)] == ["i7"]
+    assert [d.item_id for d in agreement.disagreements(RULES)] == ["i7"]
     assert agreement.problems(RULES) == [
         "over all items they differ in b by 0.67 standard errors (root mean square), at most 0.5 allowed",
         "more than 1.5 standard errors lie between them on i7 (b 0.70 and 1.00)",
     ]
-    assert (len(agreement.most_apart()), agreement.most_apart()[0].item_id) == (10, "i7")
+    assert (len(agreement.largest_differences()), agreement.largest_differences()[0].item_id) == (10, "i7")
 
 
 def test_shift_of_all_items_is_reported_if_no_single_item_differs_enough() -> None:
     agreement = of_b([-1, 0, 1], [-0.92, 0.08, 1.08])
-    assert agreement.disagreeing(RULES) == []
+    assert agreement.disagreements(RULES) == []
     (problem,) = agreement.problems(RULES)
     assert "differ in b by 0.80 standard errors" in problem
 
@@ -94,7 +94,7 @@ def test_engines_agree_without_a_correlation_if_the_model_fixes_discrimination()
     fits = [{f"i{j}": item(1.0, b, a_se=0.0) for j, b in enumerate((-1.0, 0.0, 1.0))} for _ in ENGINES]
     agreement = compare(ENGINES, *fits, RULES)
     assert np.isnan(agreement.a.correlation)
-    assert (agreement.a.rms_apart, agreement.problems(RULES)) == (0, [])
+    assert (agreement.a.rms_standardized, agreement.problems(RULES)) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.invariants.forecast_errors import by_decile, excess_of, forecast, growth_since
+from irt_assets.invariants.forecast_errors import by_decile, compare_losses, forecast, growth_since
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.scoring import Curves, Movement
 
@@ -36,10 +36,10 @@ def test_forecast_is_the_mean_of_the_curve_over_the_posterior_of_ability(a: floa
 
 def test_forecasts_from_true_abilities_are_calibrated_and_have_a_smaller_loss() -> None:
     p = forecasts(MEAN)
-    assert not any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
-    vague = excess_of(p, forecasts(np.zeros(N), 1.0), RIGHT, PERSON)
+    assert not any(share.differs(0.02) for share in by_decile(p, RIGHT, PERSON))
+    vague = compare_losses(p, forecasts(np.zeros(N), 1.0), RIGHT, PERSON)
     assert vague.loss < vague.reference - 5 * vague.se
-    assert not vague.worse
+    assert not vague.is_worse
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_forecasts_from_true_abilities_are_calibrated_and_have_a_smaller_loss() 
 )
 def test_wrong_abilities_are_detected_by_deciles_and_by_loss(wrong: np.ndarray, se: float) -> None:
     p = forecasts(wrong, se)
-    assert any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
-    assert excess_of(p, forecasts(MEAN), RIGHT, PERSON).worse
+    assert any(share.differs(0.02) for share in by_decile(p, RIGHT, PERSON))
+    assert compare_losses(p, forecasts(MEAN), RIGHT, PERSON).is_worse
 
 
 def test_standard_error_of_the_loss_treats_learners_as_the_sample() -> None:
@@ -60,7 +60,7 @@ def test_standard_error_of_the_loss_treats_learners_as_the_sample() -> None:
     for _ in range(400):
         right = np.repeat(RNG.random(50) < 0.5, 20).astype(np.int8)
         person, p = np.repeat(np.arange(50), 20), np.full(1000, 0.5)
-        found.append(excess_of(p, np.full(1000, 0.6), right, person))
+        found.append(compare_losses(p, np.full(1000, 0.6), right, person))
     spread = np.std([one.loss - one.reference for one in found])
     # An SD from 400 draws has a standard error of 3.5 %.
     assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.12)

@@ -15,7 +15,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.engines.registry import comparison_names
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
-from irt_assets.invariants.drift import FOLLOWING
+from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
@@ -153,4 +153,4 @@ def test_invariants_check_every_asset_that_follows_a_month(tmp_path: Path) -> No
         for key in graph.materializable_asset_keys
         if (condition := graph.get(key).automation_condition) and condition.get_label() == AFTER_A_MONTH.get_label()
     }
-    assert following == set(FOLLOWING)
+    assert following == set(ANALYSES)

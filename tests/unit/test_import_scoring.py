@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.intake.cells import as_text
-from irt_assets.intake.clean import Cleaned, Cleaner, Limits
+from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import ImportReport, unseen
+from irt_assets.intake.report import ImportReport, ignore_rows
 from irt_assets.intake.scoring import AsGiven, ByKey, FromPoints, Maxima, Scoring, max_scores_of, read_key, scoring_of
 from irt_assets.intake.sources import Batch
 from resources.failures import PermanentFailure
@@ -37,7 +37,7 @@ def read(
     found: dict[tuple[str, str], Any] = {}
     report = ImportReport()
     given = AnswerSource(open_source(path), load_mapping(mapping), date(2026, 7, 1), scoring)
-    for _, answers in given.answers(LIMITS, report, unseen, scoring):
+    for _, answers in given.answers(LIMITS, report, ignore_rows, scoring):
         columns = (answers[name].to_pylist() for name in ("user_id", "item_id", *names))
         for user, item, *cells in zip(*columns, strict=True):
             found[user, item] = cells[0] if len(names) == 1 else tuple(cells)
@@ -434,7 +434,7 @@ CLEAN_LIMITS = Limits(micros(FIRST), micros(NOW))
 
 def clean(
     rows: list[dict], mapping: str | Path = "own", limits: Limits = CLEAN_LIMITS, items: tuple[str, ...] = ()
-) -> Cleaned:
+) -> CleanedBatch:
     columns = {name: [row.get(name) for row in rows] for name in {key: None for row in rows for key in row}}
     batch = Batch(pa.record_batch({k: pa.array(v) for k, v in columns.items()}), np.arange(2, 2 + len(rows)))
     binding = bind_attempts(load_mapping(mapping), "log.csv", batch.rows.schema.names)
@@ -501,7 +501,7 @@ def test_invalid_answer_is_rejected_for_the_right_reason(changes: dict, reason: 
 def test_rejection_reports_the_first_reason_with_its_value_and_row() -> None:
     bad = SOUND | {"user_id": None, "correct": "7"}
     refused = clean([SOUND, bad, SOUND | {"correct": "7"}]).refused
-    assert (refused.places.tolist(), refused.reasons, refused.values) == (
+    assert (refused.rows.tolist(), refused.reasons, refused.values) == (
         [1, 2],
         ["missing_user", "bad_score"],
         ["", "7"],
@@ -640,7 +640,7 @@ def test_matrix_is_read_row_by_row_without_its_empty_cells() -> None:
     times = [answer["completed_at"] for answer in answers]
     assert times == sorted(set(times))
     assert len({answer["attempt_id"] for answer in answers}) == 3
-    refused = zip(cleaned.refused.places.tolist(), cleaned.refused.reasons, cleaned.refused.values, strict=True)
+    refused = zip(cleaned.refused.rows.tolist(), cleaned.refused.reasons, cleaned.refused.values, strict=True)
     assert list(refused) == [
         (1, "bad_score", "2"),
         (2, "missing_user", ""),

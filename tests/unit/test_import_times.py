@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.intake.mapping import TimeRules
-from irt_assets.intake.times import MISSING, ZoneNeeded, parse_times, zone_named
+from irt_assets.intake.times import MISSING, ZoneNeeded, find_zone, parse_times
 from resources.failures import PermanentFailure
 
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
@@ -155,7 +155,7 @@ def test_isoformat_of_python_is_read_as_the_same_instant(local: datetime, zone: 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "\0"])
 def test_unknown_zone_has_no_time_zone_object(name: str) -> None:
-    assert zone_named(name) is None
+    assert find_zone(name) is None
 
 
 def test_error_demands_a_zone_only_if_many_times_have_no_zone() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.kpis.assets import out_of_range, unexplained
+from irt_assets.kpis.assets import out_of_range, unexplained_nulls
 from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.record import churn, engagement, goal, progress, records
 
@@ -52,7 +52,7 @@ def test_every_kpi_on_a_scale_is_in_range_or_null_with_a_reason(drawn: list[tupl
     for record in records(progress(rows, {"in force"}) | {"P": goal(rows, {"in force"})}):
         whole = record | {"A_t": 0.0, "S": 0.0}
         assert [*out_of_range(whole)] == []
-        assert [*unexplained(whole)] == []
+        assert [*unexplained_nulls(whole)] == []
         json.dumps(record, allow_nan=False)
 
 
@@ -75,4 +75,4 @@ def test_kpis_that_are_missing_out_of_range_or_unexplained_are_reported() -> Non
     record = dict.fromkeys(RANGES, 0.5) | {"P": None, "S": 1.5, "why": {"A_t": "none"}}
     del record["E_t"]
     assert [*out_of_range(record)] == ["E_t is missing", "S = 1.5, expected 0 to 1"]
-    assert [*unexplained(record)] == ["E_t = None, why: None", "A_t = 0.5, why: none", "P = None, why: None"]
+    assert [*unexplained_nulls(record)] == ["E_t = None, why: None", "A_t = 0.5, why: none", "P = None, why: None"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.intake.xapi import ANSWERED, VOIDED, Naming, NotTaken, VoidedStatement, attempt_of
+from irt_assets.intake.xapi import ANSWERED_VERB, VOIDED_VERB, Naming, RefusedStatement, VoidedStatement, attempt_of
 
 HOME = "https://exam.example.org/accounts"
 NAMING = Naming(HOME, "https://exam.example.org/items/")
@@ -22,7 +22,7 @@ def statement(**more: Any) -> dict[str, Any]:
     made = {
         "id": ID,
         "actor": {"objectType": "Agent", "name": "Ada", "account": {"homePage": HOME, "name": "u42"}},
-        "verb": {"id": ANSWERED, "display": {"en-US": "answered"}},
+        "verb": {"id": ANSWERED_VERB, "display": {"en-US": "answered"}},
         "object": {
             "objectType": "Activity",
             "id": "https://exam.example.org/items/q7",
@@ -57,7 +57,7 @@ def convert(**more: Any) -> dict[str, Any]:
 
 
 def refusal_reason(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
-    with pytest.raises(NotTaken) as refusal:
+    with pytest.raises(RefusedStatement) as refusal:
         attempt_of(statement(**more), naming)
     return refusal.value.reason, refusal.value.value
 
@@ -167,17 +167,17 @@ def test_other_verbs_are_skipped_and_voiding_statements_return_the_voided_id() -
     for verb in ("http://adlnet.gov/expapi/verbs/completed", "http://adlnet.gov/expapi/verbs/experienced", "answered"):
         assert attempt_of(statement(verb={"id": verb}, actor={"mbox": 7}), NAMING) is None
     voiding = {"objectType": "StatementRef", "id": ID.upper()}
-    assert attempt_of(statement(verb={"id": VOIDED}, actor={"mbox": "x"}, object=voiding), NAMING) == VoidedStatement(
-        ID
-    )
-    assert refusal_reason(verb={"id": VOIDED}) == ("bad_statement", "object.objectType")
-    assert refusal_reason(verb={"id": VOIDED}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
+    assert attempt_of(
+        statement(verb={"id": VOIDED_VERB}, actor={"mbox": "x"}, object=voiding), NAMING
+    ) == VoidedStatement(ID)
+    assert refusal_reason(verb={"id": VOIDED_VERB}) == ("bad_statement", "object.objectType")
+    assert refusal_reason(verb={"id": VOIDED_VERB}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
 
 
 @pytest.mark.parametrize(
     ("more", "value"),
     [
-        *(({"verb": None}, "verb.id"), ({"verb": {"display": {}}}, "verb.id"), ({"verb": ANSWERED}, "verb")),
+        *(({"verb": None}, "verb.id"), ({"verb": {"display": {}}}, "verb.id"), ({"verb": ANSWERED_VERB}, "verb")),
         *(({"actor": None}, "actor"), ({"actor": []}, "actor"), ({"object": None}, "object.id")),
         *(
             ({"object": {"objectType": "Agent", "id": "x"}}, "object.objectType"),
@@ -206,5 +206,5 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["id", "actor", "verb", "object", "result", "context", "timestamp"]), JSON))
 def test_arbitrary_json_is_converted_or_refused_without_other_errors(changed: dict[str, Any]) -> None:
-    with suppress(NotTaken):
+    with suppress(RefusedStatement):
         assert isinstance(attempt_of(statement() | changed, NAMING), dict | None)

@@ -13,13 +13,13 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.wording import quantity
-from irt_assets.intake.ingest import AnswerSource, limits_of, take
+from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import PullStaging, scoring_of
 from irt_assets.intake.pulling.rows import Part
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.report import REMEDIES, ImportReport, Refused
+from irt_assets.intake.report import REMEDIES, ImportReport, RefusedRow
 from irt_assets.intake.sources import TableSource
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
@@ -27,24 +27,24 @@ from resources.postgres.database import Database, named_rows
 SAMPLE = 500_000
 """Rows after which the check stops reading the last `DAYS` that have answers."""
 DAYS = timedelta(days=31)
-WITHOUT = {
-    "form_id": "every answer is practice: no session is an exam, and nothing counts as left out in one",
-    "session_id": "what was left out in an exam is not found; A_t and S count no sessions",
+CONSEQUENCES = {
+    "form_id": "every answer is practice: no session is an exam, and no item counts as left out in one",
+    "session_id": "items that were left out in an exam are not found; A_t and S count no sessions",
     "position": "the order within an exam is that of the times; positions_do_not_change_difficulty is not tested",
     "started_at": "A_t counts its share of dwell as unknown (0.5)",
     "response": "drift reports do not compare distractors, and a key cannot be corrected after the fact",
-    "response_time_ms": "no answer is taken for a rapid guess; E_t is null, and features have no rt_median",
+    "response_time_ms": "no answer counts as a rapid guess; E_t is null, and features have no rt_median",
     "hints_used": "answers with hints count like others; A_t counts its share of hints as unknown (0.5)",
 }
 """Consequence of each column that is always null."""
 SESSIONS = """SELECT session_id FROM staged WHERE session_id IS NOT NULL GROUP BY session_id, user_id
     HAVING count(*) > 1 AND min(completed_at) = max(completed_at) AND count(position) = 0"""
 UNTIMED = "coalesce(response_time_ms, 0) = 0"
-LOOKS = {
+FAULTS = {
     "attempt_id IN (SELECT attempt_id FROM staged GROUP BY 1 HAVING count(*) > 1)": (
-        "have an id that stands more than once",
-        "one of them is taken, and the others are duplicates or refused",
-        "make an id of what names the answer for ever: SELECT exam_id || '/' || question_no AS id …",
+        "have an id that occurs more than once",
+        "one of them is imported, and the others are duplicates or refused",
+        "build an id that identifies the answer permanently: SELECT exam_id || '/' || question_no AS id …",
     ),
     "response_time_ms = 0": (
         "have a time of 0 ms",
@@ -71,7 +71,7 @@ Note = Callable[[str], object]
 class Finding:
     """A fault. `row`: an answer that has it, as JSON. `statement`: the remedy, such as a part of a SELECT."""
 
-    what: str
+    fault: str
     consequence: str
     statement: str
     row: str = ""
@@ -82,9 +82,9 @@ class _Staging(PullStaging):
 
     def judge(self, *, strict: bool) -> Any:
         connection = self._connection
-        nulls = ", ".join(f"count({column}) AS {column}" for column in WITHOUT)
+        nulls = ", ".join(f"count({column}) AS {column}" for column in CONSEQUENCES)
         [self.counts] = named_rows(connection, f"SELECT count(*) AS answers, {nulls} FROM staged")
-        self.found = [*_of_staged(connection, self.counts["answers"])]
+        self.found = [*_staged_findings(connection, self.counts["answers"])]
         return super().judge(strict=strict)
 
 
@@ -98,7 +98,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
         raise PermanentFailure(f"{source.name} is of {source.kind}: its rows are checked as they are copied")
     with open_source(source, database) as reader:
         if reader.is_empty:
-            return [Finding(f"{source.name} has no rows", "no month can be made", f"look at {source.where}")]
+            return [Finding(f"{source.name} has no rows", "no month can be computed", f"check {source.location}")]
         reader.check_clocks()
         span = reader.span()
         if span.last is None:
@@ -109,27 +109,27 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
             parts.append(read.rows)
             if (n := n + len(read.rows)) >= SAMPLE:
                 break
-        note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
+        note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were checked")
         if source.revision is None:
             note("regraded rows are not noticed: no `revision: cursor`")
-        return [*_of_rows(database, source, reader.binding, parts, note)]
+        return [*_row_findings(database, source, reader.binding, parts, note)]
 
 
-def _of_rows(
+def _row_findings(
     database: Database, source: PullSource, binding: Binding, parts: Sequence[pa.RecordBatch], note: Note
 ) -> Iterator[Finding]:
     """The faults for which an import refuses rows, then the faults that it cannot detect."""
     rows = TableSource(source.name, parts[0].schema.names, sum(map(len, parts)), lambda: iter(parts))
-    reasons, examples = Counter[str](), dict[str, Refused]()
+    reasons, examples = Counter[str](), dict[str, RefusedRow]()
 
-    def refuse(refused: Iterable[Refused]) -> None:
-        for one in refused:
-            reasons[one.reason] += 1
-            examples.setdefault(one.reason, one)
+    def refuse(refused: Iterable[RefusedRow]) -> None:
+        for row in refused:
+            reasons[row.reason] += 1
+            examples.setdefault(row.reason, row)
 
     with database.connect() as connection:
         staging = _Staging(connection, 0)
-        take(
+        ingest_answers(
             connection,
             [AnswerSource(rows, binding.mapping, None)],
             ImportReport(),
@@ -139,21 +139,21 @@ def _of_rows(
             staging=staging,
         )
         connection.rollback()
-    for column, consequence in WITHOUT.items():
+    for column, consequence in CONSEQUENCES.items():
         if not staging.counts[column]:
             note(f"{column} is always null: {consequence}")
     for reason, n in reasons.most_common():
-        one = examples[reason]
-        fix = REMEDIES.get(reason, f"correct {one.value!r} there, or name it in the mapping")
-        yield Finding(f"{quantity(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
+        row = examples[reason]
+        fix = REMEDIES.get(reason, f"correct {row.value!r} there, or name it in the mapping")
+        yield Finding(f"{quantity(n, 'row')} would be refused: {reason}", "they are not in the log", fix, row.row)
     yield from staging.found
 
 
-def _of_staged(connection: psycopg.Connection, answers: int) -> Iterator[Finding]:
-    for condition, (what, consequence, statement) in LOOKS.items():
+def _staged_findings(connection: psycopg.Connection, answers: int) -> Iterator[Finding]:
+    for condition, (fault, consequence, statement) in FAULTS.items():
         row = "jsonb_strip_nulls(to_jsonb(s) - 'source' - 'line' - 'given_id')"
         query = f"SELECT count(*) AS n, min({row}::text) AS row FROM staged s WHERE {condition}"
         [found] = named_rows(connection, query)
         if found["n"]:
-            of = f"{quantity(found['n'], 'answer')} of {answers:,} {what}"
-            yield Finding(of, consequence, statement, found["row"])
+            sentence = f"{quantity(found['n'], 'answer')} of {answers:,} {fault}"
+            yield Finding(sentence, consequence, statement, found["row"])

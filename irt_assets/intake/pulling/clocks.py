@@ -6,10 +6,10 @@ from decimal import Decimal
 from math import inf, isfinite
 from typing import Any
 
-from irt_assets.intake.times import EARLIEST, LATEST, zone_named
+from irt_assets.intake.times import EARLIEST, LATEST, find_zone
 from resources.failures import PermanentFailure
 
-A_SECOND = {"s": 1, "ms": 1000}
+UNITS_PER_SECOND = {"s": 1, "ms": 1000}
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,26 @@ class Clock:
         at = value if value.tzinfo else value.replace(tzinfo=self.zone)
         return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
-    def theirs(self, at: datetime) -> Any:
+    def to_source_time(self, at: datetime) -> Any:
         """An instant as the source writes it."""
         if self.unit is not None:
             return int(at.timestamp() * self.unit)
         return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
 
     def not_after(self, at: datetime) -> Any:
-        """Do the same as `theirs`, but subtract the change of the clocks if that local time occurs twice."""
-        theirs = self.theirs(at)
+        """Do the same as `to_source_time`, but subtract the change of the clocks if that local time occurs twice."""
+        local = self.to_source_time(at)
         if self.zone is None:
-            return theirs
-        first, again = (theirs.replace(tzinfo=self.zone, fold=fold).utcoffset() for fold in (0, 1))
-        return theirs - max(first - again, timedelta(0))
+            return local
+        first, again = (local.replace(tzinfo=self.zone, fold=fold).utcoffset() for fold in (0, 1))
+        return local - max(first - again, timedelta(0))
 
 
-def clock_of(value: Any, what: str, unit: str | None, zone: str | None, *, in_utc: bool) -> Clock | None:
+def clock_of(value: Any, subject: str, unit: str | None, zone: str | None, *, in_utc: bool) -> Clock | None:
     """The clock of the column that contains `value`. Returns None if the column does not contain times.
 
-    `what`: name of the column in the message. `in_utc`: times without a zone are in UTC. Raises PermanentFailure if the
-    zone of the times is unknown.
+    `subject`: name of the column in the message. `in_utc`: times without a zone are in UTC. Raises PermanentFailure if
+    the zone of the times is unknown.
     """
     if isinstance(value, datetime):
         if value.tzinfo:
@@ -56,8 +56,10 @@ def clock_of(value: Any, what: str, unit: str | None, zone: str | None, *, in_ut
         if in_utc:
             return Clock(UTC)
         if zone is None:
-            raise PermanentFailure(f"{what} holds times without a zone: say which it is, such as zone: Europe/Berlin")
-        return Clock(zone_named(zone))
+            raise PermanentFailure(
+                f"{subject} contains times without a zone: name the zone, such as zone: Europe/Berlin"
+            )
+        return Clock(find_zone(zone))
     if isinstance(value, int | float | Decimal) and unit is not None:
-        return Clock(None, A_SECOND[unit])
+        return Clock(None, UNITS_PER_SECOND[unit])
     return None

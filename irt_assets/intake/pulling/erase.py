@@ -19,7 +19,7 @@ def erase_at_sources(database: Database, user_id: str) -> None:
                 reader.erase(user_id)
 
 
-def left_at_sources(database: Database, user_id: str) -> Iterator[str]:
+def rows_left_at_sources(database: Database, user_id: str) -> Iterator[str]:
     """A line for each source without a DELETE that still has rows of the learner, or that cannot be read."""
     for source in read_sources(database.settings).values():
         if source.erase is not None or source.kind == "question":
@@ -27,7 +27,7 @@ def left_at_sources(database: Database, user_id: str) -> Iterator[str]:
         fix = "erase the learner there; rows of an erased learner are refused here"
         try:
             with open_source(source, database) as reader:
-                if left := reader.rows_of(user_id):
-                    yield f"{source.name} still has {left:,} rows of the learner: {fix}, or name a DELETE (erase: …)"
+                if n := reader.count_rows_of(user_id):
+                    yield f"{source.name} still has {n:,} rows of the learner: {fix}, or name a DELETE (erase: …)"
         except (PermanentFailure, TransientFailure) as failure:
             yield f"{failure}: {fix}"

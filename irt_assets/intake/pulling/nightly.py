@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from irt_assets.common.partitions import day_bounds
-from irt_assets.intake.corrections import AnswerSelection, take_out
+from irt_assets.intake.corrections import AnswerSelection, withdraw_answers
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.pull import Pull, PullStaging, take_rows
-from irt_assets.intake.pulling.pull_state import ComparedRows, PullState, compared_days, one_at_a_time, store_day
+from irt_assets.intake.pulling.pull import Pull, PullStaging, add_rows
+from irt_assets.intake.pulling.pull_state import DayComparison, PullState, compared_days, pull_lock, store_day
 from irt_assets.intake.pulling.rows import Part, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.sources import TableSource
 from resources.postgres.database import Database
 
 DAYS = 35
-SHARE = 0.01
+MAX_SHARE = 0.01
 """Largest share of a day's answers that is changed without a person's confirmation."""
 BY = "irt pull"
-HERE = """
+LOG_COUNTS = """
     SELECT (completed_at AT TIME ZONE 'UTC')::date, count(*) FROM response_log
     WHERE pulled_from = %s AND completed_at >= %s AND completed_at < %s GROUP BY 1
 """
@@ -37,16 +37,16 @@ class Comparison:
     seconds: float | None = None
     at_once: bool = False
 
-    def run(self, now: datetime, confirm: date | None = None) -> Iterator[ComparedRows]:
+    def run(self, now: datetime, confirm: date | None = None) -> Iterator[DayComparison]:
         """Compare the last `DAYS` that are over, each once per night. Yields the days that were read again.
 
         A day is read again if its counts differ and have changed since the last comparison. `confirm`: compare only
         this day, and change it even if more than SHARE of its answers change. Raises as `Pull.run`.
         """
         ends = time.monotonic() + (self.seconds or float("inf"))
-        with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
-            standing = Pull(self.database, self.source).checked(reader)
-            if standing is None or standing.first_pull is not None:
+        with pull_lock(self.database, self.source.name), open_source(self.source, self.database) as reader:
+            state = Pull(self.database, self.source).load_state(reader)
+            if state is None or state.first_pull is not None:
                 return
             today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             bounds = [today - timedelta(days=n) for n in range(DAYS, -1, -1)]
@@ -54,46 +54,50 @@ class Comparison:
                 begin = datetime(confirm.year, confirm.month, confirm.day, tzinfo=UTC)
                 bounds = [begin, begin + timedelta(days=1)]
             with self.database.connect() as connection:
-                here = dict(connection.execute(HERE, (standing.number, bounds[0], bounds[-1])).fetchall())
+                here = dict(connection.execute(LOG_COUNTS, (state.number, bounds[0], bounds[-1])).fetchall())
                 known = compared_days(connection, self.source.name)
-            as_they_were: list[ComparedRows] = []
+            unchanged: list[DayComparison] = []
             for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
                 day, was = begin.date(), known.get(begin.date())
                 if was is not None and was.compared_at >= today and day != confirm and not self.at_once:
                     continue
                 if time.monotonic() > ends:
                     break
-                found = ComparedRows(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
+                found = DayComparison(
+                    self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now
+                )
                 if was is not None and (was.there, was.here) == (found.there, found.here) and day != confirm:
-                    as_they_were.append(replace(was, compared_at=now))
+                    unchanged.append(replace(was, compared_at=now))
                 elif found.there == found.here and day != confirm:
-                    as_they_were.append(found)
+                    unchanged.append(found)
                 else:
-                    found = self._look_into(reader, standing, found, confirmed=day == confirm)
+                    found = self._reread_day(reader, state, found, confirmed=day == confirm)
                     with self.database.connect() as connection:
                         store_day(connection, found)
                     yield found
             with self.database.connect() as connection:
-                for found in as_they_were:
+                for found in unchanged:
                     store_day(connection, found)
 
-    def _look_into(self, reader: SqlRows, standing: PullState, day: ComparedRows, *, confirmed: bool) -> ComparedRows:
+    def _reread_day(self, reader: SqlRows, state: PullState, day: DayComparison, *, confirmed: bool) -> DayComparison:
         """Read the day again, and fetch and withdraw answers. Unless `confirmed`, the day waits if more than SHARE of
         its answers would change."""
         start, end = day_bounds(str(day.day))
         part = Part(start=start, end=end)
-        rows = TableSource(self.source.name, reader.given, day.there, lambda: (read.rows for read in reader.read(part)))
+        rows = TableSource(
+            self.source.name, reader.batch_columns, day.there, lambda: (read.rows for read in reader.read(part))
+        )
         with self.database.connect() as connection:
-            staging = PullStaging(connection, standing.number, str(day.day))
-            report, _ = take_rows(connection, self.database, self.source, reader, rows, standing.number, staging)
-            still = reader.present(staging.vanished)
+            staging = PullStaging(connection, state.number, str(day.day))
+            report, _ = add_rows(connection, self.database, self.source, reader, rows, state.number, staging)
+            still = reader.existing_ids(staging.vanished)
             vanished = [attempt for attempt in staging.vanished if attempt not in still]
             missing = report.accepted + report.corrected
-            waits = not confirmed and missing + len(vanished) > SHARE * max(day.there, day.here)
+            waits = not confirmed and missing + len(vanished) > MAX_SHARE * max(day.there, day.here)
             if waits:
                 connection.rollback()
             elif vanished:
-                which = AnswerSelection(ids=vanished, start=start, end=end)
-                take_out(connection, which, by=BY, reason=f"{self.source.name} has it no more")
-            here = sum(n for _, n in connection.execute(HERE, (standing.number, start, end)))
+                selection = AnswerSelection(ids=vanished, start=start, end=end)
+                withdraw_answers(connection, selection, by=BY, reason=f"{self.source.name} no longer has it")
+            here = sum(n for _, n in connection.execute(LOG_COUNTS, (state.number, start, end)))
         return replace(day, missing=missing, vanished=len(vanished), waits=waits, here=here)

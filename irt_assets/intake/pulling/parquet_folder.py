@@ -36,7 +36,7 @@ class ParquetRows(SqlRows):
 
     def _relation(self, names: Sequence[str]) -> sa.FromClause:
         folder = self.source.address.get_secret_value().removeprefix(PARQUET).replace("'", "''").replace(":", r"\:")
-        quoted = ['"' + name.replace('"', '""') + '"' for name in names if self._described[name] == ZONED_NS]
+        quoted = ['"' + name.replace('"', '""') + '"' for name in names if self._column_types[name] == ZONED_NS]
         cast = ", ".join(f"CAST({name} AS TIMESTAMPTZ) AS {name}" for name in quoted).replace(":", r"\:")
         read = f"read_parquet('{folder}/**/*.parquet', union_by_name = true, hive_partitioning = false)"
         files = f"SELECT *{cast and f' REPLACE ({cast})'} FROM {read}"

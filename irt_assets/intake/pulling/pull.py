@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.intake.cells import as_text
-from irt_assets.intake.ingest import AnswerSource, limits_of, take
+from irt_assets.intake.ingest import AnswerSource, ingest_answers, limits_of
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
@@ -29,13 +29,13 @@ from irt_assets.intake.pulling.pull_state import (
     OUT_OF_ORDER,
     Place,
     PullState,
-    begin,
-    one_at_a_time,
-    standing_of,
-    stop,
-    store,
+    insert_state,
+    pull_lock,
+    read_state,
+    record_stop,
+    store_state,
 )
-from irt_assets.intake.pulling.rows import Part, Read, SqlRows
+from irt_assets.intake.pulling.rows import Part, ReadRows, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ImportReport
 from irt_assets.intake.scoring import AsRecorded
@@ -49,7 +49,7 @@ BEFORE, FROM = "before", "from"
 rows are refused one by one."""
 BATCHES = 2
 """Batches per transaction. Too many bad scores in the first transaction stop the source."""
-Told = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 class SourceStopped(PermanentFailure):
@@ -62,7 +62,7 @@ class Pull:
 
     Attributes:
         seconds: time limit; the next pull continues where this one stops. None: no limit.
-        tell: called with lines about the progress of a first pull.
+        report_progress: called with lines about the progress of a first pull.
         report: counts of the rows.
         months: months (YYYY-MM) that a first pull has read days of.
     """
@@ -70,7 +70,7 @@ class Pull:
     database: Database
     source: PullSource
     seconds: float | None = None
-    tell: Told = lambda _line: None
+    report_progress: ReportProgress = lambda _line: None
     report: ImportReport = field(default_factory=ImportReport)
     months: set[str] = field(default_factory=set)
     clock: Callable[[], float] = time.monotonic
@@ -85,56 +85,56 @@ class Pull:
         resume a source that was stopped. Raises PullInProgress, SourceStopped, and TransientFailure if the source
         cannot be reached.
         """
-        with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
-            standing = self.checked(reader, accept=accept)
-            if standing is None:
+        with pull_lock(self.database, self.source.name), open_source(self.source, self.database) as reader:
+            state = self.load_state(reader, accept=accept)
+            if state is None:
                 return self.report
-            if standing.place.cursor is None:
-                self._plan(reader, standing, newest_first)
-            if standing.place.cursor is None:
+            if state.place.cursor is None:
+                self._plan(reader, state, newest_first)
+            if state.place.cursor is None:
                 return self.report
-            if standing.first_pull is None or self._first_pull(reader, standing):
-                self._go_on(reader, standing)
+            if state.first_pull is None or self._first_pull(reader, state):
+                self._read_new_rows(reader, state)
         return self.report
 
     @property
     def in_time(self) -> bool:
         return self._ends is None or self.clock() < self._ends
 
-    def checked(self, reader: SqlRows, *, accept: bool = False) -> PullState | None:
+    def load_state(self, reader: SqlRows, *, accept: bool = False) -> PullState | None:
         """State of the pull. Returns None if the source has no rows yet. Raises SourceStopped if the source was stopped
         or its columns have changed."""
         with self.database.connect() as connection:
-            standing = standing_of(connection, self.source.name)
-            if standing is not None and standing.stopped and not accept:
-                raise SourceStopped(f"{self.source.name} was stopped: {standing.stopped}")
+            state = read_state(connection, self.source.name)
+            if state is not None and state.stopped and not accept:
+                raise SourceStopped(f"{self.source.name} was stopped: {state.stopped}")
             if reader.is_empty:
                 return None
             reader.check_clocks()
             columns = reader.columns | {"zone": str(self.source.zone)}
             notices_regrading = self.source.revision is not None
-            standing = standing or begin(connection, self.source.name, columns, notices_regrading)
+            state = state or insert_state(connection, self.source.name, columns, notices_regrading)
             if accept:
-                standing.columns, standing.stopped = columns, None
-            before = standing.columns
+                state.columns, state.stopped = columns, None
+            before = state.columns
             changed = [name for name in {**before, **columns} if before.get(name) != columns.get(name)]
-            standing.notices_regrading = notices_regrading
-            store(connection, standing)
+            state.notices_regrading = notices_regrading
+            store_state(connection, state)
         if changed:
             was = "; ".join(f"{name} was {before.get(name)} and is {columns.get(name)}" for name in changed)
-            self._stop(f"its columns are not those of the first pull: {was}")
-        return standing
+            self._stop(f"its columns have changed since the first pull: {was}")
+        return state
 
     def _stop(self, why: str) -> None:
-        stop(self.database, self.source.name, why)
+        record_stop(self.database, self.source.name, why)
         raise SourceStopped(
-            f"{self.source.name} is stopped: {why}. Correct it there or in the file of sources; if it is right as it "
-            f"is: irt pull {self.source.name} --accept"
+            f"{self.source.name} is stopped: {why}. Correct it there or in the file of sources; if it is right "
+            f"already: irt pull {self.source.name} --accept"
         )
 
     # -- the first pull ----------------------------------------------------------------------------
 
-    def _plan(self, reader: SqlRows, standing: PullState, newest_first: bool) -> None:
+    def _plan(self, reader: SqlRows, state: PullState, newest_first: bool) -> None:
         """List the days of the first pull, and set the place to the greatest cursor now: later rows come after it."""
         at, span = self._now(), reader.span()
         if span.first is None or span.last is None:
@@ -148,18 +148,18 @@ class Pull:
             days.append(f"{BEFORE} {day_of(begin_log)}")
         if span.last.date() > at.date():
             days.append(f"{FROM} {day_of(at + timedelta(days=1))}")
-        standing.move(self._clamped(reader, Place(span.cursor), at), at)
-        standing.first_pull = {"days": days, "behind": None}
-        self._store(standing)
+        state.move(self._clamp(reader, Place(span.cursor), at), at)
+        state.first_pull = {"days": days, "behind": None}
+        self._store(state)
 
-    def _first_pull(self, reader: SqlRows, standing: PullState) -> bool:
+    def _first_pull(self, reader: SqlRows, state: PullState) -> bool:
         """Read the days that remain. Returns whether the first pull is complete."""
-        first = standing.first_pull
+        first = state.first_pull
         assert first is not None
-        begun, done, total = time.monotonic(), 0, len(first["days"])
+        started, done, total = time.monotonic(), 0, len(first["days"])
         while first["days"]:
             if not self.in_time:
-                self._store(standing)
+                self._store(state)
                 return False
             before, (start, end) = self.report.read, _bounds(first["days"][0])
             behind = Place(*first["behind"]) if first["behind"] else None
@@ -167,79 +167,81 @@ class Pull:
                 if not self.in_time:
                     return False
                 first["behind"] = [*chunk[-1].last]
-                self._take(reader, standing, chunk)
+                self._store_rows(reader, state, chunk)
             done, first["behind"] = done + 1, None
             day = first["days"].pop(0)
             if day[0].isdigit():
                 self.months.add(day[:7])
             if not first["days"]:
-                standing.first_pull = None
+                state.first_pull = None
             if self.report.read > before or not first["days"]:
-                self._store(standing)
-                took = time.monotonic() - begun
-                left = timedelta(seconds=round(took / done * (total - done)))
-                self.tell(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
+                self._store(state)
+                took = time.monotonic() - started
+                remaining = timedelta(seconds=round(took / done * (total - done)))
+                self.report_progress(
+                    f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {remaining} left"
+                )
         return True
 
     # -- from then on ------------------------------------------------------------------------------
 
-    def _go_on(self, reader: SqlRows, standing: PullState) -> None:
-        at, before = self._now(), standing.place
+    def _read_new_rows(self, reader: SqlRows, state: PullState) -> None:
+        at, before = self._now(), state.place
         for chunk in _chunks(reader.read(Part(behind=before))):
             if not self.in_time:
                 return
-            standing.move(self._clamped(reader, chunk[-1].last, at), at)
-            self._take(reader, standing, chunk, again=before.key is None)
+            state.move(self._clamp(reader, chunk[-1].last, at), at)
+            self._store_rows(reader, state, chunk, again=before.key is None)
         if not self.in_time:
             return
-        since = standing.stood[0][1]
+        since = state.stood[0][1]
         if reader.cursor_clock is not None:
             since = min(since, before.cursor - OUT_OF_ORDER // timedelta(microseconds=1))
-        again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
+        again = state.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
         for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
             if not self.in_time:
                 return
-            standing.again = again | {"behind": [*chunk[-1].last]}
-            self._take(reader, standing, chunk, again=True)
-        standing.again = None
-        standing.settle(datetime.fromisoformat(again["at"]))
-        self._store(standing)
+            state.again = again | {"behind": [*chunk[-1].last]}
+            self._store_rows(reader, state, chunk, again=True)
+        state.again = None
+        state.settle(datetime.fromisoformat(again["at"]))
+        self._store(state)
 
-    def _clamped(self, reader: SqlRows, place: Place, at: datetime) -> Place:
+    def _clamp(self, reader: SqlRows, place: Place, at: datetime) -> Place:
         """The place, moved back to `at` if a writer's clock was ahead: other rows may still be written before it."""
         now = round(at.timestamp() * 1_000_000)
         return Place(now) if reader.cursor_clock is not None and place.cursor > now else place
 
-    def _store(self, standing: PullState) -> None:
+    def _store(self, state: PullState) -> None:
         with self.database.connect() as connection:
-            store(connection, standing)
+            store_state(connection, state)
 
     def _now(self) -> datetime:
         with self.database.connect() as connection:
             at: datetime = one_value(connection, "SELECT now()")
         return at.astimezone(UTC)
 
-    def _take(self, reader: SqlRows, standing: PullState, chunk: Sequence[Read], *, again: bool = False) -> None:
+    def _store_rows(self, reader: SqlRows, state: PullState, chunk: Sequence[ReadRows], *, again: bool = False) -> None:
         """Store rows together with the state of the pull. `again`: the rows may have been read before, so known rows
         are not counted."""
-        refused_before = standing.refused if again else {}
-        rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
+        refused_before = state.refused if again else {}
+        rows = [_drop_refused(read.rows, refused_before, reader.identity) for read in chunk]
         source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
         with self.database.connect() as connection:
-            report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
+            report, refused = add_rows(connection, self.database, self.source, reader, source, state.number)
             bad = report.rejected["bad_score"] + report.rejected["max_score_unknown"]
             if not again and not self.report.read and bad > max(1, report.read / 100):
                 connection.rollback()
                 self._stop(
                     f"{bad:,} of its first {report.read:,} rows are bad_score or max_score_unknown: neither 0 nor 1. "
-                    "Where items have more points, map their scores as score and say how many (max_scores in the "
+                    "If items have more points, map their scores as score and give the maximum (max_scores in the "
                     "mapping, max_score in the bank); or select right or wrong, or record from how many points on an "
                     "item is right (irt import attempts --dichotomise)"
                 )
             if again:
                 _count_only_new(connection, self.source.name)
-            standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
-            store(connection, standing)
+            state.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            store_state(connection, state)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
         self.report.include(report)
@@ -270,7 +272,7 @@ class PullStaging(Staging):
         return super().judge(strict=strict)
 
 
-def take_rows(
+def add_rows(
     connection: psycopg.Connection,
     database: Database,
     source: PullSource,
@@ -286,7 +288,7 @@ def take_rows(
     def refuse(refused: Iterable[Sequence[Any]]) -> None:
         lines.extend(row[1] for row in refused if row[2] != "time_in_future")
 
-    take(
+    ingest_answers(
         connection,
         [AnswerSource(rows, reader.binding.mapping, None)],
         report,
@@ -311,12 +313,12 @@ def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
 
 
 def _count_only_new(connection: psycopg.Connection, name: str) -> None:
-    here = "source = %s AND kind = 'pull' AND arrived_at = now()"
-    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {here}", (name,))
-    connection.execute(f"DELETE FROM intake WHERE {here} AND read = 0", (name,))
+    this_pull = "source = %s AND kind = 'pull' AND arrived_at = now()"
+    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {this_pull}", (name,))
+    connection.execute(f"DELETE FROM intake WHERE {this_pull} AND read = 0", (name,))
 
 
-def _chunks(reads: Iterator[Read]) -> Iterator[list[Read]]:
+def _chunks(reads: Iterator[ReadRows]) -> Iterator[list[ReadRows]]:
     while chunk := list(islice(reads, BATCHES)):
         yield chunk
 
@@ -335,7 +337,7 @@ def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[st
     raise AssertionError(line)
 
 
-def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
+def _drop_refused(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
     """The rows, except rows that were refused before and have not been written again since."""
     if not refused:
         return rows

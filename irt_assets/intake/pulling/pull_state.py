@@ -65,13 +65,13 @@ class PullState:
     def settle(self, at: datetime) -> None:
         """Forget older places and refused rows: all rows that were committed late have been read, as of `at`."""
         since = (at - OUT_OF_ORDER).isoformat()
-        older = [one for one in self.stood if one[0] <= since]
-        self.stood = older[-1:] + [one for one in self.stood if one[0] > since]
+        older = [stood for stood in self.stood if stood[0] <= since]
+        self.stood = older[-1:] + [stood for stood in self.stood if stood[0] > since]
         self.refused = {row: when for row, when in self.refused.items() if when > (at - 3 * OUT_OF_ORDER).isoformat()}
 
 
 @contextmanager
-def one_at_a_time(database: Database, name: str) -> Iterator[None]:
+def pull_lock(database: Database, name: str) -> Iterator[None]:
     """Hold the lock of a source's pulls. Raises PullInProgress if another process is pulling the source."""
     with database.connect() as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("pull", name),)):
@@ -79,39 +79,41 @@ def one_at_a_time(database: Database, name: str) -> Iterator[None]:
         yield
 
 
-def standing_of(connection: psycopg.Connection, name: str) -> PullState | None:
+def read_state(connection: psycopg.Connection, name: str) -> PullState | None:
     """The state of a source's pulls. Returns None if the source has never been pulled."""
     return record(connection, PullState, "SELECT * FROM pull_source WHERE name = %s", (name,))
 
 
-def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> PullState:
+def insert_state(
+    connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool
+) -> PullState:
     """Insert the state of a source that has never been pulled."""
-    [made] = records(
+    [state] = records(
         connection,
         PullState,
         """INSERT INTO pull_source (name, columns, position, notices_regrading)
            VALUES (%s, %s, '[null, null]', %s) RETURNING *""",
         (name, Jsonb(columns), notices_regrading),
     )
-    return made
+    return state
 
 
-def store(connection: psycopg.Connection, standing: PullState) -> None:
-    standing.pulled_at = datetime.now(UTC)
+def store_state(connection: psycopg.Connection, state: PullState) -> None:
+    state.pulled_at = datetime.now(UTC)
     documents = {
         name: Jsonb(value)
-        for name, value in vars(standing).items()
+        for name, value in vars(state).items()
         if name in ("columns", "position", "stood", "again", "first_pull", "refused") and value is not None
     }
     connection.execute(
         """UPDATE pull_source SET columns = %(columns)s, position = %(position)s, stood = %(stood)s, again = %(again)s,
              first_pull = %(first_pull)s, refused = %(refused)s, notices_regrading = %(notices_regrading)s,
              stopped = %(stopped)s, pulled_at = %(pulled_at)s WHERE name = %(name)s""",
-        vars(standing) | documents,
+        vars(state) | documents,
     )
 
 
-def stop(database: Database, name: str, why: str) -> None:
+def record_stop(database: Database, name: str, why: str) -> None:
     with database.connect() as connection:
         connection.execute("UPDATE pull_source SET stopped = %s WHERE name = %s", (why, name))
 
@@ -128,7 +130,7 @@ def first_pull_under_way(connection: psycopg.Connection) -> bool:
 
 
 @dataclass(frozen=True)
-class ComparedRows:
+class DayComparison:
     """A day's comparison of a source with the log: a row of `pull_day`."""
 
     name: str
@@ -149,12 +151,12 @@ class ComparedRows:
         )
 
 
-def compared_days(connection: psycopg.Connection, name: str) -> dict[date, ComparedRows]:
-    found = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
-    return {one.day: one for one in found}
+def compared_days(connection: psycopg.Connection, name: str) -> dict[date, DayComparison]:
+    found = records(connection, DayComparison, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
+    return {comparison.day: comparison for comparison in found}
 
 
-def store_day(connection: psycopg.Connection, day: ComparedRows) -> None:
+def store_day(connection: psycopg.Connection, day: DayComparison) -> None:
     connection.execute("DELETE FROM pull_day WHERE (name, day) = (%(name)s, %(day)s)", vars(day))
     connection.execute(
         """INSERT INTO pull_day VALUES (
@@ -166,14 +168,14 @@ def store_day(connection: psycopg.Connection, day: ComparedRows) -> None:
 def pulls_in_words(connection: psycopg.Connection) -> list[str]:
     """A line for each source, and for each day that waits for a person's confirmation."""
     lines = []
-    for one in records(connection, PullState, "SELECT * FROM pull_source ORDER BY name"):
-        if one.stopped:
-            state = f"stopped: {one.stopped}"
-        elif one.first_pull is not None:
-            state = f"the first pull has {len(one.first_pull['days']):,} days to read → irt pull {one.name}"
+    for pull in records(connection, PullState, "SELECT * FROM pull_source ORDER BY name"):
+        if pull.stopped:
+            state = f"stopped: {pull.stopped}"
+        elif pull.first_pull is not None:
+            state = f"the first pull has {len(pull.first_pull['days']):,} days to read → irt pull {pull.name}"
         else:
-            state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
-        lines.append(f"{one.name}: {state}{blind}")
-    waiting = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
+            state = f"read {pull.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        blind = "" if pull.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
+        lines.append(f"{pull.name}: {state}{blind}")
+    waiting = records(connection, DayComparison, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
     return [*lines, *map(str, waiting)]

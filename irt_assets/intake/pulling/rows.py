@@ -31,8 +31,8 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
 BATCH, BATCHES = 50_000, 10
-AS_THEY_ARE = (str, bool, int, float, datetime)
-IN_UTC = {
+PLAIN_TYPES = (str, bool, int, float, datetime)
+SESSION_SETTINGS = {
     "postgresql": "SET TIME ZONE 'UTC'; SET lock_timeout = '2s'; SET statement_timeout = '5min'",
     "mysql": "SET time_zone = '+00:00'",
     "mariadb": "SET time_zone = '+00:00'",
@@ -41,7 +41,7 @@ MARIADB_TIMESTAMP, MARIADB_BIT = "TIMESTAMP", "BIT"
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadRows:
     """A batch of rows, and the place of the last one."""
 
     rows: pa.RecordBatch
@@ -67,7 +67,7 @@ class Span:
     cursor: Any
 
 
-class Locked(TransientFailure):
+class TableLocked(TransientFailure):
     """Another session has locked the source's table: the next pull reads it."""
 
 
@@ -98,14 +98,14 @@ class SqlRows:
         if self.source.is_here:
             assert database is not None
             options = {"creator": database.open}
-        elif url.drivername.partition("+")[0] in IN_UTC:
+        elif url.drivername.partition("+")[0] in SESSION_SETTINGS:
             options = {"connect_args": {"connect_timeout": 10}}
         try:
             self._engine = sa.create_engine(url, poolclass=NullPool, **options)
         except (sa.exc.ArgumentError, ImportError):  # the dialect or its driver is not installed
             raise PermanentFailure(
                 f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
-                "driver, or name another one in the address, such as postgresql:// or mysql://"
+                "driver, or name a different one in the address, such as postgresql:// or mysql://"
             ) from None
         self.holds_locks = self._engine.dialect.name == "postgresql"
         try:
@@ -114,23 +114,23 @@ class SqlRows:
                 read_all_times(self._connection.connection.driver_connection)  # type: ignore[arg-type]
             if self._engine.dialect.driver == "pymysql":
                 read_zero_dates(self._connection.connection.driver_connection)
-            if in_utc := IN_UTC.get(self._engine.dialect.name):
+            if in_utc := SESSION_SETTINGS.get(self._engine.dialect.name):
                 self._connection.exec_driver_sql(in_utc)
         except sa.exc.DBAPIError as error:
-            raise self._away(error) from None
+            raise self._failure(error) from None
 
-    def _away(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
+    def _failure(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
         if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-            return Locked(f"{self.source.name}: its table is locked, and read the next time")
+            return TableLocked(f"{self.source.name}: its table is locked: the next pull reads it")
         if self.source.is_here and isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             return PermanentFailure(
-                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator runs what irt db roles "
-                "--own-table SCHEMA.TABLE prints"
+                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator must run the statements "
+                "that irt db roles --own-table SCHEMA.TABLE prints"
             )
         kind = (
             TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
         )
-        return kind(f"{self.source.name}: {self.source.where} cannot be read: {str(error.orig).strip()}")
+        return kind(f"{self.source.name}: {self.source.location} cannot be read: {str(error.orig).strip()}")
 
     def __enter__(self) -> Self:
         return self
@@ -142,17 +142,17 @@ class SqlRows:
     # -- columns -----------------------------------------------------------------------------------
 
     @cached_property
-    def _described(self) -> dict[str, str]:
+    def _column_types(self) -> dict[str, str]:
         """Type of every column of the table or the SELECT."""
         return self._describe(sa.select(sa.text("*")).select_from(self._relation([])).where(sa.false()))
 
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
         try:
             with self._connection.execute(statement) as result:
-                described = {one[0]: self._type_name(one) for one in result.cursor.description}
+                described = {column[0]: self._type_name(column) for column in result.cursor.description}
             self._connection.commit()
         except sa.exc.DBAPIError as error:
-            raise self._away(error) from None
+            raise self._failure(error) from None
         return described
 
     def _type_name(self, column: Any) -> str:
@@ -170,13 +170,13 @@ class SqlRows:
 
     @cached_property
     def binding(self) -> Binding:
-        there = [*self._described, *["revision"] * (self.source.revision is not None)]
+        columns = [*self._column_types, *["revision"] * (self.source.revision is not None)]
         for name in (self.cursor.column, self.cursor.key):
-            if name not in self._described:
-                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(there)}")
-        if self.source.revision and "revision" in self._described:
+            if name not in self._column_types:
+                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(columns)}")
+        if self.source.revision and "revision" in self._column_types:
             raise PermanentFailure(f"{self.source.name} has a column revision: leave `revision: cursor` out")
-        return bind_attempts(self._rules, self.source.name, there)
+        return bind_attempts(self._rules, self.source.name, columns)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -184,10 +184,10 @@ class SqlRows:
         rules = self.binding.mapping
         read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
         wanted = {*read, self.cursor.column, self.cursor.key}
-        return {name: type_ for name, type_ in self._described.items() if name in wanted}
+        return {name: type_ for name, type_ in self._column_types.items() if name in wanted}
 
     @property
-    def given(self) -> list[str]:
+    def batch_columns(self) -> list[str]:
         """The columns of the batches."""
         return [*self.columns, *["revision"] * (self.source.revision is not None)]
 
@@ -227,8 +227,8 @@ class SqlRows:
         return self._sample[1] is None
 
     def _clock_of(self, name: str, value: Any, unit: str | None) -> Clock | None:
-        what = f"{self.source.name}: {name} ({self.columns[name]})"
-        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+        subject = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, subject, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
 
     @property
     def clock(self) -> Clock:
@@ -248,8 +248,8 @@ class SqlRows:
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
-                f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
-                "counts seconds or milliseconds, say unit: s or unit: ms"
+                f"{self.source.name}: {self.cursor.column} cannot be the revision, because it contains no times; "
+                "if it counts seconds or milliseconds, set unit: s or unit: ms"
             )
         return clock
 
@@ -266,7 +266,7 @@ class SqlRows:
         if clock.unit is not None:
             return cursor * clock.unit // 1_000_000
         at = at_micros(cursor)
-        return clock.not_after(at) if early else clock.theirs(at)
+        return clock.not_after(at) if early else clock.to_source_time(at)
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -290,14 +290,14 @@ class SqlRows:
         first, last = (at_micros(clock.micros(value)) for value in (first, last))
         return Span(first, last, self._place(greatest, None).cursor)
 
-    def read(self, part: Part) -> Iterator[Read]:
+    def read(self, part: Part) -> Iterator[ReadRows]:
         """Yield the rows of a part, in the order of cursor and key.
 
         Each statement is limited, because some drivers read a result to its end even if it is abandoned. PostgreSQL's
         statement is read completely, which releases its lock, before its rows are yielded.
         """
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
-        places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
+        indices = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
         most, n = BATCH if self.holds_locks else BATCHES * BATCH, -1
         while n:
             ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
@@ -305,9 +305,9 @@ class SqlRows:
             parts = self._fetch(ordered)
             for rows in [*parts] if self.holds_locks else parts:
                 n += len(rows)
-                part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
+                part = replace(part, behind=self._place(*(rows[-1][index] for index in indices)))
                 assert part.behind is not None
-                yield Read(self._arrow(rows), part.behind)
+                yield ReadRows(self._arrow(rows), part.behind)
             n = n if n == most else 0
 
     def _where(self, part: Part) -> Iterator[sa.ColumnElement[bool]]:
@@ -319,22 +319,22 @@ class SqlRows:
                 yield sa.or_(cursor > value, key > part.behind.key)
         if part.up_to is not None:
             yield cursor <= self.cursor_value(part.up_to.cursor)
-        if start := max(filter(None, (part.start, self.source.begins)), default=None):
-            yield self._time >= self.clock.theirs(start)
+        if start := max(filter(None, (part.start, self.source.start)), default=None):
+            yield self._time >= self.clock.to_source_time(start)
         if part.end is not None:
-            yield self._time < self.clock.theirs(part.end)
+            yield self._time < self.clock.to_source_time(part.end)
 
     def count_days(self, bounds: Sequence[datetime]) -> list[int]:
         """Number of rows of each day. `bounds`: the starts of the days, and the end of the last one."""
         time, clock = self._time, self.clock
-        whens = [(time < clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
+        whens = [(time < clock.to_source_time(end), n) for n, end in enumerate(bounds[1:])]
         days = sa.select(sa.case(*whens).label("day")).where(*self._where(Part(start=bounds[0], end=bounds[-1])))
         numbered = days.subquery("days")
         counted = sa.select(numbered.c.day, sa.func.count()).group_by(numbered.c.day)
         found = {int(day): int(n) for rows in self._fetch(counted) for day, n in rows}
         return [found.get(n, 0) for n in range(len(bounds) - 1)]
 
-    def present(self, ids: Sequence[str]) -> set[str]:
+    def existing_ids(self, ids: Sequence[str]) -> set[str]:
         """The ids that the source has on any day. Empty if the mapping does not name one column of ids."""
         names = self.binding.columns.get("attempt_id", ())
         if len(names) != 1:
@@ -342,52 +342,52 @@ class SqlRows:
         column = self._table.c[names[0]]
         found = set[str]()
         for start in range(0, len(ids), 1000):
-            some = self._as_written(names[0], ids[start : start + 1000])
+            some = self._typed_ids(names[0], ids[start : start + 1000])
             found |= {str(row[0]) for rows in self._fetch(sa.select(column).where(column.in_(some))) for row in rows}
         return found
 
-    def _as_written(self, name: str, ids: Sequence[str]) -> list[Any]:
+    def _typed_ids(self, name: str, ids: Sequence[str]) -> list[Any]:
         """Ids in the type of a column, without ids that the type cannot hold."""
-        if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
-            return [int(one) for one in ids if one.isdigit()]
+        if "INT" in self._column_types[name].upper() or "LONG" in self._column_types[name]:
+            return [int(text) for text in ids if text.isdigit()]
         return [*ids]
 
     # -- the table as a whole ----------------------------------------------------------------------
 
-    def whole(self, known: Collection[str]) -> pa.Table:
+    def read_text_table(self, known: Collection[str]) -> pa.Table:
         """All rows as text, with the columns that the mapping names or, without a mapping, those also in `known`."""
-        wanted = {*chain(*self._rules.columns.values())} if self._rules else {*known} & self._described.keys()
-        if lacking := wanted - self._described.keys():
-            there = ", ".join(self._described)
+        wanted = {*chain(*self._rules.columns.values())} if self._rules else {*known} & self._column_types.keys()
+        if lacking := wanted - self._column_types.keys():
+            there = ", ".join(self._column_types)
             raise PermanentFailure(f"{self.source.name}: no column is called {min(lacking)}; columns: {there}")
-        names = [name for name in self._described if name in wanted]
+        names = [name for name in self._column_types if name in wanted]
         empty = pa.table({name: pa.array([], pa.string()) for name in names})
         read = self._fetch(sa.select(*self._relation(names).c))
         return pa.concat_tables([empty, *(self._texts(names, rows) for rows in read)])
 
     def _texts(self, names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
         columns = zip(names, zip(*rows, strict=True), strict=True)
-        return pa.table({name: as_text(_cells(values, self._described[name]), name) for name, values in columns})
+        return pa.table({name: as_text(_cells(values, self._column_types[name]), name) for name, values in columns})
 
-    def rows_of(self, user_id: str) -> int:
+    def count_rows_of(self, user_id: str) -> int:
         """The number of a learner's rows, by the column that the mapping names as user_id."""
         if self.source.kind == "learner":
             names: Sequence[str] = self._rules.columns["user_id"] if self._rules else ("user_id",)
         else:
             names = self.binding.columns["user_id"]
-        if len(names) != 1 or names[0] not in self._described:
+        if len(names) != 1 or names[0] not in self._column_types:
             raise PermanentFailure(f"{self.source.name}: the mapping names one column as user_id")
         column = self._relation(names).c[names[0]]
-        theirs = sa.select(sa.func.count()).where(column.in_(self._as_written(names[0], [user_id])))
+        count = sa.select(sa.func.count()).where(column.in_(self._typed_ids(names[0], [user_id])))
         try:
-            return int(self._connection.execute(theirs).scalar_one())
+            return int(self._connection.execute(count).scalar_one())
         except sa.exc.DBAPIError as error:
-            raise self._away(error) from None
+            raise self._failure(error) from None
 
     def erase(self, user_id: str) -> None:
         """Run the DELETE of a learner. Raises PermanentFailure if it fails or leaves rows; then nothing is deleted."""
         assert self.source.erase is not None
-        _ = self._described  # read before the DELETE, because reading them commits
+        _ = self._column_types  # read before the DELETE, because reading them commits
         try:
             self._connection.exec_driver_sql(self.source.erase, {"user_id": user_id})
         except sa.exc.DBAPIError as error:
@@ -395,9 +395,9 @@ class SqlRows:
                 f"{self.source.name}: {self.source.erase} fails: {str(error.orig).strip()}. Nothing was deleted: "
                 "correct it in the file of sources, or erase the learner there, then here again"
             ) from None
-        if left := self.rows_of(user_id):
+        if n := self.count_rows_of(user_id):
             raise PermanentFailure(
-                f"{self.source.name}: {self.source.erase} leaves {left:,} rows of the learner: nothing was deleted"
+                f"{self.source.name}: {self.source.erase} leaves {n:,} rows of the learner: nothing was deleted"
             )
         self._connection.commit()
 
@@ -412,7 +412,7 @@ class SqlRows:
                 result.close()
             self._connection.commit()
         except sa.exc.DBAPIError as error:
-            raise self._away(error) from None
+            raise self._failure(error) from None
 
     def _arrow(self, rows: Sequence[Any]) -> pa.RecordBatch:
         columns = zip(self.columns.items(), zip(*rows, strict=True), strict=True)
@@ -430,7 +430,7 @@ def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
     first = next((value for value in values if value is not None), None)
     if type_name == MARIADB_BIT:
         values = [None if value is None else int.from_bytes(value) for value in values]
-    elif first is not None and not isinstance(first, AS_THEY_ARE):
+    elif first is not None and not isinstance(first, PLAIN_TYPES):
         values = [*map(_text, values)]
     try:
         cells = pa.array(values, pa.string() if first is None else None)

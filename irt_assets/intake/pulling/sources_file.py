@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from irt_assets.intake.mapping import AUTO, Mapping, load_mapping, problems_of
-from irt_assets.intake.times import zone_named
+from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
 
@@ -23,11 +23,11 @@ PARQUET = "parquet:"
 THIS = "this"
 """Address of a source in the platform's own database."""
 DELETE = re.compile(r"\s*DELETE\s+FROM\b[^;]*%\(user_id\)s[^;]*;?\s*", re.I)
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+OTHER_USERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def _zone(name: str | None) -> str | None:
-    if name is not None and zone_named(name) is None:
+    if name is not None and find_zone(name) is None:
         raise ValueError("not a time zone: write a name such as Europe/Berlin")
     return name
 
@@ -77,13 +77,15 @@ class PullSource(_Strict):
     erase: str | None = None
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _check_fields(self) -> Self:
         if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
-            raise ValueError("erase is one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter")
+            raise ValueError(
+                "erase must be one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter"
+            )
         if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
-            raise ValueError(f"a copy of {self.kind} is of a database, and has no cursor, since or revision")
+            raise ValueError(f"a copy of {self.kind} must come from a database, without cursor, since or revision")
         if self.is_here and self.table is not None and "." not in self.table:
-            raise ValueError("table is named with its schema, such as public.answers")
+            raise ValueError("table must include its schema, such as public.answers")
         if not self.is_database:
             if self.table or self.select:
                 raise ValueError("a folder of Parquet has neither table nor select")
@@ -102,11 +104,11 @@ class PullSource(_Strict):
         return not self.address.get_secret_value().startswith(PARQUET)
 
     @property
-    def begins(self) -> datetime | None:
+    def start(self) -> datetime | None:
         return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """The address without its secrets."""
         return "this database" if self.is_here else str(self.url.set(username=None, password=None, query={}))
 
@@ -116,8 +118,8 @@ class PullSource(_Strict):
             url = sa.make_url(self.address.get_secret_value())
         except (sa.exc.ArgumentError, ValueError):
             raise PermanentFailure(
-                f"{self.name}: address is none that SQLAlchemy reads, such as mysql://USER:PASSWORD@HOST/DATABASE, "
-                "this (the database of the platform) or parquet:/FOLDER"
+                f"{self.name}: address is not a URL that SQLAlchemy can read, such as "
+                "mysql://USER:PASSWORD@HOST/DATABASE, this (the database of the platform) or parquet:/FOLDER"
             ) from None
         return url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
 
@@ -140,8 +142,8 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
     if path is None:
         return {}
     try:
-        if path.stat().st_mode & OTHERS and not in_a_pod():
-            raise PermanentFailure(f"{path} holds passwords, and others may read it: chmod 600 {path}")
+        if path.stat().st_mode & OTHER_USERS and not in_a_pod():
+            raise PermanentFailure(f"{path} contains passwords, and other users can read it: chmod 600 {path}")
         content = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeError) as error:
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} cannot be read: {type(error).__name__}") from None
@@ -149,19 +151,21 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(keys, dict) for keys in content.values()):
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
     sources = {str(name): _source(str(name), given) for name, given in content.items()}
-    if len(banks := [name for name, one in sources.items() if one.kind == "question"]) > 1:
-        raise PermanentFailure(f"IRT_PULL_SOURCES: {' and '.join(banks)} are kind: question, and one bank is copied")
+    if len(banks := [name for name, source in sources.items() if source.kind == "question"]) > 1:
+        raise PermanentFailure(
+            f"IRT_PULL_SOURCES: {' and '.join(banks)} have kind: question, and only one source may have it"
+        )
     return sources
 
 
-def source_named(settings: Settings, name: str) -> PullSource:
+def find_source(settings: Settings, name: str) -> PullSource:
     sources = read_sources(settings)
     if name not in sources:
-        known = ", ".join(sources) or "none: IRT_PULL_SOURCES names the file of sources"
-        raise PermanentFailure(f"no source is called {name!r}; there are: {known}")
+        known = f"known: {', '.join(sources)}" if sources else "set IRT_PULL_SOURCES to the file of sources"
+        raise PermanentFailure(f"no source is called {name!r}; {known}")
     return sources[name]
 
 

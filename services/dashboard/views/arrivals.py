@@ -14,13 +14,13 @@ from irt_assets.intake.arrivals import (
     SourceState,
     arrivals,
     days_of_sources,
-    refused_by_reason,
+    refusals_by_reason,
     refused_rows,
     source_states,
 )
-from irt_assets.intake.posted import WHAT_TO_DO
+from irt_assets.intake.posted import SENDER_REMEDIES
 from irt_assets.intake.report import COLUMNS, REMEDIES
-from irt_assets.intake.silence import Silence, silent_sources, unwatched
+from irt_assets.intake.silence import Silence, silent_sources, unwatched_sources
 from resources.failures import PermanentFailure
 from services.dashboard.elements import download_links, markup
 from services.dashboard.figures import render_blocks
@@ -38,7 +38,7 @@ def page(request: ViewRequest) -> Page:
         silences = silent_sources(connection, request.reader.settings, now)
         days = days_of_sources(connection, first)
         last = arrivals(connection, ARRIVALS_SHOWN)
-        refused = refused_by_reason(connection)
+        refused = refusals_by_reason(connection)
     silent = {source: silence for source, silence in silences.items() if silence is not None}
     return Page(
         "Arrivals",
@@ -82,7 +82,7 @@ def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Tex
 def _sources(
     request: ViewRequest, states: Sequence[SourceState], silent: Mapping[str, Silence], now: datetime
 ) -> Table:
-    zone, ignored = request.reader.settings.irt_time_zone, unwatched(request.reader.settings)
+    zone, ignored = request.reader.settings.irt_time_zone, unwatched_sources(request.reader.settings)
 
     def state(source: str) -> Badge:
         if source in silent:
@@ -137,7 +137,7 @@ def _refusal_blocks(request: ViewRequest, refused: Sequence[Mapping[str, Any]], 
         ("source", "reason", "rows", "last", "what to do"),
         [
             (row["source"], row["reason"], row["n"], Moment(row["last"], zone))
-            + ((WHAT_TO_DO if row["kind"] == "http" else REMEDIES).get(row["reason"]),)
+            + ((SENDER_REMEDIES if row["kind"] == "http" else REMEDIES).get(row["reason"]),)
             for row in refused
         ],
         numbers={"rows": ","},
