@@ -90,7 +90,9 @@ def anchors_move_with_the_others(evidence: Evidence) -> GateResult:
         )
     largest = evidence.scale.rules.publication.max_anchor_shift
     details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
-    return apply_new_misfit_rule(evidence, GateResult(not shift.exceeds_limit(largest), shift.sentence(largest), details))
+    return apply_new_misfit_rule(
+        evidence, GateResult(not shift.exceeds_limit(largest), shift.sentence(largest), details)
+    )
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

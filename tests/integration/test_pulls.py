@@ -178,7 +178,9 @@ def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
 ) -> None:
     company.run(row(9, answered=time_ago(days=40)))
     messages: list[str] = []
-    interrupted = Pull(database, source(lms), seconds=1, report_progress=messages.append, clock=lambda: 2.0 * len(messages))
+    interrupted = Pull(
+        database, source(lms), seconds=1, report_progress=messages.append, clock=lambda: 2.0 * len(messages)
+    )
     assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
     company.run(row(4, answered=time_ago(minutes=1)))
