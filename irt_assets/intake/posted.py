@@ -136,7 +136,7 @@ class UnreadablePost(Exception):
 
 
 @dataclass(frozen=True)
-class PostResult:
+class StoredPost:
     """Result of a post. `results`: the result of each attempt, in the order sent."""
 
     report: ImportReport
@@ -274,7 +274,7 @@ class PostStaging(Staging):
         return None
 
 
-def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> PostResult:
+def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> StoredPost:
     """Store a post's attempts, and withdraw the attempts that it voids, in the transaction of `connection`.
 
     The transaction is on disk when its commit returns. Raises the errors of `ingest_answers`.
@@ -302,7 +302,7 @@ def store_post(connection: psycopg.Connection, post: Post, *, first_month: str) 
         for position, attempt_id in post.voided.items():
             result = "withdrawn" if attempt_id in withdrawn else "duplicate"
             results[position - 1] = {"result": result, "attempt_id": attempt_id}
-    return PostResult(report, results)
+    return StoredPost(report, results)
 
 
 def _result(refused: dict[int, tuple[str, str]], staging: PostStaging, line: int) -> dict[str, str]:

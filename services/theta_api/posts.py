@@ -21,7 +21,7 @@ from prometheus_client import Histogram
 from psycopg.errors import IntegrityError
 
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS
-from irt_assets.intake.posted import MAX_ROWS, Post, PostResult, UnreadablePost, store_post
+from irt_assets.intake.posted import MAX_ROWS, Post, StoredPost, UnreadablePost, store_post
 from irt_assets.intake.xapi import Naming
 from resources.settings import Settings
 from services.theta_api.admission import require_caller
@@ -84,7 +84,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         unpack = _encoding(request)
         body = await request.body()
 
-        def work() -> PostResult:
+        def work() -> StoredPost:
             settings = ledger.settings
             post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
             require_caller()
@@ -98,7 +98,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
             return done
 
         try:
-            done: PostResult = await run(uuid4().hex, work)
+            done: StoredPost = await run(uuid4().hex, work)
         except IntegrityError:
             raise unavailable("Another request has just stored one of the answers: send them again.", "busy") from None
         count_by_result = Counter(attempt["result"] for attempt in done.results)
