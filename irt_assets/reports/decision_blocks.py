@@ -57,7 +57,7 @@ def _why_it_waits(p: Proposal) -> str:
     if p.old is None:
         return f"{month}; nothing was ever published for it."
     drifted = f": {p.severity} drift{f' ({p.kind})' if p.kind else ''}" if p.severity in ("medium", "high") else ""
-    moved = f"{month}, and b = {number(p.old.b)} is published{drifted}."
+    moved = f"{month}, where b = {number(p.old.b)} is published{drifted}."
     if p.settled:
         return f"{moved} It needs no decision: {p.settled}."
     confirms = " It needs no decision: it confirms the published values, or a newer decision exists."

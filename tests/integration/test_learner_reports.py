@@ -464,7 +464,7 @@ def test_copies_of_a_report_are_written_to_a_folder_and_not_recorded(
     copies = learner_copies.write_copies(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
     assert sorted(path.name for path in copies.files if path.stat().st_size) == [f"{user}.html", f"{user}.pdf"]
     assert artifacts(database) == []
-    with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
+    with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: run `irt report learner"):
         learner_copies.links(database, store, WEEK, user)
     with pytest.raises(PermanentFailure, match="no learner has the id 'nobody': ids are case-sensitive"):
         learner_copies.write_copies(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
