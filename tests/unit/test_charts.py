@@ -314,7 +314,7 @@ def test_linking_plot_gives_the_reason_if_the_few_used_anchors_disagree_too() ->
     linking = replace(link(calibration, anchors), suspects={}, tau=0.3, tau_low=0.2)
     constants = LinkingConstants.from_linking(linking)
     why = constants.disagreement(PublicationRules())
-    agree = not constants.used_disagree(PublicationRules())
+    agree = not constants.disagreement_of_used(PublicationRules())
     title = plots.linking_scatter(calibration, anchors, linking, agree=agree, disagreement=why).title
     assert "those used DISAGREE" in title
     assert "\nOnly 20 anchors agree with each other" in title

@@ -61,7 +61,7 @@ def test_unknown_keys_are_ignored_only_if_the_spec_has_a_later_version() -> None
         ({"left_out": {"i3": "12"}}, "left_out.i3: Input should be a valid integer"),
         ({"latent": "gamma"}, "latent: Input should be 'normal', 'histogram' or 'auto'"),
         ({"misfit": {"refrence": None}}, "misfit.reference is missing; misfit.refrence is an unknown key"),
-        ({"scale_priors": {"a": {"family": "Cauchy"}}}, "scale_priors: prior {'family': 'Cauchy'} on 'a' is not known"),
+        ({"scale_priors": {"a": {"family": "Cauchy"}}}, "scale_priors: unknown prior {'family': 'Cauchy'} on 'a'"),
         ({"version": "1"}, "version: Input should be a valid integer"),
         ({"misfit": MISFIT | {"growth": {}}}, "misfit.growth.ratio is missing; misfit.growth.rmsea is missing"),
         ({"shape": {"latent": "normal", "why": ""}}, "shape.normality is missing"),

@@ -243,7 +243,7 @@ def test_window_without_anchors_raises_an_error() -> None:
     stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(new.n_items)))
     with pytest.raises(LinkingError, match="0 have ≥ 200 responses") as caught:
         link(stranger, anchors)
-    assert "Two ways out: collect answers to more anchors" in str(caught.value)
+    assert "Two remedies: collect answers to more anchors" in str(caught.value)
 
 
 def test_unusable_anchors_are_omitted_with_the_reason() -> None:

@@ -188,7 +188,7 @@ def _not_linked(
     return LinkingError(
         f"scale {anchors.scale_id}: the fit cannot be linked to anchor set {anchors.version}. Of its"
         f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {limits.min_anchor_responses} responses in the"
-        f" fit, and {why}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the"
+        f" fit, and {why}. Dropped ({len(dropped)}): {named or 'none.'} Two remedies: {first}, or declare a window the"
         " new origin of the scale (irt scale init)"
     )
 
