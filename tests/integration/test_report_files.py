@@ -194,7 +194,7 @@ def test_database_refuses_a_second_row_of_a_report(database: Database) -> None:
 def test_report_without_exactly_a_learner_week_or_a_window_is_refused(
     database: Database, store: ObjectStore, subject: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match="of a user and a week, or of a window"):
+    with pytest.raises(ValueError, match="needs a user and a week, or a window"):
         store_report(database, store, KEY, b"", format="pdf", **subject)
     assert not store.exists(KEY)
 
