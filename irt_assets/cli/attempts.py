@@ -136,7 +136,8 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
-        print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
+        problems = [{"day": fault.day, "what": fault.problem} for fault in found]
+        print_json({"differences": [*map(asdict, different)], "faults": problems})
     else:
         for difference in different:
             say(str(difference))

@@ -31,7 +31,7 @@ LAUNCH_TIMEOUT = timedelta(minutes=2)
 QUEUE_STATUSES = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 ID_LENGTH = 8
 """Number of characters of an id that the UI shows, enough to distinguish runs."""
-NO_DAEMON = "no daemon runs that could start it: irt serve, or cancel it"
+NO_DAEMON = "no daemon is running that could start it: run `irt serve`, or cancel it"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     why = NO_DAEMON if absent else ""
     runs = runs_under_way(instance, why)
     waits = "its worker was killed, and " + (
-        "no daemon runs that could repeat it" if absent else "the daemon repeats it"
+        "no daemon is running that could repeat it" if absent else "the daemon repeats it"
     )
     runs += [UnfinishedRun.from_record(record, waits) for record in runs_to_repeat(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):

@@ -161,7 +161,8 @@ def master_unreachable(master: str, within_s: float = CONNECT_TIMEOUT_S) -> str 
     server = "Connect server" if master.startswith("sc://") else "master"
     locations = ", ".join(f"{host}:{port}" for host, port in addresses)
     return (
-        f"no Spark {server} answers at {locations}: Check that it runs and that this host can reach it, and IRT_SPARK."
+        f"no Spark {server} answers at {locations}: Check that it runs, that this host can reach it, and that "
+        "IRT_SPARK is right."
     )
 
 

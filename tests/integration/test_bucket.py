@@ -507,7 +507,7 @@ def test_deleted_object_is_missing_and_can_be_deleted_twice(either: ObjectStore)
     either.delete(KEY)
     assert not either.exists(KEY)
     for look in (either.get, either.size, either.sha256):
-        with pytest.raises(ObjectMissing, match=r"There is nothing at .*2026-09"):
+        with pytest.raises(ObjectMissing, match=r"there is nothing at .*2026-09"):
             look(KEY)
 
 

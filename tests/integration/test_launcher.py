@@ -303,7 +303,7 @@ def test_queued_run_without_a_daemon_states_the_reason_and_can_be_cancelled(runs
     queued = runs.create_unqueued()
     (one,) = stuck_runs(runs.instance)
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
-    assert "no daemon runs that could start it" in one.why
+    assert "no daemon is running that could start it" in one.why
     assert cancel_run(runs.instance, queued[:8]) == "cancelled"
     assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
 
@@ -325,7 +325,7 @@ def test_killed_run_that_awaits_a_retry_can_be_cancelled(runs: Runs) -> None:
     fail_lost_runs(runs.instance)
     assert runs.busy == {MONTH}
     (one,) = stuck_runs(runs.instance)
-    assert "no daemon runs that could repeat it" in one.why
+    assert "no daemon is running that could repeat it" in one.why
     assert cancel_run(runs.instance, run_id) == "it will not be repeated"
     assert runs.busy == set()
 

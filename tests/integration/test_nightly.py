@@ -322,7 +322,7 @@ def test_moved_item_is_named_in_the_warning_and_in_the_table(months: Database) -
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{LAST_DAY}: b differs from the published value of one item: C02" in str(check.description)
     assert [(row["scale"], row["item"]) for row in rows_of(check.metadata, ITEMS)] == [(SCALE, "C02")]
-    assert "wait for the month" in str(check.metadata[HOW_TO_FIX].value)
+    assert "Wait for the month" in str(check.metadata[HOW_TO_FIX].value)
     table = str(night_metadata(night)["difficulties against the published"].value)
     assert "| C02 |" in next(line for line in table.splitlines() if "| moved |" in line)
 

@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--method", choices=("eap", "map", "wle", "ml"), default="eap", help="Estimator of ability.")
     command.add_argument(
-        "--partial", action="store_true", help="Score although less than half of the table's items have answers."
+        "--partial", action="store_true", help="Score even if less than half of the table's items have answers."
     )
 
     command = add(link)

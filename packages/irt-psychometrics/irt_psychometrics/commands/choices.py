@@ -76,16 +76,14 @@ def read_key(table: Table) -> dict[str, str]:
     """
     item, key = table.item, table.first_of(("key", "answer", "correct"))
     if item is None or key is None:
-        raise PsychometricsError(
-            f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}."
-        )
+        raise PsychometricsError(f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}")
     keys: dict[str, str] = {}
     for line, row in table.rows():
         name, right = row[item], row[key]
         if name and right and keys.setdefault(name, right) != right:
-            raise PsychometricsError(f"{table.path}, line {line}: item {name} has the keys {keys[name]} and {right}.")
+            raise PsychometricsError(f"{table.path}, line {line}: item {name} has the keys {keys[name]} and {right}")
     if not keys:
-        raise PsychometricsError(f"{table.path}: no item has a key.")
+        raise PsychometricsError(f"{table.path}: no item has a key")
     return keys
 
 

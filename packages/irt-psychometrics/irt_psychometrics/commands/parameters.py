@@ -125,7 +125,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         latent = _latent(path, fit["latent"])
         for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
             if (model := item_model(name)).two_categories:
-                model.require_logistic(f"each use of {path}")
+                model.require_logistic(f"every result from {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]

@@ -189,7 +189,7 @@ def _csv(path: Path, text: str) -> tuple[Sequence[str], Rows]:
     rows = iter(enumerate(_csv_rows(path, text), start=1))
     header = next((row for _, row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
-        raise PsychometricsError(f"{path} is empty: not even a header.")
+        raise PsychometricsError(f"{path} is empty: not even a header")
     columns = [name.strip() for name in header]
     lines, cells, bad = [], [], []
     for line, row in rows:
@@ -249,11 +249,11 @@ def _texts(series: Any, ids: bool) -> list[str]:
             found.append(str(int(value)))
         elif digits and ids:
             raise PsychometricsError(
-                f"Column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
+                f"column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
                 " exactly: other ids may have become the same. Write the column as text or as whole numbers."
             )
         elif isinstance(value, list | dict):
-            raise PsychometricsError(f"Column {series.name!r} holds {kind}, which is not a plain value")
+            raise PsychometricsError(f"column {series.name!r} holds {kind}, which is not a plain value")
         else:
             found.append(str(int(value) if isinstance(value, bool) else value).strip())
     return found

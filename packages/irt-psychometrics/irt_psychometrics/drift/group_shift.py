@@ -37,7 +37,7 @@ def shift_against_anchors(
     n = int((~comparison.anchors).sum())
     if n < MIN_OTHERS:
         raise PsychometricsError(
-            f"the month has estimated {n} published items besides them well enough, and {MIN_OTHERS} are needed"
+            f"the month has estimated {n} published items besides the anchors well enough, and {MIN_OTHERS} are needed"
         )
     found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
     if math.isnan(found.shift):

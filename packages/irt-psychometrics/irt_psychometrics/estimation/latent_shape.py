@@ -42,7 +42,9 @@ MAX_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
-UNDER_GUESSING = "θ is taken as a histogram: a normal θ would shift its skewness into c and bias the slopes of linking"
+UNDER_GUESSING = (
+    "θ is taken as a histogram: with a normal θ, c would absorb the skewness of θ and bias the slopes of linking"
+)
 """Reason why a model with guessing has a histogram without a test. Its score test misses a skew that changes the slope
 of a month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
