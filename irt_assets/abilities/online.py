@@ -48,7 +48,7 @@ class Measure:
 
     @classmethod
     def from_published_set(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
-        """Build a scale's measure. Reuses the curves of `before`, an earlier one, if scale and set are the same."""
+        """Build a scale's measure. Reuses the curves of an earlier measure, `before`, if scale and set are the same."""
         items = ScoredItems.from_item_ids(published.items, published.withdrawn)
         if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
             curves = before.curves
@@ -74,8 +74,8 @@ class Theta:
     Attributes:
         as_of: time of its last answer.
         update_id: hash of everything that θ depends on, or id of the run that measured θ.
-        lookback_days: if θ uses the answers of these last days only, and not all that count, their number. Such a θ is
-            not stored. None: θ uses all answers that count.
+        lookback_days: number of days before the request whose answers θ uses; such a θ is not stored. None: θ uses all
+            answers that count.
     """
 
     scale_id: str
@@ -125,7 +125,7 @@ class Learner:
 
 
 def read_measures(connection: psycopg.Connection, now: datetime, known: Measures | None = None) -> Measures:
-    """Read the measures in force at `now`, reusing the unchanged parts of `known`, the ones read last."""
+    """Read the measures in force at `now`, reusing the unchanged parts of `known`, the measures that were read last."""
     scales, measures = read_scales(connection, now), {}
     for scale_id, scale in scales.items():
         if (published := set_with_errors(connection, scale_id, now)).items:
@@ -200,7 +200,7 @@ def update(
 def read_theta(
     connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
 ) -> Theta | None:
-    """θ from all answers of a learner on a scale that count at `end`, not stored, or None."""
+    """θ of a learner from all answers on a scale that count at `end`, or None without answers. It is not stored."""
     measure = measures.scales[scale_id]
     start = ability_start(end, measure.scale)
     answers = learner_answers(connection, user_id, start, end, measures.judging)

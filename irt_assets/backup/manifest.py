@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> BackupManifest:
 def read_rows(connection: psycopg.Connection) -> Rows:
     """Read the rows of our tables in any version of the schema.
 
-    Digests are of rows as text, whose format is set for this transaction.
+    Digests are computed from rows as text. The format of the text is set for this transaction.
     """
     connection.execute(AS_TEXT)
     existing = connection.execute(

@@ -272,7 +272,7 @@ def _unestimated_items(evidence: Evidence) -> Problems:
 
 
 def _held_items(evidence: Evidence) -> Problems:
-    """Estimated items that are held back. `items_were_estimated` names the items that were not estimated."""
+    """Estimated items that are held back. The check `items_were_estimated` names the items without an estimate."""
     linked = evidence.linked
     if linked is None:
         return {}

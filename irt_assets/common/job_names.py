@@ -20,7 +20,7 @@ def job_of(name: str) -> str:
 
 
 def same_job(name: str) -> tuple[str, ...]:
-    """Every name of a job, from any of them: its own first, the documents' last."""
+    """All names of a job, given any of them: its own name first, the documents' name last."""
     job = job_of(name)
     return job, *(alias for alias, target in ALIASES.items() if target == job)
 

@@ -48,7 +48,7 @@ class DaysToJudge:
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight that a change judges again. No days if it changes only minima."""
+    """The days up to the last midnight that must be judged again after a change. No days if only minima change."""
     if not {*change.rules} & {*JUDGING_RULES}:
         return DaysToJudge([], [])
     return _days(connection, change.after, now, judged_too=True)

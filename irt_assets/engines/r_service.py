@@ -1,6 +1,6 @@
 """Call R by HTTP: a client of the R IRT service (`services/r_irt`).
 
-As for R in a child process, `mirt_fit` and `brms_fit` write the requests and interpret the answers.
+As for R in a child process, `mirt_fit` and `brms_fit` write the requests and interpret the results.
 """
 
 import json
