@@ -332,7 +332,7 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
 
 
 def _fit_by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> CalibrationResult:
-    """Fit groups of learners by level of their earlier answers, in the unit of the middle group."""
+    """Fit groups of learners, formed by the level of their earlier answers. The middle group sets the unit."""
     priors = request.priors()
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
@@ -356,7 +356,7 @@ def _fit_by_level(engine: EmEngine, request: FitRequest, earlier: Responses, dat
 
 
 def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> CalibrationResult:
-    """Fit learners' weeks as persons."""
+    """Fit with each learner's week as a person."""
     assert request.days is not None
 
     def fit(weeks: Responses, groups: list[str], learners: Ints) -> Calibration:

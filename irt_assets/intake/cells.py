@@ -70,7 +70,7 @@ def shortened_ids_note(ids: Collection[str]) -> str:
 
 
 def _bytes(cells: pa.StringArray) -> bytes:
-    """Bytes that contain all cells. Searching them costs less than a kernel on a few cells."""
+    """Bytes that contain all cells. For a few cells, searching these bytes is faster than a compute kernel."""
     data = cells.buffers()[2]
     return b"" if data is None else data.to_pybytes()
 

@@ -424,8 +424,8 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _RawAnswers) -> pa.Array:
-        """The given ids. If an id is missing, it is made of file and position if the file has no times, and null
-        otherwise, so that `staging` derives it."""
+        """The ids of the answers. If the file has no times, a missing id is made from file and position. Otherwise it
+        is null, so that `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.rows), pa.string()))
         if self._limits.start is None:
             return ids

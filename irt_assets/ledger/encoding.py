@@ -54,7 +54,7 @@ class DecodedFits:
         digest = hashlib.sha256(content).digest()
         with self._lock:
             fit = self._fits.pop(digest, None) or _decode(content)
-            self._fits[digest] = fit  # the last one is the newest
+            self._fits[digest] = fit  # the newest fit is the last
             while sum(map(_size, self._fits.values())) > self._max_bytes:
                 del self._fits[next(iter(self._fits))]
         return fit

@@ -330,7 +330,7 @@ def save_linked_fit(
         "calibration": fit.calibration,
         "common_errors": None if (gamma := ParameterErrors.common_to(linked)) is None else gamma.ravel().tolist(),
     }
-    import pandas as pd  # takes half a second, only for writers
+    import pandas as pd  # importing it takes half a second, and only writers need it
 
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
     items = pd.DataFrame(item_rows(fit.fit_id, raw, linked, fit.fitted_at, fit.spec))
@@ -385,7 +385,7 @@ def write_group_shift(
 ) -> None:
     """Store the group shift of the anchors of a month's linked fit, replacing an earlier measurement.
     `compared_with`: digest of the values in force with which the fit was compared."""
-    import pandas as pd  # takes half a second, only for writers
+    import pandas as pd  # importing it takes half a second, and only writers need it
 
     row = asdict(shift) | {"fit_id": fit_id, "compared_with": compared_with}
     warehouse.replace(connection, tables.month_impact, {"fit_id": fit_id}, pd.DataFrame([row]))

@@ -150,7 +150,7 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
 
 
 def _seen_before(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.BooleanValue:
-    # Most attempts are not repeats, so the date is calculated only for those whose item was met earlier.
+    # Most attempts are not repeats, so the date is calculated only for attempts whose item was met earlier.
     seen_at = ibis.coalesce(rows.seen_in_window, rows.seen_at)
     return ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False)
 

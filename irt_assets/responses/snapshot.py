@@ -241,7 +241,7 @@ def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | N
 
 
 def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
-    """The snapshot from which a scale's month is made: the one with which it closed, or the current one if open."""
+    """The snapshot of a scale's month: the snapshot with which the month closed, or the current one if it is open."""
     for closing in read_closed(connection, [month]):
         if closing.scale_id == scale_id:
             return snapshot_of(connection, month, closing.snapshot_hash)

@@ -164,7 +164,7 @@ class Stack:
         )
         for name, arguments in started.items():
             supervisor.start(name, arguments)
-            if name == "code server":  # otherwise the others would load the location before it answers
+            if name == "code server":  # the other servers load their assets from it
                 supervisor.wait_until(lambda: probes.code_server(code_server) is None, start)
         for service in self.services:
             supervisor.start(service.package, service.command)

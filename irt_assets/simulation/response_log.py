@@ -80,7 +80,7 @@ class _FaultEffects(NamedTuple):
     Attributes:
         b: difficulty of the item for the learner.
         known: whether the learner knows the answer.
-        always: whether any answer is scored correct.
+        always: whether the answer is scored correct in any case.
         time_factor: factor on the response time.
     """
 
@@ -137,7 +137,8 @@ class _Cohort:
         s, n = self.scenario, len(theta)
         if not s.weekly_variance:
             return np.empty((n, 0))
-        # A separate stream, drawn day by day: shorter scenarios, and those with a constant θ, have the same learners.
+        # A separate stream, drawn day by day: shorter scenarios, and scenarios with a constant θ, have the same
+        # learners.
         rng = np.random.default_rng([s.seed, 1 + self.month, 1])
         rng.standard_normal(n)  # unused, like half of the next draw, so that a seed still gives the same walk
         first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
