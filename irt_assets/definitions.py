@@ -119,7 +119,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Silence warnings about known uses, and collect garbage again, except among loaded objects, which stay. Safe to
+    """Silence known warnings, and turn garbage collection on again without the objects loaded so far. Safe to
     repeat."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)

@@ -60,7 +60,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of every scale with a set in force at `as_of`, and the data for judging answers without a verdict."""
+    """Measures of every scale with a published set at `as_of`, and the data for judging answers that have no
+    verdict."""
 
     as_of: datetime
     scales: Mapping[str, Measure]

@@ -134,7 +134,7 @@ COUNT = sql.SQL("SELECT count(*), NULL FROM {}")
 DIGEST = sql.SQL(
     "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
 )
-"""Digest of a table: the sum does not depend on the order of the rows, and md5 not on the server's version."""
+"""Digest of a table. It depends neither on the order of the rows, as it is a sum, nor on the server's version (md5)."""
 
 
 def row_differences(then: Rows, now: Rows) -> list[str]:

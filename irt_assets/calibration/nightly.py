@@ -181,7 +181,7 @@ def _fit(
 def _write(
     connection: psycopg.Connection, fitted: _NightFit, start: datetime, end: datetime, run_id: str
 ) -> NightOutcome:
-    """Link a fit and store it instead of the day's earlier one."""
+    """Link a fit and store it in place of the day's earlier fit."""
     scale, raw = fitted.scale, fitted.raw
     placed = link_to_scale(connection, scale, raw, _key(start, end))
     if placed.error is not None:

@@ -26,5 +26,6 @@ def same_job(name: str) -> tuple[str, ...]:
 
 
 def documents_name(name: str) -> str:
-    """The name for schedules, metrics' labels and alerts' keys: the documents' name of the job, if there is one."""
+    """The documents' name of the job, or else its own. Schedules, labels of metrics and keys of alerts use this
+    name."""
     return same_job(name)[-1]

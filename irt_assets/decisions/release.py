@@ -61,7 +61,7 @@ def accept(
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish their values.
 
-    Accepts all proposals or, on any error, nothing.
+    Accepts all of them or, on any error, none.
 
     Parameters
     ----------

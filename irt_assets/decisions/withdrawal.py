@@ -20,7 +20,7 @@ from resources.postgres.database import Database, advisory_lock
 
 Use = Literal["withdrawn", "restored"]
 MIN_LEAD_TIME = timedelta(minutes=1)
-"""Smallest time between a decision and its effect, within which every server reads the decision."""
+"""Smallest time between a decision and its effect, so that every server has read the decision by then."""
 
 
 def next_day(now: datetime) -> datetime:

@@ -214,7 +214,8 @@ def _rows_to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
-    """The items that moved most in any of the last months, flagged ones first, or None if no month judged any."""
+    """The items that moved most in any of the last months, flagged items first. Returns None if no month compared
+    items."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

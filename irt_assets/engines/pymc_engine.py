@@ -112,7 +112,7 @@ class PymcEngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """Do the same as `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
+        """Fit as described in `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
         engine = self if anchors is None else replace(self, anchors=anchors)
         only = one_model(ENGINE, RIGHT_AND_WRONG, model)
         return engine.sample(responses, model=only, data_hash=data_hash).calibration

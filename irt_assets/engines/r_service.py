@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Bearer(AuthBase):
-    """Sets an `Authorization` header that a .netrc file does not replace and messages of requests do not repeat."""
+    """Sets the `Authorization` header. A .netrc file does not replace it, and messages of `requests` do not show it."""
 
     def __init__(self, token: str) -> None:
         self.token = token

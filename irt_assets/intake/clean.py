@@ -1,7 +1,7 @@
 """Turn the rows of a file into answers: apply the mapping to whole columns, and refuse invalid answers with a reason.
 
-An answer is checked here by itself. Checks that need other answers or the database (duplicates, unknown items) are in
-`staging`.
+Each answer is checked here on its own. Checks that need other answers or the database (duplicates, unknown items) are
+in `staging`.
 """
 
 from collections import Counter
@@ -180,7 +180,7 @@ class Cleaner:
     Attributes:
         tally: counts of the scores; stays empty if the rule is `AsRecorded`.
         shortened_ids: ids that Excel seems to have shortened.
-        choices: counts of the choices that a key of the import scores.
+        choices: counts of the choices, if a key of the import scores them.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Cleaner:
         limits: Limits,
         file_id: str,
         items: Sequence[str] = (),
-        scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
+        scoring: Scoring = AsGiven(),  # noqa: B008 - frozen, without data
     ) -> None:
         """`file_id`: prefix of ids for answers without an id, if the file has no times. `items`: in a matrix, the
         columns that are items (see `matrix`)."""

@@ -308,7 +308,8 @@ def files_set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def requeue_files(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
-    """Let files wait as if they were new (no `paths`: all that were set aside). Returns their sorted paths."""
+    """Let files wait as if they were new. Without `paths`: all files that were set aside. Returns their sorted
+    paths."""
     found = connection.execute(
         """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
            WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END

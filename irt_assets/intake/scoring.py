@@ -1,7 +1,7 @@
 """Scoring rules: scores as given, points with a pass mark, or choices with a key.
 
-This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check
-whether a file's scores fit a rule.
+This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check that
+a file's scores fit a rule.
 """
 
 import re
@@ -59,7 +59,7 @@ class Maxima:
         return self.declared.get(item) or next(fitting, None)
 
     def names_item(self, item: str) -> bool:
-        """Whether the item has a maximum score by its name, and not only by a pattern."""
+        """Whether a maximum score is recorded or declared for the item by name, and not only by a pattern."""
         return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:

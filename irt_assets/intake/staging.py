@@ -295,8 +295,8 @@ class Staging:
     def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:
         """Remove the added answers that posts have stored meanwhile, and compare them with the posted answers.
 
-        Posts wait from this call to the end of the transaction; make it after everything that takes long. Returns None
-        if posts have stored none of the answers.
+        Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns None if
+        posts have stored none of the answers.
         """
         if self._recent_ids():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")

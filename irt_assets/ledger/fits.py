@@ -139,7 +139,8 @@ def months_with_other_linking_rules(connection: psycopg.Connection, scale: Scale
 
 
 def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
-    """Non-default settings to store with a linked fit: of its fit, and the current ones for linking."""
+    """Non-default settings to store with a linked fit: the settings that it was fitted with, and the current ones for
+    linking."""
     of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
     return of_the_fit | rules.linking.non_defaults()
 
@@ -367,7 +368,7 @@ def read_group_shift(
 ) -> GroupShift | None:
     """Read the group shift of the anchors of a month's linked fit.
 
-    Returns None if it has not been measured or, with `compared_with`, not against the values with this digest.
+    Returns None if it has not been measured or, if `compared_with` is given, not against the values with this digest.
     """
     columns = ", ".join(field.name for field in fields(GroupShift))
     found = records(

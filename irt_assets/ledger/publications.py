@@ -1,6 +1,6 @@
 """Publish item parameters, and read the parameters in force at a time and the publications of an item.
 
-Rows are only ever added. In force at a time is the item's publication with the latest `effective_from` up to then; if
+Rows are only ever added. The item's publication with the latest `effective_from` up to a time is in force then; if
 several have the same `effective_from`, the one that was made last.
 """
 

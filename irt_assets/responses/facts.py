@@ -50,7 +50,7 @@ KEY = "learner_key"
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """Start of the scales' longest look-back: an attempt before it makes no attempt after `start` a repeat."""
+    """Start of the scales' longest look-back. Attempts before it do not turn attempts after `start` into repeats."""
     months = max((scale.rules.eligibility.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))

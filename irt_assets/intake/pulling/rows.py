@@ -259,7 +259,7 @@ class SqlRows:
         return Place(_storable(cursor), _storable(key))
 
     def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
-        """A place's cursor as the source writes it. `early`: the earlier one, if that local time occurs twice."""
+        """A place's cursor as the source writes it. `early`: use the earlier time if that local time occurs twice."""
         clock = self.cursor_clock
         if clock is None:
             return cursor
