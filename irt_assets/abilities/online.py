@@ -170,8 +170,8 @@ def update(
     """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
     `lookback_days` limits the answers to the days before `now`. None means `DEFAULT_DAYS` if θ is constant, and all
-    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
-    of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
+    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ from the
+    answers of a few days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
     The same answers scored with the same set give the same row. Another update of this learner waits until the
     caller's transaction ends.

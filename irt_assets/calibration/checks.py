@@ -295,7 +295,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         for asset in ASSETS
     ]
 
-    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # the name of the check is taken by a job
+    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # a job already has the check's name
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

@@ -15,7 +15,7 @@ ALIASES = {"mirt_calibrate": NIGHTLY_JOB, "compute_daily_kpis": KPI_JOB}
 
 
 def job_of(name: str) -> str:
-    """The job's own name, from any of its names."""
+    """The job's own name, given any of its names."""
     return ALIASES.get(name, name)
 
 

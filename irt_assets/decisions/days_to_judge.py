@@ -55,7 +55,7 @@ def days_of_change(connection: psycopg.Connection, change: RuleChange, now: date
 
 
 def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight whose answers to a new scale have not been judged by its rules yet.
+    """The days up to the last midnight with answers to a new scale that have not been judged by its rules yet.
 
     Until a scale has rules of its own, its answers are judged by the defaults.
     """

@@ -59,7 +59,8 @@ class RPackage:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine. `registry.ENGINES` lists them; graph, settings, command line, `irt doctor` and docs follow from it.
+    """One engine. `registry.ENGINES` lists all engines; graph, settings, command line, `irt doctor` and docs follow
+    from it.
 
     Attributes:
         name: its name in settings, in the database, and in the names of assets and checks.

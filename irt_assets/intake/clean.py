@@ -214,7 +214,7 @@ class Cleaner:
 
     @property
     def _answers_are(self) -> str:
-        """Our name of the column that contains the file's answers."""
+        """Our name for the column that contains the file's answers."""
         if self._mapping.wide:
             return "correct"
         wanted = ["correct", "score", "response"]

@@ -65,7 +65,7 @@ class CsvSource(TextSource):
         # header.
         if self.rows <= self._header_lines >= len(sources.head(self.path).splitlines()):
             return
-        skipped: list[Any] = []  # of pyarrow: number (from 1, with the header), text, actual_columns
+        skipped: list[Any] = []  # pyarrow's objects: number (from 1, with the header), text, actual_columns
 
         def skip(row: Any) -> str:
             skipped.append(row)

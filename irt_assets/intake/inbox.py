@@ -102,7 +102,7 @@ class WaitingFile:
 
     Attributes:
         version, options: present version of the file and of its folder's options.
-        seen_at: time at which this version was first seen, or a person requested that it is imported again.
+        seen_at: time at which this version was first seen, or at which a person requested another import.
         sha256: hash of the content that was last imported under this name, or None.
     """
 
@@ -116,7 +116,7 @@ class WaitingFile:
     @property
     def run_key(self) -> str:
         """Key of the run that imports the file. It changes if the file or its options are written again, or a person
-        requests that it is imported again."""
+        requests another import."""
         return f"{self.path} {self.version} {self.options[:8]} {self.seen_at.isoformat()}"
 
     @property

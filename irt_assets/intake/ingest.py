@@ -130,7 +130,7 @@ def ingest_answers(
             _count_verdicts(staging, sources, arrivals, posted.verdicts)
     if changed:
         wait_for_posts(connection)
-        follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
+        follow_new_maxima(connection, sources[0].name, changed)  # for answers that were posted meanwhile
     _include(report, arrivals, staging.clock_ahead)
     report_share(2 * rows, 2 * rows)
 

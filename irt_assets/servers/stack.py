@@ -127,7 +127,7 @@ class Stack:
         """The servers' environment. Claims the ports of the services and adds them."""
         with dagster_instance(self.settings, self.database):
             environment = {**os.environ, **instance_environment(self.settings, self.database)}
-        environment.pop(NOTIFY_SOCKET, None)  # this process reports for all servers
+        environment.pop(NOTIFY_SOCKET, None)  # this process reports to systemd for all servers
         for service in self.services:
             port = self._claims.claim_next_port(service.port, service.port_variable)
             self._service_ports[service.package] = port

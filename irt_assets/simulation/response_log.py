@@ -140,7 +140,7 @@ class _Cohort:
         # A separate stream, drawn day by day: shorter scenarios, and scenarios with a constant θ, have the same
         # learners.
         rng = np.random.default_rng([s.seed, 1 + self.month, 1])
-        rng.standard_normal(n)  # not used, like half of the next draw, but a seed gives the same walk as before
+        rng.standard_normal(n)  # not used, like half of the next draw, so that walks stay as they are
         first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
         lengths = np.diff(self.month_starts) // DAY
         walk = rng.standard_normal((lengths[self.month :].sum(), 2, n))[:, 0]
