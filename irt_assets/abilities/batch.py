@@ -214,7 +214,7 @@ def add_parameter_errors(scores: Scores, responses: Responses, errors: Parameter
 def count_absent_scores(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
     """Number of answers by item that count as a lower score, because `items` has no parameters for their own score.
 
-    A fit estimates no parameters for scores that none of its answers had.
+    A fit estimates no parameters for scores that its answers never had.
     """
     known = ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:

@@ -354,7 +354,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
 
 
 def absent_scores(measured: ScaleAbilities) -> str:
-    """A sentence on answers that counted as a lower score than they had, with the remedy; "" if there are none."""
+    """A sentence on answers that counted as a lower score than they had, with the remedy; "" without such answers."""
     if not measured.absent:
         return ""
     named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)

@@ -101,7 +101,7 @@ class FitRequest:
         """The scale's model, or one model name per item if items have different models.
 
         A scored item has the model that the bank names, or else the model of scored items that matches the scale's
-        model. Raises PsychometricsError if there is none.
+        model. Raises PsychometricsError if no model matches.
         """
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:

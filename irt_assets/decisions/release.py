@@ -61,7 +61,7 @@ def accept(
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish their values.
 
-    Accepts all of them or, on any error, none.
+    On any error, nothing is recorded.
 
     Parameters
     ----------

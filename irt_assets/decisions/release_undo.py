@@ -107,7 +107,7 @@ def undo(
 ) -> list[Undo]:
     """Record that `by` undoes the decisions on these proposals, and publish the values that accepts had replaced.
 
-    Undoes all of them or, on any error, none.
+    On any error, nothing is recorded.
 
     Parameters
     ----------

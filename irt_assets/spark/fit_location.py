@@ -1,4 +1,4 @@
-"""Choose where a month's sums over learners are computed: in this process or on Spark's executors."""
+"""Choose whether a month's sums over learners are computed in this process or on Spark's executors."""
 
 from __future__ import annotations
 
