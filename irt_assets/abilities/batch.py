@@ -87,7 +87,7 @@ def judge_until(database: Database, end: datetime) -> None:
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
-    """Judge the answers that count at the month's end, then `measure_at` it in one transaction."""
+    """Judge the answers that count at the month's end, then measure (`measure_at`) in one transaction."""
     judge_until(database, Month(month).end)
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)

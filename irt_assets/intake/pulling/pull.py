@@ -64,7 +64,7 @@ class Pull:
         seconds: time limit; the next pull continues where this one stops. None: no limit.
         report_progress: called with lines about the progress of a first pull.
         report: counts of the rows.
-        months: months (YYYY-MM) that a first pull has read days of.
+        months: months (YYYY-MM) of the days that a first pull has read.
     """
 
     database: Database
