@@ -432,7 +432,7 @@ def test_announcement_links_to_the_months_page_if_a_dashboard_is_configured(mont
     months.database.settings = months.database.settings.model_copy(update=address)
     assert months.announce() == [WAITS]
     ((fix,),) = rows(months.database, "SELECT fix FROM alert")
-    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: what is published stays" in fix
+    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: published values stay" in fix
 
 
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])
