@@ -353,7 +353,7 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     done = irt(settings)(*words, "--reopen").out
     assert tried == done
     assert (
-        missing_sentences(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
+        missing_sentences(done, f"reopened: {MONTH}", f"calibrated again, by the daemon or irt calibrate: {MONTH}"),
         "closed:" in done,
     ) == ([], False)
     reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")

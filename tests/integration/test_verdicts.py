@@ -560,7 +560,7 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
     assert again.out.splitlines() == [
         "5 answers with a stored choice: 3 were right, 3 are; 1 without one stay as they are",
         "changed: no answers of no days",
-        "no open month is stale by it",
+        "no open month becomes stale",
     ]
 
 
@@ -606,7 +606,7 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
     assert (done.code, "ids of which the log has no answer: 1" in done.err) == (0, True)
     assert done.out.splitlines() == [
         "changed: two answers of two days",
-        f"stale, and made again by the daemon or irt calibrate: {MONTH}",
+        f"stale until calibrated again, by the daemon or irt calibrate: {MONTH}",
     ]
     assert [one[:3] for one in corrections(database)] == [("a0", True, "withdraw"), ("a1", True, "withdraw")]
     assert [*correctness(database)] == ["a2", "a3", "a4", "a5", "other"]
