@@ -20,8 +20,8 @@ LEVEL = 0.01
 MIN_GUESSING = 0.05
 """An item is not reported if the lower 95 % limit of its one-step estimate of c is below this."""
 MAX_ERROR = 0.2
-"""An item is not tested if the standard error of its one-step estimate of c is larger, because hardly any weak learner
-answered it."""
+"""An item is not tested if the standard error of its one-step estimate of c is larger than this, because hardly any
+weak learners answered it."""
 _Z95_ONE_SIDED = 1.644854
 _ZERO = 1e-8
 """The value of c at which c = 0 is tested. Kernels use logit c, which is not finite at 0."""

@@ -274,7 +274,7 @@ class Problem:
         return information
 
     def gradient_differences(self, point: Point, places: Ints) -> Floats:
-        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P).
+        """Minus the derivatives of the gradient with respect to the parameters at these P places of x, shape (size, P).
 
         Each place costs two E-steps.
         """
@@ -400,7 +400,7 @@ class Problem:
         return found
 
     def information_scale(self, point: Point) -> Floats:
-        """Root of the diagonal of the complete-data information of the free parameters, shape (size,)."""
+        """Square root of the diagonal of the complete-data information of the free parameters, shape (size,)."""
         s = self.structure
         diagonal = np.concatenate(
             [
