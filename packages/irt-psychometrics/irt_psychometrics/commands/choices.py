@@ -12,7 +12,8 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
-"""Number of answers from which a key that nobody chose is an error: if one in ten is right, none of 50 has p = .005."""
+"""Number of answers from which a key that nobody chose is an error: if one in ten answers is right, 50 wrong answers in
+a row have probability .005."""
 REMEDY = (
     "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
     " the item out of the key"

@@ -93,8 +93,8 @@ def link(
     Raises
     ------
     PsychometricsError
-        If no item is common, if the items determine no constants, or if a method that compares no curves is to be
-        symmetric.
+        If no item is common, if the items determine no constants, or if `symmetric` is requested of a method that
+        compares no curves.
     """
     known_items = set(new.item_ids)
     common = [item for item in old.item_ids if item in known_items]

@@ -88,7 +88,7 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise PsychometricsError if results cannot be written to the folder, so that this is known before the work."""
+    """Raise PsychometricsError if results cannot be written to the folder; commands check this before they compute."""
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir():
         raise PsychometricsError(f"{folder}: results go into a folder, and {existing} is a file")

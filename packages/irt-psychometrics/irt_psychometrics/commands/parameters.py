@@ -143,7 +143,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
 
 
 def _is_rasch(columns: Sequence[str]) -> bool:
-    """Whether items have difficulties and no discriminations under any name."""
+    """Whether the table has a column of difficulties, but no discriminations under any name."""
     named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
     return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
 
@@ -236,7 +236,7 @@ def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[st
 
 
 def _fit_json(path: Path) -> dict[str, Any] | None:
-    """The JSON of `irt fit`. Returns None if the file is something else."""
+    """The JSON of `irt fit`. Returns None if the file is not such a JSON."""
     try:
         with path.open("rb") as file:
             if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):

@@ -89,7 +89,7 @@ def read_frame(data: Any) -> Frame | None:
 
 
 def make(columns: Mapping[str, Any], kind: str | None) -> Any:
-    """Make a data frame of this `kind`, or if it is None of the first of `KINDS` that is installed.
+    """Make a data frame of this `kind`. If it is None, the first installed one of `KINDS` is used.
 
     Raises PsychometricsError if no data frame of this kind can be made.
     """

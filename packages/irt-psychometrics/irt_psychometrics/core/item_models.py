@@ -108,7 +108,8 @@ class MixedModel(ItemModel):
     def _per_item(
         self, categories: Ints, compute: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
     ) -> Floats:
-        """The results of `compute` for each model's items, shape (P, J); `blank` or 0 for parameters without one."""
+        """The results of `compute` for each model's items, shape (P, J); `blank` or 0 for parameters that an item does
+        not have."""
         names = self.parameter_names(int(categories.max(initial=2)))
         out = np.zeros((len(names), len(categories))) if blank is None else blank
         for some in parts(self, out.copy(), categories):
@@ -230,8 +231,8 @@ class OtherItems:
     def curve_at(self, eta: Floats) -> Floats:
         """P(correct), or the expected share of the maximum score, and its derivatives, shape (2 + M, n, Q).
 
-        The derivatives are by aθ + d and by each further parameter. `eta` (n, Q) is aθ + d; the answer depends on it
-        and on the further parameters alone.
+        The derivatives are with respect to aθ + d and to each further parameter. `eta` (n, Q) is aθ + d; the answer
+        depends on it and on the further parameters alone.
         """
         flat, nowhere = (
             np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
@@ -410,7 +411,7 @@ class ItemCurves:
 
 @dataclass(frozen=True)
 class CountedScores:
-    """The scores as which answers to J items count, given the parameters that score them.
+    """For J items, the score as which each answer counts, given the parameters that score it.
 
     Attributes:
         table: shape (J, C), see `OtherItems.counted_as`; 0 and 1 for items of two categories.

@@ -74,7 +74,8 @@ class _Kernel:
 def _kernel(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> _Kernel:
-    """Declare a kernel without wrappers that nobody calls: none for C, and none for Python if it is inlined."""
+    """Declare a kernel without wrappers that nobody calls: without one for C, and, if it is inlined, without one for
+    Python."""
     options = {
         "nogil": True,
         "error_model": "numpy",

@@ -78,7 +78,7 @@ class Result:
         return self._columns()
 
     def _notes(self) -> Sequence[str]:
-        """Sentences that the reader of the result has to know."""
+        """Sentences that the reader of the result must know."""
         return ()
 
     def to_frame(self, kind: str | None = None) -> Any:

@@ -47,7 +47,7 @@ def sum_score_table(
         mean, sd: the prior N(mean, sd²).
         nodes: number of equally spaced nodes on mean ± 6 sd.
 
-    Raises ValueError if an item has no parameters, because its part of the sum cannot be predicted.
+    Raises ValueError if an item has no parameters, because its contribution to the sum cannot be predicted.
     """
     if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
         missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
