@@ -1,4 +1,4 @@
-"""False alarms and power of the DIF tests, compared with an oracle that knows the sound items.
+"""False alarms and power of the DIF tests, compared with an oracle that knows the items without DIF.
 
     python -m benchmarks.bench_dif sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
     python -m benchmarks.bench_dif power --items 400      # by size, direction and share of items with DIF
@@ -8,7 +8,7 @@
     python -m benchmarks.bench_dif cost                   # processor time of months of three attributes
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
-test with the truly sound items as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
+test with the items that truly have no DIF as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.bench_jwt [SECONDS]      (default 5 for each line)
 
 Each number is verifications per second of the verifier's own processor time, which depends little on other load. Over
-HTTP the server is a separate process that gets requests on four connections without pause. The `/health` endpoint of
-the same server shows the cost of HTTP alone. Goal: 2000 per second for valid tokens and attacks alike. Exit status 1
-if it is missed.
+HTTP the server is a separate process, which gets requests on four connections without pause. The `/health` endpoint of
+the same server shows the cost of HTTP alone. Goal: 2000 per second for valid tokens and attacks alike. Exit status 1 if
+it is missed.
 """
 
 from __future__ import annotations

@@ -12,17 +12,18 @@ In rows with leavers, a week is a learner's last with probability 1/(1 + e^(3.4 
 θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
 intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
 
-With a number of still scales: the number of these for which a movement is proposed although abilities are constant. A
-quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b is of two
-normals, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
+With a number of still scales: the number of scales for which a movement is proposed although abilities are constant. A
+quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b from a mixture
+of two normal distributions, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
 With a log (CSV with the columns user_id, item_id, answered_at, correct): the movement that `auto` proposes, and the
 probability of a day's answers given the days before, by movement and by time since the learner's previous day: mean
-−log p per answer, and its reduction compared with a constant θ. Only first answers to an item count. Items are fitted
-to half of the learners, and the other half is evaluated. Items that share no learner are fitted separately.
+−log p per answer, and its reduction compared with a constant θ. Only a learner's first answer to each item counts.
+Items are fitted to half of the learners, and the other half is evaluated. Items that have no learner in common are
+fitted separately.
 
-With a number to be scored: processor seconds for scoring judged answers in a month and in a night, for this number of
-learners with two answers on each of 50 days, with constant and moving θ, 50,000 learners at a time.
+With a number to be scored: processor seconds for scoring judged answers in a month and in a night, for this number
+of learners with two answers on each of 50 days, with constant and moving θ, 50,000 learners at a time.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def levelling(weeks: np.ndarray) -> np.ndarray:
 
 
 class Row(NamedTuple):
-    """The truth of a scale; `own` is a day's own SD."""
+    """The true values of a scale; `own` is a day's own SD."""
 
     truth: Truth
     gap: bool = False
