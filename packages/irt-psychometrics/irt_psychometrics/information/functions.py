@@ -277,7 +277,7 @@ class ItemLosses:
 
 
 def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
-    """Assess the loss of each compared item.
+    """Test the loss of each compared item.
 
     `comparison` belongs to the window's `Drift`, so its errors include the items' variation. Raises PsychometricsError,
     which names the items, if published items have no information in this population (a ≤ 0).
@@ -346,7 +346,7 @@ class LossOfTest:
 
 
 def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
-    """Assess the loss of the test of the compared items over the middle 95 % of the population.
+    """Test the loss of the compared items together over the middle 95 % of the population.
 
     An error of the linking constants moves all items together. It is added as a common error for the items that are not
     anchors. The constants are computed from the anchors, so the anchors' errors cancel on average and are treated as
@@ -385,7 +385,7 @@ class InformationLoss:
 
     @classmethod
     def from_comparison(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
-        """Assess the losses of the compared items over a normal population.
+        """Test the losses of the compared items over a normal population.
 
         Items whose published values are of a different model are left out, because an item's information differs
         between models.
