@@ -26,7 +26,7 @@ ITEMS = 20
 
 
 def world(rng: np.random.Generator, groups: list[tuple[int, float, float]], dif: np.ndarray) -> Dif:
-    """Groups of n learners N(mean, sd²), the first a learner larger; items are harder by `dif` (J,) for the last."""
+    """Groups of n learners N(mean, sd²), the first with one more. Items are harder by `dif` (J,) for the last group."""
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     rows, values = [], []
     for g, (n, mean, sd) in enumerate(groups):
@@ -164,7 +164,7 @@ def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> 
 
 @pytest.mark.parametrize("c", [None, 0.2])
 def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -> None:
-    """Slopes between equal curves are the derivatives; between unlike curves, slope times step is the difference."""
+    """Between equal curves, slopes are derivatives; between different curves, slope times step is the difference."""
     theta = 0.3 + 1.2 * Grid.symmetric().nodes
     weights = np.exp(Grid.symmetric().log_weights())
     guessing = [] if c is None else [np.log(c / (1 - c))]
@@ -258,7 +258,7 @@ def part(responses: Responses, kept: np.ndarray) -> Responses:
     ("sizes", "left_out"), [((600, 500, 400), "c"), ((600, 500, 800), "c"), ((900, 400, 300), "c")]
 )
 def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[int, ...], left_out: str) -> None:
-    """The group without common items is a small group or the largest, which would have been the reference."""
+    """The group without common items is either small, or the largest group, which would have been the reference."""
     group = np.repeat(list("abc"), sizes)
     whole = answers(len(group), 12)
     kept = (group == left_out)[:, None] == (np.arange(12) >= 6)

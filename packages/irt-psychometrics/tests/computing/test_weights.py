@@ -239,7 +239,7 @@ def test_unit_of_sampling_weights_does_not_matter(options: dict[str, Any]) -> No
 
 
 def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
-    """Two rows of the same learner, whose weighted scores are summed, count like a row with the sum of weights."""
+    """Two rows of one learner, whose weighted scores are summed, count like one row with the summed weights."""
     x = answers(11)
     weights = np.random.default_rng(12).uniform(1, 5, PERSONS)
     once = fit_em(Responses.from_wide(x), sampling_weights=weights, tolerance=1e-9)
