@@ -75,7 +75,7 @@ def sound(rng: np.random.Generator, tests: int) -> None:
 
 
 class Oracle(Groups):
-    """Groups for which it is known that all items after the first `moved` have no DIF."""
+    """Groups whose items without DIF are known: all items after the first `moved`."""
 
     moved = 0
 
@@ -132,7 +132,7 @@ def models(rng: np.random.Generator, tests: int) -> None:
 
 
 def cost(rng: np.random.Generator) -> None:
-    """5000 learners and 100 items, on five forms of 40 items or complete; attributes with 2, 3 and 2 groups."""
+    """5000 learners and 100 items, complete or on five forms of 40 items; attributes with 2, 3 and 2 groups."""
     print("| design | θ | seconds of processor time | without what forms say |\n|---|---|--:|--:|")
     n, n_items = 5000, 100
     attributes = [rng.choice(list("ab"), n, p=[0.6, 0.4]), rng.choice(list("abc"), n, p=[0.5, 0.3, 0.2]),

@@ -93,7 +93,8 @@ def plain_em(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
-    """Time fits of the version on the path, with estimates and standard errors separately. The first is a warm-up."""
+    """Time fits of the version on the Python path, separately for estimates and standard errors. The first is a
+    warm-up."""
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation import em
 

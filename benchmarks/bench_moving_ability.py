@@ -71,7 +71,7 @@ MAX_DAYS = 20_000
 """Maximum number of learners' days that are forecast, drawn at random."""
 
 TIME_OF_LEVELLING = 120 / 7
-"""Weeks in which growth that levels off falls to 1/e."""
+"""Weeks after which growth that levels off has fallen to 1/e."""
 
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""

@@ -159,7 +159,7 @@ class MixedModel(ItemModel):
 
 @dataclass(frozen=True)
 class OtherItems:
-    """n items of one model whose curves a, d and c do not determine.
+    """n items of one model whose curves are not determined by a, d and c.
 
     Attributes:
         at: shape (n,), the items' places among all J.

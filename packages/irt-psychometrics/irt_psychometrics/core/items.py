@@ -199,7 +199,7 @@ class ItemParameters:
         further_cov: shape (J, M, 2 + M), covariances of the further parameters with (a, b) and with each other. Further
             parameters are logit c, or the M parameters of another model, on the scale of estimation. Entries are 0 for
             parameters that are held. None if all are held, or if no covariances are known.
-        others: items whose curves a, b and c do not determine.
+        others: items whose curves are not determined by a, b and c.
     """
 
     item_ids: tuple[str, ...]

@@ -63,7 +63,7 @@ def form_of(columns: Container[str]) -> ProgramForm | None:
 
 
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
-    """Convert parameters (by our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
+    """Convert parameters (under our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
     return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
 
 

@@ -125,7 +125,7 @@ class MovementEstimate:
     learners, occasions, weeks
         Size of the sample.
     MIN_OCCASIONS
-        Minimum number of days with answers of a learner in the sample.
+        Minimum number of days on which a learner in the sample has answers.
     MAX_LEARNERS
         Maximum number of learners in the sample.
     """
@@ -301,7 +301,7 @@ class _Fits:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, or their stretches without a long gap, each treated as a learner.
+    """Learners whose likelihood is maximised. They may be stretches without a long gap, each treated as a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
     first four of `_KINDS` and the mean of each class, divided by `units`. `kind`, shape (P,), contains their positions

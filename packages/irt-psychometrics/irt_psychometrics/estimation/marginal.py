@@ -119,8 +119,8 @@ class Problem:
     def start(self, earlier: Calibration | None = None) -> Floats:
         """Free parameters to start from: latent distributions N(0, 1) and the model's start values.
 
-        If `earlier`, a fit of the same items, is given, the start has curves that match its curves where an item is
-        answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
+        If `earlier` (a fit of the same items) is given, the starting curves match its curves at the θ at which an item
+        is answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
         same groups, their distributions are used.
         """
         s = self.structure

@@ -200,7 +200,7 @@ class FittedData:
         return spread(values, self.place, self.n_all)
 
     def subsample(self, most: int, rng: np.random.Generator) -> Self:
-        """Return a random sample of `most` persons, or itself if it has no more than that."""
+        """Return a random sample of `most` persons, or the data itself if it has no more persons."""
         r = self.responses
         if r.n_persons <= most:
             return self

@@ -118,7 +118,7 @@ def score(
         Shape (n_items,), slopes, intercepts and lower asymptotes in the order of `responses.item_ids`. An item with NaN
         in any of them has no curve, and answers to it are ignored.
     others
-        Items whose curves a, d and c do not determine, with their places among the items. Methods other than "eap"
+        Items whose curves are not determined by a, d and c, with their places among the items. Methods other than "eap"
         support partial credit items only.
     method
         "eap", "map", "wle", "ml" or "jeffreys".
@@ -466,7 +466,7 @@ def information_in_testlets(
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:
     """Mask of the items with a curve, shape (J,).
 
-    Raises ValueError, which names the argument, for parameters or a prior that are not possible.
+    Raises ValueError, which names the argument, for an impossible prior or impossible parameters.
     """
     for name, values in (("a", a), ("d", d), ("c", c)):
         if np.shape(values) != (responses.n_items,):

@@ -43,7 +43,7 @@ def sum_score_table(
 
     Args:
         a, d, c: shape (J,), the items of the form, all with parameters.
-        others: items whose curves a, d and c do not determine, with their places among the J.
+        others: items whose curves are not determined by a, d and c, with their places among the J items.
         mean, sd: the prior N(mean, sd²).
         nodes: number of equally spaced nodes on mean ± 6 sd.
 
