@@ -91,7 +91,7 @@ def read_key(table: Table) -> dict[str, str]:
 
 
 def blanks_described(counts: Mapping[str, int]) -> str:
-    """The cells that were counted as no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are none."""
+    """Text about the cells that count as no answer, such as: 12 empty, 3 × 'NA'. Returns "" if there are none."""
     spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
     return f"counted as no answer: {some_of(named)}" if named else ""

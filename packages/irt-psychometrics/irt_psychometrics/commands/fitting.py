@@ -135,7 +135,7 @@ class FileFit:
         return rows
 
     def report(self) -> Report:
-        """The items and the fit, for people."""
+        """Report on the items and the fit."""
         return _report(self.as_dict())
 
     def write(self, folder: Path) -> None:

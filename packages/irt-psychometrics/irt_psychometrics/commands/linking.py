@@ -50,7 +50,7 @@ class TableLink:
         return {name: value for name, value in vars(self).items() if name != "warnings"}
 
     def report(self) -> Report:
-        """The constants and the dropped items, for people."""
+        """Report on the constants and the dropped items."""
         criterion = f"{self.method}, symmetric" if self.symmetric else self.method
         return [
             f"θ_old = {self.slope:.5f}·θ_new + {self.intercept:.5f}   ({criterion})",
@@ -81,7 +81,7 @@ def link(
     method
         "stocking-lord", "haebara", "mean-sigma" or "mean-mean".
     symmetric
-        Whether Stocking-Lord and Haebara compare curves on both scales, see `linking.link`.
+        Whether Stocking-Lord and Haebara compare curves on both scales; see `linking.link`.
     purify
         Whether items that moved are left out.
 

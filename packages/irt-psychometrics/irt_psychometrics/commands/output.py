@@ -1,4 +1,4 @@
-"""Writing of files, and reports for people as sentences and tables."""
+"""Write files, and reports as sentences and tables."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table for people.
+    """A table in a report.
 
     Attributes:
         headings: the names of the columns.

@@ -11,7 +11,7 @@ from irt_psychometrics.core.items import ItemParameters
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorSet(ItemParameters):
-    """The frozen anchors of a scale: K items with their parameters on the bank's scale and the errors of these.
+    """The frozen anchors of a scale: K items with their parameters on the bank's scale and their errors.
 
     Attributes:
         cov: covariances of (a, b). They include covariances between anchors only if all values come from one fit that

@@ -204,7 +204,7 @@ class OtherItems:
 
     @property
     def counted_as(self) -> npt.NDArray[np.int8]:
-        """The score as which an answer with each score counts, shape (n, C).
+        """For each score, the score that an answer with this score counts as, shape (n, C).
 
         A score with parameters counts as itself. A score that nobody had in the calibration has no parameters, and with
         P = 0 the first learner with this score would have a likelihood of 0. It counts as the nearest lower score with
@@ -362,7 +362,7 @@ class ItemCurves:
         """log P of each score above 0, and log P(0) of the same item, both of shape (M, Q).
 
         The rows of an item are consecutive. Items without a curve have rows of zeros. If all items have two categories,
-        the result is that of `log_tables`.
+        the result is the same as from `log_tables`.
         """
         more = [some for some in self.others if not some.model.two_categories]
         if not more:
@@ -411,10 +411,10 @@ class ItemCurves:
 
 @dataclass(frozen=True)
 class CountedScores:
-    """For J items, the score as which each answer counts, given the parameters that score it.
+    """The scores that answers to J items count as, given the parameters that score them.
 
     Attributes:
-        table: shape (J, C), see `OtherItems.counted_as`; 0 and 1 for items of two categories.
+        table: shape (J, C); see `OtherItems.counted_as`; 0 and 1 for items of two categories.
         categories: shape (J,), the number of scores for which the parameters are.
     """
 
@@ -432,7 +432,7 @@ class CountedScores:
     def of_answers(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> npt.NDArray[np.int8]:
-        """The scores as which R answers count, shape (R,).
+        """The scores that R answers count as, shape (R,).
 
         `categories` (J,) are the numbers of scores that the answers can have; None means 0 and 1. If either the answers
         or the parameters have only 0 and 1, full credit counts as full credit and all else as 0. Scores above the

@@ -58,7 +58,7 @@ class _Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """The numba type of the function in another kernel."""
+        """The numba type of this function for kernels that call it."""
         return self.dispatcher._numba_type_
 
     def __reduce__(self) -> tuple[Any, ...]:

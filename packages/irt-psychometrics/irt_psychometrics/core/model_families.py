@@ -425,7 +425,7 @@ class ComplementaryLogLog(ItemModel):
 _T, _OF_SCORES = "t", "max_score"
 """Prefix of the parameters of scores, and the name under which an item's maximum score is stored."""
 _RARE = 1e-3
-"""Smallest share of answers with a score for the starting values of a fit."""
+"""Lower limit of a score's share of the answers, for the starting values of a fit."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Prior distributions of item parameters, their log densities and derivatives.
 
-Every density is that of the named quantity, without a Jacobian for the scale of the optimiser: `LogNormal` and `Normal`
-of a and b, `Beta` of c, `LogitNormal` of logit c. So if the answers contain no information about c, the estimate with a
-Beta(α, β) prior is (α − 1)/(α + β − 2). BILOG and mirt follow the same conventions.
+Every density is the density of the named quantity, without a Jacobian for the scale of the optimiser: `LogNormal` and
+`Normal` of a and b, `Beta` of c, `LogitNormal` of logit c. So if the answers contain no information about c, the
+estimate with a Beta(α, β) prior is (α − 1)/(α + β − 2). BILOG and mirt follow the same conventions.
 """
 
 import itertools
@@ -300,7 +300,7 @@ RARE_SCORE = 10
 much from sample to sample (Linacre 2002)."""
 STEP_SD = 3.0
 """SD of the prior on a step next to a rare score. It allows one score to be four hundred times as frequent as the next.
-Its weight is that of a ninth of an answer: enough to keep steps finite (as Gelman, Jakulin, Pittau & Su 2008 do for
+It has the weight of a ninth of an answer: enough to keep steps finite (as Gelman, Jakulin, Pittau & Su 2008 do for
 logistic regression), and little compared with even two answers."""
 
 

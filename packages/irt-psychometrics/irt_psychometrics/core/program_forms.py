@@ -106,7 +106,7 @@ def may_be_graded(columns: Mapping[str, float]) -> bool:
 
 
 def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
-    """An item's a, b and further parameters by our names, from its filled columns.
+    """An item's a, b and further parameters under our names, from its filled columns.
 
     For a scored item these are its `max_score` and t of each score, for a 0/1 item c if it is not 0. Returns None if
     the columns match no form. Raises PsychometricsError if a column of the form is missing, or if the values are not

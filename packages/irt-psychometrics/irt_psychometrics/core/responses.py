@@ -38,7 +38,7 @@ class Responses(Result):
         at: shape (R,), int64, the time of each response in microseconds since 1970 (UTC); None: not known.
         person_ids: n_persons labels, whole numbers or texts; None: persons have no labels, only numbers.
         frame_kind: the kind of data frame from which the responses were made, such as "pandas"; results give frames of
-            this kind. None: they were not made from a frame. It does not count in equality.
+            this kind. None: they were not made from a frame. It is ignored when responses are compared.
 
     Examples
     --------

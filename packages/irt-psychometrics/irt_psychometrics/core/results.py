@@ -53,7 +53,7 @@ class Result:
     """A frozen result. Results with the same content are equal, also after a round trip to JSON.
 
     A subclass defines `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
-    frame. The kind does not count in equality, because it concerns the form of a result and not its content.
+    frame. Comparisons ignore the kind, because it concerns the form of a result and not its content.
     """
 
     frame_kind: str | None
@@ -168,7 +168,7 @@ class Result:
 
 
 def format_value(value: Any, digits: int = 3) -> str:
-    """A number or a text for people: rounded, without a sign for 0, and empty for None and NaN."""
+    """A number or a text for display: rounded, without a sign for 0, and empty for None and NaN."""
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -185,7 +185,7 @@ def format_value(value: Any, digits: int = 3) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p value for people; empty for NaN."""
+    """A p value for display; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -223,7 +223,7 @@ def _class(is_text: bool) -> str:
 
 
 def _content(result: Any) -> dict[str, Any]:
-    """The fields that count in equality (all but the kind of frame), in the form of the JSON."""
+    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
     values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
     return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
 

@@ -1,6 +1,6 @@
 """Alignment of a window with all published values in force: item variation, moved items, and the anchors as a group.
 
-This second alignment of a month, by its own line, is used for drift and by the gate on the anchors. The first
+This second alignment of a month has its own line. It is used for drift, and by the gate on the anchors. The first
 alignment, with the frozen anchors alone, puts the month on the scale (`linking`). items.py decides which moves matter;
 errors.py contains the errors.
 

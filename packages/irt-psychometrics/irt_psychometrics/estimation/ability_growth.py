@@ -274,7 +274,8 @@ def _walk_with_gaps(
 
 @dataclass(frozen=True)
 class _Fits:
-    """Maxima of a sample by their free parts. Parts that are not free are 0, except growth, which is `growth` units."""
+    """Maxima of a sample, stored by their free parts. Parts that are not free are 0, except growth, which is `growth`
+    units."""
 
     sample: _Sample
     growth: float = 0.0

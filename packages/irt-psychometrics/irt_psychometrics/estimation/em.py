@@ -7,12 +7,12 @@ identity) and the complete-data information, a small block per item. An M-step o
 · gradient (the EM gradient algorithm, Lange 1995a). This information is the starting matrix of a limited-memory
 quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
 two-loop recursion of Nocedal 1980). The iteration begins as EM and ends superlinearly; each iteration costs one E-step.
-A 3PL makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram makes them in its first
+A 3PL makes full M-steps (`mstep`) as long as it is far from its maximum, and a histogram makes them in its first
 iterations. Fits start on half of the nodes and, if there are many learners, on a sample.
 
-Standard errors come from the observed information by Louis (1982): the complete-data information minus the covariance
-of the complete-data score given each pattern. It agrees with Oakes' (1999) information to a relative difference of
-about 1e-5.
+Standard errors come from the observed information, by Louis' (1982) method: the complete-data information minus the
+covariance of the complete-data score given each pattern. It agrees with Oakes' (1999) information to a relative
+difference of about 1e-5.
 
 The scale is identified by θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive.
 For Rasch models it is identified by slopes of 1 and a mean of 0 in that group. If items are anchored, it is identified
@@ -163,8 +163,9 @@ def fit_em(
         unequal probabilities represents. They are scaled to a mean of 1. The estimates maximise the weighted (pseudo)
         log-likelihood (Skinner 1989; Asparouhov 2005) and errors are the sandwich A⁻¹BA⁻¹ (Huber 1967; White 1982) with
         A the observed information and B = Σ wᵢ²sᵢsᵢᵀ over the scores of persons. If `learners` is given, the sum is
-        over learners, with the scores of each learner's persons added up. Likelihood ratios, AIC and BIC do not compare
-        such fits. Answers of clusters (schools, classes) count as independent unless `learners` numbers the clusters.
+        over learners, with the scores of each learner's persons added up. Likelihood ratios, AIC and BIC cannot be used
+        to compare such fits. Answers of clusters (schools, classes) count as independent unless `learners` numbers the
+        clusters.
     model
         The name of one of `ITEM_MODELS`, or a name for each item. If models are mixed, items without a slope of their
         own share one slope, and θ has an SD of 1.
@@ -212,7 +213,7 @@ def fit_em(
         item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior around this value
         (`KnownGuessing`) on c of that item, instead of the prior on c of all items.
     data_hash
-        Stored in the `Calibration` as it is.
+        Stored in the `Calibration` unchanged.
 
     Returns
     -------

@@ -240,7 +240,7 @@ class ExternalFit:
         software
             Versions of the program's parts, by name.
         data_hash
-            Stored in the `Calibration` as it is.
+            Stored in the `Calibration` unchanged.
 
         Returns
         -------

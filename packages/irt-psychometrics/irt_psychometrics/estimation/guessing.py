@@ -43,8 +43,8 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
 
 
 def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
-    """One-step estimates of c from 0, and their standard errors if c is 0; shape (J,) each, NaN for items without
-    parameters.
+    """One-step estimates of c, starting at 0, and their standard errors if c is 0; shape (J,) each, NaN for items
+    without parameters.
 
     The complete-data score of c at 0 is (x − P)/P. Its mean given the answers (Fisher's identity) is adjusted for the
     item's own a and d, by products of learners' scores. So the test is also valid if a and d were estimated under a

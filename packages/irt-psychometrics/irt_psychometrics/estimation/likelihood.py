@@ -331,7 +331,7 @@ def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Fl
     """Minus the second derivatives with respect to the items' parameters and M parameters of each group, shape (KJ,
     GM).
 
-    `latent_scores` (G, M, Q) are the scores of the groups' parameters. Computed by differences of gradients.
+    `latent_scores` (G, M, Q) are the scores of the groups' parameters. They are computed from differences of gradients.
     """
     columns = []
     for g, m in np.ndindex(*latent_scores.shape[:2]):

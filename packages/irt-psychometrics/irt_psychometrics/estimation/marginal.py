@@ -240,8 +240,8 @@ class Problem:
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters except the weights of histograms, which count as known.
 
-        The order is that of `ParameterLayout.listed`. The method is Louis (1982), or differences of gradients for
-        `Categories`.
+        The order is that of `ParameterLayout.listed`. The method is Louis' (1982) or, for `Categories`, differences of
+        gradients.
         """
         s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
         curves = self.curves(s.expand(point.x))
@@ -261,7 +261,7 @@ class Problem:
         return information
 
     def _information_by_differences(self, point: Point) -> Floats:
-        """`observed_information` by differences of gradients, at the cost of two E-steps per free parameter.
+        """`observed_information` from differences of gradients, at the cost of two E-steps per free parameter.
 
         The information of parameters that share a place in x is stored at the first of them.
         """
@@ -296,7 +296,7 @@ class Problem:
     def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
         """Information of M parameters of the groups' densities, with these scores (G, M, Q).
 
-        Returns the information shared with a, d (and logit c) of the items, (KJ, G, M), by differences of gradients,
+        Returns the information shared with a, d (and logit c) of the items, (KJ, G, M), from differences of gradients,
         and the sum of products of the persons' scores, (G, M, M).
         """
         curves = self.curves(self.structure.expand(point.x))

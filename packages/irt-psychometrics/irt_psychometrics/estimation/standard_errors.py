@@ -335,7 +335,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 def _shared_information(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
     """Information of the P shared parameters, (P, P), and their information with each item's own parameters, (J, K, P).
 
-    Computed by differences of gradients.
+    They are computed from differences of gradients.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     table = problem.gradient_differences(point, shared)

@@ -202,7 +202,7 @@ class Information:
         return replace(self, parameters=kept, items=self.items[:, stays], effects=remaining)
 
     def relative_efficiency(self, whole: Information) -> Floats:
-        """Information of this test divided by that of another test (Lord 1980, ch. 6).
+        """Information of this test divided by the information of another test (Lord 1980, ch. 6).
 
         This test would have to be 1/efficiency times as long, with items like its own, to measure as well as `whole`.
 
@@ -267,7 +267,7 @@ class ItemLosses:
 
     @property
     def upper(self) -> Floats:
-        """One-sided upper 95 % bound of each item's ratio by itself, shape (J,); NaN if a ≤ 0 now."""
+        """One-sided upper 95 % bound of each item's ratio, separately for each item, shape (J,); NaN if a ≤ 0 now."""
         return self.ratio * np.exp(ndtri(0.95) * self.log_se)
 
     @property
@@ -315,7 +315,7 @@ class LossOfTest:
     Attributes:
         theta: shape (T,).
         published, now: shape (T,), test information at θ, published and in the window.
-        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN if no information is left.
+        log_se: shape (T,), pointwise standard error of log(now/published) at each θ; NaN if no information is left.
     """
 
     theta: Floats

@@ -262,7 +262,7 @@ class Curves:
         population: the distribution of θ.
         nodes: shape (Q,), the equally spaced nodes for posteriors that are wide enough.
         effects: effects of learners in testlets; None if there are none.
-        counted: the score as which each answer counts; None if all items have scores 0 and 1.
+        counted: the scores that answers count as; None if all items have scores 0 and 1.
     """
 
     items: ItemCurves

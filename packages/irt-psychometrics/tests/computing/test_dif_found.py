@@ -62,8 +62,8 @@ def test_only_the_planted_items_of_the_reference_are_flagged(shared: Path) -> No
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_five_percent_of_sound_items_have_p_below_0_05_if_groups_are_one_sd_apart() -> None:
-    """1200 tests have a standard error of 0.63 %, if items of a month are independent; 2.5 to 7.5 % is four of these.
-    40 means at 250 learners have a standard error of 0.02."""
+    """The share over 1200 tests has a standard error of 0.63 % if items of a month are independent; 2.5 to 7.5 % are
+    four standard errors either way. 40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
     p, means = [], []
     for _ in range(60):

@@ -23,7 +23,7 @@ def worlds() -> list[Comparison]:
 
 def test_covariance_of_differences_matches_their_spread_if_no_item_moved(worlds: list[Comparison]) -> None:
     """The empirical covariance over 300 worlds, whitened by the computed one, is the identity. An entry's standard
-    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four of these."""
+    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four standard errors."""
     for j in range(ITEMS):
         root = np.linalg.cholesky(np.mean([w.cov[j] for w in worlds], axis=0))
         white = np.array([np.linalg.solve(root, w.delta[j]) for w in worlds])
@@ -55,7 +55,7 @@ def test_wald_statistic_is_too_small_if_effects_of_anchors_on_constants_are_igno
 
 def test_errors_of_trend_slopes_match_their_spread_if_no_item_moved() -> None:
     """Three windows share the errors of the published values and of the anchors. The mean of z² is 1; over 150 worlds
-    its standard error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four of these."""
+    its standard error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four standard errors."""
     generator = np.random.default_rng(4)
     z = []
     for _ in range(150):

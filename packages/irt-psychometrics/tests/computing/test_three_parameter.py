@@ -111,7 +111,7 @@ def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dr
 
 def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> None:
     """Slopes and intercepts have an SD of about 0.045, so means of 10 have standard errors of 0.014: the limit of 0.05
-    is three and a half of these. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
+    is three and a half standard errors. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
     linkings = [world(seed).linking for seed in range(MONTHS)]
     off = np.array([[one.slope - SLOPE, one.intercept - INTERCEPT] for one in linkings])
     se = np.array([[one.slope_se, one.intercept_se] for one in linkings])
