@@ -85,7 +85,7 @@ class Oracle(Groups):
 
 
 def wald_tests(groups: list[np.ndarray], moved: int | None = None) -> Wald:
-    """Wald tests without a minimum number of answers. With `moved`, the items without DIF are the anchors."""
+    """Wald tests without a minimum number of answers. If `moved` is given, the items without DIF are the anchors."""
     responses = Responses.from_wide(np.vstack(groups))
     member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)

@@ -32,7 +32,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 NODES = 61
-DESIGNS = {  # learners, items, items seen by each, drawn at random
+DESIGNS = {  # learners, items, random items that each learner sees
     "2000x50": (2_000, 50, 50),
     "10000x100": (10_000, 100, 100),
     "50000x200": (50_000, 200, 200),
@@ -305,7 +305,7 @@ def main() -> None:
     else:
         measure(
             [sys.executable, __file__, "--child", "ours", "2000x50", "1"], arguments.limit
-        )  # fills the kernel cache
+        )  # this first fit fills the kernel cache
         for name in arguments.designs:
             compare(name, arguments)
 

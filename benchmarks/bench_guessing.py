@@ -40,7 +40,7 @@ ROWS = (
     (2000, 40, "χ²₄", ".2 in all"),
     (10_000, 60, "normal", NORMAL_OGIVE), (10_000, 60, "normal", CLOGLOG),
 )  # fmt: skip
-"""Rows: learners, items, θ, c."""
+"""Number of learners and of items, θ and c of each row."""
 
 
 @dataclass(frozen=True)

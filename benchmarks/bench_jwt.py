@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def functions(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
-    """Rates of the function alone, by this process's processor time."""
+    """Rates of the function alone, per second of this process's processor time."""
     issuer, path = Issuer(algorithm), folder / "key.pem"
     path.write_bytes(issuer.pem)
     rules = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
@@ -81,7 +81,7 @@ def print_rate(name: str, count: int, cpu: float, wall: float) -> float:
 
 
 def server(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
-    """Rates of the server, by its own processor time."""
+    """Rates of the server, per second of its own processor time."""
     issuer = Issuer(algorithm)
     with start_server(folder, issuer) as (process, port):
         sound = {"Authorization": f"Bearer {issuer.token()}", "X-Required-Role": "viewer"}

@@ -202,7 +202,8 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 class JudgedMonth:
     """Results of a month: gates that held it, with reasons, and counts of items.
 
-    The counts are items held for their RMSD, of all items, and items flagged as drifted, of the published items.
+    The counts are the items held for their RMSD, out of all items, and the items flagged as drifted, out of the
+    published items.
     """
 
     held: dict[str, str]

@@ -9,8 +9,8 @@ b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. 
 answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, θ is also
 computed with the true movement. Movement is estimated from the whole year. The constant θ is from the same answers.
 In rows with leavers, a week is a learner's last with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
-θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
-intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of the same number of other
+learners, and intervals include the parameters' errors. ± is one standard error, over learners. Prints a Markdown table.
 
 With a number of still scales: the number of scales for which a movement is proposed although abilities are constant. A
 quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b from a mixture

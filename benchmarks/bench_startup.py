@@ -48,7 +48,7 @@ os.wait()
 """
 """A run's worker:
 
-a fork of a process that has loaded the graph and numba. It prints its time when its first step starts.
+a fork of a process that has loaded the graph and numba. It prints its processor time when its first step starts.
 """
 
 

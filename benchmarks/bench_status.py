@@ -5,8 +5,8 @@
 ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS the number of months (default 36).
 Every month is green: its snapshot, fits, gates and publication are made up. The main cost of the status is checking
 that the answers are unchanged since the snapshot. For comparison, the cost of hashing a month's answers is printed;
-without stored versions, a status would need a hash per month. FOLDER keeps the database; an existing database is used
-again.
+without stored versions, a status would need a hash per month. The database is kept in FOLDER; an existing database is
+reused.
 
 Seconds are elapsed time and processor time (ours and the server's), which depends less on other load. Goal: at
 most 2 s of processor time in total, including loading the code, for an unchanged status. Exit status 1 otherwise.

@@ -1,4 +1,4 @@
-"""Coverage of item parameters and θ if answers within testlets depend on each other, without and with testlet ids.
+"""Coverage of item parameters and θ if answers within testlets depend on each other, with and without testlet ids.
 
     python -m benchmarks.bench_testlets --months 200 --seed 1
 
