@@ -104,7 +104,7 @@ def test_items_without_parameters_or_with_a_negative_slope_have_no_information()
 
 @pytest.mark.parametrize(("a", "c"), [(1.0, 0.0), (2.3, 0.0), (0.6, 0.2), (1.7, 0.35)])
 def test_greatest_information_matches_the_maximum_on_a_fine_grid(a: float, c: float) -> None:
-    """On a grid of step 0.001 the largest value misses the peak by about (0.0005·a)²/4, 4e-7 of it at most."""
+    """On a grid of step 0.001 the largest value misses the peak by a share of about (0.0005·a)²/4, at most 4e-7."""
     theta = np.linspace(-4, 4, 8001)
     on_grid = item_information(theta, curves_of(a, 0.3, c)).max()
     assert greatest_information(curves_of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)

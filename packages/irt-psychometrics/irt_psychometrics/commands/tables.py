@@ -227,7 +227,7 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
         raise PsychometricsError(
             f"{path}: reading Parquet needs pyarrow, polars or pandas. Install one of them, or save the file as CSV"
         )
-    import narwhals as nw  # here, because CSV needs no data frames
+    import narwhals as nw  # slow to import, and not needed for CSV
 
     try:
         frame = nw.read_parquet(io.BytesIO(content), backend=library)

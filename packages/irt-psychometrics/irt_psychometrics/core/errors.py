@@ -29,7 +29,7 @@ class BreakdownError(PsychometricsError):
 
         Other errors are faults of the code and are raised unchanged.
         """
-        from numpy.linalg import LinAlgError  # here, because every command imports this module and many need no NumPy
+        from numpy.linalg import LinAlgError  # every command imports this module, and many need no NumPy
 
         try:
             yield

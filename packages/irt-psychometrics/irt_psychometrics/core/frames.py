@@ -66,7 +66,7 @@ def read_frame(data: Any) -> Frame | None:
         return None
     if isinstance(data, Mapping):
         return Frame({str(name): Column.from_cells(cells) for name, cells in data.items()}, None)
-    import narwhals as nw  # costs a tenth of a second
+    import narwhals as nw  # takes a tenth of a second to load
 
     found: Any = nw.from_native(data, pass_through=True)
     if isinstance(found, nw.LazyFrame):

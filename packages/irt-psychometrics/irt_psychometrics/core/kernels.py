@@ -66,7 +66,7 @@ class _Kernel:
 
     @cached_property
     def dispatcher(self) -> Any:
-        from irt_psychometrics.core.kernel_cache import compile_kernel  # imports numba
+        from irt_psychometrics.core.kernel_cache import compile_kernel  # loads numba
 
         return compile_kernel(self.function, self.options)
 

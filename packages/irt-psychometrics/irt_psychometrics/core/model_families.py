@@ -200,7 +200,8 @@ class ItemModel(ABC):
     def of_max_score(self, max_score: int) -> ItemModel:
         """The model of an item with this maximum score on a scale whose default is this model.
 
-        Raises PsychometricsError if the maximum score is above 1 and no model for such items fits next to this one.
+        Raises PsychometricsError if the maximum score is above 1 and no model for such items can be combined with this
+        one.
         """
         if max_score > 1 and self.guesses:
             raise PsychometricsError(

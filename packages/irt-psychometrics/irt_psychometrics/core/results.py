@@ -28,7 +28,7 @@ _KEPT = {
     "Population": _CORE,
     "Shape": "irt_psychometrics.estimation.latent_shape",
 }
-"""Records within results that JSON may name, and their modules."""
+"""Classes of records that the JSON of a result may contain, and their modules."""
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _STYLE = """<style>
 .irt-result{color:inherit;font-size:.9em;line-height:1.35;overflow-x:auto}
@@ -230,7 +230,7 @@ def _content(result: Any) -> dict[str, Any]:
 
 def _encode(value: Any) -> Any:
     """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
-    from irt_psychometrics.core.models import Flag  # imports SciPy
+    from irt_psychometrics.core.models import Flag  # loads SciPy
 
     if isinstance(value, Flag):
         return {"$flag": str(value.value)}

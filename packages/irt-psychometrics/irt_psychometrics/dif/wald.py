@@ -87,8 +87,8 @@ class Wald(Differences):
         item_ids: J items.
         groups: F + 1 names, the reference first.
         anchors: the items that put the groups on one scale.
-        p, q: shape (J,), of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini & Hochberg's (1995), over
-            the items, or over the items of several attributes (`Dif.with_common_q`).
+        p, q: shape (J,), p-value and q value of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini &
+            Hochberg's (1995), over the items, or over the items of several attributes (`Dif.with_common_q`).
         unestimated: for each group, the items whose copy has no estimate or no error, with the reason.
         warnings: sentences about the result as a whole.
     """

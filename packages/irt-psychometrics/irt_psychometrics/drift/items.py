@@ -58,8 +58,8 @@ class Drift:
         comparison: the differences; their errors include the variation of items, limited to `most_tau`.
         tau: SD of the variation in b of items that did not move.
         most_tau: largest variation that is allowed for.
-        wald, p, q: shape (J,), of the hypothesis "it moved by no more than other items" or, for items compared by their
-            curves, "both curves have the same moments" (curves.py).
+        wald, p, q: shape (J,), Wald statistic, p-value and q value of the hypothesis "it moved by no more than other
+            items" or, for items compared by their curves, "both curves have the same moments" (curves.py).
         wabc: shape (J,), weighted area between the curves, a probability.
         severity: J of "none", "medium", "high".
         curves: the tested differences of curves; None if no item is compared by its curves.

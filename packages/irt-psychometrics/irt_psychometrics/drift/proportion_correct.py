@@ -46,8 +46,8 @@ class ProportionsCorrect:
         n: shape (K,), number of answers.
         observed, expected: shape (K,), the proportion correct, and its expectation under the published curve.
         se: shape (K,), standard error of their difference.
-        p, q: shape (K,), two-sided, of the hypothesis "no difference"; q by Benjamini & Hochberg (1995) over the K
-            items.
+        p, q: shape (K,), two-sided p-value and q value of the hypothesis "no difference"; q by Benjamini & Hochberg
+            (1995) over the K items.
     """
 
     item_ids: tuple[str, ...]

@@ -522,7 +522,7 @@ def _learner_products(
             "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
             "be months"
         )
-    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # imports SciPy's sparse matrices
+    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # loads SciPy's sparse matrices
 
     return lambda point: products_by_learner(problem, point, *gathered, learners)
 
@@ -587,7 +587,7 @@ def _start_histogram(
 ) -> tuple[Problem, Solution]:
     """The problem with free weights, and a starting point.
 
-    The point is near the maximum on half of the nodes, which is searched from x with normal distributions.
+    The point is near the maximum on half of the nodes. The search for it starts at x with normal distributions.
     `with_weights` returns the layout for a number of `histogram_nodes`.
     """
     old, few = problem.structure, _half(problem.grid)
@@ -602,7 +602,7 @@ def _start_histogram(
 
 def _interpolate_solution(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
-    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do not need
+    from scipy.interpolate import CubicSpline  # loads SciPy's optimisers, not needed if θ is normal
 
     between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
     items, G = few.structure.n_before_weights, few.structure.n_groups

@@ -65,8 +65,8 @@ _STANDARD_NORMAL = NormalDist()
 _MIN_PROBABILITY = 1e-6
 """Tail probabilities below this come from the normal distribution."""
 _TERMS = 16
-"""Number of terms of the RMSD's distribution that are drawn. The means of the others are added; they are less than a
-thousandth of it."""
+"""Number of terms that are drawn for the RMSD's distribution. The other terms, less than a thousandth of the sum, are
+replaced by their means."""
 
 
 @dataclass(frozen=True)

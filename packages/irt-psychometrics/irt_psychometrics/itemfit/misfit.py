@@ -292,8 +292,8 @@ def _at_chance(some: FittedData, reference: FittedData) -> Measure | None:
     """Share of learners in a window who answer at random, computed with the parameters of its reference.
 
     The θ of the other learners has the shape of the reference's distribution, with the mean and SD that fit best. A
-    shape estimated from the window would absorb the class: if learners guess, answers at a very low ability are no
-    better than chance.
+    shape estimated from the window would absorb the class of these learners: if learners guess, answers at a very low
+    ability are no better than chance.
     """
     some = replace(some, calibration=reference.calibration).subsample(MAX_PERSONS, np.random.default_rng(0))
     some = some.scored_0_and_1

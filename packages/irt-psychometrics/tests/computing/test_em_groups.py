@@ -231,7 +231,7 @@ def test_groups_recover_their_means_and_sds():
     assert (fit.populations[0].mean_se, fit.populations[0].sd_se) == (0.0, 0.0)
     for population in fit.populations[1:]:
         mean, sd = truth[population.name]
-        assert abs(population.mean - mean) < 4 * population.mean_se + 4 / np.sqrt(1500)  # θ has the unit of a sample
+        assert abs(population.mean - mean) < 4 * population.mean_se + 4 / np.sqrt(1500)  # a sample sets θ's unit
         assert abs(population.sd - sd) < 4 * population.sd_se
         assert population.n_persons == 1500
     z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d + a * b) / fit.d_se])
