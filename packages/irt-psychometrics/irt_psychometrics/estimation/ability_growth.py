@@ -176,7 +176,7 @@ class MovementEstimate:
         order
             R² of elapsed time within a window on item.
         growth_in_windows
-            Whether growth was found within windows. None if that cannot be judged.
+            Whether growth was found within windows. None if it could not be determined.
 
         Raises
         ------

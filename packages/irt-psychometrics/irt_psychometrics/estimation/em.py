@@ -195,7 +195,7 @@ def fit_em(
         ascent begins there and reaches the same maximum sooner.
     likelihood_only
         Whether the fit is only for comparison with other fits. The log-likelihood is then within .05 of its value at
-        the maximum, a histogram has the same penalties under all models, there are no errors, and `convergence` judges
+        the maximum, a histogram has the same penalties under all models, there are no errors, and `convergence` covers
         only the ascent, not whether the answers determine the parameters.
     abilities_known
         Whether to compute errors as if abilities were known. Such errors are too small, but cost nothing.

@@ -1,4 +1,4 @@
-"""Check the requests of fits by other programs, and judge their estimates by the rules of `fit_em`.
+"""Check the requests of fits by other programs, and test their estimates by the rules of `fit_em`.
 
 A program reports whether its steps became small. This module checks whether the answers determine the estimates.
 Otherwise another program could give an item a plausible value that `fit_em` would refuse.

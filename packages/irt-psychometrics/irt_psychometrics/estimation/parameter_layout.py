@@ -152,7 +152,7 @@ class ParameterLayout:
         given_scores
             Shape (J, C), whether somebody got a score. None: all scores of an item.
         steps_of
-            See the class. If an item of a block is given, all items of the block have its steps.
+            As in the class. If an item of a block is given, all items of the block have its steps.
         """
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)

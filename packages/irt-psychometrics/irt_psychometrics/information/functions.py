@@ -38,7 +38,7 @@ FALSE_DISCOVERIES = 0.05
 KEPT = 0.8
 """Share of the published information below which the loss of an item, or of the test, matters."""
 MIDDLE = 0.95
-"""Central share of the population over which the test is judged."""
+"""Central share of the population over which the loss of the whole test is tested."""
 _NODES = 241
 _STEPS = 79
 _MANY = np.linspace(-30, 30, 2001)

@@ -171,7 +171,7 @@ class Suspect:
     Attributes:
         delta_b, delta_a: linked value of b, and of a, minus the value in the anchor set.
         z: change of `parameter` divided by its error, if the other parameter (ln a or b) had not changed. Errors of a
-            and b are correlated, so neither is judged by itself.
+            and b are correlated, so neither is tested by itself.
         parameter: the parameter whose change alone explains more of the difference.
     """
 

@@ -380,7 +380,7 @@ def _around(population: Population, nodes: int) -> Floats:
 class Posteriors(NamedTuple):
     """Mean, SD and log ∫ Π P(response | θ) g(θ) dθ of N persons, shape (N,) each.
 
-    A person without a response to an item with a curve has the mean and SD of the prior, and 0.
+    A person without a response to an item with a curve has the mean and SD of the prior, and a log of 0.
     """
 
     theta: Floats

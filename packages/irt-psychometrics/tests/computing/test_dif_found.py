@@ -134,7 +134,7 @@ def compare_groups(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differ
 
 def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> None:
     """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is flat in
-    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
+    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws has an error of 4 %."""
     rng = np.random.default_rng(3)
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 2], a[1, 5] = 0.4, 0.4
