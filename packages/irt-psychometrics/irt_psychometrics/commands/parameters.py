@@ -35,7 +35,7 @@ from irt_psychometrics.core.wording import some_of
 MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
-"""Columns of a scored item besides a, b and max_score, as in `ItemModel.shown`."""
+"""Columns of a scored item besides a, b and max_score, as in `ItemModel.stored_values`."""
 READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, *OF_OTHER_MODELS, "D"))
 
 

@@ -174,7 +174,7 @@ class OtherItems:
 
     @classmethod
     def from_parameters(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
-        """Make the items from the result of `ItemModel.shown` for each, by place.
+        """Make the items from the result of `ItemModel.stored_values` for each, by place.
 
         Raises PsychometricsError if no model has these parameter names.
         """
@@ -483,7 +483,7 @@ COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
 
 
 def model_with(shown: Mapping[str, float]) -> ItemModel:
-    """The model that has these parameters besides a and d, named as in `ItemModel.shown`.
+    """The model that has these parameters besides a and d, named as in `ItemModel.stored_values`.
 
     If several models have them, the last one is returned, which contains the others as special cases. Raises
     PsychometricsError if no model has them.
