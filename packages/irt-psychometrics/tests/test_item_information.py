@@ -143,7 +143,7 @@ def test_weights_that_do_not_form_a_population_are_refused(theta, weights) -> No
 
 @pytest.mark.parametrize("c", [0.0, 0.25])
 def test_error_of_a_log_ratio_matches_the_spread_over_drawn_parameters(c: float) -> None:
-    """With errors of 0.02, the second-order terms, which the delta method omits, are 0.02 of the first-order ones. An
+    """If errors are 0.02, the second-order terms, which the delta method omits, are 0.02 of the first-order ones. An
     SD of 4000 draws has a standard error of 1.1 %. Limit: 5 %."""
     new, old = np.array([1.1, 0.8]), np.array([1.6, -0.4])
     cov_new, cov_old = np.array([[4e-4, -1e-4], [-1e-4, 3e-4]]), np.array([[2e-4, 1e-4], [1e-4, 4e-4]])

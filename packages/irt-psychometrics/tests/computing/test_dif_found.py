@@ -164,7 +164,7 @@ def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> 
 
 @pytest.mark.parametrize("c", [None, 0.2])
 def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -> None:
-    """Between equal curves, slopes are derivatives; between different curves, slope times step is the difference."""
+    """Slopes are derivatives if the curves are equal; if they differ, slope times step is the difference."""
     theta = 0.3 + 1.2 * Grid.symmetric().nodes
     weights = np.exp(Grid.symmetric().log_weights())
     guessing = [] if c is None else [np.log(c / (1 - c))]

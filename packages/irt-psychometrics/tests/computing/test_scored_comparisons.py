@@ -343,8 +343,8 @@ def test_only_the_item_that_is_harder_for_a_group_is_flagged() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_mantel_statistic_and_smd_match_correlation_and_mean_difference_in_a_stratum() -> None:
-    """With one stratum, χ² = (N − 1) r² (Mantel 1963). With two scores, it is Mantel-Haenszel's χ² without continuity
-    correction."""
+    """χ² is (N − 1) r² with one stratum (Mantel 1963), and Mantel-Haenszel's χ² without continuity correction with two
+    scores."""
     rng = np.random.default_rng(23)
     score, group = rng.integers(0, 4, 200), np.repeat([0, 1], 100)
     score[group == 1] = np.minimum(score[group == 1] + (rng.random(100) < 0.3), 3)
