@@ -93,8 +93,8 @@ class Cause(StrEnum):
     """Causes that make a month stale."""
 
     ANSWERS = "other answers"
-    RULES = "rules or model decided otherwise"
-    DECISION = "a decision on what it was linked by or compared with"
+    RULES = "rules or model changed by a decision"
+    DECISION = "anchors or reference changed by a decision"
     STEP = "a step without the next"
 
 

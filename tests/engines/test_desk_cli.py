@@ -390,7 +390,8 @@ def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
 
 def test_columns_without_any_score_are_reported_once(file) -> None:
     """Otherwise a column of groups gives a message for each of two thousand persons."""
-    with pytest.raises(PsychometricsError, match="line 2, item group: score 'ref', and no score in the column") as caught:
+    message = "line 2, item group: score 'ref', and no score in the column"
+    with pytest.raises(PsychometricsError, match=message) as caught:
         FILES.answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
     assert "more" not in str(caught.value)
 

@@ -1,7 +1,7 @@
 """`python -m irt_psychometrics fit|score|link|simulate`: parse the command, call the library and print the result.
 
 Results go to standard output and warnings to standard error, so `--json` prints only JSON. Exit codes: 0 done; 1 the
-fit did not converge, or the answers hardly determine some items; 2 the request or its input is wrong.
+fit did not converge, or some items are poorly determined by the answers; 2 the request or its input is wrong.
 """
 
 import argparse
