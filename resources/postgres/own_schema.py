@@ -32,7 +32,7 @@ WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
 
 @dataclass(frozen=True)
 class OwnSchema:
-    """Our schema. `takes_options`: whether connections can set their search path; else the role's must be right."""
+    """Our schema. `takes_options`: whether connections can set their search path; if not, the role's must be right."""
 
     name: str
     takes_options: bool
