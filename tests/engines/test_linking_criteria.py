@@ -193,7 +193,7 @@ def disagreeing(model: Model, seed: int = 3) -> AnchorPairs:
 @pytest.mark.parametrize("tau", [0.0, 0.2])
 def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
     """Minimises over the differences, with V and the slope's derivative fixed at the constants of Q, with and without
-    an offset of some items. Common errors of items are given separately, or in a matrix with the own errors."""
+    an offset of some items. Errors that items share are given separately, or in one matrix with each item's own."""
     pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
     own = pairs.differences(slope, intercept).with_variation(np.array([0.0, tau**2]))

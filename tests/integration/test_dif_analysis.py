@@ -334,7 +334,7 @@ def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month
         ("a", "2026-05", "medium", {}),
         ("b", "2026-01", "none", {}),
         ("c", "2026-01", "high", {}),
-        ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # few answers as expected end no alert
+        ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # too few answers to end the alert
         ("c", "2026-03", "medium", {"proportion_correct": {"n": 60}}),
     ]
     found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(drifts)]

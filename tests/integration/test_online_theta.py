@@ -35,7 +35,7 @@ from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank
 MONTH, LATER = MONTHS
 END = Month(LATER).end
 SAME = 1e-12
-"""Sums of some 60 terms in one order: rounding alone."""
+"""Tolerance for sums of about 60 terms in the same order, which differ only by rounding."""
 
 
 def request_theta(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:

@@ -196,7 +196,7 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     pull(database, lms)
     assert _compare_days(database, lms) == []
     company.run("DELETE FROM company.answers WHERE id = 100", row(400, answered=f"'{day}'", written="'2020-01-01'"))
-    company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still there, and no answer
+    company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still a row, but no answer
     assert _compare_days(database, lms, later=1) == []  # as many as before
     company.run("DELETE FROM company.answers WHERE id = 102")
     [found] = _compare_days(database, lms, later=2)
@@ -388,7 +388,7 @@ def test_pull_command_prints_counts_and_open_confirmations(company: Company, lms
     )
     assert "--confirm" not in typed("pull", "lms", "--compare").out
     company.run("DELETE FROM company.answers WHERE id = 2")
-    done = typed("pull", "lms", "--compare")  # at once, although today's comparison has been made
+    done = typed("pull", "lms", "--compare")  # compares again, although today's comparison is done
     day = (NOW - timedelta(days=3)).date()
     assert f"→ irt pull lms --confirm {day}" in done.out
     assert "1 vanished were withdrawn" in typed("pull", "lms", "--confirm", str(day)).out

@@ -113,7 +113,7 @@ class WatchfulFolder(FolderStore):
 def test_no_transaction_is_open_while_files_are_read(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.invariants.reports.N_THREADS", 1)  # of several readers each would see the others
+    monkeypatch.setattr("irt_assets.invariants.reports.N_THREADS", 1)  # several readers would see each other
     write_reports(database, store)
     watchful = WatchfulFolder(store.root)
     watchful.database, watchful.open = database, []

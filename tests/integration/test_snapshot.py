@@ -167,7 +167,7 @@ def test_rule_of_a_later_release_is_ignored_and_kept(world: Settings) -> None:
     database, kept = Database(world), "SELECT rules - %s::text[] FROM calibration_scale"
     rooms.run_sql(database, """UPDATE calibration_scale SET rules = rules || '{"of_a_later_release": 1}'""")
     found = []
-    for value in (0.08, 0.05):  # another one, and the default again
+    for value in (0.08, 0.05):  # another value, then the default
         change_rules(database, rooms.SCALE, {"max_rmsd": value})
         found.append(rooms.call(database, read_scales)[rooms.SCALE].rules.publication.max_rmsd)
         found.append(rooms.rows(database, kept, ([*rooms.LOWERED, "latent", "new_misfit"],)))

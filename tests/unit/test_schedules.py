@@ -94,7 +94,7 @@ def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str
     [
         (utc(2026, 7, 6, 2, 10), "2026-07-06"),  # a Monday
         (utc(2026, 7, 5, 2, 10), "2026-06-29"),  # the Sunday before
-        (utc(2027, 1, 1, 2, 10), "2026-12-28"),  # a Friday in a week of two years
+        (utc(2027, 1, 1, 2, 10), "2026-12-28"),  # a Friday in a week that spans two years
         (utc(2024, 3, 3, 2, 10), "2024-02-26"),  # a Sunday, after a leap day
     ],
 )
