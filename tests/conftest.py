@@ -22,7 +22,7 @@ from resources.settings import KUBERNETES, Settings, get_settings
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
 from tests.testbed import patience
 
-# As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
+# As in `cli.main`: if the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first process of a run measures the slowness, and its workers use the same value.

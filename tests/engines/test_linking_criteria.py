@@ -386,7 +386,7 @@ def test_a_single_moved_anchor_of_thirty_is_dropped_and_the_rest_agrees() -> Non
 def test_month_is_held_if_half_of_the_anchors_moved() -> None:
     found = months(30, seed=4, moved=15, shift=0.9)
     flagged = [f for f in found if f.suspects]
-    assert len(flagged) <= 15  # by chance an anchor of one half lies on the line of the second half
+    assert len(flagged) <= 15  # by chance an anchor of one half is on the line of the other half
     tie = next(f for f in found if not f.suspects)
     assert tie.diagnosis.startswith("which anchors moved cannot be determined: of 30, ")
     assert not any(agree(f) for f in found)

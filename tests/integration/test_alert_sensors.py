@@ -281,7 +281,7 @@ def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None
 
 
 def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
-    """The alert contained only the name of Dagster's exception."""
+    """Previously, the alert contained only the name of Dagster's exception."""
     world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()

@@ -514,7 +514,7 @@ def metric(settings: Settings) -> list[float]:
 
 
 # -- restored ----------------------------------------------------------------------------------------
-# Restoring where the files lie in a bucket, and once more after it was killed.
+# Restoring if the files are in a bucket, and restoring again after a kill.
 
 OTHER = "other-bank"
 REPORT = f"reports/drift/{JUNE}/x.html"

@@ -458,7 +458,7 @@ def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterIn
 
 
 def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
-    """The run is in progress, as a user started it in the UI, or over, as this Job's first pod requested it before an
+    """The run is in progress, started by a user in the UI, or over, requested by this Job's first pod before an
     upgrade."""
     night = find_plan("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})

@@ -50,7 +50,7 @@ def published_items(database: Database) -> list[str]:
 
 @pytest.fixture(scope="module")
 def batch(calibrated: Settings) -> dict[str, tuple[float, float, int, str]]:
-    """θ, SE, answers and set of every learner at the month's end, by the month; the night has the same."""
+    """θ, SE, number of answers and set of every learner at the month's end. Month and night have the same values."""
     database = Database(calibrated)
     measure(database, LATER, "run")
     with database.connect() as connection:

@@ -345,7 +345,7 @@ def test_item_held_back_is_published_by_the_first_month_in_which_the_item_passes
 
 
 def fit_again(ledger: Database, store: FolderStore) -> None:
-    """The month was fitted again and its run ended there: the old linked fit is of other numbers."""
+    """The month was fitted again and its run ended there, so the stored linked fit has the old numbers."""
     stage_made_up(ledger, store, JAN, made_up_calibration(dict.fromkeys(ANCHORS, (1.0, 0.0))))
 
 

@@ -426,7 +426,7 @@ FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'"
 def test_row_with_a_time_beyond_all_calendars_is_refused_without_stopping_the_pull(
     company: Company, settings: Settings, database: Database, time: str
 ) -> None:
-    """In the first pull and in a later one, as the time of the answer and as the cursor."""
+    """The time occurs in the first pull and in a later one, as the time of the answer and as the cursor."""
     answered, written, far = time_ago(minutes=30), "now() AT TIME ZONE 'UTC'", FAR
     mapping: dict[str, Any] = MAPPING
     cursor: dict[str, Any] = {"column": "written", "key": "id"}

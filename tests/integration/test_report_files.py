@@ -149,7 +149,7 @@ def test_file_with_a_violation_is_read_daily_until_repaired(
 
 
 # -- artifacts ---------------------------------------------------------------------------------------
-# A report file and its row: one of each, the file first, whatever happens in between.
+# A report file and its row: one of each, and the file first, even if the process is interrupted in between.
 
 WEEK = date(2026, 9, 7)
 KEY = "reports/2026-09-07/u1.pdf"

@@ -148,7 +148,7 @@ def test_invariants_run_once_a_day_if_new_york_changes_its_clocks(around: dateti
 
 
 @pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
-@given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (the zone is given beside)
+@given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (`timezones` is given)
 def test_last_periods_are_complete_and_consecutive(period: Period, now: datetime, n: int) -> None:
     bounds = [period.bounds(key) for key in period.last_keys(now, n)]
     assert len(bounds) == n
