@@ -211,7 +211,7 @@ class EmbeddedPostgres:
             except psutil.Error:
                 continue
 
-    # -- making and launching ----------------------------------------------------------------------
+    # -- creating and starting ---------------------------------------------------------------------
 
     def _initialise(self) -> None:
         """Create the data in a temporary folder, which is renamed when it is complete."""
