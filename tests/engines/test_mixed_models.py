@@ -354,7 +354,7 @@ def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
 
 
 def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
-    """For each item, the statistics count as many estimated parameters as its model has."""
+    """The statistics count as many estimated parameters for an item as the item's own model has."""
     models = ("2pl", "3pl") * 8
     _, responses = answers(models, seed=3)
     fit = fit_em(responses, model=models, threads=1)

@@ -249,7 +249,7 @@ def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
 
 
 # -- drift of items ----------------------------------------------------------------------------------
-# Drift of a month: planted changes are found, told apart and stored; alerts open and close with the months.
+# Drift of a month: planted changes are found, distinguished and stored; alerts open and close with the months.
 
 
 def planted_faults(truth: Truth) -> dict[str, str]:

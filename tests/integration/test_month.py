@@ -65,7 +65,7 @@ def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
 
 
 def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings, small_truth: Truth) -> None:
-    """Compared in standard errors: among 72 values, |z| > 4 has probability 0.005 if the errors are right."""
+    """Among 72 differences in standard errors, |z| > 4 has probability 0.005 if the errors are right."""
     bank, database = small_truth.bank, Database(calibrated)
     fitted = rows(
         database,

@@ -280,7 +280,7 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
         )
 
     def killed(nth: int) -> bool:
-        """Stop judging at its nth statement after it has the lock. Returns whether it had not ended before."""
+        """Stop judging at its nth statement after it has the lock. Returns false if judging ended before that."""
         calls = count()
 
         def stops(cursor: Any, *arguments: Any, **options: Any) -> Any:
