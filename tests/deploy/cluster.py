@@ -115,7 +115,7 @@ class Cluster:
 
     @property
     def certificate(self) -> Path:
-        """Certificate of the API server, signed by itself."""
+        """Self-signed certificate of the API server."""
         return self.folder / "kubernetes.crt"
 
     @property

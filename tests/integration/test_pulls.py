@@ -197,7 +197,7 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     assert _compare_days(database, lms) == []
     company.run("DELETE FROM company.answers WHERE id = 100", row(400, answered=f"'{day}'", written="'2020-01-01'"))
     company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still a row, but no answer
-    assert _compare_days(database, lms, later=1) == []  # as many as before
+    assert _compare_days(database, lms, later=1) == []  # the number of rows is the same
     company.run("DELETE FROM company.answers WHERE id = 102")
     [found] = _compare_days(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)

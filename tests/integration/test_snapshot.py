@@ -67,8 +67,8 @@ def state(database: Database) -> list[tuple[str, bool]]:
 def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
     database: Database, store: FolderStore, small_truth: Truth
 ) -> None:
-    """The count of rapid guesses may differ, as some planted guesses are slower than the limit and some honest answers
-    faster; hence the sum. All answers are read, even if they arrived weeks late."""
+    """The test compares a sum, because the count of rapid guesses may differ: some planted guesses are slower than the
+    limit, and some honest answers faster. All answers are read, even if they arrived weeks late."""
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
