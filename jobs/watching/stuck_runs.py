@@ -60,7 +60,7 @@ class UnfinishedRun:
         return cls(*about, why="" if works else why)
 
     def may_hold(self, partition: str) -> bool:
-        """Whether it may keep a partition busy: it is of this partition, of a range, or a backfill."""
+        """Whether the run may keep the partition busy: it is a run of the partition or of a range, or a backfill."""
         return self.partition == partition or "…" in self.partition or not self.partition
 
 
@@ -105,7 +105,7 @@ def can_see_processes(instance: dg.DagsterInstance) -> bool:
 
 
 def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
-    """Every run that has not ended, newest first. `why`: the reason why runs wait that are not working."""
+    """Every run that has not ended, newest first. `why`: the reason to state for runs that wait."""
     run_records = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [UnfinishedRun.from_record(record, why) for record in run_records]
 

@@ -2,7 +2,7 @@
 
 This module creates, starts, finds and stops the server. It listens only on 127.0.0.1, requires a random password, which
 is in a file of mode 600, and runs until `stop`, also after the end of the process that started it. It never runs as
-root: root starts it as the owner of its data, which is at first nobody.
+root: root starts it as the owner of its data, at first the user `nobody`.
 
 A lock shows whether the server runs: its processes hold the lock on `alive.lock`, and the kernel releases it when the
 last of them ends for any reason. So a stale postmaster.pid, a reused process id or a power failure does not matter.
@@ -211,7 +211,7 @@ class EmbeddedPostgres:
             except psutil.Error:
                 continue
 
-    # -- making and launching ----------------------------------------------------------------------
+    # -- creating and starting ---------------------------------------------------------------------
 
     def _initialise(self) -> None:
         """Create the data in a temporary folder, which is renamed when it is complete."""

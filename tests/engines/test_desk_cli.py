@@ -584,7 +584,7 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
     ],
 )
 def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, message: str) -> None:
-    """Ignoring the columns is wrong: without an upper asymptote of .9, θ of a wrong pattern is -.98 instead of -.80."""
+    """The columns must not be ignored: with an upper asymptote of 1, θ of a wrong pattern is -.98 instead of -.80."""
     with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text))
 

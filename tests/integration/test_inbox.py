@@ -170,7 +170,7 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
     assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.import_waiting()) == (
         [f"inbox attempts/{name}"],
         [(3,)],
-        {},  # it is not tried again as it is
+        {},  # the unchanged file is not tried again
     )
     with desk.database.connect() as connection:
         [aside] = files_set_aside(connection)
