@@ -274,7 +274,7 @@ def test_sum_score_table_of_two_hundred_items_is_accurate():
 
 
 def test_items_without_parameters_are_refused_with_their_position():
-    with pytest.raises(ValueError, match=r"places \[1\]"):
+    with pytest.raises(ValueError, match=r"positions \[1\]"):
         sum_score_table(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2))
 
 
