@@ -1,11 +1,11 @@
-"""Differences of two sound engines on the same answers, from which the limits of `engine_agreement` were chosen.
+"""Differences between two correct engines on the same answers, from which the limits of `engine_agreement` were chosen.
 
     python -m benchmarks.bench_agreement [--replications 20] [--sizes 500x15 500x40 1000x30 2000x40]
 
 Each replication draws a 2PL (a ~ LogNormal(0, 0.3), b ~ N(0, 1), a cohort N(0.2, 1.1²)), fits it by em and by pymc,
 links both to the same anchors (a third of the items, known with errors of 0.1) and compares them as a month does.
 Prints the median and maximum, over replications, of the largest difference of an item and of the root mean square
-difference, in standard errors. Engines with much larger differences are not sound.
+difference, in standard errors. If differences are much larger, one of the engines is wrong.
 """
 
 from __future__ import annotations

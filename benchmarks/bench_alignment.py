@@ -3,13 +3,13 @@
     python -m benchmarks.bench_alignment --months 2000 --seed 1
     python -m benchmarks.bench_alignment --months 300 --seed 1 --fits
 
-Each month is linked and judged as the platform does: `link`, and the gate `anchors_agree` for a bank with its 10th and
+Each month is linked and checked as on the platform: `link`, and the gate `anchors_agree` for a bank with its 10th and
 90th percentile of b at ± 1.28. Anchors' estimates are drawn with their errors (`tests.testbed.aligned`) on both sides,
 or (`--fits`) fitted to answers of the same number of learners to these anchors and the same number of other items.
 Columns: months held for any reason; months held because of τ; intervals that contain slope and intercept (t, with one
 degree of freedom less than the anchors used); moved anchors and other anchors that are reported; months with a warning
-about the anchors' skewness; bias of the intercept in months that are not held. ± is the Monte-Carlo error of a share
-of ½; for a share p multiply it by √(4p(1 − p)).
+about the anchors' skewness; bias of the intercept in months that are not held. ± is the Monte Carlo error of a share of
+½; for a share p, multiply it by √(4p(1 − p)).
 """
 
 from __future__ import annotations

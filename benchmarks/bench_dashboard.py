@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_dashboard [--home FOLDER] [--months 36]
 
-Most of the months are written in SQL (see `dashboard_world`), once: an existing home is used again. Times are for whole
+Most of the months are written once, in SQL (see `dashboard_world`): an existing home is reused. Times are for whole
 pages over HTTP, without a browser: the first request, then median and maximum of the other requests. CPU is the time of
 server and PostgreSQL, which depends less on other load. The goal is one second.
 """

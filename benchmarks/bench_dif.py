@@ -1,4 +1,4 @@
-"""False alarms and power of the DIF tests, compared with an oracle that knows the sound items.
+"""False alarms and power of the DIF tests, compared with an oracle that knows the items without DIF.
 
     python -m benchmarks.bench_dif sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
     python -m benchmarks.bench_dif power --items 400      # by size, direction and share of items with DIF
@@ -8,7 +8,7 @@
     python -m benchmarks.bench_dif cost                   # processor time of months of three attributes
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
-test with the truly sound items as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
+test with the items that truly have no DIF as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def sound(rng: np.random.Generator, tests: int) -> None:
 
 
 class Oracle(Groups):
-    """Groups for which it is known that all items after the first `moved` have no DIF."""
+    """Groups whose items without DIF are known: all items after the first `moved`."""
 
     moved = 0
 
@@ -85,7 +85,7 @@ class Oracle(Groups):
 
 
 def wald_tests(groups: list[np.ndarray], moved: int | None = None) -> Wald:
-    """Wald tests without a minimum number of answers. With `moved`, the items without DIF are the anchors."""
+    """Wald tests without a minimum number of answers. If `moved` is given, the items without DIF are the anchors."""
     responses = Responses.from_wide(np.vstack(groups))
     member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
@@ -132,7 +132,7 @@ def models(rng: np.random.Generator, tests: int) -> None:
 
 
 def cost(rng: np.random.Generator) -> None:
-    """5000 learners and 100 items, on five forms of 40 items or complete; attributes with 2, 3 and 2 groups."""
+    """5000 learners and 100 items, complete or on five forms of 40 items; attributes with 2, 3 and 2 groups."""
     print("| design | θ | seconds of processor time | without what forms say |\n|---|---|--:|--:|")
     n, n_items = 5000, 100
     attributes = [rng.choice(list("ab"), n, p=[0.6, 0.4]), rng.choice(list("abc"), n, p=[0.5, 0.3, 0.2]),

@@ -11,7 +11,7 @@ a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners
 and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The
 window is a fit of other learners θ ~ N(0.5, 1.2²). The oracle puts the same fits on one scale by the true constants,
 without error, and applies the same rule. A month that cannot be linked detects nothing. If the gate on anchors would
-hold a month, its drift is still computed, and the last column counts it.
+hold a month, its drift is still computed, and the last column counts the month.
 
 Log times have SD 0.35 within and 0.25 between learners. Learners who know a leaked answer take half as long.
 """
@@ -66,7 +66,8 @@ class Design:
 
 @dataclass(frozen=True)
 class Month:
-    """A month. `drift` is None if it could not be linked; `held`: whether the gate on anchors would hold it."""
+    """A month. `drift` is None if the month could not be linked; `held` is whether the gate on anchors would hold
+    it."""
 
     drift: Drift | None
     oracle: Drift

@@ -7,8 +7,9 @@
 
 Every measurement runs in its own process, so that peak memory is the memory of one program with its answers. Compiled
 kernels come from the cache, as in any second run. `--before` is a checkout of an earlier version, `--peers` a Python
-with `girth` or `mirt` installed; R's mirt is found by Rscript. Missing programs are "not installed"; the table notes
-programs that take longer than `--limit` seconds. Ratios are of CPU seconds, which depend less on other load than time.
+with `girth` or `mirt` installed; R's mirt is found by Rscript. Missing programs appear as "not installed", and the
+table marks programs that take longer than `--limit` seconds. Ratios are of CPU seconds, which depend less on other load
+than elapsed time.
 
 All programs stop at their own default tolerance (mirt: no parameter moves by more than 1e-4) with 61 nodes on [-6, 6].
 Log-likelihoods are computed by our function at each program's estimates.
@@ -31,7 +32,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 NODES = 61
-DESIGNS = {  # learners, items, items seen by each, drawn at random
+DESIGNS = {  # learners, items, random items that each learner sees
     "2000x50": (2_000, 50, 50),
     "10000x100": (10_000, 100, 100),
     "50000x200": (50_000, 200, 200),
@@ -64,7 +65,8 @@ def simulate(
 
 
 def plain_em(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Textbook EM (Bock & Aitkin 1981) on matrix products, until no parameter moves by more than 1e-4: a and d."""
+    """Textbook EM (Bock & Aitkin 1981) with matrix products, until no parameter moves by more than 1e-4. Returns a and
+    d."""
     right, saw = (x == 1).astype(float), (x >= 0).astype(float)
     theta = np.linspace(-6, 6, NODES)
     weight = np.exp(-0.5 * theta**2)
@@ -91,7 +93,8 @@ def plain_em(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
-    """Time fits of the version on the path, with estimates and standard errors separately. The first is a warm-up."""
+    """Time fits of the version on the Python path, separately for estimates and standard errors. The first is a
+    warm-up."""
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation import em
 
@@ -154,7 +157,7 @@ class Stopwatch:
 
 
 def _reset_peak() -> float:
-    """Reset the peak of memory (Linux: proc(5), clear_refs). Returns the memory in use now, in MB."""
+    """Reset the memory peak (Linux: proc(5), clear_refs). Returns the memory in use now, in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -253,7 +256,7 @@ def likelihood(design: tuple[int, int, int]) -> Any:
 
 
 def models(repeats: int) -> None:
-    """Print CPU seconds of the models on the same answers, which include guessing: medians after a warm-up."""
+    """Print each model's CPU seconds (median after a warm-up) on the same answers, which include guessing."""
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation.em import fit_em
 
@@ -302,7 +305,7 @@ def main() -> None:
     else:
         measure(
             [sys.executable, __file__, "--child", "ours", "2000x50", "1"], arguments.limit
-        )  # fills the kernel cache
+        )  # this first fit fills the kernel cache
         for name in arguments.designs:
             compare(name, arguments)
 

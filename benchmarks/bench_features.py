@@ -2,13 +2,13 @@
 
     python -m benchmarks.bench_features [ATTEMPTS ...]      (default 125,000 to 1,000,000, doubling)
 
-Fifty attempts a learner over the ninety days before the end of a week, five to a session on one of twenty topics, on a
-bank of 2,000 items with published parameters: a million attempts are 20,000 learners. Times are measured for the
-features of every day and the KPIs of the last week, each from its first query to its commit, by the wall clock and in
-processor seconds (ours, the server's and its workers'), which depend less on other load. Goals: both together under 10
-s by the wall clock for a million attempts on two idle cores, and linear growth (in processor time, a further attempt
-costs the largest log at most 1.3 times its mean over the whole range, without fixed costs). Exit status 1 if a goal is
-missed.
+Each learner makes fifty attempts over the ninety days before the end of a week, in sessions of five on one of twenty
+topics. The bank has 2,000 items with published parameters, so a million attempts are 20,000 learners. Times are
+measured for the features of every day and the KPIs of the last week, each from its first query to its commit, by the
+wall clock and in processor seconds (ours, the server's and its workers'), which depend less on other load. Goals: both
+together under 10 s by the wall clock for a million attempts on two idle cores, and linear growth (in processor time, a
+further attempt costs the largest log at most 1.3 times its mean over the whole range, without fixed costs). Exit status
+1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
 
 
 def processor_seconds(server: EmbeddedPostgres) -> float:
-    """Processor seconds of this process and of all ended processes of the server."""
+    """Processor seconds of this process and of all server processes that have ended."""
     own, server_times = time.process_time(), psutil.Process(server.status().pid).cpu_times()
     return own + server_times.children_user + server_times.children_system
 

@@ -1,12 +1,12 @@
-"""Growth within a month: share of months in which it is found, also falsely, and its remaining effect on b.
+"""Growth within a month: share of months in which it is found, correctly or falsely, and its remaining effect on b.
 
     python -m benchmarks.bench_growth --replications 200
 
 Learners answer all 60 items at paces between 1/1.5 and 1.5, in a common order unless stated otherwise. Growth is
-measured from the first item to the last at a pace of 1, which takes 30 days (first table) or 20 (second). Prints three
-Markdown tables: share of months with growth found; trend of b's error from the first item to the last, in the unit of
-the true b, and coverage of 95 % intervals of b, for the month's fit, the fit of learners' weeks, and this fit with
-growth added back; seconds for the test of a month with 100,000 answers.
+measured from the first item to the last at a pace of 1, which takes 30 days (first table) or 20 days (second table).
+Prints three Markdown tables: share of months with growth found; trend of b's error from the first item to the last, in
+the unit of the true b, and coverage of 95 % intervals of b, for the month's fit, the fit of learners' weeks, and this
+fit with growth added back; seconds for the test of a month with 100,000 answers.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Share of 2PL months in which guessing is detected, with and without guessing, and the sign that detects it.
+"""Share of 2PL months in which guessing is reported, with and without actual guessing, and the sign that detects it.
 
     python -m benchmarks.bench_guessing --months 200 --seed 1
     python -m benchmarks.bench_guessing --like spisa_wide.csv.gz --learners 500 --months 200
 
-Months are drawn as in `bench_normality`, with all items answered, with c = 0, with c = .2, or with c = .2 in three of
-ten items; or items with c = 0 whose curve is not logistic, with a uniform and b a mixture. `--like` instead uses θ ~
-N(0, 1) and the parameters of a 3PL fitted to a file of answers with a column of 0 and 1 per item; other columns are
-ignored. Prints the share of months in which guessing is found by either sign, with its Monte-Carlo error, and by each
-of the two signs, and the share of months whose curve does not fit, for which the signs alone would report guessing.
+Months are drawn as in `bench_normality`, with all items answered. Items have c = 0, or c = .2, or c = .2 in three of
+ten items. Other rows have items with c = 0 whose curve is not logistic, with a uniform distribution of a and a mixture
+for b. `--like` instead uses θ ~ N(0, 1) and the parameters of a 3PL fitted to a file of answers with a column of 0 and
+1 per item; other columns are ignored. Prints the share of months in which guessing is found by either sign, with its
+Monte Carlo error, and by each of the two signs, and the share of months whose curve does not fit, where the signs alone
+would report guessing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ROWS = (
     (2000, 40, "χ²₄", ".2 in all"),
     (10_000, 60, "normal", NORMAL_OGIVE), (10_000, 60, "normal", CLOGLOG),
 )  # fmt: skip
-"""Rows: learners, items, θ, c."""
+"""Number of learners and of items, θ and c of each row."""
 
 
 @dataclass(frozen=True)

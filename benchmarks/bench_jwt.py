@@ -3,9 +3,9 @@
     python -m benchmarks.bench_jwt [SECONDS]      (default 5 for each line)
 
 Each number is verifications per second of the verifier's own processor time, which depends little on other load. Over
-HTTP the server is a separate process that gets requests on four connections without pause. The `/health` endpoint of
-the same server shows the cost of HTTP alone. Goal: 2000 per second for valid tokens and attacks alike. Exit status 1
-if it is missed.
+HTTP the server is a separate process, which gets requests on four connections without pause. The `/health` endpoint of
+the same server shows the cost of HTTP alone. Goal: 2000 per second for valid tokens and attacks alike. Exit status 1 if
+it is missed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def functions(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
-    """Rates of the function alone, by this process's processor time."""
+    """Rates of the function alone, per second of this process's processor time."""
     issuer, path = Issuer(algorithm), folder / "key.pem"
     path.write_bytes(issuer.pem)
     rules = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
@@ -81,7 +81,7 @@ def print_rate(name: str, count: int, cpu: float, wall: float) -> float:
 
 
 def server(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
-    """Rates of the server, by its own processor time."""
+    """Rates of the server, per second of its own processor time."""
     issuer = Issuer(algorithm)
     with start_server(folder, issuer) as (process, port):
         sound = {"Authorization": f"Bearer {issuer.token()}", "X-Required-Role": "viewer"}

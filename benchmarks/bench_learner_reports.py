@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_learner_reports --learners 1000 --processes 2
 
-Reports are not stored. Processor time is printed in addition to the wall clock, as it shows the time on an idle
-machine. The first pages of each process, which load fonts, do not count.
+Reports are not stored. Processor time is printed in addition to elapsed time, because it shows how long an idle machine
+would take. The first pages of each process, which load fonts, do not count.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Shares of months held for misfit that their origin did not have: sound months, constant misfit, new misfit.
+"""Shares of months held for misfit that their origin did not have: months without misfit, with constant misfit, and
+with new misfit.
 
     python -m benchmarks.bench_misfit --months 200 --seed 1
 
 An origin window of 40 items and a month (20 of its items and 20 new items, θ with mean .5 and SD 1.2 in the origin's
-unit) are fitted by the defaults of a new scale, and compared. Columns: mean growth of each measure and the share of
-months it holds (`chance` only if guessing was found), and the share held by any measure with its Monte-Carlo error;
-shares of months in which guessing is found and in which anchors disagree by Q at 1 % (including months that cannot be
-linked); mean slope and intercept of the linking, which are 1.2 and .5 in sound months. The limits were chosen with the
-rows `choosing`, with complete answers. The rows `reporting` have other numbers of learners, and forms with half of the
-items.
+unit) are fitted with the defaults of a new scale, and compared. Columns: mean growth of each measure and the share of
+months that it holds (`chance` only if guessing was found), and the share held by any measure with its Monte Carlo
+error; shares of months in which guessing is found and in which anchors disagree by Q at 1 % (including months that
+cannot be linked); mean slope and intercept of the linking, which are 1.2 and .5 in sound months. The limits were chosen
+with the rows `choosing`, with complete answers. The rows `reporting` have other numbers of learners, and forms with
+half of the items.
 """
 
 from __future__ import annotations

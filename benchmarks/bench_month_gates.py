@@ -9,15 +9,15 @@
 further month of the same world or at the stated distance from it. Prints the shares of months held by the gate.
 
 `group`: an origin window gives the anchors, a first month publishes the row's number of other items, and a second
-month is linked and compared with both. b vary between windows by τ. Sound: no further movement. Moved: all anchors are
-.3 easier in the second month. Rows give the share of held months, and the shift's mean, its SD over months and the
-mean of its standard errors. Estimates are drawn with their errors or (`--fits`) fitted to answers. ± is the
-Monte-Carlo error.
+month is linked and compared with both. b vary between windows by τ. In "sound" rows nothing else moves; in "moved" rows
+all anchors are .3 easier in the second month. Rows give the share of held months, and the shift's mean, its SD over
+months and the mean of its standard errors. Estimates are drawn with their errors or (`--fits`) fitted to answers. ± is
+the Monte Carlo error.
 
-`scored`: sound months of 2,000 learners and 40 items scored 0 … 3, judged by all gates of a month on its fit and its
+`scored`: sound months of 2,000 learners and 40 items scored 0 … 3, checked by all gates of a month on its fit and its
 place on the scale, four months after each origin: 20 of the origin's 40 items are the anchors, and the first month
-publishes 20 others. Answers follow a GPCM or a graded response model. Rows give the number of months held by each
-gate, and of items held for their RMSD or flagged as drifted.
+publishes 20 others. Answers follow a GPCM or a graded response model. Rows give the number of months held by each gate,
+and of items held for their RMSD or flagged as drifted.
 """
 
 from __future__ import annotations
@@ -202,7 +202,8 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 class JudgedMonth:
     """Results of a month: gates that held it, with reasons, and counts of items.
 
-    The counts are items held for their RMSD, of all items, and items flagged as drifted, of the published items.
+    The counts are the items held for their RMSD, out of all items, and the items flagged as drifted, out of the
+    published items.
     """
 
     held: dict[str, str]
@@ -213,7 +214,7 @@ class JudgedMonth:
 
 
 def draw_scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]:
-    """Judge the months after an origin, whose mean θ varies."""
+    """Run the gates on the months after an origin; their mean θ varies."""
     rng = np.random.default_rng(seed)
     bank, n_anchors = misfit.Bank.draw(rng), misfit.ANCHORS
     rules = Rules.from_settings({"new_misfit": "hold"})

@@ -9,20 +9,21 @@ b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. 
 answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, θ is also
 computed with the true movement. Movement is estimated from the whole year. The constant θ is from the same answers.
 In rows with leavers, a week is a learner's last with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
-θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
-intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of the same number of other
+learners, and intervals include the parameters' errors. ± is one standard error, over learners. Prints a Markdown table.
 
-With a number of still scales: the number of these for which a movement is proposed although abilities are constant. A
-quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b is of two
-normals, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
+With a number of still scales: the number of scales for which a movement is proposed although abilities are constant. A
+quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b from a mixture
+of two normal distributions, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
 With a log (CSV with the columns user_id, item_id, answered_at, correct): the movement that `auto` proposes, and the
 probability of a day's answers given the days before, by movement and by time since the learner's previous day: mean
-−log p per answer, and its reduction compared with a constant θ. Only first answers to an item count. Items are fitted
-to half of the learners, and the other half is evaluated. Items that share no learner are fitted separately.
+−log p per answer, and its reduction compared with a constant θ. Only a learner's first answer to each item counts.
+Items are fitted to half of the learners, and the other half is evaluated. Items that have no learner in common are
+fitted separately.
 
-With a number to be scored: processor seconds for scoring judged answers in a month and in a night, for this number of
-learners with two answers on each of 50 days, with constant and moving θ, 50,000 learners at a time.
+With a number to be scored: processor seconds for scoring judged answers in a month and in a night, for this number
+of learners with two answers on each of 50 days, with constant and moving θ, 50,000 learners at a time.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ MAX_DAYS = 20_000
 """Maximum number of learners' days that are forecast, drawn at random."""
 
 TIME_OF_LEVELLING = 120 / 7
-"""Weeks in which growth that levels off falls to 1/e."""
+"""Weeks after which growth that levels off has fallen to 1/e."""
 
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""
@@ -112,7 +113,7 @@ def levelling(weeks: np.ndarray) -> np.ndarray:
 
 
 class Row(NamedTuple):
-    """The truth of a scale; `own` is a day's own SD."""
+    """The true values of a scale; `own` is a day's own SD."""
 
     truth: Truth
     gap: bool = False

@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_normality --months 1000 --seed 1
 
-Normal rows show its level, other rows its power; rows with c = .2 show guessing, which a 2PL mistakes for skewness.
-Designs are complete, or planned-missing with half of the items per learner. Prints the share beyond the 1 % and the 5
-% point with its Monte-Carlo error, the mean of the statistic (2 if it is χ² with 2 degrees of freedom), and the times
-of test and fit, both on one thread.
+Normal rows show the test's level, other rows its power. Rows with c = .2 contain guessing, which a 2PL mistakes for
+skewness. Designs are complete, or planned-missing with half of the items per learner. Prints the share beyond the 1 %
+and the 5 % point with its Monte Carlo error, the mean of the statistic (2 if it is χ² with 2 degrees of freedom), and
+the times of test and fit, both on one thread.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python -m benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
 
-40 items per window, of which both share 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
-.8, c = .2. As in the platform, a month knows the c of its anchors. θ has mean 0 and SD 1: a gamma variable with the
-given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number have the
-same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with their
-Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
-contain the truth. `--auto`: only pairs in which both have the rule `auto`.
+Each window has 40 items, of which 20 are in both windows (the anchors); a ~ U(.6, 1.8), b from two normal distributions
+around −.8 and .8, c = .2. As on the platform, the c of a month's anchors is known. θ has mean 0 and SD 1, and is a
+gamma variable with the given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. Pairs with
+the same number have the same items, and a window of one shape may be used in several rows. A row shows the errors of
+slope and intercept with their Monte Carlo error, the ratio of the mean reported error to the SD over pairs, and the
+share of 95 % intervals that contain the truth. `--auto`: only pairs in which both windows have the rule `auto`.
 """
 
 from __future__ import annotations

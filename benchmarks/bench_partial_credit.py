@@ -1,4 +1,4 @@
-"""Fits of scored items by the em engine: recovery, and CPU and memory compared with our 2PL and mirt.
+"""Fits of scored items by the em engine: parameter recovery, and CPU time and memory compared with our 2PL and mirt.
 
     python -m benchmarks.bench_partial_credit recovery --learners 1000 --repeats 100
     python -m benchmarks.bench_partial_credit recovery --learners 300 --repeats 200 --rare

@@ -6,9 +6,9 @@
 
 The second command posts 20 times 10 answers per second during an import of this number of rows; the goal is p99 ≤ 1 s.
 The third sends posts of 10 answers to the APIs of both checkouts in turn, with the same log, and compares p50. The log
-is a year's in an embedded PostgreSQL that syncs to disk. Posts of 10 answers and requests for θ are Poisson processes,
-independent of responses, and times are from the planned arrival. PostgreSQL, both servers and this generator share the
-machine's cores.
+covers a year, in an embedded PostgreSQL that syncs to disk. Posts of 10 answers and requests for θ are Poisson
+processes, independent of responses, and times are measured from the planned arrival. PostgreSQL, both servers and this
+generator share the machine's cores.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_pymc [--sizes 1000x30 2000x40] [--joint-draws 300] [--joint-tune 300] [--chains 2]
 
-The joint model has the same priors and samples a θ for every learner; nutpie samples both. The figure is the minimum
-bulk ESS over all a and b (without the joint model's θ), per second of the sampler with and without its tuning, by the
-wall clock and by processor time, which depends less on other load. Compilation and, for our engine, the search for the
+The joint model has the same priors and samples a θ for every learner; nutpie samples both. The reported figure is the
+minimum bulk ESS over all a and b (without the joint model's θ), per second of the sampler with and without tuning, in
+elapsed and in processor time, which depends less on other load. Compilation and, for our engine, the search for the
 mode and its Hessian are timed separately. The means of the two posteriors must agree within max(0.03, 3 Monte-Carlo
 standard errors).
 """

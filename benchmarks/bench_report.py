@@ -3,7 +3,7 @@
     python -m benchmarks.bench_report [ITEMS]      (default 300)
 
 A tenth of the items are flagged, each with a year of history and observed proportions; every item has DIF in two
-attributes and information curves. The facts are made up; reading them from the database takes a second.
+attributes and information curves. The report's data are made up; reading them from the database would take a second.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 Estimates are fitted to answers, or (`--drawn`) drawn with their errors.
 *Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, a different
 one each time, has all its steps moved so that its two curves differ by a wABC of `--moved`; both kinds of items move by
-the same size. For the other items: share of p < .05, by kind of item.
+the same amount. For the other items, the table shows the share of p < .05 by kind of item.
 """
 
 from __future__ import annotations

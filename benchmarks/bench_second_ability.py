@@ -4,9 +4,10 @@
 
 Windows are drawn as in `bench_misfit`: an origin of 40 items, of which 20 become anchors, and months of these and 20
 new ones, θ with mean .5 and SD 1.2 of the origin's. A first month publishes its new items; a second month is compared
-with these and the anchors, unchanged and with five anchors harder by .5. Columns: share of sound months that the gate
-on the anchors holds, share with an item flagged for drift, and share of their items that are flagged; share of months
-with moved anchors that are held, and share of these anchors that are flagged. ± is the Monte-Carlo error.
+with these items and the anchors, once unchanged and once with five anchors harder by .5. Columns: share of unchanged
+months that the gate on the anchors holds, share with an item flagged for drift, and share of their items that are
+flagged; share of months with moved anchors that are held, and share of these anchors that are flagged. ± is the Monte
+Carlo error.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Months with non-normal or guessing learners: slope, intercept, coverage, and the shares detected.
+"""Months with guessing, or with abilities that are not normal: slope, intercept, coverage, and the shares detected.
 
     python -m benchmarks.bench_shape --months 200 --seed 1
 
 An origin window (40 items, N learners) and a month (20 of its items as anchors and 20 new ones, θ with mean .5 and SD
-1.2 of the origin's) are fitted with the rule named, and linked. θ is normal, or χ² with the stated degrees of freedom
-with mean 0 and SD 1, `−` mirrored. Rows give the shares of months that used a histogram and found guessing; bias of
-slope and intercept from 1.2 and .5, their SD over months and the mean of their reported errors; the share of a and b
-of all the month's items within 1.96 errors of the truth (under a 2PL, items with c > 0 have no known truth); and the
-share of months whose anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
+1.2 of the origin's) are fitted with the named rule, and linked. θ is normal, or χ² with the stated degrees of freedom,
+scaled to mean 0 and SD 1; `−` means mirrored. Rows give the shares of months that used a histogram and found guessing;
+bias of slope and intercept from 1.2 and .5, their SD over months and the mean of their reported errors; the share of a
+and b of all the month's items within 1.96 errors of the truth (under a 2PL, items with c > 0 have no known truth); and
+the share of months whose anchors disagree by Q at 1 %. ± is the Monte Carlo error.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ |= {"IRT_HOME": str(home / "irt"), "IRT_FIRST_MONTH": MONTH}
-        # In its own process, as the peak of a child is at least the memory of its parent.
+        # In its own process, because the peak of a child is at least the memory of its parent.
         writer = multiprocessing.Process(target=write, args=(home, sizes.answers, sizes.learners))
         writer.start()
         writer.join()

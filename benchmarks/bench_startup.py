@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_startup [--base CHECKOUT] [--runs RUNS] [--only PART]
 
-RUNS (default 3) is the number of measurements; the minimum counts, as other load only adds time. CHECKOUT is another
-checkout, measured in turn with this one by this interpreter, so that the ratio depends little on other load. PART is
-part of the name of the measurements to run. Caches are filled, except for the fit without compiled kernels.
+RUNS (default 3) is the number of measurements; the minimum counts, because other load only adds time. CHECKOUT is
+another checkout, measured in turn with this one by this interpreter, so that the ratio depends little on other load.
+PART is part of the name of the measurements to run. Caches are filled, except for the fit without compiled kernels.
 
 Exit status 1 if a goal is missed.
 """
@@ -48,7 +48,7 @@ os.wait()
 """
 """A run's worker:
 
-a fork of a process that has loaded the graph and numba. It prints its time when its first step starts.
+a fork of a process that has loaded the graph and numba. It prints its processor time when its first step starts.
 """
 
 
@@ -59,7 +59,7 @@ class Start:
     Attributes:
         warm: whether it runs once before, as the other checkout may store its caches differently.
         compiles: whether numba's cache is empty.
-        says: whether it prints the figure itself.
+        says: whether the measured command prints the figure itself.
     """
 
     name: str

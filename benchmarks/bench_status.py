@@ -2,13 +2,13 @@
 
     python -m benchmarks.bench_status [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
 
-ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS how many months there are (default
-36). Every month is green: its snapshot, fits, gates and publication are made up. The main cost of the status is
-checking that the answers are unchanged since the snapshot. For comparison, the cost of hashing a month's answers is
-printed; without stored versions, a status would need a hash per month. FOLDER keeps the database; an existing database
-is used again.
+ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS the number of months (default 36).
+Every month is green: its snapshot, fits, gates and publication are made up. The main cost of the status is checking
+that the answers are unchanged since the snapshot. For comparison, the cost of hashing a month's answers is printed;
+without stored versions, a status would need a hash per month. The database is kept in FOLDER; an existing database is
+reused.
 
-Seconds are by the wall clock and of processor time (ours and the server's), which depends less on other load. Goal: at
+Seconds are elapsed time and processor time (ours and the server's), which depends less on other load. Goal: at
 most 2 s of processor time in total, including loading the code, for an unchanged status. Exit status 1 otherwise.
 """
 
@@ -85,7 +85,7 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
 
 
 class Clock:
-    """Measures the time of this process, its children and the server."""
+    """Measures the processor time of this process, its children and the server."""
 
     def __init__(self, settings: Settings) -> None:
         self.server = EmbeddedPostgres(settings.irt_home / "postgres")

@@ -1,13 +1,13 @@
-"""Coverage of item parameters and θ if answers within testlets depend on each other, without and with testlet ids.
+"""Coverage of item parameters and θ if answers within testlets depend on each other, with and without testlet ids.
 
     python -m benchmarks.bench_testlets --months 200 --seed 1
 
 A month of N learners answers 40 items, logit P = a(θ + γ − b), θ ~ N(0, 1), γ ~ N(0, σ²) for each learner and testlet.
-It is fitted (2PL), σ is estimated, and every learner gets the EAP by the month's own parameters. "before" are the
-results without testlet ids in the bank, "after" the results with them. Rows give σ̂, its SD over months, and the ratio
-of its mean error to that SD; the share of learners whose θ is within 1.96 SE of the EAP; and the share of a and b
-within 1.96 SE of the pseudo-true values, which are from a fit to 400,000 learners. ± is the Monte-Carlo error over
-months.
+It is fitted (2PL), σ is estimated, and every learner gets the EAP under the month's own parameters. "Before" columns
+are results without testlet ids in the bank, "after" columns results with them. Rows give σ̂, its SD over months, and
+the ratio of its mean error to that SD; the share of learners whose θ is within 1.96 SE of the EAP; and the share of a
+and b within 1.96 SE of the pseudo-true values, which are from a fit to 400,000 learners. ± is the Monte Carlo error
+over months.
 """
 
 from __future__ import annotations

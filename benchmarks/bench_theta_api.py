@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_theta_api --attempts 1000000 --seconds 300 --rate 100 --rounds 1
 
-Runs in turn with answers of 0 and 1, with every third item scored 0 … 3, and with moving abilities. The log is a
-year's in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred has 2,000. Arrivals are a
+It runs in turn with answers of 0 and 1, with every third item scored 0 … 3, and with moving abilities. The log covers a
+year, in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred has 2,000. Arrivals are a
 Poisson process, independent of responses; before every second request, its learner answers a further item, which is
 committed. At the end, 1,000 returned θ are compared with the batch's θ on the same answers. PostgreSQL, both servers
 and this generator share the machine's cores.

@@ -2,13 +2,13 @@
 
     python -m benchmarks.bench_three_parameter --months 200 --seed 1
 
-A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others, θ
-~ N(0.5, 1.2²), has these 20 (except items that the origin flags) and 20 new items, which it publishes; a second such
-month is compared with the anchors and with these, unchanged and with two anchors and two other items moved by ±0.5 in
-b. As in the platform, months of a 3PL use the c of the anchors. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row
-says. *Seen* is the share of the items that a learner answers. *Across models*: the published values were fitted to the
-same answers as a 2PL, and published before the scale became a 3PL. Prints the two months' linkings, the first one's by
-every criterion, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
+A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N other
+learners, θ ~ N(0.5, 1.2²), has these 20 (except items that the origin flags) and 20 new items, which it publishes; a
+second such month is compared with the anchors and with these, unchanged and with two anchors and two other items moved
+by ±0.5 in b. As on the platform, months of a 3PL use the c of the anchors. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as
+given in the row. *Seen* is the share of the items that a learner answers. *Across models*: the published values were
+fitted to the same answers as a 2PL, and published before the scale became a 3PL. Prints tables of the two months'
+linkings (the first month's by every criterion), the items' intervals and the tests; ± is the Monte Carlo error.
 """
 
 from __future__ import annotations

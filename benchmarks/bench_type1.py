@@ -5,10 +5,11 @@
 
 Each set is simulated from the model (θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1), c = 0.2 under a 3PL): three
 forms of `length` items out of twice as many, a third of the learners on each, neighbouring forms overlapping by half.
-Items of a GPCM are scored 0 … 3, 0 … 2, 0 and 2, and 0 and 1 in turn (`ScoredItems`), `--graded` by the graded
-response model. Item parameters are estimated from the set itself, as in use. Prints a Markdown table of the
-rejections at nominal 5 %, 1 % and 0.1 %, at 5 % with the Monte-Carlo error (by sets: items depend on each other).
-Parallel analysis is by far the slowest: `--parallel 0` leaves it out, `--parallel 200` runs it on the first 200 sets.
+Items of a GPCM are scored 0 … 3, 0 … 2, 0 and 2, and 0 and 1 in turn (`ScoredItems`); with `--graded` their answers
+follow the graded response model. Item parameters are estimated from the set itself, as in practice. Prints a Markdown
+table of the rejections at nominal 5 %, 1 % and 0.1 %, at 5 % with the Monte Carlo error (over sets, because items
+depend on each other). Parallel analysis is by far the slowest: `--parallel 0` leaves it out, `--parallel 200` runs it
+on the first 200 sets.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Processor seconds of a night of judging: fingerprints of the look-back, and judging of the days that differ.
+"""Processor seconds of a nightly run: fingerprints of the look-back, and verdicts on the answers of days that differ.
 
     python -m benchmarks.bench_verdicts [--rows ROWS] [--months MONTHS]      (default 100,000 a month, 3 months)
 
-Learners answer 50 of 500 items once a month. The days of the look-back are judged. Then a day's answers arrive, one in
-a hundred of them ten days late on average, so that about twenty days differ. Prints processor time of this process and
-PostgreSQL for the fingerprints alone, the night (fingerprints and judging), and judging the new day. Goal for
-5,000,000 answers a month and 12 months: 60 s per night. Exit status 1 if the night takes longer.
+Learners answer 50 of 500 items once a month. All days of the look-back get their verdicts first. Then a day's answers
+arrive, one in a hundred of them ten days late on average, so that about twenty days differ. Prints processor time of
+this process and PostgreSQL for the fingerprints alone, the nightly run (fingerprints and verdicts), and the verdicts on
+the new day. Goal for 5,000,000 answers a month and 12 months: 60 s per night. Exit status 1 if the nightly run takes
+longer.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
 
 
 def fill(connection: psycopg.Connection, name: str, size: int, n: int, start: datetime, end: datetime) -> None:
-    """Insert `n` answers spread evenly over [start, end), with the answers of a learner in succession."""
+    """Insert `n` answers spread evenly over [start, end), with each learner's answers in succession."""
     values = {"name": f"{name}-", "start": start, "step": (end - start).total_seconds() / n, "n": n, "items": ITEMS}
     each = 1 if name == "late" else PER_LEARNER
     values |= {"each": each, "first": int(month_of(start)[-2:]) * 7, "learners": size // PER_LEARNER}

@@ -1,4 +1,4 @@
-"""Bias of new items that the pymc engine puts on a bank's scale, for a cohort that differs from the bank's.
+"""Bias of new items that the pymc engine puts on a bank's scale, for a cohort that differs from the bank's cohort.
 
     nice python -m benchmarks.bias_pymc_anchors [--months 16] [--processes 1] [--independent]
 

@@ -1,4 +1,4 @@
-"""Years of a platform's data in a minute: two months are calibrated, later months are copies of the second.
+"""Make years of a platform's data in a minute: two months are calibrated, and later months are copies of the second.
 
 The first two months come from the platform's own functions on simulated answers. For every later month, SQL writes
 these rows: the second month's answers, at that month's times; its snapshot, with the hash of those answers and the

@@ -2,8 +2,8 @@
 
     python -m benchmarks.house        # from the root of the repository
 
-A room is a package, or a module outside all packages. Imports inside functions count as arrows, too, as they become
-dependencies when the function runs.
+A room is a package, or a module outside all packages. Imports inside functions count as dependencies, too, because they
+become so when the function runs.
 """
 
 import ast

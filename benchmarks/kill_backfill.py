@@ -3,9 +3,9 @@
     python -m benchmarks.kill_backfill [--months 12] [--kills 50] [--seed 1] [--pause 2 8] [--json FILE]
 
 There are two equal small worlds. The months of the first are calibrated one after another; processes of the second's
-backfill are killed with SIGKILL. Then the rows of each month are compared. Takes ten minutes on two idle cores. Exit
-status 1 if a month is incomplete, something is left behind, or `irt status` disagrees. `tests/testbed/kills.py` has the
-kills and the checks.
+backfill are killed with SIGKILL. Then the rows of each month are compared. This takes ten minutes on two idle cores.
+Exit status 1 if a month is incomplete, something is left behind, or `irt status` disagrees. `tests/testbed/kills.py`
+contains the kills and the checks.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python -m benchmarks.numbers compare FOLDER FOLDER
 
 `make` uses only the command line, so it does not depend on the modules of a version. It writes the whole ledger to
-FOLDER/NAME.json. `compare` requires equal texts and numbers equal to 1e-10. Run both versions on the same day, as the
-demo's months are the last ones before today."""
+FOLDER/NAME.json. `compare` requires equal texts and numbers equal to 1e-10. Run both versions on the same day, because
+the demo's months are the last ones before today."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Months of public data sets, each processed with the command line as by an analyst.
+"""Process months of public data sets with the command line, as an analyst would.
 
     IRT_SHARED=../shared python -m benchmarks.real_months [--only SPISA …]
 
@@ -6,7 +6,7 @@ Learners of a data set are divided at random into months; the cloze log has its 
 installation in a temporary folder. It is imported, its first month becomes the origin, and every later month is
 calibrated. Misfit and guessing that hold a month are then accepted, and the month is calibrated again. Prints a
 Markdown table and, with --say, every command and its output, and the text of each gate and caution for the last month.
-Takes half an hour on two busy cores.
+This takes half an hour on two busy cores.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ Answers are first simulated into Parquet files: 40 of 500 items per learner. For
 counted and laid out, an E-step by the executors and by the driver's threads, and the driver's memory. The goal for an
 E-step is 1.3 × threads + 0.25 s × shards / cores. `--fit` fits a 2PL with standard errors from the files, with sums by
 the executors and by the driver. `--workers` starts a standalone cluster here, of one core and `--memory` a worker;
-without it the executors are threads of `local[cores]`. `stages` is the part of counting and laying out in which
-executors worked, by Spark's own times. `memory` is the peak of the driver's Python before it fetches the shards.
+without this option the executors are threads of `local[cores]`. `stages` is the part of counting and laying out in
+which executors worked, according to Spark's own times. `memory` is the peak of the driver's Python before it fetches
+the shards.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@
     python -m benchmarks.spark_relations --millions 25 100 --workers 2 --memory 3g
 
 Attempts are made up: sessions of ten answers to two topics on a day, ten sessions a learner, spread over the 365 days
-before a Monday; 2,000 items. Features are of the whole year, in parts as they go to PostgreSQL, and thrown away; KPIs
-are records, in parts, too. Abilities are of the year; in the DuckDB runs one process scores all learners at once. Each
-pair of engine and size is a process of its own, which has run a query before; features are made twice, as Java takes
-ten seconds or more to compile what it runs for the first time. `driver` is the peak of its memory without Java's,
-which is `Java`. `--workers` starts a standalone cluster here, of one core and `--memory` a worker; without it
-executors are threads of `local[cores]`. `stages` is the part of Spark's time in which executors worked. Prints a
-Markdown table.
+before a Monday; 2,000 items. Features are computed for the whole year, in the parts in which they would go to
+PostgreSQL, and are then discarded. KPIs are computed in parts, too, as records. Abilities are computed from the whole
+year; in the DuckDB runs one process scores all learners at once. Each pair of engine and size runs in its own process,
+after a first query. Features are computed twice, because Java takes ten seconds or more to compile code that runs for
+the first time. `driver` is the process's peak memory without Java's, which is in the column `Java`. `--workers` starts
+a standalone cluster here, of one core and `--memory` a worker; without this option executors are threads of
+`local[cores]`. `stages` is the part of the time in which executors worked. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ alert also needs the partition that is due, and whether the schedule is on (see 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests.
 
-    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. The process is
-    set up for runs too, as the caller may execute them.
+    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. This also sets up
+    the process for runs, because the caller may execute some.
     """
     _set_up_process()
     console = run_logs.install(settings)
@@ -70,7 +70,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         kinds = spec.kinds or {"postgres"}
         return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy)
 
-    # In the order in which data flows: no asset reads one of a later group.
+    # In the order in which data flows: no asset reads an asset of a later group.
     groups: dict[str, list[dg.AssetsDefinition | dg.AssetSpec]] = {
         "intake": [
             build_intake_asset(daily(settings.irt_first_month, running=True)),
@@ -119,7 +119,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Silence warnings about known uses, and collect garbage again, except among loaded objects, which stay. Safe to
+    """Silence known warnings, and turn garbage collection on again without the objects loaded so far. Safe to
     repeat."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)

@@ -1,4 +1,4 @@
-"""The demo: months of a company's life in minutes, with planted faults, and whether they were found.
+"""The demo: months of a company's life in minutes, with planted faults, and a check whether they were found.
 
 `run_simulated` plants faults, runs every month and compares the findings with the truth. `own_log` runs a user's log
 as one window that becomes its own origin.
@@ -81,7 +81,7 @@ drift is what has changed since the window, so it begins after it, in {month}; o
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
-MIN_SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
+MIN_SHARE_NAMED = 0.75  # share of the moved anchors, because some move by less than their errors
 
 
 @dataclass(frozen=True)
@@ -445,7 +445,7 @@ def own_log(
 def _initialise_from_window(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
-    """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
+    """Propose a minimum, split the scale if its answers have no common scale, and make the window its origin."""
     responses, counts = _read_eligible(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))

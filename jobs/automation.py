@@ -32,7 +32,7 @@ again.
 
 
 def build_automation_sensor() -> dg.SensorDefinition:
-    """The sensor that evaluates the conditions of all assets. It is on by default, because only it requests them."""
+    """The sensor that evaluates the conditions of all assets. On by default: nothing else requests these assets."""
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),

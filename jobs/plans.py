@@ -24,9 +24,9 @@ from resources.dagster_compat import schedule_execution_time_iterator
 from resources.failures import PermanentFailure
 
 GRACE = timedelta(hours=1)
-"""Time that a daily job has for its result, which is then 25 hours old at most."""
+"""Time after a tick until a daily job is late. A result that is not late is thus at most 25 hours old."""
 RUNNING_GRACE = timedelta(hours=25)
-"""Time that a weekly or monthly job has, and a daily one while it runs."""
+"""Time after a tick until a weekly or monthly job is late, or a daily job that is running."""
 
 
 @dataclass(frozen=True)

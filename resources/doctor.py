@@ -293,7 +293,7 @@ def _traces(settings: Settings) -> Iterator[Finding]:
 
 
 def _spark(settings: Settings) -> Iterator[Finding]:
-    """Check that a Spark session could start. Starts no session; a session without Java reports that itself."""
+    """Check that a Spark session could start. Starts no session; a session that lacks Java reports that itself."""
     subject, master = "Spark", settings.irt_spark
     if master is None:
         yield Finding(subject, "absent", "the log is read in PostgreSQL")

@@ -127,7 +127,7 @@ ROLE_NAMES = _each(
 )
 INBOX = _such(
     re.compile(r"/.+|s3://[^/\s]+(/.*)?").fullmatch,
-    "must be the whole path of a folder, such as /srv/irt-inbox, or s3://BUCKET/PREFIX",
+    "must be the absolute path of a folder, such as /srv/irt-inbox, or s3://BUCKET/PREFIX",
 )
 
 

@@ -22,16 +22,16 @@ from resources.settings import KUBERNETES, Settings, get_settings
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
 from tests.testbed import patience
 
-# As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
+# As in `cli.main`: if the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The workers of a run use the slowness that its first process measured.
+# The first process of a run measures the slowness, and its workers use the same value.
 os.environ.setdefault(patience.VARIABLE, f"{patience.measure_slowness():.2f}")
 
 # The tests may run in a pod themselves, and keep their files on its disk.
 os.environ.pop(KUBERNETES, None)
 
-# Modules that collection loads stay: the garbage collector pauses meanwhile, and ignores them afterwards.
+# Modules loaded during collection are never freed: the garbage collector pauses meanwhile and ignores them later.
 gc.disable()
 
 pytest_plugins = [
@@ -46,13 +46,13 @@ homes = count()
 def pytest_configure(config: pytest.Config) -> None:
     config.option.timeout = patience.patient(float(config.getini("timeout")))
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
-        # The process that only starts workers does without: they would wait while it imports the product.
+        # Not in the process that only starts workers: they would wait while it imports the product.
         config.pluginmanager.register(import_module("tests.helpers.worlds"), "worlds")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Also in the process that collects nothing itself, as its workers do."""
+    """Exempt loaded modules from garbage collection, also in the process that only starts workers."""
     found = yield
     gc.freeze()
     gc.enable()
@@ -79,14 +79,14 @@ def clean_environment(
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The server of all tests."""
+    """The PostgreSQL server that all tests share."""
     with server_of_the_run(run_folder(tmp_path_factory)) as server:
         yield server
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The workers share their server, and leave it to the process that started them."""
+    """Stop the server that the workers share, in the process that started them."""
     if getattr(session.config.option, "numprocesses", None):
         folder = session.config._tmp_path_factory.getbasetemp() / "postgres"  # type: ignore[attr-defined]
         EmbeddedPostgres(folder).stop()
@@ -100,7 +100,7 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
-    """Settings with an own home and an own, migrated, empty database."""
+    """Settings with the test's own home and its own migrated, empty database."""
     with template_copy(postgres, migrated_template, tmp_path / "irt") as settings:
         yield settings
 

@@ -1,14 +1,14 @@
-"""The library compared with other programs for item response theory: same answers, each program in its own process.
+"""Compare the library with other programs for item response theory: on the same answers, each in its own process.
 
     python -m benchmarks.peers ENVIRONMENTS                     # all tables, in Markdown
     python -m benchmarks.peers ENVIRONMENTS --only r-mirt ours --data large lsat7
 
 ENVIRONMENTS is a folder with a virtual environment for each peer (`mirt`, `girth`, `irtorch`, `py-irt`, `raschpy`,
 `catsim`), `R/lib` with R's mirt, and `ours` with this library and what it needs; a peer without an environment is left
-out. A runner in this folder reads the answers, estimates, with standard errors if its program has any, and prints
-JSON. The whole process is timed: start, imports, reading and estimation. Programs take turns, so that other load
-affects all equally. Figures are medians of three turns after one that fills caches, or of one turn if that took over
-`--patience`.
+out. A runner in this folder reads the answers, estimates the parameters (with standard errors if its program has any),
+and prints JSON. The whole process is timed: start, imports, reading and estimation. Programs take turns, so that other
+load affects all equally. Figures are medians of three turns after one that fills caches, or of one turn if that took
+over `--patience`.
 
 Log-likelihoods of a 2PL are computed by the library with 61 nodes at each program's estimates; others are the program's
 own. Real data sets are read from `IRT_SHARED`/data, and left out if it is not set.
@@ -67,7 +67,7 @@ class Peer:
             return []
         if self.runner.endswith(".R"):
             program, answers = ["env", f"R_LIBS={home}", "Rscript"], answers.with_suffix(".raw")
-        else:  # -P, as a runner has the same name as the package it imports
+        else:  # -P, because a runner has the same name as the package it imports
             program, answers = [str(home / "bin" / "python"), "-P"], answers.with_suffix(".npy")
         return [*program, str(HERE / self.runner), model, str(answers), str(nodes), *self.more]
 
@@ -178,7 +178,7 @@ def run(command: list[str], limit: float) -> Turn:
     if watched.returncode:
         return Turn(failure=f"over {limit:.0f} s")
     cpu, wall, peak, out, error = json.loads(watched.stdout)
-    if "{" not in out:  # `irt fit` prints its result and exits with 1 if items need a look
+    if "{" not in out:  # `irt fit` prints its result and exits with 1 if some items are doubtful
         output = error.strip().splitlines() or ["failed"]
         return Turn(
             cpu,

@@ -1,4 +1,7 @@
-"""Estimate abilities with `catsim`, which estimates no items: catsim.py abilities FILE.npz NODES; a line of JSON."""
+"""Estimate abilities with `catsim`: catsim.py abilities FILE.npz NODES. Prints a line of JSON.
+
+catsim does not estimate items.
+"""
 
 import json
 import sys

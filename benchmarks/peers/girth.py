@@ -1,4 +1,4 @@
-"""Fit with `girth` in that package's own Python: girth.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with `girth` in that package's own Python: girth.py MODEL FILE.npy NODES. Prints a line of JSON."""
 
 import json
 import sys

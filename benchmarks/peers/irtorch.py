@@ -1,4 +1,4 @@
-"""Fit with `irtorch` on the CPU in that package's own Python: irtorch.py MODEL FILE.npy NODES; a line of JSON.
+"""Fit with `irtorch` on the CPU in that package's own Python: irtorch.py MODEL FILE.npy NODES. Prints a line of JSON.
 
 It uses its default settings: equally spaced nodes on [−3, 3] with weights that are not normalised, so its log L is left
 out."""

@@ -1,4 +1,4 @@
-"""Fit with the library in its own process: ours.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with the library in its own process: ours.py MODEL FILE.npy NODES. Prints a line of JSON."""
 
 import json
 import sys

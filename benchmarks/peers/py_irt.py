@@ -1,7 +1,7 @@
-"""Fit with `py-irt` on the CPU in that package's own Python: py_irt.py MODEL FILE.npy NODES; a line of JSON.
+"""Fit with `py-irt` on the CPU in that package's own Python: py_irt.py MODEL FILE.npy NODES. Prints a line of JSON.
 
 Variational Bayes with 2000 epochs, its default, and hierarchical priors: its default prior of b has an SD of .1. This
-leaves the scale free; it is fixed afterwards by a mean of 0 and an SD of 1 of the abilities' posterior."""
+leaves the scale free, so it is fixed afterwards: the abilities' posterior gets mean 0 and SD 1."""
 
 import json
 import sys

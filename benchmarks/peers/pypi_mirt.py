@@ -1,4 +1,4 @@
-"""Fit with `mirt` of PyPI in that package's own Python: pypi_mirt.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with `mirt` of PyPI in that package's own Python: pypi_mirt.py MODEL FILE.npy NODES. Prints a line of JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-# One fit by R's mirt: Rscript r_mirt.R MODEL FILE.raw NODES [TOLERANCE]; a line of JSON at the end.
+# One fit by R's mirt: Rscript r_mirt.R MODEL FILE.raw NODES [TOLERANCE]. Prints a line of JSON at the end.
 # FILE.raw: persons and items, 4 bytes each, then one signed byte per person and item, person by person; -1 was not seen.
 argument <- commandArgs(trailingOnly = TRUE)
 suppressPackageStartupMessages(library(mirt))

@@ -1,4 +1,4 @@
-"""Fit with `raschpy` in that package's own Python: raschpy.py MODEL FILE.npy NODES; a line of JSON.
+"""Fit with `raschpy` in that package's own Python: raschpy.py MODEL FILE.npy NODES. Prints a line of JSON.
 
 It fits only the Rasch family, by comparisons of pairs of items: instead of a 2PL it fits a Rasch model, instead of a
 GPCM a

@@ -81,7 +81,7 @@ check_env_file() {
     [ "$(stat -c %u "$1")" = "$(id -u)" ] || refuse "$1 does not belong to root: chown root:root $1"
     case $(stat -c %a "$1") in
         600 | 400) ;;
-        *) refuse "$1 can be read by other users than root, and contains passwords: chmod 600 $1" ;;
+        *) refuse "$1 can be read by users other than root, and contains passwords: chmod 600 $1" ;;
     esac
     if grep -q "$(printf '\r')" "$1"; then
         refuse "$1 has Windows line ends (CRLF), which would become part of every value: sed -i 's/\\r\$//' $1"

@@ -36,11 +36,11 @@ and fitted by `irt fit`. `docs/explanation/bad_items.py` makes the page, so the 
 
 One rule applies to all cases: **an item that cannot be estimated gets no estimate but a flag with the reason, and the
 other items are fitted without it**. A diverging slope stops at |a| = 10. This is a bound and not a maximum, so the
-slope has no standard error and no item gate lets the item pass. With fewer than 5 answers its key is not tested. The
-estimates of the other items do not depend on such an item, so it does not invalidate the fit. If a fault affects the
-ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items that alone
-determine θ, or answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope that
-is not positive, so a wrong key cannot spread: correct the key and fit again, or delete the row.
+slope has no standard error and no item gate lets the item pass. The key of an item with fewer than 5 answers is not
+tested. The estimates of the other items do not depend on such an item, so it does not invalidate the fit. If a fault
+affects the ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items
+that alone determine θ, or answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a
+slope that is not positive, so a wrong key cannot spread: correct the key and fit again, or delete the row.
 
 | flag | meaning |
 |---|---|
@@ -130,7 +130,7 @@ CASES = (
     Case("Wrong key", "Item i01 was scored the wrong way round.", _reversed, ("i01", "i02")),
     Case("Answers that are noise", "Item i01 was answered by tossing a coin.", _coin, ("i01", "i02")),
     Case("Two identical items", "Item i02 has the answers of item i01.", _twins, ("i01", "i02", "i03")),
-    Case("Guessing without information", "A 3PL; 85 % of the answers to item i01 were made right.",
+    Case("Guessing without information", "A 3PL; 85 % of the answers to item i01 were set to right.",
          _too_easy_to_guess, ("i01", "i02"), "3pl"),
     Case("Disconnected forms", "One half saw items 1–5, the other half items 6–10.", _disconnected),
     Case("A person with one answer", "One additional person, who answered only item i01.", _one_answer, ("i01",)),

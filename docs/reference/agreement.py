@@ -93,7 +93,10 @@ def _side_by_side(mirt: dict[str, Any], published: dict[str, Any]) -> str:
 def _largest_differences(mirt: dict[str, Any]) -> str:
     lines = [
         "## Every fit: the largest difference from mirt\n",
-        "Slopes and intercepts absolute, standard errors relative, EAP over the persons in mirt's file.\n",
+        (
+            "Differences in slopes and intercepts are absolute, differences in standard errors relative.\n"
+            "EAP is compared for the persons in mirt's file.\n"
+        ),
         "| fit | a | d | SE(a) | SE(d) | log-likelihood | EAP | reliability |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]

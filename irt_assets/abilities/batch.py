@@ -60,8 +60,8 @@ class ScaleAbilities:
         theta, se: shape (learners,).
         why: reason why no learner was scored; empty if learners were scored.
         testlet_sd: SD of the testlet effects that `se` accounts for, or None if no testlets are in force.
-        absent: by item, the number of answers whose score its parameters in force lack, so that they counted as another
-            score. Empty if Spark scored the answers.
+        absent: number of answers by item that counted as a lower score, because the item's parameters in force have no
+            step for their own score. Empty if Spark scored the answers.
     """
 
     scale_id: str
@@ -87,7 +87,7 @@ def judge_until(database: Database, end: datetime) -> None:
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
-    """Judge the answers that count at the month's end, then `measure_at` it in one transaction."""
+    """Judge the answers that count at the month's end, then measure (`measure_at`) in one transaction."""
     judge_until(database, Month(month).end)
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
@@ -103,7 +103,7 @@ def measure_at(
     published set in force at `end`. If PostgreSQL has dropped answers that count, Spark executors score the lake's
     answers. Replaces the abilities of this kind and time, in the caller's transaction.
     """
-    import pandas as pd  # takes half a second, and the θ API measures without it
+    import pandas as pd  # importing it takes half a second, and the θ API does not need it
 
     connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
     measured = []
@@ -199,22 +199,22 @@ def score_group(
 def estimate_with_errors(
     responses: Responses, published: PublishedSet, scale: Scale, threads: int | None = None
 ) -> Scores:
-    """`estimate`, with `se_total` by the errors of the parameters in force."""
+    """`estimate`, with `se_total` from the errors of the parameters in force."""
     scores = estimate(responses, published.items, scale, published.testlets, threads)
     errors = published.errors.among(responses.item_ids) if published.errors else None
     return add_parameter_errors(scores, responses, errors, scale)
 
 
 def add_parameter_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
-    """The scores with `se_total` by the `errors` of the items of `responses`; NaN if `errors` is None."""
+    """The scores with `se_total` from the `errors` of the items of `responses`; NaN if `errors` is None."""
     unknown = np.full(responses.n_persons, np.nan)
     return replace(scores, se_total=errors.total_se(scores, responses, scale.sigma) if errors else unknown)
 
 
 def count_absent_scores(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
-    """Number of answers by item whose score its parameters in `items` lack, so that they count as another score.
+    """Number of answers by item that count as a lower score, because `items` has no parameters for their own score.
 
-    Parameters lack a score that no answer of the fit had.
+    A fit estimates no parameters for scores that its answers never had.
     """
     known = ItemParameters.from_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:
@@ -256,7 +256,7 @@ def curves_of(
 class MeasuredLearners:
     """Number of learners that a month measured on a scale, and their θ.
 
-    `mean` and `mean_se` are None without a learner, `sd` with fewer than two.
+    `mean` and `mean_se` are None if there are no learners, and `sd` is None if there are fewer than two.
     """
 
     learners: int

@@ -48,7 +48,7 @@ class Measure:
 
     @classmethod
     def from_published_set(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
-        """Build a scale's measure. Reuses the curves of `before`, an earlier one, if scale and set are the same."""
+        """Build a scale's measure. Reuses the curves of an earlier measure, `before`, if scale and set are the same."""
         items = ScoredItems.from_item_ids(published.items, published.withdrawn)
         if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
             curves = before.curves
@@ -60,7 +60,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of every scale with a set in force at `as_of`, and the data for judging answers without a verdict."""
+    """Measures of every scale with a published set at `as_of`, and the data for judging answers that have no
+    verdict."""
 
     as_of: datetime
     scales: Mapping[str, Measure]
@@ -74,8 +75,8 @@ class Theta:
     Attributes:
         as_of: time of its last answer.
         update_id: hash of everything that θ depends on, or id of the run that measured θ.
-        lookback_days: if θ uses the answers of these last days only, and not all that count, their number. Such a θ is
-            not stored. None: θ uses all answers that count.
+        lookback_days: number of days before the request whose answers θ uses; such a θ is not stored. None: θ uses all
+            answers that count.
     """
 
     scale_id: str
@@ -125,7 +126,7 @@ class Learner:
 
 
 def read_measures(connection: psycopg.Connection, now: datetime, known: Measures | None = None) -> Measures:
-    """Read the measures in force at `now`, reusing the unchanged parts of `known`, the ones read last."""
+    """Read the measures in force at `now`, reusing the unchanged parts of `known`, the measures that were read last."""
     scales, measures = read_scales(connection, now), {}
     for scale_id, scale in scales.items():
         if (published := set_with_errors(connection, scale_id, now)).items:
@@ -169,8 +170,8 @@ def update(
     """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
     `lookback_days` limits the answers to the days before `now`. None means `DEFAULT_DAYS` if θ is constant, and all
-    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
-    of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
+    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ from the
+    answers of a few days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
     The same answers scored with the same set give the same row. Another update of this learner waits until the
     caller's transaction ends.
@@ -200,7 +201,7 @@ def update(
 def read_theta(
     connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
 ) -> Theta | None:
-    """θ from all answers of a learner on a scale that count at `end`, not stored, or None."""
+    """θ of a learner from all answers on a scale that count at `end`, or None without answers. It is not stored."""
     measure = measures.scales[scale_id]
     start = ability_start(end, measure.scale)
     answers = learner_answers(connection, user_id, start, end, measures.judging)

@@ -46,7 +46,8 @@ class Mark:
 
     @classmethod
     def from_cursor(cls, text: str | None, now: datetime) -> Mark:
-        """Parse the mark of a cursor, if any; at the earliest `MAX_AGE` before `now`."""
+        """Parse the mark of a cursor. If there is no cursor, or its mark is older than `MAX_AGE`, the mark is `MAX_AGE`
+        ago."""
         first = cls(now - MAX_AGE)
         if not text:
             return first

@@ -39,7 +39,7 @@ class CitedFile:
 def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[CitedFile]:
     """All files that rows name, and the files in manifests that rows name.
 
-    The key of a report in another store is its address, and it counts as missing.
+    A report in another store has its address as its key, and counts as missing.
     """
     found: dict[str, CitedFile] = {}
     for folder in CITATIONS:

@@ -51,7 +51,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
         with _consistent_snapshot(database, store) as (connection, cited):
             server = connection.info.server_version // 10000
             schemas = [database.schema, settings.irt_dagster_schema]
-            snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # name of the state, for pg_dump
+            snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # pg_dump dumps this state
             programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = add_hashes(cited, store)

@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> BackupManifest:
 def read_rows(connection: psycopg.Connection) -> Rows:
     """Read the rows of our tables in any version of the schema.
 
-    Digests are of rows as text, whose format is set for this transaction.
+    Digests are computed from rows as text. The format of the text is set for this transaction.
     """
     connection.execute(AS_TEXT)
     existing = connection.execute(
@@ -134,7 +134,7 @@ COUNT = sql.SQL("SELECT count(*), NULL FROM {}")
 DIGEST = sql.SQL(
     "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
 )
-"""Digest of a table: the sum does not depend on the order of the rows, and md5 not on the server's version."""
+"""Digest of a table. It depends neither on the order of the rows, as it is a sum, nor on the server's version (md5)."""
 
 
 def row_differences(then: Rows, now: Rows) -> list[str]:

@@ -1,4 +1,4 @@
-"""PostgreSQL's pg_dump and pg_restore: choice of the version for a server, execution, and the meaning of their errors.
+"""PostgreSQL's pg_dump and pg_restore: choose the version for a server, run it, and explain its errors.
 
 The password is in their environment and never in their arguments, which every user of the machine can read.
 """

@@ -159,7 +159,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Bac
 def _new_violations(
     settings: Settings, database: Database, store: ObjectStore, manifest: BackupManifest
 ) -> Iterator[str]:
-    """Yield a sentence for each invariant of severity error that the copy violates and no report in it mentions.
+    """Yield a sentence for each invariant of severity error that the copy violates and its reports do not mention.
 
     Invariants that could not be evaluated get a sentence, too.
     """

@@ -129,7 +129,7 @@ class Column:
             return DASH
         if isinstance(cell, numeric_types.Real):
             return format(cell, self.format).replace("-", minus)
-        return cell  # type: ignore[return-value]  # all but numbers
+        return cell  # type: ignore[return-value]  # not a number
 
 
 @dataclass(frozen=True)

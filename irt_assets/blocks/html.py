@@ -49,7 +49,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: (
             value.translate(_DIRECTION_CONTROLS) if type(value) is str else value
-        ),  # Markup is made of these
+        ),  # Markup has no such characters
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -74,7 +74,7 @@ def _fit_entries(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Entry]]
 
 
 def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
-    """Yield each misfit measure in the reference and in the month, and the items that answer alike beyond ability."""
+    """Yield each misfit measure in the reference and in the month, and the items that depend on each other."""
 
     def value(measures: Measures, name: str) -> float | None:
         measure = getattr(measures, name, None)
@@ -354,7 +354,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
 
 
 def absent_scores(measured: ScaleAbilities) -> str:
-    """The answers that counted as a score other than their own, and the remedy; "" if all counted as given."""
+    """A sentence on answers that counted as a lower score than they had, with the remedy; "" without such answers."""
     if not measured.absent:
         return ""
     named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)

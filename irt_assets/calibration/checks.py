@@ -272,7 +272,7 @@ def _unestimated_items(evidence: Evidence) -> Problems:
 
 
 def _held_items(evidence: Evidence) -> Problems:
-    """Estimated items that are held back. `items_were_estimated` names the items that were not estimated."""
+    """Estimated items that are held back. The check `items_were_estimated` names the items without an estimate."""
     linked = evidence.linked
     if linked is None:
         return {}
@@ -295,7 +295,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         for asset in ASSETS
     ]
 
-    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # the name of the check is taken by a job
+    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # a job already has the check's name
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

@@ -39,7 +39,7 @@ class LinkedMonth:
 
 
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
-    """Read the linking of the last 24 fitted months up to `month`, oldest first, each by its latest fit."""
+    """Read the linking of the last 24 fitted months up to `month`, oldest first. Only the latest fit of each counts."""
     months = fitted_months(connection, scale, month, MONTHS_SHOWN)
     linked = [row.fit_id for row in months if row.fit_id]
     seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)

@@ -103,7 +103,8 @@ class LinkOutcome:
 
 
 Engines = dict[str, Callable[[], Calibrator]]
-"""Factories of engines by name. They are called late, because an engine can turn out to be unavailable."""
+"""Factories of engines by name. A factory is called only when its engine is needed, because the engine may be
+unavailable."""
 
 
 def fit_month(

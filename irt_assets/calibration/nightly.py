@@ -1,7 +1,7 @@
 """The nightly calibration: fit the 30 days that end with a day, link them, and measure everyone's θ at its end.
 
-It is an early warning, and gives parameters of items that have no published ones. Nothing is published from a night,
-so a later run of the day replaces its fits.
+It is an early warning, and estimates parameters of items that have no published ones. Nothing is published from a
+night, so a later run of the day replaces its fits.
 
 Operators read the log's sentences: their wording is part of the requirements.
 """
@@ -46,7 +46,7 @@ class NightOutcome:
     Attributes:
         loaded: number of attempts of the window on the scale.
         quiet: why there was nothing to fit, which is not a failure; else "".
-        error: why there is no fit on the bank's scale, or None if there is one, and in a quiet night.
+        error: why there is no fit on the bank's scale, or None if there is one or the night was quiet.
         raw: the fit before linking, or None without one.
         placed: the linking, or None without a fit.
         provisional: fitted items that have no published parameters.
@@ -181,7 +181,7 @@ def _fit(
 def _write(
     connection: psycopg.Connection, fitted: _NightFit, start: datetime, end: datetime, run_id: str
 ) -> NightOutcome:
-    """Link a fit and store it instead of the day's earlier one."""
+    """Link a fit and store it in place of the day's earlier fit."""
     scale, raw = fitted.scale, fitted.raw
     placed = link_to_scale(connection, scale, raw, _key(start, end))
     if placed.error is not None:

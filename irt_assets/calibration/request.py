@@ -100,8 +100,8 @@ class FitRequest:
     def model(self) -> Model | tuple[Model, ...]:
         """The scale's model, or one model name per item if items have different models.
 
-        A scored item has the model that the bank names, or else the one that goes with the scale's model. Raises
-        PsychometricsError if no model goes with it.
+        A scored item has the model that the bank names, or else the model of scored items that matches the scale's
+        model. Raises PsychometricsError if no model matches.
         """
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
@@ -332,7 +332,7 @@ def _fit_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -
 
 
 def _fit_by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> CalibrationResult:
-    """Fit groups of learners by level of their earlier answers, in the unit of the middle group."""
+    """Fit groups of learners, formed by the level of their earlier answers. The middle group sets the unit."""
     priors = request.priors()
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
@@ -356,7 +356,7 @@ def _fit_by_level(engine: EmEngine, request: FitRequest, earlier: Responses, dat
 
 
 def _fit_by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> CalibrationResult:
-    """Fit learners' weeks as persons."""
+    """Fit with each learner's week as a person."""
     assert request.days is not None
 
     def fit(weeks: Responses, groups: list[str], learners: Ints) -> Calibration:

@@ -22,7 +22,7 @@ def bank_testlets(connection: psycopg.Connection, scale_id: str) -> dict[str, st
 def effects_spec(
     responses: Responses, calibration: Calibration, testlets: Mapping[str, str], groups: Sequence[str] | None
 ) -> Testlets | None:
-    """Estimate the SD of testlet effects in the fit's units, for the fit's spec, or give the reason why not.
+    """SD of testlet effects in the fit's units, for the fit's spec, or the reason why it cannot be estimated.
 
     Returns None if the bank has no testlets, or if the fit did not converge.
     """

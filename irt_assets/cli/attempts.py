@@ -136,7 +136,8 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
-        print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
+        problems = [{"day": fault.day, "what": fault.problem} for fault in found]
+        print_json({"differences": [*map(asdict, different)], "faults": problems})
     else:
         for difference in different:
             say(str(difference))
@@ -177,7 +178,11 @@ def _print(done: Correction, as_json: bool) -> None:
     if done.reopened_months:
         say(f"reopened: {join_names(done.reopened_months)}")
     stale = join_names(done.stale_months)
-    say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no open month is stale by it")
+    say(
+        f"stale until calibrated again, by the daemon or irt calibrate: {stale}"
+        if stale
+        else "no open month becomes stale"
+    )
     if done.closed_months:
         say(
             f"closed: {join_names(done.closed_months)}; the change does not count there unless you reopen them, with "

@@ -26,7 +26,7 @@ NO_LOGIN = 2**32 - 1
 
 
 def current_settings() -> Settings:
-    """Read the settings. Raises PermanentFailure, naming the wrong ones."""
+    """Read the settings. Raises PermanentFailure, which names the wrong settings."""
     settings = get_settings()
     enabled_scales(settings)  # raises if an engine is unknown
     return settings

@@ -45,7 +45,7 @@ def again(
         typer.Argument(help="Paths, as `irt intake list` prints them. Default: all that were set aside."),
     ] = None,
 ) -> None:
-    """Import files of the inbox again that were set aside or imported before."""
+    """Import files from the inbox again, whether they were set aside or imported before."""
     with current_database().connect() as connection:
         waiting = requeue_files(connection, files or [])
         if missing := sorted({*(files or [])} - {*waiting}):

@@ -119,7 +119,7 @@ def _run_months(settings: Settings, database: Database, months: Sequence[str], *
 
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
-    """Settings with `engine` as the only one in addition to the scales' own. `em` always runs and adds no engine."""
+    """Settings in which only `engine` runs besides the scales' own engines. `em` always runs, so it adds no engine."""
     if in_a_pod():
         raise PermanentFailure(
             "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "

@@ -83,7 +83,7 @@ def pull(
 
 
 def _name_months(database: Database, filled: Collection[str]) -> None:
-    """Print the commands after which the answers of the first pull count for past months."""
+    """Print the commands to run so that the answers of the first pull count for past months."""
     with database.connect() as connection:
         closed = sorted({closing.month for closing in read_closed(connection, filled)})
     if of_open := sorted({*filled} - {*closed}):

@@ -231,7 +231,7 @@ def _change_anchors(
     change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason)
     out.print(f"{done}: the scale has {change.n_left} anchors from {month} on")
     for stale in change.stale:
-        say(f"  to be materialised again: irt calibrate --month {stale}")
+        say(f"  to be calibrated again: irt calibrate --month {stale}")
 
 
 def as_dict(p: Proposal) -> dict[str, Any]:

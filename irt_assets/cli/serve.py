@@ -56,7 +56,7 @@ def _print_service(package: str, stack: Stack) -> None:
 
 @contextmanager
 def stop_own_server(settings: Settings) -> Iterator[None]:
-    """Stop the embedded server at the end, unless it was running before or is not in use."""
+    """Stop the embedded server at the end, if this command uses it and it was not running before."""
     server = None if settings.database_url is not None else embedded_postgres(settings)
     started_here = server is not None and server.status().state != "running"
     try:

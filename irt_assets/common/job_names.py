@@ -15,16 +15,17 @@ ALIASES = {"mirt_calibrate": NIGHTLY_JOB, "compute_daily_kpis": KPI_JOB}
 
 
 def job_of(name: str) -> str:
-    """The job's own name, from any of its names."""
+    """The job's own name, given any of its names."""
     return ALIASES.get(name, name)
 
 
 def same_job(name: str) -> tuple[str, ...]:
-    """Every name of a job, from any of them: its own first, the documents' last."""
+    """All names of a job, given any of them: its own name first, the documents' name last."""
     job = job_of(name)
     return job, *(alias for alias, target in ALIASES.items() if target == job)
 
 
 def documents_name(name: str) -> str:
-    """The name for schedules, metrics' labels and alerts' keys: the documents' name of the job, if there is one."""
+    """The documents' name of the job, or else its own. Schedules, labels of metrics and keys of alerts use this
+    name."""
     return same_job(name)[-1]

@@ -36,7 +36,7 @@ def partition_check(
     description: str,
     judge: Callable[[CheckInput], dg.AssetCheckResult],
 ) -> dg.AssetChecksDefinition:
-    """A check of each partition by `judge`, which reads in one transaction."""
+    """A check that judges each partition by `judge`, which reads in one transaction."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
 
     @dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)

@@ -82,7 +82,7 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
     differing = scales_with_changed_verdicts(connection, [month]).get(month, set())
-    if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
+    if days_that_differ(connection, start.date(), end.date()):  # answers have arrived since the nightly run judged
         differing = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - differing
     made = [scale_id for scale_id in due if _is_up_to_date(connection, snapshot, scale_id, scales.get(scale_id))]

@@ -48,14 +48,14 @@ class DaysToJudge:
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight that a change judges again. No days if it changes only minima."""
+    """The days up to the last midnight that must be judged again after a change. No days if only minima change."""
     if not {*change.rules} & {*JUDGING_RULES}:
         return DaysToJudge([], [])
     return _days(connection, change.after, now, judged_too=True)
 
 
 def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight whose answers to a new scale have not been judged by its rules yet.
+    """The days up to the last midnight with answers to a new scale that have not been judged by its rules yet.
 
     Until a scale has rules of its own, its answers are judged by the defaults.
     """

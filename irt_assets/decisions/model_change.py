@@ -146,7 +146,7 @@ def preview_model_change(
     """Effects of deciding on `values` (subject → text) for months from `first_month` on. Writes nothing.
 
     If `first_month` is None, it is the month after the last one that is done or, if no month is done,
-    `calibrations_begin`. `build` makes an engine by its name. An origin window is fitted here, with no transaction
+    `calibrations_begin`. `build` returns an engine by its name. An origin window is fitted here, with no transaction
     open.
 
     Raises PermanentFailure if the scale has no origin, if its fits or anchors do not support the values, or if its

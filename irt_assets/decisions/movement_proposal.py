@@ -125,7 +125,7 @@ def _answers(connection: psycopg.Connection, published: PublishedSet, end: datet
 
 
 def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> tuple[float, bool | None]:
-    """Find the month with the strictest order of items, in whose difficulties growth may be hidden.
+    """Find the month with the strictest order of items. Its item difficulties may hide growth.
 
     Returns the R² of elapsed time on item (0 if no month is ordered), and whether growth was found in an ordered month
     (None if that cannot be judged). The statistics come from the months' fits or, if a fit has none, from the answers.

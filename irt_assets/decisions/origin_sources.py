@@ -109,7 +109,7 @@ def _convert_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
 
 
 def _score_parameters(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
-    """A scored item's parameters besides a and b, as in `ItemModel.shown`. Raises ValueError if they are incomplete."""
+    """A scored item's parameters besides a and b, as in `ItemModel.stored_values`. Raises ValueError if they are incomplete."""
     most = int(irt.get("max_score") or 1)
     if most == 1:
         return {}

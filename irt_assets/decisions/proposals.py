@@ -39,8 +39,8 @@ class State(StrEnum):
     """The state of a proposal. Only open proposals can be decided on.
 
     A newer proposal of the same window and item supersedes a proposal. All proposals of a month are superseded by the
-    month's next fit, which judges every item again, and as long as the month's publication step is not done. A
-    recalibration supersedes only proposals of the same window for the items that it proposes.
+    month's next fit, which judges every item again. They also count as superseded as long as the month's publication
+    step is not done. A recalibration supersedes only proposals of the same window for the items that it proposes.
     """
 
     OPEN = "open"

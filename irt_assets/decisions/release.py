@@ -61,7 +61,7 @@ def accept(
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish their values.
 
-    Accepts all proposals or, on any error, nothing.
+    On any error, nothing is recorded.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def refuse_leaks(accepted: Iterable[Proposal], remedy: str) -> None:
 def reject(
     database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
 ) -> list[Proposal]:
-    """Record that `by` rejected these proposals: all or, on any error, nothing. Published values do not change.
+    """Record that `by` rejected these proposals. On any error, nothing is recorded. Published values do not change.
 
     Raises PermanentFailure, which names the proposals, if they are not open or differ from `seen` (see `accept`).
     """

@@ -107,7 +107,7 @@ def undo(
 ) -> list[Undo]:
     """Record that `by` undoes the decisions on these proposals, and publish the values that accepts had replaced.
 
-    Undoes all decisions or, on any error, nothing.
+    On any error, nothing is recorded.
 
     Parameters
     ----------

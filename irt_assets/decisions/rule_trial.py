@@ -163,7 +163,7 @@ def try_rules(
     settings
         Rules to change, by name.
     build
-        Function that makes an engine from its name.
+        Function that returns an engine by its name.
 
     Returns
     -------

@@ -20,7 +20,7 @@ from resources.postgres.database import Database, advisory_lock
 
 Use = Literal["withdrawn", "restored"]
 MIN_LEAD_TIME = timedelta(minutes=1)
-"""Smallest time between a decision and its effect, within which every server reads the decision."""
+"""Smallest time between a decision and its effect, so that every server has read the decision by then."""
 
 
 def next_day(now: datetime) -> datetime:
@@ -31,7 +31,8 @@ def next_day(now: datetime) -> datetime:
 def withdraw(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` withdraws the items from `since` on (None: next midnight UTC): all or, on any error, nothing.
+    """Record that `by` withdraws the items from `since` on (None: next midnight UTC). On any error, nothing is
+    recorded.
 
     Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or if `since` is not
     in the future.
@@ -42,7 +43,7 @@ def withdraw(
 def restore(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` restores the items from `since` on: all or, on any error, nothing.
+    """Record that `by` restores the items from `since` on. On any error, nothing is recorded.
 
     `since`: None for the earliest time that changes no reported value; a withdrawal that has not begun by then never
     takes effect.
@@ -93,7 +94,7 @@ def _decide(
 
 
 def _find_problems(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
-    """Why some of the items cannot be put in that state."""
+    """Reasons why items cannot be withdrawn or restored (`state`), one sentence each."""
     existing = {
         item
         for (item,) in connection.execute("SELECT item_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()

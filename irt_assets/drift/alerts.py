@@ -71,7 +71,7 @@ def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
 
     Existing alerts keep their id and time. An alert is deleted if its month, judged again, no longer flags the item.
     """
-    advisory_lock(connection, "drift_alerts", scale_id)  # months that are judged at the same time read all rows
+    advisory_lock(connection, "drift_alerts", scale_id)  # months judged at the same time all read these rows
     rows = connection.execute(
         """SELECT item_id, month, severity, details FROM item_drift WHERE scale_id = %s ORDER BY item_id, month""",
         (scale_id,),

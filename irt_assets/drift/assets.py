@@ -78,10 +78,11 @@ def item_drift(
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
 ) -> list[dg.AssetsDefinition]:
-    """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups, or None for all.
+    """Return the assets of drift. `follows_a_month` is the condition that requests a month. `threads`: number of
+    threads for the fits of groups, or None for all.
 
-    DIF and information do not depend on item_drift, whose rows may be of an earlier fit: they compute its verdict again
-    from the same evidence.
+    DIF and information do not depend on item_drift, because its rows may be of an earlier fit. They compute the verdict
+    on drift again from the same evidence.
     """
     in_common: dict[str, Any] = {
         "partitions_def": months,
@@ -213,7 +214,8 @@ def _rows_to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
-    """The items that moved most in any of the last months, flagged ones first, or None if no month judged any."""
+    """The items that moved most in any of the last months, flagged items first. Returns None if no month compared
+    items."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

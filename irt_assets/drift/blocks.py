@@ -94,7 +94,8 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     description = {
         ChangeKind.DRIFT: f"drift: its difficulty moved by {signed_number(size)}",
         ChangeKind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
-        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of the other learners choose the option scored right",
+        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of the learners who do not know the answer choose the "
+        "option scored right",
         ChangeKind.EASIER: f"easier by {signed_number(size)}: drift or leak; only response times can show which",
         ChangeKind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
     }[ChangeKind(change["kind"])]

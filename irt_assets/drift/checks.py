@@ -126,10 +126,9 @@ def _items_check(
     fix: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
 ) -> dg.AssetChecksDefinition:
-    """A check that fails if a query returns items of the month that need a decision, and names them.
-
-    `query` returns rows of scale, item and a value, from which `why` makes the reason. `fine` is the message if there
-    are no such items, and `fix` is the remedy if there are.
+    """A check that fails if a query returns items of the month that need a decision, and names them. `query` returns
+    rows of scale, item and a value; `why` turns the value into the reason. `fine` is the message if there are no such
+    items, and `fix` is the remedy if there are.
     """
 
     def judge(look: CheckInput) -> dg.AssetCheckResult:

@@ -40,8 +40,8 @@ MAX_GROUP_LENGTH = 100
 MANTEL_STATISTICS = ("smd", "se", "chi2", "p")
 """Statistics stored for a scored item instead of the Mantel-Haenszel ones."""
 SMALL_GROUPS_NAMED = 20
-"""Number of groups too small to test that get rows, largest first. The others, perhaps one per learner, are only
-counted."""
+"""Number of rows for groups that are too small to test, largest first. Other small groups, perhaps one per learner, are
+only counted."""
 BY_LEVEL = (
     "items were assigned by level, and between groups that differ in ability one item in a hundred then looks large "
     "without being so"

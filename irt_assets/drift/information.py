@@ -352,7 +352,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 def different_model_reason(published: Model, fitted: Model) -> str:
     """The reason why an item is not judged if its published values are of a different model."""
     then, now = item_model(published).spoken, item_model(fitted).spoken
-    return f"published as {then}, fitted as {now}: one item has another information under each"
+    return f"published as {then}, fitted as {now}: an item's information depends on the model"
 
 
 def _missing_test_reason(across: Mapping[str, tuple[Model, Model]]) -> str:

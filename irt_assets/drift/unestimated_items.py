@@ -87,7 +87,7 @@ def examine_unestimated_items(
 
 
 def find_missing_items(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
-    """The items that the bank no longer has on this scale, each with a sentence on its present place."""
+    """The items that the bank no longer has on this scale, each with a clause on its present scale."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
     )

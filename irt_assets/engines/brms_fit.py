@@ -30,10 +30,10 @@ def fit_brms(
 ) -> Calibration:
     """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL. `options`: Stan's sampling options.
 
-    Scale, priors and omitted items are the same as in `PymcEngine`. The em engine fits first. Items with a negative
-    slope get no values, and if the responses do not form a scale, this fit has not converged, either. Anchors that did
-    not move have normal priors with their errors as SDs. `convergence.loglik` is the marginal log-likelihood at the
-    posterior means; `iterations` counts the iterations of all chains.
+    Scale, priors and omitted items are the same as in `PymcEngine`. The em engine fits the responses first. Items with
+    a negative slope get no values, and if the responses do not form a scale, this fit has not converged, either.
+    Anchors that did not move have normal priors with their errors as SDs. `convergence.loglik` is the marginal
+    log-likelihood at the posterior means; `iterations` counts the iterations of all chains.
 
     Raises PsychometricsError if the em engine refuses the responses or too few items are left, and LinkingError if the
     anchors determine no line.

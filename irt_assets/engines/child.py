@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 GIB = 2**30
 TERM_SECONDS = 3.0
-"""Seconds that a program has to end by itself. In compiled code it does not react to the signal, and is killed."""
+"""Seconds that a program has to end by itself. Compiled code does not react to the signal, and is killed."""
 _LOOK_SECONDS = 0.1
 _TAIL_LINES = 15
 
@@ -70,7 +70,8 @@ def run(
 ) -> None:
     """Run a program until it has written `answer` and ended with code 0.
 
-    However this function ends, by an interrupt or a cancelled run too, the program and its descendants have ended then.
+    The program and its descendants have always ended when this function ends, also after an interrupt or a cancelled
+    run.
 
     Args:
         command: the program with its arguments.

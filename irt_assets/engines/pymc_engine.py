@@ -112,7 +112,7 @@ class PymcEngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """Do the same as `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
+        """Fit as described in `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
         engine = self if anchors is None else replace(self, anchors=anchors)
         only = one_model(ENGINE, RIGHT_AND_WRONG, model)
         return engine.sample(responses, model=only, data_hash=data_hash).calibration
@@ -120,9 +120,9 @@ class PymcEngine:
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """Sample the posterior. Returns the calibration with its draws.
 
-        The em engine fits first, and its PsychometricsErrors are raised here, too. Items that it cannot estimate are
-        not sampled, nor are items with a negative slope, which the prior of `a` excludes; both are NaN and flagged. If
-        the em engine finds that the responses do not form a scale, this fit has not converged, either.
+        The em engine fits the responses first, and its PsychometricsErrors are raised here, too. Items that it cannot
+        estimate are not sampled, nor are items with a negative slope, which the prior of `a` excludes; both are NaN and
+        flagged. If the em engine finds that the responses do not form a scale, this fit has not converged, either.
 
         Raises LinkingError if the anchors determine no line.
         """

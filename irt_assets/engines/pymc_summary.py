@@ -131,7 +131,7 @@ def calibration_of(
 def _add_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple[Floats, Floats]:
     """The covariances of a, d and logit c, shape (K, 3, 3), and the prior's information on logit c, shape (K,).
 
-    For an item whose c was given, the former are 0 in the row and column of c, and the latter is NaN.
+    For an item whose c was given, the covariances of c are 0, and the information is NaN.
     """
     free, wide, known = np.isnan(priors.c_given), np.zeros((len(cov), 3, 3)), np.full(len(cov), np.nan)
     wide[:, :2, :2] = cov

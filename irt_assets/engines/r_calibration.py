@@ -1,4 +1,5 @@
-"""Convert `Responses` to requests to irt.R, and its answers to arrays. The engines' adapters interpret them."""
+"""Convert `Responses` to requests to irt.R, and the values that it returns to arrays. The engines' adapters interpret
+the arrays."""
 
 import logging
 from collections.abc import Callable, Mapping

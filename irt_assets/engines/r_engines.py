@@ -1,7 +1,7 @@
 """The engines in R: mirt, brms, and `remote`, which is mirt in the R IRT service under a name of its own.
 
 If the settings name that service, mirt and brms also run there, otherwise in a child process. `mirt_fit` and `brms_fit`
-write the requests and interpret the answers. Imports nothing heavy.
+write the requests and interpret the results. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Sampling:
 
 @dataclass
 class REngine:
-    """mirt or, with `sampling`, brms, in the R that `call` reaches: in a child process, or by the service."""
+    """mirt or, if `sampling` is set, brms. `call` runs R in a child process or in the service."""
 
     name: str
     call: Call = call_r

@@ -1,6 +1,6 @@
 """Call R by HTTP: a client of the R IRT service (`services/r_irt`).
 
-As for R in a child process, `mirt_fit` and `brms_fit` write the requests and interpret the answers.
+As for R in a child process, `mirt_fit` and `brms_fit` write the requests and interpret the results.
 """
 
 import json
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Bearer(AuthBase):
-    """Sets an `Authorization` header that a .netrc file does not replace and messages of requests do not repeat."""
+    """Sets the `Authorization` header. A .netrc file does not replace it, and messages of `requests` do not show it."""
 
     def __init__(self, token: str) -> None:
         self.token = token

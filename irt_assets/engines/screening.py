@@ -19,7 +19,8 @@ MIN_ITEMS = 3
 def screen_items(
     responses: Responses, model: Model, priors: Priors | None, data_hash: str
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
-    """The em engine's fit, and the indices (K,) of the items to sample: those it estimates with a positive slope.
+    """The em engine's fit, and the indices (K,) of the items to sample: the items that it estimates with a positive
+    slope.
 
     Raises PsychometricsError if em refuses the responses, or if fewer than `MIN_ITEMS` items are left.
     """

@@ -59,7 +59,8 @@ class RPackage:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine. `registry.ENGINES` lists them; graph, settings, command line, `irt doctor` and docs follow from it.
+    """One engine. `registry.ENGINES` lists all engines; graph, settings, command line, `irt doctor` and docs follow
+    from it.
 
     Attributes:
         name: its name in settings, in the database, and in the names of assets and checks.
@@ -95,12 +96,13 @@ class EngineSpec:
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
 
     def one_model(self, model: Model | Sequence[Model]) -> Model:
-        """The model of all items. Raises PsychometricsError if they have several, or one that it does not fit."""
+        """The model of all items. Raises PsychometricsError for several models, or a model that the engine does not
+        fit."""
         return one_model(self.name, self.models, model)
 
 
 def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
-    """Do the same as `EngineSpec.one_model`, for an engine that fits the models `fits`."""
+    """Like `EngineSpec.one_model`, for an engine that fits the models `fits`."""
     named = {model} if isinstance(model, str) else set(model)
     if len(named) != 1 or not named.issubset(fits):
         got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))

@@ -13,7 +13,7 @@ from resources.postgres.database import Database
 
 
 def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """`features_topic_daily`, of which one run may compute a range of days."""
+    """Return `features_topic_daily`. One run may compute a range of days."""
 
     @dg.asset(
         partitions_def=days,

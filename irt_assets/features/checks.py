@@ -31,7 +31,7 @@ def _check_counts(look: CheckInput) -> dg.AssetCheckResult:
 def days_with_wrong_counts(
     connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
 ) -> dict[str, tuple[int, int]]:
-    """Days of [start, end), two midnights, on which features and log differ, with the live answers in each.
+    """Days of [start, end), two midnights, on which features and log differ, with both numbers of live answers.
 
     `run`: reads the log; by default `on_log`.
     """

@@ -31,7 +31,7 @@ def topic_days(start: datetime, end: datetime) -> ir.Table:
     return answers.group_by("user_id", "topic_id", date=answers.day).agg(
         attempts=answers.count(),
         correct=answers.count(where=answers.correct),
-        # Not `median(where=…)`, whose SQL from Ibis Spark refuses.
+        # Not `median(where=…)`, because Spark rejects the SQL that Ibis generates for it.
         rt_median=ibis.ifelse(answers.correct, answers.time, ibis.null("float64")).median(),
         hints=answers.hints_used.cast("int64").sum(),
     )

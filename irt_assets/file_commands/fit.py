@@ -13,7 +13,7 @@ from resources.failures import PermanentFailure
 def calibrate_by(
     engine: Calibrator, *, scored: bool, groups: bool, latent: str
 ) -> Callable[[Responses, Model | Sequence[Model], Any], Calibration]:
-    """The engine as the library's `fit` calls it.
+    """Return the function by which the library's `fit` calls the engine.
 
     `scored`: whether items have scores above 1; `groups`: whether persons are in groups; `latent`: the distribution of
     θ that is requested. Raises PermanentFailure if the engine cannot do this.

@@ -34,7 +34,7 @@ def misfit_is_as_before(evidence: Evidence) -> GateResult:
 
 
 def items_are_independent(evidence: Evidence) -> GateResult:
-    """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
+    """Q3 of each pair of items: if two items share more than the ability, part of their evidence counts twice."""
     if evidence.statistics is None:
         return GateResult(True, "not tested: the fit has no fit statistics")
     q3 = evidence.statistics.q3
@@ -130,7 +130,7 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> GateResult:
 
 
 def ability_stands_still_within_the_month(evidence: Evidence) -> GateResult:
-    """Whether growth within the month goes into the difficulty of items that have an order."""
+    """Whether growth within the month biases the difficulty of items that learners answer in an order."""
     growth = evidence.statistics.growth if evidence.statistics else None
     if growth is None or growth.r2 is None:
         return GateResult(True, "no learner's answers are known to lie a day apart")
@@ -198,8 +198,8 @@ def anchors_cover_the_bank(evidence: Evidence) -> GateResult:
 
 
 def anchors_scatter_evenly(evidence: Evidence) -> GateResult:
-    """Anchors used lie around the line as far on one side as on the other. Several that moved a little in the same
-    direction are not named, and move the intercept."""
+    """The anchors used lie as far from the line on one side as on the other. Several anchors that moved a little in the
+    same direction are not named, but they move the intercept."""
     constants = evidence.constants
     if constants is None or constants.skewness is None:
         return GateResult(True, "too few anchors were aligned to see whether they scatter evenly")

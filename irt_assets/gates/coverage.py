@@ -24,7 +24,7 @@ _MIN_ANCHORS_OF_TOPIC = 2
 
 @dataclass(frozen=True)
 class Bank:
-    """A scale's items at a time.
+    """The items of a scale at a given time.
 
     Attributes:
         topics: item → topic, for all items.

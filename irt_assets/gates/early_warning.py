@@ -94,7 +94,7 @@ class Difficulties:
 
 @dataclass(frozen=True)
 class EarlyWarning:
-    """Comparison of a scale's night with the published values and the last linked month.
+    """Comparison of a night's fit of a scale with the published values and the last linked month.
 
     `month` is None and `shifts` is empty if no month has been linked yet.
     """

@@ -39,7 +39,7 @@ def snapshot_matches_its_hash(evidence: Evidence) -> GateResult:
 def few_answers_are_rejected(evidence: Evidence) -> GateResult:
     """Rapid guesses and unusable rows among the live answers of real learners.
 
-    Answers to items that the bank does not have belong to no scale, so they count against every one.
+    Answers to items that the bank does not have belong to no scale, so they count against every scale.
     """
     snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
     if snapshot is None:

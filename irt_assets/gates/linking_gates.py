@@ -59,7 +59,7 @@ def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
 
 
 def linking_stays_near_its_history(evidence: Evidence) -> GateResult:
-    """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
+    """Slope and intercept lie no farther from earlier months than earlier months lie from each other."""
     if evidence.on_the_scale is None:
         return NOT_ON_THE_SCALE
     constants = evidence.on_the_scale.constants

@@ -42,7 +42,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     )
     responses, _ = scored_responses_of(table, scale_id)
     calibration = decode(reference.calibration)
-    if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not answer all items
+    if set(responses.item_ids) < set(calibration.item_ids):  # sampled learners, who did not answer all items
         responses = responses.among(calibration.item_ids, calibration.categories)
     return window_of(responses, calibration, reference.statistics)
 

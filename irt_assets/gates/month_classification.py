@@ -93,8 +93,8 @@ class Cause(StrEnum):
     """Causes that make a month stale."""
 
     ANSWERS = "other answers"
-    RULES = "rules or model decided otherwise"
-    DECISION = "a decision on what it was linked by or compared with"
+    RULES = "rules or model changed by a decision"
+    DECISION = "anchors or reference changed by a decision"
     STEP = "a step without the next"
 
 
@@ -124,11 +124,12 @@ QUESTIONS = {
     "other_linking": (Cause.RULES, LINKED),
     "linked_alone": (Cause.STEP, PUBLISHED),
 }
-"""Questions that make a month stale if they are answered, with cause and asset to repeat. The first answer counts."""
+"""Possible reasons why a month is stale, each with its cause and the asset to make again. The first that applies
+counts."""
 
 
 def first_newer(answers: Mapping[str, str | None]) -> Newer | None:
-    """The first answered question of `QUESTIONS`. Returns None if the month is not stale.
+    """The first of `QUESTIONS` that has a reason in `answers`. Returns None if the month is not stale.
 
     `answers` maps a question to the reason why it makes the month stale, or to None.
     """

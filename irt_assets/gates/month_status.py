@@ -144,7 +144,7 @@ def latest_evaluations(
 
 def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
     evaluation = record.evaluation if record else None
-    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # if only planned, its run goes on, or was killed
+    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # its run is still in progress, or was killed
         return {"": GateStatus(None, "not evaluated", gate.asset, planned=record is not None)}
     rows = rows_of(evaluation.metadata, "scales")
     known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in rows}

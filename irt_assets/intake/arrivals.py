@@ -49,7 +49,7 @@ class Arrival:
         self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
         self._refused: list[RefusedRow] = []
         self._latest: datetime | None = None
-        self._erasures = connection.execute(ERASURES)  # in a pipeline: the result comes with the next one
+        self._erasures = connection.execute(ERASURES)  # in a pipeline, the result arrives with a later statement's
         self.report = ImportReport()
 
     def update_latest(self, latest: datetime | None) -> None:

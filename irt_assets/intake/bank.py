@@ -1,8 +1,8 @@
-"""Import the item bank and the learners from files with a row per item or learner: a whole file, or nothing of it.
+"""Import the item bank and the learners from files with a row per item or learner, each file in one transaction.
 
-A row adds its item or learner, or changes the columns of its filled cells. Empty cells change nothing, and importing
-the same file again changes nothing. A copy of a company's own table is written in the same way, but an empty cell there
-empties the column. Parameters are stored as given, together with `D`; they are converted when they are read.
+A row adds an item or learner, or changes the columns for which it has a value. Empty cells change nothing, and
+importing the same file again changes nothing. A copy of a company's own table is written in the same way, but an empty
+cell there clears the column. Parameters are stored as given, together with `D`; they are converted when they are read.
 """
 
 import json
@@ -38,7 +38,7 @@ from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
-MAX_DEPTH = 100  # maximum number of nested lists and objects
+MAX_DEPTH = 100  # maximum nesting depth of lists and objects
 MODELS: tuple[str, ...] = get_args(Model)
 DICHOTOMOUS_MODELS = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
@@ -138,7 +138,7 @@ def import_bank_rows(
 ) -> ImportReport:
     """Write the rows of `source` that are new or change something.
 
-    `given`: our columns that empty cells empty, if the source is a copy of a table. `reject`: function that receives
+    `given`: our columns that an empty cell clears, if the source is a copy of a table. `reject`: function that receives
     the refused rows. Raises PermanentFailure if the source or the mapping is at fault.
     """
     with database.connect() as connection:
@@ -398,7 +398,7 @@ def _tags(text: str) -> list[str]:
 def _update(kind: Kind, given: Collection[str] = ()) -> str:
     """SQL that updates existing rows that change. The document is merged; other columns are replaced by filled cells.
 
-    `given`: columns that empty cells empty, because the source has all values of them.
+    `given`: columns that an empty cell clears, because the source has all their values.
     """
     after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
     after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}

@@ -10,7 +10,7 @@ from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
 SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-"""White space in files: ASCII's, and Unicode's blanks, such as the no-break space of Excel and web forms."""
+"""White space in files: ASCII white space and Unicode blanks, such as the no-break space of Excel and web forms."""
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:
@@ -33,7 +33,7 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     """A column of any type as ids. NaN and infinity become null, so that only their rows are refused.
 
-    Raises PermanentFailure for any other float that is not a whole number, or that its type does not hold exactly.
+    Raises PermanentFailure for any other float that is not a whole number, or is too large to be exact in its type.
     """
     if not pa.types.is_floating(cells.type):
         return as_text(cells, name)
@@ -70,7 +70,7 @@ def shortened_ids_note(ids: Collection[str]) -> str:
 
 
 def _bytes(cells: pa.StringArray) -> bytes:
-    """Bytes that contain all cells. Searching them costs less than a kernel on a few cells."""
+    """Bytes that contain all cells. For a few cells, searching these bytes is faster than a compute kernel."""
     data = cells.buffers()[2]
     return b"" if data is None else data.to_pybytes()
 

@@ -11,7 +11,8 @@ from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
 MIN_ANSWERS = 50
-"""Answers from which on an unchosen key is an error: if one learner in ten is right, p = .005 for none of 50."""
+"""Number of answers from which on a key that nobody chose is an error. If one learner in ten is right, 50 wrong answers
+in a row have p = .005."""
 MAX_CHOICES = 1_000
 MAX_LINES_SHOWN = 5
 REMEDY = (

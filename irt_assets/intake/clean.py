@@ -1,7 +1,7 @@
 """Turn the rows of a file into answers: apply the mapping to whole columns, and refuse invalid answers with a reason.
 
-An answer is checked here by itself. Checks that need other answers or the database (duplicates, unknown items) are in
-`staging`.
+Each answer is checked here on its own. Checks that need other answers or the database (duplicates, unknown items) are
+in `staging`.
 """
 
 from collections import Counter
@@ -180,7 +180,7 @@ class Cleaner:
     Attributes:
         tally: counts of the scores; stays empty if the rule is `AsRecorded`.
         shortened_ids: ids that Excel seems to have shortened.
-        choices: counts of the choices that a key of the import scores.
+        choices: counts of the choices, if a key of the import scores them.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Cleaner:
         limits: Limits,
         file_id: str,
         items: Sequence[str] = (),
-        scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
+        scoring: Scoring = AsGiven(),  # noqa: B008 - frozen, without data
     ) -> None:
         """`file_id`: prefix of ids for answers without an id, if the file has no times. `items`: in a matrix, the
         columns that are items (see `matrix`)."""
@@ -214,7 +214,7 @@ class Cleaner:
 
     @property
     def _answers_are(self) -> str:
-        """Our name of the column that contains the file's answers."""
+        """Our name for the column that contains the file's answers."""
         if self._mapping.wide:
             return "correct"
         wanted = ["correct", "score", "response"]
@@ -424,8 +424,8 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _RawAnswers) -> pa.Array:
-        """The given ids. If an id is missing, it is made of file and position if the file has no times, and null
-        otherwise, so that `staging` derives it."""
+        """The ids of the answers. If the file has no times, a missing id is made from file and position. Otherwise it
+        is null, so that `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.rows), pa.string()))
         if self._limits.start is None:
             return ids

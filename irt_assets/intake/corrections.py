@@ -49,7 +49,7 @@ class Rescoring(Correction):
     Attributes:
         with_choice: answers whose chosen option is stored, whether or not they changed.
         without_choice: answers without a stored option, which are not changed.
-        right_before, right_after: right answers among those with a stored option.
+        right_before, right_after: right answers among the answers with a stored option.
     """
 
     with_choice: int

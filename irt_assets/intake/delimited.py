@@ -22,7 +22,7 @@ DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
 
 
 DECLARED_DELIMITER = re.compile(r"sep=([,;\t])\r?\n")
-"""First line in which Excel names the delimiter."""
+"""First line of a file in which the delimiter is declared for Excel."""
 SAMPLED_ROWS = 20
 """Rows from which the delimiter is inferred."""
 _LINE_BREAK = re.compile(r"[\r\n]")
@@ -61,10 +61,11 @@ class CsvSource(TextSource):
         self.check_empty_lines(len(self.columns))
 
     def batches(self) -> Iterator[Batch]:
-        # The last line may lack a line break, so a file may have a row although its line breaks are all the header's.
+        # The last line may lack a line break, so a file may have a row although all of its line breaks are in the
+        # header.
         if self.rows <= self._header_lines >= len(sources.head(self.path).splitlines()):
             return
-        skipped: list[Any] = []  # pyarrow's rows: number (from 1, the header's too), text, actual_columns
+        skipped: list[Any] = []  # pyarrow's objects: number (from 1, with the header), text, actual_columns
 
         def skip(row: Any) -> str:
             skipped.append(row)
@@ -74,7 +75,7 @@ class CsvSource(TextSource):
             column_names=self.columns,
             skip_rows=self._header_lines,
             block_size=sources.BLOCK,
-            use_threads=False,  # with threads, bad rows come without their number
+            use_threads=False,  # with threads, pyarrow does not number bad rows
             encoding=self.encoding,
         )
         parse_options = pacsv.ParseOptions(
@@ -110,7 +111,8 @@ class CsvSource(TextSource):
             yield rest
 
     def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
-        """Raise PermanentFailure if a quotation is not closed, which the parser ends with the file."""
+        """Raise PermanentFailure if a quotation is not closed. The parser itself ends it with the file, without an
+        error."""
         if self.quotes % 2 == 0:
             return
         ends = [bad.raw for bad in rest.bad[-1:]]

@@ -102,7 +102,7 @@ class WaitingFile:
 
     Attributes:
         version, options: present version of the file and of its folder's options.
-        seen_at: time at which this version was first seen, or a person requested that it is imported again.
+        seen_at: time at which this version was first seen, or at which a person requested another import.
         sha256: hash of the content that was last imported under this name, or None.
     """
 
@@ -116,7 +116,7 @@ class WaitingFile:
     @property
     def run_key(self) -> str:
         """Key of the run that imports the file. It changes if the file or its options are written again, or a person
-        requests that it is imported again."""
+        requests another import."""
         return f"{self.path} {self.version} {self.options[:8]} {self.seen_at.isoformat()}"
 
     @property
@@ -308,7 +308,8 @@ def files_set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def requeue_files(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
-    """Let files wait as if they were new (no `paths`: all that were set aside). Returns their sorted paths."""
+    """Let files wait as if they were new. Without `paths`: all files that were set aside. Returns their sorted
+    paths."""
     found = connection.execute(
         """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
            WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END

@@ -1,8 +1,8 @@
 """Add answers from tables in memory to the log: clean them, compare them with the log, and store each exactly once.
 
-A `Source` yields tables, with ten rows in all or with ten million. This module has the order of the steps, which are
-one transaction, and the errors that concern a whole source. What does not belong here: opening files (see `load`),
-errors of a single answer (see `clean`), and the statements that compare answers (see `staging`).
+A `Source` yields tables, whether it has ten rows or ten million. This module has the order of the steps, which are one
+transaction, and the errors that concern a whole source. What does not belong here: opening files (see `load`), errors
+of a single answer (see `clean`), and the statements that compare answers (see `staging`).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def ingest_answers(
             _count_verdicts(staging, sources, arrivals, posted.verdicts)
     if changed:
         wait_for_posts(connection)
-        follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
+        follow_new_maxima(connection, sources[0].name, changed)  # for answers that were posted meanwhile
     _include(report, arrivals, staging.clock_ahead)
     report_share(2 * rows, 2 * rows)
 
@@ -277,7 +277,8 @@ class AnswerSource:
         return cleaner.tally
 
     def _batches(self, items: Sequence[str]) -> Iterator[Batch]:
-        """The source's batches, split into batches of at most `MAX_ANSWERS`: a matrix has an answer per item."""
+        """The source's batches, split so that each has at most `MAX_ANSWERS` answers: a row of a matrix has one per
+        item."""
         for batch in self.source.batches():
             yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 
@@ -301,7 +302,8 @@ class AnswerSource:
     def _texts(self, bad: BadRow) -> tuple[str, str]:
         """Value and text of a row that could not be read.
 
-        Both are empty if the log may have other ids than the file, because an erasure could not find the row then.
+        Both are empty if ids in the log may differ from ids in the file, because then an erasure could not find the
+        row.
         """
         return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
 
@@ -407,7 +409,7 @@ def _record_declared(
 ) -> tuple[dict[str, int], list[NewMaximum]]:
     """Record the declared maximum scores, before answers are compared by them.
 
-    Returns the maximum scores that are declared for the first time, and those among them that change an item of the
+    Returns the maximum scores that are declared for the first time, and the ones among them that change an item of the
     bank.
     """
     known = known_maxima(connection, declared)

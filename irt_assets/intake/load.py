@@ -29,7 +29,7 @@ def import_attempts(
     reject: Reject = ignore_rows,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Import answers: all of `files` or, on any error, nothing.
+    """Import the answers of `files`. On any error, nothing is imported.
 
     Args:
         mapping: name of a preset, a mapping file, or "auto".

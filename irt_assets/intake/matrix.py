@@ -97,7 +97,7 @@ def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequ
 
 
 def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    known = [text for text in counts if text not in ("f", "t")]  # more often a gender or an option
+    known = [text for text in counts if text not in ("f", "t")]  # f and t are more often a gender or an option
     number = dict(zip(known, points(pa.array(known, pa.string())).tolist(), strict=True))
     scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
     right_or_wrong = sum(counts[text] for text in scores)

@@ -1,7 +1,7 @@
 """Scoring rules: scores as given, points with a pass mark, or choices with a key.
 
-This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check
-whether a file's scores fit a rule.
+This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check that
+a file's scores fit a rule.
 """
 
 import re
@@ -59,7 +59,7 @@ class Maxima:
         return self.declared.get(item) or next(fitting, None)
 
     def names_item(self, item: str) -> bool:
-        """Whether the item has a maximum score by its name, and not only by a pattern."""
+        """Whether a maximum score is recorded or declared for the item by name, and not only by a pattern."""
         return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:
@@ -84,7 +84,7 @@ class AsGiven:
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """Whether each answer is right, shape (N,); null if the cell is empty or not a score."""
         usual = pc.index_in(pc.utf8_lower(cells), USUAL, skip_nulls=True)
-        if usual.null_count == cells.null_count:  # the most frequent case, in half the time
+        if usual.null_count == cells.null_count:  # fast path for the most frequent case
             return pc.equal(pc.bit_wise_and(usual, 1), 1)
         numbers = points(cells)
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
@@ -305,7 +305,7 @@ class Tally:
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
 
     def reasons_for_points(self) -> list[str]:
-        """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, but for a few typos."""
+        """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, apart from a few typos."""
         if self.between > max(1, self.answers.total() / 100):
             return [f"{self.between:,} scores lie between 0 and 1"]
         total = self.beyond.total()

@@ -99,7 +99,7 @@ def silent_sources(connection: psycopg.Connection, settings: Settings, now: date
 
 
 def unwatched_sources(settings: Settings) -> set[str]:
-    """Sources that may be silent for any time."""
+    """Sources that may be silent for any length of time."""
     allowed = {FILES: None} | settings.silent_after
     return {source for source, after in allowed.items() if after is None}
 

@@ -293,10 +293,10 @@ class Staging:
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
     def judge_posted_meanwhile(self, sources: list[str]) -> PostedMeanwhile | None:
-        """Take back the added answers that posts have stored meanwhile, and compare them with the posted ones.
+        """Remove the added answers that posts have stored meanwhile, and compare them with the posted answers.
 
-        Posts wait from this call to the end of the transaction; make it after everything that takes long. Returns None
-        if posts have stored none of the answers.
+        Posts wait from this call to the end of the transaction; call it after all steps that take long. Returns None if
+        posts have stored none of the answers.
         """
         if self._recent_ids():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
@@ -369,9 +369,8 @@ class Staging:
                 report_share(min(1.0, (start + CHUNK) / pages))
 
     def _insert(self, statement: str, values: dict[str, Any]) -> None:
-        """Run an INSERT. If a post has stored some of its rows meanwhile, run it again without them.
-
-        ON CONFLICT takes longer, so it is not used at first.
+        """Run an INSERT. If a post has stored some of the rows meanwhile, run it again without them. ON CONFLICT takes
+        longer, so it is not used at first.
         """
         try:
             with self._connection.transaction():

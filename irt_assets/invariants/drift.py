@@ -1,4 +1,4 @@
-"""Invariants of the analyses after a month: they exist, rest on stored fits, and large drift is decided on."""
+"""Invariants of the analyses after a month: they exist and rest on stored fits, and people decide on large drift."""
 
 from datetime import timedelta
 

@@ -142,7 +142,8 @@ def invariant(
     note: str = "",
     reads_files: bool = False,
 ) -> Callable[[Callable[[InvariantContext], Findings]], Invariant]:
-    """Decorator that makes an invariant from the function that finds its violations. `SEVERITY` must have its name."""
+    """Decorator that makes an invariant from the function that finds its violations. `SEVERITY` must contain its
+    name."""
     return lambda find: Invariant(
         find, SEVERITY[find.__name__], kind, protects, fix, alerted_by_checks, note, reads_files
     )

@@ -228,6 +228,6 @@ def _residuals(
     items = ItemParameters.from_rows(ids, map(published.get, ids))
     p, _ = items.curve_at(answers["theta"].to_numpy()[:, None])
     residual = answers["score"].to_numpy() - p[:, 0]
-    kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # in practice, learners often know items
+    kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # in practice, items are often known
     mean = np.bincount(kind, residual) / np.maximum(np.bincount(kind), 1)
     return residual - mean[kind], answers["place"].to_numpy()

@@ -129,7 +129,7 @@ def anchors_change_by_decision_alone(context: InvariantContext) -> Findings:
         last = {i: frozen_last.get((scale_id, i)) for i in anchors}
         frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
-            continue  # frozen again by the decision on a new model
+            continue  # the decision on a new model froze the anchors again
         before = versions.get((scale_id, version - 1), frozen).anchors
         dropped_silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
         again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}

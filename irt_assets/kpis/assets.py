@@ -99,15 +99,13 @@ def kpi_table(written: Summary) -> Table:
         values = written.values[name]
         low, high = RANGES[name]
         rows.append((name, meaning, f"{low:g} to {high:g}", len(values), median(values) if values else None))
-    return table(
-        ("KPI", "what it says", "range", "learners", "median"), rows, numbers={"learners": ",", "median": ".2f"}
-    )
+    return table(("KPI", "meaning", "range", "learners", "median"), rows, numbers={"learners": ",", "median": ".2f"})
 
 
 def _reason_table(written: Summary) -> Table:
     rows = [(name, why, f"{n:,} of {written.learners:,}") for (name, why), n in sorted(written.missing.items())]
     return table(
-        ("KPI", "why there is none", "learners"),
+        ("KPI", "reason if missing", "learners"),
         rows,
         numbers=("learners",),
         empty="every KPI of every learner has a value",

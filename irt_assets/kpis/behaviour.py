@@ -95,7 +95,7 @@ def pace(end: datetime) -> ir.Table:
     return own.group_by("user_id", "scale_id").agg(
         timed_recent=own.count(where=own.recent),
         timed_previous=own.count(where=~own.recent),
-        # Not `median(where=…)`, whose SQL from Ibis Spark refuses.
+        # Not `median(where=…)`, because Spark rejects the SQL that Ibis generates for it.
         slow_recent=ibis.ifelse(own.recent, own.slow, ibis.null("float64")).median(),
         slow_previous=ibis.ifelse(own.recent, ibis.null("float64"), own.slow).median(),
     )

@@ -28,7 +28,7 @@ MEANINGS = {
 }
 """Description of each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 MIN_ANSWERS = 5
-"""Least number of eligible answers in each of the two fortnights."""
+"""Minimum number of eligible answers in each of the two fortnights."""
 MIN_TIMED = 20
 
 

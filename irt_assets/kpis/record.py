@@ -101,7 +101,7 @@ def _values_or_reasons(value: Floats, *reasons: tuple[Bools, str]) -> KpiValues:
 
 
 def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
-    """A_t from `behaviour.presence` (NaN: no answer), and each learner's unknown parts."""
+    """A_t from `behaviour.presence` (NaN: no answer), and the names of each learner's unknown parts."""
     sessions, spread, days = (presence[f"{name}_28"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = spread / (days - 1)  # NaN for one day
@@ -115,7 +115,8 @@ def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
 
 
 def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]]:
-    """S from `behaviour.presence` (NaN: no answer) and µs since the last answer, and each learner's unknown parts."""
+    """S, and the names of each learner's unknown parts. `presence`: `behaviour.presence`; `idle`: µs since the last
+    answer."""
     sessions, spread, days = (presence[f"{name}_56"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = np.where(days > 1, np.minimum(1.0, spread / (days - 1) / 7), 1.0)
@@ -130,7 +131,7 @@ def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]
 def _weighted_sum(
     parts: Mapping[str, tuple[float, Floats]], *, counted: Bools, without: float
 ) -> tuple[Floats, list[list[str]]]:
-    """Σ weight · part, with 0.5 for a NaN part, and the names of these.
+    """Σ weight · part, with 0.5 for an unknown part (NaN), and the names of each learner's unknown parts.
 
     Returns `without` for learners who are not `counted`.
     """

@@ -94,7 +94,7 @@ def kpi_parts(
 
 
 def _records(people: pd.DataFrame, rows: pd.DataFrame, visits: pd.DataFrame, in_use: Collection[str]) -> pd.DataFrame:
-    """The records of some learners. `rows`: their pairs with scales."""
+    """The records of some learners. `rows`: one row per learner and scale."""
     on_scale = records(progress(rows, in_use) | {"P": goal(rows, in_use)})
     targets = dict(zip(people["user_id"], people["scale_id"], strict=True))
     found: dict[str, Record] = {user: {"by_scale": {}, "assumed": {}} for user in targets}

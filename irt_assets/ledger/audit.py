@@ -140,7 +140,7 @@ def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, in
 
 
 def anchors_in_the_bank(connection: psycopg.Connection) -> dict[tuple[str, str], str | None]:
-    """The bank's scale of each anchor in a newest version, by the anchor set's scale and the item.
+    """The scale that the bank has for each anchor of a newest version, by the anchor set's scale and the item.
 
     The value is None if the bank does not have the item.
     """

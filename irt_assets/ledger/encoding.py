@@ -54,7 +54,7 @@ class DecodedFits:
         digest = hashlib.sha256(content).digest()
         with self._lock:
             fit = self._fits.pop(digest, None) or _decode(content)
-            self._fits[digest] = fit  # the last one is the newest
+            self._fits[digest] = fit  # the newest fit is the last
             while sum(map(_size, self._fits.values())) > self._max_bytes:
                 del self._fits[next(iter(self._fits))]
         return fit
@@ -83,7 +83,8 @@ def _decode(content: bytes) -> Calibration:
 
 
 def _with_logit_c(cov: npt.NDArray[np.float64], row_of_c: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Covariance of (a, d, logit c), shape (J, 3, 3), from the one of (a, d) and the row of logit c, shape (J, 3)."""
+    """Covariance of (a, d, logit c), shape (J, 3, 3), from the covariance of (a, d) and the row of logit c, shape (J,
+    3)."""
     wide = np.zeros((len(cov), 3, 3))
     wide[:, :2, :2], wide[:, 2], wide[:, :, 2] = cov, row_of_c, row_of_c
     return wide

@@ -185,7 +185,7 @@ class LearnersUsed(Part):
 
 
 class Patterns(Part):
-    """Number of learners with an lz*, and the shares below its `level` quantile (`unlikely`) and its 2 % quantile
+    """Number of learners with an lz*, and the shares of them below its `level` (`unlikely`) and 2 % quantiles
     (`rare`)."""
 
     learners: int
@@ -386,7 +386,7 @@ class ComparedMisfit(Part):
         return self.reference is not None and self.why is None
 
 
-# -- how it came to the scale --------------------------------------------------------------------------
+# -- how it was placed on the scale --------------------------------------------------------------------
 
 
 _ALPHA_BEFORE = 0.01

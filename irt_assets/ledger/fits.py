@@ -139,7 +139,8 @@ def months_with_other_linking_rules(connection: psycopg.Connection, scale: Scale
 
 
 def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
-    """Non-default settings to store with a linked fit: of its fit, and the current ones for linking."""
+    """Non-default settings to store with a linked fit: the settings that it was fitted with, and the current ones for
+    linking."""
     of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
     return of_the_fit | rules.linking.non_defaults()
 
@@ -330,7 +331,7 @@ def save_linked_fit(
         "calibration": fit.calibration,
         "common_errors": None if (gamma := ParameterErrors.common_to(linked)) is None else gamma.ravel().tolist(),
     }
-    import pandas as pd  # takes half a second, only for writers
+    import pandas as pd  # importing it takes half a second, and only writers need it
 
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
     items = pd.DataFrame(item_rows(fit.fit_id, raw, linked, fit.fitted_at, fit.spec))
@@ -367,7 +368,7 @@ def read_group_shift(
 ) -> GroupShift | None:
     """Read the group shift of the anchors of a month's linked fit.
 
-    Returns None if it has not been measured or, with `compared_with`, not against the values with this digest.
+    Returns None if it has not been measured or, if `compared_with` is given, not against the values with this digest.
     """
     columns = ", ".join(field.name for field in fields(GroupShift))
     found = records(
@@ -385,7 +386,7 @@ def write_group_shift(
 ) -> None:
     """Store the group shift of the anchors of a month's linked fit, replacing an earlier measurement.
     `compared_with`: digest of the values in force with which the fit was compared."""
-    import pandas as pd  # takes half a second, only for writers
+    import pandas as pd  # importing it takes half a second, and only writers need it
 
     row = asdict(shift) | {"fit_id": fit_id, "compared_with": compared_with}
     warehouse.replace(connection, tables.month_impact, {"fit_id": fit_id}, pd.DataFrame([row]))

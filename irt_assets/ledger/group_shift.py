@@ -10,7 +10,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Comparison, Drift
 
 Z = 3.0
-"""Number of standard errors from 0 at which a shift counts."""
+"""Number of standard errors by which a shift must differ from 0 to count."""
 
 
 @dataclass(frozen=True)

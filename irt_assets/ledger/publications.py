@@ -1,7 +1,7 @@
 """Publish item parameters, and read the parameters in force at a time and the publications of an item.
 
-Rows are only ever added. In force at a time is the item's publication with the latest `effective_from` up to then; if
-several have the same `effective_from`, the one that was made last.
+Rows are only ever added. The item's publication with the latest `effective_from` up to a time is in force then; if
+several have the same `effective_from`, the last one made is.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def items_published_by(connection: psycopg.Connection, scale_id: str, at: dateti
 
 
 def settled_values(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
-    """Values of each item that the month published as the item's first, or proposed and a person decided on."""
+    """Values that are settled, by item: the month published them as the item's first, or a person decided on its
+    proposal."""
     settled: dict[str, list[ItemRow]] = {}
     for row in named_rows(
         connection,

@@ -116,7 +116,7 @@ def _subject(d: Decision, dashboard: str | None) -> Span:
 
 
 def moved_anchors_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
-    """Return a table of the anchors that moved against the others. `link` makes the text of an item's name."""
+    """Return a table of the anchors that moved against the others. `link` turns an item's id into text."""
     changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
     rows = [(link(item), suspect.shown, suspect.delta_b, suspect.delta_a, suspect.z) for item, suspect in moved.items()]
     return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)

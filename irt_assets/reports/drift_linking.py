@@ -31,7 +31,7 @@ JUMP = 3.0
 
 
 def changes_since_last_month(facts: Facts) -> Iterator[Block]:
-    """Yield the changes since the last linked month before. Yields nothing without such a month."""
+    """Yield the changes since the last linked month before. Yields nothing if there is no such month."""
     before = facts.month_before
     if before is None or facts.fit is None:
         return

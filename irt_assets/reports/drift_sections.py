@@ -58,7 +58,7 @@ def proposals(items: Sequence[Item]) -> Table:
 
 
 def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | None) -> Iterator[Block]:
-    """Yield the changes that wait for a decision with their commands, and the effect of accepting all on learners.
+    """Yield the changes that wait for a decision with their commands, and the effect on learners of accepting them all.
 
     `dashboard_url` is the address of the dashboard, or None for no link to it.
     """

@@ -245,7 +245,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
     name, row = shorten(facts.item_id), facts.publication
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
-    # publications of the same day begin with the one that counts, which `min` returns
+    # of several publications on a day the first one counts, and `min` returns it
     to_come = [publication for publication in facts.publications if publication["effective_from"] > at]
     after = min(to_come, key=lambda publication: publication["effective_from"], default=row)
     if after is None:

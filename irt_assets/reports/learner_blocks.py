@@ -158,7 +158,7 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
 
 
 def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
-    """Draw each θ at the time of its last answer, one series per scale and kind. Needs at least one θ, newest first."""
+    """Draw each θ (at least one, newest first) at the time of its last answer, one series per scale and kind."""
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for theta in reversed(thetas):
         series[theta.scale_id, theta.kind].append(theta)
@@ -188,7 +188,7 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
 
 
 def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
-    """Return the KPIs of the newest week, and all weeks over time. Needs at least one week, newest first."""
+    """Return the KPIs of the newest week, and the KPIs of all `weeks` (at least one, newest first) over time."""
     newest = weeks[0]
     rows = [
         (

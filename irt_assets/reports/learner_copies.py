@@ -19,7 +19,7 @@ from resources.postgres.database import Database
 
 @dataclass(frozen=True)
 class Copies:
-    """The written files, and the reason for each learner (user id) who lacks one."""
+    """The written files, and user id → the reason why a learner's file is missing."""
 
     files: list[Path]
     failed: dict[str, str]

@@ -1,6 +1,6 @@
 """The curve of a learner's level, drawn without NumPy, so that the processes that render reports stay small.
 
-The vertical axis is θ. Its labels are the number of 100 learners of the population N(μ, σ²) who are below.
+The vertical axis is θ. Its labels say how many of 100 learners of the population N(μ, σ²) are below a level.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from irt_assets.common.intervals import Z95
 from irt_psychometrics.plots import Chart
 
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
-"""Labelled levels: SDs from the population mean, and the number of 100 learners who are below."""
+"""Labelled levels: SDs from the population mean, and how many of 100 learners are below."""
 HIGHEST = 2.6
 AXIS_MARGIN = 0.12
 """Margin left of the first and right of the last date, as a share of the time between them."""

@@ -56,7 +56,8 @@ def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
 def load_facts(
     connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None
 ) -> list[Facts]:
-    """Read the facts of the learners in `report_learners`, in that order; if `only_of` is set, only of those in it.
+    """Read the facts of the learners in `report_learners`, in that order; if `only_of` is set, only of the learners in
+    it.
 
     `zone` is the bank's time zone, for times in the report. Raises PermanentFailure if features or KPIs of the week
     are missing, or if the KPIs were computed before its end.
@@ -154,7 +155,7 @@ def _people(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
 def _activity(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:
     """Read fields of `Facts`: answers, correct answers and active days of the week, and the last day with an answer.
 
-    The learners are those who answered in the eight weeks, by user id.
+    Only learners who answered in the eight weeks are included, by user id.
     """
     start, end = _eight_weeks(week)
     rows = named_rows(
@@ -196,7 +197,7 @@ def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
 def _answers(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None
 ) -> pa.Table:
-    """Read the `scored_answers` that count for abilities at `end`, of all learners or of those in `only_of`."""
+    """Read the `scored_answers` that count for abilities at `end`, of all learners or of `only_of`."""
     answers = scored_answers(abilities_start(end, scales), end)
     if only_of is not None:
         answers = answers.filter(answers.user_id.isin([*only_of]))

@@ -35,7 +35,7 @@ class Topic:
     Attributes:
         answers: number of live answers, counted as in the daily features.
         correct: number of correct ones.
-        judged: number of eligible answers to published items. A question omitted in an exam counts, as wrong.
+        judged: number of eligible answers to published items. A question omitted in an exam counts as wrong.
         difference: ability in the topic minus the learner's θ; posterior mean (`topic_differences`).
         error: posterior SD of the difference.
         name: name of the topic in the learner's language; "" if the bank has no name.

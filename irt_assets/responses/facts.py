@@ -50,7 +50,7 @@ KEY = "learner_key"
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """Start of the scales' longest look-back: an attempt before it makes no attempt after `start` a repeat."""
+    """Start of the scales' longest look-back. Attempts before it do not turn attempts after `start` into repeats."""
     months = max((scale.rules.eligibility.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
@@ -150,7 +150,7 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
 
 
 def _seen_before(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.BooleanValue:
-    # Most attempts are not repeats, so the date is calculated only for those whose item was met earlier.
+    # Most attempts are not repeats, so the date is calculated only for attempts whose item was met earlier.
     seen_at = ibis.coalesce(rows.seen_in_window, rows.seen_at)
     return ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False)
 

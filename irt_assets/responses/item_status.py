@@ -1,8 +1,8 @@
 """Items that were withdrawn from use, and the answers that do not count because of it.
 
-When a decision is made, the time at which it takes effect is in the future. The decision that took effect last is in
-force; if several took effect at the same time, the last recorded decision is. An answer that was given while its item
-was withdrawn never counts towards an ability, even after the item is restored. Earlier answers always count.
+A decision always takes effect later than it is made. The decision that took effect last is in force; if several took
+effect at the same time, the last recorded decision is. An answer that was given while its item was withdrawn never
+counts towards an ability, even after the item is restored. Earlier answers always count.
 """
 
 from collections.abc import Mapping

@@ -75,7 +75,7 @@ def earlier_responses(
 ) -> Responses:
     """The responses to `items` in the scale's look-back before `start` by the learners in `wanted`.
 
-    Has one person for each of `learners`, in their order, also for those without responses. Days of the look-back
+    Has one person for each of `learners`, in their order, also for learners without responses. Days of the look-back
     without verdicts have no responses: call `judge_before` first.
     """
     begin = lookback_start(start, {scale.scale_id: scale})

@@ -1,4 +1,5 @@
-"""The models of scored items: the model that the bank names for an item, or else a model that matches its scale's."""
+"""The models of scored items: the model that the bank names for an item, or else a model that matches the model of its
+scale."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, get_args

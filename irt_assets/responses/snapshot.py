@@ -144,7 +144,7 @@ def record_snapshot(
     """Make a stored file the month's snapshot. `stored`: its key and hash; `state`: the state of its verdicts."""
     key, digest = stored
     cited_as = "SELECT snapshot_hash FROM scored_snapshot WHERE (month, uri) = (%s, %s)"
-    digest = one_value(connection, cited_as, (month, key)) or digest  # they differ if the file was rewritten
+    digest = one_value(connection, cited_as, (month, key)) or digest  # the hashes differ if the file was rewritten
     snapshot = Snapshot(month, digest, key, totals.data_hash, totals.n_attempts, totals.counts, rules, state)
     connection.execute(
         "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
@@ -241,7 +241,7 @@ def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | N
 
 
 def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
-    """The snapshot from which a scale's month is made: the one with which it closed, or the current one if open."""
+    """The snapshot of a scale's month: the snapshot with which the month closed, or the current one if it is open."""
     for closing in read_closed(connection, [month]):
         if closing.scale_id == scale_id:
             return snapshot_of(connection, month, closing.snapshot_hash)

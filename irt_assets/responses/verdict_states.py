@@ -64,7 +64,7 @@ def changed_partitions(connection: psycopg.Connection, asset: str, window_of: Wi
 
 @contextmanager
 def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]) -> Iterator[None]:
-    """Keep partitions that are current before the block current after it, although the block changes verdicts.
+    """Partitions that are up to date before the block stay up to date, although the block changes verdicts.
 
     `windows`: asset → the window of its partitions.
     """

@@ -42,7 +42,7 @@ missing here are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
 """A dependency that does not trigger automation, because a held month is linked too (see `jobs.automation`)."""
 MAX_ROUNDS = 5
-"""Largest number of rounds of requests; a run may cause a second run, e.g. drift its report."""
+"""Largest number of rounds of requests; a run may cause a second run, e.g. drift causes the drift report."""
 MAX_OUTAGE_S = 300.0
 """Time for which the repetition of a run waits for the database; a step is retried for the same time."""
 CURSOR = "irt without a daemon: {}"

@@ -287,7 +287,7 @@ def await_run(
 
 
 def _log_entry(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
-    """Log a line of the run's log like a run in this process."""
+    """Log an entry of the run's log as a run in this process would."""
     level = int(entry.level)
     if level < LOG.getEffectiveLevel():
         return

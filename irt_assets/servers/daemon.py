@@ -1,7 +1,7 @@
-"""Dagster's daemon, once per database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
+"""Dagster's daemon, once per database: `python -m irt_assets.servers.daemon run -w WORKSPACE`.
 
-It waits a minute for another daemon to end, and then refuses to start. On SIGHUP, and when it has lost its lock (see
-`daemon_lock`), it shuts down cleanly and starts again with the same process id.
+It replaces `dagster-daemon`. It waits a minute for another daemon to end, and then refuses to start. On SIGHUP, and
+when it has lost its lock (see `daemon_lock`), it shuts down cleanly and starts again with the same process id.
 """
 
 import logging

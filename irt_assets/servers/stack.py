@@ -127,7 +127,7 @@ class Stack:
         """The servers' environment. Claims the ports of the services and adds them."""
         with dagster_instance(self.settings, self.database):
             environment = {**os.environ, **instance_environment(self.settings, self.database)}
-        environment.pop(NOTIFY_SOCKET, None)  # this process reports for all servers
+        environment.pop(NOTIFY_SOCKET, None)  # this process reports to systemd for all servers
         for service in self.services:
             port = self._claims.claim_next_port(service.port, service.port_variable)
             self._service_ports[service.package] = port
@@ -164,7 +164,7 @@ class Stack:
         )
         for name, arguments in started.items():
             supervisor.start(name, arguments)
-            if name == "code server":  # otherwise the others would load the location before it answers
+            if name == "code server":  # the other servers load their assets from it
                 supervisor.wait_until(lambda: probes.code_server(code_server) is None, start)
         for service in self.services:
             supervisor.start(service.package, service.command)

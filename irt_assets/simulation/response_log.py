@@ -80,7 +80,7 @@ class _FaultEffects(NamedTuple):
     Attributes:
         b: difficulty of the item for the learner.
         known: whether the learner knows the answer.
-        always: whether any answer is scored correct.
+        always: whether the answer is scored correct in any case.
         time_factor: factor on the response time.
     """
 
@@ -137,9 +137,10 @@ class _Cohort:
         s, n = self.scenario, len(theta)
         if not s.weekly_variance:
             return np.empty((n, 0))
-        # A separate stream, drawn day by day: shorter scenarios, and those with a constant θ, have the same learners.
+        # A separate stream, drawn day by day: shorter scenarios, and scenarios with a constant θ, have the same
+        # learners.
         rng = np.random.default_rng([s.seed, 1 + self.month, 1])
-        rng.standard_normal(n)  # unused, like half of the next draw, so that a seed still gives the same walk
+        rng.standard_normal(n)  # not used, like half of the next draw, so that walks stay as they are
         first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
         lengths = np.diff(self.month_starts) // DAY
         walk = rng.standard_normal((lengths[self.month :].sum(), 2, n))[:, 0]
@@ -243,7 +244,8 @@ class _Cohort:
         return np.where(placed, items, later)
 
     def _month_of(self, session: Ints) -> Ints:
-        """Index of the session's month. Sessions after the last month get its index; they are dropped later."""
+        """Index of the session's month. Sessions after the last month get the last month's index; they are dropped
+        later."""
         k = np.searchsorted(self.month_starts, self.start[session], side="right") - 1
         return np.minimum(k, len(self.scenario.months) - 1)
 

@@ -264,7 +264,7 @@ class Bank:
 
     @property
     def sound(self) -> Mask:
-        """Whether an item has no fault, shape (J,). Moved anchors count as sound, although their month does not."""
+        """Whether an item has no fault, shape (J,). Moved anchors count as sound: the fault is their month's."""
         mask = np.ones(len(self.item_ids), dtype=bool)
         for fault in self.faults:
             if fault.kind != "anchors_moved":

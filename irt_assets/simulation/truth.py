@@ -114,7 +114,7 @@ class SimulatedLog:
 
     @property
     def score(self) -> npt.NDArray[np.int8]:
-        """Score in calibration, shape (R,): 0 for an omitted answer, or one with hints."""
+        """Score in calibration, shape (R,): 0 for an omitted answer and for an answer with hints."""
         return np.where((self.points > 0) & (self.hints == 0), self.points, 0).astype(np.int8)
 
 

@@ -280,7 +280,7 @@ class _Builder:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of a shard's answers, shapes (R,): whether each is its learner's first, codes of item and group, score."""
+    """R answers of a shard: whether each is its learner's first (`starts`), codes of item and group, and score."""
 
     shard: int
     last_learner: int | str

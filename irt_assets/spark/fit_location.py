@@ -1,4 +1,4 @@
-"""Choice of the place of a month's sums over learners: this process, or Spark's executors."""
+"""Choose whether a month's sums over learners are computed in this process or on Spark's executors."""
 
 from __future__ import annotations
 

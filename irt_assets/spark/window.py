@@ -5,7 +5,7 @@ For this minimum, responses are counted over all partitions, and items with too 
 repeated until no item has too few, in the same number of rounds as on one machine.
 
 Executors import this package. They get access to the object store, but no credentials of the database. A task that runs
-twice leaves a part with the same name, or one that no manifest names.
+twice stores a part with the same name, or a part that no manifest names.
 
 Learners are scored on a cluster in the same way: a partition has all of their answers.
 

@@ -31,8 +31,8 @@ WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 
 WORKER_OOM_SCORE_ADJ = "500"
 START_TOLERANCE_S = 3.0
-"""Seconds. The time of boot is truncated to a whole second, so it may change by one when the clock is adjusted; a
-comparison depends on several readings."""
+"""Seconds by which two readings of a process's start may differ. The time of boot is truncated to a whole second, so it
+may change by one when the clock is adjusted; a comparison depends on several readings."""
 
 
 def process_start(pid: int) -> float | None:

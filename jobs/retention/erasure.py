@@ -138,7 +138,7 @@ def erase(
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:
-    """Raise PermanentFailure while a run is under way: it would write data that it has already read."""
+    """Raise PermanentFailure while a run is under way: it may write data that it read before the erasure."""
     fail_lost_runs(instance)
     runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE_STATUSES))
     if runs:

@@ -132,8 +132,8 @@ RULES = (
         ("DELETE FROM invariant_result WHERE run || '|' || invariant = ANY(%(names)s) AND subject = ''",),
     ),
 )
-"""The rules in their order: a deleted row no longer keeps its origin. Proposals keep their fit, and a fit keeps its
-attempt and its snapshot."""
+"""The rules in their order: once a row is deleted, it no longer protects its origin. Proposals protect their fit, and a
+fit protects its attempt and its snapshot."""
 
 
 def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Deletion]:

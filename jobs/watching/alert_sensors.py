@@ -110,7 +110,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
         for key, partition in sorted(touched):
             evaluation = alerts.latest_evaluation(context.instance, key, partition)
             if evaluation is None:
-                continue  # its run goes on, or died: a dead run has its own alert
+                continue  # its run is in progress, or has died, which raises its own alert
             if evaluation.passed:
                 resolved += resolve_alert(connection, alerts.check_key(key, partition))
             elif key not in alerts.GATES:

@@ -31,7 +31,7 @@ LAUNCH_TIMEOUT = timedelta(minutes=2)
 QUEUE_STATUSES = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 ID_LENGTH = 8
 """Number of characters of an id that the UI shows, enough to distinguish runs."""
-NO_DAEMON = "no daemon runs that could start it: irt serve, or cancel it"
+NO_DAEMON = "no daemon is running that could start it: run `irt serve`, or cancel it"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class UnfinishedRun:
         return cls(*about, why="" if works else why)
 
     def may_hold(self, partition: str) -> bool:
-        """Whether it may keep a partition busy: it is of this partition, of a range, or a backfill."""
+        """Whether the run may keep the partition busy: it is a run of the partition or of a range, or a backfill."""
         return self.partition == partition or "…" in self.partition or not self.partition
 
 
@@ -105,7 +105,7 @@ def can_see_processes(instance: dg.DagsterInstance) -> bool:
 
 
 def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
-    """Every run that has not ended, newest first. `why`: the reason why runs wait that are not working."""
+    """Every run that has not ended, newest first. `why`: the reason to state for runs that wait."""
     run_records = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [UnfinishedRun.from_record(record, why) for record in run_records]
 
@@ -116,7 +116,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     why = NO_DAEMON if absent else ""
     runs = runs_under_way(instance, why)
     waits = "its worker was killed, and " + (
-        "no daemon runs that could repeat it" if absent else "the daemon repeats it"
+        "no daemon is running that could repeat it" if absent else "the daemon repeats it"
     )
     runs += [UnfinishedRun.from_record(record, waits) for record in runs_to_repeat(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):

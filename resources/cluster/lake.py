@@ -215,7 +215,7 @@ class Lake:
                 if size is None:
                     yield file.path, "is missing"
                 elif size != file.bytes:
-                    yield file.path, f"has {size:,} bytes instead of {file.bytes:,}, which its manifest names"
+                    yield file.path, f"has {size:,} bytes instead of the {file.bytes:,} in its manifest"
                 elif (problem := (self._type_problem(file) if types else None)) or (
                     problem := (self._content_problem(file) if content else None)
                 ):

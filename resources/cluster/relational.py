@@ -1,7 +1,7 @@
 """Backends of relational expressions: PostgreSQL, DuckDB over Parquet, or Spark over the lake.
 
 An expression is written once and means the same on every backend: it contains no rounding, no JSON, and no function
-that only one backend has. Days are UTC because every session's time zone is.
+that only one backend has. Days are UTC days, because every session's time zone is UTC.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ FIXED_PROPERTIES = {
 DEFAULT_PROPERTIES = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "WARN"}
 """Properties that spark-defaults.conf may override."""
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
-"""Java option that ends the JVM without memory. Without it only a thread ends, such as the thread that launches tasks,
-and a job waits forever."""
+"""Java option that ends a JVM that runs out of memory. Without it only one thread ends, such as the thread that
+launches tasks, and a job waits forever."""
 SMALLER_DRIVER = "-XX:+UseSerialGC"
 """Serial garbage collector for a driver that only coordinates executors: in a fit of 50 million answers its JVM takes
 0.9 GB instead of 1.5 GB, in the same time. Java refuses a second collector."""
@@ -161,7 +161,8 @@ def master_unreachable(master: str, within_s: float = CONNECT_TIMEOUT_S) -> str 
     server = "Connect server" if master.startswith("sc://") else "master"
     locations = ", ".join(f"{host}:{port}" for host, port in addresses)
     return (
-        f"no Spark {server} answers at {locations}: Check that it runs and that this host can reach it, and IRT_SPARK."
+        f"no Spark {server} answers at {locations}: Check that it runs, that this host can reach it, and that "
+        "IRT_SPARK is right."
     )
 
 

@@ -170,7 +170,7 @@ MEANINGS = [
 
 
 def explain_spark(error: BaseException) -> Failure | None:
-    """Our failure for an error of Spark. Returns None for other errors, and for faults of the program.
+    """Our failure for an error of Spark. Returns None for other errors, and for bugs in the program.
 
     This does not import Spark.
     """

@@ -1,4 +1,4 @@
-"""The claim of a database on the folder of its files: a second machine with another folder would not find them.
+"""A database claims the folder of its files, because a second machine with another folder would not find them.
 
 The folder contains a file with its id, which the database also stores. The id stays if the folder moves or several
 machines share it.

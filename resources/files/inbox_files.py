@@ -60,11 +60,11 @@ class FolderInbox:
             folders = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
             for name, entry in folders.items():
                 if not entry.is_dir(follow_symlinks=False):
-                    raise PermanentFailure(f"IRT_INBOX: {entry.path} must be a folder, not a link to one.")
+                    raise PermanentFailure(f"IRT_INBOX: {entry.path} must be a folder, not a link to one")
                 os.scandir(entry.path).close()
                 yield from self._below(name)
         except OSError as error:
-            raise PermanentFailure(f"IRT_INBOX: {error.filename} cannot be read: {error.strerror}.") from error
+            raise PermanentFailure(f"IRT_INBOX: {error.filename} cannot be read: {error.strerror}") from error
 
     def _below(self, top: str) -> Iterator[InboxFile]:
         folders = [top]
@@ -103,7 +103,7 @@ class FolderInbox:
             with self._folder(name) as (folder, last):
                 kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
                 if not stat.S_ISREG(kind):
-                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are accepted.")
+                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are accepted")
                 file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
             raise ObjectMissing(f"there is nothing at {path}") from error
@@ -119,7 +119,7 @@ class FolderInbox:
         """Descriptor of the folder that contains a file, opened without following links, and the file's name in it."""
         *folders, last = name.split("/")
         if {"", ".", ".."}.intersection([*folders, last]):
-            raise PermanentFailure(f"{name} is not a name of a file in the inbox.")
+            raise PermanentFailure(f"{name} is not a name of a file in the inbox")
         folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in folders:

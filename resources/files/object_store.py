@@ -176,7 +176,7 @@ class FolderStore(_Store):
             with self._path(key).open("rb") as file:
                 yield file
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise ObjectMissing(f"There is nothing at {self._path(key).as_uri()}.") from error
+            raise ObjectMissing(f"there is nothing at {self._path(key).as_uri()}") from error
 
     def _files(self, folder: str) -> Iterator[tuple[str, datetime]]:
         for path in self._path(folder).rglob("*"):

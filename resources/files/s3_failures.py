@@ -88,7 +88,7 @@ def _response_failure(uri: str, error: exceptions.ClientError) -> Exception:
     if code == "404" and error.operation_name == "HeadBucket":
         return PermanentFailure(f"{uri}: there is no such bucket. {LOCATION}")
     if code in ("404", "NoSuchKey", "NotFound"):
-        return ObjectMissing(f"There is nothing at {uri}.")
+        return ObjectMissing(f"there is nothing at {uri}")
     if code in TRANSIENT_CODES or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
         return TransientFailure(f"{uri}: {error}")
     message = str(error).rstrip(".")

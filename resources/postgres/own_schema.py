@@ -32,7 +32,7 @@ WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
 
 @dataclass(frozen=True)
 class OwnSchema:
-    """Our schema. `takes_options`: whether connections can set their search path; else the role's must be right."""
+    """Our schema. `takes_options`: whether connections can set their search path; if not, the role's must be right."""
 
     name: str
     takes_options: bool
@@ -91,7 +91,7 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
 
 
 def _schema_with_tables(holders: list[str], preferred: str | None) -> str | None:
-    """The schema with our tables; if several have them, the first of the role's search path. None if no schema has."""
+    """The schema with our tables, or None. If several have them, it is the first of the role's search path."""
     if len(holders) > 1 and preferred not in holders:
         raise PermanentFailure(
             f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the schema of "

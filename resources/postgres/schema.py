@@ -29,7 +29,7 @@ IRREPLACEABLE_TABLES = (
 )
 """Tables that cannot be computed again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
-"""Beginning of Alembic's warnings about columns that the server computes: it compares them but lists no difference."""
+"""Beginning of Alembic's warnings about columns that the server computes: it warns instead of listing a difference."""
 
 
 def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:

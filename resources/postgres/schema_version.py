@@ -38,7 +38,7 @@ class SchemaVersion:
 
     @property
     def fault(self) -> str | None:
-        """The reason why this code must not work with it, and the remedy. None if it may."""
+        """The reason why this code must not work with it, and the remedy. Returns None if it may."""
         if self.revision is None:
             return "the database has no schema yet: run `irt db upgrade`"
         if number(self.revision) < first_revision():

@@ -21,7 +21,7 @@ from resources.version import code_version
 LOG = logging.getLogger(__name__)
 BUILD_INFO = ("irt_build_info", "Always 1; the label is the version of the code.")
 WEBSOCKET_STATUS = {"websocket.accept": "101", "websocket.close": "403"}
-"""HTTP status for the client if a WebSocket is opened, and if it is refused."""
+"""HTTP status that is counted if a WebSocket is opened, or refused."""
 
 
 def server_registry() -> CollectorRegistry:

@@ -6,10 +6,10 @@ import requests
 
 
 def ask(url: str, seconds: float, *, send: dict[str, Any] | None = None) -> requests.Response:
-    """Send a GET or, with `send`, a POST of it as JSON. Returns the response, whose body is read on access.
+    """Send a GET request or, with `send`, a POST request with `send` as JSON. Returns the response.
 
-    seconds: time limit for the connection, and for each part of the response. Raises requests.RequestException, which
-    is an OSError, if there is no response.
+    The body is read on access. seconds: time limit for the connection, and for each part of the response. Raises
+    requests.RequestException, which is an OSError, if there is no response.
     """
     with requests.Session() as session:
         session.trust_env = False

@@ -1,4 +1,4 @@
-"""Read the fields of a page's address. A field that names nothing raises NotFound, with the names that exist."""
+"""Read the fields of a page's address. An unknown name raises NotFound, which lists the names that exist."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -22,7 +22,7 @@ LOG = logging.getLogger("services.dashboard")
 STATEMENT_TIMEOUT_MS = 5_000
 FRESH_AGE = timedelta(seconds=30)
 MAX_SHOWN_AGE = timedelta(minutes=10)
-"""Greatest age of an overview that is shown: a month may have turned red since."""
+"""Maximum age of an overview that is shown: in the meantime a month may have turned red."""
 MAX_CACHED = 256
 Value = TypeVar("Value")
 
@@ -37,7 +37,7 @@ class Reader:
     timeout_s = 2.0
     """Seconds a page waits for the first overview, which takes a second or more for each month of answers."""
     timeout_after_decision_s = 20.0
-    """Seconds a page waits after a decision, when no answers are hashed again."""
+    """Seconds a page waits after a decision for the new overview, for which no answers are hashed again."""
     timeout_with_old_s = 5.0
     """Seconds a page waits for a new overview if there is an old one."""
 
@@ -115,7 +115,7 @@ class Reader:
             return old
 
     def age(self, then: datetime) -> timedelta:
-        """Time since `then`. A time in the future, as after a clock was set back, counts as equally long ago."""
+        """Time since `then`. A time in the future (after a clock was set back) counts as that long ago."""
         return abs(self.now() - then)
 
     def drop_overview(self) -> None:

@@ -11,7 +11,7 @@ INVALID_DATA = 1007
 """Close code of a WebSocket whose data does not fit the type of its message."""
 ADDRESS = ".clientdata_url_search"
 BUTTON = "shiny.action"
-"""The only type that an input on our pages has. In a message it follows the input's name, after a colon."""
+"""The only input type on our pages. In a message it follows the input's name and a colon."""
 
 
 class InputMessage(BaseModel):

@@ -48,7 +48,7 @@ OPEN_REQUESTS_S = 5
 CACHE_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 NO_CACHE = {"Cache-Control": "no-store"}
 RELOAD = tags.span(data_again="2000", hidden="")
-"""Element that makes the browser reload the page after 2,000 ms, because it is not ready or old."""
+"""Element that makes the browser reload the page after 2,000 ms, because it is old or not ready."""
 
 
 @dataclass(eq=False)

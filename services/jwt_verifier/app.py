@@ -47,7 +47,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
     app = FastAPI(title="JWT verifier", openapi_url=None, lifespan=lifespan)
     registry = server_registry()
-    verifications = Counter("jwt_verifications", "Tokens verified", ["result", "reason"], registry=registry)
+    verifications = Counter("jwt_verifications", "Tokens checked", ["result", "reason"], registry=registry)
     age = Gauge("jwt_keys_age_seconds", "Time since the issuer's keys were last read", registry=registry)
     age.set_function(lambda: verifier.keys.age_s)
 

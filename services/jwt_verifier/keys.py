@@ -89,7 +89,7 @@ class PemKey:
             LOG.info("read the key of %s", self._path)
 
     def close(self) -> None:
-        """Nothing is open between reads."""
+        """Do nothing: no file stays open between reads."""
 
     def _read(self) -> VerificationKey:
         self._stamp = _stamp(self._path)

@@ -1,11 +1,11 @@
-# Jobs: each request is worked on by worker.R in a process of its own, with limits of time and memory, so that R may
-# crash there. Requests above the number that run at once wait in line. No HTTP here, and nothing of IRT.
+# Jobs: worker.R handles each request in its own process, with limits of time and memory, so that R may crash there.
+# Requests wait in line if too many run already. This file contains no HTTP and no IRT.
 
 jobs <- new.env()
 jobs$running <- 0L
-jobs$line <- list() # of environments, one per waiting request, the longest waiting first
+jobs$line <- list() # an environment per waiting request, oldest first
 POLL_SECONDS <- 0.1
-LOG_TAIL_LINES <- 20 # lines of a crashed R that go to the log
+LOG_TAIL_LINES <- 20 # lines of a crashed R's output that are logged
 
 error_json <- function(kind, ...) {
   body <- list(error = list(kind = kind, message = paste0(...)))
@@ -79,11 +79,11 @@ start_worker <- function(task, folder) {
       folder
     ),
     stdout = file.path(folder, "log"), stderr = "2>&1", env = c("current", TMPDIR = folder),
-    supervise = TRUE, cleanup_tree = TRUE # a fit does not outlive the service
+    supervise = TRUE, cleanup_tree = TRUE # fits end with the service
   )
 }
 
-# The response that worker.R wrote or, if it is not complete, an error with the way in which R ended.
+# The response that worker.R wrote or, if it is not complete, an error that says how R ended.
 outcome <- function(exit, folder) {
   status <- file.path(folder, "status")
   if (file.exists(status)) {
@@ -100,7 +100,7 @@ outcome <- function(exit, folder) {
     words <- utils::tail(readLines(log, warn = FALSE), LOG_TAIL_LINES)
     message(paste("r-irt:  ", words, collapse = "\n"))
   }
-  killed <- exit == -9 # by the kernel if memory runs out, or by hand: a later attempt may succeed
+  killed <- exit == -9 # by the kernel if memory ran out, or by a person: a later attempt may succeed
   list(status = 500, body = error_json(
     if (killed) "transient" else "permanent", "R ended with ", ending, " and without an answer",
     if (killed) ", as happens if memory runs out" else "", "; the log of the service has its last output"
@@ -126,8 +126,8 @@ try_loading <- function(engine, loads) {
   poll()
 }
 
-# Each engine is loaded at the start, in a process of its own, because an installed package may fail to load. Until
-# then it is in `loading`; `not_loaded` has the reasons of failures.
+# At the start, each engine is loaded in its own process, because an installed package may fail to load. Until then it
+# is in `loading`; `not_loaded` has the reasons of failures.
 health <- local({
   sys.source(settings$irt_file, irt <- new.env())
   versions <- irt$irt_versions()

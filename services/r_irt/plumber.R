@@ -1,5 +1,5 @@
-# The routes of the service and who may use them. Fits run in processes of their own (jobs.R), so that this one, which
-# has a single thread, always answers. `settings` and the functions of jobs.R are in the environment this is read in.
+# The routes of the service, and who may use them. Fits run in their own processes (jobs.R), so that this process, which
+# has a single thread, always answers. `settings` and the functions of jobs.R are in this file's environment.
 
 json <- function(res, status, body) {
   res$status <- status

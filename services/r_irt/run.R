@@ -41,7 +41,7 @@ host <- setting("R_IRT_HOST", "127.0.0.1")
 port <- whole_number("R_IRT_PORT", "8000", 1, 65535)
 options(
   plumber.maxRequestSize = whole_number("R_IRT_BODY_MIB", "512", 1) * 2^20,
-  plumber.methodNotAllowed = FALSE # plumber's own response has another form than ours
+  plumber.methodNotAllowed = FALSE # plumber's response has a different form from ours
 )
 
 api <- new.env()
@@ -49,7 +49,7 @@ api$settings <- list(
   token = sodium::sha256(charToRaw(token)),
   worker = file.path(here, "worker.R"),
   irt_file = normalizePath(irt_file),
-  cache = setting("R_IRT_CACHE", file.path(tempdir(), "models")), # compiled ones of brms
+  cache = setting("R_IRT_CACHE", file.path(tempdir(), "models")), # models compiled by brms
   at_once = whole_number("R_IRT_FITS", "2", 1),
   wait_seconds = whole_number("R_IRT_WAIT_SECONDS", "600", 0),
   seconds = whole_number("R_IRT_SECONDS", "7200", 1),
@@ -57,7 +57,7 @@ api$settings <- list(
 )
 sys.source(file.path(here, "jobs.R"), api)
 router <- plumber::pr(file.path(here, "plumber.R"), envir = api)
-# If systemd started this process, the loop that answers requests reports READY, and then that it is alive.
+# If systemd started this process, the loop that answers requests reports READY, and later that it is alive.
 tell_systemd <- function(state) {
   processx::process$new("systemd-notify", state, cleanup = FALSE)
   later::later(function() tell_systemd("WATCHDOG=1"), as.numeric(Sys.getenv("WATCHDOG_USEC", "60000000")) / 4e6)

@@ -1,8 +1,8 @@
-# One request, in a process of its own: Rscript worker.R IRT_FILE CACHE load|calibrate|score FOLDER
-# Reads FOLDER/request.json, calls irt_load(), irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and then, as
-# the sign that it is whole, FOLDER/status with the HTTP status that goes with it. irt.R checks what is in a request.
+# Handles one request in its own process: Rscript worker.R IRT_FILE CACHE load|calibrate|score FOLDER
+# Reads FOLDER/request.json, calls irt_load(), irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and
+# then, when that is complete, FOLDER/status with the HTTP status. irt.R checks the content of a request.
 
-LISTS <- c("a", "d", "c", "cov", "cov_of", "warnings", "theta", "se") # lists also where they have one entry
+LISTS <- c("a", "d", "c", "cov", "cov_of", "warnings", "theta", "se") # lists even if they have a single entry
 
 refuse <- function(...) {
   stop(structure(class = c("irt_request_error", "error", "condition"), list(message = paste0(...), call = NULL)))

@@ -1,9 +1,9 @@
 """Identify the sender of a request, and decide whose θ the sender may request.
 
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
-with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.
-Answers are posted with the static token, or with a role and the scope `attempts:write`: nobody grades themselves.
-`services.jwt_verifier` verifies the JWTs.
+with a role of this platform may request any learner's θ, a learner only the θ of their own `sub`; updating needs the
+scope `exam:write`. Answers are posted with the static token, or with a role and the scope `attempts:write`: nobody
+grades themselves. `services.jwt_verifier` verifies the JWTs.
 """
 
 import hmac
@@ -37,7 +37,7 @@ class Caller:
             raise Problem(
                 403,
                 "own_sub_only",
-                "A token without a role of this platform may only request its own sub: send its sub as user_id, "
+                "A token without a role of this platform may only request θ of its own sub: send that sub as user_id, "
                 "or use the service's token.",
             )
 

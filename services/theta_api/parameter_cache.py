@@ -79,7 +79,10 @@ class Ledger:
         self.why_unavailable = "the API is starting: the published parameters have not been read yet"
 
     def start(self) -> None:
-        """Start reading in a thread. `ready` becomes true when the published parameters are read and θ is compiled."""
+        """Start reading in a thread.
+
+        `ready` becomes true once the published parameters have been read and the code for θ has been compiled.
+        """
         self._thread.start()
 
     def wait_for_first_read(self) -> None:

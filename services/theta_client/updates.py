@@ -33,8 +33,8 @@ class Updates:
         self._has_worker = False
         self._is_sending = False
         self._is_over = False
-        self._resume_at = 0.0  # no request before then: the API requested a pause
-        self._warn_at = 0.0  # no warning before then
+        self._resume_at = 0.0  # no request before this time: the API requested a pause
+        self._warn_at = 0.0  # no warning before this time
         self._unreported = 0
         self._last_loss = ""
 

@@ -53,7 +53,7 @@ class Cluster:
     _etcd: str = ""
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- start and end -------------------------------------------------------------------------------
 
     def start(self) -> None:
         self._write_keys()
@@ -115,7 +115,7 @@ class Cluster:
 
     @property
     def certificate(self) -> Path:
-        """Certificate of the API server, signed by itself."""
+        """Self-signed certificate of the API server."""
         return self.folder / "kubernetes.crt"
 
     @property
@@ -177,7 +177,7 @@ class Cluster:
             time.sleep(PAUSE_S)
         return time.monotonic() - began
 
-    # -- its parts -----------------------------------------------------------------------------------
+    # -- parts ---------------------------------------------------------------------------------------
 
     def _write_keys(self) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

@@ -71,7 +71,7 @@ class Node:
         assert loaded.returncode == 0, loaded.stdout
         return time.monotonic() - began
 
-    # -- its parts -----------------------------------------------------------------------------------
+    # -- parts ---------------------------------------------------------------------------------------
 
     @property
     def _socket(self) -> Path:

@@ -120,7 +120,7 @@ class _Running:
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
-    # -- its end -------------------------------------------------------------------------------------
+    # -- end -----------------------------------------------------------------------------------------
 
     def kill(self) -> None:
         self._ending.set()
@@ -146,7 +146,7 @@ class _Running:
                 for first in psutil.Process(process.pid).children() or [process]:
                     first.send_signal(number)
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- start, containers and status ----------------------------------------------------------------
 
     def _run(self) -> None:
         spec, self.began = self.pod["spec"], _now()

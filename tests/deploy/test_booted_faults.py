@@ -125,7 +125,7 @@ def test_faulty_env_files_are_refused_before_the_installation(bare_machine: Mach
         machine, INSTALLER
     )  # the installer has written the template
     for text, mode, words in (
-        (settings(), 0o644, "can be read by other users than root, and contains passwords: chmod 600 /etc/irt/irt.env"),
+        (settings(), 0o644, "can be read by users other than root, and contains passwords: chmod 600 /etc/irt/irt.env"),
         (settings().replace("\n", "\r\n"), 0o600, "Windows line ends (CRLF)"),
         (settings().replace(f'{IN_URL}@127.0.0.1:5432/irt"', "x"), 0o600, "line 1: an unpaired quotation mark"),
         (f"export {settings()}", 0o600, "line 1: write NAME=value, without export"),

@@ -45,7 +45,7 @@ def fit(responses, compiled):
 def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(responses, fit):
     """The priors are the same; θ is sampled instead of integrated out. The mean of a skewed posterior differs from the
     mode by up to 0.4 posterior SDs with 300 answers per item; a wrong prior or sign would be many SDs. The SDs have
-    errors of 2 to 3 % with 1000 independent draws, and the posterior is not normal as the information assumes."""
+    errors of 2 to 3 % with 1000 independent draws, and the posterior is not normal, which the information assumes."""
     mode = fit_em(responses, priors=ITEM_PRIORS)
     np.testing.assert_array_less(np.abs(fit.a - mode.a) / fit.a_se, 0.5)
     np.testing.assert_array_less(np.abs(fit.d - mode.d) / fit.d_se, 0.5)

@@ -390,7 +390,8 @@ def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
 
 def test_columns_without_any_score_are_reported_once(file) -> None:
     """Otherwise a column of groups gives a message for each of two thousand persons."""
-    with pytest.raises(PsychometricsError, match="line 2, item group: score 'ref', and not one score") as caught:
+    message = "line 2, item group: score 'ref', and no score in the column"
+    with pytest.raises(PsychometricsError, match=message) as caught:
         FILES.answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
     assert "more" not in str(caught.value)
 
@@ -583,7 +584,7 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file
     ],
 )
 def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, message: str) -> None:
-    """Ignoring the columns is wrong: without an upper asymptote of .9, θ of a wrong pattern is -.98 instead of -.80."""
+    """The columns must not be ignored: with an upper asymptote of 1, θ of a wrong pattern is -.98 instead of -.80."""
     with pytest.raises(PsychometricsError, match=message):
         FILES.parameters(file(text))
 

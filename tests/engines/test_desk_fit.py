@@ -212,7 +212,7 @@ def test_answers_to_items_without_parameters_are_ignored_and_listed(simulated: A
 def test_scoring_is_refused_if_no_answered_item_has_parameters(simulated: Answers, simulated_fit: FileFit) -> None:
     table = _table_of(simulated_fit)
     renamed = replace(table, item_ids=tuple(f"other{i}" for i in table.item_ids))
-    with pytest.raises(PsychometricsError, match="none of its 8 items"):
+    with pytest.raises(PsychometricsError, match="its 8 items with parameters do not include"):
         score(simulated, renamed)
 
 

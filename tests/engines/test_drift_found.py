@@ -69,7 +69,7 @@ def test_items_that_moved_by_half_are_flagged_and_sound_items_are_not() -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_sound_months_are_rarely_flagged_if_published_values_are_from_500_learners() -> None:
-    """At 5 % of months the chance of more than four flagged months among 25 is 0.7 %. The share of p < 0.05 among 750
+    """If 5 % of months are flagged, the chance of more than four among 25 is 0.7 %. The share of p < 0.05 among 750
     has a standard error of 1 %, if items of a month are independent."""
     months = [simulate_drift(100 + seed, 0.0, 500, 2000) for seed in range(25)]
     assert sum(found.any() for _, found in months) <= 4

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
 SOURCE = Path(__file__).with_name("r") / "erm.R"
 SAME_SE = 0.15
-"""Hausman (1978): the difference of a consistent and an efficient estimator has the difference of their variances, so
-that it is a small part of a standard error. Measured here: 0.01 to 0.10."""
+"""Hausman (1978): the variance of the difference between a consistent and an efficient estimator is the difference of
+their variances, so it is a small part of a standard error. Measured here: 0.01 to 0.10."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,7 +87,7 @@ def test_residuals_of_time_are_orthogonal_to_items_and_learners() -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("order", ["one", "own"])
 def test_planted_growth_is_detected_with_its_size(order: str) -> None:
-    """The estimate is within 3.5 standard errors of the planted growth, which is 5 standard errors for 1500 × 40."""
+    """The estimate is within 3.5 standard errors of the planted growth, which is 5 of them for 1500 learners."""
     simulated = world(2, growth=0.8, order=order)
     growth = Growth.within(simulated.responses, simulated.days, fit_em(simulated.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
@@ -162,7 +162,7 @@ def test_random_order_explains_no_variance_if_items_have_few_answers() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
-    """b of later anchors is lower by growth. The expected error is a weighted regression's, with errors of .1 and a
+    """Growth lowers b of later anchors. The expected error is a weighted regression's, with errors of .1 and a
     variation of .05."""
     rng = np.random.default_rng(9)
     later, error = np.linspace(-10, 20, 30), np.full(30, 0.1)
@@ -399,7 +399,7 @@ def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(design
 
 @pytest.mark.parametrize("growth", [0.0, 1.0])
 def test_growth_is_unbiased_if_weak_learners_leave_early(growth):
-    """Learners answer once per week. With a common mean at the start, growth of a constant θ would be +.6 per year."""
+    """Learners answer once per week. If all started with one mean, a constant θ would seem to grow by .6 a year."""
     rng, n, weeks = np.random.default_rng(5), 600, 40
     days = np.arange(weeks) * 7
     theta = walked(n, days, Movement(growth=growth / YEAR), rng)

@@ -81,7 +81,7 @@ def test_kpis_after_the_first_answer_have_a_reason_for_every_null() -> None:
         "R_t_coverage": "no item was wrong at its last answer 28 to 56 days ago",
         "P": "the learner has no target ability on this scale",
     }
-    assert record["A_t"] == 0.5  # nothing is known of sessions, gaps, hints or dwell
+    assert record["A_t"] == 0.5  # sessions, gaps, hints and dwell are unknown
     assert record["assumed"] == {"A_t": ["sessions", "gaps", "hints", "dwell"], "S": ["sessions"]}
     assert (record["S"], record["by_scale"]) == (pytest.approx(0.60 * 1.25 / 14 + 0.25 + 0.15 * 0.5), {})
 

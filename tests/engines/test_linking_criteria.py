@@ -193,7 +193,7 @@ def disagreeing(model: Model, seed: int = 3) -> AnchorPairs:
 @pytest.mark.parametrize("tau", [0.0, 0.2])
 def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
     """Minimises over the differences, with V and the slope's derivative fixed at the constants of Q, with and without
-    an offset of some items. Common errors of items are given separately, or in a matrix with the own errors."""
+    an offset of some items. Errors that items share are given separately, or in one matrix with each item's own."""
     pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
     own = pairs.differences(slope, intercept).with_variation(np.array([0.0, tau**2]))
@@ -386,7 +386,7 @@ def test_a_single_moved_anchor_of_thirty_is_dropped_and_the_rest_agrees() -> Non
 def test_month_is_held_if_half_of_the_anchors_moved() -> None:
     found = months(30, seed=4, moved=15, shift=0.9)
     flagged = [f for f in found if f.suspects]
-    assert len(flagged) <= 15  # by chance an anchor of one half lies on the line of the second half
+    assert len(flagged) <= 15  # by chance an anchor of one half is on the line of the other half
     tie = next(f for f in found if not f.suspects)
     assert tie.diagnosis.startswith("which anchors moved cannot be determined: of 30, ")
     assert not any(agree(f) for f in found)

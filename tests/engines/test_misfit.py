@@ -103,7 +103,7 @@ PLANTED = {"a testlet": 5, "a second ability": 8, "items not reached": 12}
 
 @pytest.mark.parametrize("kind", PLANTED)
 def test_dependent_items_are_listed_first(kind: str) -> None:
-    """In 12 further months of each kind all of the first five items were planted, or 92 % if items are not reached."""
+    """In 12 more months of each kind, the first five items were all planted ones (92 % if items are not reached)."""
     J, n, share = 30, 2000, []
     for seed in range(4):
         rng = np.random.default_rng([7, seed])

@@ -174,7 +174,8 @@ def test_stored_mixed_fits_are_read_back_unchanged(mixed: Calibration, parts: li
 
 
 def test_fits_stored_by_an_earlier_release_are_read(parts: list[Calibration]) -> None:
-    """Such a file has one model, and covariances of c apart from a and d. Fits of one model are still stored so."""
+    """Such a file has one model, and stores covariances of c separately. Fits of one model are still stored like
+    this."""
     _, fit, _ = parts
     with np.load(io.BytesIO(encode(fit))) as stored:
         header = json.loads(stored["header"].tobytes())
@@ -353,7 +354,7 @@ def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
 
 
 def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
-    """The statistics count as many estimated parameters for each item as its model has."""
+    """The statistics count as many estimated parameters for an item as the item's own model has."""
     models = ("2pl", "3pl") * 8
     _, responses = answers(models, seed=3)
     fit = fit_em(responses, model=models, threads=1)

@@ -298,7 +298,7 @@ def test_error_of_theta_is_unchanged_without_two_answers_in_a_testlet() -> None:
 def test_intervals_of_theta_and_of_items_contain_the_truth_at_the_stated_rate(row: Row) -> None:
     """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval has a
     Monte-Carlo error of .25 %, the share of a and b (320 each, items of a month alike) about 1.5 %: three of these
-    below the aim of 93 % are allowed for items, and zero for θ. Without effects, θ has 91 % and 93 %."""
+    below the aim of 93 % are allowed for items, and zero for θ. Without testlets in the model, θ has 91 % and 93 %."""
     truth = pseudo_true(row, SEED, 100_000)
     months = [simulate(row, truth, SEED, month) for month in range(8)]
     before, after = np.mean([month.theta for month in months], axis=0)

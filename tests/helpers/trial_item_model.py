@@ -13,7 +13,8 @@ from irt_psychometrics.core.model_families import ItemModel
 
 
 class UpperAsymptote(ItemModel):
-    """P(1) = u/(1 + exp(−(aθ + d))): who knows the answer gives it with probability u (Barton & Lord 1981, c = 0)."""
+    """P(1) = u/(1 + exp(−(aθ + d))) (Barton & Lord 1981, c = 0): a learner who knows the answer gives it with
+    probability u."""
 
     name = "2plu"  # type: ignore[assignment]
     spoken = "2PL with an upper asymptote"

@@ -66,7 +66,7 @@ def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_comp
     assert list(found.index) == list(expected.index)
     assert len(found) > 500
     assert (found["n_items"] == expected["n_items"]).all()
-    # Sums of some 60 terms in another order, in logs and not: a few ulp of numbers up to 6.
+    # Sums of about 60 terms in another order, with and without logs: a few ulp of numbers up to 6.
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=0, atol=1e-10)
     np.testing.assert_allclose(found["se"], expected["se"], rtol=0, atol=1e-10)
 

@@ -281,7 +281,7 @@ def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None
 
 
 def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
-    """The alert contained only the name of Dagster's exception."""
+    """Previously, the alert contained only the name of Dagster's exception."""
     world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
@@ -500,7 +500,7 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 3)}, ("2026-08-02", utc(2026, 8, 3, 3))),
         (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 3)}, None),
         (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
-        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 0)}, None),  # it was there: nothing to ask
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 0)}, None),  # made before the tick
         # every tick recomputes the running week
         (
             WEEKLY,
@@ -564,7 +564,7 @@ def initialise_scale(world: World) -> None:
 def test_schedule_without_ticks_is_a_single_alert_until_its_night_has_been_materialised(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
-    not_before(30.0, timedelta(hours=4))  # when the night before has to be there
+    not_before(30.0, timedelta(hours=4))  # by then the previous night must exist
     initialise_scale(real_world)
     switched(InstigatorStatus.RUNNING)
     for _ in range(2):
@@ -631,7 +631,7 @@ def test_silent_source_is_a_single_alert_until_its_next_answers(real_world: Worl
     came = """INSERT INTO intake SELECT 'exam', 'http', now() - n * interval '1 hour', 1, 1, 1, 0, 0, 0, '{}', now()
               FROM generate_series(%s::int, %s) n"""
     run_sql(database, came, [3, 120])
-    assert real_world.tick("alerts_of_schedules") == in_time  # it is its first week
+    assert real_world.tick("alerts_of_schedules") == in_time  # the source is in its first week
     run_sql(database, came, [121, 200])
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == "late: exam"

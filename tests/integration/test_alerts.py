@@ -182,7 +182,7 @@ def test_message_omits_partition_and_subjects_if_the_alert_has_neither(everywher
     assert hook["message"] == "What to do: read its log\nLook: https://irt.example.org/runs/1"
 
 
-# -- once --------------------------------------------------------------------------------------------
+# -- one message per problem -------------------------------------------------------------------------
 
 
 def test_repeated_violation_sends_a_single_alert_and_a_single_resolution(everywhere: Settings, http: HttpSink) -> None:
@@ -246,7 +246,7 @@ def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
     ((attempts, next_attempt),) = rows(
         Database(everywhere), "SELECT attempts, next_attempt_at FROM alert_delivery WHERE channel = 'email'"
     )
-    assert attempts == 1  # the second round came before its time
+    assert attempts == 1  # the second round was too early for a second attempt
     assert started <= next_attempt - timedelta(seconds=FIRST_WAIT_S) <= clock(everywhere)
     resolve(everywhere)
     smtp.refuse = False
@@ -328,7 +328,7 @@ def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> Non
     )
 
 
-# -- secrets and mistakes ----------------------------------------------------------------------------
+# -- secrets and wrong settings ----------------------------------------------------------------------
 
 
 def test_no_secret_is_ever_logged_or_stored(
@@ -417,7 +417,7 @@ def alerts(database: Database) -> list[tuple[Any, ...]]:
 def test_green_month_is_announced_once_with_its_waiting_decisions(months: Instance) -> None:
     assert ([months.announce(), months.announce()], alerts(months.database), months.looked_at) == (
         [[WAITS], []],
-        [(WAITS, "info", False)],  # nothing that anybody must close
+        [(WAITS, "info", False)],  # resolved, so nobody has to close it
         [JAN],  # only months that may be news are examined
     )
     months.published_again()
@@ -432,7 +432,7 @@ def test_announcement_links_to_the_months_page_if_a_dashboard_is_configured(mont
     months.database.settings = months.database.settings.model_copy(update=address)
     assert months.announce() == [WAITS]
     ((fix,),) = rows(months.database, "SELECT fix FROM alert")
-    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: what is published stays" in fix
+    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: published values stay" in fix
 
 
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])

@@ -78,7 +78,7 @@ def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unc
     assert (set(after[LAST]["anchors_used"]), after[LAST]["hash"]) == (used - {item}, hashes[1])
     for reported, stored in ((done.before, before), (done.after, after)):
         assert (reported.slope, reported.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
-    # The other fourteen say the same: a standard error of the intercept is about 0.07.
+    # The other fourteen anchors agree; a standard error of the intercept is about 0.07.
     assert abs(done.mean_shift) < 0.07
     assert call(bank, in_force, SCALE, LATER).set_hash == now_in_force
 
@@ -180,8 +180,8 @@ def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
     assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
     assert done.sentence.endswith(f"to be calibrated again: {LAST}")
     assert (values_of(bank, 3), len(values_of(bank, 2)), violations(bank)) == (
-        values_of(bank, 1),  # the very set that was frozen first, under its hash
-        14,  # history only grows
+        values_of(bank, 1),  # the set that was frozen first, with the same hash
+        14,  # earlier versions are kept
         [],
     )
     recorded = "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision ORDER BY decision_id"

@@ -149,7 +149,7 @@ def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_t
         "2026-11": JULY,
     }
     location, *files, restoring, calibrating = drill_of_the_page(instead)
-    assert location == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
+    assert location == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # the copy has an empty database
     for command in files:
         subprocess.run(command, check=True)
     restored = irt(copy)(*restoring[1:])
@@ -481,7 +481,7 @@ def test_newest_backups_are_kept(world: Settings, tmp_path: Path) -> None:
     }
 
 
-# -- how old the last one is -------------------------------------------------------------------------
+# -- age of the last backup --------------------------------------------------------------------------
 
 
 def test_late_backup_is_reported_only_after_a_first_backup(
@@ -514,7 +514,7 @@ def metric(settings: Settings) -> list[float]:
 
 
 # -- restored ----------------------------------------------------------------------------------------
-# Restoring where the files lie in a bucket, and once more after it was killed.
+# Restoring if the files are in a bucket, and restoring again after a kill.
 
 OTHER = "other-bank"
 REPORT = f"reports/drift/{JUNE}/x.html"
@@ -524,7 +524,7 @@ REPORT = f"reports/drift/{JUNE}/x.html"
 def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
     world: Settings, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """pg_restore, which waits here for a table, does not go on without `irt`."""
+    """pg_restore, which waits for a table here, does not continue once `irt` has been killed."""
     made = back_up(world, tmp_path / "backups")
     with empty_database(postgres.start(), tmp_path / "copy") as copy:
         with Database(copy).connect() as connection:

@@ -159,7 +159,7 @@ def test_service_without_tls_is_a_permanent_failure_that_names_the_setting(
         BucketStore(BUCKET).get("a")
 
 
-# -- away --------------------------------------------------------------------------------------------
+# -- unreachable service -----------------------------------------------------------------------------
 
 
 @pytest.mark.ci
@@ -321,7 +321,7 @@ def test_write_requests_contain_no_acl(answers: ScriptedAnswer) -> None:
     assert not any("acl" in name for name in request)
 
 
-# -- spoilt on the way ---------------------------------------------------------------------------------
+# -- damaged in transit --------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -368,7 +368,7 @@ def test_bytes_corrupted_in_transit_are_neither_stored_nor_returned(
     assert store.get("reports/a") == b"the old answers"
 
 
-# -- kept, and shown -----------------------------------------------------------------------------------
+# -- links to reports ------------------------------------------------------------------------------------
 
 
 def status_of(url: str) -> int:
@@ -507,7 +507,7 @@ def test_deleted_object_is_missing_and_can_be_deleted_twice(either: ObjectStore)
     either.delete(KEY)
     assert not either.exists(KEY)
     for look in (either.get, either.size, either.sha256):
-        with pytest.raises(ObjectMissing, match=r"There is nothing at .*2026-09"):
+        with pytest.raises(ObjectMissing, match=r"there is nothing at .*2026-09"):
             look(KEY)
 
 

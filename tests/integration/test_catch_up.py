@@ -186,7 +186,7 @@ def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
 ) -> None:
     """A run that a person requests always starts."""
     plan = find_plan("inventory")
-    tick = last_tick_before(not_before(30.0, timedelta(hours=6)), plan)  # the plan's time
+    tick = last_tick_before(not_before(30.0, timedelta(hours=6)), plan)  # the plan's tick is at 06:00
     by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "inventory-again"})
 
@@ -273,7 +273,7 @@ def test_failed_night_is_resolved_by_a_success_under_either_name(graph: Graph, n
 
 
 def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph: Graph) -> None:
-    """The schedule keeps its ticks too: its name has not changed since the job had the documents' name."""
+    """The schedule keeps its ticks, too, because only its job was renamed."""
     before = dg.Definitions(
         jobs=[dg.define_asset_job("mirt_calibrate", selection=["night"])],
         assets=[dg.asset(name="night")(lambda: None)],
@@ -440,7 +440,7 @@ def test_restarted_pod_reports_the_run_that_the_first_pod_requested(
         request_partitions(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[starting.RUN_KEY_TAG] == "features-29384720"
-    for _ in range(2):  # while the run goes on, and when it has ended
+    for _ in range(2):  # during the run, and after its end
         assert request_partitions(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
     request_partitions(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
@@ -458,7 +458,7 @@ def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterIn
 
 
 def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
-    """The run is in progress, as a user started it in the UI, or over, as this Job's first pod requested it before an
+    """The run is in progress, started by a user in the UI, or over, requested by this Job's first pod before an
     upgrade."""
     night = find_plan("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})

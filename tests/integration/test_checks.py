@@ -363,7 +363,9 @@ def test_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
     first = calibrate(bank, FIRST)
     result, _ = evaluate_gate(bank, FIRST, anchors_move_with_the_others)
     assert (first.state, first.n_published) == ("done", OTHERS)
-    assert result.why.endswith("the month has estimated 0 published items besides them well enough, and 5 are needed")
+    assert result.why.endswith(
+        "the month has estimated 0 published items besides the anchors well enough, and 5 are needed"
+    )
 
     step = calibrate(bank, NEXT)
     verdict, failed = evaluate_gate(bank, NEXT, anchors_move_with_the_others)

@@ -68,7 +68,7 @@ def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settin
 def test_import_that_rejects_most_rows_exits_with_code_1_and_names_the_setting(
     settings: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
-    """Tens of thousands of rejected rows ended with code 0 and "0 accepted"."""
+    """Previously, tens of thousands of rejected rows ended with code 0 and "0 accepted"."""
     typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
     log = tmp_path / "log.csv"
     rows = [f"u{n},q1,2026-0{5 - n // 3}-01T12:00:00Z,1" for n in range(5)]

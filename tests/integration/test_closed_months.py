@@ -353,7 +353,7 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     done = irt(settings)(*words, "--reopen").out
     assert tried == done
     assert (
-        missing_sentences(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
+        missing_sentences(done, f"reopened: {MONTH}", f"calibrated again, by the daemon or irt calibrate: {MONTH}"),
         "closed:" in done,
     ) == ([], False)
     reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
@@ -531,7 +531,7 @@ def test_open_month_before_the_look_back_is_judged_in_the_night(world: World) ->
 
 
 # -- days to judge -----------------------------------------------------------------------------------
-# Days that a scale's changed or first rules judge again: named before they are, and judged by one run.
+# Days that must be judged again by a scale's changed or first rules: they are named first, then judged by one run.
 
 SIGNED = ("--by", "Ann", "--reason", "hints give it away", "--yes")
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -249,7 +249,7 @@ def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
 
 
 # -- drift of items ----------------------------------------------------------------------------------
-# Drift of a month: planted changes are found, told apart and stored; alerts open and close with the months.
+# Drift of a month: planted changes are found, distinguished and stored; alerts open and close with the months.
 
 
 def planted_faults(truth: Truth) -> dict[str, str]:
@@ -334,7 +334,7 @@ def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month
         ("a", "2026-05", "medium", {}),
         ("b", "2026-01", "none", {}),
         ("c", "2026-01", "high", {}),
-        ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # few answers as expected end no alert
+        ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # too few answers to end the alert
         ("c", "2026-03", "medium", {"proportion_correct": {"n": 60}}),
     ]
     found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(drifts)]

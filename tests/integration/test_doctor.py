@@ -125,7 +125,7 @@ def test_embedded_server_is_inspected_and_not_started(tmp_path: Path, monkeypatc
     server = EmbeddedPostgres(tmp_path / "postgres")
     try:
         with monkeypatch.context() as patched:
-            patched.setenv("PATH", os.defpath)  # a server of root is started by a program of the system
+            patched.setenv("PATH", os.defpath)  # root starts its server by a program of the system
             server.start()
         assert find(settings, "database").detail.startswith("embedded PostgreSQL 16.")
     finally:

@@ -122,7 +122,7 @@ def live(settings: Settings) -> tuple[Database, datetime]:
         write_features(connection, today - timedelta(days=14), today)
         for week in (week_of(now - timedelta(days=7)), week_of(now)):
             write_week(connection, week, now)
-    with database.connect() as connection:  # hours later, in a transaction with a time of its own
+    with database.connect() as connection:  # in a separate transaction, whose time is later
         assert len(write_quiet(connection, week_of(now), now)) > 0
         connection.execute(
             """INSERT INTO report_file ("window", format, url, sha256)

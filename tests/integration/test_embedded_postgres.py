@@ -86,7 +86,7 @@ def kill(server: EmbeddedPostgres) -> None:
 def test_server_keeps_its_address_when_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
     assert fresh.status().state == "absent"
     fresh.folder.mkdir()
-    (fresh.folder / "port").write_text(str(free_port()))  # that nobody takes while the server is stopped
+    (fresh.folder / "port").write_text(str(free_port()))  # no other test takes it while the server is stopped
     url = fresh.start()
     assert (url.startswith("postgresql://irt:"), url.endswith("/irt")) == (True, True)
     assert ask(url, "SELECT current_setting('TimeZone') || ' ' || current_setting('fsync')") == "UTC on"
@@ -171,7 +171,7 @@ def test_concurrent_starts_from_many_processes_give_a_single_server(fresh: Embed
     data = f"{fresh.folder}/data"
     found = [one.info for one in psutil.process_iter(["pid", "ppid", "cmdline"]) if data in (one.info["cmdline"] or [])]
     pids = {one["pid"] for one in found}
-    assert sum(one["ppid"] not in pids for one in found) == 1  # a child that was just made has its server's arguments
+    assert sum(one["ppid"] not in pids for one in found) == 1  # a child that was just forked has its server's arguments
 
 
 def test_unfinished_initdb_is_repeated(fresh: EmbeddedPostgres) -> None:
@@ -290,7 +290,7 @@ def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgr
             files.add(str(entry.readlink()))
     assert ([name for name in files if "pts" in name or "tty" in name], str(fresh.log) in files) == ([], True)
     fresh.stop()
-    wait_for("its end", lambda: not lives(pid), pause=0.01)  # a process lets its locks go before it has ended
+    wait_for("its end", lambda: not lives(pid), pause=0.01)  # a process releases its locks before it has ended
 
 
 def test_query_can_be_cancelled_if_the_starting_process_ignored_signals(fresh: EmbeddedPostgres) -> None:
@@ -378,9 +378,9 @@ class TestAsAPlainUser:
 
     @staticmethod
     def start(folder: Path) -> subprocess.CompletedProcess[str]:
-        """This interpreter may lie below /root, so the child may read everything; it may write as nobody does.
+        """This interpreter may be below /root, so the child may read every file, but write only as nobody may.
 
-        access(2) heeds its capability only where `no_setuid_fixup` is set.
+        access(2) respects its capability only if `no_setuid_fixup` is set.
         """
         user = "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"
         search = (f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient"))

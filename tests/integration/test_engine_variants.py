@@ -90,7 +90,7 @@ def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Grap
     assert ([fit[:2] for fit in fits], fits[0][2:4]) == ([("em", True), ("pymc", True)], (None, None))
     assert (1 <= fits[1][2] <= 1.01, fits[1][3] >= 1000) == (True, True)
     assert {fit[5] for fit in fits} == {"stocking-lord"}
-    # every item's draws are there, and their hash is the one on record
+    # every item's draws are stored, and their hash is the recorded one
     draws = graph.store.get(fits[1][4]["uri"])
     assert hashlib.sha256(draws).hexdigest() == fits[1][4]["sha256"]
     table = pq.read_table(io.BytesIO(draws))
@@ -119,7 +119,7 @@ def test_failed_optional_engine_is_recorded_and_leaves_the_month_green(graph: Gr
     assert kind == "EngineTimeoutError"
     assert error in metadata(result, "item_calibration_pymc")["fits"]
     assert "pymc is left out: engine pymc had not ended" in metadata(result, "engine_agreement")["agreement"]
-    # demanded, the same failure is red
+    # if the engine is demanded, the same failure makes the month red
     change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
     result = run(graph, irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert graph.state(MONTH).state is State.RED

@@ -72,7 +72,7 @@ def everything_of_user(settings: Settings) -> Path:
     """
     database, store = Database(settings), rooms.folder_store(settings)
     rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
-    for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
+    for month in (*MONTHS, NEXT):  # one new learner of each month becomes USER
         start, end = Month(month).bounds
         run_sql(
             database,
@@ -437,7 +437,7 @@ def test_delete_statement_of_a_source_runs_before_the_local_erasure(
 ) -> None:
     """After a kill in between, the next call completes the erasure."""
     database, settings = Database(world), add_source(world, tmp_path, DELETE)
-    typed = irt(settings)  # in whose environment the child is, too
+    typed = irt(settings)  # also sets the environment of the child
     kill_erasure(settings, "delete", 0)
     assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
     assert "is erased: erasure 1" in erase(typed, "--yes")

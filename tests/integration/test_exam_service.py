@@ -160,7 +160,7 @@ def test_duplicate_ids_are_reduced_to_a_single_answer_by_the_next_day(exam_servi
 
 
 # -- killed ------------------------------------------------------------------------------------------
-# An exam service goes on while API, daemon and PostgreSQL are killed, at the turn of a year.
+# An exam service continues while API, daemon and PostgreSQL are killed, at the turn of a year.
 
 SETTING_UP_S = 60
 """Time for making the world on an idle machine. The year must not turn sooner."""

@@ -133,7 +133,7 @@ def test_exporter_distinguishes_green_held_pending_stale_and_unlinked_months(
     assert states(read(world))["2026-06"] == "stale"
     rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
     assert states(read(world))["2026-06"] == "red"
-    rooms.run_sql(database, "UPDATE calibration_scale SET rules = '{}'")  # by which the made-up month was made
+    rooms.run_sql(database, "UPDATE calibration_scale SET rules = '{}'")  # the rules of the made-up fit
     assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
 
 
@@ -260,7 +260,7 @@ def test_exporter_has_open_violations_and_the_last_times_of_invariants_and_night
            FROM unnest(ARRAY['', 'q1', 'q2', 'q3']) subject""",
         (day, day),
     )
-    for back, fitted_at in ((0, night), (1, day)):  # an older night was made once more
+    for back, fitted_at in ((0, night), (1, day)):  # the older night was recomputed later
         rooms.run_sql(
             Database(world),
             """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,

@@ -134,7 +134,7 @@ def stopped_while_writing(stack: Harness, step: str) -> str:
     "step", [step if step == ONE else pytest.param(step, marks=pytest.mark.long) for step in WRITES]
 )
 def test_month_has_all_old_or_all_new_rows_after_kills_in_every_step(stack: Harness, step: str) -> None:
-    """Worker and code server while it writes, the worker while it computes; then the code server alone."""
+    """Kills worker and code server while the step writes, then the worker, then the code server alone."""
     as_by_earlier_code(stack)
     before = contents(stack)
 
@@ -145,7 +145,7 @@ def test_month_has_all_old_or_all_new_rows_after_kills_in_every_step(stack: Harn
         both = time.monotonic() - killed
     assert contents(stack) == before
 
-    with closed_gate(stack):  # it may come as far as there
+    with closed_gate(stack):  # the step may get as far as its write
         run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [step])
         stack.step_started(run_id, step)
         killed = stack.kill(stack.worker(run_id))

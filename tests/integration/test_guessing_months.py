@@ -213,7 +213,7 @@ def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None
     done = dict(published_guessing(database))
     assert done
     assert set(done) <= set(ITEMS[OLD:])
-    # c of one item from 2000 answers has a standard error of some 0.05 beside its prior around 0.2.
+    # From 2000 answers, c of an item has a standard error of about 0.05; its prior is around 0.2.
     assert all(0.02 < c < 0.5 for c in done.values())
 
 
@@ -364,8 +364,8 @@ def test_recalibration_of_a_skewed_month_uses_a_histogram(skewed_month: Skewed) 
         (f"{NEXT}:{NEXT}",),
     )
     assert len(both) == NEW
-    # Both fits end where the parameters change by less than 1e-5, from other starting orders of learners; a normal θ
-    # would move them by 0.01 and more.
+    # Both fits stop when parameters change by less than 1e-5, and read the learners in different orders. A normal θ
+    # would move parameters by 0.01 or more.
     assert np.abs(np.array(both)).max() < 1e-3
 
 

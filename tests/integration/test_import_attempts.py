@@ -329,7 +329,7 @@ def test_a_log_without_times_needs_a_day_and_keeps_its_order(
 def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """The id of a cell depended on the columns that were items: w1 came in twice for each learner."""
+    """Previously, the id of a cell depended on the columns that were items: w1 was stored twice for each learner."""
     matrix, key, mapping = tmp_path / "choices.csv", tmp_path / "key.csv", tmp_path / "mapping.yaml"
     matrix.write_text("id,w1,w2,w3\n" + "".join(f"u{n:02},{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(50)))
     for items, accepted, duplicates in (("[w1]", 50, 0), ("[w1, w2]", 50, 50), ("[w3, w2]", 50, 50), ("[w1]", 0, 50)):
@@ -354,7 +354,7 @@ def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
 def test_log_in_cp949_has_the_same_learners_as_its_utf_8_version(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """The log was read as latin-1, so that its learners and items were stored as new."""
+    """Previously, the log was read as latin-1, so its learners and items were stored as new."""
     korean, unicode, mapping = tmp_path / "cp949.csv", tmp_path / "utf8.csv", tmp_path / "mapping.yaml"
     rows = [answer(n, attempt_id="", user_id=f"학생{n % 10}", item_id=f"문항{n % 5}") for n in range(50)]
     korean.write_bytes(write(unicode, rows).read_text("utf-8").encode("cp949"))
@@ -740,7 +740,7 @@ def test_killed_import_stores_no_rows_and_can_be_repeated(
 
 
 # -- real logs ---------------------------------------------------------------------------------------
-# The real logs of the shared folder come in with the counts that another program finds in them.
+# The real logs of the shared folder are imported with the counts that another program finds in them.
 
 DAY = date(2026, 10, 1)
 
@@ -998,7 +998,7 @@ def test_parameters_of_scored_items_are_read_in_the_formats_of_mirt_and_parscale
 
 
 def test_parameters_of_an_unsupported_model_are_refused_by_name(database: Database, tmp_path: Path) -> None:
-    """`d` and `u` were listed as read, and dropped."""
+    """Previously, `d` and `u` were listed as read, but dropped."""
     refused: list[tuple[str, ...]] = []
     content = "item_id,a,b,g,d,u,a2,model\nq1,1,0,0.2,0.9,,,\nq2,1,0,,,0.9,,\nq3,1,0,,,,0.4,\nq4,1,0,0.2,1,1,0,\n"
     report = import_bank_file(database, QUESTIONS, file(tmp_path, content), reject=refused.extend)
@@ -1171,6 +1171,6 @@ def test_learners_with_values_the_database_cannot_store_are_refused_by_row(datab
 
 
 def test_learner_with_id_zero_is_imported(database: Database, tmp_path: Path) -> None:
-    """In a column of numbers, rows of zeros were mistaken for empty lines."""
+    """Previously, rows of zeros in a column of numbers were mistaken for empty lines."""
     pq.write_table(pa.table({"user_id": [0, 1], "is_test": [False, False]}), tmp_path / "learners.parquet")
     assert import_bank_file(database, LEARNERS, tmp_path / "learners.parquet").accepted == 2

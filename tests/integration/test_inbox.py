@@ -170,7 +170,7 @@ def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(d
     assert (desk.alerts(), desk.query("SELECT count(*) FROM response_log"), desk.import_waiting()) == (
         [f"inbox attempts/{name}"],
         [(3,)],
-        {},  # it is not tried again as it is
+        {},  # the unchanged file is not tried again
     )
     with desk.database.connect() as connection:
         [aside] = files_set_aside(connection)
@@ -479,7 +479,7 @@ def test_sensor_requests_a_run_per_file_in_the_order_items_learners_answers(
     desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
     desk.write("learners/all.csv", "user_id\nu0\nu1\nu2\n")
     desk.write("questions/bank.csv", "item_id\nq0\nq1\nq2\n")
-    assert sensing() == [], "each may still be being written"
+    assert sensing() == [], "every file may still be incomplete"
     settle(desk)
     assert (sensing(), sensing(), sensing()) == (
         ["questions/bank.csv"],

@@ -42,6 +42,6 @@ def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) ->
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
         assert requests.again <= killed_for_good  # runs that the daemon repeats are not requested again
-        assert requests.stale <= set(months[1:])  # fitted before the first, which was repeated
+        assert requests.stale <= set(months[1:])  # fitted before the first month, which was repeated
         assert {partition for (partition,) in rows(stack.database, RUNS_TOLD)} <= killed_for_good
     print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

@@ -101,7 +101,7 @@ def connection(log: Settings) -> Iterator[psycopg.Connection]:
 
 
 def test_snippet_of_the_page_gives_the_kpis_of_the_snapshots(log: Settings, parquet: Run) -> None:
-    """The parquet fixture has taken the snapshots; the page's reader makes the two tables before the last line."""
+    """The fixture `parquet` has made the snapshots; the test makes the two tables that the last line reads."""
     page = (ROOT / "docs" / "reference" / "kpis.md").read_text("utf-8")
     [snippet] = [block for language, block in fenced_blocks(page) if language == "python"]
     first, _, last = snippet.partition("# … with tables")

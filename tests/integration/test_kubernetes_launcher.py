@@ -218,7 +218,7 @@ def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, 
     assert not cluster.api.jobs
 
 
-# -- an API server that is away -----------------------------------------------------------------------
+# -- unreachable API server ---------------------------------------------------------------------------
 @pytest.mark.parametrize("launcher", [KubernetesRunLauncher, K8sRunLauncher], ids=["ours", "Dagster's"])
 def test_runs_continue_without_the_api_server_under_our_launcher_and_fail_under_dagsters(
     api: ApiServer, kubeconfig: Path, launcher: type[K8sRunLauncher]

@@ -138,7 +138,7 @@ def test_day_with_a_late_answer_is_exported_again_and_its_old_file_is_pruned(log
     done = export(logged, lake)
     assert (done.written, len(done.skipped)) == ([DAYS[1]], 3)
     assert read(lake) == in_postgres(logged)
-    for changed, pruned in ((datetime.now(UTC).timestamp(), 0), (0, 1)):  # whoever reads it may need it for a day
+    for changed, pruned in ((datetime.now(UTC).timestamp(), 0), (0, 1)):  # readers may need the old file for a day
         os.utime(old, (changed, changed))
         assert prune(lake) == pruned
     assert not old.exists()
@@ -301,7 +301,7 @@ def test_killed_export_leaves_complete_days_and_the_next_export_adds_the_rest(
 def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> None:
     export(logged, lake)
     add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=23))])
-    export(logged, lake)  # the file of before is still there, and no manifest names it
+    export(logged, lake)  # the previous file still exists, and no manifest names it
     assert len(lake.find_unnamed()) == 1
     days, old_versions = erase_learner(lake, "ü")
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)

@@ -193,7 +193,7 @@ def test_run_interrupted_by_a_host_crash_fails_at_the_next_poll(stack: Harness) 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
 def test_run_whose_launch_was_lost_in_a_crash_fails_after_the_start_timeout(stack: Harness) -> None:
-    """The host went down when the run was taken from the queue, and before a worker was there."""
+    """The host crashed after the run was taken from the queue and before its worker existed."""
     job = stack.instance.get_run_by_id(stack.launch("toy_job", "2026-06"))
     stack.finished(job.run_id)
     lost = job._replace(run_id=make_new_run_id(), status=DagsterRunStatus.NOT_STARTED)
@@ -228,14 +228,14 @@ def test_worker_is_identified_by_host_boot_process_id_and_start_time(stack: Harn
     wait_for("the worker to end", lambda: health() == "FAILED")
     me = json.loads(own_worker_tags()[WORKER_TAG])
     assert (health(**me), health(**{**me, "started": me["started"] - 60})) == ("RUNNING", "FAILED")
-    assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # no kernel gives this one
+    assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # above the kernel's limit
     assert health(**{**me, "boot": "another"}) == "FAILED"
-    assert health(**{name: me[name] for name in ("host", "boot")}) == "FAILED"  # launched, and never heard of
+    assert health(**{name: me[name] for name in ("host", "boot")}) == "FAILED"  # launched, but never reported
     assert health(host="elsewhere", pid=2**22 + 1, started=0.0) == "RUNNING"
 
 
 # -- stuck runs --------------------------------------------------------------------------------------
-# Runs that keep a partition busy where no daemon runs: failed when their worker is gone, listed, cancelled.
+# Runs that keep a partition busy if no daemon runs: they fail if their worker is gone, are listed, and are cancelled.
 
 MONTH = "2026-06"
 JOB = defs.resolve_job_def("toy_job")
@@ -294,7 +294,7 @@ def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None
     record = {name: worker[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
     assert fail_lost_runs(runs.instance) == []
-    with freeze_time(datetime.now(UTC) - timedelta(minutes=3)):  # it was last written to then
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=3)):  # the time of its last change
         runs.instance.add_run_tags(run.run_id, {"other": "tag"})
     assert fail_lost_runs(runs.instance) == [run.run_id]
 
@@ -303,7 +303,7 @@ def test_queued_run_without_a_daemon_states_the_reason_and_can_be_cancelled(runs
     queued = runs.create_unqueued()
     (one,) = stuck_runs(runs.instance)
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
-    assert "no daemon runs that could start it" in one.why
+    assert "no daemon is running that could start it" in one.why
     assert cancel_run(runs.instance, queued[:8]) == "cancelled"
     assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
 
@@ -325,7 +325,7 @@ def test_killed_run_that_awaits_a_retry_can_be_cancelled(runs: Runs) -> None:
     fail_lost_runs(runs.instance)
     assert runs.busy == {MONTH}
     (one,) = stuck_runs(runs.instance)
-    assert "no daemon runs that could repeat it" in one.why
+    assert "no daemon is running that could repeat it" in one.why
     assert cancel_run(runs.instance, run_id) == "it will not be repeated"
     assert runs.busy == set()
 

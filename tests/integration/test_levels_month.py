@@ -77,7 +77,7 @@ def test_month_assigned_by_level_is_warned_of_as_linear_and_unbiased_by_level(ad
     assert items_are_assigned_as_the_scale_says(levelled["evidence"]).passed
     names = [p["name"] for p in levelled["spec"]["populations"]]
     assert sum(name.startswith("level") for name in names) >= 5
-    assert "unknown" in names  # those who came this month
+    assert "unknown" in names  # the learners who are new this month
     one, by_level = raw_bias(linear, truth), raw_bias(levelled, truth)
     assert one < -0.08
     assert abs(by_level) < 0.06  # its standard error in one small month is about 0.02

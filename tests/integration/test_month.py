@@ -65,7 +65,7 @@ def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
 
 
 def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings, small_truth: Truth) -> None:
-    """Judged in standard errors: of 36 items × 2, |z| > 4 has probability 0.005 where the errors are right."""
+    """Among 72 differences in standard errors, |z| > 4 has probability 0.005 if the errors are right."""
     bank, database = small_truth.bank, Database(calibrated)
     fitted = rows(
         database,
@@ -123,7 +123,7 @@ def test_fit_statistics_of_a_month_are_stored_with_its_parameters(months: Databa
     assert len(items) == 36
     found = [(*statistics, others["rmsd_p"], others["rmsd_cutoff"]) for *statistics, others in items]
     lowest = [0.05, 0.7, 0.4, 0.0, 0.001, 0.0]
-    highest = [0.8, 1.3, 2.5, 0.1, 1.0, np.inf]  # outfit rests on rare large residuals
+    highest = [0.8, 1.3, 2.5, 0.1, 1.0, np.inf]  # outfit depends on a few large residuals
     assert (np.min(found, axis=0) >= lowest).all()
     assert (np.max(found, axis=0) <= highest).all()
 
@@ -189,7 +189,7 @@ def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(w
     assert all(step.state in ("done", "held") for step in steps)
 
 
-# -- more scales than one ----------------------------------------------------------------------------
+# -- several scales ----------------------------------------------------------------------------------
 
 
 def second_scale(database: Database, scores: np.ndarray, *, anchors: bool, start: int = 0) -> None:
@@ -377,7 +377,7 @@ OF_SCALE = {SCALE: ("K1", "K2", "K3"), BROKEN: ("X1", "X2", "X3")}
 
 @pytest.fixture
 def two_scales(database: Database, settings: Settings) -> Database:
-    """Both are fitted and of one the errors are not a covariance matrix, as an engine may give them."""
+    """Two fitted scales. The errors of one are not a covariance matrix, as an engine may return them."""
     store = folder_store(settings)
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, MONTH)
@@ -438,7 +438,7 @@ def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
         assert reasons[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
 
 
-# -- once more ---------------------------------------------------------------------------------------
+# -- recomputed months -------------------------------------------------------------------------------
 # A month that is recomputed with the same answers, rules, code and engine changes no visible result.
 
 OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")

@@ -116,8 +116,8 @@ def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(cali
 def test_parameters_of_a_night_equal_the_simulated_parameters_within_their_errors(
     months: Database, small_truth: Truth
 ) -> None:
-    """36 items: z of each against the truth has mean square 1 where errors are right. They are stated on the large
-    side (see `transform`), and 72 squares of normal z average to above 1.5 once in a thousand."""
+    """The z of 36 items against the truth have a mean square of 1 if errors are right. Errors are rather too large (see
+    `transform`), and the mean of 72 squares of normal z exceeds 1.5 once in a thousand."""
     night_of(months)
     found = {item: params for _, _, item, params in fit_rows(months)}
     bank = small_truth.bank
@@ -217,7 +217,7 @@ def test_night_is_stored_in_the_documents_tables_like_a_month(months: Database) 
     assert rows(months, of_months) == [(2,)]
 
 
-# -- nights that are not ordinary ones ------------------------------------------------------------------
+# -- unusual nights -------------------------------------------------------------------------------------
 
 
 def test_night_without_answers_is_quiet_and_still_measures_every_learner(
@@ -322,7 +322,7 @@ def test_moved_item_is_named_in_the_warning_and_in_the_table(months: Database) -
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{LAST_DAY}: b differs from the published value of one item: C02" in str(check.description)
     assert [(row["scale"], row["item"]) for row in rows_of(check.metadata, ITEMS)] == [(SCALE, "C02")]
-    assert "wait for the month" in str(check.metadata[HOW_TO_FIX].value)
+    assert "Wait for the month" in str(check.metadata[HOW_TO_FIX].value)
     table = str(night_metadata(night)["difficulties against the published"].value)
     assert "| C02 |" in next(line for line in table.splitlines() if "| moved |" in line)
 
@@ -419,7 +419,7 @@ def test_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_call_is_log
     run_sql(remote_world, "UPDATE calibration_scale SET engine = 'em'")
     night_of(remote_world)
     of_em = {item: params for _, _, item, params in fit_rows(remote_world)}
-    # The same maximum, but for the prior that em gives items with few answers: these only may differ.
+    # The same maximum, except for em's prior on items with few answers: only these items may differ.
     few = {i for (i,) in rows(remote_world, "SELECT item_id FROM mirt_item_params WHERE flags ? 'provisional'")}
     anchors = {item for (item,) in rows(remote_world, "SELECT item_id FROM anchor_set")}
     assert of_remote.keys() == of_em.keys()

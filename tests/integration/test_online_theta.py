@@ -35,7 +35,7 @@ from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank
 MONTH, LATER = MONTHS
 END = Month(LATER).end
 SAME = 1e-12
-"""Sums of some 60 terms in one order: rounding alone."""
+"""Tolerance for sums of about 60 terms in the same order, which differ only by rounding."""
 
 
 def request_theta(database: Database, user_id: str, days: int = 365, now: datetime = END) -> dict[str, Theta]:
@@ -50,7 +50,7 @@ def published_items(database: Database) -> list[str]:
 
 @pytest.fixture(scope="module")
 def batch(calibrated: Settings) -> dict[str, tuple[float, float, int, str]]:
-    """θ, SE, answers and set of every learner at the month's end, by the month; the night has the same."""
+    """θ, SE, number of answers and set of every learner at the month's end. Month and night have the same values."""
     database = Database(calibrated)
     measure(database, LATER, "run")
     with database.connect() as connection:

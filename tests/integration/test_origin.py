@@ -185,7 +185,7 @@ def test_anchors_of_a_second_scale_are_unchanged(database: Database) -> None:
 
 @pytest.fixture
 def answered(database: Database) -> Database:
-    """400 learners on 12 items in January. All answers to item all are right, and item few has few answers."""
+    """400 learners on 12 items in January. All answers to item `all` are right, and item `few` has few answers."""
     rng = np.random.default_rng(5)
     a, b = rng.uniform(0.8, 1.6, 12), np.linspace(-1.5, 1.5, 12)
     scores = np.column_stack([model_scores(rng.normal(size=400), a, b, rng), np.ones(400), np.full(400, np.nan)])

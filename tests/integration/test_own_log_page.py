@@ -50,7 +50,7 @@ def test_commands_of_the_own_log_page_lead_from_a_log_to_its_drift_as_printed(ho
     ours = dict(zip(OF_THE_PAGE, demo_scenario(datetime.now(UTC)).months[:-1], strict=True))
     text = re.sub("|".join(ours), lambda month: ours[month[0]], PAGE.read_text("utf-8"))
     months = ours.values()
-    _, steps = text.split("## 1. A home of its own")  # the tests of the demo type the command before it
+    _, steps = text.split("## 1. A home of its own")  # the tests of the demo cover the earlier command
 
     printed = ""
     for language, block in fenced_blocks(steps):

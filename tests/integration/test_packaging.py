@@ -69,7 +69,7 @@ def test_library_wheel_contains_its_modules_and_is_below_1_mb(library: Path) -> 
 
 def test_installed_wheels_import_without_the_checkout(wheel: Path, library: Path, tmp_path: Path) -> None:
     for one in (wheel, library):
-        zipfile.ZipFile(one).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
+        zipfile.ZipFile(one).extractall(tmp_path / "site")  # as pip installs a wheel of pure Python
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
         "import irt_assets.definitions, irt_assets.servers.stack, jobs.launching.launcher, resources.postgres.schema\n"

@@ -701,11 +701,11 @@ def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(
     with turning_month.database.connect() as connection:
         assert not missing_months_ahead(
             connection, turning_month.clock.now()
-        )  # the month to come is there before it begins
+        )  # the next month's partition exists before it begins
     assert [turning_month.until_stored(k) for k in range(3)] == ["accepted"] * 3
     turning_month.clock.set(TURN - timedelta(minutes=2))
     early = TURN + timedelta(minutes=1)
-    assert turning_month.until_stored(3, early) == "accepted"  # a clock that is ahead, in the month to come
+    assert turning_month.until_stored(3, early) == "accepted"  # by a clock that is ahead, in the next month
     turning_month.clock.set(TURN - timedelta(seconds=1))
     acknowledged = set(range(4))
     with ThreadPoolExecutor(2) as pool:

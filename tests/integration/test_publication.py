@@ -165,7 +165,7 @@ def test_backfill_leaves_the_same_ledger_in_every_order_of_months(
     in_order: tuple[Any, ...], ledger: Database, store: FolderStore
 ) -> None:
     for order in permutations((JAN, FEB, MAR, APR, MAY)):
-        if order.index(APR) > 0:  # an empty month only lifts its hold on May; the test below moves it about
+        if order.index(APR) > 0:  # empty April only stops holding May; the test below varies its place
             continue
         clear(ledger)
         backfill = Backfill(ledger, store)
@@ -285,7 +285,7 @@ def test_pending_month_that_was_fitted_again_waits_for_its_own_run(ledger: Datab
     assert [row[:3] for row in publications(ledger)][-1] == ("F", FEB, 0.25)
 
 
-# -- later, again, red -------------------------------------------------------------------------------
+# -- months that run late, again, or turn red --------------------------------------------------------
 
 
 def test_month_calibrated_after_a_later_month_only_proposes(ledger: Database, store: FolderStore) -> None:
@@ -345,7 +345,7 @@ def test_item_held_back_is_published_by_the_first_month_in_which_the_item_passes
 
 
 def fit_again(ledger: Database, store: FolderStore) -> None:
-    """The month was fitted again and its run ended there: the old linked fit is of other numbers."""
+    """The month was fitted again and its run ended there, so the stored linked fit has the old numbers."""
     stage_made_up(ledger, store, JAN, made_up_calibration(dict.fromkeys(ANCHORS, (1.0, 0.0))))
 
 
@@ -379,7 +379,7 @@ def test_snapshots_of_settled_months_are_not_read_again(ledger: Database, store:
     read = []
 
     class Recording(FolderStore):
-        def version(self, key: str) -> str:  # asked at every read
+        def version(self, key: str) -> str:  # called at each read
             read.append(key)
             return super().version(key)
 

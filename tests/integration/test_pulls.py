@@ -196,8 +196,8 @@ def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     pull(database, lms)
     assert _compare_days(database, lms) == []
     company.run("DELETE FROM company.answers WHERE id = 100", row(400, answered=f"'{day}'", written="'2020-01-01'"))
-    company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still there, and no answer
-    assert _compare_days(database, lms, later=1) == []  # as many as before
+    company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still a row, but no answer
+    assert _compare_days(database, lms, later=1) == []  # the number of rows is the same
     company.run("DELETE FROM company.answers WHERE id = 102")
     [found] = _compare_days(database, lms, later=2)
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
@@ -388,7 +388,7 @@ def test_pull_command_prints_counts_and_open_confirmations(company: Company, lms
     )
     assert "--confirm" not in typed("pull", "lms", "--compare").out
     company.run("DELETE FROM company.answers WHERE id = 2")
-    done = typed("pull", "lms", "--compare")  # at once, although today's comparison has been made
+    done = typed("pull", "lms", "--compare")  # compares again, although today's comparison is done
     day = (NOW - timedelta(days=3)).date()
     assert f"→ irt pull lms --confirm {day}" in done.out
     assert "1 vanished were withdrawn" in typed("pull", "lms", "--confirm", str(day)).out
@@ -426,7 +426,7 @@ FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'"
 def test_row_with_a_time_beyond_all_calendars_is_refused_without_stopping_the_pull(
     company: Company, settings: Settings, database: Database, time: str
 ) -> None:
-    """In the first pull and in a later one, as the time of the answer and as the cursor."""
+    """The time occurs in the first pull and in a later one, as the time of the answer and as the cursor."""
     answered, written, far = time_ago(minutes=30), "now() AT TIME ZONE 'UTC'", FAR
     mapping: dict[str, Any] = MAPPING
     cursor: dict[str, Any] = {"column": "written", "key": "id"}

@@ -113,7 +113,7 @@ def test_quiz_answers_of_moodle_are_pulled_by_the_pages_mapping(
 def test_datetime_is_read_in_the_named_zone_and_timestamp_in_utc(
     company: Company, settings: Settings, database: Database
 ) -> None:
-    noon = (NOW - timedelta(days=1)).replace(hour=12, minute=0, second=0)  # of an hour that clocks do not repeat
+    noon = (NOW - timedelta(days=1)).replace(hour=12, minute=0, second=0)  # in an hour that occurs once
     table(company)
     company.run(row(1, time=f"'{noon.astimezone(BERLIN):%Y-%m-%d %H:%M:%S}'"))
     assert "answered (DATETIME) contains times without a zone" in refusal(pull, database, company.write_file(settings))
@@ -263,7 +263,7 @@ def test_unsigned_ids_above_the_signed_range_are_pulled(
     lms = company.write_file(settings, zone="UTC", cursor={"column": "id", "key": "id"})
     assert pull(database, lms).accepted == 2
     company.run(row(largest - 1, time=time_ago(days=1)))
-    assert pull(database, lms).accepted == 0  # not behind the greatest id: a night finds it
+    assert pull(database, lms).accepted == 0  # below the greatest id: a night finds it
     assert [one[0] for one in rows(database, LOG)] == ["1", str(largest)]
 
 

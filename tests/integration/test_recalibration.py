@@ -76,7 +76,7 @@ def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faul
     assert set(found) == set(done.proposed)
     estimate = found[drifted].new
     truth = faulty.truth.bank.b[1][faulty.truth.bank.item_ids.index(drifted)]
-    # Two and a half standard errors of 0.17. An estimate from both months would lie 0.6 away.
+    # Two and a half standard errors of 0.17. An estimate from both months would differ by 0.6.
     assert abs(estimate.b - truth) < 0.42
     assert estimate.b_se == pytest.approx(0.17, abs=0.02)
     assert found[drifted].n == last[drifted].n

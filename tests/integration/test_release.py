@@ -216,7 +216,7 @@ def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the
     for b in (0.32, 0.68):
         calibrate(MAR, b)
         assert standing() == contradicted
-    for b in (0.28, 0.72, -0.12, -0.3):  # neither value, or the proposed one
+    for b in (0.28, 0.72, -0.12, -0.3):  # agrees with neither value, or with the proposed one
         calibrate(MAR, b)
         assert standing() == waiting
     calibrate(MAR, 0.72)
@@ -324,7 +324,7 @@ def test_accepted_value_leaves_earlier_abilities_bit_identical_and_makes_later_m
     assert call(bank, stale_months) == {}
 
 
-# -- again -------------------------------------------------------------------------------------------
+# -- months that run again ---------------------------------------------------------------------------
 
 
 def test_rerun_month_with_the_same_numbers_does_not_reopen_decided_proposals(
@@ -485,7 +485,7 @@ def the_impact(bank: Database) -> Impact:
 def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -> None:
     rng = np.random.default_rng(11)
     scores = model_scores(rng.normal(size=200), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1]), rng)
-    scores[:50, 3] = np.nan  # these have not seen the item that changes
+    scores[:50, 3] = np.nan  # these learners have not seen the item that changes
     add_attempts(bank, answer_matrix(FEB, scores, [*ANCHORS, "moved", "still"]))
     set_pass_mark(bank, SCALE, 0.3)
     before, after = scored_twice(bank).T
@@ -603,8 +603,8 @@ def test_drop_anchors_prints_the_command_that_restores_the_anchors(
     assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
 
 
-# -- undone ------------------------------------------------------------------------------------------
-# A decision is undone by another one: openly, and without changing anything that was reported.
+# -- decisions that are undone -----------------------------------------------------------------------
+# A later decision undoes an earlier one. Both stay on record, and no reported number changes.
 
 IN_APRIL = datetime(2026, 4, 15, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)

@@ -187,7 +187,7 @@ def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: KilledRuns) -> 
 
 
 def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: KilledRuns) -> None:
-    """This happens at the limit of tasks, where no step can begin."""
+    """This happens if the limit of tasks is reached, so that no step can begin."""
     run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
     error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
     killed.instance.report_engine_event("No step began.", run, EngineEventData.engine_error(error))
@@ -199,7 +199,7 @@ def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Kil
 def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: KilledRuns) -> None:
     """The daemon gives up on a run if the code server has died together with the worker."""
     run = killed.run()
-    assert report_again(killed.instance) == []  # it is the daemon's turn
+    assert report_again(killed.instance) == []  # the daemon may repeat it first
     for _ in range(4):
         with before(minutes=1):
             killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
@@ -209,7 +209,7 @@ def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_agai
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     with before(minutes=1):
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
-    assert report_again(killed.instance) == []  # a retry could not help
+    assert report_again(killed.instance) == []  # a retry would not help
     assert (killed.under_way, killed.alerts_after_tick()) == (set(), [run.run_id])
 
 
@@ -263,12 +263,12 @@ def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed
 
 
 def test_month_without_a_retry_is_not_under_way(killed: KilledRuns) -> None:
-    killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
+    killed.run(**own_worker_tags())  # a run of `irt calibrate`, whose user sees that it has ended
     assert killed.under_way == set()
     with before(hours=5):
         run = killed.run()
     assert killed.under_way == {MONTH}
-    with before(hours=7):  # the daemon had its time
+    with before(hours=7):  # the daemon has had enough time
         killed.instance.add_run_tags(run.run_id, {"other": "tag"})
     assert killed.under_way == set()
 

@@ -113,7 +113,7 @@ class WatchfulFolder(FolderStore):
 def test_no_transaction_is_open_while_files_are_read(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.invariants.reports.N_THREADS", 1)  # of several readers each would see the others
+    monkeypatch.setattr("irt_assets.invariants.reports.N_THREADS", 1)  # several readers would see each other
     write_reports(database, store)
     watchful = WatchfulFolder(store.root)
     watchful.database, watchful.open = database, []
@@ -149,7 +149,7 @@ def test_file_with_a_violation_is_read_daily_until_repaired(
 
 
 # -- artifacts ---------------------------------------------------------------------------------------
-# A report file and its row: one of each, the file first, whatever happens in between.
+# A report file and its row: one of each, and the file first, even if the process is interrupted in between.
 
 WEEK = date(2026, 9, 7)
 KEY = "reports/2026-09-07/u1.pdf"
@@ -194,7 +194,7 @@ def test_database_refuses_a_second_row_of_a_report(database: Database) -> None:
 def test_report_without_exactly_a_learner_week_or_a_window_is_refused(
     database: Database, store: ObjectStore, subject: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match="of a user and a week, or of a window"):
+    with pytest.raises(ValueError, match="a report needs a user and a week, or a window"):
         store_report(database, store, KEY, b"", format="pdf", **subject)
     assert not store.exists(KEY)
 

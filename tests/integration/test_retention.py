@@ -394,7 +394,7 @@ def test_months_keep_their_state_and_evidence_after_a_prune(
 
     with dagster_instance(made_month, database) as instance:
         for month in (rooms.MONTHS[1], rooms.MONTHS[0], rooms.MONTHS[0]):
-            rooms.run_sql(database, "UPDATE fit_staging SET code_version = 'earlier'")  # else the fit stays the same
+            rooms.run_sql(database, "UPDATE fit_staging SET code_version = 'earlier'")  # else no fit is stored
             run_month(instance, made_month, month)
         before = month_states(database, instance, rooms.MONTHS)
         assert {state.state for state in before} <= {State.GREEN, State.RED}
@@ -428,7 +428,7 @@ def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
 
 
 # -- runs --------------------------------------------------------------------------------------------
-# Which runs of Dagster's go, and which stay because something rests on them.
+# Runs of Dagster that are deleted, and runs that are kept because something depends on them.
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
 LATER_RUNS = RUN_AGE + timedelta(days=1)
@@ -437,7 +437,7 @@ SUPERSEDED, STAY = "runs that were superseded or failed", "output of old runs th
 
 @dg.asset(partitions_def=MONTHS)
 def month() -> None:
-    """Fail if the run's tag demands it."""
+    """Fail if the run has the tag `fails`."""
     if "fails" in dg.AssetExecutionContext.get().run.tags:
         raise ValueError("as wanted")
 

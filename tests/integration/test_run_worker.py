@@ -1,4 +1,4 @@
-"""The command of a run's pod: it becomes Dagster's command, and an interruption is no cancellation."""
+"""The command of a run's pod: it becomes Dagster's command, and an interruption does not count as a cancellation."""
 
 from __future__ import annotations
 

@@ -175,8 +175,8 @@ def test_changed_model_freezes_the_anchors_again_from_the_origin_window(window: 
     ]
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 2)
-    # The origin's learners were drawn with mean 0 and SD 1. 1500 of them give b with a standard error below 0.2 where
-    # c is estimated, and their own mean and SD differ from 0 and 1 by about 0.03: four of both together.
+    # The origin's learners were drawn with mean 0 and SD 1. 1500 of them give b with a standard error below 0.2 if c is
+    # estimated, and their own mean and SD differ from 0 and 1 by about 0.03: four of both together.
     assert np.abs(anchors.b - B[1:]).max() < 0.8
     assert np.abs(anchors.b - B[1:]).mean() < 0.2
     since = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")

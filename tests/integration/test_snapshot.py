@@ -67,8 +67,8 @@ def state(database: Database) -> list[tuple[str, bool]]:
 def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
     database: Database, store: FolderStore, small_truth: Truth
 ) -> None:
-    """The count of rapid guesses may differ, as some planted guesses are slower than the limit and some honest answers
-    faster; hence the sum. All answers are read, even if they arrived weeks late."""
+    """The test compares a sum, because the count of rapid guesses may differ: some planted guesses are slower than the
+    limit, and some honest answers faster. All answers are read, even if they arrived weeks late."""
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
@@ -167,7 +167,7 @@ def test_rule_of_a_later_release_is_ignored_and_kept(world: Settings) -> None:
     database, kept = Database(world), "SELECT rules - %s::text[] FROM calibration_scale"
     rooms.run_sql(database, """UPDATE calibration_scale SET rules = rules || '{"of_a_later_release": 1}'""")
     found = []
-    for value in (0.08, 0.05):  # another one, and the default again
+    for value in (0.08, 0.05):  # another value, then the default
         change_rules(database, rooms.SCALE, {"max_rmsd": value})
         found.append(rooms.call(database, read_scales)[rooms.SCALE].rules.publication.max_rmsd)
         found.append(rooms.rows(database, kept, ([*rooms.LOWERED, "latent", "new_misfit"],)))

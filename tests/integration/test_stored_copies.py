@@ -18,7 +18,7 @@ from tests.testbed.patience import patient
 
 KEY = "snapshots/2026-09/a.parquet"
 CONTENT = bytes(range(256)) * 20_000
-"""Five pieces."""
+"""Content that is read in five pieces."""
 READ = f"""
 from pathlib import Path
 from resources.files.object_store import BucketStore, FolderStore

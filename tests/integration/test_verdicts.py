@@ -1,4 +1,4 @@
-"""Verdicts of a day: judged again if the log has changed, and all old or all new whenever judging ends."""
+"""Verdicts of a day: judged again if the log has changed, and all old or all new if judging is interrupted."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
         )
 
     def killed(nth: int) -> bool:
-        """Whether judging is stopped, before it has ended, at its nth statement after it has the lock."""
+        """Stop judging at its nth statement after it has the lock. Returns false if judging ended before that."""
         calls = count()
 
         def stops(cursor: Any, *arguments: Any, **options: Any) -> Any:
@@ -506,7 +506,7 @@ BY = ("--by", "Ann", "--reason", "the key was wrong")
 
 @pytest.fixture
 def typed(settings: Settings, database: Database, irt: IrtOf) -> Irt:
-    """Commands on a log of ten answers to q1: A, A, B, B, B and one without a stored choice, on two days, then q2's."""
+    """Commands on a log of six answers to q1 (A, A, B, B, B, one without a choice) on two days, and one to q2."""
     add_items(database, {"q1": None, "q2": None})
     run_sql(database, """UPDATE question SET meta = '{"key": "A"}' WHERE item_id = 'q1'""")
     chosen = ["A", "A", "B", "B", "B", None]
@@ -560,7 +560,7 @@ def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Datab
     assert again.out.splitlines() == [
         "5 answers with a stored choice: 3 were right, 3 are; 1 without one stay as they are",
         "changed: no answers of no days",
-        "no open month is stale by it",
+        "no open month becomes stale",
     ]
 
 
@@ -606,7 +606,7 @@ def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
     assert (done.code, "ids of which the log has no answer: 1" in done.err) == (0, True)
     assert done.out.splitlines() == [
         "changed: two answers of two days",
-        f"stale, and made again by the daemon or irt calibrate: {MONTH}",
+        f"stale until calibrated again, by the daemon or irt calibrate: {MONTH}",
     ]
     assert [one[:3] for one in corrections(database)] == [("a0", True, "withdraw"), ("a1", True, "withdraw")]
     assert [*correctness(database)] == ["a2", "a3", "a4", "a5", "other"]

@@ -77,7 +77,7 @@ def test_reports_are_read_from_the_store_by_row_id(
         assert ask(app, "GET", f"/reports/{html.artifact_id}", {"host": "evil.example"}).status == 403
         store.delete("reports/drift/a.html")
         assert "no longer in the object store" in ask(app, "GET", f"/reports/{html.artifact_id}").text
-    if kind == "folder":  # the home moves: the rows keep the addresses that it had
+    if kind == "folder":  # the home moves, but the rows keep the old addresses
         store.put("reports/drift/a.html", page.encode())
         moved = settings.irt_home.with_name("moved")
         shutil.copytree(store.root, moved / "objects")

@@ -195,7 +195,7 @@ def test_decisions_are_refused_without_a_meaningful_reason(bank: Database, ask: 
 def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: Ask) -> None:
     for reason, days in {
         "is not in the future": ("2026-03-10", "1999-01-01"),
-        "a day like": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
+        "a day such as": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
     }.items():
         errors = refusals(ask(), *(replace(ACCEPT, since=day) for day in days))
         assert all(reason in one for one in errors)

@@ -1,7 +1,7 @@
 """Pairs of windows whose learners guess, answer at random, skip the end, or have a second ability or testlets.
 
 The origin has 40 items. The month has 20 of them and 20 new items, and θ with mean .5 and SD 1.2 in the origin's unit.
-Both are fitted by the defaults of a new scale, and compared.
+Both are fitted with the defaults of a new scale, and compared.
 """
 
 from __future__ import annotations

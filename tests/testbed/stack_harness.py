@@ -63,7 +63,7 @@ class Harness:
     stack: Stack
     instance: DagsterInstance
 
-    # -- as the UI does ---------------------------------------------------------------------------
+    # -- requests, as from the UI -----------------------------------------------------------------
     def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
         """Queue a run of a month: the whole job with its checks, or some assets without checks. Returns its id.
 
@@ -133,7 +133,7 @@ class Harness:
         expected = looks() + times
         wait_for("the daemon to look at its queue", lambda: looks() >= expected)
 
-    # -- from below -------------------------------------------------------------------------------
+    # -- runs and processes -----------------------------------------------------------------------
     def status(self, run_id: str) -> DagsterRunStatus:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None, run_id

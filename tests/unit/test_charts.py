@@ -179,7 +179,7 @@ def fit(k: int, *, flagged: tuple[int, ...] = (), shift: float = 0.0, seed: int 
     a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k) + shift
     a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(k))
     a[list(flagged)] *= -0.4
-    cov = np.zeros((k, 2, 2))  # of (a, d = −ab)
+    cov = np.zeros((k, 2, 2))  # covariance of a and d = −ab
     cov[:, 0, 0] = a_se**2
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
     cov[:, 1, 1] = (b * a_se) ** 2 + (a * b_se) ** 2 + 2 * a * b * cov_ab
@@ -363,4 +363,4 @@ def test_each_score_has_a_curve_and_its_observed_shares() -> None:
         assert np.sum([line.ys for line in lines], axis=0) == pytest.approx(np.ones(81))
         expected = [np.interp(part.xs, line.xs, line.ys) for line, part in zip(lines, points, strict=True)]
         beyond = [(of < part.low) | (of > part.high) for of, part in zip(expected, points, strict=True)]
-        assert np.mean(beyond) < 0.2  # intervals of 95 %, of groups of some width
+        assert np.mean(beyond) < 0.2  # 95 % intervals; each group covers a range of θ

@@ -69,7 +69,7 @@ print(*sys.modules)
 
 
 def test_memory_is_left_to_the_system_at_exit_unless_duckdb_is_loaded() -> None:
-    """When the process ends, DuckDB lists on standard error the memory of its own that was not freed."""
+    """When the process ends, DuckDB reports on standard error any of its memory that was not freed."""
     program = """
 import gc, sys
 from irt_assets import cli

@@ -201,7 +201,7 @@ def test_repeats_sandbox_and_test_accounts_do_not_count_as_rejected() -> None:
 
 
 def test_removing_an_item_removes_learners_and_further_items_below_their_minimum() -> None:
-    # item 2 has one response; without it learner 0 has one and goes; then item 0 has one and goes; learner 1 keeps 1
+    # item 2 has 1 response and is left out; learner 0 then has 1 and is left out, and then item 0; learner 1 keeps 1
     pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
     verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)

@@ -1,4 +1,4 @@
-"""The whole graph, as the code server loads it, which resolves more than a single job in process does."""
+"""The whole graph, loaded as by the code server: this resolves more than a single job in this process does."""
 
 from __future__ import annotations
 

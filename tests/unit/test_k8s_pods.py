@@ -217,7 +217,7 @@ def test_servers_have_probes_with_sufficient_timeouts(pod: Pod) -> None:
     if pod.name in names("Deployment"):
         container = pod.spec["containers"][0]
         assert {"startupProbe", "readinessProbe"} <= set(container)
-        # Only a process whose own page does not respond hangs for certain; an absent database must not restart pods.
+        # Only a process that does not serve its own page has certainly hung. A missing database must not restart pods.
         assert "exec" not in container.get("livenessProbe", {})
         granted = CPU.fullmatch(container["resources"]["requests"]["cpu"])
         for probe in (container[kind] for kind in PROBES if "exec" in container.get(kind, {})):

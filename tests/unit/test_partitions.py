@@ -21,7 +21,7 @@ from irt_assets.common.partitions import (
 )
 
 TINY = timedelta(microseconds=1)
-TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (the zone is given beside)
+TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (`timezones` is given)
 
 
 @given(TIMES)

@@ -94,7 +94,7 @@ def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str
     [
         (utc(2026, 7, 6, 2, 10), "2026-07-06"),  # a Monday
         (utc(2026, 7, 5, 2, 10), "2026-06-29"),  # the Sunday before
-        (utc(2027, 1, 1, 2, 10), "2026-12-28"),  # a Friday in a week of two years
+        (utc(2027, 1, 1, 2, 10), "2026-12-28"),  # a Friday in a week that spans two years
         (utc(2024, 3, 3, 2, 10), "2024-02-26"),  # a Sunday, after a leap day
     ],
 )
@@ -148,7 +148,7 @@ def test_invariants_run_once_a_day_if_new_york_changes_its_clocks(around: dateti
 
 
 @pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
-@given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (the zone is given beside)
+@given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (`timezones` is given)
 def test_last_periods_are_complete_and_consecutive(period: Period, now: datetime, n: int) -> None:
     bounds = [period.bounds(key) for key in period.last_keys(now, n)]
     assert len(bounds) == n

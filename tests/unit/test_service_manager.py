@@ -231,7 +231,7 @@ def test_probe_of_the_loopback_address_fails_if_a_service_listens_elsewhere() ->
 
 
 def test_process_started_by_a_unit_has_no_embedded_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")  # of a shell above this process
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")  # set for a shell that started this process
     assert embedded_postgres(Settings(irt_home=tmp_path / "irt")).folder == tmp_path / "irt/postgres"
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
     with pytest.raises(PermanentFailure, match="DATABASE_URL is not set, and a unit of systemd has no embedded"):

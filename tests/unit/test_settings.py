@@ -371,7 +371,7 @@ ROOT = Path(__file__).parents[2]
 MADE_IN = {
     "resources/postgres/database.py": {"Connection.connect(", "create_engine("},
     "services/theta_api/parameter_cache.py": {"ConnectionPool("},
-    "irt_assets/intake/pulling/rows.py": {"create_engine("},  # to databases of others
+    "irt_assets/intake/pulling/rows.py": {"create_engine("},  # to the company's databases
 }
 
 

@@ -194,7 +194,7 @@ def test_invariants_timer_fires_every_night_if_new_york_changes_its_clocks(
     lines = re.findall(r"^OnCalendar=(.*)$", (UNITS / "irt-invariants.timer").read_text(), re.M)
     output = run_analyze(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
     at = {
-        datetime.strptime(found, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - UTC, as asked
+        datetime.strptime(found, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - UTC, by the pattern
         for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", output.stdout)
     }
     nights = sorted(at)[: len(hours)]

@@ -95,7 +95,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
     TransientFailure if the source cannot be reached.
     """
     if source.kind != "attempts":
-        raise PermanentFailure(f"{source.name} is of {source.kind}: its rows are checked as they are copied")
+        raise PermanentFailure(f"{source.name} has kind: {source.kind}, whose rows are checked when they are copied")
     with open_source(source, database) as reader:
         if reader.is_empty:
             return [Finding(f"{source.name} has no rows", "no month can be computed", f"check {source.location}")]

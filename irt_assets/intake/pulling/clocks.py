@@ -21,7 +21,8 @@ class Clock:
     unit: int | None = None
 
     def micros(self, value: Any) -> int:
-        """Microseconds since 1970. If clocks are set back and a local time occurs twice, the first one is meant."""
+        """Microseconds since 1970. If clocks are set back and a local time occurs twice, it is read as the first
+        occurrence."""
         if self.unit is not None:
             if not isfinite(value):
                 return EARLIEST if value == -inf else LATEST
@@ -36,7 +37,7 @@ class Clock:
         return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
 
     def not_after(self, at: datetime) -> Any:
-        """Do the same as `to_source_time`, but subtract the change of the clocks if that local time occurs twice."""
+        """Like `to_source_time`, but subtract the change of the clocks if that local time occurs twice."""
         local = self.to_source_time(at)
         if self.zone is None:
             return local

@@ -1,4 +1,4 @@
-"""An erased learner's rows in the sources: deleted there if the file of sources names a DELETE, else counted."""
+"""An erased learner's rows in the sources: delete them if the file of sources has a DELETE, otherwise count them."""
 
 from collections.abc import Iterator
 

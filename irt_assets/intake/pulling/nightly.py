@@ -38,10 +38,10 @@ class Comparison:
     at_once: bool = False
 
     def run(self, now: datetime, confirm: date | None = None) -> Iterator[DayComparison]:
-        """Compare the last `DAYS` that are over, each once per night. Yields the days that were read again.
+        """Compare each of the last `DAYS` complete days once per night. Yields the days that were read again.
 
         A day is read again if its counts differ and have changed since the last comparison. `confirm`: compare only
-        this day, and change it even if more than SHARE of its answers change. Raises as `Pull.run`.
+        this day, and change it even if more than `MAX_SHARE` of its answers change. Raises the errors of `Pull.run`.
         """
         ends = time.monotonic() + (self.seconds or float("inf"))
         with pull_lock(self.database, self.source.name), open_source(self.source, self.database) as reader:
@@ -80,8 +80,8 @@ class Comparison:
                     store_day(connection, found)
 
     def _reread_day(self, reader: SqlRows, state: PullState, day: DayComparison, *, confirmed: bool) -> DayComparison:
-        """Read the day again, and fetch and withdraw answers. Unless `confirmed`, the day waits if more than SHARE of
-        its answers would change."""
+        """Read the day again, and fetch and withdraw answers. Unless `confirmed`, the day waits if more than
+        `MAX_SHARE` of its answers would change."""
         start, end = day_bounds(str(day.day))
         part = Part(start=start, end=end)
         rows = TableSource(

@@ -66,7 +66,7 @@ def _within_calendars(column: pa.Array) -> pa.Array:
     """Replace times for which Python has no datetime by times at which nobody has answered."""
     if not pa.types.is_timestamp(column.type):
         return column
-    if column.type.unit == "ns":  # from 1677 to 2262
+    if column.type.unit == "ns":  # nanoseconds reach only from 1677 to 2262
         return column
     of_us = {"s": 10**6, "ms": 10**3, "us": 1}[column.type.unit]
     first, last = (EARLIEST - DAY) // of_us, LATEST // of_us

@@ -45,8 +45,8 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 
 BEFORE, FROM = "before", "from"
-"""Names of the parts of a first pull before and after the days that the log may have. Each is read at once, and its
-rows are refused one by one."""
+"""Names of the parts of a first pull before and after the days that the log accepts. Each part is read as a whole, and
+its rows are refused one by one."""
 BATCHES = 2
 """Batches per transaction. Too many bad scores in the first transaction stop the source."""
 ReportProgress = Callable[[str], None]
@@ -64,7 +64,7 @@ class Pull:
         seconds: time limit; the next pull continues where this one stops. None: no limit.
         report_progress: called with lines about the progress of a first pull.
         report: counts of the rows.
-        months: months (YYYY-MM) that a first pull has read days of.
+        months: months (YYYY-MM) of the days that a first pull has read.
     """
 
     database: Database
@@ -282,7 +282,7 @@ def add_rows(
     staging: PullStaging | None = None,
 ) -> tuple[ImportReport, list[int]]:
     """Add rows to the log. Returns the report, and the line numbers of the rows that would be refused again."""
-    advisory_lock(connection, "response_log", "import")  # keys and maximum scores stay as they are read
+    advisory_lock(connection, "response_log", "import")  # keys and maximum scores must not change
     report, lines = ImportReport(), list[int]()
 
     def refuse(refused: Iterable[Sequence[Any]]) -> None:

@@ -53,7 +53,7 @@ class PullState:
         return Place(*self.position)
 
     def move(self, place: Place, at: datetime) -> None:
-        """Move to `place`, which the source had at `at`."""
+        """Move to `place`, which was read at `at`."""
         self.position = [*place]
         self.stood.append([at.isoformat(), place.cursor])
 

@@ -259,7 +259,7 @@ class SqlRows:
         return Place(_storable(cursor), _storable(key))
 
     def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
-        """A place's cursor as the source writes it. `early`: the earlier one, if that local time occurs twice."""
+        """A place's cursor as the source writes it. `early`: use the earlier time if that local time occurs twice."""
         clock = self.cursor_clock
         if clock is None:
             return cursor
@@ -335,7 +335,7 @@ class SqlRows:
         return [found.get(n, 0) for n in range(len(bounds) - 1)]
 
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """The ids that the source has on any day. Empty if the mapping does not name one column of ids."""
+        """The ids that the source has on any day. Empty unless the mapping names a single column of ids."""
         names = self.binding.columns.get("attempt_id", ())
         if len(names) != 1:
             return set()
@@ -355,7 +355,7 @@ class SqlRows:
     # -- the table as a whole ----------------------------------------------------------------------
 
     def read_text_table(self, known: Collection[str]) -> pa.Table:
-        """All rows as text, with the columns that the mapping names or, without a mapping, those also in `known`."""
+        """All rows as text, with the columns that the mapping names or, without a mapping, the columns in `known`."""
         wanted = {*chain(*self._rules.columns.values())} if self._rules else {*known} & self._column_types.keys()
         if lacking := wanted - self._column_types.keys():
             there = ", ".join(self._column_types)

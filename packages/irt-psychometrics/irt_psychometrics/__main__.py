@@ -1,7 +1,7 @@
 """`python -m irt_psychometrics fit|score|link|simulate`: parse the command, call the library and print the result.
 
 Results go to standard output and warnings to standard error, so `--json` prints only JSON. Exit codes: 0 done; 1 the
-fit did not converge, or the answers hardly determine some items; 2 the request or its input is wrong.
+fit did not converge, or some items are poorly determined by the answers; 2 the request or its input is wrong.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--method", choices=("eap", "map", "wle", "ml"), default="eap", help="Estimator of ability.")
     command.add_argument(
-        "--partial", action="store_true", help="Score although less than half of the table's items have answers."
+        "--partial", action="store_true", help="Score even if less than half of the table's items have answers."
     )
 
     command = add(link)

@@ -1,7 +1,6 @@
 """Fit item response models in a notebook, and show items, scores, fit statistics and information as tables.
 
-Does not belong here: estimation (`estimation`), scoring (`scoring`) and fit statistics (`itemfit`), which this module
-calls.
+This module calls `estimation`, `scoring` and `itemfit`, which contain the computations.
 """
 
 from __future__ import annotations
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.plots.figures import FitPlots
 
 MISFIT = 0.05
-"""An item fits badly if its RMSD exceeds both this and the cut-off that a sound item exceeds once in 1,000 times."""
+"""An item fits badly if its RMSD exceeds both this and the cut-off that an item that follows the model exceeds once in
+1,000 times."""
 _REMEDIES = {
     Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
     Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
@@ -199,8 +199,8 @@ class FitStatistics(Result):
     items
         Shape (J,) each, by name, NaN for items without the statistic: point_biserial (correlation with the rest of the
         items); infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against
-        model curve, 0 … 1), rmsd_cutoff (a sound item exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df and
-        s_x2_p (Orlando & Thissen 2000).
+        model curve, 0 … 1), rmsd_cutoff (an item that fits exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df
+        and s_x2_p (Orlando & Thissen 2000).
     whole
         Statistics of the whole set as plain data: reliability, Q3, M₂ of the largest forms, eigenvalues of residuals,
         person fit.

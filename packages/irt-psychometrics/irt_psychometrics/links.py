@@ -1,6 +1,6 @@
 """Link fits, and find drift and DIF, in a notebook, with the results as tables.
 
-Does not belong here: linking (`linking`), drift (`drift`) and DIF (`dif`), which this module calls.
+This module calls `linking`, `drift` and `dif`, which contain the computations.
 """
 
 from __future__ import annotations

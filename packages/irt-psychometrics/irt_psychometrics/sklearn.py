@@ -118,7 +118,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         ValueError
             If a score is not a whole number from 0 to its item's maximum; the message names the item.
         PsychometricsError
-            If the scores determine no parameters. It is a ValueError.
+            If the scores determine no parameters. This error is also a ValueError.
         """
         for name, value, known in (("model", self.model, MODELS), ("method", self.method, METHODS)):
             if value not in known:

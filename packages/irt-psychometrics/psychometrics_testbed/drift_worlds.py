@@ -1,4 +1,4 @@
-"""Worlds for tests of drift: fits and anchors with errors drawn from their covariances, and given differences."""
+"""Worlds for tests of drift: fits and anchors with errors drawn from their covariances and with known differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from psychometrics_testbed.published_months import alone
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5
 LEARNERS = 20_000
-"""Learners of each fit. Errors are so small that the covariance's first-order approximation is sufficient."""
+"""Number of learners of each fit. Errors are small enough for the covariance's first-order approximation to hold."""
 
 rng = np.random.default_rng(5)
 A, B = rng.lognormal(0, 0.3, ITEMS), rng.permutation(np.linspace(-1.5, 1.5, ITEMS))

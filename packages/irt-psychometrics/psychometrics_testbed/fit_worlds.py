@@ -1,4 +1,4 @@
-"""Simulated data, known calibrations and a probability for the tests of the fit statistics."""
+"""Simulated data and known calibrations for the tests of the fit statistics, and a tail probability."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def known(a, d, c=None, *, model="2pl", sd=1.0) -> Calibration:
 
 
 def planned(rng, persons=1500, length=20):
-    """Answers (persons × 2·length, NaN = not seen) to three overlapping forms of `length` items, true under a 2PL."""
+    """Answers (persons × 2·length, NaN = not seen) to three overlapping forms of `length` items, simulated from a
+    2PL."""
     items = 2 * length
     a, d = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items)
     x = (rng.random((persons, items)) < probability(rng.normal(size=persons), a, d, np.zeros(items))).astype(float)

@@ -1,6 +1,6 @@
 """Fixtures for every test of the library's numbers, and the examples that hypothesis tries.
 
-A pytest plugin, which the `conftest.py` files of the library and the platform name.
+This is a pytest plugin, loaded by the `conftest.py` files of the library and the platform.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import item_statistics
 
-# The same examples each time; `--hypothesis-profile=new` searches for new ones. Examples have no deadline, as their
-# time depends on how busy the machine is.
+# Examples are the same each time; `--hypothesis-profile=new` searches for new ones. They have no deadline, because
+# their time depends on how busy the machine is.
 untimed = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("new", untimed, derandomize=False)
 hypothesis.settings.register_profile("same", untimed, derandomize=True, database=None)

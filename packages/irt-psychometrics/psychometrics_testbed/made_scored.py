@@ -1,4 +1,4 @@
-"""Simulated responses to scored items with planned missing forms, the same each time."""
+"""Simulated responses to scored items with planned missing forms. The responses are the same each time."""
 
 from __future__ import annotations
 

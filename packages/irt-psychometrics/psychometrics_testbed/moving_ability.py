@@ -1,4 +1,4 @@
-"""Learners whose ability moves, and a slow reference filter on a fine, wide and equally spaced grid."""
+"""Learners whose ability moves, and a slow reference filter on a fine, wide grid of equally spaced nodes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def slow_filter(
 
 
 def _spread(values: np.ndarray, variance: float) -> np.ndarray:
-    """Convolve values at nodes with a normal density, by its spectrum. `variance` is in squared node spacings."""
+    """Convolve values at nodes with a normal density, using its Fourier transform. `variance` is in squared node
+    spacings."""
     if variance == 0:
         return values
     n = len(values)

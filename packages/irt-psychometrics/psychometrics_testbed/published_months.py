@@ -53,7 +53,7 @@ class World:
         return self.k + self.others
 
     def month(self, rng: np.random.Generator, moved: np.ndarray) -> tuple[Calibration, AnchorSet, Published]:
-        """Draw a month in which b moved by `moved` (J,). Returns its fit, the anchors and all published items."""
+        """Draw a month in which each b moved by `moved` (J,). Returns its fit, the anchors and all published items."""
         while True:
             a, b = rng.lognormal(0.1, 0.3, self.size), rng.normal(0, 1, self.size)
             vary = self.variation / np.sqrt(2)
@@ -79,7 +79,8 @@ class World:
         return Comparison.from_linked_fit(month, link(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
-        """Fit a month to answers for each of `moves` (J,), all after the same origin and earlier month."""
+        """For each of `moves` (J,), fit a month to answers. All months follow the same origin and the same earlier
+        month."""
         n = self.size
         a, b = rng.lognormal(0.1, 0.3, n), rng.normal(0, 1, n)
         c = 0.2 if item_model(self.model).guesses else 0.0
@@ -130,7 +131,7 @@ def placed(
 def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> Calibration:
     """Draw estimates from n learners.
 
-    Errors have a part of each item's own, and a part from the sample's mean and SD of θ.
+    Errors consist of each item's own part, and a common part from the sample's mean and SD of θ.
     """
     own = LOST * errors(a, b, n)
     common = np.stack([np.stack([np.zeros_like(a), a], 1), np.stack([-np.ones_like(b), -b], 1)], 1)

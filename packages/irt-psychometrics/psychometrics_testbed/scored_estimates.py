@@ -61,9 +61,9 @@ class ScoredItems:
         return replace(self, parameters=np.stack([a * slope, d + a * intercept, *t]))
 
     def estimated(self, rng: np.random.Generator, n: int) -> Calibration:
-        """Draw estimates from n learners N(0, 1).
+        """Draw estimates from n learners with θ ~ N(0, 1).
 
-        Errors have a part of each item's own, and a part that all items share from the sample's mean and SD of θ.
+        Errors consist of each item's own part, and a part that all items share, from the sample's mean and SD of θ.
         """
         model, grid = model_of(self.models), Grid.symmetric()
         p = model.probabilities(grid.nodes, self.parameters, self.categories)

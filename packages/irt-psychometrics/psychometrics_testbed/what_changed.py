@@ -6,4 +6,4 @@ import pytest
 
 FIXTURES = ("conftest.py", "psychometrics_testbed/fixtures.py")
 WHERE_STATISTICS_CHANGE = pytest.mark.on_change("requirements.lock", *FIXTURES, imports=True)
-"""Marker of tests that only compute and use nothing else of the platform."""
+"""Marker of tests that only compute, and use nothing of the platform besides the library."""

@@ -86,7 +86,7 @@ def test_parquet_is_read_by_any_frame_library(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table(columns), path)
     assert scores_of(FILES.answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
     pq.write_table(pa.table(columns | {"id": pa.array([1e19, 2e19])}), path)
-    with pytest.raises(PsychometricsError, match="Column 'id' holds ids as Float64"):
+    with pytest.raises(PsychometricsError, match="column 'id' holds ids as Float64"):
         FILES.answers(path)
 
 
@@ -114,7 +114,7 @@ def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys:
     assert fitted == json.loads((out / "fit.json").read_text())
     rows = run("score", sim / "responses.csv", "--params", out / "params.csv", "--method", "wle")
     truth = np.loadtxt(sim / "persons.csv", delimiter=",", skiprows=1, usecols=1)
-    # eight items with a about 1 have a reliability of about .6, whose root is the correlation with θ
+    # eight items with a about 1 have a reliability of about .6, whose square root is the correlation with θ
     assert np.corrcoef([row["theta"] for row in rows], truth)[0, 1] > 0.65
     linked = run("link", out / "params.csv", sim / "items.csv", "--method", "haebara", "--no-purify")
     # the constants' errors with 400 persons are about 0.1 and 0.05

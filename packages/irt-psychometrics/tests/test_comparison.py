@@ -14,7 +14,7 @@ import irt_psychometrics as irt
 REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 MIN_P = 1e-3
-"""A sound test of uniform p fails once in a thousand seeds, and the seeds are fixed."""
+"""A correct test of uniform p-values fails for one seed in a thousand; the seeds are fixed."""
 
 
 def items(a: np.ndarray, b: np.ndarray) -> irt.ItemParameters:
@@ -56,7 +56,7 @@ def test_likelihood_ratio_has_a_uniform_p_under_the_smaller_model() -> None:
 
 
 def test_vuong_has_a_uniform_p_if_both_models_are_equally_wrong() -> None:
-    """The items' halves are alike: each model gives own slopes to one half and a common slope to the second half."""
+    """Both halves of the items are alike. Each model gives one half own slopes, and the other half a common slope."""
     rng = np.random.default_rng(5)
     truth = items(np.tile([0.5, 1.0, 1.5, 2.5], 2), np.tile([-0.6, 0.4, -0.2, 0.6], 2))
     names, p, z = truth.item_ids, [], []

@@ -57,7 +57,7 @@ def without_options(answers: TimedAnswers) -> TimedAnswers:
 
 @pytest.mark.parametrize("size", [-0.5, -0.8, 0.5, 0.8])
 def test_drift_is_classified_with_its_size(size: float) -> None:
-    """1500 answers give b an error of about 0.06, and limits are three of these."""
+    """The error of b is about 0.06 with 1500 answers, and limits are three times as large."""
     change = classify(window(drift=size))
     assert (change.kind, change.size, change.onset) == (ChangeKind.DRIFT, pytest.approx(size, abs=0.18), None)
 

@@ -104,7 +104,7 @@ def test_items_without_parameters_or_with_a_negative_slope_have_no_information()
 
 @pytest.mark.parametrize(("a", "c"), [(1.0, 0.0), (2.3, 0.0), (0.6, 0.2), (1.7, 0.35)])
 def test_greatest_information_matches_the_maximum_on_a_fine_grid(a: float, c: float) -> None:
-    """On a grid of step 0.001 the largest value misses the peak by about (0.0005·a)²/4, 4e-7 of it at most."""
+    """On a grid of step 0.001 the largest value misses the peak by a share of about (0.0005·a)²/4, at most 4e-7."""
     theta = np.linspace(-4, 4, 8001)
     on_grid = item_information(theta, curves_of(a, 0.3, c)).max()
     assert greatest_information(curves_of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)
@@ -118,7 +118,7 @@ def test_greatest_information_is_zero_without_a_positive_slope() -> None:
 
 
 def test_middle_of_a_normal_population_ends_at_its_quantiles() -> None:
-    """The grid has a step of 0.05 SD; interpolation between its nodes errs by 1e-3 of them."""
+    """The grid has a step of 0.05 SD, and interpolation between its nodes errs by about 1e-3 SD."""
     assert Abilities.normal(0.4, 1.5).middle() == pytest.approx(norm(0.4, 1.5).interval(0.95), abs=2e-3)
 
 
@@ -143,8 +143,8 @@ def test_weights_that_do_not_form_a_population_are_refused(theta, weights) -> No
 
 @pytest.mark.parametrize("c", [0.0, 0.25])
 def test_error_of_a_log_ratio_matches_the_spread_over_drawn_parameters(c: float) -> None:
-    """Errors of 0.02 leave the second order, which the delta method omits, at 0.02 of the first; an SD of 4000 draws
-    has a standard error of 1.1 %. Limit: 5 %."""
+    """If errors are 0.02, the second-order terms, which the delta method omits, are 0.02 of the first-order ones. An
+    SD of 4000 draws has a standard error of 1.1 %. Limit: 5 %."""
     new, old = np.array([1.1, 0.8]), np.array([1.6, -0.4])
     cov_new, cov_old = np.array([[4e-4, -1e-4], [-1e-4, 3e-4]]), np.array([[2e-4, 1e-4], [1e-4, 4e-4]])
     losses = losses_of_items(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)

@@ -68,7 +68,7 @@ def test_moved_items_are_flagged_and_excluded_from_the_link() -> None:
 
 
 def test_items_that_did_not_move_are_rarely_flagged() -> None:
-    """At a false discovery rate of 5 % and only above wABC = .05: of 3 × 14 sound items at most one."""
+    """At most one of 3 × 14 sound items is flagged, with a false discovery rate of 5 % and only above wABC = .05."""
     flagged = [irt.find_drift(irt.fit(answers(s, mean=0.3)), irt.fit(answers(s + 1))).flagged for s in (20, 30, 40)]
     assert sum(map(len, flagged)) <= 1
 

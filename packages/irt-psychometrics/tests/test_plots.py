@@ -68,7 +68,7 @@ def test_band_contains_95_percent_of_curves_of_simulated_parameters(item: str) -
     drawn = rng.multivariate_normal(own, small.cov[j, :size, :size], 20_000)
     curves = _expected(item, drawn, theta)
     inside = ((curves >= line.low) & (curves <= line.high)).mean(axis=0)
-    assert inside == pytest.approx(np.full(3, 0.95), abs=0.012)  # 8 standard errors of 20,000 draws, and curvature
+    assert inside == pytest.approx(np.full(3, 0.95), abs=0.012)  # 8 standard errors, because of curvature
     assert ((curves < line.low).mean(axis=0) > 0.01).all(), "on both sides"
 
 
@@ -160,7 +160,7 @@ def test_histogram_counts_finite_abilities_and_notes_the_number_left_out() -> No
     assert chart.notes == ["3 without a finite θ"]
     population = next(line for line in parts(chart, Line) if line.name == "population of the fit")
     area = np.trapezoid(population.ys, population.xs) / (bars.right[0] - bars.xs[0])
-    assert area == pytest.approx(1000, rel=0.01)  # but for the tails beyond the bars
+    assert area == pytest.approx(1000, rel=0.01)  # except for the tails beyond the bars
     with pytest.raises(PsychometricsError, match="no ability is finite"):
         plots.score_distribution([np.nan])
 

@@ -1,4 +1,5 @@
-"""Responses are a result: equal after JSON and pickle, with a frame of their answers and HTML of their items."""
+"""Responses behave as a result: they survive JSON and pickle, have a frame of their answers, and HTML of their
+items."""
 
 import pickle
 import re

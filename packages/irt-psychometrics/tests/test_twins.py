@@ -18,8 +18,8 @@ LEARNERS, ITEMS = 1500, 40
 
 
 def month(seed: int, learners: int = LEARNERS, items: int = ITEMS) -> Floats:
-    """Answers with a ~ U(.6, 1.9), b a mixture in which one of ten items is very easy, and θ a mixture; the first
-    twenty learners have all answers right."""
+    """Answers with a ~ U(.6, 1.9) and mixtures of normal distributions for b and θ. One of ten items is very easy, and
+    the first twenty learners have all answers right."""
     rng = np.random.default_rng(seed)
     a = rng.uniform(0.6, 1.9, items)
     b = np.where(rng.random(items) < 0.6, rng.normal(-0.6, 0.7, items), rng.normal(1.0, 0.5, items))

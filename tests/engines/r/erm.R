@@ -1,4 +1,4 @@
-# Conditional maximum likelihood of a Rasch model (Andersen 1970), which knows nothing of a distribution of abilities.
+# Conditional maximum likelihood of a Rasch model (Andersen 1970), which assumes no distribution of abilities.
 
 conditional_rasch <- function(request) {
   answers <- matrix(request$score, request$n_persons, byrow = TRUE)

@@ -1,4 +1,4 @@
-# What R can do to the process it runs in, for test_r_process.py.
+# Faults of R that affect the process it runs in, for test_r_process.py.
 
 stopping <- function(request) stop("no such luck: ", request$word)
 
@@ -18,13 +18,13 @@ hoarding <- function(request) {
   kept <- list()
   repeat {
     kept <- c(kept, list(rep(1.5, 2e6)))
-    Sys.sleep(0.02) # whoever watches may be late, and the machine's memory is not for this
+    Sys.sleep(0.02) # the check of memory may be late, and the machine must not run out of it
   }
 }
 
 asking_too_much <- function(request) numeric(1e15)
 
-# Says that it runs, with its own process id and that of a helper, and computes for ever.
+# Writes its own process id and a helper's to files, and then computes forever.
 endless <- function(request) {
   system("sleep 600 & echo $! > \"$MARK.helper\"")
   writeLines(as.character(Sys.getpid()), Sys.getenv("MARK"))

@@ -9,10 +9,11 @@ of linking (Haberman 2009; De Boeck 2008; Robitzsch 2021):
 
     D ~ N(X β, V + τ² B Bᵀ),
 
-X the derivatives of D by the constants and B the places of b. The constants are found by generalised least squares.
+where X is the derivative of D with respect to the constants, and B selects the differences in b. The constants are
+found by generalised least squares.
 
-**τ.** Let Q(τ²) be the minimum of Dᵀ (V + τ² B Bᵀ)⁻¹ D over the constants, and Q₁ the same for the slopes' differences
-alone. Then
+**τ.** Let Q(τ²) be the minimum of Dᵀ (V + τ² B Bᵀ)⁻¹ D over the constants, and Q₁ the same minimum for the differences
+in slope alone. Then
 
     Q(τ²) − Q₁
 
@@ -25,9 +26,9 @@ unless its lower 95 % limit is above 0.
 the line is found first, as the line with the smallest Σ min(W, limit) among lines through one item's b with the median
 slope, W an item's Wald distance with τ = `expected_variation` (Halpin 2024; He & Cui 2020). Then two steps alternate
 until the same items are kept: the items within the limit determine the line, and the items within the 95 % point of χ²
-determine τ, corrected for the tails cut off. The inner limit matters: if all kept items determined τ, items that are
-barely kept would raise τ and so stay (in simulations with 4 of 30 items moved by .5, 88 % were found with one limit and
-97 % with two).
+determine τ, corrected for the truncated tails. The inner limit matters: if all kept items determined τ, items that are
+barely kept would raise τ and therefore stay kept (in simulations with 4 of 30 items moved by .5, 88 % were found with
+one limit and 97 % with two).
 
 **Two groups of items.** The items of one group may have moved as a whole against the others. A third constant, on b of
 `others` alone, is then estimated with the line (a moderator in terms of meta-analysis), and each group starts with the
@@ -52,7 +53,8 @@ from irt_psychometrics.core.errors import BreakdownError
 MIN_ITEMS = 3
 """Minimum number of items: three contain more information than the two constants need."""
 _MOVED = 0.00693
-"""p of |z| = 2.7, beyond which an item moved (Huynh & Meyer 2010): of 30 sound items .2 are found by mistake."""
+"""p of |z| = 2.7, beyond which an item has moved (Huynh & Meyer 2010): on average .2 of 30 unchanged items are flagged
+by chance."""
 _MOVED_OF_FEW = 0.001
 _FEW = 10
 """Number of items below which τ is badly determined: it is then at least `_MIN_TAU_OF_FEW`, and the limit is wider."""
@@ -66,7 +68,7 @@ SLOPES, DIFFICULTIES = 0, 1
 
 
 class NoLineError(BreakdownError):
-    """No `MIN_ITEMS` items lie on one line within their errors."""
+    """Fewer than `MIN_ITEMS` items lie on one line within their errors."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Differences:
 
     Attributes:
         d: shape (K, 2), differences in ln a and in b.
-        by_constants: shape (K, 2, m), derivatives by (ln slope, intercept), m = 2, or by the intercept alone, m = 1.
+        by_constants: shape (K, 2, m), derivatives with respect to (ln slope, intercept), m = 2, or to the intercept
+            alone, m = 1.
         cov: covariance of the errors of d without the common errors, shape (K, 2, 2) or (1, 2K, 2K).
         own_slopes: shape (K,), the items whose first number contains information about the single item; the first
             number of other items is not used.
@@ -101,7 +104,7 @@ class Differences:
         )
 
     def shift_b(self, others: Mask, by: float) -> Differences:
-        """The same differences with b of `others` moved by `by`, a further constant."""
+        """The same differences with a further constant: `by` is added to b of `others`."""
         of_b = np.stack([np.zeros(others.size), others], axis=1)
         return replace(
             self, d=self.d + by * of_b, by_constants=np.concatenate([self.by_constants, of_b[:, :, None]], axis=2)
@@ -117,7 +120,7 @@ class Differences:
         return np.stack([self.own_slopes, np.ones(len(self.d), dtype=bool)], axis=1)
 
     def zero_unused(self, used: Mask) -> Differences:
-        """The same differences with zeros, which have no effect, instead of the numbers that are not `used` (K, 2)."""
+        """The same differences with zeros, which have no effect, for the numbers outside the mask `used` (K, 2)."""
         both = used.reshape(len(self.cov), -1)
         cov = np.where(both[:, :, None] & both[:, None], self.cov, np.eye(self.cov.shape[1]))
         common = None if self.common is None else self.common * used[:, :, None]
@@ -166,8 +169,8 @@ class QStatistic:
     Attributes:
         q: the minimum.
         df: its degrees of freedom.
-        weighted_residuals: shape (K, 2), V⁻¹ times the residuals of d. The derivative of Q by the variance of a number
-            is minus the square of its weighted residual.
+        weighted_residuals: shape (K, 2), V⁻¹ times the residuals of d. The derivative of Q with respect to the variance
+            of a number is minus the square of its weighted residual.
     """
 
     q: float
@@ -183,7 +186,7 @@ def _solve_blocks(columns: Floats, factor: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Q with its degrees of freedom, a test that items do not vary, and the 95 % limits of τ."""
+    """Q with its degrees of freedom, a test of the hypothesis that items do not vary, and the 95 % limits of τ."""
 
     q: float
     q_df: int
@@ -215,7 +218,8 @@ class Alignment:
         d, d_cov: shape (K, 2) and (K, 2, 2), distance of each item from the line in ln a and b, and its covariance if
             the item varies like the others.
         own: shape (K, 2), the numbers that contain information about a single item.
-        d_by_own: shape (K, 2, 2), derivatives of an item's distance from the line by a difference of the item alone.
+        d_by_own: shape (K, 2, 2), derivatives of an item's distance from the line with respect to that item's
+            differences alone.
         wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept items: χ² with 2 degrees of
             freedom, or with 1 if the slope contains no information about the item.
         tau, tau_slope: SDs of the kept items' own variation in b and in ln a.
@@ -235,7 +239,8 @@ class Alignment:
     agreement: Agreement
 
     def distances(self, least: float, most: float) -> Floats:
-        """Distances as `wald` with the items' SDs limited to `most`, and for b to at least `least`, shape (K,)."""
+        """Distances like `wald`, but with the items' SDs at most `most`, and the SD of b at least `least`; shape
+        (K,)."""
         taus = np.array([self.tau_slope, self.tau])
         beyond = np.diag(taus**2 - np.clip(taus, [0.0, least], most) ** 2)
         return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
@@ -331,10 +336,10 @@ def invariant(
 
 
 def identifies_slope_and_location(units: Floats) -> Mask:
-    """Mask of the items whose two moments determine both ln a and b, shape (K,).
+    """Mask of the items whose two moments together determine ln a and b, shape (K,).
 
-    `units` (K, 2, 2) are the moments' derivatives by ln a and b. If a curve is too steep, both moments contain the same
-    information.
+    `units` (K, 2, 2) are the moments' derivatives with respect to ln a and b. If a curve is too steep, both moments
+    contain the same information.
     """
     return np.linalg.cond(units) < _MAX_CONDITION
 
@@ -431,7 +436,7 @@ class _Variation:
 
     @classmethod
     def from_differences(cls, at: Differences, number: int, tau2_of_other: float = 0.0) -> _Variation:
-        """Make it for `number`; `tau2_of_other` is the variance of the other number."""
+        """Make the statistic for `number`; `tau2_of_other` is the variance of the other number."""
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0
         at = at.with_variation(tau2)
@@ -439,7 +444,7 @@ class _Variation:
         return cls(at, number, others.q, at.q_statistic(at.used).df - others.df)
 
     def at_q(self, q: float) -> float:
-        """τ² at which the difference is q; 0 if the difference is already smaller at 0.
+        """τ² at which Q(τ²) − Q₁ equals q; 0 if Q(0) − Q₁ is already below q.
 
         1/(Q(τ²) − Q₁) rises and is concave, so Newton's steps on it stay below the root (after DerSimonian & Kacker
         2007).
@@ -465,7 +470,7 @@ class _Line:
     Attributes:
         step: shape (m,), the step.
         cov: shape (m, m), covariance of the constants.
-        by_d: shape (m, 2K), derivatives of the step by d.
+        by_d: shape (m, 2K), derivatives of the step with respect to d.
     """
 
     step: Floats

@@ -336,7 +336,8 @@ def _scores(cells: Cells, most: int | npt.NDArray[Any]) -> tuple[Scores, Ints]:
 
 
 def _score_choices(cells: Cells, right: Mask) -> tuple[Scores, Ints]:
-    """1 for the right option, 0 for a different option, −1 for blank cells; and no places, as no choice is invalid."""
+    """1 for the right option, 0 for other options, −1 for blank cells. The places are empty, because no choice is
+    invalid."""
     return np.where(cells.in_words(BLANK), -1, right).astype(np.int8), np.empty(0, dtype=np.int64)
 
 

@@ -12,7 +12,8 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
-"""Number of answers from which a key that nobody chose is an error: if one in ten is right, none of 50 has p = .005."""
+"""Number of answers from which a key that nobody chose is an error: if one in ten answers is right, 50 wrong answers in
+a row have probability .005."""
 REMEDY = (
     "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
     " the item out of the key"
@@ -76,21 +77,19 @@ def read_key(table: Table) -> dict[str, str]:
     """
     item, key = table.item, table.first_of(("key", "answer", "correct"))
     if item is None or key is None:
-        raise PsychometricsError(
-            f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}."
-        )
+        raise PsychometricsError(f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}")
     keys: dict[str, str] = {}
     for line, row in table.rows():
         name, right = row[item], row[key]
         if name and right and keys.setdefault(name, right) != right:
-            raise PsychometricsError(f"{table.path}, line {line}: item {name} has the keys {keys[name]} and {right}.")
+            raise PsychometricsError(f"{table.path}, line {line}: item {name} has the keys {keys[name]} and {right}")
     if not keys:
-        raise PsychometricsError(f"{table.path}: no item has a key.")
+        raise PsychometricsError(f"{table.path}: no item has a key")
     return keys
 
 
 def blanks_described(counts: Mapping[str, int]) -> str:
-    """The cells that were counted as no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are none."""
+    """Text about the cells that count as no answer, such as: 12 empty, 3 × 'NA'. Returns "" if there are none."""
     spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
     return f"counted as no answer: {some_of(named)}" if named else ""

@@ -26,23 +26,23 @@ class Files:
         return Table(path, *self.read(path))
 
     def answers(self, path: Path, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
-        """Read answers, see `read_answers`."""
+        """Read answers; see `read_answers`."""
         return read_answers(self.open_table(path), key, max_scores)
 
     def groups(self, path: Path, answers: Answers) -> tuple[str, ...]:
-        """Read the persons' groups, see `read_groups`."""
+        """Read the persons' groups; see `read_groups`."""
         return read_groups(self.open_table(path), answers)
 
     def key(self, path: Path) -> dict[str, str]:
-        """Read the items' right options, see `read_key`."""
+        """Read the items' right options; see `read_key`."""
         return read_key(self.open_table(path))
 
     def max_scores(self, text: str) -> MaxScores:
-        """Read maximum scores, see `read_max_scores`."""
+        """Read maximum scores; see `read_max_scores`."""
         return read_max_scores(text, self.open_table)
 
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
-        """Read item parameters, see `read_parameters`."""
+        """Read item parameters; see `read_parameters`."""
         return read_parameters(path, metric_d, self.open_table)
 
     @staticmethod

@@ -31,7 +31,7 @@ Calibrate = Callable[[Responses, Model | tuple[Model, ...], AnchorSet | None], C
 """A different engine: a function of responses, models and anchors that returns a calibration."""
 ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
 DOUBTFUL = 0.01
-"""p value below which a rejected assumption is reported."""
+"""p value below which an assumption is reported as rejected."""
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ class FileFit:
         return rows
 
     def report(self) -> Report:
-        """The items and the fit, for people."""
+        """Report on the items and the fit."""
         return _report(self.as_dict())
 
     def write(self, folder: Path) -> None:

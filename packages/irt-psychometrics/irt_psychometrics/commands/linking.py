@@ -50,7 +50,7 @@ class TableLink:
         return {name: value for name, value in vars(self).items() if name != "warnings"}
 
     def report(self) -> Report:
-        """The constants and the dropped items, for people."""
+        """Report on the constants and the dropped items."""
         criterion = f"{self.method}, symmetric" if self.symmetric else self.method
         return [
             f"θ_old = {self.slope:.5f}·θ_new + {self.intercept:.5f}   ({criterion})",
@@ -81,7 +81,7 @@ def link(
     method
         "stocking-lord", "haebara", "mean-sigma" or "mean-mean".
     symmetric
-        Whether Stocking-Lord and Haebara compare curves on both scales, see `linking.link`.
+        Whether Stocking-Lord and Haebara compare curves on both scales; see `linking.link`.
     purify
         Whether items that moved are left out.
 
@@ -93,8 +93,8 @@ def link(
     Raises
     ------
     PsychometricsError
-        If no item is common, if the items determine no constants, or if a method that compares no curves is to be
-        symmetric.
+        If no item is common, if the items determine no constants, or if `symmetric` is requested of a method that
+        compares no curves.
     """
     known_items = set(new.item_ids)
     common = [item for item in old.item_ids if item in known_items]

@@ -1,4 +1,4 @@
-"""Writing of files, and reports for people as sentences and tables."""
+"""Write files, and reports as sentences and tables."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table for people.
+    """A table in a report.
 
     Attributes:
         headings: the names of the columns.
@@ -88,7 +88,7 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise PsychometricsError if results cannot be written to the folder, so that this is known before the work."""
+    """Raise PsychometricsError if results cannot be written to the folder; commands check this before they compute."""
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir():
         raise PsychometricsError(f"{folder}: results go into a folder, and {existing} is a file")

@@ -35,7 +35,7 @@ from irt_psychometrics.core.wording import some_of
 MAX_PARAMETER = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
-"""Columns of a scored item besides a, b and max_score, as in `ItemModel.shown`."""
+"""Columns of a scored item besides a, b and max_score, as in `ItemModel.stored_values`."""
 READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, *OF_OTHER_MODELS, "D"))
 
 
@@ -125,7 +125,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
         latent = _latent(path, fit["latent"])
         for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
             if (model := item_model(name)).two_categories:
-                model.require_logistic(f"each use of {path}")
+                model.require_logistic(f"every result from {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
@@ -143,7 +143,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
 
 
 def _is_rasch(columns: Sequence[str]) -> bool:
-    """Whether items have difficulties and no discriminations under any name."""
+    """Whether the table has a column of difficulties, but no discriminations under any name."""
     named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
     return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
 
@@ -236,7 +236,7 @@ def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[st
 
 
 def _fit_json(path: Path) -> dict[str, Any] | None:
-    """The JSON of `irt fit`. Returns None if the file is something else."""
+    """The JSON of `irt fit`. Returns None if the file is not such a JSON."""
     try:
         with path.open("rb") as file:
             if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):

@@ -19,7 +19,7 @@ from irt_psychometrics.scoring import score as score_by
 Scoring = Literal["eap", "map", "wle", "ml"]
 COLUMNS = ("person", "theta", "se")
 MAX_SHOWN = 20
-"""Number of persons in a table for people; files and JSON contain all persons."""
+"""Number of persons in the table of a report; files and JSON contain all persons."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ScoredPersons:
         return found
 
     def report(self) -> Report:
-        """The first persons, for people."""
+        """Report on the first persons."""
         rows = [tuple(row.values()) for row in self.as_dict()]
         table = ReportTable(COLUMNS, rows[:MAX_SHOWN], {"theta": ".3f", "se": ".3f"})
         if len(rows) <= MAX_SHOWN:

@@ -50,7 +50,7 @@ class SimulatedResponses:
         }
 
     def report(self, folder: Path) -> Report:
-        """The numbers of persons, items and answers written into the folder, for people."""
+        """Report on the numbers of persons, items and answers that were written into the folder."""
         numbers = self.as_dict()
         written = (
             f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"

@@ -27,7 +27,8 @@ SECOND = " (2)"
 DELIMITERS = ("\t", ",", ";")
 FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
 FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
-"""Binary digits of floating-point types, which represent every whole number below 2 to this power exactly."""
+"""Binary digits of floating-point types, which represent every whole number below 2 to the power of these digits
+exactly."""
 
 
 class Cells(NamedTuple):
@@ -41,7 +42,7 @@ class Cells(NamedTuple):
         return np.array([function(text) for text in self.texts], dtype=np.float64)[self.places]
 
     def in_words(self, words: Sequence[str]) -> np.ndarray:
-        """Whether each row's text is one of `words` (in lower case), in any case, shape (n_rows,)."""
+        """Whether each row's text is one of the lower-case `words`, ignoring case; shape (n_rows,)."""
         return self.map(lambda text: text.lower() in words).astype(bool)
 
     def equal(self, text: str) -> np.ndarray:
@@ -165,7 +166,7 @@ def encode(texts: Iterable[str]) -> Cells:
 
 
 def read_rows(path: Path) -> tuple[Sequence[str], Rows]:
-    """Columns and rows of a file: Parquet, or text in UTF-8 with commas, semicolons or tabs; .gz, too.
+    """Columns and rows of a file: Parquet, or UTF-8 text with commas, semicolons or tabs, optionally gzipped.
 
     Raises PsychometricsError, which names the file and the line, if the file is not such a table.
     """
@@ -189,7 +190,7 @@ def _csv(path: Path, text: str) -> tuple[Sequence[str], Rows]:
     rows = iter(enumerate(_csv_rows(path, text), start=1))
     header = next((row for _, row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
-        raise PsychometricsError(f"{path} is empty: not even a header.")
+        raise PsychometricsError(f"{path} is empty: not even a header")
     columns = [name.strip() for name in header]
     lines, cells, bad = [], [], []
     for line, row in rows:
@@ -226,7 +227,7 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
         raise PsychometricsError(
             f"{path}: reading Parquet needs pyarrow, polars or pandas. Install one of them, or save the file as CSV"
         )
-    import narwhals as nw  # here, because CSV needs no data frames
+    import narwhals as nw  # slow to import, and not needed for CSV
 
     try:
         frame = nw.read_parquet(io.BytesIO(content), backend=library)
@@ -249,11 +250,11 @@ def _texts(series: Any, ids: bool) -> list[str]:
             found.append(str(int(value)))
         elif digits and ids:
             raise PsychometricsError(
-                f"Column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
+                f"column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
                 " exactly: other ids may have become the same. Write the column as text or as whole numbers."
             )
         elif isinstance(value, list | dict):
-            raise PsychometricsError(f"Column {series.name!r} holds {kind}, which is not a plain value")
+            raise PsychometricsError(f"column {series.name!r} holds {kind}, which is not a plain value")
         else:
             found.append(str(int(value) if isinstance(value, bool) else value).strip())
     return found

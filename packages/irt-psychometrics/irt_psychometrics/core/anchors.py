@@ -11,7 +11,7 @@ from irt_psychometrics.core.items import ItemParameters
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorSet(ItemParameters):
-    """The frozen anchors of a scale: K items with their parameters on the bank's scale and the errors of these.
+    """The frozen anchors of a scale: K items with their parameters on the bank's scale and their errors.
 
     Attributes:
         cov: covariances of (a, b). They include covariances between anchors only if all values come from one fit that
@@ -54,7 +54,7 @@ class AnchorSet(ItemParameters):
     def cov_with_further(self) -> Floats:
         """Covariance of a₁, b₁, a₂, b₂, …, then of the further parameters, item by item; shape (PK, PK).
 
-        The further parameters are included only if their errors are known. They are 0 for parameters that are held.
+        The further parameters are included only if their errors are known. Entries are 0 for parameters that are held.
         """
         if self.further_cov is None:
             return self.joint_cov

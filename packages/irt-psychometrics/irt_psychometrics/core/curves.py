@@ -1,4 +1,5 @@
-"""Formulas of the logistic item, P = c + (1 − c)·L with L = 1/(1 + exp(−η)), η = a·θ + d (D = 1). No estimation here.
+"""Formulas of the logistic item, P = c + (1 − c)·L with L = 1/(1 + exp(−η)), η = a·θ + d (D = 1). Nothing is estimated
+here.
 
 Birnbaum (1968); c = 0 for models without guessing. Functions named `…_at` take η, a and c of any shapes that broadcast
 and never overflow; NaN parameters give NaN.
@@ -12,7 +13,7 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.logistic import expit, log_expit, logit
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
-"""Area between two curves of an item, weighted by learners: differences above it are medium, or large."""
+"""Learner-weighted areas between two curves of an item, above which the difference is medium or high."""
 
 
 def probability_at(eta: Floats, c: Floats | float) -> Floats:
@@ -100,7 +101,7 @@ def logistic_table(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]
 
 
 class GuessingCurves:
-    """J items at Q abilities; c may be 0 for some.
+    """J items at Q abilities; c may be 0 for some items.
 
     Attributes:
         p, q: P and 1 − P, shape (J, Q), without cancellation.

@@ -1,4 +1,4 @@
-"""The sets of items that learners saw, and whether they connect all items. No parameters here."""
+"""The sets of items that learners saw, and whether they connect all items. This module contains no item parameters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import DisconnectedDesignError
 
 MANY_ALIKE = 5
-"""Minimum number of right and of wrong answers: two items with so many do not agree in all answers by chance."""
+"""Minimum number of right and of wrong answers: two items with this many do not agree in all answers by chance."""
 
 
 class SeenItems(Protocol):

@@ -29,7 +29,7 @@ class BreakdownError(PsychometricsError):
 
         Other errors are faults of the code and are raised unchanged.
         """
-        from numpy.linalg import LinAlgError  # here, because every command imports this module and many need no NumPy
+        from numpy.linalg import LinAlgError  # every command imports this module, and many need no NumPy
 
         try:
             yield
@@ -46,7 +46,7 @@ class DisconnectedDesignError(PsychometricsError):
 
 
 class PsychometricsWarning(UserWarning):
-    """A result has a weakness that its reader has to know; the message names the weakness and says what to do."""
+    """A result has a weakness that its reader must know about; the message names the weakness and the remedy."""
 
 
 class NotConvergedWarning(PsychometricsWarning):
@@ -54,7 +54,7 @@ class NotConvergedWarning(PsychometricsWarning):
 
 
 class ItemWarning(PsychometricsWarning):
-    """Items could not, or could only badly, be estimated."""
+    """Some items could not be estimated, or only badly."""
 
 
 class LinkWarning(PsychometricsWarning):

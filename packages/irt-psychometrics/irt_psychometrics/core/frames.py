@@ -66,7 +66,7 @@ def read_frame(data: Any) -> Frame | None:
         return None
     if isinstance(data, Mapping):
         return Frame({str(name): Column.from_cells(cells) for name, cells in data.items()}, None)
-    import narwhals as nw  # costs a tenth of a second
+    import narwhals as nw  # takes a tenth of a second to load
 
     found: Any = nw.from_native(data, pass_through=True)
     if isinstance(found, nw.LazyFrame):
@@ -89,7 +89,7 @@ def read_frame(data: Any) -> Frame | None:
 
 
 def make(columns: Mapping[str, Any], kind: str | None) -> Any:
-    """Make a data frame of this `kind`, or if it is None of the first of `KINDS` that is installed.
+    """Make a data frame of this `kind`. If it is None, the first installed one of `KINDS` is used.
 
     Raises PsychometricsError if no data frame of this kind can be made.
     """

@@ -108,7 +108,8 @@ class MixedModel(ItemModel):
     def _per_item(
         self, categories: Ints, compute: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
     ) -> Floats:
-        """The results of `compute` for each model's items, shape (P, J); `blank` or 0 for parameters without one."""
+        """The results of `compute` for each model's items, shape (P, J); `blank` or 0 for parameters that an item does
+        not have."""
         names = self.parameter_names(int(categories.max(initial=2)))
         out = np.zeros((len(names), len(categories))) if blank is None else blank
         for some in parts(self, out.copy(), categories):
@@ -158,7 +159,7 @@ class MixedModel(ItemModel):
 
 @dataclass(frozen=True)
 class OtherItems:
-    """n items of one model whose curves a, d and c do not determine.
+    """n items of one model whose curves are not determined by a, d and c.
 
     Attributes:
         at: shape (n,), the items' places among all J.
@@ -173,7 +174,7 @@ class OtherItems:
 
     @classmethod
     def from_parameters(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
-        """Make the items from the result of `ItemModel.shown` for each, by place.
+        """Make the items from the result of `ItemModel.stored_values` for each, by place.
 
         Raises PsychometricsError if no model has these parameter names.
         """
@@ -203,7 +204,7 @@ class OtherItems:
 
     @property
     def counted_as(self) -> npt.NDArray[np.int8]:
-        """The score as which an answer with each score counts, shape (n, C).
+        """For each score, the score that an answer with this score counts as, shape (n, C).
 
         A score with parameters counts as itself. A score that nobody had in the calibration has no parameters, and with
         P = 0 the first learner with this score would have a likelihood of 0. It counts as the nearest lower score with
@@ -230,8 +231,8 @@ class OtherItems:
     def curve_at(self, eta: Floats) -> Floats:
         """P(correct), or the expected share of the maximum score, and its derivatives, shape (2 + M, n, Q).
 
-        The derivatives are by aθ + d and by each further parameter. `eta` (n, Q) is aθ + d; the answer depends on it
-        and on the further parameters alone.
+        The derivatives are with respect to aθ + d and to each further parameter. `eta` (n, Q) is aθ + d; the answer
+        depends on it and on the further parameters alone.
         """
         flat, nowhere = (
             np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
@@ -361,7 +362,7 @@ class ItemCurves:
         """log P of each score above 0, and log P(0) of the same item, both of shape (M, Q).
 
         The rows of an item are consecutive. Items without a curve have rows of zeros. If all items have two categories,
-        the result is that of `log_tables`.
+        the result is the same as from `log_tables`.
         """
         more = [some for some in self.others if not some.model.two_categories]
         if not more:
@@ -410,10 +411,10 @@ class ItemCurves:
 
 @dataclass(frozen=True)
 class CountedScores:
-    """The scores as which answers to J items count, given the parameters that score them.
+    """The scores that answers to J items count as, given the parameters that score them.
 
     Attributes:
-        table: shape (J, C), see `OtherItems.counted_as`; 0 and 1 for items of two categories.
+        table: shape (J, C); see `OtherItems.counted_as`; 0 and 1 for items of two categories.
         categories: shape (J,), the number of scores for which the parameters are.
     """
 
@@ -431,7 +432,7 @@ class CountedScores:
     def of_answers(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> npt.NDArray[np.int8]:
-        """The scores as which R answers count, shape (R,).
+        """The scores that R answers count as, shape (R,).
 
         `categories` (J,) are the numbers of scores that the answers can have; None means 0 and 1. If either the answers
         or the parameters have only 0 and 1, full credit counts as full credit and all else as 0. Scores above the
@@ -482,7 +483,7 @@ COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
 
 
 def model_with(shown: Mapping[str, float]) -> ItemModel:
-    """The model that has these parameters besides a and d, named as in `ItemModel.shown`.
+    """The model that has these parameters besides a and d, named as in `ItemModel.stored_values`.
 
     If several models have them, the last one is returned, which contains the others as special cases. Raises
     PsychometricsError if no model has them.

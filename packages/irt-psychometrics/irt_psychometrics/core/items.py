@@ -199,7 +199,7 @@ class ItemParameters:
         further_cov: shape (J, M, 2 + M), covariances of the further parameters with (a, b) and with each other. Further
             parameters are logit c, or the M parameters of another model, on the scale of estimation. Entries are 0 for
             parameters that are held. None if all are held, or if no covariances are known.
-        others: items whose curves a, b and c do not determine.
+        others: items whose curves are not determined by a, b and c.
     """
 
     item_ids: tuple[str, ...]
@@ -356,7 +356,7 @@ class ItemParameters:
         return p, by_z
 
     def probability_at(self, z: Floats) -> Floats:
-        """P(correct) of a single item at a(θ − b) = z, of any shape (…, Q)."""
+        """P(correct) of a single item at z = a(θ − b); z has any shape (…, Q)."""
         found = curves.probability_at(z, self.c)
         for some in self.others:
             found = some.curve_at(z.reshape(1, -1))[0].reshape(z.shape)
@@ -380,7 +380,8 @@ class ItemParameters:
         return covariances.with_further(self.cov_of_each, further)
 
     def by_further(self, theta: Floats) -> Floats:
-        """∂P by the further parameters on the scale of estimation (logit c of a 3PL), shape (J, M, Q).
+        """Derivatives of P with respect to the further parameters on the scale of estimation (logit c of a 3PL), shape
+        (J, M, Q).
 
         `theta` as in `curve_at`.
         """
@@ -449,7 +450,8 @@ class ItemParameters:
         return ItemParameters(self.item_ids, a, b, c, cov, others=others)
 
     def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
-        """Derivatives of `ItemCurves.score_tables` by the item's P parameters with c held, shape (M, P, Q) each."""
+        """Derivatives of `ItemCurves.score_tables` with respect to the item's P parameters with c held, shape (M, P, Q)
+        each."""
         counted = CountedScores.from_curves(self.curves)
         tables = np.zeros((2, len(counted.item_of_row), 2 + self.n_further, len(nodes)))
         tiny, by, p = np.finfo(float).tiny, self.curve_by_ab(nodes).transpose(0, 2, 1), self.curve(nodes).T[:, None]

@@ -15,7 +15,7 @@ KNOWN_NUMBA = (0, 68)
 class KernelCache(FunctionCache):
     """A cache that does not load numba's registries, which saves a fifth of a second.
 
-    Only compilation needs the registries, and it loads them itself.
+    Only compilation needs the registries, and numba loads them when it compiles.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

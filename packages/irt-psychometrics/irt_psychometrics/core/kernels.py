@@ -58,7 +58,7 @@ class _Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """The numba type of the function in another kernel."""
+        """The numba type of this function for kernels that call it."""
         return self.dispatcher._numba_type_
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,7 +66,7 @@ class _Kernel:
 
     @cached_property
     def dispatcher(self) -> Any:
-        from irt_psychometrics.core.kernel_cache import compile_kernel  # imports numba
+        from irt_psychometrics.core.kernel_cache import compile_kernel  # loads numba
 
         return compile_kernel(self.function, self.options)
 
@@ -74,7 +74,8 @@ class _Kernel:
 def _kernel(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> _Kernel:
-    """Declare a kernel without wrappers that nobody calls: none for C, and none for Python if it is inlined."""
+    """Declare a kernel without wrappers that nobody calls: without one for C, and, if it is inlined, without one for
+    Python."""
     options = {
         "nogil": True,
         "error_model": "numpy",

@@ -1,4 +1,4 @@
-"""Compiled loops that count responses and lay them out as `kernels` describes. No parameters here."""
+"""Compiled loops that count responses and lay them out as `kernels` describes. No item parameters are involved."""
 
 import numpy as np
 

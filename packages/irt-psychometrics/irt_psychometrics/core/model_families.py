@@ -27,7 +27,7 @@ from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
 SLOPE_BOUND = 10.0
 """Bound of |a|: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
 GUESSING_BOUNDS = (1e-4, 0.95)
-"""Bounds of c: one correct guess in ten thousand, and a curve that rises by a twentieth."""
+"""Bounds of c: one correct guess in ten thousand, and a curve that rises by only .05 in all."""
 _START_GUESSING = 0.15
 _LOGIT = "logit "
 """Prefix of the names of parameters that are estimated on the logit scale; they are shown without it."""
@@ -152,7 +152,7 @@ class ItemModel(ABC):
             )
 
     def require_logistic_or_scores(self, subject: str) -> None:
-        """Do the same as `require_logistic`, but accept the partial credit family, too."""
+        """Like `require_logistic`, but also accepts the partial credit family."""
         if not self.scores_suffice:
             self.require_logistic(subject)
 
@@ -181,12 +181,12 @@ class ItemModel(ABC):
         return {}
 
     def is_of(self, names: Sequence[str]) -> bool:
-        """Whether these are the names, as in `stored_values`, of the parameters that the model adds to a and d."""
+        """Whether these are the names (as in `stored_values`) of the parameters that the model adds to a and d."""
         own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
         return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
 
     def parse_stored(self, stored: Mapping[str, float]) -> tuple[Floats, int]:
-        """The reverse of `stored`: the parameters, shape (M,), and the number of the item's categories."""
+        """The inverse of `stored_values`: the parameters, shape (M,), and the number of the item's categories."""
         values = {name: value for name, value in stored.items() if not name.endswith("_se")}
         categories = 2 if self.two_categories else 2 + len(values)
         names = self.parameter_names(categories)[2:]
@@ -200,7 +200,8 @@ class ItemModel(ABC):
     def of_max_score(self, max_score: int) -> ItemModel:
         """The model of an item with this maximum score on a scale whose default is this model.
 
-        Raises PsychometricsError if the maximum score is above 1 and no model for such items fits next to this one.
+        Raises PsychometricsError if the maximum score is above 1 and no model for such items can be combined with this
+        one.
         """
         if max_score > 1 and self.guesses:
             raise PsychometricsError(
@@ -278,7 +279,7 @@ class ItemModel(ABC):
         return _move_line(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        """Derivatives of one item's transformed parameters by its parameters, shape (size, size)."""
+        """Derivatives of one item's transformed parameters with respect to its parameters, shape (size, size)."""
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
@@ -425,7 +426,7 @@ class ComplementaryLogLog(ItemModel):
 _T, _OF_SCORES = "t", "max_score"
 """Prefix of the parameters of scores, and the name under which an item's maximum score is stored."""
 _RARE = 1e-3
-"""Smallest share of answers with a score for the starting values of a fit."""
+"""Lower limit of a score's share of the answers, for the starting values of a fit."""
 
 
 @dataclass(frozen=True)

@@ -427,7 +427,7 @@ class Calibration:
 
 
 def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
-    """Rows of parameters in `Calibration.joint_cov`, see `Calibration.places_of_parameters`.
+    """Rows of parameters in `Calibration.joint_cov`; see `Calibration.places_of_parameters`.
 
     The free parameters of scores are those between an item's lowest and highest score.
     """

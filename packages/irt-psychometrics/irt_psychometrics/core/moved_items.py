@@ -1,4 +1,5 @@
-"""Items whose parameters are moved by random errors of the size of their own, to measure the effect on an estimate."""
+"""Move items' parameters by random errors with the covariance of their own errors, to measure the effect on an
+estimate."""
 
 from __future__ import annotations
 

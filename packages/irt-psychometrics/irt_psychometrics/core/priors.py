@@ -1,8 +1,8 @@
 """Prior distributions of item parameters, their log densities and derivatives.
 
-Every density is that of the named quantity, without a Jacobian for the scale of the optimiser: `LogNormal` and `Normal`
-of a and b, `Beta` of c, `LogitNormal` of logit c. So without information in the answers, the estimate with a
-Beta(α, β) prior is (α − 1)/(α + β − 2). BILOG and mirt follow the same conventions.
+Every density is the density of the named quantity, without a Jacobian for the scale of the optimiser: `LogNormal` and
+`Normal` of a and b, `Beta` of c, `LogitNormal` of logit c. So if the answers contain no information about c, the
+estimate with a Beta(α, β) prior is (α − 1)/(α + β − 2). BILOG and mirt follow the same conventions.
 """
 
 import itertools
@@ -79,7 +79,7 @@ class LogitNormal(_MeanAndSd):
         return self.mean
 
     def terms(self, value: Floats) -> Terms:
-        """Log density and derivatives by logit c."""
+        """Log density and its derivatives with respect to logit c."""
         return Normal(self.mean, self.sd).terms(value)
 
 
@@ -99,7 +99,7 @@ class Beta:
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Log density and derivatives by logit c.
+        """Log density and its derivatives with respect to logit c.
 
         With dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c.
         """
@@ -183,7 +183,7 @@ class Priors:
 
     @staticmethod
     def parse(parameter: str, text: str) -> Prior | None:
-        """Read a prior from text, see `prior_from_text`."""
+        """Read a prior from text; see `prior_from_text`."""
         return prior_from_text(parameter, text)
 
     @staticmethod
@@ -291,8 +291,8 @@ GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
 """The default prior of a 3PL: c around 0.2, with 95 % of the distribution between 0.09 and 0.40. Without a prior, the
 answers to most items do not determine c."""
 KNOWN_GUESSING_SD = 0.12
-"""SD of logit c around a value from another fit: ± .019 at c = .2. With .3 the slope of linking is still biased by the
-effect on c of smoothing a histogram. If c is held, the errors of the given values bias the slope the other way. Chosen
+"""SD of logit c around a value from another fit: ± .019 at c = .2. With an SD of .3, smoothing a histogram shifts c
+enough to bias the slope of linking. If c is held, the errors of the given values bias the slope the other way. Chosen
 on pairs like those of `bench_origin_shape`, with c = .2 and with c from Beta(5, 17)."""
 
 RARE_SCORE = 10
@@ -300,19 +300,19 @@ RARE_SCORE = 10
 much from sample to sample (Linacre 2002)."""
 STEP_SD = 3.0
 """SD of the prior on a step next to a rare score. It allows one score to be four hundred times as frequent as the next.
-Its weight is that of a ninth of an answer: enough to keep steps finite (as Gelman, Jakulin, Pittau & Su 2008 do for
+It has the weight of a ninth of an answer: enough to keep steps finite (as Gelman, Jakulin, Pittau & Su 2008 do for
 logistic regression), and little compared with even two answers."""
 
 
 @dataclass(frozen=True)
 class ItemTerms:
-    """The priors at one point, per item, by (a, d, logit c).
+    """The priors of each item at one point, and their derivatives with respect to (a, d, logit c).
 
     Attributes:
         value: shape (J,), log density.
         gradient: shape (K, J).
         hessian: shape (J, K, K), the negative Hessian.
-        curvature: shape (J, K, K), the part of `hessian` that is never negative definite, for steps uphill.
+        curvature: shape (J, K, K), the part of `hessian` that is always positive semidefinite, so that steps go uphill.
     """
 
     value: Floats

@@ -1,8 +1,8 @@
-"""Parameters of items, scored items included, in the columns of other programs: conversion in both directions.
+"""Convert item parameters, including those of scored items, to and from the columns of other programs.
 
 In each form the scores of an item have log odds against the lowest score, d_k + k·aθ (see `PartialCreditModel`):
 
-- mirt: `a1` and, of the scores in ascending order, `ak0`, `d0`, `ak1`, `d1`, …: score ak has ak·a1·θ + d. A 0/1 item
+- mirt: `a1` and, for the scores in ascending order, `ak0`, `d0`, `ak1`, `d1`, …: score ak has ak·a1·θ + d. A 0/1 item
   has `a1`, `d` and perhaps `g`.
 - steps (mirt's IRTpars, Xcalibre): `a`, `b1`, `b2`, …: score v has a·(θ − b_v) against v − 1.
 - parscale: `slope`, `location`, `category1`, …: like steps, with b_v = location − category_v.
@@ -58,12 +58,12 @@ _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
 
 
 def form_of(columns: Container[str]) -> ProgramForm | None:
-    """The form of these filled columns. Returns None if they have no form."""
+    """The form of these filled columns. Returns None if they match no form."""
     return next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
 
 
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
-    """Convert parameters (by our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
+    """Convert parameters (under our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
     return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
 
 
@@ -106,11 +106,11 @@ def may_be_graded(columns: Mapping[str, float]) -> bool:
 
 
 def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
-    """An item's a, b and further parameters by our names, from its filled columns.
+    """An item's a, b and further parameters under our names, from its filled columns.
 
     For a scored item these are its `max_score` and t of each score, for a 0/1 item c if it is not 0. Returns None if
-    the columns have no form. Raises PsychometricsError if a column of the form is missing, or if the values do not make
-    an item.
+    the columns match no form. Raises PsychometricsError if a column of the form is missing, or if the values are not
+    valid parameters.
     """
     form = form_of(columns)
     if form is None:
@@ -131,7 +131,7 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 
 
 def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
-    """The reverse of `parameters_of`.
+    """The inverse of `parameters_of`.
 
     Raises PsychometricsError if the form has no place for the item: all forms but mirt's have none for c, and forms
     with steps have none for an item that lacks a score.
@@ -164,7 +164,7 @@ def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, 
 
 
 def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
-    """Log odds at θ = 0 of each score that an item has, against its lowest score, whose own are 0."""
+    """Log odds at θ = 0 of each score that an item has, against its lowest score; 0 for the lowest score."""
     d, highest = -parameters["a"] * parameters["b"], int(parameters.get("max_score", 1))
     t = {k: parameters[f"t{k}"] for k in range(highest + 1) if f"t{k}" in parameters} or {0: 0.0, 1: 0.0}
     low = min(t)
@@ -172,7 +172,7 @@ def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
 
 
 def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
-    """The slope of a point, and the log odds of each score at θ = 0.
+    """The slope of one point, and the log odds of each score at θ = 0.
 
     Raises KeyError, which names the column, if a column is missing.
     """
@@ -208,7 +208,7 @@ def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, d
 
 
 def _steps(pattern: str, columns: Mapping[str, float]) -> range:
-    """1 to the highest step that has a column."""
+    """The numbers from 1 to the highest step that has a column."""
     return range(1, max(_numbers(pattern, columns), default=0) + 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats
 
 WIDEST_STEP = 1.2
-"""Largest distance of nodes in SDs of a posterior. With it the error of the rectangle rule is of the order
+"""Largest distance between nodes in SDs of a posterior. At this distance the error of the rectangle rule is about
 exp(−2π²/1.2²), 1e-6."""
 
 

@@ -36,9 +36,9 @@ class Responses(Result):
         key: shape (n_persons,), a hash of each person's id, by which sums over persons are divided into parts; None:
             they are divided by the persons' numbers.
         at: shape (R,), int64, the time of each response in microseconds since 1970 (UTC); None: not known.
-        person_ids: n_persons labels, whole numbers or texts; None: persons have no label but their number.
+        person_ids: n_persons labels, whole numbers or texts; None: persons have no labels, only numbers.
         frame_kind: the kind of data frame from which the responses were made, such as "pandas"; results give frames of
-            this kind. None: they were not made from a frame. It does not count in equality.
+            this kind. None: they were not made from a frame. It is ignored when responses are compared.
 
     Examples
     --------

@@ -28,7 +28,7 @@ _KEPT = {
     "Population": _CORE,
     "Shape": "irt_psychometrics.estimation.latent_shape",
 }
-"""Records within results that JSON may name, and their modules."""
+"""Classes of records that the JSON of a result may contain, and their modules."""
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _STYLE = """<style>
 .irt-result{color:inherit;font-size:.9em;line-height:1.35;overflow-x:auto}
@@ -53,7 +53,7 @@ class Result:
     """A frozen result. Results with the same content are equal, also after a round trip to JSON.
 
     A subclass defines `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
-    frame. The kind does not count in equality, because it concerns the form of a result and not its content.
+    frame. Comparisons ignore the kind, because it concerns the form of a result and not its content.
     """
 
     frame_kind: str | None
@@ -78,7 +78,7 @@ class Result:
         return self._columns()
 
     def _notes(self) -> Sequence[str]:
-        """Sentences that the reader of the result has to know."""
+        """Sentences that the reader of the result must know."""
         return ()
 
     def to_frame(self, kind: str | None = None) -> Any:
@@ -168,7 +168,7 @@ class Result:
 
 
 def format_value(value: Any, digits: int = 3) -> str:
-    """A number or a text for people: rounded, without a sign for 0, and empty for None and NaN."""
+    """A number or a text for display: rounded, without a sign for 0, and empty for None and NaN."""
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -185,7 +185,7 @@ def format_value(value: Any, digits: int = 3) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p value for people; empty for NaN."""
+    """A p value for display; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -223,14 +223,14 @@ def _class(is_text: bool) -> str:
 
 
 def _content(result: Any) -> dict[str, Any]:
-    """The fields that count in equality (all but the kind of frame), in the form of the JSON."""
+    """The fields that are compared (all but the kind of frame), in the form of the JSON."""
     values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
     return {name: _content(x) if isinstance(x, Result) else _encode(x) for name, x in values.items()}
 
 
 def _encode(value: Any) -> Any:
     """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
-    from irt_psychometrics.core.models import Flag  # imports SciPy
+    from irt_psychometrics.core.models import Flag  # loads SciPy
 
     if isinstance(value, Flag):
         return {"$flag": str(value.value)}

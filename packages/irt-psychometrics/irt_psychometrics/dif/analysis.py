@@ -30,8 +30,8 @@ from irt_psychometrics.dif.split_items import MIN_ITEMS, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups, family_q
 
 TESTABLE = 200
-"""Fewest learners of a group, answers of the group to an item, and sittings with the item. With fewer, the error of a
-slope is as large as differences between slopes, and too far from normal for a Wald test."""
+"""Minimum number of learners of a group, of the group's answers to an item, and of sittings with the item. With fewer,
+the error of a slope is as large as differences between slopes, and too far from normal for a Wald test."""
 ENOUGH = 500
 """Number of learners below which half of the items that differ by 0.5 are not detected: "low power"."""
 _Result = TypeVar("_Result")

@@ -64,7 +64,7 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
         group: shape (n_persons,), index of each learner's group; below 0 for learners without a group, whose sittings
             are omitted.
 
-    A sitting without an answer to an item of its form has no matching score. To count unanswered items as wrong,
+    A sitting without an answer to an item of its form has no matching score. If unanswered items should count as wrong,
     include them in `responses` as wrong answers.
     """
     labels = sorted({form or "" for form in forms})

@@ -1,4 +1,4 @@
-"""DIF by logistic regression: answers explained by the score, and then also by the group.
+"""DIF by logistic regression: the score predicts the answers, first alone and then together with the group.
 
 Unlike Mantel-Haenszel, it also detects differences that change sign along the score. The same caution applies: equal
 scores are only nearly equal abilities.
@@ -82,7 +82,8 @@ def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
 
 
 def _loglik(x: Floats, n: Floats, right: Floats) -> float:
-    """Supremum of the binomial log-likelihood, by Newton steps that are halved until the log-likelihood does not fall.
+    """Supremum of the binomial log-likelihood, by Newton steps that are halved until the log-likelihood no longer
+    falls.
 
     Collinear columns (from a form on which only one score occurred) are harmless, because the steps are least-squares
     solutions. Coefficients without a finite maximum are harmless, too, because the supremum is finite.

@@ -45,10 +45,10 @@ class MantelHaenszel:
 def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
     """Mantel & Haenszel's (1959) common odds ratio over forms × scores and their χ², with group 0 as the reference.
 
-    In a stratum, let A and B be the numbers of right and wrong answers of the reference group, C and D those numbers of
-    the focal group, and T their sum. Then α̂ = ΣAD/T ÷ ΣBC/T. With P = (A + D)/T, Q = (B + C)/T, R = AD/T and S = BC/T,
-    the variance of ln α̂ is ΣPR/2(ΣR)² + Σ(PS + QR)/2ΣRΣS + ΣQS/2(ΣS)² (Robins, Breslow & Greenland 1986). For these
-    tables, Phillips & Holland's (1987) variance is the same.
+    In a stratum, let A and B be the numbers of right and wrong answers of the reference group, C and D the same numbers
+    of the focal group, and T the sum of all four. Then α̂ = ΣAD/T ÷ ΣBC/T. With P = (A + D)/T, Q = (B + C)/T, R = AD/T
+    and S = BC/T, the variance of ln α̂ is ΣPR/2(ΣR)² + Σ(PS + QR)/2ΣRΣS + ΣQS/2(ΣS)² (Robins, Breslow & Greenland
+    1986). The variance of Phillips & Holland (1987) is the same for these tables.
 
     Classes are ETS's (Zieky 1993), with one-sided 5 % for C: C if |Δ| ≥ 1.5 and |Δ| − 1.645 SE > 1; A if |Δ| < 1 or
     p ≥ 0.05; otherwise B.

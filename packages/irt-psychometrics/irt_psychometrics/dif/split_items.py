@@ -234,7 +234,8 @@ class Copies:
 
     @property
     def scored(self) -> list[OtherItems]:
-        """The items whose curves are not logistic, by their indices among J. Their parameters are placeholders."""
+        """The items whose curves are not logistic, with their indices among the J items. Their parameters are
+        placeholders."""
         categories = self.fit.n_categories[self.place.max(axis=0)]
         items = parts(model_of(self._models), self.parameters[0].T, categories)
         return [some for some in items if not some.model.logistic]
@@ -266,7 +267,8 @@ class Copies:
     def _own_covariance(self) -> Floats:
         """Covariance of each copy over samples, shape (n, K, K).
 
-        It excludes the information in the prior of c, because copies share this prior, which is not evidence.
+        It excludes the information in the prior of c, because the copies share this prior and it is not evidence about
+        their difference.
         """
         cov = self.fit.cov
         if not self.fit.item_model.guesses:

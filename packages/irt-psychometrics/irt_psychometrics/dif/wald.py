@@ -4,7 +4,7 @@ This module tests each item and measures its difference. The fits and the anchor
 of groups in analysis.py, and methods that match on scores in mantel_haenszel.py, mantel.py and logistic.py.
 
 Let x_g be the parameters of an item's copy in group g (a, d and, for a 3PL, logit c or, for an item scored 0 … m, the t
-of its scores). Let P_g be its curve (for a scored item, the expected score divided by m). The test is of
+of its scores). Let P_g be its curve (for a scored item, the expected score divided by m). The hypothesis is
 
     T_f = ∫ (1, z)ᵀ (P_f − P_reference) g(θ) dθ = 0
 
@@ -12,7 +12,7 @@ for all focal groups f together, where g is the normal distribution with the mea
 is θ standardised by it. T_f = H_f·(x_f − x_reference), where H_f is the mean of the derivatives of ∫ (1, z)ᵀ P g over
 the straight line between the two sets of parameters. Without c, H_f is square, and the test is equivalent to a test of
 the parameters themselves (Lord 1980, ch. 14). With c, which can compensate for a and d with little effect on the curve,
-only the part is tested that the answers determine. A scored item is tested as a whole, by two numbers for any m. So a
+the test covers only what the answers determine. A scored item is tested as a whole, by two numbers for any m. So a
 group in which nobody got some score can be compared, and steps that differ without a difference in the expected score
 are not DIF. If items have no slopes of their own, only the first component is tested. The first component is also the
 difference of expected scores at equal ability.
@@ -87,8 +87,8 @@ class Wald(Differences):
         item_ids: J items.
         groups: F + 1 names, the reference first.
         anchors: the items that put the groups on one scale.
-        p, q: shape (J,), of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini & Hochberg's (1995), over
-            the items, or over the items of several attributes (`Dif.with_common_q`).
+        p, q: shape (J,), p-value and q value of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini &
+            Hochberg's (1995), over the items, or over the items of several attributes (`Dif.with_common_q`).
         unestimated: for each group, the items whose copy has no estimate or no error, with the reason.
         warnings: sentences about the result as a whole.
     """
@@ -107,12 +107,12 @@ class Wald(Differences):
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
 
     def severity(self, f: int, j: int) -> Severity:
-        """How much the difference of item `j` between the reference and the f-th focal group matters."""
+        """Severity of the difference of item `j` between the reference and the f-th focal group."""
         return severity_of(self.q[j], self.wabc[f, j])
 
 
 def severity_of(q: float, wabc: float) -> Severity:
-    """How much an item's difference in one group matters, by the item's q and the group's wABC."""
+    """Severity of an item's difference in one group, from the item's q and the group's wABC."""
     if not q < FALSE_DISCOVERIES:
         return "none"
     return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
@@ -220,7 +220,7 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
 
 
 def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
-    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors. Δb is NaN if a b is an extrapolation."""
+    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors. Δb is NaN if either b is an extrapolation."""
     a, d = x[:, :, 0], x[:, :, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         b = -d / a
@@ -235,7 +235,7 @@ def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
 def _error(cov: Floats, by_ad: Floats) -> Floats:
     """Standard error of the difference of a quantity between each focal copy and the reference, shape (G − 1, J).
 
-    `by_ad`: shape (G, J, 2), derivatives of the quantity by (a, d).
+    `by_ad`: shape (G, J, 2), derivatives of the quantity with respect to (a, d).
     """
     between = np.einsum("gjk,jgkhl,hjl->jgh", by_ad, cov[:, :, :2, :, :2], by_ad)
     own = np.einsum("jgg->gj", between)
@@ -253,10 +253,10 @@ def curve_difference(
         scored: the items whose curves are not logistic, as in `Copies`.
 
     Returns ∫ |P_focal − P_reference|, shape (J,); ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2); and the slopes of
-    the latter in the differences of parameters, shape (J, 2, K). The slopes are means over the straight line from the
-    reference's parameters to the focal ones, so the slopes times the differences are *equal* to the second integral.
-    Slopes at the focal end, where P may be close to 0 or 1, would make a chance difference look certain. A score that
-    one of the curves lacks is absent on the whole line.
+    the latter with respect to the differences of parameters, shape (J, 2, K). The slopes are means over the straight
+    line from the reference's parameters to the focal ones, so the slopes times the differences are *equal* to the
+    second integral. Slopes at the focal end, where P may be close to 0 or 1, would make a chance difference look
+    certain. A score that one of the curves lacks is absent on the whole line.
     """
     grid = Grid.symmetric()
     weights = np.exp(grid.log_weights())

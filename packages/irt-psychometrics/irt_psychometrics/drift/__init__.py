@@ -1,4 +1,4 @@
-"""Drift: items that moved against their published values, the kind of change, and how much it matters."""
+"""Drift: items that moved against their published values, and the kind and severity of each change."""
 
 from typing import TYPE_CHECKING
 

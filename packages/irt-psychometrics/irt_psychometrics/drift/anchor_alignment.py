@@ -1,6 +1,6 @@
 """Alignment of a window with all published values in force: item variation, moved items, and the anchors as a group.
 
-This second alignment of a month, by its own line, is used for drift and by the gate on the anchors. The first
+This second alignment of a month has its own line. It is used for drift, and by the gate on the anchors. The first
 alignment, with the frozen anchors alone, puts the month on the scale (`linking`). items.py decides which moves matter;
 errors.py contains the errors.
 
@@ -8,7 +8,7 @@ An item's two differences are J⁻¹ΔT, in units of ln a and b. T is (a, d) wit
 moments (curves.py). J = ∂T/∂(ln a, b) at the middle of both sides. If only the first moment is informative, the
 difference in b is ΔT₁ divided by ∂T₁/∂b. The differences are linear in the constants, which are near 1 and 0. Estimates
 are closest to normal in (a, d), each side with its own errors: with N = 500 against 5000, 11 % of months without
-changes had a flag if tested in (a, b), and 5 % in (a, d).
+changes had a flag if (a, b) were tested, and 5 % if (a, d) were.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from irt_psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 from irt_psychometrics.linking.criteria import by_b_alone
 
 _MAX_STARTS = 50
-"""Largest number of lines, for each group of items, at which the search starts."""
+"""Largest number of lines, per group of items, from which the search starts."""
 
 
 @dataclass(frozen=True)

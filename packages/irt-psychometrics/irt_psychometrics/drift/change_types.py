@@ -4,7 +4,7 @@ This module compares the likelihoods of the three, uses response times and optio
 items.py selects the items. The caller must not filter the answers: rules against rapid guesses would remove the very
 answers that reveal a leak.
 
-Every learner's θ comes from the *other*, unexamined items with their published parameters. It is not taken as known:
+Every learner's θ comes from the *other*, unexamined items with their published parameters. θ is not treated as known:
 with its posterior h_n, the likelihood of an answer is ∫ P(x | θ) h_n(θ) dθ. The three alternatives to the published
 curve P have one parameter each:
 
@@ -88,9 +88,10 @@ class Change:
         kind: the kind of change.
         size: δ in θ for drift and for "easier", π for a leak, s for a wrong key; NaN for "unclear".
         gains: 2ΔLL of "drift", "leak" and (for an item scored 0 and 1) "wrong key", relative to the published curve.
-        time_z: z of the correct answers' log times after removing item and person effects; NaN with too few times.
+        time_z: z of the correct answers' log times after removing item and person effects; NaN if there are too few
+            times.
         onset: first day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
-        distractor: option other than the key that abler learners choose; None if there is no such option.
+        distractor: an option other than the key that abler learners choose; None if there is no such option.
     """
 
     item_id: str

@@ -3,8 +3,8 @@
 This module contains the statistic that compares curves under a 3PL, of scored items and across models, and its
 covariance. items.py flags items; errors.py contains the errors of parameters.
 
-**Across models.** A slope of 0.9 under a 2PL and a slope of 1.2 under a 3PL may describe the same item, unmoved. What
-must be unchanged is the estimate of the simpler model from the answers. Let an item with curve P be answered by
+**Across models.** A slope of 0.9 under a 2PL and a slope of 1.2 under a 3PL may describe the same item, unmoved. The
+item is unmoved if the answers give the same estimate under the simpler model. Let an item with curve P be answered by
 learners with density g. The estimated 2PL curve P₂ has the same share of right answers and the same covariance between
 right answers and ability. These are the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0.
 Their expectations are
@@ -25,14 +25,14 @@ have in common is not detected across models.
 is true **for an item scored 0 … m**, with a, b and the parameters of its scores. P is its expected score divided by m,
 so T has two components for any m, and scores that nobody got on one side have no effect.
 
-Let H be the derivatives of T by the item's a, b and further parameters (logit c, or t of each score), y the parameters
-of the window and p the published parameters. Then
+Let H be the derivatives of T with respect to the item's a, b and further parameters (logit c, or t of each score), y
+the parameters of the window and p the published parameters. Then
 
     Cov T = H_y Cov(y) H_yᵀ + H_p Cov(p) H_pᵀ − H_y Cov(y, p) H_pᵀ − H_p Cov(p, y) H_yᵀ,
 
 and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) if the item has not changed. Published further
-parameters without stored errors are taken as known, and the errors of a and b are not reduced; then Cov T is too large.
-The covariance of the window's further parameters with the linking's constants is ignored.
+parameters without stored errors are treated as known, and the errors of a and b are not reduced; then Cov T is too
+large. The covariance of the window's further parameters with the linking's constants is ignored.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.errors import Comparison, FitPopulation
 
 MIN_ITEMS = 5
-"""Fewest items of a fit from which its learners are placed on the scale of another model."""
+"""Minimum number of a fit's items from which its learners are placed on the scale of another model."""
 BEYOND = 13.8
 """Items whose statistic exceeds this (one in a thousand by chance) are not used to place the learners."""
 ROUNDS = 8
@@ -59,8 +59,9 @@ class Moments:
 
     Attributes:
         values: ∫ (1, z)ᵀ P(θ) g(θ) dθ, shape (J, 2).
-        by_parameters: derivatives by an item's P parameters (a, b and the further parameters), shape (J, 2, P).
-        by_place: derivatives by the mean and SD of g, shape (J, 2, 2).
+        by_parameters: derivatives with respect to an item's P parameters (a, b and the further parameters), shape (J,
+            2, P).
+        by_place: derivatives with respect to the mean and SD of g, shape (J, 2, 2).
     """
 
     values: Floats

@@ -80,8 +80,8 @@ class PlacementErrors:
     """Errors of a fit's place γ on the scale.
 
     Attributes:
-        by_anchors: F of the module's docstring, shape (2, PK), derivatives by the anchors' frozen values in the order
-            of `AnchorSet.cov_with_further`.
+        by_anchors: F of the module's docstring, shape (2, PK), derivatives with respect to the anchors' frozen values
+            in the order of `AnchorSet.cov_with_further`.
         cov: Cov ν, shape (2, 2).
     """
 
@@ -197,8 +197,8 @@ class _LinkedFit:
         raw: the items on the fit's own scale.
         linking: the linking, with its covariances.
         fit: the items on the bank's scale.
-        by_anchors: shape (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values in the order of
-            `AnchorSet.cov_with_further`.
+        by_anchors: shape (J, 2, PK), derivatives of their (a, d) with respect to the anchors' frozen values in the
+            order of `AnchorSet.cov_with_further`.
     """
 
     raw: Calibration
@@ -245,7 +245,7 @@ class _LinkedFit:
 
 
 def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
-    """Mean of both sides, at which derivatives by common moves of all items are computed.
+    """Mean of both sides, at which derivatives with respect to common moves of all items are computed.
 
     Derivatives at one side would share its errors with the differences, and so explain part of them.
     """
@@ -258,7 +258,7 @@ def ad_by_ab(items: ItemParameters) -> Floats:
 
 
 def by_place(items: ItemParameters) -> Floats:
-    """B_j of the module's docstring, the derivatives of (a, b) by γ; shape (J, 2, 2)."""
+    """B_j of the module's docstring, the derivatives of (a, b) with respect to γ; shape (J, 2, 2)."""
     return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
 
 
@@ -295,7 +295,7 @@ def _has_errors(raw: Calibration) -> Mask:
 
 
 def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
-    """Compute a linking's covariances again, which are not stored.
+    """Recompute a linking's covariances, which are not stored.
 
     Returns the linking with its covariances, its constants with their derivatives, and the indices of the used anchors
     in their set, shape (K_used,).
@@ -339,7 +339,7 @@ class DifferenceErrors:
     def from_window(cls, window: Calibration, published: Published, anchors: AnchorSet) -> DifferenceErrors:
         """Separate the errors.
 
-        `window`: fit on the bank's scale, with its constants taken as known, and with all items of `published`.
+        `window`: fit on the bank's scale, with its constants treated as known, and with all items of `published`.
         `published` must have as many further parameters as either side.
         """
         size = published.n_further
@@ -399,9 +399,9 @@ class Comparison:
 
     Attributes:
         window, published: the values of the same items. Their covariance is `shared`.
-        by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
+        by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) with respect to the anchors' frozen values.
         fitted: model and learners of the window's J items.
-        anchors: shape (J,), whether the window was linked by an item, or dropped it from the linking.
+        anchors: shape (J,), whether an item was used to link the window, or dropped from the linking.
         difference_errors: the errors without a common line.
         linking: the linking of the window, with its covariances.
     """
@@ -480,7 +480,7 @@ class Comparison:
     def by_curves(self) -> Mask:
         """Whether an item's curves are compared instead of its parameters, shape (J,).
 
-        This is so across models, under a 3PL, and under partial credit models.
+        Curves are compared across models, under a 3PL, and under partial credit models.
         """
         return self.across_models | items_where(self.models, lambda model: model.more_than_a_and_b)
 

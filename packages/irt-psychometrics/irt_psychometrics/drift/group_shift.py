@@ -1,7 +1,7 @@
 """Shift of a month's anchors as a group against the other published items.
 
 Linking moves the anchors back to their frozen values, so these cannot show that all anchors moved; the other published
-items can. moves.py aligns the two groups. The caller decides which shift is too large.
+items can. anchor_alignment.py aligns the two groups. The caller decides which shift is too large.
 """
 
 import math
@@ -33,11 +33,11 @@ class ShiftAgainstAnchors:
 def shift_against_anchors(
     comparison: Comparison, *, mean: float, sd: float, expected_variation: float
 ) -> ShiftAgainstAnchors:
-    """See `Drift.shift_against_anchors`."""
+    """Shift of the other items; see `Drift.shift_against_anchors`."""
     n = int((~comparison.anchors).sum())
     if n < MIN_OTHERS:
         raise PsychometricsError(
-            f"the month has estimated {n} published items besides them well enough, and {MIN_OTHERS} are needed"
+            f"the month has estimated {n} published items besides the anchors well enough, and {MIN_OTHERS} are needed"
         )
     found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
     if math.isnan(found.shift):

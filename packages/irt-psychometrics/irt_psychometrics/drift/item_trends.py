@@ -27,7 +27,8 @@ class Trends:
     Attributes:
         item_ids: J items, sorted.
         slope, slope_se: shape (J,), change of b in θ per month, and its standard error.
-        p, q: shape (J,), of the hypothesis "slope 0"; q is Benjamini & Hochberg's over the J items.
+        p, q: shape (J,), p-value and q value of the hypothesis "the slope is 0"; q is Benjamini & Hochberg's over the J
+            items.
         n_months: shape (J,), number of months.
     """
 

@@ -1,14 +1,15 @@
 """Test of items against the published set, and the severity of their changes.
 
 This module tests a window's items, derives severities, and computes other measures that are shown next to them. The
-errors of the differences are in errors.py, trends over months in item_trends.py, and kinds of change in kinds.py.
+errors of the differences are in errors.py, trends over months in item_trends.py, and kinds of change in
+change_types.py.
 
 An item is flagged under two conditions. First, it moved significantly more than items of its bank vary: q < 0.05 by
 Benjamini & Hochberg (1995) over the scale's items. The test is a joint Wald test of both its parameters, whose errors
-include the variation of items that did not move (moves.py). Second, the move *matters*: wABC, the area between the two
-response curves weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high), the
-limits of standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the expected score
-differs by 5 percentage points on average.
+include the variation of items that did not move (anchor_alignment.py). Second, the move *matters*: wABC, the area
+between the two response curves weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or
+0.10 (high), the limits of standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the
+expected score differs by 5 percentage points on average.
 
 Items of a 3PL, and items whose published values are from another model, are tested by the difference between their two
 curves for the same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
@@ -42,10 +43,11 @@ from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, propo
 from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, grade_severity
 
 LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
-"""Limits on |Δ| in the requirement documents, medium and high. They are shown, but decide nothing."""
+"""Limits on |Δ| from the requirement documents, above which a change is medium or high. They are shown, but decide
+nothing."""
 LARGE_A, LARGE_B = 0.2, 0.3
 PRIOR_SD_B = 0.5
-"""SD of Δb under drift, for the Bayes factor: Δb ~ N(0, 0.5²)."""
+"""SD of Δb under drift, for the Bayes factor."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Drift:
         comparison: the differences; their errors include the variation of items, limited to `most_tau`.
         tau: SD of the variation in b of items that did not move.
         most_tau: largest variation that is allowed for.
-        wald, p, q: shape (J,), of the hypothesis "it moved by no more than other items" or, for items compared by their
-            curves, "both curves have the same moments" (curves.py).
+        wald, p, q: shape (J,), Wald statistic, p-value and q value of the hypothesis "it moved by no more than other
+            items" or, for items compared by their curves, "both curves have the same moments" (curves.py).
         wabc: shape (J,), weighted area between the curves, a probability.
         severity: J of "none", "medium", "high".
         curves: the tested differences of curves; None if no item is compared by its curves.

@@ -9,11 +9,11 @@ answers has expectation p̄ = Σ p_i/n and variance Σ p_i(1 − p_i)/n². Publi
 
     Var(x̄ − p̄) = Σ p_i(1 − p_i)/n² + gᵀ Cov(a, b) g + Σ_k g_kᵀ Cov(a_k, b_k) g_k + g_μ² Var(μ),
 
-where g is the gradient of p̄ by the item's own parameters, g_k its gradient by the parameters of another item, through
-the posteriors, and g_μ its derivative by the mean μ of the learners. Errors of different items are assumed to be
-independent. For an item scored 0 … m, x is the score divided by m, P is its expectation, and the first term is
-Σ (E x_i² − p_i²)/n², because the expectation of x² differs from that of x. The errors of steps count like the errors of
-a and b; c is taken as known.
+where g is the gradient of p̄ with respect to the item's own parameters, g_k its gradient with respect to the parameters
+of another item, through the posteriors, and g_μ its derivative with respect to the mean μ of the learners. Errors of
+different items are assumed to be independent. For an item scored 0 … m, x is the score divided by m, P is its
+expectation, and the first term is Σ (E x_i² − p_i²)/n², because E x² differs from E x. The errors of steps count like
+the errors of a and b; c is treated as known.
 """
 
 from collections.abc import Collection
@@ -44,10 +44,10 @@ class ProportionsCorrect:
     Attributes:
         item_ids: K items.
         n: shape (K,), number of answers.
-        observed, expected: shape (K,), the proportion correct, and its expectation by the published curve.
+        observed, expected: shape (K,), the proportion correct, and its expectation under the published curve.
         se: shape (K,), standard error of their difference.
-        p, q: shape (K,), two-sided, of the hypothesis "no difference"; q by Benjamini & Hochberg (1995) over the K
-            items.
+        p, q: shape (K,), two-sided p-value and q value of the hypothesis "no difference"; q by Benjamini & Hochberg
+            (1995) over the K items.
     """
 
     item_ids: tuple[str, ...]
@@ -82,7 +82,8 @@ def proportions_correct(
     sd: float,
     mean_se: float = 0.0,
 ) -> ProportionsCorrect:
-    """Test the items in `tested` with 30 answers or more, if their answers are not expected to be nearly all alike.
+    """Test the items in `tested` with 30 answers or more, unless the published curve predicts that nearly all answers
+    are alike.
 
     Args:
         responses: the responses of the window.
@@ -123,7 +124,7 @@ def proportions_correct(
         own[:2] = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
         if tested_one.others:
             own[2:] = tested_one.by_further(others.nodes)[0] @ posterior.mean(axis=0)
-        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): derivatives of p̄ by log-likelihoods at the nodes
+        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): ∂p̄/∂ log-likelihood at each node
         by_rows = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
         by_rows += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
         by_others = np.zeros(cov_of_others.shape[:2])

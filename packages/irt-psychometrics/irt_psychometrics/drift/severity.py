@@ -1,4 +1,4 @@
-"""How much a change of an item matters: no change, medium or high."""
+"""Severity of an item's change: none, medium or high."""
 
 from typing import Literal
 

@@ -1,18 +1,19 @@
-"""Estimate how abilities of a scale grow and move: the variance of a walk, growth, and a day's own variance, jointly.
+"""Estimate how abilities on a scale grow and move: the variance of a random walk, growth, and each day's own variance,
+jointly.
 
 The method is marginal maximum likelihood. The likelihood of a learner's answers is a product over days: each factor is
 the probability of the day's answers given the earlier answers, which is the filter's normalising constant. Mean and SD
 of θ on the first day are estimated too, and then dropped. Learners who are followed for half a year are not the
-population, and an error of .3 in the start would look like growth if little else shows the walk. The mean depends on
-the length of a learner's stay, in `_MAX_CLASSES` classes (a pattern mixture: Little 1993). If weak learners leave
-early, later answers come from stronger learners, and a common mean would mistake the difference for growth. Growth is
-therefore the gain of learners while they stay.
+population, and an error of .3 in the start would look like growth if the answers contain little other evidence of
+movement. The mean depends on the length of a learner's stay, in `_MAX_CLASSES` classes (a pattern mixture: Little
+1993). If weak learners leave early, later answers come from stronger learners, and a common mean would mistake the
+difference for growth. Growth is therefore the gain of learners while they stay.
 
 After a long gap a learner starts again, because abilities move differently in a gap than between days of practice. The
-walk is also tested with the gaps, in which more time passes.
+walk is also tested with the gaps included, because more time passes in them.
 
-Does not belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and
-scores of moving abilities (`scoring.moving_ability`).
+Estimates and tests allow for the errors of item parameters (`movement_item_errors`). Scores of moving abilities are in
+`scoring.moving_ability`.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ SIGNIFICANT = 0.01 / len(PARTS)
 """Level of each part's test, a third of .01: a movement is proposed for one in a hundred scales without movement."""
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
-"""Growth is not linear if the p of equal growth in both halves is below this."""
+"""p value of equal growth in both halves below which growth is not linear."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
 """Kinds of parameters. There is one parameter of each kind, except that each class of stays has its own mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
-"""Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
+"""Typical sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
 _MAX_CLASSES = 10
 """Number of classes of stays, of equal size. With ten classes, the variance of stays within classes is about a
@@ -59,9 +60,9 @@ hundredth of the total."""
 _SCOUTS = 800
 """Number of learners in the first search for a maximum. The search with all learners begins at its result."""
 _DRAW_LEARNERS = 400
-"""Number of learners in the slopes of the likelihood that are computed for each draw of the items' errors."""
+"""Number of learners from whom the likelihood's slopes are computed for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
-"""Step of the finite differences for the likelihood's slopes, in `_UNITS`. Estimates are off by half of this."""
+"""Step of the finite differences for the likelihood's slopes, in `_UNITS`. Estimates are off by half a step."""
 _MAX_STEPS, _MIN_GAIN = 40, 0.002
 """Maximum number of steps of a search, and the expected gain of the log-likelihood below which it ends."""
 
@@ -92,7 +93,7 @@ class GrowthByHalf:
 
     @property
     def proposed(self) -> float:
-        """Growth per week to propose if the halves differ: growth in the second half, or 0 if not significant."""
+        """Growth per week to propose if the halves differ: growth in the second half, or 0 if it is not significant."""
         return self.second if self.p_second < SIGNIFICANT else 0.0
 
 
@@ -103,7 +104,7 @@ class MovementEstimate:
     Attributes
     ----------
     estimate
-        The maximum, corrected for the bias by errors of items.
+        The maximum, corrected for the bias due to errors of items.
     errors
         Standard errors by the names of `Movement`'s parts.
     log_likelihood
@@ -124,7 +125,7 @@ class MovementEstimate:
     learners, occasions, weeks
         Size of the sample.
     MIN_OCCASIONS
-        Minimum number of days with answers of a learner in the sample.
+        Minimum number of days on which a learner in the sample has answers.
     MAX_LEARNERS
         Maximum number of learners in the sample.
     """
@@ -146,7 +147,7 @@ class MovementEstimate:
 
     @staticmethod
     def growth_from_json(stored: Mapping[str, float]) -> GrowthByHalf:
-        """`growth_by_half`, from its fields."""
+        """Read `growth_by_half` from its fields."""
         return GrowthByHalf(**stored)
 
     @classmethod
@@ -175,7 +176,7 @@ class MovementEstimate:
         order
             R² of elapsed time within a window on item.
         growth_in_windows
-            Whether growth was found within windows. None if that cannot be judged.
+            Whether growth was found within windows. None if it could not be determined.
 
         Raises
         ------
@@ -211,7 +212,8 @@ class MovementEstimate:
             return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
 
         def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
-            """Estimate the parts that are free. If only gaps show the walk, its variance is at least theirs."""
+            """Estimate the parts that are free. If only the gaps show a walk, its variance is at least the variance
+            estimated with the gaps."""
             estimate = stretches.correct_bias(found.maximum(free, every.x).x, free, item_errors)
             if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
                 return estimate
@@ -272,7 +274,8 @@ def _walk_with_gaps(
 
 @dataclass(frozen=True)
 class _Fits:
-    """Maxima of a sample by their free parts. Parts that are not free are 0, except growth, which is `growth` units."""
+    """Maxima of a sample, stored by their free parts. Parts that are not free are 0, except growth, which is `growth`
+    units."""
 
     sample: _Sample
     growth: float = 0.0
@@ -299,7 +302,7 @@ class _Fits:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, or their stretches without a long gap, each treated as a learner.
+    """Learners whose likelihood is maximised. They may be stretches without a long gap, each treated as a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
     first four of `_KINDS` and the mean of each class, divided by `units`. `kind`, shape (P,), contains their positions
@@ -393,7 +396,7 @@ class _Sample:
         return Movement(*(x * self.units)[:3].tolist())
 
     def correct_bias(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
-        """The movement at x, with the free parts corrected for the bias by errors of items."""
+        """The movement at x, with the free parts corrected for the bias due to errors of items."""
         unbiased = item_errors.correct_bias(x, self.places(free))
         return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
 
@@ -427,7 +430,7 @@ class _Sample:
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
-        """Slopes of each learner's log-likelihood by the K parameters `moved`, shape (n, K).
+        """Slopes of each learner's log-likelihood with respect to the K parameters `moved`, shape (n, K).
 
         The means at the start are moved together, as each learner's likelihood depends on one of them.
         """
@@ -503,7 +506,8 @@ class _Sample:
 
 
 class _Maximum(NamedTuple):
-    """Parameters (P,), the log-likelihood, and learners' slopes there by the parameters `moved`."""
+    """Parameters (P,), the log-likelihood there, and its slopes for each learner with respect to the parameters
+    `moved`."""
 
     x: Floats
     log_likelihood: float

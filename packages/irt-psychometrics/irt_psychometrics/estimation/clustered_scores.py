@@ -1,7 +1,6 @@
 """Sums of score products by learner, for clustered errors of fits in which a learner is several persons.
 
-Does not belong here: products by person (`score_product_kernels`), which need no responses in memory, and the errors
-(`standard_errors`).
+Products by person, which need no responses in memory, are in `score_product_kernels`, the errors in `standard_errors`.
 """
 
 import numpy as np

@@ -3,15 +3,16 @@
 This module checks the request, runs the steps of a fit, and assembles the `Calibration` with its flags.
 
 The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
-identity) and the complete-data information, a small block per item. An M-step by a single Newton step is
-information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a). This information is the starting matrix of a
-limited-memory quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM
-algorithm"; two-loop recursion of Nocedal 1980). The iteration begins as EM and ends superlinearly; each iteration costs
-one E-step. A 3PL makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram makes them in its
-first iterations. Fits start on half of the nodes and, if there are many learners, on a sample.
+identity) and the complete-data information, a small block per item. An M-step of a single Newton step is information⁻¹
+· gradient (the EM gradient algorithm, Lange 1995a). This information is the starting matrix of a limited-memory
+quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
+two-loop recursion of Nocedal 1980). The iteration begins as EM and ends superlinearly; each iteration costs one E-step.
+A 3PL makes full M-steps (`mstep`) as long as it is far from its maximum, and a histogram makes them in its first
+iterations. Fits start on half of the nodes and, if there are many learners, on a sample.
 
-Standard errors come from the observed information by Louis (1982): the complete-data information minus the covariance
-of the complete-data score given each pattern. It equals Oakes' (1999) to a relative difference of about 1e-5.
+Standard errors come from the observed information, by Louis' (1982) method: the complete-data information minus the
+covariance of the complete-data score given each pattern. It agrees with Oakes' (1999) information to a relative
+difference of about 1e-5.
 
 The scale is identified by θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive.
 For Rasch models it is identified by slopes of 1 and a mean of 0 in that group. If items are anchored, it is identified
@@ -98,10 +99,11 @@ ENOUGH_FOR_SIGN = 5
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes are used, at half the cost, until no gradient exceeds a hundredth of a standard error."""
 COARSE_GAIN = 1e-2
-"""The search for a histogram on half of the nodes ends when a step promises a smaller gain of the log-likelihood."""
+"""The search for a histogram on half of the nodes ends when a step promises a gain of the log-likelihood below this."""
 COMPARED_GAIN = 1e-5
-"""A fit made for its log-likelihood ends when a step promises a smaller gain of the objective. If the objective
-includes priors or a histogram's penalty, the log-likelihood itself may still change by about the root of that."""
+"""A fit made for its log-likelihood ends when a step promises a gain of the objective below this. If the objective
+includes priors or a histogram's penalty, the log-likelihood itself may still change by about the square root of
+that."""
 NARROWEST = 0.8
 """Minimum SD of a posterior, in distances between nodes. The error of a sum over nodes is then of the order
 exp(−2π² .8²), 3e-6."""
@@ -111,7 +113,7 @@ sample. This first fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """Options of a fit, for answers in memory and elsewhere. `fit_em` documents them."""
+    """Options of a fit, whether the answers are in memory or elsewhere. `fit_em` documents them."""
 
     model: Model | Sequence[Model]
     priors: Priors | None
@@ -147,7 +149,7 @@ def fit_em(
     ----------
     responses
         Sparse responses. Any pattern of missing responses is allowed if it is ignorable given the observed responses.
-        Or answers that are elsewhere, which have their own groups and no weights.
+        They may instead be answers that are stored elsewhere, which have their own groups and no weights.
     groups
         n_persons labels, one per person. Items are equal across groups. Each group has its own latent mean and SD. The
         model fixes mean and SD of the reference group (without anchors).
@@ -161,8 +163,9 @@ def fit_em(
         unequal probabilities represents. They are scaled to a mean of 1. The estimates maximise the weighted (pseudo)
         log-likelihood (Skinner 1989; Asparouhov 2005) and errors are the sandwich A⁻¹BA⁻¹ (Huber 1967; White 1982) with
         A the observed information and B = Σ wᵢ²sᵢsᵢᵀ over the scores of persons. If `learners` is given, the sum is
-        over learners, with the scores of each learner's persons added up. Likelihood ratios, AIC and BIC do not compare
-        such fits. Answers of clusters (schools, classes) count as independent unless `learners` numbers the clusters.
+        over learners, with the scores of each learner's persons added up. Likelihood ratios, AIC and BIC cannot be used
+        to compare such fits. Answers of clusters (schools, classes) count as independent unless `learners` numbers the
+        clusters.
     model
         The name of one of `ITEM_MODELS`, or a name for each item. If models are mixed, items without a slope of their
         own share one slope, and θ has an SD of 1.
@@ -173,7 +176,7 @@ def fit_em(
         scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
     latent
         "normal", or "histogram" for free weights on the nodes in each group. The errors of the items then include the
-        estimation of the weights. With more items than `joint_cov` allows, they treat the weights as known.
+        uncertainty of the weights. With more items than `joint_cov` allows, the weights are treated as known.
     testlets
         item → testlet. If two items of the fit share a testlet, the errors are robust (see `standard_errors.errors`),
         because answers in a testlet depend on each other beyond θ. The estimates are the same.
@@ -182,27 +185,27 @@ def fit_em(
         and on a denser grid if a posterior is too narrow for the distance between nodes.
     tolerance
         The fit has converged when the last step changed no parameter by more than this *and* no gradient, divided by
-        the root of its complete-data information (so in standard errors), exceeds it.
+        the square root of its complete-data information (so in standard errors), exceeds it.
     max_iterations
         Maximum number of quasi-Newton iterations; each is about one pass over the data.
     threads
-        Number of threads. None: all processors. The result is the same, bit for bit, for any number.
+        Number of threads. None: all processors. The result is bit for bit the same for any number.
     start
         An earlier fit of these or similar responses, by any model, with one normal distribution or the same groups. The
         ascent begins there and reaches the same maximum sooner.
     likelihood_only
         Whether the fit is only for comparison with other fits. The log-likelihood is then within .05 of its value at
-        the maximum, a histogram has the same penalties under all models, there are no errors, and `convergence` judges
+        the maximum, a histogram has the same penalties under all models, there are no errors, and `convergence` covers
         only the ascent, not whether the answers determine the parameters.
     abilities_known
-        Whether to compute errors as if abilities were known. Such errors are too small and cost nothing.
+        Whether to compute errors as if abilities were known. Such errors are too small, but cost nothing.
     blocks
         item → block of a rating scale model. The items of a block have their steps in common. Items without a block
         form one block.
     prior_on_rare_steps
         Whether steps next to a score that fewer than ten learners got have a weak prior (`RareSteps`), which
-        `Calibration.priors` then lists with the items. Or a collection of the items that may have this prior. Do not
-        use it for items whose given values the fit is meant to test.
+        `Calibration.priors` then lists with the items. A collection names the only items that may have this prior. Do
+        not use it for items whose given values the fit is meant to test.
     learners
         Shape (n_persons,), the learner of each person, numbered from 0, if a learner is several persons (on several
         occasions). The errors are then clustered by learner; the estimates are the same. The answers must be in memory.
@@ -210,7 +213,7 @@ def fit_em(
         item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior around this value
         (`KnownGuessing`) on c of that item, instead of the prior on c of all items.
     data_hash
-        Stored in the `Calibration` as it is.
+        Stored in the `Calibration` unchanged.
 
     Returns
     -------
@@ -317,7 +320,8 @@ _DEFAULTS: FitOptions = {
 
 
 def fit_source(source_of: Callable[[], Source], items: Items, **options: Unpack[FitOptions]) -> Calibration:
-    """`fit_em` for answers in memory or elsewhere. `source_of` is called after the request was checked for `items`."""
+    """`fit_em` for answers in memory or elsewhere. `source_of` is called once the request has been checked for
+    `items`."""
     if unexpected := options.keys() - _DEFAULTS.keys():
         raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
     request: FitOptions = {**_DEFAULTS, **options}
@@ -407,7 +411,7 @@ class _Fit:
     same
         Shape (J,), whether an earlier item has exactly the same answers.
     doubt
-        The reason why the answers do not make a scale; "" if they do.
+        The reason why the answers do not form a scale; "" if they do.
     """
 
     problem: Problem
@@ -428,7 +432,7 @@ def _fit_answers(
     lay_out: Callable[..., ParameterLayout],
     request: FitOptions,
 ) -> _Fit:
-    """Fit the answers that are laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
+    """Fit answers that have been laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
     data, structure, likelihood_only = laid.answers, lay_out(), request["likelihood_only"]
     earlier = None if request["start"] is None else request["start"].select(keep)
     least_gain = COMPARED_GAIN if likelihood_only else 0.0
@@ -518,7 +522,7 @@ def _learner_products(
             "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
             "be months"
         )
-    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # imports SciPy's sparse matrices
+    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # loads SciPy's sparse matrices
 
     return lambda point: products_by_learner(problem, point, *gathered, learners)
 
@@ -581,9 +585,9 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
 def _start_histogram(
     problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
-    """The problem with free weights, and a point to start from.
+    """The problem with free weights, and a starting point.
 
-    The point is near the maximum on half of the nodes, which is searched from x with normal distributions.
+    The point is near the maximum on half of the nodes. The search for it starts at x with normal distributions.
     `with_weights` returns the layout for a number of `histogram_nodes`.
     """
     old, few = problem.structure, _half(problem.grid)
@@ -598,7 +602,7 @@ def _start_histogram(
 
 def _interpolate_solution(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
-    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do not need
+    from scipy.interpolate import CubicSpline  # loads SciPy's optimisers, not needed if θ is normal
 
     between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
     items, G = few.structure.n_before_weights, few.structure.n_groups

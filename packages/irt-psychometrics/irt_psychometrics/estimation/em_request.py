@@ -26,9 +26,10 @@ from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_W
 MIN_PERSONS = 10
 """Minimum number of learners who answered at least two items. With fewer, estimates depend on a handful of answers."""
 FAR_ANCHORS = 2.0
-"""If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
+"""Distance from 0 of the anchors' mean difficulty beyond which the default quadrature range would miss the learners."""
 RULING_SHARE = 0.1
-"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
+"""If an item with a slope at its bound divides more than this share of the learners, the item has become the ability
+scale."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 
@@ -212,7 +213,8 @@ def replace_lacking_scores(responses: Responses, anchors: AnchorSet | None) -> R
 
 
 def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:
-    """Raise PsychometricsError if answers to anchors have scores without a parameter, which would be impossible."""
+    """Raise PsychometricsError if answers to anchors have scores without a parameter, which the model gives probability
+    0."""
     for others in given.others:
         lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
         if lacking.any():
@@ -293,7 +295,8 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
 
 
 def require_persons(informative: Floats, names: Sequence[str]) -> None:
-    """Raise PsychometricsError if in a group too few persons, `informative` (G,), answered two or more items."""
+    """Raise PsychometricsError if too few persons of a group answered two or more items. `informative` (G,) is their
+    number."""
     if 0 < informative.sum() < MIN_PERSONS:
         raise PsychometricsError(
             f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "

@@ -2,7 +2,7 @@
 
 With polynomials φ_0 = 1, φ_1, … that are orthonormal under the posterior (three-term recurrence, Stieltjes),
 Cov(f, g) = Σ_m E[fφ_m]·E[gφ_m] from m = 1 on. Scores are smooth and a posterior is narrow, so the terms decrease
-geometrically and a few of them give the sum to rounding. Since θφ_m is a combination of φ_{m−1}, φ_m and φ_{m+1},
+geometrically, and a few of them give the sum up to rounding. Since θφ_m is a combination of φ_{m−1}, φ_m and φ_{m+1},
 scores with a factor θ need no separate sums over nodes.
 """
 
@@ -121,7 +121,7 @@ def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
 def products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
     """Set into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time.
 
-    `into` must not contain NaN there before.
+    `into` must not contain NaN there before the call.
     """
     sums, kept = into[start:], 0.0
     for m in range(0, terms, 6):

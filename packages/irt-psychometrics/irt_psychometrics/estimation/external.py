@@ -1,7 +1,7 @@
-"""Fits by other programs: check the request, and judge the estimates by the rules of `fit_em`.
+"""Check the requests of fits by other programs, and test their estimates by the rules of `fit_em`.
 
-A program reports whether its steps became small. This module checks whether the answers determine the estimates, so
-that an item gets no plausible value from another program if `fit_em` would refuse it.
+A program reports whether its steps became small. This module checks whether the answers determine the estimates.
+Otherwise another program could give an item a plausible value that `fit_em` would refuse.
 """
 
 from collections.abc import Sequence
@@ -240,7 +240,7 @@ class ExternalFit:
         software
             Versions of the program's parts, by name.
         data_hash
-            Stored in the `Calibration` as it is.
+            Stored in the `Calibration` unchanged.
 
         Returns
         -------
@@ -379,14 +379,14 @@ def _orient(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
 
 
 def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
-    """The estimates with each item's d and the covariance of a, d and t; and t, shape (J, C), as in
+    """The estimates, with d and the covariance of a, d and t of each item, and t, shape (J, C), as in
     `PartialCreditModel`. t is None if no item is scored above 1."""
     if (log_odds := found.log_odds) is None:
         return found, None
     J, C = log_odds.shape
     points, has = np.arange(C), np.isfinite(log_odds)
     low, high = has.argmax(axis=1), C - 1 - has[:, ::-1].argmax(axis=1)
-    by = np.zeros((J, 2 + C, 1 + C))  # derivatives of (a, d, t) by (a, log odds)
+    by = np.zeros((J, 2 + C, 1 + C))  # derivatives of (a, d, t) with respect to (a, log odds)
     by[:, 0, 0] = 1.0
     by[np.arange(J), 1, 1 + high] = 1 / (high - low)
     by[:, 2:, 1:] = np.eye(C) - (points - low[:, None])[:, :, None] * by[:, 1, None, 1:]
@@ -397,7 +397,7 @@ def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
 
 
 def _unit_problems(found: Estimates, of: ItemModel) -> list[str]:
-    """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
+    """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not form a scale."""
     quantity, value, (low, high) = {
         "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
         "common": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),

@@ -20,8 +20,8 @@ LEVEL = 0.01
 MIN_GUESSING = 0.05
 """An item is not reported if the lower 95 % limit of its one-step estimate of c is below this."""
 MAX_ERROR = 0.2
-"""An item is not tested if the standard error of its one-step estimate of c is larger, because hardly any weak learner
-answered it."""
+"""An item is not tested if the standard error of its one-step estimate of c is larger than this, because hardly any
+weak learners answered it."""
 _Z95_ONE_SIDED = 1.644854
 _ZERO = 1e-8
 """The value of c at which c = 0 is tested. Kernels use logit c, which is not finite at 0."""
@@ -43,8 +43,8 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
 
 
 def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
-    """One-step estimates of c from 0, and their standard errors if c is 0; shape (J,) each, NaN for items without
-    parameters.
+    """One-step estimates of c, starting at 0, and their standard errors if c is 0; shape (J,) each, NaN for items
+    without parameters.
 
     The complete-data score of c at 0 is (x − P)/P. Its mean given the answers (Fisher's identity) is adjusted for the
     item's own a and d, by products of learners' scores. So the test is also valid if a and d were estimated under a

@@ -34,8 +34,8 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 def unrelated_reason(gather: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """The reason to doubt that answers have anything in common, a sentence; "" if there is no reason.
 
-    Only items with slopes of their own, and curves of a, d and c or of the partial credit family, are tested.
-    `gather` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
+    Only items that have their own slopes, and either curves of a, d and c or a model of the partial credit family, are
+    tested. `gather` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
     """
     s = problem.structure
     if not s.item_model.has_kernels:
@@ -72,7 +72,7 @@ def unrelated_reason(gather: Callable[[], tuple[Responses, Persons] | None], pro
 
 
 def _repeat_persons(responses: Responses, persons: Persons) -> tuple[Responses, Persons]:
-    """Repeat each person as often as its weight says, because a shuffle moves single answers.
+    """Repeat each person as often as its weight says, because shuffling moves single answers.
 
     If a weight is not a whole number, persons and weights are unchanged.
     """

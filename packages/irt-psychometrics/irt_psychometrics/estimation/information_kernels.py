@@ -41,8 +41,8 @@ BEND = 1.5
 
 @_kernel
 def count_by_information(first, last, people, information, counts):  # type: ignore[no-untyped-def]
-    """Add each person to counts (M,) at the largest information over nodes of the person's items together, rounded
-    down. `information` (J, Q) is the information of each item."""
+    """Add each person to counts (M,) at the index of the largest total information of the person's items at any node,
+    rounded down. `information` (J, Q) is the information of each item."""
     total = np.empty(information.shape[1])
     place = 0
     for i in range(first, last):

@@ -67,8 +67,8 @@ class MarginalLikelihood:
 
     @staticmethod
     def kernel(guessing: bool) -> Callable[..., Any]:
-        """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient by each
-        parameter, shape (J,) each."""
+        """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient with respect
+        to each parameter, shape (J,) each."""
         compiled: Callable[..., Any]
         compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).dispatcher
         return compiled

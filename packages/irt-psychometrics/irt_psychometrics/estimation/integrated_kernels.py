@@ -6,9 +6,10 @@ is prepared beforehand. One call runs on one thread, because each chain has its 
 Without guessing, learners who saw the same set of items (a *form*) differ only in s = Σ a_j over their correct answers:
 log P = Σ d_j + f(s), f(s) = log Σ_q w_q exp(s·θ_q − Σ_j log(1 + exp(a_j θ_q + d_j))). The derivatives of f are moments
 of θ given the answers. f is tabulated with its first two derivatives at equally spaced s, each row of the table from
-the previous row by exponential tilting, and read by quintic Hermite interpolation. A learner then costs the same with
-any number of nodes, and no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s. If the tables of
-the forms would have more rows than there are learners, or if there is guessing, the loops of the em engine are used.
+the previous row by exponential tilting, and read by quintic Hermite interpolation. The cost of a learner then does not
+depend on the number of nodes, and includes no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s.
+If the tables of the forms would have more rows than there are learners, or if there is guessing, the loops of the em
+engine are used.
 """
 
 import numpy as np
@@ -63,9 +64,9 @@ def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped
 def _by_table(first, codes, places, items, slope, low, step, table, used, theta_right):  # type: ignore[no-untyped-def]
     """Return Σ f(s) over a form's learners.
 
-    Adds to `used` (rows, 3) the derivatives of this sum by f, f' and f'' of every row, and to `theta_right` (J,) the
-    sum of E θ over the learners who answered an item correctly. codes[b, first + i] contains the answers of learner i
-    to the items 8b … 8b + 7 of the form, one bit each.
+    Adds to `used` (rows, 3) the derivatives of this sum with respect to f, f' and f'' of every row, and to
+    `theta_right` (J,) the sum of E θ over the learners who answered an item correctly. codes[b, first + i] contains the
+    answers of learner i to the items 8b … 8b + 7 of the form, one bit each.
     """
     n, n_bytes = places.size, codes.shape[0]
     sums, means = np.empty(BYTE), np.empty(BYTE)
@@ -88,7 +89,7 @@ def _by_table(first, codes, places, items, slope, low, step, table, used, theta_
         t = u - g
         r = 1.0 - t
         t3, r3 = t * t * t, r * r * r
-        # quintic Hermite basis, h_kl for derivative k at end l, and its derivative by t
+        # quintic Hermite basis, h_kl for derivative k at end l, and its derivative with respect to t
         h00, h01 = r3 * (1 + 3 * t + 6 * t * t), t3 * (1 + 3 * r + 6 * r * r)
         h10, h11 = r3 * t * (1 + 3 * t) * step, -t3 * r * (1 + 3 * r) * step
         half = 0.5 * step * step
@@ -125,7 +126,8 @@ def _by_table(first, codes, places, items, slope, low, step, table, used, theta_
 
 @_kernel
 def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
-    """Add to mass (Q,) minus the derivatives by `base` of the values read from the table, weighted by `used`.
+    """Add to mass (Q,) minus the derivatives, with respect to `base`, of the values read from the table, weighted by
+    `used`.
 
     The derivatives are ∂f = p, ∂f' = p(θ − f') and ∂f'' = p((θ − f')² − f'').
     """
@@ -186,7 +188,8 @@ def logistic(  # type: ignore[no-untyped-def]
     right_items,
     weight,
 ):
-    """Return the log-likelihood (an array without axes) and its gradient by slope (J,) and by intercept (J,).
+    """Return the log-likelihood (an array without axes) and its gradients with respect to slope (J,) and intercept
+    (J,).
 
     P = 1/(1 + exp(−(a·θ + d))), with θ on `nodes` (Q,) with `log_weights` (Q,). `correct` (J,) is the number of
     learners who answered an item correctly. `codes` is as in `_by_table`, with room for the longest set. The other
@@ -235,7 +238,8 @@ def guessing(  # type: ignore[no-untyped-def]
     right_items,
     weight,
 ):
-    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1. Also returns the gradient by c (J,), last.
+    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1. Also returns the gradient with respect to c
+    (J,), last.
 
     For `flipped` items (J,) the wrong answers are listed instead of the correct ones, because the rarer kind costs
     less. Since log(P/(1 − P)) is not linear in θ, the loop visits all nodes for every learner.

@@ -1,7 +1,7 @@
 """The distribution of θ in each group of a fit: weights on the nodes, parameters, and penalties.
 
-`NormalGroups` has a mean and an SD for each group, `Histograms` a log weight for each group and node. Answers are used
-only through the numbers of persons that the E-step expects at the nodes. The likelihood is in `marginal`.
+`NormalGroups` has a mean and an SD for each group, `Histograms` a log weight for each group and node. The only use of
+the answers is through the expected numbers of persons at the nodes. The likelihood is in `marginal`.
 """
 
 from dataclasses import replace
@@ -196,7 +196,8 @@ class Histograms(NormalGroups):
         return log_weights
 
     def _penalty(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
-        """All penalties on the histogram of a group, and their derivatives (Q,) by the log weights (Q,)."""
+        """All penalties on the histogram of a group, and their derivatives (Q,) with respect to its log weights
+        (Q,)."""
         # Third differences first: the product of roughness and log weights loses digits that the ascent needs.
         third, flat = self._third @ log_weights, np.maximum(self._second @ log_weights - self._bend, 0.0)
         penalty = float(0.5 * (third @ third) + self._flatness / 6 * (flat**3).sum())
@@ -230,7 +231,7 @@ class Histograms(NormalGroups):
 
     def _constraints(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
         """Terms of the constraints that the reference group's mean and variance are 0 and 1, with their derivatives
-        (Q,) by its log weights. Half the square of each term is a penalty."""
+        (Q,) with respect to its log weights. Half the square of each term is a penalty."""
         s, nodes = self.structure, self.grid.nodes
         if s.anchored:
             return []
@@ -244,7 +245,7 @@ class Histograms(NormalGroups):
         return constraints
 
     def _constraint_curvature(self, weights: Floats, persons: float) -> Floats:
-        """Second derivatives of the constraints by the log weights, each times its term, shape (Q, Q)."""
+        """Second derivatives of the constraints with respect to the log weights, each times its term, shape (Q, Q)."""
         out, constraints = np.zeros((len(weights), len(weights))), self._constraints(weights, persons)
         for off, by in constraints:
             out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))

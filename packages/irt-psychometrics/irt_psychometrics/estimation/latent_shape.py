@@ -1,6 +1,6 @@
 """Choose the distribution of ability of a fit, and find out whether learners guess if the model has no guessing.
 
-Does not belong here: the score tests (`normality_test` and `guessing`) and estimation (`em`).
+The score tests are in `normality_test` and `guessing`, estimation in `em`.
 
 Skewness and guessing look alike: a 3PL can imitate a skewed θ, and a histogram can imitate guessing. Each is therefore
 tested with the other free, on fits with and without both.
@@ -9,7 +9,7 @@ Two tests for guessing are used, because neither finds all of it. The tests of s
 among many. The likelihood of a 3PL finds guessing on all items. Its prior on c, with a mode around .2 for every item,
 may cost more than a few guessed items gain.
 
-With enough learners, items whose curve is not logistic also look guessed: items with a normal ogive, and even more
+With enough learners, items whose curve is not logistic also look guessed: items with a normal ogive, and even more so
 items with a curve that rises slowly and ends steeply. So guessing is not reported if a complementary log-log curve,
 which has no asymptote, explains the answers as well as a 3PL does, and better than the 2PL.
 """
@@ -42,9 +42,11 @@ MAX_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
-UNDER_GUESSING = "θ is taken as a histogram: a normal θ would shift its skewness into c and bias the slopes of linking"
-"""Reason why a model with guessing has a histogram without a test. Its score test misses a skew that changes the slope
-of a month's linking by .04."""
+UNDER_GUESSING = (
+    "θ is taken as a histogram: with a normal θ, c would absorb the skewness of θ and bias the slopes of linking"
+)
+"""Reason why a model with guessing has a histogram without a test. The model's score test misses a skew large enough to
+change the slope of a month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
 """The likelihood of a 3PL shows guessing if it raises 2 log L by more than `GUESSING_GAIN`, both with histograms. In
 addition it must gain more than `GUESSING_GAIN_OF_ITEM` per item, or some item must be guessed at the false discovery
@@ -118,7 +120,7 @@ class Shape:
         2Δ log L of the 3PL over the 2PL, both with histograms. None if they were not compared.
     guessing
         Whether the learners guess although the model has no guessing. False if a curve without an asymptote explains
-        the answers as well; `why` then says that the curve does not fit.
+        the answers as well; `why` then states that the curve does not fit.
     learners
         Number of learners in the compared fits; 0 if no fits were compared.
     compared
@@ -271,7 +273,7 @@ class _Guessing(NamedTuple):
 
 
 def _test_guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
-    """Test whether learners guess. `rejected` says whether a normal θ is rejected.
+    """Test whether learners guess. `rejected` is whether a normal θ is rejected.
 
     Items found with a normal θ count only if they are also found with a histogram. Otherwise the shape of θ was the
     cause.

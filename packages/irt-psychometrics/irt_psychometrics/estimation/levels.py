@@ -1,11 +1,11 @@
 """Fit scales whose items are assigned by a learner's earlier ability, with groups by earlier ability.
 
-If items are assigned by an earlier θ̂, different items are seen by learners of different ability, and a common normal
-prior flattens the slopes. Given θ̂, the assignment contains no further information about θ (it is ignorable, Rubin
-1976). So learners are grouped by θ̂ and each group has its own mean and SD of θ (Bock & Zimowski 1997; Mislevy 1984 for
+If items are assigned by an earlier θ̂, learners of different ability see different items, and a common normal prior
+flattens the slopes. Given θ̂, the assignment contains no further information about θ (it is ignorable, Rubin 1976). So
+learners are grouped by θ̂ and each group has its own mean and SD of θ (Bock & Zimowski 1997; Mislevy 1984 for
 conditioning on observed variables).
 
-This module has the groups, the sequence of fits, and the correlation that reveals such an assignment. The caller
+This module contains the groups, the sequence of fits, and the correlation that reveals such an assignment. The caller
 supplies the earlier answers and the function that fits.
 """
 

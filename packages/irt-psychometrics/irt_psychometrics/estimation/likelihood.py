@@ -34,7 +34,7 @@ NOTHING = -1e4
 """Log weight of an unused node."""
 Tables = TypeVar("Tables", information_kernels.Scores, scored_information_kernels.ScoredItems)
 MAX_INFORMATION = 10_000
-"""Upper limit of the information about θ that is distinguished; it gives a posterior SD of .01."""
+"""Upper limit of the information about θ; larger values are not distinguished. It gives a posterior SD of .01."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Expectation:
     gradient
         Shape (K, J), gradient of the marginal log-likelihood in each item's parameters (Fisher's identity).
     information
-        Shape (J, K, K), complete-data information expected over answers; never negative definite.
+        Shape (J, K, K), complete-data information expected over answers; always positive semidefinite.
     residual
         Shape (J, Q), expected minus modelled number of correct answers at each node; (0, 0) without guessing.
     mass
@@ -135,7 +135,7 @@ class Guessing:
         return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
-        """Like that of `Logistic`."""
+        """Same as `Logistic.curvature`."""
         bent: Floats = np.einsum("kmjq,jq->jkm", self.tables.factor_derivatives, expected.residual)
         return expected.information - bent
 
@@ -204,7 +204,7 @@ class PartialCredit:
         return Expectation(value, gradient, information, np.empty((0, 0)), mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
-        """Like that of `Logistic`."""
+        """Same as `Logistic.curvature`."""
         return expected.information
 
     def scores(self, latent: Floats) -> scored_information_kernels.ScoredItems:
@@ -312,8 +312,8 @@ def missing_information_blocks(
 
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
-    """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, shape
-    (KJ, GQ), in the order of `ParameterLayout` (Louis 1982).
+    """Minus the second derivatives of the log-likelihood with respect to the items' parameters and the groups' log
+    weights, shape (KJ, GQ), in the order of `ParameterLayout` (Louis 1982).
 
     The log weights are free parameters here, without a constraint on their sum.
     """
@@ -328,9 +328,10 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
 
 
 def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, latent_scores: Floats) -> Floats:
-    """Minus the second derivatives by the items' parameters and M parameters of each group, shape (KJ, GM).
+    """Minus the second derivatives with respect to the items' parameters and M parameters of each group, shape (KJ,
+    GM).
 
-    `latent_scores` (G, M, Q) are the scores of the groups' parameters. Computed by differences of gradients.
+    `latent_scores` (G, M, Q) are the scores of the groups' parameters. They are computed from differences of gradients.
     """
     columns = []
     for g, m in np.ndindex(*latent_scores.shape[:2]):

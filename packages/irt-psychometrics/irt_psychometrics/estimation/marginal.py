@@ -119,8 +119,8 @@ class Problem:
     def start(self, earlier: Calibration | None = None) -> Floats:
         """Free parameters to start from: latent distributions N(0, 1) and the model's start values.
 
-        If `earlier`, a fit of the same items, is given, the start has curves that match its curves where an item is
-        answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
+        If `earlier` (a fit of the same items) is given, the starting curves match its curves at the θ at which an item
+        is answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
         same groups, their distributions are used.
         """
         s = self.structure
@@ -240,8 +240,8 @@ class Problem:
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters except the weights of histograms, which count as known.
 
-        The order is that of `ParameterLayout.listed`. The method is Louis (1982), or differences of gradients for
-        `Categories`.
+        The order is that of `ParameterLayout.listed`. The method is Louis' (1982) or, for `Categories`, differences of
+        gradients.
         """
         s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
         curves = self.curves(s.expand(point.x))
@@ -261,7 +261,7 @@ class Problem:
         return information
 
     def _information_by_differences(self, point: Point) -> Floats:
-        """`observed_information` by differences of gradients, at the cost of two E-steps per free parameter.
+        """`observed_information` from differences of gradients, at the cost of two E-steps per free parameter.
 
         The information of parameters that share a place in x is stored at the first of them.
         """
@@ -274,7 +274,7 @@ class Problem:
         return information
 
     def gradient_differences(self, point: Point, places: Ints) -> Floats:
-        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P).
+        """Minus the derivatives of the gradient with respect to the parameters at these P places of x, shape (size, P).
 
         Each place costs two E-steps.
         """
@@ -296,7 +296,7 @@ class Problem:
     def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
         """Information of M parameters of the groups' densities, with these scores (G, M, Q).
 
-        Returns the information shared with a, d (and logit c) of the items, (KJ, G, M), by differences of gradients,
+        Returns the information shared with a, d (and logit c) of the items, (KJ, G, M), from differences of gradients,
         and the sum of products of the persons' scores, (G, M, M).
         """
         curves = self.curves(self.structure.expand(point.x))
@@ -400,7 +400,7 @@ class Problem:
         return found
 
     def information_scale(self, point: Point) -> Floats:
-        """Root of the diagonal of the complete-data information of the free parameters, shape (size,)."""
+        """Square root of the diagonal of the complete-data information of the free parameters, shape (size,)."""
         s = self.structure
         diagonal = np.concatenate(
             [

@@ -1,7 +1,7 @@
-"""Errors of item parameters in estimates of how abilities move.
+"""Effect of errors of item parameters on estimates of how abilities move.
 
-All learners answer the same items, so they share the items' errors. The errors make days seem to differ. More learners
-do not average them out; they only make the difference more significant.
+All learners answer the same items, so they share the items' errors. The errors make days seem to differ. A larger
+number of learners does not average the errors out, and only makes the difference more significant.
 
 This module computes the effect of these errors on the slopes of the log-likelihood, and from it on estimates, standard
 errors and p-values. The likelihood and its slopes are in `ability_growth`, draws of the errors in `core.moved_items`.
@@ -25,14 +25,14 @@ _DRAWS = 16
 
 @dataclass(frozen=True)
 class ItemErrors:
-    """Effect of the items' errors on the slopes of the log-likelihood by its P parameters, at its maximum.
+    """Effect of the items' errors on the slopes of the log-likelihood with respect to its P parameters, at its maximum.
 
     Attributes
     ----------
     information
         Covariance of the slopes over learners, shape (P, P).
     bias
-        Mean change of the slopes by errors of items, shape (P,). It is not 0, because slopes are not linear in the
+        Mean change of the slopes due to errors of items, shape (P,). It is not 0, because slopes are not linear in the
         parameters of items.
     covariance
         Covariance of the slopes over sets of errors, shape (P, P). It includes the error of the bias.
@@ -83,7 +83,7 @@ class ItemErrors:
         likelihood ratio.
 
         The root is the slope along `by`, which leaves the other parameters free, divided by its standard deviation. The
-        variance that items add is estimated from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
+        variance that the items' errors add is estimated from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
         """
         by = self._inverse(free)[:, free == place][:, 0]
         learners, items = (by @ cov[np.ix_(free, free)] @ by for cov in (self.information, self.covariance))

@@ -1,4 +1,4 @@
-"""Whole M-steps: move every item of a 3PL to its own maximum, given the expected counts.
+"""Full M-steps: move every item of a 3PL to its own maximum, given the expected counts.
 
 The likelihood of (a, d, logit c) is far from quadratic, and in most banks a few items are much worse than the others.
 The length of a joint Newton step is then limited by the worst item. Here each item has its own steps, at the cost of

@@ -75,8 +75,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     If θ is far from normal, these are not consistent, and the remaining variance may not be positive. The items'
     parameters then count as known, which makes the statistic smaller.
 
-    Guessing in a fit without it, and dependent answers, look like skewness. A rejection therefore concerns the normal
-    distribution together with the item model.
+    Guessing under a model without c looks like skewness, and so do dependent answers. A rejection therefore concerns
+    the normal distribution together with the item model.
 
     References
     ----------
@@ -133,7 +133,7 @@ def _covariance_of_items(
 ) -> Floats:
     """Covariance of the items' parameters, shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound.
 
-    Without guessing it is the calibration's. With guessing it is computed again, because the calibration has no
+    Without guessing, the calibration contains it. With guessing it is computed again, because the calibration has no
     covariances of logit c.
     """
     s, J = problem.structure, problem.structure.n_items

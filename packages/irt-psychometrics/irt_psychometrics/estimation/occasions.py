@@ -17,14 +17,14 @@ from irt_psychometrics.core.responses import Responses
 
 WEEK_DAYS = 7.0
 SHARED_ITEMS, SHARED_ANSWERS = 5, 20
-"""Number of items that two comparable weeks share, and the answers that each of these items needs in both weeks."""
+"""Minimum number of items that two comparable weeks share, and of answers to each of these items in both weeks."""
 LEARNERS_PER_WEEK = 50
 """Minimum number of learners in a later week. With fewer, it is merged with the week before it."""
 
 
 @dataclass(frozen=True)
 class LearnerWeeks:
-    """The responses of a window by weeks of learners.
+    """The responses of a window, split into each learner's weeks.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class LearnerWeeks:
 
 
 def _comparable(week: Ints, responses: Responses) -> Ints:
-    """The week of each response. Last weeks that cannot be compared are merged with the week before them.
+    """The week of each response. If the last weeks cannot be compared, they are merged with the week before them.
 
     Raises PsychometricsError if the remaining weeks are not all connected by shared items.
     """

@@ -73,13 +73,13 @@ def maximise(
     problem, x
         The problem, and the free parameters to start from.
     tolerance
-        The ascent has converged if no parameter changed by more, and no scaled gradient exceeds it.
+        The ascent has converged if no parameter changed by more than this, and no scaled gradient exceeds it.
     max_iterations
         Maximum number of iterations.
     known
         Pairs of an ascent of nearly the same function that ended at x.
     least_gain
-        The ascent has also converged if a step promised a smaller gain of the objective.
+        The ascent has also converged if a step promised a gain of the objective below this.
     """
     lower, upper = problem.structure.bounds
     point = problem.evaluate(np.clip(x, lower, upper))
@@ -130,7 +130,8 @@ def maximise(
 
 
 def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
-    """Which parameters are at a bound with a gradient beyond it, and the largest scaled gradient of the others."""
+    """Mask of the parameters at a bound whose gradient points beyond it, and the largest scaled gradient of the
+    others."""
     lower, upper = problem.structure.bounds
     outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
     scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
@@ -153,7 +154,7 @@ def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, p
 
 def _line_search(problem: Problem, point: Point, step: Floats) -> Point | None:
     """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo). Returns None if
-    there is none."""
+    no such point exists."""
     lower, upper = problem.structure.bounds
     rounding = 1e-12 * abs(point.objective)
     for halvings in range(25):

@@ -17,7 +17,7 @@ COMMON_SLOPE_FLOOR = 0.01
 """Lower bound of a common slope. Below it the answers to different items are unrelated and difficulty has no unit. It
 is also the lower bound of slopes under a prior that allows only positive slopes."""
 LATENT_SD_BOUNDS = (0.1, 10.0)
-"""Bounds of a latent SD: half the distance between two nodes, and a range of logits that no test can measure."""
+"""Bounds of a latent SD: half the distance between two nodes, and an SD in logits that no test can measure."""
 LATENT_MEAN_BOUND = 20.0
 """Bound of a latent mean's absolute value. A cohort this far from its anchors answers all of them alike."""
 
@@ -81,12 +81,12 @@ SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.5, flatness=5.0, bend=-1.0)
 tail costs no roughness, because log f is nearly linear there, but it changes the SD to which all slopes are relative.
 Such tails are therefore penalised. Roughness alone would need a weight that also removes the skewness and the edges of
 θ, which biases slopes, too. The values were chosen on months like those of `bench_origin_shape`. Fits that are compared
-with fits of other models have `SMOOTHING`."""
+with fits of other models use `SMOOTHING`."""
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """How the free parameters x make up all F parameters.
+    """Map from the free parameters x to all F parameters.
 
     The order of the F parameters is a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J, or the other parameters in `names`,)
     then the latent means of the G groups, the latent log SDs, and the log weights of a histogram, group by group.
@@ -152,7 +152,7 @@ class ParameterLayout:
         given_scores
             Shape (J, C), whether somebody got a score. None: all scores of an item.
         steps_of
-            See the class. If an item of a block is given, all items of the block have its steps.
+            As in the class. If an item of a block is given, all items of the block have its steps.
         """
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
@@ -287,7 +287,8 @@ class ParameterLayout:
         return int(self.index[: self.weights.start].max()) + 1
 
     def shared_columns(self, parameters: Ints, free: Mask) -> SharedColumns:
-        """Columns of `parameters` (P,), positions among all F, in a matrix of the `free` parameters (size,) of x."""
+        """Columns of `parameters` (P,), given as positions among all F, in a matrix of the `free` parameters (size,) of
+        x."""
         column = np.where(free, np.cumsum(free) - 1, -1)
         place = self.index[parameters]
         return SharedColumns(np.where(place >= 0, column[place], -1), int(free.sum()))
@@ -315,7 +316,7 @@ class ParameterLayout:
         return np.bincount(self.index[free], weights=full[free], minlength=self.size).astype(np.float64)
 
     def section_mask(self, free: Mask, section: slice) -> Mask:
-        """Which parameters of a section are at a position of x that is marked in `free`."""
+        """Mask of the parameters of a section whose position in x is marked in `free`."""
         places = self.index[section]
         return (places >= 0) & free[places]
 
@@ -326,7 +327,8 @@ class ParameterLayout:
         return np.any(own, axis=0) | latent
 
     def mirror(self, x: Floats) -> Floats:
-        """The parameters that give the same distribution of answers with −θ for θ. Only valid if no slope is fixed."""
+        """The parameters that give the same distribution of answers if θ is replaced by −θ. Only valid if no slope is
+        fixed."""
         full = self.expand(x)
         full[self.block(0)] *= -1
         full[self.means] *= -1

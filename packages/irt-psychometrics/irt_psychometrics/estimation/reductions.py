@@ -1,4 +1,4 @@
-"""Sums over persons: how persons are divided, and in which order the parts are added.
+"""Sums over persons: the division of persons into parts, and the order in which the parts are added.
 
 Persons are divided into *shards* by the data alone: by a hash of each learner's id, or by their number if there are no
 ids. Consecutive shards form at most 64 bundles. The shards of a bundle are added one after the other to the same

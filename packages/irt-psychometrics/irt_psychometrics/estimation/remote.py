@@ -67,7 +67,7 @@ class ShardLayout:
     n_shards: int
 
     def __call__(self, shard: int, responses: Responses, group: Ints) -> dict[str, npt.NDArray[Any]]:
-        """See `RemoteAnswers.lay_out`."""
+        """Lay out a shard; see `RemoteAnswers.lay_out`."""
         kept = responses if self.keep.all() else responses.of_items(self.keep)
         weights = np.ones(kept.n_persons)
         (made,) = self.listing.shards(kept, group, weights, self.n_shards, only=shard)
@@ -91,7 +91,7 @@ class RemoteAnswers(ABC):
     n_bytes
         Size of all shards that were laid out last.
     max_fetched_bytes
-        Size of all shards up to which they are fetched and added up in this process.
+        Largest size of all shards at which they are fetched and added up in this process.
     answers
         The answers that were laid out last.
     COLUMNS
@@ -255,7 +255,7 @@ class _RemoteSums:
         )
 
     def _parts(self, summand: reductions.PersonSum, n_bytes: int) -> Iterator[Floats]:
-        """The bundles' sums, in order; 0 for a bundle without a person."""
+        """The bundles' sums, in order; 0 for a bundle without persons."""
         bundles = self.remote.bundles
         first_of = tuple(bundle.start for bundle in bundles for _ in bundle)
         found = iter(self.remote.add_up(_BundleSums(summand, first_of), n_bytes))

@@ -20,7 +20,7 @@ from irt_psychometrics.core.responses import Responses, answered_rows, category_
 from irt_psychometrics.estimation.reductions import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
 RARE = 20
-"""An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate in that sample."""
+"""Minimum number of right and of wrong answers in a sample; with fewer, an item may have no finite estimate there."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Compiled loops for sums of products of persons' scores. See `kernels` for layouts.
 
 A person's score of a parameter is the mean of its complete-data score under the person's posterior (Fisher's identity).
-A complete-data score is an item's, or a *latent score*: the derivative of a group's log density of θ by one of its
-parameters, a function of θ with mean 0 under the weights of the nodes. By Louis (1982), minus the second derivative by
-a parameter of the density and a parameter of an item is the product of their two scores minus the mean of the product.
-The sum of products over persons estimates the variance of the total score, even if a person's answers depend on each
-other (White 1982).
+A complete-data score is either an item's score or a *latent score*: the derivative of a group's log density of θ with
+respect to one of its parameters, a function of θ with mean 0 under the weights of the nodes. By Louis (1982), minus the
+second derivative with respect to a parameter of the density and a parameter of an item is the product of their two
+scores minus the mean of the product. The sum of products over persons estimates the variance of the total score, even
+if a person's answers depend on each other (White 1982).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, o
     """Add p_q·(E s − s_q) over persons first … last − 1 to out (C, J, G, Q).
 
     p are the person's weights at the nodes and s is the complete-data score of each of an item's C parameters. The term
-    is minus the second derivative by the parameter and the log weight of a node.
+    is minus the second derivative with respect to the parameter and the log weight of a node.
     """
     Q, C = nodes.size, out.shape[0]
     base, post, counts = np.empty(Q), np.empty((1, Q)), np.empty(Q)

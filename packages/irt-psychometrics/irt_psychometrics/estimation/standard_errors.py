@@ -21,7 +21,8 @@ FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
 """The same limit with guessing. The work per learner then also grows with the square of the number of items answered
 correctly."""
 FULL_COVARIANCE_PARAMETERS = 4000
-"""The same limit for items with more than two scores, in parameters, because items differ in their number."""
+"""The same limit for items with more than two scores. It counts parameters, because items differ in their number of
+parameters."""
 MIN_FROM_ANSWERS = 0.1
 """c is unidentified if the answers add less than this share of the prior's information on logit c."""
 _SHARE = 0.01  # minimum share of a singular direction's squared length that makes a parameter unidentified
@@ -73,7 +74,7 @@ def errors(
     products
         Function that returns Σ s sᵀ of the learners' scores, shape (F, F). The result is then the sandwich
         H⁻¹ (Σ s sᵀ) H⁻¹ (White 1982; for item response models Yuan, Cheng & Patton 2014). It is valid if answers of a
-        learner depend on each other beyond θ, for the parameters to which estimates converge with growing samples. It
+        learner depend on each other beyond θ, for the parameters to which estimates converge as samples grow. It
         is ignored if only blocks are inverted.
     abilities_known
         Whether to invert each item's complete-data information instead, for the parameters of items alone.
@@ -82,8 +83,8 @@ def errors(
     -------
     Errors
         All values of items with a slope at a bound, and of unidentified items, are NaN. The covariance of the other
-        items is over the directions that the data determine. The weights of a histogram are estimated with the items,
-        and count as known if only blocks are inverted.
+        items is restricted to the directions that the data determine. The weights of a histogram are treated as
+        estimated together with the items, or as known if only blocks are inverted.
     """
     if abilities_known:
         return _errors_with_known_abilities(problem, point, at_bound)
@@ -209,7 +210,7 @@ class _Profile:
     Attributes
     ----------
     information
-        Shape (F, F), information of the F other parameters. The weights are free as far as they keep origin and unit.
+        Shape (F, F), information of the F other parameters. The weights are free except that they keep origin and unit.
     regression
         Shape (W, F), coefficients of the weights' W free directions on the other parameters.
     own
@@ -217,7 +218,7 @@ class _Profile:
     penalty
         Shape (W, W), part of the inverse of `own` that comes from penalties.
     by_moment
-        Shape (2G, W), derivatives of each group's mean and log SD by these directions.
+        Shape (2G, W), derivatives of each group's mean and log SD with respect to these directions.
     free
         Shape (GQ, W), these directions in the log weights.
     """
@@ -276,25 +277,25 @@ class _Profile:
 def _effective_df(covariance: Floats, penalty: Floats) -> float:
     """Effective degrees of freedom of weights, from their covariance and the penalty's information, (W, W) each.
 
-    It is the trace of the answers' information times the inverse of the answers' plus the penalty's (Gray 1992).
+    They are the trace of A(A + P)⁻¹ with the answers' information A and the penalty's P (Gray 1992).
     """
     return float(len(covariance) - np.sum(covariance * penalty))
 
 
 def scaled_inverse(information: Floats) -> Floats:
-    """`inverse` for an information matrix (P, P) in any units, without the shares."""
+    """The result of `inverse`, without the shares, for an information matrix (P, P) in any units."""
     unit = 1 / np.sqrt(np.abs(np.diag(information)))
     covariance, _ = inverse(information * np.outer(unit, unit))
     return covariance * np.outer(unit, unit)
 
 
 def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
-    """Errors with the other items as known. A common slope and free latent means and SDs are not treated as known.
+    """Errors if the other items are treated as known, but not a common slope and free latent means and SDs.
 
-    They miss the variance that items share through the origin and unit of θ, of the order of 1/N. This is little if
-    each item is seen by a small part of the N persons, as in every design with this many items. With 30 of 300 items
-    per person (simulated, N = 5000), slope errors were up to 0.7 % too small and intercept errors up to 2.2 %. In a
-    complete design (2000 × 50), which does not need this method, they were 4 % and 18 % too small.
+    Such errors miss the variance that items share through the origin and unit of θ, of the order of 1/N. This variance
+    is small if each item is seen by a small part of the N persons, as in every design with this many items. With 30 of
+    300 items per person (simulated, N = 5000), slope errors were up to 0.7 % too small and intercept errors up to
+    2.2 %. In a complete design (2000 × 50), which does not need this method, they were 4 % and 18 % too small.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     free = (s.index >= 0) & ~at_bound[s.index]
@@ -332,9 +333,9 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 
 
 def _shared_information(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
-    """Information of the P shared parameters, (P, P), and of these with each item's own parameters, (J, K, P).
+    """Information of the P shared parameters, (P, P), and their information with each item's own parameters, (J, K, P).
 
-    Computed by differences of gradients.
+    They are computed from differences of gradients.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     table = problem.gradient_differences(point, shared)
@@ -364,8 +365,8 @@ def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
 def inverse(information: Floats) -> tuple[Floats, Floats]:
     """Inverse of a scaled information matrix (P, P), and each parameter's share (P,) in its singular directions.
 
-    If there are singular directions (or directions of negative information), the inverse is over the other directions.
-    It is exact for parameters with a share of 0.
+    If there are singular directions (or directions of negative information), the inverse is restricted to the other
+    directions. It is exact for parameters with a share of 0.
     """
     try:
         np.linalg.cholesky(information)

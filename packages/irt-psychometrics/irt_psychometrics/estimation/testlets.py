@@ -34,9 +34,9 @@ MIN_LEARNERS = 300
 MAX_LEARNERS = 10_000
 """Maximum number of learners, drawn at random from a larger window. A σ of .5 then has a standard error below .01."""
 MAX_SD = 2.0
-"""Upper bound of σ, in SDs of θ. Four fifths of the variance that a testlet measures is then not θ."""
+"""Upper bound of σ, in SDs of θ. At this bound, four fifths of the variance that a testlet measures is not θ."""
 MAX_SD_ERROR = 0.2
-"""Largest standard error of σ, in SDs of θ, with which it counts as estimated."""
+"""Largest standard error, in SDs of θ, at which σ counts as estimated."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """k² in the approximation that a logistic curve of slope a averaged over N(0, σ²) is a logistic curve of slope
 a/√(1 + k²a²σ²) (Johnson & Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
@@ -112,14 +112,15 @@ def estimate_effect_sd(
 
     Notes
     -----
-    Dependent answers make estimated slopes too steep. So given γ, a curve has the slope whose average over γ is the
-    calibration's curve flattened by a factor κ. There is one κ for the items of testlets and one for the other items;
-    both are estimated together with σ. Proportions correct are the calibration's. θ and, within a testlet, γ are
-    integrated out, so the cost grows linearly with the number of testlets and not exponentially (Gibbons & Hedeker
-    1992).
+    Dependent answers make estimated slopes too steep. So the model flattens the calibration's curves by a factor κ.
+    Given γ, an item has the slope at which its curve, averaged over γ, is this flattened curve. There is one κ for the
+    items of testlets and one for the other items; both are estimated together with σ. Proportions correct stay as in
+    the calibration. θ and, within a testlet, γ are integrated out, so the cost grows linearly with the number of
+    testlets and not exponentially (Gibbons & Hedeker 1992).
 
-    The standard error comes from the curvature, with item parameters as known. If σ² is smaller than its own standard
-    error, the standard error of σ is half the root of that error, which is the SD of the estimate if σ is 0.
+    The standard error comes from the curvature, with item parameters treated as known. If σ² is smaller than its own
+    standard error, the standard error of σ is half the square root of that error, which is the SD of the estimate if σ
+    is 0.
 
     References
     ----------
@@ -200,7 +201,8 @@ def _steeper(x: Floats) -> Floats:
 
 
 def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:
-    """Second derivatives at x (P,), by differences with the diagonal `steps` (P, P), two values of f per pair."""
+    """Second derivatives at x (P,), from finite differences with the diagonal `steps` (P, P); two values of f per
+    pair."""
     P = len(x)
     bent = np.empty((P, P))
     middle = 2 * f(x)
@@ -257,7 +259,8 @@ class _Likelihood:
         person, item, score = responses.person[order], responses.item[order], responses.score[order]
         of_person = np.flatnonzero(np.diff(person, prepend=-1) != 0)
         begins = np.flatnonzero((np.diff(person, prepend=-1) != 0) | (np.diff(shared[order], prepend=-1) != 0))
-        # A pattern is identified by a sum of random numbers of its answers: 10⁶ patterns collide once in 10⁷ times.
+        # A pattern is identified by a sum of random numbers of its answers: any two of 10⁶ patterns collide with
+        # probability 10⁻⁷.
         marks = np.random.default_rng(0).integers(0, 2**63, (len(testlet), 2), dtype=np.uint64)
         known = np.add.reduceat(marks[item, score], begins)
         _, first, pattern = np.unique(known, return_index=True, return_inverse=True)

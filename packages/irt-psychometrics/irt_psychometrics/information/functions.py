@@ -9,7 +9,7 @@ scores if an item has more than 0 and 1, and p the published values. Then
 
     log R = log Ī(y) − log Ī(p),    Var log R = g_yᵀ Cov(y) g_y + g_pᵀ Cov(p) g_p − 2 g_yᵀ Cov(y, p) g_p,
 
-g the gradient of log Ī by y and by p. c is held at its published value, as in the test for drift.
+g the gradient of log Ī with respect to y and to p. c is held at its published value, as in the test for drift.
 
 An item whose discrimination is not positive has no information: scoring it with the published values is misleading.
 """
@@ -38,11 +38,11 @@ FALSE_DISCOVERIES = 0.05
 KEPT = 0.8
 """Share of the published information below which the loss of an item, or of the test, matters."""
 MIDDLE = 0.95
-"""Central share of the population over which the test is judged."""
+"""Central share of the population over which the loss of the whole test is tested."""
 _NODES = 241
 _STEPS = 79
 _MANY = np.linspace(-30, 30, 2001)
-"""Logits at which the greatest information is searched for models without a formula for it."""
+"""Logits at which the greatest information is sought for models without a formula for it."""
 _STEP, _TINY = 1e-4, float(np.finfo(float).tiny)
 
 
@@ -202,7 +202,7 @@ class Information:
         return replace(self, parameters=kept, items=self.items[:, stays], effects=remaining)
 
     def relative_efficiency(self, whole: Information) -> Floats:
-        """Information of this test divided by that of another test (Lord 1980, ch. 6).
+        """Information of this test divided by the information of another test (Lord 1980, ch. 6).
 
         This test would have to be 1/efficiency times as long, with items like its own, to measure as well as `whole`.
 
@@ -267,7 +267,7 @@ class ItemLosses:
 
     @property
     def upper(self) -> Floats:
-        """One-sided upper 95 % bound of each item's ratio by itself, shape (J,); NaN if a ≤ 0 now."""
+        """One-sided upper 95 % bound of each item's ratio, separately for each item, shape (J,); NaN if a ≤ 0 now."""
         return self.ratio * np.exp(ndtri(0.95) * self.log_se)
 
     @property
@@ -277,7 +277,7 @@ class ItemLosses:
 
 
 def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
-    """Judge each compared item.
+    """Test the loss of each compared item.
 
     `comparison` belongs to the window's `Drift`, so its errors include the items' variation. Raises PsychometricsError,
     which names the items, if published items have no information in this population (a ≤ 0).
@@ -315,7 +315,7 @@ class LossOfTest:
     Attributes:
         theta: shape (T,).
         published, now: shape (T,), test information at θ, published and in the window.
-        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN if no information is left.
+        log_se: shape (T,), pointwise standard error of log(now/published) at each θ; NaN if no information is left.
     """
 
     theta: Floats
@@ -346,7 +346,7 @@ class LossOfTest:
 
 
 def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
-    """Judge the test of the compared items over the middle 95 % of the population.
+    """Test the loss of the compared items together over the middle 95 % of the population.
 
     An error of the linking constants moves all items together. It is added as a common error for the items that are not
     anchors. The constants are computed from the anchors, so the anchors' errors cancel on average and are treated as
@@ -385,7 +385,7 @@ class InformationLoss:
 
     @classmethod
     def from_comparison(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
-        """Judge the compared items over a normal population.
+        """Test the losses of the compared items over a normal population.
 
         Items whose published values are of a different model are left out, because an item's information differs
         between models.
@@ -424,7 +424,8 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
 
 
 def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
-    """Item information, shape (T, J), and its gradient by a, b and the parameters of scores, shape (T, J, P).
+    """Item information, shape (T, J), and its gradient with respect to a, b and the parameters of scores, shape (T, J,
+    P).
 
     The gradient is 0 for logit c. log I is 2 log a plus a function of η.
     """
@@ -455,7 +456,8 @@ def _with_old_c(comparison: Comparison) -> ItemParameters:
 
 
 def _by_constants(comparison: Comparison) -> Floats:
-    """Derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept), shape (J, 2, 2)."""
+    """Derivatives of the window's (a, b) = (a/slope, slope·b + intercept) with respect to (slope, intercept), shape (J,
+    2, 2)."""
     linking, out = comparison.linking, np.zeros((len(comparison.item_ids), 2, 2))
     out[:, 0, 0] = -comparison.window.a / linking.slope
     out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
@@ -475,7 +477,8 @@ def _require_published(published: Published, information: Floats) -> None:
 
 
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
-    """Variance of numbers with these gradients (…, J, P) by the window's and the published items, shape (…, J)."""
+    """Variance of numbers with these gradients (…, J, P) with respect to the window's and the published items, shape
+    (…, J)."""
     of, both = "...jk,jkl,...jl->...j", comparison.shared  # Cov(y, p)
     return (
         np.einsum(of, by_now, comparison.cov_window, by_now)

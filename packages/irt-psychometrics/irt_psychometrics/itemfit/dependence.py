@@ -24,7 +24,8 @@ from irt_psychometrics.itemfit.model_replicates import FittedData
 FLAG_ABOVE_MEAN = 0.20
 """A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
 MAX_PERSONS = 5_000
-"""Learners in the random sample from a larger set. With this many, the noise of the eigenvalues is small."""
+"""Number of learners in the random sample from a larger set. It is large enough to keep the noise of the eigenvalues
+small."""
 _ROUNDING = 1e-9
 _HALVINGS = 5
 _CELLS = 4_000_000
@@ -156,7 +157,7 @@ def local_dependence(
     """Yen's (1984) Q3: the correlation of two items' x − P(θ̂) over the learners who saw both.
 
     θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
-    distribution of the learner's group (`groups`: n_persons labels). Costs learners × items² multiplications.
+    distribution of the learner's group (`groups`: n_persons labels). The cost is learners × items² multiplications.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
@@ -181,7 +182,7 @@ def parallel_analysis(
     most_persons: int = MAX_PERSONS,
     threads: int | None = None,
 ) -> ParallelAnalysis:
-    """Test for a second dimension: the largest eigenvalue of the Q3 matrix, and its distribution under the model.
+    """Test for a second dimension by the largest eigenvalue of the Q3 matrix and its distribution under the model.
 
     The distribution comes from answers that the fitted model gives to the same sets of items (Drasgow & Lissak's 1983
     modified parallel analysis, on residuals). Pairs that fewer than `Measure.MIN_LEARNERS_OF_PAIR` learners saw count
@@ -191,7 +192,7 @@ def parallel_analysis(
         groups: the group of each person, n_persons labels, if the fit has groups.
         replications: number of simulated data sets. p is never below 1/(1 + replications).
         seed: seed for the drawn persons and the simulated answers.
-        most_persons: a larger set is replaced by a random sample of this many persons.
+        most_persons: number of persons in the random sample that replaces a larger set.
     """
     rng = np.random.default_rng(seed)
     whole = FittedData.from_responses(responses, calibration, groups).subsample(most_persons, rng)
@@ -274,7 +275,8 @@ def _loading_items(matrix: Floats, vector: Floats) -> Ints:
     """Indices of the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
 
     The items of one sign share more than the items of the other sign. Of that sign, the function returns the items
-    whose loading is above 1/√J, the loading if all items were alike. The largest loading comes first.
+    whose loading is above 1/√J, which would be the loading of every item if all were alike. The largest loading comes
+    first.
     """
     sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
     side = max(sides, key=lambda loadings: float(loadings @ matrix @ loadings))
@@ -312,8 +314,9 @@ class _Dependence:
 def _error_of_eigenvalue(whole: FittedData, found: _Dependence, vector: Floats, counted: Mask) -> float:
     """Standard error of Σ v_j v_k q_jk over the pairs that count, from each learner's contribution to the sum.
 
-    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
-    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975). To first order, v does not change.
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that the
+    learner saw is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975). To first order, v does not
+    change.
     """
     weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
     pieces = list(_residuals(whole, found.theta))

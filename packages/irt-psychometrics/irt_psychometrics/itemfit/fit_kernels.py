@@ -190,7 +190,7 @@ def direction_transforms(first, last, rows, tables, p, direction, step, most, fo
 
 @_kernel
 def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
-    """Sums over persons for S of the J items. place (J,): an item's index among the S, or −1 for the other items.
+    """Add sums over persons for S of the J items. place (J,): an item's index among the S, or −1 for the other items.
 
     Add to sums (S, D) v_d = Σ_q of_score[d, x, s, q]·posterior, where x is the score; to products (S, D, D) v·vᵀ; and
     to crossed (S, D, Q) v_d·u_q, with u as in `residual_products`.

@@ -54,8 +54,8 @@ class FitSummary:
 
     Attributes:
         items: statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit,
-            outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given to
-            `of`, growth, growth_se and growth_days.
+            outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given,
+            growth, growth_se and growth_days.
         whole: statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
         Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
     """
@@ -85,9 +85,9 @@ class FitSummary:
             groups: the label of each person, if the fit has groups.
             learners: the id of each person, if persons are learners. The summary then names learners under two ids.
             testlets: the testlet of each item in one. Items of a testlet share more than θ, and the errors of the fit
-                account for it; so Q3 and twins of items name only pairs outside a testlet.
+                account for that. So Q3 and item twins include only pairs that do not share a testlet.
             everybody: sums over all learners, if `responses` are a sample. Infit, outfit, RMSD and item-rest
-                correlations are then of all learners.
+                correlations then cover all learners.
             growth: growth of ability within the window, if it was estimated.
             seed: seed for the drawn learners and the simulated answers; the same seed gives the same numbers.
             threads: number of threads; None for one per processor. The numbers do not depend on it.
@@ -173,7 +173,8 @@ def _parallel(
 
 
 def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
-    """M₂ of the largest forms. Returns None if a form's margins are singular, as with equal answers to two items."""
+    """M₂ of the largest forms. Returns None if a form's margins are singular, for example if two items have equal
+    answers."""
     try:
         found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
     except LinAlgError:
@@ -218,7 +219,7 @@ def _twins_of_items(
     testlets: Ints,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most similar pairs, without pairs within a testlet.
+    """The number of pairs and the most similar pairs, excluding pairs within a testlet.
 
     `testlets`: shape (J,), the number of each item's testlet, or −1 if it is in no testlet.
     """
@@ -248,7 +249,7 @@ def _some_learners(
     rng: np.random.Generator,
     ids: Sequence[str] | None = None,
 ) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
-    """All learners, or a random sample that gave about `most` responses, with their groups and ids."""
+    """All learners, or a random sample of learners with about `most` responses in all, with their groups and ids."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups, ids

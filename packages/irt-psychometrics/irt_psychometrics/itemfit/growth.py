@@ -1,7 +1,7 @@
 """Growth of ability within a window: a score test on the time since a learner's first answer in the window.
 
 This module contains the test, by item and over all items; the share of that time that the order of items explains; and
-the effect of growth on the b of a fit that takes ability as constant. Fits in which ability moves within a window are
+the effect of growth on the b of a fit that treats ability as constant. Fits in which ability moves within a window are
 in `estimation.occasions`.
 
 Let ability be θ + g·t, with t the time since the learner's first answer in units of `PERIOD_DAYS`. The score of g at 0
@@ -44,9 +44,9 @@ GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows exceed them. The second limit is
 stricter because learners hardly ever decline."""
 MAX_SE = 0.15
-"""Maximum standard error of growth: with a larger one, an estimate of 0 does not exclude growth of .3."""
+"""Maximum standard error of growth. If it is larger, an estimate of 0 does not exclude growth of .3."""
 MAX_RESPONSES = 1_000_000
-"""Largest number of responses in the test. From more, a random sample of the learners is drawn."""
+"""Largest number of responses in the test. If there are more, a random sample of the learners is drawn."""
 _LEFT = 1e-4
 """If items and learners leave a smaller share of elapsed time unexplained, the remainder is rounding."""
 _PRECISION, _MAX_STEPS = 1e-8, 500
@@ -211,7 +211,7 @@ class Growth:
         groups: Sequence[str] | None = None,
         threads: int | None = None,
     ) -> Calibration:
-        """Correct for this growth the b of a fit that takes the θ of each person as constant.
+        """Correct, for this growth, the b of a fit that treats each person's θ as constant.
 
         Args:
             responses, groups: the data of the fit. Persons are parts of learners.
@@ -254,7 +254,8 @@ def absorbed_growth(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Floats:
-    """Decrease of each item's b by growth of 1 per `PERIOD_DAYS`, in a fit that takes the θ of persons as constant.
+    """Decrease of each item's b due to growth of 1 per `PERIOD_DAYS`, in a fit that treats the θ of persons as
+    constant.
 
     Returns shape (J,), with mean 0; NaN for items that were not estimated. To first order, these are the effects of
     items on elapsed time in a regression that also has effects of groups, whose means are free, and of persons, who
@@ -355,7 +356,8 @@ def _weighted_least_squares(
 ) -> Floats:
     """Effects on `target` (R,) by weighted least squares, shape (P,).
 
-    Each of `columns` is a pair (index, value), shape (R,) each. It adds to row r the effect at index[r] times value[r].
+    Each of `columns` is a pair (index, value), shape (R,) each. In row r it contributes the effect at index[r] times
+    value[r].
     known: shape (P,), the inverse SD of an effect around 0; 0 if the effect is free.
     """
     R, C = target.size, len(columns)

@@ -22,7 +22,7 @@ parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at the estima
 model gives to the same sets of items. The tests use r − VA(AᵀVA)⁻¹Aᵀr, whose second term is 0 at a maximum of the
 likelihood. So they hold at any consistent estimate (Neyman's C(α)), such as an estimate with a prior on c.
 
-S-X² is in `sum_score_fit`; statistics without a model are in `classical`.
+S-X² is in `sum_score_fit`, statistics without a model in `classical`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.model_replicates import FittedData
 
 SIMULATED_RESPONSES = 500_000
-"""Fewest simulated answers for the covariance of the residuals. There are more if items would have too few answers."""
+"""Minimum number of simulated answers for the covariance of the residuals. There are more if items would have too few
+answers."""
 _SIMULATED_PER_ITEM, _MAX_SIMULATED = 2_500, 1_500_000
 DRAWS = 20_000
 """Draws of the RMSD under the model. The estimated 99.9 % point is then between the 99.88 and the 99.92 % point."""
@@ -54,7 +55,7 @@ PUBLISHING_LEVEL = 0.999
 """Quantile of the cut-offs. A gate may hold back no more than one in a thousand items that follow the model."""
 _MORE = 4
 """Factor on the number of simulated answers for the moments of infit and outfit. Outfit's moments depend on rare, large
-residuals, and an answer costs a fifth of the time here."""
+residuals, and here an answer takes only a fifth of the time."""
 _PRODUCT_BYTES = 512 * 2**20
 _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
 """Fourier series of a sum's distribution if some items have several scores: period, number of terms, and the largest
@@ -64,8 +65,8 @@ _STANDARD_NORMAL = NormalDist()
 _MIN_PROBABILITY = 1e-6
 """Tail probabilities below this come from the normal distribution."""
 _TERMS = 16
-"""Number of terms of the RMSD's distribution that are drawn. The means of the others are added; they are less than a
-thousandth of it."""
+"""Number of terms that are drawn for the RMSD's distribution. The other terms, less than a thousandth of the sum, are
+replaced by their means."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def item_fit(
         seed: seed for the simulated answers. The same seed gives the same numbers for any number of threads.
         threads: number of threads; None for one per processor.
 
-    Costs two passes over the responses and five over half a million simulated ones (above 200 items: 2,500 per item, at
-    most 1.5 million). Needs memory for items × nodes² numbers.
+    The cost is two passes over the responses and five over half a million simulated ones (with more than 200 items,
+    2,500 per item, at most 1.5 million), and memory for items × nodes² numbers.
     """
     rng = np.random.default_rng(seed)
     whole = FittedData.from_responses(responses, calibration, groups)
@@ -225,7 +226,7 @@ class _Tables:
 def _own_scores(whole: FittedData) -> Floats:
     """∂ log P(score)/∂parameter of the S items with more scores than 0 and 1, shape (K, C, S, Q) with K ≥ 1.
 
-    It contains the parameters that were estimated for an item alone; it is 0 for other parameters and for anchors.
+    It is 0 for anchors, and for parameters that were not estimated for an item alone.
     """
     fit, own = whole.calibration.select(whole.scored), whole.own_parameters[:, whole.scored]
     found = fit.item_model.by_parameters(whole.abilities.nodes, fit.parameters, fit.n_categories)
@@ -372,7 +373,7 @@ class _ByTransform:
         return found[..., 0] + 1j * found[..., 1], np.bincount(whole.responses.item, minlength=sd.shape[1])
 
     def standardise(self, total: Floats, n: Floats) -> Floats:
-        """Like `_ByMoments.standardise`: the normal quantile of P(sum < total) + P(sum = total)/2."""
+        """Same as `_ByMoments.standardise`: the normal quantile of P(sum < total) + P(sum = total)/2."""
         z, terms = total / self.sd, np.arange(1, _FREQUENCIES + 1)
         u = 2 * np.pi / _PERIOD * terms
         powers = np.exp(n[:, None] * np.log1p(self.transform))

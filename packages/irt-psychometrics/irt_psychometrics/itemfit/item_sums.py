@@ -41,7 +41,7 @@ class ItemSums:
     def from_answers(cls, answers: LaidOutAnswers, calibration: Calibration, *, threads: int | None = None) -> Self:
         """Add up the answers that a calibration was estimated from, in its engine's layout.
 
-        Costs one more E-step and one pass over the answers.
+        The cost is one more E-step and one pass over the answers.
         """
         nodes, log_weights = on_common_nodes(calibration)
         place_of = {item: place for place, item in enumerate(calibration.item_ids)}

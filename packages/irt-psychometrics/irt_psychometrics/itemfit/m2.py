@@ -21,7 +21,7 @@ MAX_ITEMS = 120
 """Largest number of items of a form. The covariance of its 7260 margins needs 0.4 GB, and computing time grows with the
 sixth power of the number of items."""
 MIN_FORM = 200
-"""Fewest learners of a form. With fewer, the margins are too far from normal for the χ² distribution."""
+"""Minimum number of learners of a form. With fewer, the margins are too far from normal for the χ² distribution."""
 
 _COLLINEAR = 1e-9
 """Smallest singular value of Δ that counts as a parameter, relative to the largest. A latent mean that only moves free
@@ -63,15 +63,15 @@ def form_fit(
 
     Args:
         groups: the group of each person, n_persons labels, if the fit has groups. A form is then tested group by group.
-        most_items: from a form with more items, this many are tested, evenly spaced. If the model holds for all items,
-            it holds for any subset.
+        most_items: number of evenly spaced items that are tested of a form with more items. If the model holds for all
+            items, it holds for any subset.
         most_forms: largest number of forms; those with the most learners are tested. None: all forms.
 
-    Let e be observed − expected proportions of items and pairs, Ξ their covariance, and Δ their derivatives by the
-    form's parameters. M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e is valid for any consistent estimate of the parameters,
-    including a calibration on all forms together. Anchors have no derivatives; estimated latent means and SDs have
-    derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too small, by
-    at most that number.
+    Let e be observed − expected proportions of items and pairs, Ξ their covariance, and Δ their derivatives with
+    respect to the form's parameters. M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e is valid for any consistent estimate of the
+    parameters, including a calibration on all forms together. Anchors have no derivatives; estimated latent means and
+    SDs have derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too
+    small, by at most that number.
     """
     whole = FittedData.from_responses(responses, calibration, groups).scored_0_and_1
     found = []
@@ -149,7 +149,8 @@ def _derivatives(
     first: np.ndarray,
     second: np.ndarray,
 ) -> Floats:
-    """Δ, shape (margins, parameters): derivatives by the estimated intercepts, slopes, c, latent mean and SD."""
+    """Δ, shape (margins, parameters): derivatives with respect to the estimated intercepts, slopes, c, latent mean and
+    SD."""
     J = fit.n_items
     eta = np.multiply.outer(theta, fit.a) + fit.d
     by_logit = slope_at(eta, fit.c)

@@ -17,10 +17,10 @@ class Measure:
     Attributes:
         value: the estimate.
         low, high: its lower and upper limit.
-        MIN_LEARNERS_OF_PAIR: fewest learners who saw both items of a pair that counts. With 200, the Q3 of a pair
-            without dependence has a standard error of 0.07 and exceeds 0.20 once in 500 pairs.
-        MIN_ITEMS: fewest answers of a tested learner, and fewest common items of two compared windows. With fewer
-            answers, a pattern has too few possible likelihoods for an approximation of their distribution.
+        MIN_LEARNERS_OF_PAIR: minimum number of learners who saw both items of a pair that counts. With 200, the Q3 of a
+            pair without dependence has a standard error of 0.07 and exceeds 0.20 once in 500 pairs.
+        MIN_ITEMS: minimum number of answers of a tested learner, and of common items of two compared windows. With
+            fewer answers, a pattern has too few possible likelihoods for an approximation of their distribution.
     """
 
     value: float
@@ -58,7 +58,8 @@ class Measure:
         return cls(*(float(np.sqrt(max(0.0, nc) / scale)) for nc in found))
 
     def minus(self, other: "Measure") -> "Measure":
-        """The difference of two independent estimates, with limits from theirs (Zou & Donner 2008, eq. 8)."""
+        """The difference of two independent estimates, with limits computed from their limits (Zou & Donner 2008, eq.
+        8)."""
         difference = self.value - other.value
         return Measure(
             difference,

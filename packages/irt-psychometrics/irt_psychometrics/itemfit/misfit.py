@@ -1,10 +1,10 @@
 """Misfit of a window's answers to the model, and its increase since a reference window.
 
 Real tests never follow the model exactly, and the size of the misfit alone is not a reason to reject a month: a stable
-second ability was already there when the scale was made. Only new misfit endangers parameters and abilities. This
+second ability was already present when the scale was created. Only new misfit endangers parameters and abilities. This
 module contains measures of misfit with their limits, and their increase on the items that two windows have in common.
-The statistics themselves are in `dependence`, `m2` and `person_fit`. The caller chooses the windows and decides what
-follows from the result.
+The statistics themselves are in `dependence`, `m2` and `person_fit`. The caller chooses the windows and acts on the
+result.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ def common_items(one: Window, other: Window) -> list[str]:
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """Ratio of the eigenvalue to its expectation, and its items, from about `most_persons` learners at most.
+    """Ratio of the eigenvalue to its expectation, and the items that contribute most, from at most about `most_persons`
+    learners.
 
     The number of learners is limited because a large eigenvalue exceeds its expectation more if there are more
     learners.
@@ -243,7 +244,7 @@ def _unlikely(whole: FittedData, threads: int | None) -> Measure | None:
 
 
 def share(count: int, n: int) -> Measure:
-    """A proportion with limits by Wilson (1927)."""
+    """A proportion with Wilson's (1927) limits."""
     z, p = float(ndtri(CONFIDENCE)), count / n
     centre, half = p + z**2 / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
     return Measure(p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
@@ -278,7 +279,7 @@ def share_of_class(log_ratio: Floats) -> Measure:
 
 
 def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float], float]) -> Measure:
-    """A share between 0 and `top` with limits by its (profile) log-likelihood, which is largest at `best`."""
+    """A share between 0 and `top` with limits from its (profile) log-likelihood, which is largest at `best`."""
     least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
 
     def limit(end: float) -> float:
@@ -291,8 +292,8 @@ def _at_chance(some: FittedData, reference: FittedData) -> Measure | None:
     """Share of learners in a window who answer at random, computed with the parameters of its reference.
 
     The θ of the other learners has the shape of the reference's distribution, with the mean and SD that fit best. A
-    shape estimated from the window would absorb the class: if learners guess, answers at a very low ability are no
-    better than chance.
+    shape estimated from the window would absorb the class of these learners: if learners guess, answers at a very low
+    ability are no better than chance.
     """
     some = replace(some, calibration=reference.calibration).subsample(MAX_PERSONS, np.random.default_rng(0))
     some = some.scored_0_and_1

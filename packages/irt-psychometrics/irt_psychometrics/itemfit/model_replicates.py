@@ -45,7 +45,7 @@ class Abilities:
 
     @classmethod
     def from_calibration(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
-        """Raises PsychometricsError if the fit has several groups and a person has no label of one of them."""
+        """Raises PsychometricsError if the fit has several groups and a person's label names none of them."""
         populations = calibration.latent
         names = [population.name for population in populations]
         if groups is None:
@@ -123,7 +123,7 @@ class FittedData:
     def from_responses(
         cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
     ) -> Self:
-        """Select the items that have parameters. `CountedScores` defines how scores count that the calibration lacks.
+        """Select the items that have parameters. Scores that the calibration lacks count as `CountedScores` defines.
 
         Raises PsychometricsError if responses and calibration do not have the same items in the same order, if
         `groups` does not match the groups of the fit, or if an item's curve is neither logistic nor of a partial credit
@@ -200,7 +200,7 @@ class FittedData:
         return spread(values, self.place, self.n_all)
 
     def subsample(self, most: int, rng: np.random.Generator) -> Self:
-        """Return a random sample of `most` persons, or itself if it has no more than that."""
+        """Return a random sample of `most` persons, or the data itself if it has no more persons."""
         r = self.responses
         if r.n_persons <= most:
             return self

@@ -48,10 +48,10 @@ class Observed:
     def by_ability(
         cls, responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
     ) -> "dict[str, Observed]":
-        """Observed proportions of each of the `wanted` items that is among the items of `responses`.
+        """Observed proportions of those `wanted` items that are among the items of `responses`.
 
-        A learner's θ is the posterior mean from the answers to the other, not wanted items, with their curves and the
-        prior N(mean, sd²).
+        A learner's θ is the posterior mean given the answers to the items that are not wanted, with their curves and
+        the prior N(mean, sd²).
         """
         others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
         theta = eap_by(responses, Curves.from_items(others.curves, mean=mean, sd=sd)).theta
@@ -90,13 +90,14 @@ def group_answers(
     """Divide answers into groups of (nearly) equal size, from the least able learners to the ablest.
 
     Args:
-        theta: shape (n,), ability of the learner who gave the answer. It must be estimated without this item, because
-            an item that contributed to θ agrees with itself. If θ is a posterior mean, the model's proportion of a
-            group is about the curve at the group's mean.
+        theta: shape (n,), ability of the learner who gave the answer. It must be estimated without this item. Otherwise
+            the item would partly agree with itself. If θ is a posterior mean, the model's proportion of a group is
+            about the curve at the group's mean.
         score: shape (n,), 0 … max_score.
         max_score: the item's maximum score.
         groups: largest number of groups.
-        fewest: fewest answers of a group; if necessary there are fewer groups, but at least one if there are answers.
+        fewest: minimum number of answers of a group. The number of groups is reduced if necessary, but to no less than
+            one if there are answers.
     """
     theta, points = np.asarray(theta, dtype=float), np.asarray(score, dtype=float)
     order = np.argsort(theta, kind="stable")

@@ -2,7 +2,7 @@
 
 For an item scored 0 … m, the statistic compares the shares of its scores (Kang & Chen 2008). A sum score must mean the
 same for all learners who have it. So learners are compared within a form (the learners who saw the same set of items),
-and the results of an item's forms are added up.
+and an item's statistics are summed over forms.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ MIN_CELL = 1.0
 and wrong answers. For scored items, neighbouring scores of a group are joined, too, and each group keeps at least two
 cells."""
 MIN_FORM = 100
-"""Fewest learners of a form. A smaller form would give only a handful of groups, but costs as much as a form with
-thousands of learners."""
+"""Minimum number of learners of a form. A smaller form would give only a handful of groups, but costs as much as a form
+with thousands of learners."""
 
 _ROUNDING = 1e-14
-"""A probability up to this counts as 0."""
+"""Probabilities up to this count as 0."""
 
 
 @dataclass(frozen=True)

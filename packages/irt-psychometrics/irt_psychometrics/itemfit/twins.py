@@ -1,7 +1,7 @@
 """Learners under two ids, and items that are nearly the same: pairs whose answers are equal far more often than chance.
 
-The fitted model gives the frequency by chance, so neither easy items nor learners with all answers right look like
-twins. Pairs of items that share something beyond the ability without being the same are in `dependence`.
+The fitted model determines how often answers agree by chance, so neither easy items nor learners with all answers right
+look like twins. Pairs of items that share something beyond the ability without being the same are in `dependence`.
 
 **Learners.** One learner under two ids gives the same answers except for a share ε = `CHANGED`. The likelihood ratio of
 this hypothesis to a different learner from the same population is
@@ -13,7 +13,7 @@ different, for any abilities. So it is an e-value. The e-BH procedure of Wang & 
 `FALSE_MONTHS`, decides whether there are twins at all, for any dependence between pairs. It uses Markov's bound, which
 is conservative: if the logarithms have an SD of 2.5, as with 30 answers, the actual rate is a seventh of the bound. If
 there are twins, their share among all pairs is estimated by maximum likelihood. It turns each ratio into the
-probability that the pair is one learner, and pairs are named from `MIN_PROBABILITY` on. No other statistic of the
+probability that the pair is one learner, and pairs with at least `MIN_PROBABILITY` are named. No other statistic of the
 answers finds more twins with the same number of false pairs (Neyman-Pearson).
 
 Only some of the N² pairs are compared: those with `TOGETHER` of their `RAREST` least likely answers in common. Twins
@@ -22,8 +22,8 @@ proportional to the number of learners.
 
 **Items.** Two items that are the same have few different answers. The expected number of different answers, at the
 learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has significantly less than `MAX_SHARE` of this
-number. The test is Poisson, whose variance is larger than the variance of such a sum, with Bonferroni's correction for
-all pairs.
+number. The test uses the Poisson distribution, whose variance is larger than that of such a sum, and Bonferroni's
+correction for all pairs.
 """
 
 from collections.abc import Sequence
@@ -47,27 +47,27 @@ CHANGED = 0.01
 FALSE_MONTHS = 0.05
 """Largest share of months without twins in which a pair of learners may be named."""
 MIN_PROBABILITY = 0.25
-"""Smallest probability of one learner at which a pair is named. A missed pair counts as much as three pairs that a
-person compares in vain."""
+"""Smallest probability of being one learner at which a pair is named. A missed pair counts as much as three pairs that
+a person compares in vain."""
 RAREST, TOGETHER = 8, 4
 """Number of a learner's least likely answers, and how many of them the learners of a compared pair have in common."""
 MAX_IN_COMMON = 64
 """A set of rare answers that more learners than this have in common identifies no pair."""
 DIFFERENT = 20
-"""At most one in this many common answers of a pair of learners may differ."""
+"""Among the common answers of a pair of learners, at most one in this many may differ."""
 MAX_SHARE = 0.5
 """A pair of items is named if it has less than this share of the expected number of different answers."""
 LEVEL = 0.01
 """Largest probability that a pair is named in a set of items without twins."""
 STEPS = 50
-"""EM steps. After 25 steps, the number of pairs no longer changed in its first three decimals."""
+"""Number of EM steps. After 25 steps, the number of pairs no longer changed in its first three decimals."""
 _PAIRS = 20_000
 """Number of pairs whose answers are listed at once."""
 
 
 @dataclass(frozen=True)
 class LearnerTwins:
-    """A pair of persons that are probably one learner.
+    """A pair of person ids that probably belong to one learner.
 
     Attributes:
         persons: indices of the two persons.
@@ -100,10 +100,10 @@ class ItemTwins:
 def learner_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[LearnerTwins]:
-    """Pairs of persons that are probably one learner, the most certain pair first.
+    """Pairs of persons who are probably one learner, the most certain pair first.
 
-    `groups`: the group of each person, n_persons labels, if the fit has groups. Costs a sort of the answers, and a sort
-    of 70 numbers per learner.
+    `groups`: the group of each person, n_persons labels, if the fit has groups. The cost is a sort of the answers, and
+    a sort of 70 numbers per learner.
     """
     whole = FittedData.from_responses(responses, calibration, groups)
     rows = whole.rows

@@ -1,4 +1,4 @@
-"""Linking: a fit is put on a scale through anchors, with errors and a test of the anchors' agreement."""
+"""Link a fit to a scale through anchors, with errors and a test of the anchors' agreement."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
 """Test whether a month's linking constants jump compared with earlier months.
 
-Learners differ from month to month, so the expected spread of sound months follows from the earlier constants
-themselves, not from the errors of the constants.
+Learners differ from month to month, so the spread that is normal is estimated from the earlier constants themselves,
+not from their errors.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def jump(
     `at` (months relative to this one, negative), `earlier` and `earlier_se` have shape (n,). Returns None if the
     constant has neither error nor spread.
 
-    The model is x_i = μ + u_i + e_i, u the difference of learners from month to month and e the error of the constant.
-    The variance s² of the earlier values estimates var u + mean se². A new value minus their mean then has the variance
-    s²·(1 + 1/n), plus the excess of its own se² over their mean se², with n − 1 degrees of freedom. s² is at least mean
-    se²: values that agree better than their errors do so by chance. With a trend, μ is a line in time, 1/n becomes the
-    line's own variance divided by s², and the degrees of freedom are n − 2.
+    The model is x_i = μ + u_i + e_i, where u is the difference of learners from month to month and e is the error of
+    the constant. The variance s² of the earlier values estimates var u + mean se². A new value minus their mean then
+    has the variance s²·(1 + 1/n), plus the excess of its own se² over their mean se², with n − 1 degrees of freedom. s²
+    is at least mean se², because values that agree better than their errors allow do so by chance. With a trend, μ is a
+    line in time, 1/n becomes the line's own variance divided by s², and the degrees of freedom are n − 2.
 
-    A steady rise is not a jump, even if no trend is removed: |t| is √3 for any n.
+    A steady rise is not a jump, even if no trend is removed, because |t| is then √3 for any n.
     """
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))

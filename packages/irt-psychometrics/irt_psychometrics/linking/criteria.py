@@ -1,8 +1,9 @@
-"""The two constants that link anchors' new to their old parameters: four criteria, errors, and differences of anchors.
+"""The two constants that link the new parameters of anchors to their old ones: four criteria, the constants' errors,
+and the differences of anchors.
 
 `alignment` determines the anchors that are used, and `linking` uses the constants.
 
-An anchor has a* = a/slope and b* = slope·b + intercept, so with errors only in the estimates
+An anchor has a* = a/slope and b* = slope·b + intercept, so if only the estimates have errors,
     D₁ = ln a_new − ln slope − ln a_old  and  D₂ = slope·b_new + intercept − b_old
 are zero in expectation.
 The unit of a Rasch fit follows from a = 1, so its slope is 1 and only D₂ is used. The common a of a 1PL fit determines
@@ -14,11 +15,11 @@ distribution g are compared. The curve of a scored item is its expected share of
 
     T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
 
-as in the test for drift (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve;
-without a slope of its own D₂ = T₁/(∂T₁/∂b). Errors of different items are independent under a 3PL. Scored items have
-the covariances of their a and b in common. Covariances of t with other items are omitted: a change of the scale does
-not change t, and with them the variances of residuals differ by less than .3 % (30 items of 1 to 4 points, 2,000
-learners).
+as in the test for drift (drift/curves.py). T is converted to the units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b)
+of the old curve; for an item without its own slope, D₂ = T₁/(∂T₁/∂b). Errors of different items are independent under a
+3PL. Scored items include the covariances of their a and b with other items. Covariances of t with other items are
+omitted: a change of the scale does not change t, and with them the variances of residuals differ by less than .3 % (30
+items of 1 to 4 points, 2,000 learners).
 
 The variation of the anchors' own b and ln a between samples (`variation`) counts as an error of the old parameters.
 """
@@ -116,12 +117,13 @@ class AnchorPairs:
 
     @property
     def _by_scores(self) -> Mask:
-        """Mask of the anchors whose old curve a, b and c do not determine, shape (K,)."""
+        """Mask of the anchors whose old curves are not determined by a, b and c, shape (K,)."""
         return np.isin(np.arange(self.size), [j for some in self.old.others for j in some.at.tolist()])
 
     @property
     def _scored(self) -> bool:
-        """Whether there are anchors whose curve a, b and c do not determine, and all of them have scores above 1."""
+        """Whether there are anchors whose curves are not determined by a, b and c, and all of these have scores above
+        1."""
         return bool(self.old.others) and not any(some.model.two_categories for some in self.old.others)
 
     @property
@@ -179,13 +181,14 @@ class AnchorPairs:
 def by_b_alone(by_ab: Floats) -> Floats:
     """Matrices whose inverse turns the first moment into a difference in b, the second number, shape (K, 2, 2).
 
-    `by_ab` (K, 2, 2) are derivatives of two moments by (a, b). The first number then contains nothing about slopes.
+    `by_ab` (K, 2, 2) are derivatives of two moments with respect to (a, b). The first number then contains nothing
+    about slopes.
     """
     return by_ab[:, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
 
 
 def medians(pairs: AnchorPairs) -> tuple[float, float]:
-    """Slope and intercept by the medians of the anchors.
+    """Slope and intercept from the medians of the anchors.
 
     If slopes are fixed, as in a Rasch fit, this slope is exact: 1 unless the old scale has a different unit, such as
     the SD of the learners of its origin.
@@ -200,10 +203,10 @@ class Constants:
 
     Attributes:
         slope, intercept: the constants.
-        by_new, by_old: shape (2, 2K), their derivatives by the new, and the old, (a₁, b₁, a₂, b₂, …).
+        by_new, by_old: shape (2, 2K), their derivatives with respect to the new, and the old, (a₁, b₁, a₂, b₂, …).
         weights: shape (K,), with mean 1, the weight of each anchor's curve or b.
-        by_further_new, by_further_old: shape (2, K, M), derivatives by the items' further parameters; None if the
-            criterion or the models have none.
+        by_further_new, by_further_old: shape (2, K, M), derivatives with respect to the items' further parameters; None
+            if the criterion or the models have none.
     """
 
     slope: float
@@ -244,7 +247,7 @@ def further_contribution(by_ab: Floats, by_further: Floats, items: ItemParameter
 def solve(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """The constants by one of the four methods. Returns None if the anchors do not determine them.
 
-    Raises PsychometricsError if a method that compares no curves is to be symmetric.
+    Raises PsychometricsError if `symmetric` is requested of a method that compares no curves.
     """
     if method in _OF_CURVES:
         return _solve_curves(pairs, method, weighted)
@@ -301,8 +304,8 @@ def _solve_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constan
     which the old curves are transformed by the inverse constants.
 
     The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
-    Both derivatives omit terms with a factor δ: δ is of the order of the errors, and the delta method is of first
-    order.
+    Both derivatives omit terms with a factor δ: δ is of the order of the errors, and the delta method is accurate only
+    to first order.
     """
     from scipy.optimize import least_squares  # takes an eighth of a second to load, and fits read this module
 
@@ -402,10 +405,10 @@ def _delta_by_parameters(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floa
 def _curve_weights(pairs: AnchorPairs, method: Method, slope: float, intercept: float) -> Floats:
     """The weights ω, shape (K,), with mean 1.
 
-    They are weights by precision (Barrett & van der Linden 2019), from v, the error variance of an anchor's δ averaged
-    over θ, and s, its mean sensitivity. Haebara's squares have the weight 1/v. Stocking-Lord sums before it squares: a
-    common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], with the error variance Σ ω²v, so ω = s/v estimates t best.
-    v and s are computed at the middle of the new and the old parameters: weights from the errors of one side bias the
+    They weight by precision (Barrett & van der Linden 2019). v is the error variance of an anchor's δ averaged over θ,
+    and s its mean sensitivity. Haebara's squares have the weight 1/v. Stocking-Lord sums before it squares: a common
+    shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], with the error variance Σ ω²v, so ω = s/v estimates t best. v and s
+    are computed midway between the new and the old parameters, because weights from the errors of one side bias the
     slope (by 0.3 of its standard error in simulations).
     """
     a = np.sqrt(pairs.old.a * pairs.new.a / slope)

@@ -1,4 +1,4 @@
-"""Linking puts a fit (NEW) on a bank's scale (OLD) through anchors: θ* = slope·θ + intercept.
+"""Link a fit (new) to a bank's scale (old) through anchors: θ* = slope·θ + intercept.
 
 This module determines the anchors that are used. The alignment is in `alignment`, the criteria are in `criteria`, and
 `placement.Linking` transforms a fit.
@@ -78,7 +78,7 @@ def link(
     BreakdownError
         If the errors of the fit or of the anchors are not a covariance matrix.
     PsychometricsError
-        For an unknown method, or if a method that compares no curves is to be symmetric.
+        For an unknown method, or if `symmetric` is requested of a method that compares no curves.
 
     References
     ----------
@@ -218,8 +218,8 @@ def _off_line_reasons(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
 def _moved_anchors(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
     """The anchors that moved against the others, largest |z| first, and a sentence about them.
 
-    Answers determine changes of anchors against each other, but not which of two groups did not change (Bechger & Maris
-    2015). So anchors are named only if a majority of them agree with each other.
+    Answers determine how anchors changed relative to each other, but not which of two groups stayed unchanged (Bechger
+    & Maris 2015). So anchors are named only if a majority of them agree with each other.
     """
     n = int(found.kept.sum())
     if n == pairs.size:
@@ -268,7 +268,7 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[A
 
 
 def weight_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
-    """The same pairs with the distributions over which the criterion compares curves, see `link`.
+    """The same pairs with the distributions over which the criterion compares curves; see `link`.
 
     For a criterion of one direction, the window's histogram is put on the old scale by the anchors' medians.
     """
@@ -286,7 +286,7 @@ def weight_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool)
 
 
 def with_items(new: Calibration, pairs: AnchorPairs, constants: Constants) -> Floats:
-    """Covariance of each item's parameters with the constants, see `Linking.with_items`."""
+    """Covariance of each item's parameters with the constants; see `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
     by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])

@@ -16,7 +16,7 @@ from irt_psychometrics.core.options import Method
 
 @dataclass(frozen=True)
 class AnchorLimits:
-    """The anchors that can link a fit, and the number that is required.
+    """Requirements for anchors: which anchors can link a fit, and how many are needed.
 
     Attributes:
         min_anchor_responses: minimum number of responses in the fit; anchors with fewer are not used.
@@ -69,10 +69,10 @@ class Linking:
             are too few anchors.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept). It is not
             stored; `drift.Comparison` computes it again.
-        ALIGNED: fields that are known only if anchors were aligned, so not if an engine held the anchors, or an earlier
+        ALIGNED: fields that are known only if anchors were aligned, not if an engine held the anchors, or if an earlier
             release linked the fit.
-        suspects, diagnosis: for people, if anchors moved: item id → change against the other anchors, and a sentence.
-            No calculation uses them.
+        suspects, diagnosis: shown to people if anchors moved, and used in no calculation: item id → change against the
+            other anchors, and a sentence.
     """
 
     ALIGNED: ClassVar = ("tau", "tau_slope", "tau_low", "i2", "weights")
@@ -166,12 +166,12 @@ class LinkingError(PsychometricsError):
 
 @dataclass(frozen=True)
 class Suspect:
-    """An anchor that moved, by the constants of the anchors that did not move.
+    """An anchor that moved, compared through the constants of the anchors that did not move.
 
     Attributes:
         delta_b, delta_a: linked value of b, and of a, minus the value in the anchor set.
         z: change of `parameter` divided by its error, if the other parameter (ln a or b) had not changed. Errors of a
-            and b are correlated, so neither is judged by itself.
+            and b are correlated, so neither is tested by itself.
         parameter: the parameter whose change alone explains more of the difference.
     """
 

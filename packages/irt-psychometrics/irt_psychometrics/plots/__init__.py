@@ -1,6 +1,6 @@
-"""Figures of calibrations, scores and comparisons, as charts that can be rendered.
+"""Figures of calibrations, scores and comparisons, as charts.
 
-Charts are rendered as SVG for notebooks, reports and paper, and as Plotly's JSON for web pages.
+They are rendered as SVG for notebooks, reports and paper, and as Plotly's JSON for web pages.
 """
 
 from typing import TYPE_CHECKING

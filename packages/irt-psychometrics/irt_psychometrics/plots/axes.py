@@ -1,6 +1,6 @@
 """Charts as data: axes, and the parts on them in the order in which they are drawn.
 
-Nothing here draws (see `svg` and `plotly`) or depends on items.
+This module draws nothing (see `svg` and `plotly`), and does not depend on items.
 """
 
 import math
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Line(Part):
-    """A line with a band from `low` to `high`. If `steps`, each value holds until the next x."""
+    """A line with a band from `low` to `high`. If `steps` is true, each value holds until the next x."""
 
     dash: str = "solid"
     width: float = 1.8
@@ -85,8 +85,8 @@ class Boxes(Part):
     Attributes:
         fills: colour (#rrggbb) of each box instead of `colour`.
         texts: text inside each box.
-        hatched: whether they are lighter, and hatched in Plotly.
-        pale: whether they are drawn behind the other parts.
+        hatched: whether boxes are lighter, and hatched in Plotly.
+        pale: whether boxes are drawn behind the other parts.
     """
 
     right: Numbers = ()

@@ -1,7 +1,7 @@
 """Charts, and pictures of several charts, which can be rendered as SVG or as Plotly's JSON.
 
-NumPy is not imported, so that processes which only render charts stay small. Dashes and shapes differ together with
-colours, so that charts can also be read in grey.
+NumPy is not imported, so that processes which only render charts stay small. Series of different
+colours also differ in dash or shape, so charts can be read in greyscale.
 """
 
 import base64
@@ -20,8 +20,8 @@ from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numb
 class Chart(Axes):
     """A chart: a pair of axes, in the units of the data, and the parts drawn on them.
 
-    Notebooks display it. Points whose value is not finite are not drawn, and a point above or below the y axis is an
-    arrow at the edge.
+    Notebooks display it. Points whose value is not finite are not drawn. A point above or below the y axis is drawn as
+    an arrow at the edge.
 
     Attributes:
         x, y: ends of each axis, as numbers or (x only) dates. The first end may be the larger one.

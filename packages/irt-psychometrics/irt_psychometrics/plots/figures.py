@@ -64,8 +64,8 @@ def item_curves(
         responses: if given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by their
             ability from their answers to the other items.
         each_score: whether to draw the probability of each score of one item instead.
-        theta: shape (T,), increasing abilities; by default ±4 SD around the population's mean. Items without a
-            calibration have the population N(0, 1).
+        theta: shape (T,), increasing abilities; by default ±4 SD around the population's mean. If items are given
+            without a calibration, the population is N(0, 1).
 
     Raises PsychometricsError if an item is not in the fit or has no parameters, if `each_score` is used with several
     items, or if `theta` is not increasing and finite.
@@ -383,7 +383,8 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
 def item_fit(fit: Items, found: ItemFit) -> Chart:
     """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
-    Items whose RMSD exceeds its cutoff are orange and have names. One sound item in a thousand exceeds it.
+    Items whose RMSD exceeds its cutoff are orange and have names. One in a thousand items that follow the model exceeds
+    it.
 
     Args:
         fit: a calibration, or items.
@@ -525,7 +526,7 @@ def _curves_of_scores(item: ItemParameters, theta: Floats) -> list[_CurveWithBan
     (some,) = item.others
     parameters = some.parameters(item.a, item.d)
     p = some.model.probabilities(theta, parameters, some.categories)[0]
-    by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p by a, d and further parameters
+    by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # ∂ log p/∂(a, d, further)
     by_ab = np.concatenate([[by[0] - item.b[0] * by[1], -item.a[0] * by[1]], by[2:]])
     cov = item.cov_of_all[0, : len(by_ab), : len(by_ab)]
     found = []
@@ -551,7 +552,7 @@ def _band(p: Floats, se_logit: Floats) -> tuple[Floats | tuple[()], Floats | tup
 
 
 def _rows(item_ids: Sequence[str], values: Floats, half: Floats, kinds: Sequence[str], label: str, plain: str) -> Chart:
-    """Draw one row per item with a value, ordered by value. `plain` is the legend's name of the kind ""."""
+    """Draw one row per item that has a value, ordered by value. `plain` is the name in the legend of the kind ""."""
     known = np.flatnonzero(np.isfinite(values))
     if not known.size:
         raise PsychometricsError("no item has a value, so there is nothing to draw")

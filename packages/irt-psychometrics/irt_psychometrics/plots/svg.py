@@ -1,8 +1,8 @@
-"""Render charts as SVG text, small enough for hundreds of charts in a report, and equal on screen and on paper.
+"""Render charts as SVG text, small enough for hundreds of charts in a report, and identical on screen and on paper.
 
 Styles are presentation attributes, because style sheets do not apply to images in a PDF. A `<title>` shows the value
-of a point under the pointer. Colours are similar to those of Okabe and Ito, which can be distinguished with every kind
-of colour vision.
+of a point under the pointer. Colours are similar to those of Okabe and Ito, which people with any kind of colour vision
+can distinguish.
 """
 
 import math
@@ -86,7 +86,8 @@ def _rows(
 
 
 class _Drawing:
-    """A chart in `width`. `most` limits the points of a series and drops their titles; None draws all, with titles."""
+    """A chart in `width`. If `most` is set, it limits the number of points of a series, and points have no titles. If
+    it is None, all points are drawn, with titles."""
 
     def __init__(self, chart: Axes, width: int, most: int | None = None) -> None:
         self.chart, self.most = chart, most
@@ -197,7 +198,7 @@ class _Drawing:
             yield _text(*place, ' stroke="white" stroke-width="3"') + _text(*place)  # white around black
 
     def _x_ticks(self) -> list[tuple[float, str]]:
-        """Labels of the x axis: names as far as there is room, including the last; else round numbers or days."""
+        """Labels of the x axis: as many names as fit, including the last one; without names, round numbers or days."""
         chart = self.chart
         if chart.x_names:
             every = math.ceil(len(chart.x_names) * _TICK_NAME / (self.right - self.left)) or 1

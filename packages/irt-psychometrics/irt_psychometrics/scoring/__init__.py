@@ -1,4 +1,4 @@
-"""Scoring: θ from answers and known item parameters, constant or growing, with its standard errors."""
+"""Scoring: θ, constant or moving, from answers and known item parameters, with its standard errors."""
 
 from typing import TYPE_CHECKING
 

@@ -32,8 +32,8 @@ _NARROW = 0.17
 apart, are then more than 1.2 posterior SDs apart, and the error of their sums is exp(−2π²/1.2²) or more."""
 _FINE_NODES, _REACH = 481, 40
 """Number of nodes of the finer grid, which are .025 SDs of the prior apart (enough for posterior SDs from .02 on), and
-number of nodes used on either side of the first estimate, 1 SD of the prior. Curves are computed for whole multiples of
-the latter."""
+number of nodes used on either side of the first estimate, 1 SD of the prior. Curves are computed for ranges of this
+width."""
 _FILLED_AT_ONCE = 1_000
 """Number of items whose curves are computed at once, which needs some 20 MB."""
 _MAX_KEPT = 20_000
@@ -56,7 +56,7 @@ class Scores:
         discount: shape (R,), in [0, 1], the part of each response's information that counts at the last answer, if
             ability moves. It is the product of V/(V + q·Δt) over later occasions, V the posterior variance before the
             time Δt passed, and of 1/(1 + s²I), I the information of the response's own occasion (the Kalman filter's
-            update of precisions). 1 for responses to items without a curve. None: everything counts.
+            update of precisions). It is 1 for responses to items without a curve. None: everything counts.
         start: shape (n_persons,), the part of the population's information at the first answer that counts at the last
             one: 1/se² ≈ Σ discount·I + start/sd². None: everything counts.
     """
@@ -102,8 +102,8 @@ def score(
     - "eap": posterior mean and SD with the prior N(mean, sd²).
     - "map": posterior mode. The SE follows from the curvature there, 1/√(observed information + 1/sd²).
     - "ml": maximum of the likelihood, SE 1/√(observed information). If the likelihood is highest at an end of the scale
-      (all right, all wrong; under a 3PL also patterns no better than guessing), θ is +∞ or −∞ and its SE ∞. This is the
-      estimate, and no finite number replaces it.
+      (all right, all wrong; under a 3PL also patterns no better than guessing), θ is +∞ or −∞ and its SE ∞. This
+      infinite value is the estimate; no finite number replaces it.
     - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/P over all scores of the items (for 0 and 1, P'P''
       divided by P(1 − P)). It removes the bias of order 1/n and is finite for every pattern; SE 1/√(expected
       information).
@@ -118,7 +118,7 @@ def score(
         Shape (n_items,), slopes, intercepts and lower asymptotes in the order of `responses.item_ids`. An item with NaN
         in any of them has no curve, and answers to it are ignored.
     others
-        Items whose curves a, d and c do not determine, with their places among the items. Methods other than "eap"
+        Items whose curves are not determined by a, d and c, with their places among the items. Methods other than "eap"
         support partial credit items only.
     method
         "eap", "map", "wle", "ml" or "jeffreys".
@@ -255,14 +255,14 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of items for learners of one population. Made once, they can score any number of learners.
+    """The curves of items for learners of one population. Once they are made, they can score any number of learners.
 
     Attributes:
         items: the J items, in the order of the items of the responses.
         population: the distribution of θ.
         nodes: shape (Q,), the equally spaced nodes for posteriors that are wide enough.
         effects: effects of learners in testlets; None if there are none.
-        counted: the scores as which answers count; None if all items have scores 0 and 1.
+        counted: the scores that answers count as; None if all items have scores 0 and 1.
     """
 
     items: ItemCurves
@@ -380,7 +380,7 @@ def _around(population: Population, nodes: int) -> Floats:
 class Posteriors(NamedTuple):
     """Mean, SD and log ∫ Π P(response | θ) g(θ) dθ of N persons, shape (N,) each.
 
-    A person without a response to an item with a curve has the mean and SD of the prior, and 0.
+    A person without a response to an item with a curve has the mean and SD of the prior, and a log of 0.
     """
 
     theta: Floats
@@ -389,7 +389,7 @@ class Posteriors(NamedTuple):
 
 
 def posteriors(responses: Responses, curves: Curves, *, threads: int | None = None) -> Posteriors:
-    """The posterior of each person's θ; the curves are in the order of `responses.item_ids`.
+    """The posterior of each person's θ; the items of the curves are in the order of `responses.item_ids`.
 
     Posteriors that are too narrow for the nodes are computed on a finer grid around their mean.
     """
@@ -421,7 +421,7 @@ def posteriors(responses: Responses, curves: Curves, *, threads: int | None = No
 
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
-    """Score learners by EAP with curves in the order of `responses.item_ids`.
+    """Score learners by EAP; the items of the curves are in the order of `responses.item_ids`.
 
     Effects of testlets do not change θ, but SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items' information I
     at θ. The reason is that answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and that θ
@@ -466,7 +466,7 @@ def information_in_testlets(
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:
     """Mask of the items with a curve, shape (J,).
 
-    Raises ValueError, which names the argument, for parameters or a prior that are not possible.
+    Raises ValueError, which names the argument, for an impossible prior or impossible parameters.
     """
     for name, values in (("a", a), ("d", d), ("c", c)):
         if np.shape(values) != (responses.n_items,):

@@ -1,6 +1,6 @@
 """Compiled loop of the filter of a moving ability (see `moving_filter`): day by day, on a window of nodes.
 
-Nodes of level l are 2⁻ˡ steps apart; a step is the distance of the nodes in the tables of curves. Place j of N is
+Nodes of level l are 2⁻ˡ steps apart; a step is the distance between nodes in the tables of curves. Place j of N is
 j − N//2 nodes from the population's mean, plus a fraction of a node that growth has added to whole nodes. Windows are
 ranges of places between walls.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from irt_psychometrics.core.kernels import _inlined_kernel, _kernel, _take, exp_of_part
 
 DONE, TRUNCATED = 0, 1
-"""Result for a learner: filtered, or a window was too small."""
+"""Result for a learner: the answers were filtered, or a window was too small."""
 INTERPOLATION_NODES = 5
 """Number of nodes on either side from which a curve between two nodes is interpolated."""
 TRIMMED = 1e-15
@@ -20,14 +20,14 @@ TRIMMED = 1e-15
 AT_AN_END = 1e-9
 """Largest accepted mass of the last three nodes at an end of the window."""
 MIN_LOG = -600.0
-"""Lower bound of logarithms of likelihoods relative to their largest."""
+"""Lower bound of the logarithms of likelihoods, relative to the largest one."""
 MIN_NODES = 8
 """Minimum number of nodes in a window."""
 PARTS = 16
 """Number of steps of a walk after which its window is trimmed."""
 NARROWEST, WIDEST = 1.5, 6.7
-"""Posterior SD in nodes below which the distance of nodes is halved, and SD of the weights before a day above which it
-is doubled, so that the SD is still 3.35 nodes."""
+"""Posterior SD, in distances between nodes, below which this distance is halved, and SD of the weights before a day
+above which it is doubled. After doubling, the SD is still 3.35 such distances."""
 
 
 @_inlined_kernel
@@ -64,7 +64,8 @@ def _trim(weights, low, high):  # type: ignore[no-untyped-def]
 
 @_inlined_kernel
 def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
-    """spare = weights after p/2 of each moved to both neighbours, on a window wider by a node; walls reflect mass."""
+    """spare = the weights after p/2 of each has moved to either neighbour, on a window wider by one node at each end;
+    walls reflect mass."""
     weights[low - 1] = weights[low] if low == first else 0.0
     weights[high] = weights[high - 1] if high == last else 0.0
     if low > first:
@@ -223,7 +224,7 @@ def _shift(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # ty
 
 @_inlined_kernel
 def _walk(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
-    """Let the weights walk with variance p (in nodes²).
+    """Apply a random walk of variance p (in nodes²) to the weights.
 
     Returns the weights, the array that is now spare, and the window.
     """
@@ -265,8 +266,8 @@ def _last_shares(alike, kept, share, days, first, last):  # type: ignore[no-unty
 def _move(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
     """The weights `gap` days after a posterior of this variance (in nodes²).
 
-    θ grows and walks, and the distance of nodes is doubled while they are too close. Returns the weights, the array
-    that is now spare, the window, the variance, and the part of the earlier information that counts.
+    θ grows and walks, and the distance between nodes is doubled as long as they are too close. Returns the weights, the
+    array that is now spare, the window, the variance, and the part of the earlier information that counts.
     """
     level, low, high, fraction = window
     pace, most_days, walk, _ = movement
@@ -296,7 +297,7 @@ def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
 
 @_inlined_kernel
 def _counted_share(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
-    """The part of a day's information that counts, from the curvature of its log-likelihood.
+    """The part of a day's information that counts, from the curvature of the day's log-likelihood.
 
     `alone` is the variance of an occasion.
     """

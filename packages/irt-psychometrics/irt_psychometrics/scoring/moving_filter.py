@@ -31,7 +31,7 @@ from irt_psychometrics.scoring import filter_kernels
 from irt_psychometrics.scoring.abilities import Curves
 
 STEP = 0.15
-"""Distance of the nodes of level 0 in SDs of the population; each further level halves it."""
+"""Distance between nodes of level 0 in SDs of the population; each further level halves it."""
 _FINEST = 4
 """The last level, for posteriors with an SD of at least .014 SDs of the population."""
 _REACH = 80
@@ -137,7 +137,7 @@ def _taps(variance: float) -> Floats:
 
 
 class FilterResults(NamedTuple):
-    """Results of the filter for n learners, filled by its compiled loop, see `filter_kernels.filter_days`."""
+    """Results of the filter for n learners, filled by its compiled loop; see `filter_kernels.filter_days`."""
 
     theta: Floats
     se: Floats

@@ -1,4 +1,4 @@
-"""Reliability of items before anybody answered, and of the scores in a fit.
+"""Reliability of items before anybody has answered, and of the scores in a fit.
 
 `Scores.reliability` is the reliability of given scores.
 """
@@ -17,7 +17,7 @@ from irt_psychometrics.scoring.abilities import Curves, Posteriors, Scores, post
 def marginal_reliability(
     a: Floats, d: Floats, c: Floats, *, others: Sequence[OtherItems] = (), mean: float = 0.0, sd: float = 1.0
 ) -> float:
-    """Reliability of the items before anybody answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
+    """Reliability of the items before anybody has answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
 
     I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
     prior's information added to that of the items). If a learner sees only some of the items, pass only these.

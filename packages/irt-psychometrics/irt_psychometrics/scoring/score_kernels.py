@@ -16,7 +16,7 @@ TOLERANCE = 1e-9
 """Tolerance of θ in units of the prior's SD: far below any standard error, far above rounding."""
 MAX_STEPS = 100
 FARTHEST = 1e4
-"""Distance from the mean in prior SDs within which a root of the likelihood's slope is searched. If there is none, θ is
+"""Distance from the mean in prior SDs within which a root of the likelihood's slope is sought. If there is none, θ is
 infinite."""
 
 
@@ -222,7 +222,7 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
 def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
     """Write the information of R answers to partial credit items, and the variance of ∂ log P/∂θ, into `out` (2, R).
 
-    The variance is that due to errors of a, b and t. The derivatives of ∂ log P/∂θ = a(x − E) by these are
+    The variance is due to errors of a, b and t. The derivatives of ∂ log P/∂θ = a(x − E) with respect to these are
     x − E − aV(θ − b), a²V and −aP_k(k − E).
 
     answers: (item, score, theta).

@@ -43,11 +43,11 @@ def sum_score_table(
 
     Args:
         a, d, c: shape (J,), the items of the form, all with parameters.
-        others: items whose curves a, d and c do not determine, with their places among the J.
+        others: items whose curves are not determined by a, d and c, with their places among the J items.
         mean, sd: the prior N(mean, sd²).
         nodes: number of equally spaced nodes on mean ± 6 sd.
 
-    Raises ValueError if an item has no parameters, because its part of the sum cannot be predicted.
+    Raises ValueError if an item has no parameters, because its contribution to the sum cannot be predicted.
     """
     if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
         missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))

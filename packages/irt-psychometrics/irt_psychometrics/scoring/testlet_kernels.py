@@ -13,11 +13,12 @@ MIN_PROBABILITY = 1e-15
 
 @_kernel
 def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
-    """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
+    """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, where a pattern is a set of answers that share
+    an effect γ.
 
     Pattern u has the answers start[u] … start[u + 1] − 1. `effects` (J,) is the number of nodes of γ over which an
-    item's pattern is averaged with `weights` (R,), 1 for items in no testlet. `right` and `wrong` (J, R, Q) are P and
-    1 − P at γ and θ, all at least `MIN_PROBABILITY`.
+    item's pattern is averaged with `weights` (R,); it is 1 for items in no testlet. `right` and `wrong` (J, R, Q) are P
+    and 1 − P at γ and θ, all at least `MIN_PROBABILITY`.
     """
     R, Q = right.shape[1], right.shape[2]
     within = np.empty((R, Q))

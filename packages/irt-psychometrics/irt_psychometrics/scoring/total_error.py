@@ -5,7 +5,7 @@
 
     g_jᵀ ε_j,    g_j = ((x_j − P_j) ∂ω_j/∂η_j − ω_j ∂P_j/∂η_j)/(Σ_k I_k + 1/σ²)
 
-(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers get wrong weights, and indicate a different θ.
+(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers get wrong weights, and point to a different θ.
 Items from one fit have an error in common: a fit that is stretched and shifted as a whole stretches and shifts θ. With
 γ = (stretch, shift) of θ,
 
@@ -16,7 +16,8 @@ Because Σ_j g_jᵀB_j = w·(θ, 1) except for the residuals, with w = Σ_j I_j/
     Var θ̂ = se² + Σ_j g_jᵀ Cov(own_j) g_j + Σ_fits w² (θ, 1) Γ (θ, 1)ᵀ,    Γ = Cov γ.
 
 Γ is computed once for each fit (`ParameterErrors.common_to`), so the cost of a learner is proportional to the number of
-answers. The error that all fits of a scale have in common, that of the frozen anchors, is `shared` and counts once.
+answers. The error that all fits of a scale have in common is the error of the frozen anchors. It is `shared`, and
+counts once.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class ParameterErrors:
 
     Attributes:
         items: J items; their covariances are NaN if errors are not known.
-        origin: shape (J,), the fit from which an item's values come, a place in `common`; −1 if its errors are
+        origin: shape (J,), the fit from which an item's values come, as an index into `common`; −1 if its errors are
             independent of all others.
         common: Γ of each fit, shape (2, 2), all NaN if it is not known.
         shared: shape (2, 2), the part of Γ that all fits have in common.
@@ -124,7 +125,7 @@ class ParameterErrors:
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
 
     def parts(self, scores: Scores, responses: Responses, prior_sd: float) -> ErrorParts:
-        """The effect of errors of the items on each learner's θ.
+        """The effect of the items' errors on each learner's θ.
 
         `scores` are the scores of `responses`, whose items are these, with a prior of the SD `prior_sd`. Answers to
         items without parameters do not count.

@@ -30,7 +30,7 @@ def simulate_responses(
     Parameters
     ----------
     items
-        A `Fit`, or `ItemParameters` such as `ItemParameters.from_frame` reads; all with parameters.
+        A `Fit`, or `ItemParameters`, for example from `ItemParameters.from_frame`; every item needs parameters.
     theta
         Shape (N,), abilities of N persons.
     random_state
@@ -45,7 +45,7 @@ def simulate_responses(
     Raises
     ------
     PsychometricsError
-        If an item has no parameters, or an ability is not a number.
+        If an item has no parameters, or an ability is NaN.
 
     Examples
     --------

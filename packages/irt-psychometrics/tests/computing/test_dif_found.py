@@ -26,7 +26,7 @@ ITEMS = 20
 
 
 def world(rng: np.random.Generator, groups: list[tuple[int, float, float]], dif: np.ndarray) -> Dif:
-    """Groups of n learners N(mean, sd²), the first a learner larger; items are harder by `dif` (J,) for the last."""
+    """Groups of n learners N(mean, sd²), the first with one more. Items are harder by `dif` (J,) for the last group."""
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     rows, values = [], []
     for g, (n, mean, sd) in enumerate(groups):
@@ -62,8 +62,8 @@ def test_only_the_planted_items_of_the_reference_are_flagged(shared: Path) -> No
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_five_percent_of_sound_items_have_p_below_0_05_if_groups_are_one_sd_apart() -> None:
-    """1200 tests have a standard error of 0.63 %, if items of a month are independent; 2.5 to 7.5 % is four of these.
-    40 means at 250 learners have a standard error of 0.02."""
+    """The share over 1200 tests has a standard error of 0.63 % if items of a month are independent; 2.5 to 7.5 % are
+    four standard errors either way. 40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
     p, means = [], []
     for _ in range(60):
@@ -134,7 +134,7 @@ def compare_groups(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differ
 
 def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> None:
     """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is flat in
-    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
+    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws has an error of 4 %."""
     rng = np.random.default_rng(3)
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 2], a[1, 5] = 0.4, 0.4
@@ -164,7 +164,7 @@ def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> 
 
 @pytest.mark.parametrize("c", [None, 0.2])
 def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -> None:
-    """Slopes between equal curves are the derivatives; between unlike curves, slope times step is the difference."""
+    """Slopes are derivatives if the curves are equal; if they differ, slope times step is the difference."""
     theta = 0.3 + 1.2 * Grid.symmetric().nodes
     weights = np.exp(Grid.symmetric().log_weights())
     guessing = [] if c is None else [np.log(c / (1 - c))]
@@ -258,7 +258,7 @@ def part(responses: Responses, kept: np.ndarray) -> Responses:
     ("sizes", "left_out"), [((600, 500, 400), "c"), ((600, 500, 800), "c"), ((900, 400, 300), "c")]
 )
 def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[int, ...], left_out: str) -> None:
-    """The group without common items is a small group or the largest, which would have been the reference."""
+    """The group without common items is either small, or the largest group, which would have been the reference."""
     group = np.repeat(list("abc"), sizes)
     whole = answers(len(group), 12)
     kept = (group == left_out)[:, None] == (np.arange(12) >= 6)

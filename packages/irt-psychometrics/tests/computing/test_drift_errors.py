@@ -23,7 +23,7 @@ def worlds() -> list[Comparison]:
 
 def test_covariance_of_differences_matches_their_spread_if_no_item_moved(worlds: list[Comparison]) -> None:
     """The empirical covariance over 300 worlds, whitened by the computed one, is the identity. An entry's standard
-    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four of these."""
+    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four standard errors."""
     for j in range(ITEMS):
         root = np.linalg.cholesky(np.mean([w.cov[j] for w in worlds], axis=0))
         white = np.array([np.linalg.solve(root, w.delta[j]) for w in worlds])
@@ -40,8 +40,8 @@ def test_p_values_are_uniform_if_no_item_moved(worlds: list[Comparison]) -> None
 
 
 def test_wald_statistic_is_too_small_if_effects_of_anchors_on_constants_are_ignored(worlds: list[Comparison]) -> None:
-    """The mean of W is 2; with the two sides' errors added as if they were independent it is not. 300 worlds of 9
-    anchors give it a standard error below 2/√300 = 0.12 even if the nine were one, and near 0.04 as they are."""
+    """The mean of W is 2, but not if the errors of both sides are added as if they were independent. Over 300 worlds of
+    9 anchors its standard error is about 0.04, and below 2/√300 = 0.12 even if the nine anchors always agreed."""
     w, naive = [], []
     for c in worlds:
         j = [c.item_ids.index(item) for item in IDS[:ANCHORS]]
@@ -54,8 +54,8 @@ def test_wald_statistic_is_too_small_if_effects_of_anchors_on_constants_are_igno
 
 
 def test_errors_of_trend_slopes_match_their_spread_if_no_item_moved() -> None:
-    """Three windows share the published errors and the anchors'. The mean of z² is 1; over 150 worlds its standard
-    error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four of these."""
+    """Three windows share the errors of the published values and of the anchors. The mean of z² is 1; over 150 worlds
+    its standard error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four standard errors."""
     generator = np.random.default_rng(4)
     z = []
     for _ in range(150):

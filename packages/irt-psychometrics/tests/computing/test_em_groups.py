@@ -190,7 +190,7 @@ def test_estimates_follow_anchors_far_from_zero(model):
     near = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6]), priors=priors[0])
     far = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6] + 9), priors=priors[1])
     assert far.convergence.converged, far.convergence.reason
-    # the nodes differ and end 4 SDs from the population's mean: equal to about 1e-4
+    # the nodes differ and end 4 SDs from the population's mean, so results agree to about 1e-4
     np.testing.assert_allclose(far.b, near.b + 9, atol=5e-4)
     np.testing.assert_allclose(far.a_se, near.a_se, rtol=1e-3)
     assert far.latent_mean == pytest.approx(near.latent_mean + 9, abs=5e-4)
@@ -231,7 +231,7 @@ def test_groups_recover_their_means_and_sds():
     assert (fit.populations[0].mean_se, fit.populations[0].sd_se) == (0.0, 0.0)
     for population in fit.populations[1:]:
         mean, sd = truth[population.name]
-        assert abs(population.mean - mean) < 4 * population.mean_se + 4 / np.sqrt(1500)  # the unit is the sample's
+        assert abs(population.mean - mean) < 4 * population.mean_se + 4 / np.sqrt(1500)  # a sample sets θ's unit
         assert abs(population.sd - sd) < 4 * population.sd_se
         assert population.n_persons == 1500
     z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d + a * b) / fit.d_se])
@@ -256,7 +256,7 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
     normal, histogram = fit_em(responses), fit_em(responses, latent="histogram")
     assert histogram.convergence.converged, histogram.convergence.reason
     bias = [abs(np.log(fit.a / a).mean()) for fit in (normal, histogram)]
-    # the mean of 30 errors of ln a has a standard error of about 0.02 with the unit's own
+    # the mean of 30 errors of ln a has a standard error of about 0.02, with the unit's error
     assert bias[0] > 0.08
     assert bias[1] < 0.05
     assert histogram.convergence.loglik > normal.convergence.loglik + 50
@@ -295,7 +295,8 @@ def test_groups_that_share_no_item_are_disconnected():
 
 
 def test_groups_by_earlier_level_remove_most_of_the_bias_of_a_single_prior():
-    """Learners see the items within 1 SD of their earlier ability (reliability 0.86); one prior halves the slopes."""
+    """Learners see the items within 1 SD of their earlier ability (reliability 0.86); a single prior halves the
+    slopes."""
     rng = np.random.default_rng(15)
     theta = rng.normal(size=4000)
     earlier = theta + rng.normal(0, 0.4, 4000)
@@ -492,7 +493,7 @@ def test_easy_items_are_flagged_and_keep_the_mode_of_the_guessing_prior():
     assert flagged == [True, True, *[False] * 6]
     np.testing.assert_allclose(fit.c[:2], 0.2, atol=0.02)  # the prior's mode is 4/20
     z = (fit.c[2:] - 0.2) / fit.c_se[2:]
-    assert np.abs(z).max() < 3.5  # six normal deviates, a little shrunk
+    assert np.abs(z).max() < 3.5  # six standard normal values, slightly shrunk by the prior
 
 
 @WHERE_STATISTICS_CHANGE
@@ -567,7 +568,7 @@ def test_priors_are_restored_from_their_record_and_unknown_families_are_refused(
 
 @WHERE_STATISTICS_CHANGE
 def test_prior_for_some_items_shrinks_only_these_items() -> None:
-    """The rest change only through θ, on which the few answers to two of twenty items have little effect."""
+    """The other items change only through θ, on which the few answers to two of twenty items have little effect."""
     rng = np.random.default_rng(21)
     a, b, theta = np.exp(rng.normal(0, 0.3, 20)), rng.normal(0, 1, 20), rng.normal(size=(1500, 1))
     x = (rng.random((1500, 20)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)

@@ -24,7 +24,7 @@ CASES = [
     (name, model)
     for name in SETS
     for model in ("rasch", "2pl")
-    if (name, model) != ("deayala", "rasch")  # mirt stopped short of the maximum: has a test of its own
+    if (name, model) != ("deayala", "rasch")  # mirt stopped short of the maximum; a separate test covers this case
 ]
 
 
@@ -146,7 +146,7 @@ def test_3pl_estimates_errors_and_likelihood_match_mirt(shared, mirt, name):
     ("kind", "prior"), [("normprior_weak", Priors(c=LogitNormal(-1.1, 2.0))), ("noprior", Priors())]
 )
 def test_3pl_fit_of_sat12_does_not_converge_under_weak_priors(shared, mirt, kind, prior):
-    """mirt has not converged after 10000 and 2000 cycles. A slope has no maximum, nor has c of some items."""
+    """mirt has not converged after 10000 and 2000 cycles. One slope has no maximum, and neither has c of some items."""
     fit = fit_em(read(shared, "sat12"), model="3pl", priors=prior)
     reference = mirt[f"sat12_3pl_{kind}"]
     # the likelihood rises by 0.1 and 0.25 beyond mirt's last cycle, towards the same solution
@@ -309,13 +309,13 @@ def test_scores_match_mirt(mirt, key, method):
         # two patterns are likelier under blind guessing (θ → −∞) than at the local maximum that mirt stopped at
         assert np.isneginf(scores.theta[compared]).sum() == 2
         compared &= np.isfinite(scores.theta)
-    # the EAP of a wide latent distribution: mirt's grid ends at ± 6, 4.2 SD of deayala's θ; ours at ± 6 SD
+    # EAP of a wide latent distribution: mirt's grid ends at ± 6, which is 4.2 SD of deayala's θ; ours ends at ± 6 SD
     tolerance = 3e-3 if key == "deayala_rasch" and method == "eap" else 1e-3
     if key == "planned1500x60_3pl_normprior" and method == "wle":
         tolerance = 5e-3  # one flat pattern: mirt's search stopped 0.0046 short
     np.testing.assert_allclose(scores.theta[compared], theta[compared], atol=tolerance)
     assert not np.isfinite(scores.theta[~compared]).any()
-    if method != "wle":  # mirt's is from the curvature of the penalised likelihood, ours from the test information
+    if method != "wle":  # mirt takes it from the penalised curvature, we from the information
         np.testing.assert_allclose(scores.se[compared], se[compared], atol=3e-3, rtol=1e-3)
 
 
@@ -324,7 +324,7 @@ def test_reliabilities_match_mirt(shared, mirt, key):
     reference = mirt[key]
     fit = calibration(reference, key)
     scores = score(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
-    # deayala_rasch: see the EAP above
+    # deayala_rasch: the grids of θ differ, see the EAP above
     assert scores.reliability == pytest.approx(
         reference["reliability"]["empirical_rxx_EAP"], abs=1e-4 if key == "deayala_rasch" else 2e-6
     )
@@ -358,7 +358,7 @@ def test_q3_matches_mirt(shared, mirt, key):
             assert ours.n[i, j] == 0
             assert np.isnan(ours.q3[i, j])
         else:
-            # the EAP's grid again for deayala_rasch
+            # deayala_rasch: the grids of θ differ, see the EAP above
             assert ours.q3[i, j] == pytest.approx(row["v"], abs=1e-3 if key == "deayala_rasch" else 1e-5)
 
 

@@ -44,7 +44,7 @@ def by_level(seed):
 
 
 def test_items_given_by_level_fit_within_groups_but_not_under_a_common_normal():
-    """The statistics of a month's gates, for a scale with adaptive forms; 5 sets of 32 items, binomial error 1.7 %."""
+    """The statistics that a month's gates use, with adaptive forms: 5 sets of 32 items, binomial error 1.7 %."""
     rejected: dict[str, list[np.ndarray]] = {"infit": [], "rmsd": [], "s_x2": [], "m2": [], "one normal": []}
     for seed in range(5):
         responses = by_level(seed)
@@ -60,7 +60,7 @@ def test_items_given_by_level_fit_within_groups_but_not_under_a_common_normal():
     rate = {name: np.concatenate(parts).mean() for name, parts in rejected.items()}
     for name in ("infit", "rmsd", "s_x2"):
         assert rate[name] == pytest.approx(0.05, abs=0.07)  # four binomial errors
-    assert rate["m2"] <= 0.3  # 15 forms: at most 4
+    assert rate["m2"] <= 0.3  # at most 4 of 15 forms
     assert rate["one normal"] > 0.07
 
 

@@ -134,9 +134,10 @@ def measure_losses(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTe
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_sound_items_are_not_flagged_for_lost_information() -> None:
-    """At 1000 learners the plain rule, below 0.8, fires on 16 % of sound items; of 1200 its standard error is 1.1 %.
-    The mean square of z is 1 with a standard error of √(2/1200) = 0.04, if items of a month are independent. The test
-    as a whole is flagged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
+    """The plain rule (a ratio below 0.8) flags 16 % of sound items with 1000 learners; over 1200 items, the standard
+    error of this share is 1.1 %. The mean square of z is 1 with a standard error of √(2/1200) = 0.04, if items of a
+    month are independent. The test as a whole is flagged by its estimate, which falls below 0.8 at some θ in 1 % of
+    sound months."""
     months = [measure_losses(seed, 1000, 1.0) for seed in range(40)]
     items = [losses for losses, _ in months]
     assert np.mean([len(losses.flagged) / FLAG_ITEMS for losses in items]) <= 0.01

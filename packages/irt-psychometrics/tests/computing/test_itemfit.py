@@ -162,7 +162,7 @@ def test_item_rest_correlation_on_complete_data_matches_the_textbook_formula():
 
 
 def test_item_rest_correlation_ignores_differences_of_difficulty_between_forms():
-    """Two forms of very different difficulty share an item: the rest scores would correlate with the form."""
+    """Two forms of very different difficulty share an item, so unadjusted rest scores would correlate with the form."""
     rng = np.random.default_rng(10)
     theta = rng.normal(size=4000)
     easy = np.arange(4000) % 2 == 0

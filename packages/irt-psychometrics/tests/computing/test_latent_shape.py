@@ -120,7 +120,7 @@ def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> Non
 
 
 def flat_month(seed: int, learners: int = 2000) -> tuple[Responses, Responses]:
-    """Answers to the same 40 items of an origin with a normal θ, and of a month with a uniform θ, mean −.5, SD 1.2."""
+    """Answers to the same 40 items in an origin with a normal θ, and in a month with a uniform θ, mean −.5, SD 1.2."""
     rng = np.random.default_rng([21, seed])
     a = rng.uniform(0.6, 1.8, 40)
     b = np.where(rng.random(40) < 0.5, rng.normal(-0.8, 0.5, 40), rng.normal(0.8, 0.6, 40))
@@ -193,7 +193,7 @@ def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Response
 
 @WHERE_STATISTICS_CHANGE
 def test_few_guessable_items_are_detected_among_many() -> None:
-    """They are too few to make θ look skewed, so no 3PL is compared."""
+    """The guessed items are too few to make θ look skewed, so no 3PL is compared."""
     responses, guessable = mixed(2000, 150, np.random.default_rng([15, 4]))
     calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert "a normal θ is not rejected" in shape.why
@@ -252,7 +252,7 @@ def test_guessing_is_not_reported_if_c_is_0(shape_of_theta: str) -> None:
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("curve", "seed"), [("normal ogive", 25), ("complementary log-log", 1)])
 def test_curves_that_are_not_logistic_are_not_reported_as_guessing(curve: str, seed: int) -> None:
-    """10,000 × 60 answers with c = 0, in which score tests or a 3PL indicate guessing, too."""
+    """10,000 × 60 answers with c = 0 for which score tests or a 3PL nevertheless indicate guessing."""
     rng = np.random.default_rng([21, seed])
     a = rng.uniform(0.6, 1.9, 60)
     b = np.where(rng.random(60) < 0.6, rng.normal(-0.6, 0.7, 60), rng.normal(1.0, 0.5, 60))
@@ -321,8 +321,8 @@ def test_errors_under_a_histogram_include_the_errors_of_the_weights() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_sound_items_are_not_flagged_if_groups_differ_in_the_shape_of_theta() -> None:
-    """12 comparisons of a normal with a skewed group of 2000: 5 % of the items' p-values are below .05, with a standard
-    error of 1 % (months, and items of one fit together); with normal distributions in both groups 8 % were."""
+    """12 comparisons of a normal and a skewed group of 2000 learners each: 5 % of the items' p-values are below .05,
+    with a standard error of 1 %. If both groups were fitted with normal distributions, it would be 8 %."""
     beyond = []
     for seed in range(12):
         rng = np.random.default_rng([10, seed])

@@ -149,7 +149,7 @@ def test_learners_without_a_usable_answer_get_the_population_mean_and_sd():
 
 
 def test_answers_beyond_the_window_of_a_day_are_still_counted():
-    """A hundred answers of an average learner, and a hundred wrong ones a day later, beyond the window of that day."""
+    """A hundred answers of an average learner, and a hundred wrong answers a day later, beyond that day's window."""
     rng = np.random.default_rng(2)
     item = rng.integers(0, ITEMS, 200)
     day, score = np.repeat([0, 1], 100), np.append(rng.random(100) < expit(items().d[item[:100]]), np.zeros(100))

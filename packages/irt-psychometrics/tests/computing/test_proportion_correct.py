@@ -73,7 +73,7 @@ def test_five_percent_of_sound_items_have_p_below_0_05() -> None:
 
 
 def test_item_that_became_easier_by_0_8_is_flagged_from_150_answers() -> None:
-    """Its proportion correct grows by 0.14 if θ ~ N(0.5, 1.2²), 3.6 standard errors; found in 0.75 of 40 months."""
+    """If θ ~ N(0.5, 1.2²), its proportion correct grows by 0.14, or 3.6 standard errors; 75 % of 40 months show it."""
     found, severities = 0, []
     for seed in range(40):
         rng = np.random.default_rng([5, seed])
@@ -104,8 +104,8 @@ def test_standard_error_is_close_to_binomial_if_published_values_are_exact() -> 
 @pytest.mark.parametrize(("item", "parameter"), [(0, 0), (0, 1), (7, 0), (7, 1)])
 @pytest.mark.parametrize("c", [0.0, 0.2])
 def test_errors_of_published_values_count_by_the_slope_of_the_expectation(item: int, parameter: int, c: float) -> None:
-    """The value belongs to the tested item, or to a different item, which counts through the learners' posteriors. The
-    central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
+    """The value belongs to the tested item, or to a different item, which has an effect through the learners'
+    posteriors. The central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5

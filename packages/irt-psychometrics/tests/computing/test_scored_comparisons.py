@@ -141,7 +141,7 @@ def test_anchors_are_weighted_by_share_of_the_maximum_instead_of_points() -> Non
 
 @WHERE_STATISTICS_CHANGE
 def test_covariance_of_anchor_differences_matches_the_spread_of_draws() -> None:
-    """D = J⁻¹T of scored anchors over 120 draws of both sides about the truth: the error of a variance is .13."""
+    """D = J⁻¹T of scored anchors over 120 draws of both sides around the truth: the error of a variance is .13."""
     rng, draws, covs = np.random.default_rng(9), [], []
     for _ in range(120):
         old, new = (truth.estimated(rng, 3000) for truth in (TRUTH, TRUTH.rescaled(SLOPE, INTERCEPT)))
@@ -158,7 +158,8 @@ def test_covariance_of_anchor_differences_matches_the_spread_of_draws() -> None:
 @WHERE_STATISTICS_CHANGE
 def test_covariances_between_scored_anchors_match_the_joint_covariance_of_the_fit() -> None:
     """Compares with finite differences of D in all parameters of a fit, through the joint covariance of all items. The
-    covariances of t with different items are left out; they are below .03 of a variance. The rest exceed .1."""
+    covariances of t with different items are left out; they are below .03 of a variance. The other covariances exceed
+    .1."""
     rng = np.random.default_rng(12)
     fit = fit_em(TRUTH.answers(rng, rng.normal(size=1000)), model=TRUTH.models, threads=1)
     anchors = frozen(TRUTH.estimated(rng, 10**12))
@@ -342,7 +343,8 @@ def test_only_the_item_that_is_harder_for_a_group_is_flagged() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_mantel_statistic_and_smd_match_correlation_and_mean_difference_in_a_stratum() -> None:
-    """One stratum: χ² = (N − 1) r² (Mantel 1963). Two scores: Mantel-Haenszel's without continuity correction."""
+    """χ² is (N − 1) r² with one stratum (Mantel 1963), and Mantel-Haenszel's χ² without continuity correction with two
+    scores."""
     rng = np.random.default_rng(23)
     score, group = rng.integers(0, 4, 200), np.repeat([0, 1], 100)
     score[group == 1] = np.minimum(score[group == 1] + (rng.random(100) < 0.3), 3)

@@ -96,7 +96,7 @@ def test_fit_summary_of_a_sound_fit_has_no_conspicuous_statistics(sound, simulat
     assert all(np.isfinite(values).all() for values in found.items.values())
     for name in ("infit", "outfit"):
         assert np.abs(found.items[name] - 1).max() < 0.1
-        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more occur once in 800 times
+        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more than 5 occur once in 800 times
     assert max((found.items[name] < 0.05).sum() for name in ("s_x2_p", "rmsd_p")) <= 5
     assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
     assert found.whole["parallel"]["p"] > 0.01
@@ -106,7 +106,8 @@ def test_fit_summary_of_a_sound_fit_has_no_conspicuous_statistics(sound, simulat
 
 @WHERE_STATISTICS_CHANGE
 def test_number_of_parameters_of_an_item_follows_from_its_scores(sound):
-    """Including a, d and the free t, items with 4 scores have 4 parameters, {0, 2} and {0, 1} 2, and 3 scores 3."""
+    """Counting a, d and the free t, items with 4 scores have 4 parameters, items with 3 scores 3, and items scored {0,
+    2} or {0, 1} have 2."""
     responses, fit = sound
     assert FittedData.from_responses(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
 
@@ -198,7 +199,7 @@ def test_infit_outfit_and_rmsd_match_sums_over_posteriors(simulate_about):
 @pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
 def test_distribution_of_a_sum_of_residuals_matches_the_binomial(expected):
     """Each of n answers is worth 1 − p with probability p, and −p otherwise: the sum is binomial minus its mean. This
-    distribution has steps, at which the series gives the middle, as far as its terms go."""
+    distribution has steps, at which the truncated series gives about the middle of the step."""
     n = 2000
     p = expected / n
     sd = np.sqrt(n * p * (1 - p))
@@ -265,7 +266,7 @@ A = np.array([1.1, 0.8, 0.5, 0.7, -0.4])
 D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
 C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
 STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
-"""t by item: scores 0 to 2; 0 to 3 without any answer of 1; and 0 or 2. The rest are a 2PL and a 3PL."""
+"""t by item: scores 0 to 2; 0 to 3 without any answer of 1; and 0 or 2. The other items follow a 2PL and a 3PL."""
 MAX_SCORES = np.array([1, 2, 3, 1, 2])
 SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
 PATTERNS = np.array(list(product(*SCORES)))

@@ -41,7 +41,7 @@ def test_curves_of_a_larger_bank_give_bitwise_equal_scores():
 
 @pytest.mark.parametrize("answers", [10, 150, 300, 500, 1000, 5000])
 def test_scores_match_2001_nodes_for_any_number_of_answers(answers):
-    """61 nodes are .2 SDs of the prior apart: at 1000 answers they give SEs wrong by half, at 5000 nonsense."""
+    """61 nodes are .2 SDs of the prior apart: with 1000 answers they make SEs wrong by half, with 5000 meaningless."""
     mean, sd, rng = 0.3, 1.2, np.random.default_rng(answers)
     a, d = rng.lognormal(0, 0.3, answers), rng.normal(0, 1, answers)
     c = np.where(rng.random(answers) < 0.3, 0.2, 0.0)
@@ -101,7 +101,7 @@ def test_ml_estimate_is_the_maximum_of_the_likelihood_or_infinite():
 
 
 def test_ml_estimate_far_outside_the_search_grid_is_found():
-    """20 easy items, ten wrong: the root of the likelihood lies near θ = −9, six nodes' width beyond the grid."""
+    """Ten of 20 easy items are wrong: the root of the likelihood is near θ = −9, six node distances beyond the grid."""
     a, d, c = np.full(20, 1.0), np.full(20, 9.0), np.zeros(20)
     row = np.zeros((1, 20))
     row[0, :10] = 1
@@ -127,7 +127,7 @@ def test_wle_of_a_single_answer_matches_the_closed_form():
 
 @pytest.mark.parametrize("method", ["wle", "ml", "map"])
 def test_estimates_of_a_3pl_are_roots_of_their_estimating_equations(method):
-    """Previously 3 in 1000 were not roots: steps overshot if the equation was steeper than the information."""
+    """An earlier method missed 3 roots in 1000: its steps overshot if the equation was steeper than the information."""
     rng = np.random.default_rng(3)
     a, d, c = rng.uniform(0.5, 2.5, 15), 1.6 * rng.normal(size=15), np.full(15, 0.2)
     x = (rng.random((5000, 15)) < probability(rng.normal(size=5000), a, d, c)).astype(float)

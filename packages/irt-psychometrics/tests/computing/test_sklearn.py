@@ -43,7 +43,7 @@ CHECKS = [
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_checks_of_scikit_learn_pass(estimator, check) -> None:
-    """Their data is noise without a common slope, so a fit may warn that it did not converge."""
+    """The data of these checks is noise without a common slope, so a fit may warn that it did not converge."""
     check(estimator)
 
 

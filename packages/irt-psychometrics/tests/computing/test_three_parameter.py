@@ -57,7 +57,8 @@ def freeze_anchors(origin: Calibration) -> AnchorSet:
 
 
 def of_origin(origin: Calibration, anchors: AnchorSet) -> Published:
-    """Values of all the origin's items, as independent of the anchors, and of the anchors themselves."""
+    """Published values of all the origin's items, treated as independent of the anchors, and of the anchors
+    themselves."""
     known = origin.select([j for j in range(ITEMS) if not origin.flags[j]])
     values = Published.from_values(replace(known, joint_cov=None).items, anchors)
     values = values.then(Published.from_anchors(anchors))
@@ -109,8 +110,8 @@ def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dr
 
 
 def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> None:
-    """Slopes and intercepts have an SD of about 0.045, so means of 10 have standard errors of 0.014: 0.05 is three and
-    a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
+    """Slopes and intercepts have an SD of about 0.045, so means of 10 have standard errors of 0.014: the limit of 0.05
+    is three and a half standard errors. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
     linkings = [world(seed).linking for seed in range(MONTHS)]
     off = np.array([[one.slope - SLOPE, one.intercept - INTERCEPT] for one in linkings])
     se = np.array([[one.slope_se, one.intercept_se] for one in linkings])
@@ -120,9 +121,10 @@ def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> Non
 
 
 def test_moved_items_of_a_3pl_are_flagged_and_sound_items_are_not() -> None:
-    """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. With
-    the parameters' errors, where b and c compensate each other, three in ten were found. The 4 % of p < 0.05 among 270
-    sound items have a standard error of 1.2 %, or somewhat more because items of a month share errors."""
+    """In the long run, four fifths of moved items are found. For 30 items the standard error of this share is 0.07, so
+    the limit of one half is four standard errors lower. With the errors of parameters, where b and c can compensate for
+    each other, three in ten were found. The 4 % of p < 0.05 among 270 sound items have a standard error of 1.2 %, or
+    somewhat more because items of a month share errors."""
     false, found = rates([Drift.from_comparison(world(seed).comparison) for seed in range(MONTHS)])
     assert found >= 0.5
     assert false <= 0.09

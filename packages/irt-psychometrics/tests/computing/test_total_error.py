@@ -192,7 +192,7 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
 
 
 def test_intervals_contain_the_true_theta_if_a_thousand_learners_calibrated_the_items():
-    """10 fits, 3,000 θ: Monte-Carlo error about .009, because errors within a fit are correlated."""
+    """10 fits, 3,000 θ: Monte Carlo error about .009, because errors within a fit are correlated."""
     measured, total = coverage(21, 1000, (1000,), 10)[1000]
     assert 0.925 < total < 0.975
     assert total - measured > 0.01  # the errors of the items
@@ -201,6 +201,6 @@ def test_intervals_contain_the_true_theta_if_a_thousand_learners_calibrated_the_
 @pytest.mark.long
 @pytest.mark.parametrize("learners", [1000, 5000])
 def test_intervals_contain_the_true_theta_in_the_long_run(learners):
-    """200 fits, 60,000 θ a row: Monte-Carlo error .002."""
+    """200 fits, 60,000 θ a row: Monte Carlo error .002."""
     for _, total in coverage(22, learners, (50, 200, 1000), 200).values():
         assert 0.94 < total < 0.96

@@ -26,7 +26,7 @@ SETS, PERSONS, LENGTH = 12, 1200, 16
 
 @pytest.fixture(scope="module")
 def found():
-    """p-values by statistic over all sets, and the number of flagged pairs."""
+    """p-values of all sets, by statistic, and the number of flagged pairs."""
     p: dict[str, list[np.ndarray]] = {}
     flagged = 0
     with pytest.MonkeyPatch.context() as patch:

@@ -188,7 +188,8 @@ def logistic(at: Floats) -> Floats:
 
 
 def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> None:
-    """The second of two groups has its own mean and SD. A person's weight is the person's share in both sums."""
+    """The second of two groups has its own mean and SD. Each person's log-likelihood and score are multiplied by the
+    person's weight."""
     x = answers(5, persons=600, items=5)
     group = np.arange(600) % 2
     weights = np.random.default_rng(6).choice([1.0, 4.0], 600)
@@ -197,7 +198,7 @@ def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> Non
     at = np.r_[np.stack([fit.a, fit.d], axis=1).ravel(), second.mean, np.log(second.sd)]
     logliks = person_logliks(x, logistic, lambda at: np.stack([normal(0, 0), normal(*at[10:])])[group])
     expected = sandwich(logliks, at, weights / weights.mean())
-    # second differences of a sum of 2,000 keep 5 digits, and scores on nodes a relative 1e-5
+    # second differences of a sum of 2,000 terms keep 5 digits; scores on nodes have relative errors of 1e-5
     assert fit.joint_cov is not None
     np.testing.assert_allclose(fit.joint_cov, expected[:10, :10], rtol=2e-3, atol=2e-5)
     assert second.mean_se == pytest.approx(np.sqrt(expected[10, 10]), rel=1e-3)
@@ -239,7 +240,7 @@ def test_unit_of_sampling_weights_does_not_matter(options: dict[str, Any]) -> No
 
 
 def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
-    """Two rows of the same learner, whose weighted scores are summed, count like a row with the sum of weights."""
+    """Two rows of one learner, whose weighted scores are summed, count like one row with the summed weights."""
     x = answers(11)
     weights = np.random.default_rng(12).uniform(1, 5, PERSONS)
     once = fit_em(Responses.from_wide(x), sampling_weights=weights, tolerance=1e-9)
