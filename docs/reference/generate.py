@@ -59,18 +59,19 @@ RULES_HEAD = """\
 # Rules of a scale
 
 A rule applies to all months of a scale. `irt scale set NAME=VALUE` changes a rule. It first lists the months that
-become stale and the gates that are evaluated again, and asks for confirmation. `irt calibrate --month MONTH --try
-NAME=VALUE` shows the effect of a rule on a month and stores nothing ([how](../how-to/scales.md#rules)). The rules are
-grouped by the step of a month that reads them. A change makes the results of this step stale, and everything computed
-from them.
+become stale and the gates that are evaluated again, and asks for confirmation.
+`irt calibrate --month MONTH --try NAME=VALUE` shows the effect of a rule on a month and stores nothing
+([how](../how-to/scales.md#rules)). The rules are grouped by the step of a month that reads them. A change makes the
+results of this step stale, and everything computed from them.
 """
 
 MOVEMENT_HEAD = """\
 ## Movement
 
-How learners' abilities move. Like the model, these rules are set from a month on (`irt scale set NAME=VALUE --from
-YYYY-MM`); the command first shows the effect on learners. [Abilities that move](../explanation/ability-that-moves.md)
-explains the three rules. A change makes only the abilities of these months stale.
+How learners' abilities move. Like the model, these rules are set from a month on
+(`irt scale set NAME=VALUE --from YYYY-MM`); the command first shows the effect on learners.
+[Abilities that move](../explanation/ability-that-moves.md) explains the three rules. A change makes only the abilities
+of these months stale.
 """
 
 CHECKS_HEAD = """\
