@@ -35,10 +35,10 @@ FOLDER = Path(__file__).parent
 SETTINGS_HEAD = """\
 # Settings
 
-Every setting is an environment variable, or a line of the env file that `IRT_ENV_FILE` names (else
-`IRT_HOME/irt.env`). The environment wins. A value that cannot be is refused by name, and `irt doctor` names variables
-that mean nothing. The embedded server of an unset `DATABASE_URL` stays up after short commands: `irt db stop` stops it,
-`irt db url` prints its address.
+Every setting is an environment variable, or a line of the env file that `IRT_ENV_FILE` names (default:
+`IRT_HOME/irt.env`). The environment takes precedence. If a value is invalid, commands stop and name the setting.
+`irt doctor` lists variables that are not settings. If `DATABASE_URL` is unset, the embedded database server starts, and
+keeps running after short commands: `irt db stop` stops it, and `irt db url` prints its address.
 
 More about: [the bucket](../how-to/object-store.md), [engines](../how-to/engines.md),
 [the R service](../how-to/r-service.md), [schedules that others start](../how-to/deploy-kubernetes.md#jobs),
@@ -51,35 +51,37 @@ More about: [the bucket](../how-to/object-store.md), [engines](../how-to/engines
 COMMANDS_HEAD = """\
 # The command line
 
-`--help` prints the same for each command. Exit codes: 0: done; 1: it ran, and the answer is no (a month is not green,
-something is misconfigured); 2: the request or its input is wrong, and the message says what to do.
+`--help` prints the same text for each command. Exit codes: 0: success; 1: the command ran and found a problem (a month
+is not green, something is misconfigured); 2: the request or its input is wrong, and the message says what to do.
 """
 
 RULES_HEAD = """\
 # Rules of a scale
 
-A rule holds for all months of a scale. `irt scale set NAME=VALUE` changes it: it says first which months become stale
-and which gates are judged again, and asks. `irt calibrate --month MONTH --try NAME=VALUE` shows what a rule would make
-of a month and stores nothing ([how](../how-to/scales.md#rules)). The rules stand here by the step of a month that reads
-them: a change makes stale what that step has made, and what is made from it.
+A rule applies to all months of a scale. `irt scale set NAME=VALUE` changes a rule. It first lists the months that
+become stale and the gates that are evaluated again, and asks for confirmation.
+`irt calibrate --month MONTH --try NAME=VALUE` shows the effect of a rule on a month and stores nothing
+([how](../how-to/scales.md#rules)). The rules are grouped by the step of a month that reads them. A change makes the
+results of this step stale, and everything computed from them.
 """
 
 MOVEMENT_HEAD = """\
 ## Movement
 
-How learners' abilities move, decided on from a month on like the model (`irt scale set NAME=VALUE --from YYYY-MM`),
-with the effect on learners before it: [what the three are](../explanation/ability-that-moves.md). A change makes the
-abilities of these months stale, and nothing else.
+How learners' abilities move. Like the model, these rules are set from a month on
+(`irt scale set NAME=VALUE --from YYYY-MM`); the command first shows the effect on learners.
+[Abilities that move](../explanation/ability-that-moves.md) explains the three rules. A change makes only the abilities
+of these months stale.
 """
 
 CHECKS_HEAD = """\
 # Asset checks
 
-A *set gate* holds a whole month of a scale, an *item gate* holds back one item, an *inventory* says which months are
-missing, stale, running or red; every other check *informs*. None is blocking in Dagster's sense: a run goes on, and the
-publication step judges every scale again by the same functions
-([what green means](../explanation/what-green-means.md)). An engine that is enabled besides `em` adds the check
-`ENGINE_fitted`. The checks of `invariant_report` are on the page of the [invariants](invariants.md).
+A *set gate* holds a whole month of a scale, an *item gate* holds back one item, and an *inventory* lists the months
+that are missing, stale, running or red. Every other check *informs*. No check is blocking in Dagster's sense: a run
+continues if a check fails, and the publication step evaluates the gates of every scale again by the same functions
+([what green means](../explanation/what-green-means.md)). Each enabled engine except `em` adds the check
+`ENGINE_fitted`. The checks of `invariant_report` are on the page about [invariants](invariants.md).
 """
 
 METRICS_HEAD = """\
@@ -92,26 +94,26 @@ them, lists the metrics of the other servers, and has the rules for alerts.
 TABLES_HEAD = """\
 # Tables
 
-Made from `resources/tables.py`, which describes every column once. Times are UTC.
+Generated from `resources/tables.py`, which describes every column once. Times are UTC.
 """
 
 ENGINES_HEAD = """\
 # Engines
 
-Made from the specs in `irt_assets/engines`. What a month does with them is in [engines.md](../how-to/engines.md).
+Generated from the specs in `irt_assets/engines`. [Engines](../how-to/engines.md) explains how a month uses them.
 """
 
 INVARIANTS_HEAD = """\
 # Invariants
 
-Made from `irt_assets/invariants/registry.py`. Each is a function that only reads, and names every subject that
-violates it. They run every night as checks of the asset `invariant_report`, and at any time with
-`irt invariants run [--strict] [--json]` (exit code 0: all hold; 1: one is violated, with `--strict` also a warning or
-something untested; 2: one could not be evaluated).
+Generated from `irt_assets/invariants/registry.py`. Each invariant is a function that reads the stored data, changes
+nothing, and returns every subject that violates the invariant. All invariants are evaluated every night as checks of
+the asset `invariant_report`, and at any time with `irt invariants run [--strict] [--json]`. Exit codes: 0: all hold; 1:
+one is violated, with `--strict` also if there is a warning or an untested part; 2: one could not be evaluated.
 
-What cannot be tested (too few answers, no groups, no history yet) is listed first and makes the report *incomplete*;
-it closes no violation and makes no month red. A violation that persists is one row of `invariant_result`, from the
-run that opened it to `resolved_at`, and one alert.
+If part of the data cannot be tested (too few answers, no groups, no history yet), the report lists it first and is
+*incomplete*. Untested parts close no violation and make no month red. A violation that persists is one row of
+`invariant_result`, from the run that opened it to `resolved_at`, and one alert.
 """
 
 
@@ -254,7 +256,7 @@ def _engine(spec: EngineSpec) -> tuple[str, ...]:
     if spec.name == registry.DEFAULT:
         months = "always"
     else:
-        months = f"where IRT_ENGINES={spec.name}" if spec.for_comparison else "of scales that it publishes"
+        months = f"if `IRT_ENGINES` contains `{spec.name}`" if spec.for_comparison else "of scales that it publishes"
     has_asset = spec.for_comparison or spec.name == registry.DEFAULT
     return (
         f"`{spec.name}`",

@@ -30,7 +30,7 @@ Names = Annotated[
     list[str],
     typer.Argument(metavar="MONTH/ITEM…", help="Proposals, e.g. 2026-09/A21; 2026-09/all: all that need a decision."),
 ]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) of the new values, YYYY-MM-DD. Default: the 1st of next month.")
 ]

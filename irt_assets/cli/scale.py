@@ -38,7 +38,7 @@ app = typer.Typer(no_args_is_help=True)
 accept = typer.Typer(name="accept", no_args_is_help=True, help="Accept guessing or misfit of a scale, on record.")
 app.add_typer(accept)
 
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 
 
 RULES = "\n\n".join(

@@ -123,7 +123,7 @@ BRMS = EngineSpec(
 )
 REMOTE = EngineSpec(
     name="remote",
-    method="as mirt, under another name",
+    method="the same as mirt, in the R IRT service",
     models=tuple(model for model in get_args(Model) if model != "rsm"),
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",

@@ -62,9 +62,11 @@ INTAKE_ROWS = Family(
     ("source", "result"),
 )
 INTAKE_SILENT = Family(
-    "irt_intake_silent", "1: the source has brought nothing for longer than it usually pauses; 0: it has.", ("source",)
+    "irt_intake_silent",
+    "1: the source has brought nothing for longer than its usual pauses; 0: it has brought rows.",
+    ("source",),
 )
-UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
+UP = Family("irt_exporter_up", "1: all metrics could be read from the database; 0: some could not.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 
 FAMILIES = tuple(one for one in list(vars().values()) if isinstance(one, Family))
