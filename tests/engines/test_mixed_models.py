@@ -508,7 +508,7 @@ def test_table_of_a_fitted_file_has_u_of_the_trial_model(fit: Calibration, tmp_p
     assert float(row["u_se"]) > 0
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
-    with pytest.raises(PsychometricsError, match=r"each use of .*fit.json is computed from a, b and c"):
+    with pytest.raises(PsychometricsError, match=r"every result from .*fit.json is computed from a, b and c"):
         FILES.parameters(tmp_path / "fit.json")
 
 
