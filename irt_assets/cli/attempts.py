@@ -136,13 +136,12 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
-        problems = [{"day": fault.day, "what": fault.problem} for fault in found]
-        print_json({"differences": [*map(asdict, different)], "faults": problems})
+        print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
     else:
         for difference in different:
             say(str(difference))
         for fault in found:
-            say(f"{fault.day}: {fault.problem}")
+            say(f"{fault.day}: {fault.what}")
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:

@@ -28,10 +28,10 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a day of a lake."""
+    """A fault of a day of a lake; `irt attempts check --json` prints it with these names."""
 
     day: str
-    problem: str
+    what: str
 
 
 def faults(

@@ -193,7 +193,7 @@ def test_damage_is_detected_by_the_check_and_repaired_by_an_export(logged: Datab
     file_of(lake, DAYS[0]).unlink()
     corrupt = file_of(lake, DAYS[1])
     corrupt.write_bytes(b"x" * corrupt.stat().st_size)
-    missing, changed = (f"{one.day}: {one.problem}" for one in faults(lake))
+    missing, changed = (f"{one.day}: {one.what}" for one in faults(lake))
     assert (missing.endswith("is missing"), "has changed since it was written" in changed) == (True, True)
     assert (
         export(logged, lake).written,
@@ -216,7 +216,7 @@ def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     moved = pc.add(rows["completed_at"], pa.scalar(timedelta(days=3), pa.duration("us")))
     later = rows.set_column(rows.schema.get_field_index("completed_at"), "completed_at", moved)
     commit(lake, DAYS[3], [later], tmp_path)
-    found = [f"{one.day}: {one.problem}" for one in faults(lake)]
+    found = [f"{one.day}: {one.what}" for one in faults(lake)]
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
     assert f"{DAYS[0]}: its files contain 12 attempts, not the 12 of its manifest" in found
