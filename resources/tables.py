@@ -481,6 +481,54 @@ ability_state = _table(
     Index("ability_state_until", "until"),
 )
 
+form = _table(
+    "form",
+    "Forms of tests: fixed lists of items in a fixed order.",
+    _key("form_id", Text, "form"),
+    _req("source", Text, "file: imported; log: all sessions of the form in the log agree on it"),
+    _req("recorded_at", UTC, "time at which it was imported or last read from the log", NOW),
+)
+
+form_item = _table(
+    "form_item",
+    "Items of forms.",
+    _key("form_id", Text, "form"),
+    _item(),
+    _req("position", Integer, "place of the item in the form, from 1", None, ge=1),
+    _req("max_score", sa.SmallInteger, "maximum score", sa.text("1"), ge=1),
+    _req("scored", Boolean, "whether the item counts towards the score of the form", sa.text("true")),
+)
+
+item_analysis = _table(
+    "item_analysis",
+    "Item analysis by classical test theory, for each form and item of a month or a day.",
+    _scale(),
+    _key("period", Text, "month (2026-09) or day (2026-09-14), UTC"),
+    _key("form_id", Text, "form; empty: all answers of the period"),
+    _key("item_id", Text, "item; empty: the row of the form as a whole"),
+    _req("n", Integer, "number of learners with a score", None, ge=0),
+    _req("statistics", JSONB, "statistics of the item with its options, or of the form; missing: not known"),
+    _req("computed_at", UTC, "time of the analysis", NOW),
+)
+
+key_evidence = _table(
+    "key_evidence",
+    "Test martingale of each item in a calendar year, as of the end of a day: evidence against its key.",
+    _item(),
+    _key("day", Date, "last day (UTC) whose answers count"),
+    _req("key", Text, "key that the evidence is against"),
+    _req("n", Integer, "number of answers in the year that count", None, ge=0),
+    _req(
+        "e_value",
+        Double,
+        "evidence that another option is right; a right key reaches 1,000 in a year with probability 0.001 at most",
+        None,
+        ge=0,
+    ),
+    _opt("option", Text, "option for which the evidence is strongest"),
+    _req("state", JSONB, "state from which the next day's answers go on"),
+)
+
 item_parameter_publication = _table(
     "item_parameter_publication",
     "The ledger: published values, each with its start, its fit, the rule or person, and the reason. Append-only.",

@@ -6,7 +6,22 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
+    from irt_psychometrics.core.item_analysis import (
+        Choices,
+        FormStatistics,
+        ItemAnalysis,
+        OptionStatistics,
+        analyse_items,
+    )
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["item_rest_correlation", "proportion_correct"]
+__all__ = [
+    "Choices",
+    "FormStatistics",
+    "ItemAnalysis",
+    "OptionStatistics",
+    "analyse_items",
+    "item_rest_correlation",
+    "proportion_correct",
+]

@@ -1,0 +1,1 @@
+"""Item analysis before any fit: forms, items, options and keys. Does not belong here: pages about them (`reports`)."""

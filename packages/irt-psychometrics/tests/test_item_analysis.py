@@ -1,0 +1,78 @@
+"""Item analysis against psych, ShinyItemAnalysis and TAM on real answers; reference/classical.R made the figures."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irt_psychometrics as irt
+from irt_psychometrics.core.item_analysis import Choices, ItemAnalysis, analyse_items
+
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "classical.json").read_text("utf-8"))
+
+
+def read_table(path: Path, skip: int) -> tuple[list[str], np.ndarray]:
+    head, *rows = csv.reader(path.read_text("utf-8").splitlines())
+    return head[skip:], np.array([[int(cell) for cell in row[skip:]] for row in rows])
+
+
+@pytest.fixture(params=["sat12", "science", "verbal_aggression"])
+def analysed(request, shared) -> tuple[ItemAnalysis, dict]:
+    name, skip = {"verbal_aggression": ("verbal_aggression_poly_wide", 3)}.get(request.param, ("", 1))
+    name = name or {"sat12": "sat12_scored_wide", "science": "science_wide"}[request.param]
+    ids, x = read_table(shared / "data" / f"{name}.csv", skip)
+    x = x - x.min()
+    found = analyse_items(irt.Responses.from_wide(dict(zip(ids, x.T, strict=True)), max_score=int(x.max())))
+    return found, REFERENCE[request.param]
+
+
+def test_moments_alpha_and_lambda2_of_a_form_match_psych(analysed):
+    found, expected = analysed
+    form = found.forms
+    names = {"mean": "mean", "sd": "sd", "median": "median", "skewness": "skewness2", "kurtosis": "kurtosis2"}
+    names |= {"alpha": "alpha", "lambda2": "lambda2_cov", "split_half": "spearman_brown"}
+    for own, theirs in names.items():
+        assert getattr(form, own)[0] == pytest.approx(expected[theirs], abs=1e-10), own
+    assert [form.alpha_low[0], form.alpha_high[0]] == pytest.approx(expected["feldt"], abs=1e-10)
+
+
+def test_omega_matches_psych_up_to_the_tolerance_of_its_optimiser(analysed):
+    found, expected = analysed
+    assert found.forms.omega[0] == pytest.approx(expected["omega_psych"], abs=1e-6)
+
+
+def test_item_statistics_match_shinyitemanalysis(analysed):
+    found, expected = analysed
+    for own, theirs in (("mean", "item_mean"), ("sd", "item_sd"), ("item_rest", "item_rest")):
+        np.testing.assert_allclose(getattr(found, own), expected[theirs], atol=1e-10)
+    np.testing.assert_allclose(found.alpha_if_deleted, expected["alpha_drop_sia"], atol=1e-10)
+
+
+def test_options_of_sat12_match_tam_and_only_item_32_has_an_option_above_its_key(shared):
+    ids, chosen = read_table(shared / "data" / "sat12_raw_choices.csv", 1)
+    _, scores = read_table(shared / "data" / "sat12_scored_wide.csv", 1)
+    rows = csv.DictReader((shared / "data" / "sat12_key.csv").read_text("utf-8").splitlines())
+    key = {row["item"]: row["key"] for row in rows}
+    codes = [np.unique(column, return_inverse=True) for column in chosen.T]
+    choices = Choices(
+        np.stack([code for _, code in codes], axis=1).ravel(),
+        tuple(tuple(map(str, labels)) for labels, _ in codes),
+        tuple(frozenset({key[item]}) for item in ids),
+    )
+    found = analyse_items(irt.Responses.from_wide(dict(zip(ids, scores.T, strict=True))), choices).options
+    own = {(item, option): m for m, (item, option) in enumerate(zip(found.item_ids, found.options, strict=True))}
+    for row in REFERENCE["sat12"]["options"]:
+        m = own.pop((row["item"], row["Categ"]))
+        assert found.n[m] == row["AbsFreq"]
+        assert found.rest_correlation[m] == pytest.approx(row["rpb.WLE"], abs=1e-10)
+        assert found.mean_rest[m] == pytest.approx(row["M.WLE"], abs=1e-10)
+    assert not own
+    of_key = {found.item_ids[m]: found.rest_correlation[m] for m in np.flatnonzero(found.is_key)}
+    beats = [
+        (found.item_ids[m], found.options[m])
+        for m in np.flatnonzero(~found.is_key & (found.rest_correlation > 0))
+        if found.rest_correlation[m] > of_key[found.item_ids[m]]
+    ]
+    assert beats == [("item_32", "3")]
