@@ -14,7 +14,7 @@ items standardised within the form, or θ from the other items by the published 
 
 @dataclass(frozen=True, kw_only=True)
 class TracePoint:
-    """Share of an option in a group of learners with the mean rest score `rest`, and its 95 % interval (Wilson 1927)."""
+    """Share of an option in learners with the mean rest score `rest`, and its 95 % interval (Wilson 1927)."""
 
     rest: float
     n: int
