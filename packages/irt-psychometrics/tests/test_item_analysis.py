@@ -9,6 +9,8 @@ import pytest
 
 import irt_psychometrics as irt
 from irt_psychometrics.core.item_analysis import Choices, ItemAnalysis, analyse_items
+from irt_psychometrics.items import ItemParameters, ItemRow
+from irt_psychometrics.scoring import rest_abilities, score
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "classical.json").read_text("utf-8"))
 
@@ -76,3 +78,39 @@ def test_options_of_sat12_match_tam_and_only_item_32_has_an_option_above_its_key
         if found.rest_correlation[m] > of_key[found.item_ids[m]]
     ]
     assert beats == [("item_32", "3")]
+
+
+def test_rest_abilities_equal_scoring_without_the_item():
+    rng = np.random.default_rng(5)
+    a, b = rng.uniform(0.6, 2, 6), rng.normal(size=6)
+    x = irt.Responses.from_wide(
+        (rng.random((40, 6)) < 0.5).astype(float) + np.where(rng.random((40, 6)) < 0.3, np.nan, 0)
+    )
+    items = ItemParameters.from_rows(x.item_ids, [ItemRow(a[j], b[j]) if j else None for j in range(6)])
+    rest = rest_abilities(x, items, mean=0.2, sd=1.1)
+    for j in range(6):
+        others = x.of_items(np.arange(6) != j)
+        known = np.array([k for k in range(6) if k != j])
+        slope = np.where(known > 0, a[known], np.nan)
+        theta = score(others, slope, -slope * b[known], np.zeros(5), mean=0.2, sd=1.1).theta
+        rows = np.flatnonzero(x.item == j)
+        counted = np.isin(x.person[rows], others.person[others.item > (j > 0) - 1])
+        np.testing.assert_allclose(rest[rows][counted], theta[x.person[rows][counted]], atol=1e-6)
+        assert np.isnan(rest[rows][~counted]).all()
+
+
+def test_traces_contain_all_learners_and_forms_of_different_difficulty_keep_their_correlations():
+    rng = np.random.default_rng(7)
+    theta = rng.normal(size=600)
+    easy = (rng.random((600, 12)) < 1 / (1 + np.exp(-theta[:, None] - 2))).astype(int)
+    hard = (rng.random((600, 12)) < 1 / (1 + np.exp(-theta[:, None] + 2))).astype(int)
+    forms = ["easy"] * 300 + ["hard"] * 300
+    x = np.full((600, 24), np.nan)
+    x[:300, :12], x[300:, 12:] = easy[:300], hard[300:]
+    both = analyse_items(irt.Responses.from_wide(x), forms=forms)
+    alone = analyse_items(irt.Responses.from_wide(easy[:300]))
+    np.testing.assert_allclose(both.item_rest[:12], alone.item_rest, atol=1e-12)
+    assert [both.forms.alpha[0]] == pytest.approx(alone.forms.alpha)
+    options = both.options
+    assert (options.trace_n.sum(axis=1) == 300).all()
+    np.testing.assert_allclose(np.nansum(options.trace_n * options.trace, axis=1), options.n)

@@ -21,8 +21,8 @@ OUTER_SHARE = 0.27
 """Share of learners in the upper and in the lower group of the discrimination index D (Kelley 1939)."""
 MAX_STEPS = 10_000
 COUNTS = ("n", "n_items", "max_score")
-ABILITY_GROUPS = 3
-"""Groups of equal size by rest score in which the options' shares are given."""
+ABILITY_GROUPS, TRACE_GROUPS = 3, 8
+"""Groups of equal size by rest score in which the options' shares are given, and in which they are traced."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ class OptionStatistics(Result):
         Shape (M,), correlation of choosing the option with the rest score.
     group_shares
         Shape (M, 3), share of the option in the lower, middle and upper third of the item's learners by rest score.
+    trace_n, trace_rest, trace
+        Shape (M, 8), groups of (nearly) equal size of the item's learners by rest score: their number, their mean rest
+        score and the share of the option. Equal rest scores are in one group, so groups may be empty (NaN).
     """
 
     item_ids: tuple[str, ...]
@@ -72,6 +75,9 @@ class OptionStatistics(Result):
     mean_rest: Floats
     rest_correlation: Floats
     group_shares: Floats
+    trace_n: Ints
+    trace_rest: Floats
+    trace: Floats
     frame_kind: str | None = None
 
     def _title(self) -> str:
@@ -167,6 +173,8 @@ class ItemAnalysis(Result):
     lower, upper
         Shape (J,), facility among the 27 % of learners with the lowest and with the highest total scores. Learners with
         equal scores at a border count in part.
+    rest
+        Shape (R,), the rest score of each response; NaN if it is not known.
     options
         The options, or the scores of items without choices.
     forms
@@ -186,6 +194,7 @@ class ItemAnalysis(Result):
     alpha_if_deleted: Floats
     lower: Floats
     upper: Floats
+    rest: Floats
     options: OptionStatistics
     forms: FormStatistics
     frame_kind: str | None = None
@@ -224,12 +233,13 @@ def analyse_items(
     forms: Sequence[str] | None = None,
     omitted: Mask | None = None,
     not_reached: Mask | None = None,
+    rest: Floats | None = None,
 ) -> ItemAnalysis:
     """Compute the item statistics of classical test theory.
 
-    The rest score of a complete form, all of whose learners have a score on all of its items, is the sum of the other
-    scores. In other forms it is the mean share of the maximum score over the other items, standardised within the form,
-    so that learners of easier forms do not seem abler.
+    The rest score of a single complete form, all of whose learners have a score on all of its items, is the sum of the
+    other scores. Otherwise it is the mean share of the maximum score over the other items, standardised within the
+    form, so that learners of easier forms do not seem abler.
 
     Parameters
     ----------
@@ -241,6 +251,9 @@ def analyse_items(
         N names, the form of each person. None: all persons have the same form.
     omitted, not_reached
         Shape (R,), whether the response was omitted, and whether the person did not reach it. None: neither is known.
+    rest
+        Shape (R,), rest score of each response that replaces the above, such as θ from the other items
+        (`scoring.rest_abilities`); NaN if it is not known.
 
     Returns
     -------
@@ -258,13 +271,15 @@ def analyse_items(
         ("omitted", omitted, x.n_responses),
         ("not_reached", not_reached, x.n_responses),
         ("choices.option", None if choices is None else choices.option, x.n_responses),
+        ("rest", rest, x.n_responses),
     ):
         if values is not None and len(values) != size:
             raise PsychometricsError(f"{name} must have {size} entries, got {len(values)}")
     names, form = np.unique(["all"] * x.n_persons if forms is None else list(forms), return_inverse=True)
     item = x.item.astype(np.int64)
     complete = _complete_forms(x, form, len(names))
-    rest, total = _rest_scores(x, form, complete)
+    own_rest, total = _rest_scores(x, form, complete & (len(names) == 1))
+    rest = own_rest if rest is None else rest
     most = (x.n_categories - 1).astype(float)
     score = x.score.astype(float)
 
@@ -295,6 +310,7 @@ def analyse_items(
         _alphas_if_deleted(matrices, J),
         lower,
         upper,
+        rest,
         _option_statistics(x, choices, rest),
         _form_statistics([(str(names[k]), items, scores, most) for k, (items, scores) in matrices.items()]),
         x.frame_kind,
@@ -312,7 +328,8 @@ def _complete_forms(x: Responses, form: Ints, n_forms: int) -> Mask:
 def _rest_scores(x: Responses, form: Ints, complete: Mask) -> tuple[Floats, Floats]:
     """The rest score of each response, shape (R,), NaN without another response, and each person's total, shape (N,).
 
-    Totals are sums in complete forms, and otherwise mean shares of the maximum score standardised within the form.
+    Totals are sums in the `complete` forms, and otherwise mean shares of the maximum score standardised within the
+    form.
     """
     share = x.score / (x.n_categories - 1)[x.item]
     n = np.bincount(x.person, minlength=x.n_persons)
@@ -488,11 +505,16 @@ def _option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> O
         mean, square = np.bincount(item, rest, x.n_items) / of_item, np.bincount(item, rest**2, x.n_items) / of_item
         spread = np.sqrt(square - mean**2)[owner]
         correlation = np.where(n > 0, (mean_rest - mean[owner]) / spread * np.sqrt(share / (1 - share)), np.nan)
-    groups = _thirds(item, rest)
-    cells = np.bincount(row * ABILITY_GROUPS + groups, minlength=M * ABILITY_GROUPS).reshape(M, ABILITY_GROUPS)
-    sums = np.bincount(item * ABILITY_GROUPS + groups, minlength=x.n_items * ABILITY_GROUPS)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        group_shares = cells / sums.reshape(-1, ABILITY_GROUPS)[owner]
+
+    def by_group(groups: int) -> tuple[Ints, Floats, Floats]:
+        """Learners, mean rest score and share of the option in groups by rest score, shape (M, G) each."""
+        of_item, of_row = (place * groups + _groups(item, rest, groups) for place in (item, row))
+        cells = np.bincount(of_row, minlength=M * groups).reshape(M, groups)
+        sums = np.bincount(of_item, minlength=x.n_items * groups).reshape(-1, groups)
+        rests = np.bincount(of_item, rest, x.n_items * groups).reshape(-1, groups)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return sums[owner], (rests / sums)[owner], cells / sums[owner]
+
     return OptionStatistics(
         tuple(x.item_ids[j] for j in owner.tolist()),
         tuple(option for found in labels for option in found),
@@ -501,17 +523,20 @@ def _option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> O
         share,
         mean_rest,
         correlation,
-        group_shares,
+        by_group(ABILITY_GROUPS)[2],
+        *by_group(TRACE_GROUPS),
         x.frame_kind,
     )
 
 
-def _thirds(item: Ints, rest: Floats) -> Ints:
-    """The third of its item's learners by rest score to which each response belongs; equal scores share a third."""
+def _groups(item: Ints, rest: Floats, groups: int) -> Ints:
+    """The group of its item's learners by rest score to which each response belongs; equal scores share a group."""
     order = np.lexsort((rest, item))
     sizes = np.bincount(item)
-    rank = np.empty(len(item))
-    rank[order] = np.arange(len(item)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    _, same = np.unique(np.stack([item, rest]), axis=1, return_inverse=True)
-    middle = (np.bincount(same, rank) / np.bincount(same))[same]
-    return np.minimum((middle * ABILITY_GROUPS / sizes[item]).astype(np.int64), ABILITY_GROUPS - 1)
+    rank = np.arange(len(item)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    new = np.ones(len(item), dtype=bool)
+    new[1:] = (np.diff(item[order]) != 0) | (np.diff(rest[order]) != 0)
+    same = np.cumsum(new) - 1
+    middle = np.empty(len(item))
+    middle[order] = (np.bincount(same, rank) / np.bincount(same))[same]
+    return np.minimum((middle * groups / sizes[item]).astype(np.int64), groups - 1)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.scoring.abilities import Curves, Scores, score
     from irt_psychometrics.scoring.moving_ability import theta_now
     from irt_psychometrics.scoring.reliability import fitted_reliability
+    from irt_psychometrics.scoring.rest_posterior import rest_abilities
     from irt_psychometrics.scoring.total_error import ParameterErrors
 else:
     __getattr__ = names_when_used(__name__)
@@ -19,6 +20,7 @@ __all__ = [
     "ParameterErrors",
     "Scores",
     "fitted_reliability",
+    "rest_abilities",
     "score",
     "theta_now",
 ]

@@ -5,7 +5,7 @@ Reported abilities are in `abilities`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 
 Indices = npt.NDArray[np.integer[Any]]
 
@@ -80,3 +81,36 @@ class RestPosterior:
         posterior: Floats = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)
         return posterior
+
+
+def rest_abilities(responses: Responses, items: ItemParameters, *, mean: float, sd: float) -> Floats:
+    """Ability of each response's person from the person's other responses.
+
+    Parameters
+    ----------
+    responses
+        R responses.
+    items
+        Known item parameters. Responses to other items do not count for θ.
+    mean, sd
+        The prior N(mean, sd²) of θ.
+
+    Returns
+    -------
+    Floats
+        Shape (R,), posterior mean of θ; NaN if the person has no other response that counts.
+    """
+    x, items = responses, items.among(responses.item_ids)
+    known = items.curves.known
+    measured = RestPosterior.from_answers(
+        x.person, x.item, x.score, known, items, mean=mean, sd=sd, categories=x.categories
+    )
+    item_of_row = CountedScores.from_curves(items.curves).item_of_row
+    counted = np.bincount(x.person, known[x.item], minlength=x.n_persons)
+    rest = np.full(x.n_responses, np.nan)
+    for j in range(x.n_items):
+        others = (item_of_row != j)[:, None]
+        without = replace(measured, log_right=measured.log_right * others, log_wrong=measured.log_wrong * others)
+        rows = np.flatnonzero((x.item == j) & (counted[x.person] > known[j]))
+        rest[rows] = without.posterior(x.person[rows]) @ measured.nodes
+    return rest
