@@ -23,6 +23,7 @@ from irt_assets.features.checks import build_feature_checks
 from irt_assets.intake.assets import build_external_assets, build_intake_asset
 from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
+from irt_assets.item_analysis.assets import build_item_analysis_assets, build_key_check
 from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
@@ -54,6 +55,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     _set_up_process()
     console = run_logs.install(settings)
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
+    days_running = daily(settings.irt_first_month, running=True)
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
     make = partial(build, settings=settings)
@@ -62,6 +64,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
+    monthly_checks.append(build_key_check(months))
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -73,10 +76,11 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     # In the order in which data flows: no asset reads an asset of a later group.
     groups: dict[str, list[dg.AssetsDefinition | dg.AssetSpec]] = {
         "intake": [
-            build_intake_asset(daily(settings.irt_first_month, running=True)),
+            build_intake_asset(days_running),
             *build_external_assets(days),
         ],
         "responses": [*build_response_assets(months, days, collect_on_spark), *build_lake_assets(settings)],
+        "item_analysis": [*build_item_analysis_assets(months, days_running)],
         "features": [*build_feature_assets(days)],
         "calibration": [
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),

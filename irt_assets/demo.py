@@ -428,7 +428,7 @@ def own_log(
     last_month = month_of(window[1] - timedelta(microseconds=1))
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
-            outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
+            outcome = run_month(instance, settings, last_month, ("scored_responses", "item_analysis", "abilities"))
             if not outcome.success:
                 raise PermanentFailure(outcome.why)
             _say_abilities(database, last_month, say)

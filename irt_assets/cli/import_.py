@@ -1,4 +1,4 @@
-"""The commands of `irt import`: answers, questions and learners from files."""
+"""The commands of `irt import`: answers, questions, learners and forms from files."""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +8,11 @@ import typer
 
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.common.wording import quantity
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
+from irt_assets.item_analysis.forms import import_forms
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -97,6 +99,26 @@ def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
 
 _add_bank_command("questions", QUESTIONS, "Import the item bank: scales, topics, tags, keys, parameters.")
 _add_bank_command("learners", LEARNERS, "Import learners: attributes, test accounts, goals.")
+
+
+@app.command(epilog="Example: irt import forms forms.csv --dry-run")
+def forms(
+    file: Annotated[Path, typer.Argument(help="Table form_id,item_id,position; also max_score and scored.")],
+    encoding: Encoding = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import forms: the items of each form and their places.
+
+    A form in the file replaces the stored one. If a row is at fault, nothing is stored.
+    """
+    found = import_forms(current_database(), file, encoding=encoding, dry_run=dry_run)
+    sizes = {form_id: len(form.items) for form_id, form in found.items()}
+    if as_json:
+        print_json(sizes)
+    else:
+        checked = "checked" if dry_run else "stored"
+        say(f"{quantity(len(sizes), 'form')} {checked}, {quantity(sum(sizes.values()), 'item')}")
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

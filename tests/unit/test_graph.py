@@ -19,7 +19,7 @@ from irt_assets.invariants.drift import ANALYSES
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
-GROUPS = ("intake", "responses", "features", "calibration", "drift", "kpis", "reports", "invariants")
+GROUPS = ("intake", "responses", "item_analysis", "features", "calibration", "drift", "kpis", "reports", "invariants")
 """Names of the asset groups, in the order of data flow."""
 
 
@@ -73,7 +73,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return engines
 
 
-PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
+PLAIN = {*MONTHLY_ASSETS, "item_analysis", "abilities", "ability_movement", "engine_agreement"}
 
 
 @pytest.mark.parametrize(

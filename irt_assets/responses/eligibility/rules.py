@@ -226,10 +226,11 @@ class PublicationRules(Stage):
 
 
 class WarningRules(Stage):
-    """Limits for warnings, and settings of the drift and DIF analyses. None of them holds a month."""
+    """Limits for warnings, and settings of the item, drift and DIF analyses. None of them holds a month."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale. Drift, DIF and engine agreement use it when a month is next materialised."
+        "A change makes nothing stale. Item analysis, drift, DIF and engine agreement use it when a month is next "
+        "materialised."
     )
 
     warn_anchor_share: Share = Field(
@@ -252,6 +253,18 @@ class WarningRules(Stage):
         default=0.10,
         description="Largest SD by which b of a bank's items may vary from month to month without counting as drift. "
         "If they vary by more, the month reports it, and its items are tested as if they varied by this SD.",
+    )
+    min_facility: Share = Field(
+        default=0.15, description="Item analysis flags an item if its mean is a smaller share of its maximum score."
+    )
+    max_facility: Share = Field(
+        default=0.95, description="Item analysis flags an item if its mean is a larger share of its maximum score."
+    )
+    min_item_rest: Share = Field(
+        default=0.15, description="Item analysis flags an item if its item-rest correlation is smaller."
+    )
+    min_option_share: Share = Field(
+        default=0.05, description="Item analysis flags a wrong option that a smaller share of the learners chose."
     )
     dif_attributes: str = Field(
         default="lang,country,tier",

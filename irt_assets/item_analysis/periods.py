@@ -1,0 +1,106 @@
+"""Analyse a month or a day on every scale, and store the result. What does not belong here: the assets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import pandas as pd
+import psycopg
+
+from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.item_analysis.analysis import Bank, analyse
+from irt_assets.item_analysis.answers import COLUMNS, read_answers
+from irt_assets.item_analysis.flags import add_flags
+from irt_assets.item_analysis.forms import read_forms, take_from_log
+from irt_assets.item_analysis.stored import FormRow, ItemRow, write_analysis
+from irt_assets.ledger.publications import in_force
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.proposed_window import proposed_window
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import read_for_run, snapshot_for_scale
+from irt_assets.responses.stored_window import share_for_run, stored_window
+from irt_assets.responses.verdicts import days_that_differ
+from irt_psychometrics import PsychometricsError
+from resources.cluster.relational import on_postgres
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, database_settings
+
+
+@dataclass(frozen=True)
+class ScaleAnalysis:
+    """The analysis of a scale's period. `why`: the reason why there is none; empty if there is one."""
+
+    scale_id: str
+    forms: list[FormRow] = field(default_factory=list)
+    items: list[ItemRow] = field(default_factory=list)
+    why: str = ""
+
+
+def analyse_month(database: Database, store: ObjectStore, month: str) -> list[ScaleAnalysis]:
+    """Analyse the month's snapshot on every scale, and replace its stored rows.
+
+    In a month that is too large for one machine, the answers are those of a random sample of learners.
+    """
+    with database.connect() as connection:
+        scales, answers = read_scales(connection, Month(month).start), {}
+        most = database_settings(connection).most_for_run
+        for scale_id in scales:
+            if snapshot := snapshot_for_scale(connection, month, scale_id):
+                table = read_for_run(store, snapshot, most, COLUMNS, (scale_id,))
+                answers[scale_id] = read_answers(table, scale_id)
+        return _analyse_scales(connection, month, Month(month).start, scales, answers, whole_month=True)
+
+
+def analyse_day(database: Database, day: str) -> list[ScaleAnalysis]:
+    """Analyse the day's answers on every scale, and replace its stored rows.
+
+    The answers of a day that has not been judged, or has changed since, are judged without storing the verdicts.
+    """
+    start, end = day_bounds(day)
+    with database.connect() as connection:
+        scales = scales_of_month(connection, month_of(start))
+        if days_that_differ(connection, date.fromisoformat(day), end.date()):
+            window = proposed_window(connection, start, end, scales)
+        else:
+            most = database_settings(connection).most_for_run
+            window = stored_window(
+                connection, start, end, scales, share=share_for_run(on_postgres(connection), most, start, end)
+            )
+        answers = {scale_id: read_answers(window.table, scale_id) for scale_id in scales}
+        return _analyse_scales(connection, day, start, scales, answers, whole_month=False)
+
+
+def _analyse_scales(
+    connection: psycopg.Connection,
+    period: str,
+    start: datetime,
+    scales: Mapping[str, Scale],
+    answers: Mapping[str, pd.DataFrame],
+    *,
+    whole_month: bool,
+) -> list[ScaleAnalysis]:
+    if answers:
+        take_from_log(connection, pd.concat(answers.values()), whole_month=whole_month)
+    forms, found = read_forms(connection), []
+    for scale_id, of_scale in answers.items():
+        scale = scales[scale_id]
+        try:
+            bank = _read_bank(connection, scale, start)
+            analysis, why = analyse(of_scale, bank, forms), "no answer counts"
+        except PsychometricsError as error:
+            analysis, why = None, str(error)
+        if analysis is None:
+            found.append(ScaleAnalysis(scale_id, why=why))
+        else:
+            items = [add_flags(row, scale.rules.warnings) for row in analysis.items]
+            found.append(ScaleAnalysis(scale_id, analysis.forms, items))
+        write_analysis(connection, scale_id, period, found[-1].forms, found[-1].items)
+    return found
+
+
+def _read_bank(connection: psycopg.Connection, scale: Scale, at: datetime) -> Bank:
+    keys = connection.execute(
+        "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s AND meta->>'key' <> ''", (scale.scale_id,)
+    )
+    published = in_force(connection, scale.scale_id, at).items
+    return Bank(dict(keys.fetchall()), published, scale.mu, scale.sigma)
