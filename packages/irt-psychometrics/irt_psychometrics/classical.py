@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         OptionStatistics,
         analyse_items,
     )
+    from irt_psychometrics.core.key_evidence import KeyEvidence
 else:
     __getattr__ = names_when_used(__name__)
 
@@ -20,6 +21,7 @@ __all__ = [
     "Choices",
     "FormStatistics",
     "ItemAnalysis",
+    "KeyEvidence",
     "OptionStatistics",
     "analyse_items",
     "item_rest_correlation",
