@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY_JOB, PRUNE_JOB
+from irt_assets.common.job_names import (
+    ITEM_ANALYSIS_JOB,
+    JUDGE_JOB,
+    KPI_JOB,
+    LEARNER_REPORT_JOB,
+    MONTHLY_JOB,
+    NIGHTLY_JOB,
+    PRUNE_JOB,
+)
 from jobs.plans import PLANS, Plan
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +52,7 @@ ENGINES = """\
 """
 JOB_FILES = {
     JUDGE_JOB: JobFiles("observe", "judge the answers of past days, and close months", 6),
+    ITEM_ANALYSIS_JOB: JobFiles("items", "item analysis of yesterday and today"),
     "aggregate_features_daily": JobFiles("features", "features of yesterday"),
     KPI_JOB: JobFiles("kpis", "KPIs of the week"),
     MONTHLY_JOB: JobFiles("calibration", "calibrate missing months with every enabled engine", 24, note=ENGINES),
@@ -206,7 +215,7 @@ def _timer(plans: list[Plan]) -> str:
     minute, hour, _, _, weekday = plans[0].cron.split()
     zone = plans[0].zone
     short, long = WEEKDAYS.get(weekday, ("", ""))
-    time = f"{int(hour):02}:{int(minute):02}"
+    time = f"{'*' if hour == '*' else f'{int(hour):02}'}:{int(minute):02}"
     calendar = [f"OnCalendar={short}*-*-* {time}:00 {zone}"]
     if zone != "UTC":
         later = f"{int(hour) + 1:02}:{int(minute):02}"
@@ -215,7 +224,7 @@ def _timer(plans: list[Plan]) -> str:
             *calendar,
             f"OnCalendar=Sun *-03-8..14 {later}:00 {zone}",
         ]
-    when = f"{long}{time} {zone}"
+    when = f"every hour at minute {minute}" if hour == "*" else f"{long}{time} {zone}"
     return TIMER.format(description=_description(plans), when=when, calendar="\n".join(calendar))
 
 

@@ -23,7 +23,7 @@ from irt_assets.features.checks import build_feature_checks
 from irt_assets.intake.assets import build_external_assets, build_intake_asset
 from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
-from irt_assets.item_analysis.assets import build_item_analysis_assets, build_key_check
+from irt_assets.item_analysis.assets import build_item_analysis_assets, build_key_checks
 from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
@@ -64,7 +64,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
-    monthly_checks.append(build_key_check(months))
+    keys_of_month, keys_of_day = build_key_checks(months, days_running)
+    monthly_checks.append(keys_of_month)
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -105,6 +106,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         asset_checks=[
             *monthly_checks,
             *inventory,
+            keys_of_day,
             *build_drift_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),

@@ -8,6 +8,7 @@ from dagster import MAX_RUNTIME_SECONDS_TAG
 
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
+    ITEM_ANALYSIS_JOB,
     KPI_JOB,
     LEARNER_REPORT,
     LEARNER_REPORT_JOB,
@@ -18,7 +19,7 @@ from irt_assets.common.job_names import (
 )
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
-from irt_assets.item_analysis.assets import ITEM_ANALYSIS
+from irt_assets.item_analysis.assets import ITEM_ANALYSIS, ITEM_ANALYSIS_DAILY
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
@@ -49,6 +50,12 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 REGULAR_JOBS = (
     ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
+    (
+        ITEM_ANALYSIS_JOB,
+        (ITEM_ANALYSIS_DAILY,),
+        DAILY,
+        "Item analysis and evidence against keys of a day; of the running day every hour in which answers come.",
+    ),
     (
         KPI_JOB,
         ("weekly_kpi",),

@@ -3,11 +3,12 @@
 Light to import, for the exporter. `schedules` finds the partitions that exist already, `lateness` the late plans.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
+    ITEM_ANALYSIS_JOB,
     JUDGE_JOB,
     KPI_JOB,
     LEARNER_REPORT,
@@ -38,6 +39,8 @@ class Plan:
         asset: the asset that the job materialises for each partition; empty for a job without partitions.
         look_back: number of completed partitions that a tick checks.
         running: whether a tick also checks the current partition.
+        if_new: whether the current partition is only made again if answers with a choice have come since. It is never
+            late then.
     """
 
     job: str
@@ -46,6 +49,7 @@ class Plan:
     period: Period = DAYS
     look_back: int = 0
     running: bool = False
+    if_new: bool = False
     zone: str = "UTC"
 
     @property
@@ -61,7 +65,8 @@ class Plan:
         if not self.asset:
             return "Runs the job."
         last = f"last {self.period.name}" if self.look_back == 1 else f"last {self.look_back} {self.period.name}s"
-        return f"Completes the {last}{f', and the running {self.period.name}' if self.running else ''}."
+        running = f", and the running {self.period.name}" if self.running else ""
+        return f"Completes the {last}{running}{' if answers with a choice have come' if self.if_new else ''}."
 
     def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
         """The partitions that are due at a tick, oldest first. Partitions that end before the first month are not."""
@@ -76,7 +81,8 @@ class Plan:
 
         Returns None if there is no such partition.
         """
-        newest = self.partitions_due(tick, first_month)[-1:] if self.asset else []
+        due = replace(self, running=self.running and not self.if_new).partitions_due(tick, first_month)
+        newest = due[-1:] if self.asset else []
         return (newest[0], min(self.period.bounds(newest[0])[1], tick)) if newest else None
 
     @property
@@ -87,6 +93,8 @@ class Plan:
 
 PLANS = (
     Plan(JUDGE_JOB, "30 0 * * *"),
+    # After the judging of the night, and every hour of an exam day.
+    Plan(ITEM_ANALYSIS_JOB, "50 * * * *", "item_analysis_daily", DAYS, 3, running=True, if_new=True),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # A month that was fitted and is red waits for a person; a month without a fit is requested again the next day.

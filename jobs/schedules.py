@@ -21,7 +21,7 @@ from irt_assets.kpis.weekly import window_of_week
 from irt_assets.responses.verdict_states import WindowOf, changed_partitions
 from jobs.plans import PLANS, Plan
 from resources.dagster_compat import NOT_FINISHED_STATUSES, UnresolvedAssetJobDefinition
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
@@ -35,12 +35,27 @@ def find_missing(
     """The partitions that are due at a tick, and the partitions to request; both oldest first.
 
     A partition is requested if it is due and missing, or if its verdicts have changed since it was made, unless a run
-    for it is under way.
+    for it is under way. The running partition of a plan with `if_new` is missing if answers with a choice have come
+    since it was made.
     """
     due, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
     changed = find_changed(database, plan, first_month)
-    unmade = [key for key in due if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
+    since = {key: plan.period.bounds(key)[1] for key in due}
+    if plan.if_new and (running := plan.period.key_of(tick)) in since:
+        del since[running]
+        if newest := newest_choice(database, *plan.period.bounds(running)):
+            since[running] = newest
+    unmade = [key for key, at in since.items() if not materialized_since(instance, asset, key, at)]
     return due, sorted({*changed, *unmade} - partitions_under_way(instance, plan.job, [plan.asset]))
+
+
+def newest_choice(database: Database, start: datetime, end: datetime) -> datetime | None:
+    """Time at which the last answer of [start, end) with a choice was written, or None if there is none."""
+    query = """SELECT max(recorded_at) FROM response_log
+               WHERE completed_at >= %s AND completed_at < %s AND response <> ''"""
+    with database.connect() as connection:
+        newest: datetime | None = one_value(connection, query, (start, end))
+    return newest
 
 
 def find_changed(database: Database, plan: Plan, first_month: str) -> list[str]:

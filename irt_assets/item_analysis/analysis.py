@@ -31,9 +31,9 @@ TIMES = (0.5, 0.05, 0.95)
 
 @dataclass(frozen=True)
 class Bank:
-    """What is known of a scale's items: their keys, their published parameters, and the population of θ."""
+    """What is known of a scale's items: their right options, their published parameters, and the population of θ."""
 
-    keys: Mapping[str, str]
+    keys: Mapping[str, tuple[str, ...]]
     published: Mapping[str, Parameters]
     mean: float
     sd: float
@@ -153,7 +153,10 @@ def _theta_of_others(responses: Responses, bank: Bank) -> Floats | None:
 
 
 def _choices(
-    answers: pd.DataFrame, item_ids: Sequence[str], labels: Mapping[str, tuple[str, ...]], keys: Mapping[str, str]
+    answers: pd.DataFrame,
+    item_ids: Sequence[str],
+    labels: Mapping[str, tuple[str, ...]],
+    keys: Mapping[str, tuple[str, ...]],
 ) -> Choices:
     """The options chosen; omissions are one more option. An item without a key in the bank has the options whose
     answers are mostly right."""
@@ -161,11 +164,9 @@ def _choices(
     chosen = answers["option"].where(answers["answered"], OMITTED)
     right = answers.groupby(["item", "option"])["score"].mean().to_dict()
 
-    def key_of(item: str) -> Iterator[str]:
-        if item in keys:
-            yield keys[item]
-        else:
-            yield from (option for option in labels.get(item, ()) if right.get((item, option), 0) > 0.5)
+    def key_of(item: str) -> tuple[str, ...]:
+        mostly_right = (option for option in labels.get(item, ()) if right.get((item, option), 0) > 0.5)
+        return keys.get(item) or tuple(mostly_right)
 
     return Choices(
         np.array([code.get(pair, -1) for pair in zip(answers["item"], chosen, strict=True)], np.int64),

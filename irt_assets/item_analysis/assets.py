@@ -1,6 +1,6 @@
 """The assets of item analysis, and the check of keys on both. Their rows are computed in `periods`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
@@ -14,6 +14,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import natural_order, quantity, some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.item_analysis.flags import best_key, find_option_above_key
+from irt_assets.item_analysis.key_evidence import named_options
 from irt_assets.item_analysis.periods import ScaleAnalysis, analyse_day, analyse_month
 from irt_assets.item_analysis.stored import ItemRow, OptionRow, read_items
 from irt_assets.responses.scales import read_scales
@@ -54,7 +55,8 @@ def build_item_analysis_assets(
         name=ITEM_ANALYSIS_DAILY,
         partitions_def=days,
         deps=[existing_partitions(JUDGED), "question_bank"],
-        description="One row per form and item of the day: its item analysis. The running day is as of now.",
+        description="One row per form and item of the day: its item analysis. The running day is as of now. It also "
+        "updates the evidence against each key in the year.",
         metadata=schema,
         pool=LIGHT_POOL,
     )
@@ -120,24 +122,45 @@ def _forms_table(found: Sequence[ScaleAnalysis]) -> Table:
     )
 
 
-def build_key_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """Build `keys_are_right` of the months."""
-    return partition_check(
-        months,
-        ITEM_ANALYSIS,
-        KEYS_ARE_RIGHT,
-        "No option beats its item's key: none has an option-rest correlation that is certainly above 0 and above the "
-        "key's. It holds nothing.",
-        _judge_keys,
-    )
+def build_key_checks(months: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """`keys_are_right` of the months, and of the days."""
+    return [
+        partition_check(
+            months,
+            ITEM_ANALYSIS,
+            KEYS_ARE_RIGHT,
+            "No option beats its item's key: none has an option-rest correlation that is certainly above 0 and above "
+            "the key's. It holds nothing.",
+            lambda look: _judge(look, lambda _: find_option_above_key),
+        ),
+        partition_check(
+            days,
+            ITEM_ANALYSIS_DAILY,
+            KEYS_ARE_RIGHT,
+            "No option beats its item's key, by the answers of the year up to this day: a right key is named with "
+            "probability 0.001 a year at most. It holds nothing.",
+            lambda look: _judge(look, lambda scale_id: _find_by_evidence(look, scale_id)),
+        ),
+    ]
 
 
-def _judge_keys(look: CheckInput) -> dg.AssetCheckResult:
+Find = Callable[[ItemRow], OptionRow | None]
+"""Function that returns the option that beats an item's key, or None."""
+
+
+def _find_by_evidence(look: CheckInput, scale_id: str) -> Find:
+    named = named_options(look.connection, scale_id, look.partition)
+    return lambda item: next((option for option in item.options if option.option == named.get(item.item_id)), None)
+
+
+def _judge(look: CheckInput, find_on: Callable[[str], Find]) -> dg.AssetCheckResult:
+    """The result of the check, given the function with which a scale's items are examined."""
     named, rows, fixes = [], [], []
     page = database_settings(look.connection).dashboard_url
     for scale_id in read_scales(look.connection):
+        find = find_on(scale_id)
         for item in read_items(look.connection, scale_id, look.partition, form_id=""):
-            if option := find_option_above_key(item):
+            if option := find(item):
                 why = _in_words(item, option)
                 named.append(f"an option beats the key of {item.item_id}: {why}")
                 rows.append((scale_id, item.item_id, why))

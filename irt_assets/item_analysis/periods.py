@@ -12,6 +12,7 @@ from irt_assets.item_analysis.analysis import Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
 from irt_assets.item_analysis.flags import add_flags
 from irt_assets.item_analysis.forms import read_forms, take_from_log
+from irt_assets.item_analysis.key_evidence import follow_keys, read_keys
 from irt_assets.item_analysis.stored import FormRow, ItemRow, write_analysis
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closed_months import scales_of_month
@@ -94,13 +95,12 @@ def _analyse_scales(
         else:
             items = [add_flags(row, scale.rules.warnings) for row in analysis.items]
             found.append(ScaleAnalysis(scale_id, analysis.forms, items))
+            if not whole_month:
+                follow_keys(connection, period, bank.keys, analysis.answers)
         write_analysis(connection, scale_id, period, found[-1].forms, found[-1].items)
     return found
 
 
 def _read_bank(connection: psycopg.Connection, scale: Scale, at: datetime) -> Bank:
-    keys = connection.execute(
-        "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s AND meta->>'key' <> ''", (scale.scale_id,)
-    )
     published = in_force(connection, scale.scale_id, at).items
-    return Bank(dict(keys.fetchall()), published, scale.mu, scale.sigma)
+    return Bank(read_keys(connection, scale.scale_id), published, scale.mu, scale.sigma)

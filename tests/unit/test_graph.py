@@ -53,7 +53,13 @@ def test_every_asset_has_a_description_and_owners_and_reads_no_later_group(tmp_p
 @pytest.mark.parametrize(
     ("schedules", "found"),
     [
-        ("running", {"features_topic_daily", "weekly_kpi", "nightly_calibration", "inactivity", "invariant_report"}),
+        (
+            "running",
+            {
+                *("features_topic_daily", "weekly_kpi", "nightly_calibration", "inactivity", "invariant_report"),
+                "item_analysis_daily",
+            },
+        ),
         ("stopped", set()),
     ],
 )

@@ -172,7 +172,8 @@ def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     ]
     minute, hour, day, _, weekday = plan.cron.split()
     date = f"*-*-{day.rjust(2, '0') if day != '*' else '*'}"
-    expected = f"{WEEKDAYS[weekday]}{date} {hour.rjust(2, '0')}:{minute.rjust(2, '0')}:00 {plan.zone}"
+    hour = hour if hour == "*" else hour.rjust(2, "0")
+    expected = f"{WEEKDAYS[weekday]}{date} {hour}:{minute.rjust(2, '0')}:00 {plan.zone}"
     timer = (UNITS / service).with_suffix(".timer").read_text()
     assert f"OnCalendar={expected}\n" in timer
     assert "Persistent=true" in timer

@@ -1,0 +1,76 @@
+"""Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year.
+
+What does not belong here: the martingale (`irt_psychometrics.classical.KeyEvidence`).
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+
+import pandas as pd
+import psycopg
+from psycopg.types.json import Jsonb
+
+from irt_psychometrics.classical import KeyEvidence
+
+NAMED_FROM = 1000.0
+"""E from which an item is named: a right key reaches it in a year with probability 0.001 at most (Ville 1939)."""
+
+
+def read_keys(connection: psycopg.Connection, scale_id: str) -> dict[str, tuple[str, ...]]:
+    """Item → its right options, for the items of a scale with a key."""
+    found = connection.execute("SELECT item_id, meta->'key' FROM question WHERE scale_id = %s", (scale_id,))
+    keys = {item: tuple(key) if isinstance(key, list) else (key,) for item, key in found if isinstance(key, str | list)}
+    return {item: key for item, key in keys.items() if any(key)}
+
+
+def follow_keys(
+    connection: psycopg.Connection, day: str, keys: Mapping[str, tuple[str, ...]], answers: pd.DataFrame
+) -> None:
+    """Replace the day's evidence on the keys of items with options.
+
+    It goes on from the item's last day before it, unless that day is in another year or had another key. `answers` has
+    the columns item, option, form, at and rest.
+    """
+    answers = answers[answers["item"].isin(list(keys)) & answers["option"].notna() & answers["rest"].notna()]
+    by_form = answers.groupby("form")["rest"]
+    answers = answers.assign(z=(answers["rest"] - by_form.transform("mean")) / by_form.transform("std"))
+    of_items = answers.dropna(subset="z").sort_values("at", kind="stable").groupby("item")
+    by_item = {str(item): of_item for item, of_item in of_items}
+    last = connection.execute(
+        """SELECT DISTINCT ON (item_id) item_id, key, state FROM key_evidence
+           WHERE item_id = ANY(%s) AND day < %s AND day >= date_trunc('year', %s::date)
+           ORDER BY item_id, day DESC""",
+        ([*by_item], day, day),
+    )
+    before = {item: (key, state) for item, key, state in last}
+    rows = []
+    for item, of_item in by_item.items():
+        key, state = before.get(item, ("", None))
+        seed = zlib.crc32(f"{item} {day[:4]}".encode())
+        same = key == _as_text(keys[item])
+        evidence = KeyEvidence.from_json(json.dumps(state)) if same else KeyEvidence.start(keys[item], seed)
+        evidence = evidence.update(of_item["option"].tolist(), of_item["z"].to_numpy())
+        state = Jsonb(json.loads(evidence.to_json()))
+        rows.append((item, day, _as_text(keys[item]), evidence.n, evidence.e_value, evidence.option, state))
+    connection.execute("DELETE FROM key_evidence WHERE day = %s AND item_id = ANY(%s)", (day, [*keys]))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO key_evidence (item_id, day, key, n, e_value, option, state)
+               VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+            rows,
+        )
+
+
+def named_options(connection: psycopg.Connection, scale_id: str, day: str) -> dict[str, str]:
+    """Item → the option that beats its key, by the day's evidence. An item whose key has changed since is left out."""
+    keys = {item: _as_text(key) for item, key in read_keys(connection, scale_id).items()}
+    found = connection.execute(
+        "SELECT item_id, key, option FROM key_evidence WHERE day = %s AND e_value >= %s AND item_id = ANY(%s)",
+        (day, NAMED_FROM, [*keys]),
+    )
+    return {item: option for item, key, option in found if key == keys[item]}
+
+
+def _as_text(key: tuple[str, ...]) -> str:
+    return ", ".join(key)
