@@ -1,7 +1,7 @@
 """The commands of `irt report`.
 
-Exit codes: 0 written, whatever the verdict; 1 PDF and Word files could not be made, or some learners have no report; 2 the request
-is wrong, or no report can be made.
+Exit codes: 0 written, whatever the verdict; 1 no PDF or Word file could be made, or some learners have no report; 2 the
+request is wrong, or no report can be made.
 """
 
 from datetime import UTC, datetime

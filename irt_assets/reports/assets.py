@@ -29,8 +29,8 @@ def build_report_assets(
     @dg.asset(
         partitions_def=months,
         deps=list(REPORT_SOURCES),
-        description="One row per file, HTML, PDF and Word for every scale: whether the month is safe to release, and the "
-        "findings that need review. The files are in the object store; `irt report drift` writes the same files.",
+        description="One row per file, HTML, PDF and Word for every scale: whether the month is safe to release, and "
+        "the findings that need review. The files are in the object store; `irt report drift` writes the same files.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
         automation_condition=follows_a_month,
@@ -45,7 +45,7 @@ def build_report_assets(
                 sentences.append(report.verdict.in_short)
                 if report.problem:
                     sentences.append(f"Without PDF and Word file: {report.problem}.")
-                    context.log.error(f"{report.month} of scale {report.scale_id} has no PDF and no Word file: {report.problem}")
+                    context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 suffix = "" if report.only_scale else f" ({report.scale_id})"
                 for file in drift_month.store_files(database, store, report):
                     path = page_path(file.artifact_id, ui_prefix)
