@@ -30,7 +30,7 @@ def build_report_assets(
         partitions_def=months,
         deps=list(REPORT_SOURCES),
         description="One row per file, HTML, PDF and Word for every scale: whether the month is safe to release, and "
-        "the findings that need review. The files are in the object store; `irt report drift` writes the same files.",
+        "the findings that need review.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
         automation_condition=follows_a_month,
