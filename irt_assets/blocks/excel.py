@@ -30,10 +30,8 @@ from irt_assets.blocks import (
 
 MAX_NAME = 31
 """Length of the longest name of a sheet."""
-MIN_WIDTH, MAX_WIDTH = 8, 60
-"""Width of the narrowest and of the widest column, in characters."""
-MEASURED_ROWS = 200
-"""Number of rows by which the width of a column is chosen."""
+MAX_WIDTH = 400
+"""Width of the widest column, in pixels."""
 ABOUT = "About"
 
 
@@ -52,7 +50,7 @@ def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, s
 
     A missing value is an empty cell. Text is never a formula or a link. Times must have no time zone.
     """
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "constant_memory": True}
+    options = {"strings_to_formulas": False, "strings_to_urls": False}
     with Workbook(file, options | {"default_date_format": "yyyy-mm-dd hh:mm"}) as book:
         book.set_properties({"title": title})
         bold, wrapped = book.add_format({"bold": True, "bottom": 1}), book.add_format({"text_wrap": True})
@@ -86,19 +84,16 @@ def _add_sheet(book: Workbook, sheet: Sheet, title: str, bold: Any) -> None:
     if name.casefold() in taken:
         name = f"{name[: MAX_NAME - 4]} {len(taken)}"
     page = book.add_worksheet(name)
-    widths = [len(column) + 3 for column in sheet.columns]
     n = 0
     for column, text in enumerate(sheet.columns):
         page.write_string(0, column, text, bold)
+        shown = book.add_format({"num_format": sheet.formats.get(text, "General")})
+        page.set_column(column, column, None, shown)
     for n, row in enumerate(sheet.rows, 1):
         for column, value in enumerate(row):
             if value is not None and value == value:
                 page.write(n, column, value)
-                if n <= MEASURED_ROWS and isinstance(value, str):
-                    widths[column] = max(widths[column], len(value))
-    for column, width in enumerate(widths):
-        shown = book.add_format({"num_format": sheet.formats.get(sheet.columns[column], "General")})
-        page.set_column(column, column, min(max(width, MIN_WIDTH), MAX_WIDTH), shown)
+    page.autofit(MAX_WIDTH)
     page.freeze_panes(1, 0)
     page.autofilter(0, 0, n, max(len(sheet.columns) - 1, 0))
     page.set_header(f"&L{title.replace('&', '&&')}&R&D")

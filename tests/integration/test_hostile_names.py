@@ -126,7 +126,7 @@ def test_drift_report_contains_hostile_names_only_as_text(
         assert [store.get(str(store.key(one.url))) for one in kept] == list(report.files.values())
         drift_month.write_files(report, tmp_path / "made", 1)
     assert {path.parent for path in tmp_path.rglob("*.*")} == {tmp_path / "made"}
-    assert len(list((tmp_path / "made").iterdir())) == 8
+    assert len(list((tmp_path / "made").iterdir())) == 12
     look_at(made[0].files["html"].decode(), made[0].files["pdf"], NAMES)
 
 
