@@ -153,7 +153,10 @@ def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without PDF and Word file: " in metadata(result, "drift_report")["report"]
     command = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
-    assert (command.code, missing_sentences(command.out + command.err, "no PDF and no Word file: ", "pip install typst")) == (1, [])
+    assert (
+        command.code,
+        missing_sentences(command.out + command.err, "no PDF and no Word file: ", "pip install typst"),
+    ) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 
