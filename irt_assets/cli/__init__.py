@@ -154,9 +154,7 @@ def _suggestion(error: Any) -> str:
         return ""
     if word in SERVERS:
         return f" A server is started with irt run {word}" + ", or with --demo on this machine" * (word == "dashboard")
-    more = " irt status names the scales, and docs/how-to/scales.md says what can be set of one."
-    listing = "" if isinstance(group, _Irt) else f" There are: {', '.join(sorted(group.commands))}."
-    return listing + more * (within.command_path.endswith(" scale") and word in ("list", "show"))
+    return "" if isinstance(group, _Irt) else f" There are: {', '.join(sorted(group.commands))}."
 
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ import typer
 
 from irt_assets.blocks import Paragraph
 from irt_assets.cli.console import Here, escape, out, print_blocks, say
-from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_settings, current_store, os_user, signature
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, parse_settings
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import last_complete_month, months_between
@@ -74,7 +74,8 @@ def calibrate(
         _try_rules(settings, database, month, scale, parse_settings(trial, "--try"))
         return
     if setting:
-        confirm_and_change_rules(database, scale, month, parse_settings(setting), yes)
+        by = signature(os_user())
+        confirm_and_change_rules(database, scale, month, parse_settings(setting), yes, by, "irt calibrate --set")
     if not _run_months(settings, database, [month], here=here or engine is not None):
         raise typer.Exit(1)
 

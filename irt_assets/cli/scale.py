@@ -1,7 +1,7 @@
-"""The commands of `irt scale`: origin, model, movement of abilities, pass mark and rules of a scale."""
+"""The commands of `irt scale`: show scales, and set their origin, model, movement, pass mark and rules."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
@@ -24,9 +24,11 @@ from irt_assets.engines.registry import build
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.ledger.fits import months_with_other_fit_rules, months_with_other_linking_rules
 from irt_assets.ledger.movement_proposals import newest_proposal
+from irt_assets.reports import scale_blocks
+from irt_assets.reports.scale_facts import as_dict, scale_facts
 from irt_assets.responses.eligibility.rules import STAGES, valid_values
 from irt_assets.responses.scale_decisions import MODEL_SUBJECTS, MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import change_rules, preview_rules, read_scales, set_pass_mark
+from irt_assets.responses.scales import Scale, change_rules, preview_rules, read_scales, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_with_changed_rules
 from irt_assets.runs.in_process_runs import reevaluate_checks
 from irt_assets.runs.queue import queue_judging
@@ -126,6 +128,38 @@ def init(
     _judge(database, days)
 
 
+@app.command("list", epilog="Example: irt scale list")
+def list_scales(as_json: AsJson = False) -> None:
+    """List the scales with their models, origins, items and learners."""
+    with current_database().connect() as connection:
+        facts = [scale_facts(connection, scale, datetime.now(UTC)) for scale in read_scales(connection).values()]
+    if as_json:
+        print_json([as_dict(scale) for scale in facts])
+    else:
+        print_blocks(scale_blocks.scales_table(facts))
+
+
+@app.command(epilog="Example: irt scale show default")
+def show(
+    scale: Annotated[str, typer.Argument(help="Scale to show.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show a scale: bank, learners, linking, movement, model, rules and decisions."""
+    with current_database().connect() as connection:
+        facts = scale_facts(connection, _require_scale(read_scales(connection), scale), datetime.now(UTC))
+    if as_json:
+        print_json(as_dict(facts))
+        return
+    say(scale_blocks.scale_in_short(facts))
+    print_blocks(*scale_blocks.sections(facts, zone=current_settings().irt_time_zone))
+
+
+def _require_scale(scales: Mapping[str, Scale], scale: str) -> Scale:
+    if scale not in scales:
+        raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
+    return scales[scale]
+
+
 @app.command(epilog="Example: irt scale pass-mark 0.4")
 def pass_mark(
     theta: Annotated[float, typer.Argument(help="Smallest θ with which a learner passes.")], scale: ScaleId = "default"
@@ -166,8 +200,7 @@ def set_values(
 
     Before it asks, the command shows what becomes stale, which days are judged
     again, what happens to the anchors, and the effect of a new movement on
-    learners. It records who decided on a model, a prior, occasions or a movement,
-    when and why.
+    learners. It records who decided, when and why.
     """
     by, reason = signature(by), require_text("reason", reason)
     texts = _parse_values(pairs)
@@ -187,7 +220,7 @@ def set_values(
             "leave it out"
         )
     else:
-        confirm_and_change_rules(current_database(), scale, "", parse_settings(pairs), yes)
+        confirm_and_change_rules(current_database(), scale, "", parse_settings(pairs), yes, by, reason)
 
 
 def _parse_values(pairs: list[str]) -> dict[str, str]:
@@ -254,12 +287,10 @@ def movement(
 ) -> None:
     """Show how abilities of a scale move under the newest decisions, and the last proposal."""
     with current_database().connect() as connection:
-        scales = read_scales(connection)
-        if scale not in scales:
-            raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
+        known = _require_scale(read_scales(connection), scale)
         if propose:
             propose_movement(connection, scale)
-        known, decided = scales[scale], read_decisions(connection, scale)
+        decided = read_decisions(connection, scale)
         found = newest_proposal(connection, scale)
     if as_json:
         print_json({"movement": asdict(known.movement), "proposal": asdict(found) if found else None})
@@ -272,7 +303,7 @@ def movement(
 
 @app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
-    """List the decisions on a scale's model, priors and movement and what was accepted, newest last."""
+    """List the decisions on a scale's model, priors, movement and rules and what was accepted, newest last."""
     with current_database().connect() as connection:
         found = read_decisions(connection, scale)
     if as_json:
@@ -352,7 +383,7 @@ def _split_pairs(pairs: list[str], option: str) -> Iterator[tuple[str, str]]:
 
 
 def confirm_and_change_rules(
-    database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
+    database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool, by: str, reason: str
 ) -> None:
     """Print the effects of the change on months and days, and ask. Then change the scale, judge gates again,
     and start the run that judges answers again."""
@@ -390,7 +421,7 @@ def confirm_and_change_rules(
     if ITEM_LIMITS & change.rules.keys():
         say("  items are held back by it when a month's publication step next runs; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
-    change_rules(database, scale_id, settings)
+    change_rules(database, scale_id, settings, by=by, reason=reason)
     _judge(database, days)
     if gates:
         with current_instance(database) as instance:

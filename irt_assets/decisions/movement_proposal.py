@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,19 +18,19 @@ from irt_assets.decisions.movement_change import movement_effect
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.linked_windows import linkings_of
-from irt_assets.ledger.movement_proposals import MovementProposal, store_proposal
+from irt_assets.ledger.movement_proposals import MovementProposal, newest_proposal, store_proposal
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_status import DAY
-from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scale_decisions import MOVEMENT, Subject, proposals_wanted, read_decisions
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.estimation import MovementEstimate
 from irt_psychometrics.itemfit import WindowGrowth
-from irt_psychometrics.scoring import Curves
+from irt_psychometrics.scoring import Curves, Movement
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
@@ -145,6 +146,25 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
     return max(r2 for r2, _ in found), None if all(order == "not separable" for _, order in found) else True
 
 
+def waiting_movement(connection: psycopg.Connection, scale: Scale) -> MovementProposal | None:
+    """The newest proposal of a scale, if it differs from the movement in force and nobody has decided since."""
+    proposal = newest_proposal(connection, scale.scale_id)
+    if proposal is None or proposal.movement is None or proposed_values(proposal) == _texts(scale.movement):
+        return None
+    decided = [d.decided_at for d in read_decisions(connection, scale.scale_id) if d.subject in MOVEMENT]
+    return None if proposal.proposed_at and any(at > proposal.proposed_at for at in decided) else proposal
+
+
+def proposed_values(proposal: MovementProposal) -> dict[Subject, str]:
+    """The values that adopt a proposal, as `irt scale set` takes them. The proposal must have values."""
+    assert proposal.movement is not None
+    return _texts(proposal.movement)
+
+
+def _texts(movement: Movement) -> dict[Subject, str]:
+    return {subject: f"{getattr(movement, part):.6g}" for subject, (part, *_) in MOVEMENT.items()}
+
+
 def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
     """Lines that present a proposal to a person, with the command that adopts it."""
     if proposal.movement is None:
@@ -160,20 +180,25 @@ def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
             f"  {subject} {getattr(proposal, part):.3g} is proposed; estimated {known['estimate'][part]:.3g} ± "
             f"{known['errors'][part]:.2g}, p = {known['p'][part]:.2g} that it is 0"
         )
+    yield from (f"  {remark}" for remark in remarks(known))
+    values = " ".join(f"{subject}={value}" for subject, value in proposed_values(proposal).items())
+    yield f"to adopt it: irt scale set {values} --scale {proposal.scale_id}"
+
+
+def remarks(known: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on the fit and the effect of a proposal. `known`: its details."""
     if known.get("growth_by_half"):  # proposals of older releases lack it
         halves = MovementEstimate.growth_from_json(known["growth_by_half"])
         if halves.differs:
             yield (
-                f"  growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "
+                f"growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "
                 f"{halves.second:.3g} in the second (p = {halves.p:.2g} that they are equal); "
                 f"{'the second is' if halves.proposed else 'neither is'} proposed, "
                 "and the walk follows the difference"
             )
     gain = known["log_likelihood"] - known["without_walk"]
-    yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
+    yield f"log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
     if known["intercepts"]:
         intercepts = ", ".join(f"{month} {value:+.3f}" for month, value in known["intercepts"].items())
-        yield f"  linking's intercepts: {intercepts}; items that all drift look like growth in both"
-    yield f"  {known['effect']}"
-    values = " ".join(f"{subject}={getattr(proposal, part):.6g}" for subject, (part, *_) in MOVEMENT.items())
-    yield f"to adopt it: irt scale set {values} --scale {proposal.scale_id}"
+        yield f"linking's intercepts: {intercepts}; items that all drift look like growth in both"
+    yield str(known["effect"])

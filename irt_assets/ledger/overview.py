@@ -45,7 +45,8 @@ def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> di
     """Months that a person's later decision affects, with the decision in words, by month and scale.
 
     A month is affected if its anchor set has changed since it was linked or, for a held month, if somebody has since
-    decided on its scale, for example on the model. Decisions on the movement of abilities do not count.
+    decided on its scale, for example on the model. Decisions on the movement of abilities do not count, and neither do
+    decisions on rules, which have causes of their own.
     """
     rows = connection.execute(
         f"""SELECT month, scale_id, linked.anchor_hash <> frozen.anchor_hash, d.subject
@@ -61,7 +62,7 @@ def decisions_since(connection: psycopg.Connection, months: Sequence[str]) -> di
               SELECT subject FROM scale_decision d
               WHERE d.scale_id = c.scale_id AND d.effective_from <= start
                 AND p.state = 'held' AND d.decided_at > p.stepped_at
-                AND d.subject NOT IN ('ability_variance', 'ability_growth', 'occasion_variance')
+                AND d.subject IN ('model', 'prior_a', 'prior_b', 'prior_c', 'occasions', 'guessing', 'misfit')
               ORDER BY decision_id DESC LIMIT 1) d ON true
             WHERE linked.anchor_hash <> frozen.anchor_hash OR d.subject IS NOT NULL""",
         ([*months],),

@@ -1,8 +1,8 @@
-"""Decisions on a scale's model, its priors and the movement of its learners' abilities.
+"""Decisions on a scale's model, its priors, the movement of its learners' abilities, and its rules.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
 Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move. Rows are never
-changed.
+changed. Rules hold for all months: the scale has their values, and the decision has only the person and the reason.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,7 +49,7 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class ScaleDecision:
-    """A row of `scale_decision`."""
+    """A row of `scale_decision`. For a rule, `subject` is its name and `value` its value as JSON."""
 
     decision_id: int
     scale_id: str
@@ -75,7 +75,7 @@ def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) 
 def record_decisions(
     connection: psycopg.Connection,
     scale_id: str,
-    values: Mapping[Subject, str],
+    values: Mapping[Subject, str] | Mapping[str, str],
     effective_from: datetime,
     *,
     by: str,

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.common.partitions import Month
 from irt_assets.engines.registry import require_demandable
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Occasions, Rules
@@ -21,6 +22,7 @@ from irt_assets.responses.scale_decisions import (
     movement_in_force,
     priors_in_force,
     read_decisions,
+    record_decisions,
 )
 from irt_psychometrics.items import Model, Priors
 from irt_psychometrics.scoring import Movement
@@ -42,6 +44,7 @@ class Scale:
         occasions: unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it.
         scored: whether an item of the scale has a maximum score above 1.
         movement: movement of its learners' abilities as of the time for which the scale was read.
+        since: time at which the scale got its origin, or None.
     """
 
     scale_id: str
@@ -58,6 +61,7 @@ class Scale:
     occasions: Occasions = "month"
     scored: bool = False
     movement: Movement = field(default_factory=Movement)
+    since: datetime | None = None
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
@@ -73,7 +77,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
         """
             SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
-                   c.pass_theta, c.scale_id IS NOT NULL AS initialised, s.scored
+                   c.pass_theta, c.scale_id IS NOT NULL AS initialised, c.initialised_at, s.scored
             FROM (
               SELECT scale_id, bool_or(scored) AS scored FROM (
                 SELECT scale_id, coalesce(max_score > 1, false) AS scored FROM question
@@ -113,6 +117,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         occasions=occasions.value if occasions else "month",  # type: ignore[arg-type]
         scored=row["scored"],
         movement=movement_in_force(decisions, window_start),
+        since=row["initialised_at"],
     )
 
 
@@ -215,15 +220,21 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
     return rules
 
 
-def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def change_rules(
+    database: Database, scale_id: str, settings: Mapping[str, Any], *, by: str = "", reason: str = ""
+) -> dict[str, Any]:
     """Replace rules of a scale by `settings`. Returns the rules that now differ from the defaults.
 
-    Raises the errors of `preview_rules`.
+    If `by` is given, a decision is recorded on each rule that changes. Raises the errors of `preview_rules`.
     """
     with database.connect() as connection:
-        rules = preview_rules(connection, scale_id, settings).after.rules
-        write_rules(connection, scale_id, rules)
-    return rules.non_defaults()
+        change = preview_rules(connection, scale_id, settings)
+        write_rules(connection, scale_id, change.after.rules)
+        if by:
+            values = {name: json.dumps(value) for name, value in change.rules.items()}
+            first_month = Month(database.settings.irt_first_month).start
+            record_decisions(connection, scale_id, values, first_month, by=by, reason=reason)
+    return change.after.rules.non_defaults()
 
 
 def write_rules(connection: psycopg.Connection, scale_id: str, rules: Rules) -> None:

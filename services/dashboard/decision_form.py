@@ -29,6 +29,7 @@ BUTTONS: dict[DecisionKind, str] = {
     "withdraw": "Take it out of use …",
     "restore": "Put it back into use …",
     "reopen": "Reopen the month …",
+    "adopt": "Accept the movement …",
 }
 CONFIRM: dict[DecisionKind, str] = {
     "accept": "Yes, publish",
@@ -39,6 +40,7 @@ CONFIRM: dict[DecisionKind, str] = {
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
     "reopen": "Yes, reopen",
+    "adopt": "Yes, accept",
 }
 DAYS: dict[DecisionKind, str] = {
     "accept": "Accepted values are in force from this day on (UTC)",
@@ -134,7 +136,7 @@ def handle_events(
             return  # second click of a double click
         pending.set(None)
         filled, before = reviewed
-        outcome = await asyncio.to_thread(decide, request, filled, before.seen)
+        outcome = await asyncio.to_thread(decide, request, filled, before.seen, before.movement)
         follows = await asyncio.to_thread(after, filled, outcome)
         outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
 

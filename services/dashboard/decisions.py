@@ -11,9 +11,12 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.common.wording import join_names, quantity, with_capital, with_stop
+from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
+from irt_assets.decisions.movement_change import MovementChange, decide_movement_change, preview_movement_change
+from irt_assets.decisions.movement_proposal import proposed_values
 from irt_assets.decisions.proposals import Proposal, Reference
+from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
@@ -23,7 +26,7 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-DecisionKind = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
+DecisionKind = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt"]
 ANCHORS: dict[str, anchor_versions.Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
@@ -36,7 +39,7 @@ class DecisionForm:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
             items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
             without an item.
-        scale_id: scale of the anchors.
+        scale_id: scale of the anchors, or of the movement that is adopted.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
     """
@@ -57,12 +60,14 @@ class DecisionOutcome:
         sentences: the effect, or the reason if `ok` is false.
         seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
+        movement: the change of a scale's movement.
     """
 
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
+    movement: MovementChange | None = None
 
 
 def may_decide(identity: Identity) -> bool:
@@ -74,11 +79,18 @@ def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     return _report_errors(lambda: _review(request, form))
 
 
-def decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
+def decide(
+    request: ViewRequest,
+    form: DecisionForm,
+    seen: Sequence[Proposal] = (),
+    movement: MovementChange | None = None,
+) -> DecisionOutcome:
     """Decide on all references or, on any error, on nothing.
 
-    `seen`: the proposals as reviewed. Nothing is decided if they have changed.
+    `seen`, `movement`: the proposals and the change of movement as reviewed. Nothing is decided if they have changed.
     """
+    if form.kind == "adopt":
+        return _report_errors(lambda: _adopt(request, form, movement))
     return _report_errors(lambda: _decide(request, form, seen))
 
 
@@ -104,6 +116,9 @@ def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     _require_decider(request.identity)
     release.require_text("name", request.identity.sub)
     release.require_text("reason", form.reason)
+    if form.kind == "adopt":
+        movement = _preview_movement(request, form.scale_id)
+        return DecisionOutcome(bool(movement.values), tuple(map(sentence, movement.lines)), movement=movement)
     now = request.reader.now()
     with request.reader.connect() as connection:
         if anchor_decision := ANCHORS.get(form.kind):
@@ -182,6 +197,27 @@ def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) 
         sentences = [f"Accepted: {_reference_list(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
     request.reader.drop_overview()
     return DecisionOutcome(True, _shorten_list(sentences), stale=stale)
+
+
+def _preview_movement(request: ViewRequest, scale_id: str) -> MovementChange:
+    """The change that adopts the newest proposal of a scale's movement from the first open month on."""
+    with request.reader.connect() as connection:
+        proposal = newest_proposal(connection, scale_id)
+    if proposal is None or proposal.movement is None:
+        raise PermanentFailure(f"no movement of scale {scale_id} is proposed")
+    begin = request.reader.settings.irt_first_month
+    values = proposed_values(proposal)
+    return preview_movement_change(request.reader.database, scale_id, values, None, calibrations_begin=begin)
+
+
+def _adopt(request: ViewRequest, form: DecisionForm, change: MovementChange | None) -> DecisionOutcome:
+    _require_decider(request.identity)
+    change = change or _preview_movement(request, form.scale_id)
+    done = decide_movement_change(request.reader.database, change, by=request.identity.sub, reason=form.reason)
+    request.reader.drop_overview()
+    again = f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs."
+    sentences = (f"Accepted: the movement holds from {done.first_month} on.", *((again,) if done.stale else ()))
+    return DecisionOutcome(True, sentences, stale=done.stale)
 
 
 def _reopening_sentences(opening: closing.Reopening) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from services.dashboard.views import (
     months,
     proposal,
     reports,
+    scale,
 )
 
 VIEWS: tuple[View, ...] = (
@@ -24,6 +25,7 @@ VIEWS: tuple[View, ...] = (
     View("compare", compare.page, menu="Compare"),
     View("bank", bank.page, menu="Items"),
     View("item", item.page, server=item.server),
+    View("scale", scale.page, menu="Scale", server=scale.server),
     View("decisions", decisions.page, menu="Decisions"),
     View("proposal", proposal.page, server=proposal.server),
     View("anchors", anchors.page, server=anchors.server),

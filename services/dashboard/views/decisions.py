@@ -8,13 +8,16 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import quantity, with_capital
+from irt_assets.common.wording import join_names, quantity, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
+from irt_assets.decisions.movement_proposal import waiting_movement
 from irt_assets.decisions.proposals import Proposal, State, latest_waiting, proposals
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
+from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
+from irt_assets.reports.scale_blocks import movement_in_short
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, require_known, whole_number
@@ -47,6 +50,13 @@ def page(request: ViewRequest) -> Page:
         else:
             listed, every = waiting, False
         anchors = find_moved_anchors(connection, month, scale)
+        movements = [
+            found
+            for name, stored_scale in scales.items()
+            if scale in ("", name)
+            and (found := waiting_movement(connection, stored_scale))
+            and month in ("", found.month)
+        ]
         decided = newest_decisions(connection, DECISIONS_SHOWN, month=month or None, scale_id=scale or None)
         dropped = {
             (scale_id, item)
@@ -56,7 +66,7 @@ def page(request: ViewRequest) -> Page:
     return Page(
         "What waits for a decision?",
         render_blocks(
-            Paragraph(_answer(waiting, anchors, month), "lead"),
+            Paragraph(_answer(waiting, anchors, movements, month), "lead"),
             query_form(
                 "decisions",
                 choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
@@ -70,6 +80,7 @@ def page(request: ViewRequest) -> Page:
                 *_proposal_list(listed, request, month, scale, every),
                 _settled_list(settled) if settled else None,
             ),
+            section("How abilities move", *map(_movement, movements)) if movements else None,
             *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
             section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone)),
         ),
@@ -88,16 +99,24 @@ def find_moved_anchors(connection: psycopg.Connection, month: str = "", scale_id
     return moved_by_month
 
 
-def _answer(waiting: Sequence[Proposal], anchors: MovedAnchors, month: str) -> str:
+def _movement(proposal: MovementProposal) -> Paragraph:
+    page = page_link(f"Look at scale {proposal.scale_id}, and decide", "scale", scale=proposal.scale_id)
+    return Paragraph((f"Scale {shorten(proposal.scale_id)}: {movement_in_short(proposal)}. ", page, "."))
+
+
+def _answer(
+    waiting: Sequence[Proposal], anchors: MovedAnchors, movements: Sequence[MovementProposal], month: str
+) -> str:
     suffix = f" of {month}" if month else ""
     parts = [f"{quantity(len(waiting), 'proposal')}{suffix}"] if waiting else []
     parts += [
         f"{quantity(len(moved), 'anchor')} that moved in {held_month}" for (held_month, _), moved in anchors.items()
     ]
+    parts += [f"the movement proposed for scale {shorten(movement.scale_id)}" for movement in movements]
     if not parts:
         return f"Nothing{suffix} waits for a decision."
-    summary = " and ".join(parts)
-    is_single = len(waiting) + sum(map(len, anchors.values())) == 1
+    summary = join_names(parts)
+    is_single = len(waiting) + sum(map(len, anchors.values())) + len(movements) == 1
     return f"{with_capital(summary)} {'waits' if is_single else 'wait'} for a decision."
 
 

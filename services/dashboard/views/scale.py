@@ -1,0 +1,81 @@
+"""A scale: its bank and learners, linking, movement, model, rules and decisions (`reports.scale_blocks`)."""
+
+from collections.abc import Iterator
+
+import psycopg
+from htmltools import TagChild, tags
+from shiny import Inputs, Outputs, Session
+
+from irt_assets.blocks import Block, Paragraph
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.reports import scale_blocks
+from irt_assets.reports.artifacts import drift_reports
+from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
+from irt_assets.responses.scales import read_scales
+from services.dashboard import decision_form
+from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
+from services.dashboard.elements import choice, download_links, query_form, section, shorten
+from services.dashboard.figures import render_blocks
+from services.dashboard.page import Page, ViewRequest
+from services.dashboard.report_files import report_files
+from services.dashboard.views.bank import choose_scale
+
+MOVEMENT_KINDS: tuple[DecisionKind, ...] = ("adopt",)
+REPORTS_SHOWN = 6
+ANOTHER_SCALE = "A second scale is added in five commands: docs/tutorial/second-scale.md."
+
+
+def page(request: ViewRequest) -> Page:
+    zone = request.reader.settings.irt_time_zone
+    with request.reader.connect() as connection:
+        scale, scales = choose_scale(request, read_scales(connection))
+        facts = scale_facts(connection, scale, request.reader.now())
+        files = list(_files(connection, request, scale.scale_id))
+    states = [state for state in request.reader.overview().months if state.scale_id == scale.scale_id]
+    return Page(
+        f"Scale {shorten(scale.scale_id)}",
+        render_blocks(
+            Paragraph(scale_blocks.scale_in_short(facts), "lead"),
+            query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
+            scale_blocks.month_strip(states, ""),
+            *_sections(request, facts, zone),
+            section("Files", *files),
+            Paragraph(ANOTHER_SCALE, "quiet"),
+        ),
+    )
+
+
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    with request.reader.connect() as connection:
+        scale_id = choose_scale(request, read_scales(connection))[0].scale_id
+
+    def fill(kind: DecisionKind, reason: str, _since: str, _although_it_leaked: bool) -> DecisionForm:
+        return DecisionForm(kind, (), reason, scale_id=scale_id)
+
+    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
+        reload = page_link("Reload this page", "scale", scale=scale_id)
+        return render_blocks(Paragraph(reload)) if outcome.ok else None
+
+    decision_form.handle_events(request, inputs, fill, after, MOVEMENT_KINDS)
+
+
+def _sections(request: ViewRequest, facts: ScaleFacts, zone: str) -> Iterator[Block | TagChild]:
+    """The sections, with a form below the movement if its proposal waits."""
+    for part in scale_blocks.sections(facts, zone=zone, dashboard=""):
+        if part.title == scale_blocks.MOVEMENT_TITLE and facts.is_waiting:
+            yield section(part.title, *part.blocks, decision_form.form(request, MOVEMENT_KINDS))
+        else:
+            yield part
+
+
+def _files(connection: psycopg.Connection, request: ViewRequest, scale_id: str) -> Iterator[Block | TagChild]:
+    yield download_links("Items of the scale:", "bank", scale=scale_id)
+    yield download_links("Published parameters:", "parameters", scale=scale_id)
+    yield download_links("Flagged items:", "flags", scale=scale_id)
+    if request.identity.has_role("analyst"):
+        yield download_links("Abilities of learners:", "abilities", scale=scale_id)
+    reports = [report for report in drift_reports(connection) if (report.window or "").endswith(f"/{scale_id}")]
+    for window in list(dict.fromkeys(report.window for report in reports))[:REPORTS_SHOWN]:
+        name = f"Drift report of {(window or '').partition('/')[0]}"
+        found = [report for report in reports if report.window == window]
+        yield tags.p(f"{name}: ", report_files(name, found))
