@@ -15,23 +15,24 @@ REST_SCORES = {
     "share": "rest score (mean of the other items, standardised within the form)",
     "theta": "θ from the other items",
 }
+ABOVE_KEY = "above_key"
+"""Flag of an option that abler learners choose, and more so than the key."""
+FLAGS = {
+    ABOVE_KEY: "above the key",
+    "min_option_share": "chosen by few",
+    "min_facility": "hard",
+    "max_facility": "easy",
+    "min_item_rest": "low item-rest r",
+    "speeded": "many did not reach it",
+}
+"""Flags in words, by the name of the rule or of the finding."""
 SHAPES = ("circle", "diamond", "square", "triangle", "cross")
 THIRDS = ("lower third", "middle", "upper")
 
 
-def options_above_key(item: ItemRow) -> list[OptionRow]:
-    """The options that abler learners choose, and choose more than they choose the key, by option-rest correlation."""
-    keys = [option.rest_correlation for option in item.options if option.is_key and option.rest_correlation is not None]
-    return [
-        option
-        for option in item.options
-        if item.key and not option.is_key and (option.rest_correlation or 0.0) > max([0.0, *keys])
-    ]
-
-
 def key_warning(item: ItemRow) -> str:
     """A sentence on the options that beat the key, with shares and correlations; "" if no option does."""
-    above = options_above_key(item)
+    above = [option for option in item.options if ABOVE_KEY in option.flags]
     if not above:
         return ""
     keys = [option for option in item.options if option.is_key]
@@ -46,7 +47,8 @@ def _in_words(option: OptionRow) -> str:
 
 
 def flags_in_words(flags: Sequence[str]) -> str | None:
-    return "; ".join(flag.replace("_", " ") for flag in flags) or None
+    """The flags of an item or of an option, in words; None without a flag."""
+    return "; ".join(FLAGS.get(flag, flag) for flag in flags) or None
 
 
 def statistics(item: ItemRow) -> Pairs:
@@ -88,7 +90,7 @@ def options_table(item: ItemRow) -> Table:
             option.rest_correlation,
             *(*option.thirds, None, None, None)[:3],
             option.mean_rest,
-            "above the key" if option in options_above_key(item) else flags_in_words(option.flags),
+            flags_in_words(option.flags),
         )
         for option in item.options
     ]

@@ -232,7 +232,7 @@ def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faul
     assert html.count("data-figure") == 4  # curve, information, b and a by month
 
 
-def test_item_page_names_an_option_that_beats_the_key(faulty: Faulty) -> None:
+def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faulty: Faulty) -> None:
     item = next(item for item in read_bank(faulty) if not item.anchor).item_id
     period = rooms.MONTHS[-1]
     with Database(faulty[0]).connect() as connection:
@@ -248,6 +248,11 @@ def test_item_page_names_an_option_that_beats_the_key(faulty: Faulty) -> None:
     assert f"?{urlencode({'view': 'rekey', 'scale': rooms.SCALE, 'item': item})}" in unescape(html)
     assert "30 (5.0 %)" in show_page(faulty[0], "item", item=item, form="booklet")[1]
     assert show_page(faulty[0], "item", item=item, form="other")[0] == HTTPStatus.NOT_FOUND
+    status, html = show_page(faulty[0], "forms", scale=rooms.SCALE)
+    assert (status, "form=booklet" in html) == (200, True)
+    status, html = show_page(faulty[0], "form", scale=rooms.SCALE, form="booklet")
+    assert (status, "beats the key 5" in html, "Marginal reliability" in html) == (200, True, True)
+    assert show_page(faulty[0], "form", scale=rooms.SCALE, form="other")[0] == HTTPStatus.NOT_FOUND
 
 
 def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
