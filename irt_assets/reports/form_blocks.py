@@ -1,11 +1,10 @@
-"""Blocks about a form: its scores, its reliability, its items by classical test theory, and what it measures best.
+"""Blocks about a form: its scores, its reliability, its items by classical test theory, and its precision.
 
 The dashboard's page of a form and the document for a committee show them.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import compress
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from irt_assets.blocks import (
     Text,
     number,
     pairs,
-    percent,
     table,
 )
 from irt_assets.charts import ability_chart, add_points
@@ -32,7 +30,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.gates.misfit import misfit_in_words
 from irt_assets.item_analysis.stored import FormRow, ItemRow
-from irt_assets.reports.classical_blocks import flags_in_words, key_warning
+from irt_assets.reports.classical_blocks import discrimination, flags_in_words, key_warning
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart
@@ -70,7 +68,7 @@ def form_blocks(facts: FormFacts, dashboard: str | None = "") -> Iterator[Block]
 
 
 def keys(facts: FormFacts, dashboard: str | None) -> Iterator[Block]:
-    """Yield the keys that an option beats, or say that there are none; nothing for a form without options."""
+    """Yield the key check: the keys that an option beats. A form without options has no key check."""
     if not any(item.key for item in facts.items):
         return
     found: list[Text] = [
@@ -112,36 +110,34 @@ def difficulty_and_discrimination(items: Sequence[ItemRow]) -> Figure:
     """Draw the item-rest correlation against p, with the names of flagged items."""
     known = [item for item in items if item.facility is not None and item.item_rest is not None]
     x, y = ([getattr(item, name) for item in known] for name in ("facility", "item_rest"))
-    flagged = [bool(item.flags or key_warning(item)) for item in known]
-    described = f"Item-rest correlation by p: {quantity(sum(flagged), 'flagged item')} of {len(known)}."
+    flagged = [(k, item.item_id) for k, item in enumerate(known) if item.flags]
+    described = f"Item-rest correlation by p: {quantity(len(flagged), 'flagged item')} of {len(known)}."
     chart = Chart((0.0, 1.0), Chart.ends_of(y, [0.0]), "p (mean / maximum)", "item-rest r", described).level(0)
-    kinds = ["flagged" if flag else "" for flag in flagged]
-    names = list(compress(((k, item.item_id) for k, item in enumerate(known)), flagged))
-    add_points(chart, x, y, kinds, named=names, titles=[f"{item.item_id}: r = {item.item_rest:.2f}" for item in known])
-    return Figure(chart, "Difficulty and discrimination. Triangles: flagged items.")
+    titles = [f"{item.item_id}: r = {number(item.item_rest)}" for item in known]
+    kinds = ["flagged" if item.flags else "" for item in known]
+    return Figure(
+        add_points(chart, x, y, kinds, named=flagged, titles=titles),
+        "Difficulty and discrimination. Triangles: flagged items.",
+    )
 
 
 def items_table(facts: FormFacts, dashboard: str | None = None) -> Table:
     """Return the classical table of all items."""
     formats = {"n": ",", "p": ".3f", "SD": ".2f", "r": ".3f", "α without": ".3f", "D": ".2f"}
-    formats |= {"omitted": ".1%", "not reached": ".1%"} | ({"time (s)": ".0f"} if _timed(facts.items) else {})
-    numbered = any(item.position for item in facts.items)
-    rows: list[tuple[Cell, ...]] = []
-    for item in facts.items:
-        row: list[Cell] = [item.position] if numbered else []
-        row += [_item_link(item, facts, dashboard), item.n, item.facility, item.sd, item.item_rest]
-        row += [item.alpha_if_deleted, None if item.lower is None or item.upper is None else item.upper - item.lower]
-        row += [item.omitted / max(item.presented, 1), item.not_reached / max(item.presented, 1)]
-        row += [item.time_median] if _timed(facts.items) else []
-        rows.append((*row, flags_in_words(item.flags)))
-    formats = {"at": ""} | formats if numbered else formats
-    columns = (*["at"] * numbered, "item", *[name for name in formats if name != "at"], "flags")
+    formats |= {"omitted": ".1%", "not reached": ".1%"}
+    rows: list[tuple[Cell, ...]] = [
+        (
+            item.position,
+            _item_link(item, facts, dashboard),
+            *(item.n, item.facility, item.sd, item.item_rest, item.alpha_if_deleted, discrimination(item)),
+            *_shares_skipped(item),
+            flags_in_words(item.flags),
+        )
+        for item in facts.items
+    ]
     caption = "p: mean as a share of the maximum; r: with the score on the other items; D: upper − lower 27 %"
+    columns, formats = ("at", "item", *formats, "flags"), {"at": ""} | formats
     return table(columns, rows, numbers=formats, caption=caption, small=True, sortable=True)
-
-
-def _timed(items: Sequence[ItemRow]) -> bool:
-    return any(item.time_median is not None for item in items)
 
 
 def _item_link(item: ItemRow, facts: FormFacts, dashboard: str | None) -> Text:
@@ -149,51 +145,49 @@ def _item_link(item: ItemRow, facts: FormFacts, dashboard: str | None) -> Text:
     return page_link(item.item_id, "item", dashboard=dashboard, **fields)
 
 
+def _shares_skipped(item: ItemRow) -> tuple[float, float]:
+    """Shares of the learners who omitted the item, and who did not reach it."""
+    return item.omitted / max(item.presented, 1), item.not_reached / max(item.presented, 1)
+
+
 def _by_position(items: Sequence[ItemRow]) -> Iterator[Figure]:
     """Draw the shares of learners who omitted, or did not reach, the item at each position, if somebody did."""
-    placed = [item for item in items if item.position]
-    if not any(item.omitted or item.not_reached for item in placed):
+    shares = {item.position: _shares_skipped(item) for item in items if item.position}
+    top = 1.1 * max(map(max, shares.values()), default=0.0)
+    if top == 0:
         return
-    at = [item.position for item in placed]
-    shares = {
-        "omitted": [item.omitted / max(item.presented, 1) for item in placed],
-        "not reached": [item.not_reached / max(item.presented, 1) for item in placed],
-    }
-    top = 1.1 * max(map(max, shares.values()))
-    ends = (0.5, max(position or 0 for position in at) + 0.5)
-    chart = Chart(ends, (0, top), "position", "share of the learners", "Omitted and not reached items by position.")
-    for (name, share), shape in zip(shares.items(), ("circle", "diamond"), strict=True):
-        titles = [f"{item.item_id}: {percent(y)} {name}" for item, y in zip(placed, share, strict=True)]
-        chart.points(
-            at, share, "blue" if name == "omitted" else "orange", name, shape=shape, titles=titles, joined=True
-        )
+    described = "Omitted and not reached items by position."
+    chart = Chart((0.5, max(shares) + 0.5), (0.0, top), "position", "share of the learners", described)
+    for k, name in enumerate(("omitted", "not reached")):
+        chart.points(shares, [share[k] for share in shares.values()], Chart.SERIES[k], name, joined=True)
     yield Figure(chart, "Omitted and not reached, by position.")
 
 
 def precision(facts: FormFacts) -> Iterator[Block]:
     """Yield the expected score, the information and the standard error of θ, by the published parameters."""
     items, theta = facts.published, abilities(facts.scale)
-    most = sum(item.max_score for item in facts.items if item.item_id in set(items.item_ids))
-    weights = np.array([{i.item_id: i.max_score for i in facts.items}[name] for name in items.item_ids])
+    most = {item.item_id: item.max_score for item in facts.items}
+    weights = np.array([most[name] for name in items.item_ids])
     information = items.curves.information(theta).sum(axis=1)
+    error, best = information**-0.5, int(information.argmax())
     curves = {
-        "expected score": (items.curve(theta) @ weights, float(most)),
+        "expected score": (items.curve(theta) @ weights, float(weights.sum())),
         "information (1/θ²)": (information, 1.08 * float(information.max())),
-        "standard error of θ": (information**-0.5, 4 * float(information.max()) ** -0.5),
+        "standard error of θ": (error, 4 * float(error.min())),
     }
-    mu, sigma = facts.scale.mu, facts.scale.sigma
-    figures = []
-    for label, (y, top) in curves.items():
-        chart = ability_chart(theta, label, f"{label} of {quantity(len(weights), 'item')} by ability", top)
-        chart.stretch(mu - Z95 * sigma, mu + Z95 * sigma)
-        figures.append(Figure(chart.line(theta[y <= top], y[y <= top], "blue")))
-    best = int(information.argmax())
+    middle = facts.scale.mu - Z95 * facts.scale.sigma, facts.scale.mu + Z95 * facts.scale.sigma
+    charts = [
+        ability_chart(theta, label, f"{label} of {quantity(len(weights), 'item')} by ability", top)
+        .stretch(*middle)
+        .line(theta[y <= top], y[y <= top])
+        for label, (y, top) in curves.items()
+    ]
     yield Paragraph(
         f"By the published values of {len(weights)} of {quantity(len(facts.items), 'item')} the form measures best at "
-        f"θ = {number(theta[best], 1)}, with a standard error of {number(information[best] ** -0.5)}. Grey: the middle "
-        "95 % of the population."
+        f"θ = {number(theta[best], 1)}, with a standard error of {number(error[best])}. Grey: the middle 95 % of the "
+        "population."
     )
-    yield Figures(tuple(figures))
+    yield Figures(tuple(map(Figure, charts)))
 
 
 def forms_table(forms: Sequence[FormRow], scale: str, month: str) -> Table:

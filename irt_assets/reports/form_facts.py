@@ -1,7 +1,4 @@
-"""Read a form in a month: its item analysis, the published values of its items, and the month's fit.
-
-Nothing is computed here. What does not belong here: the layout (form_blocks.py).
-"""
+"""Read a form in a month: its item analysis, the published values of its items, and the month's fit."""
 
 from dataclasses import dataclass
 
@@ -26,7 +23,7 @@ class FormFacts:
         form: its statistics; the name of all answers is empty.
         items: its items in their order.
         published: the items whose values are in force at the month's end.
-        fit: fit statistics of the month's fit, or of the origin window's fit, over all forms. None without a fit.
+        fit: fit statistics of the month's fit, or of the origin window's fit, over all forms; or None.
     """
 
     scale: Scale
@@ -42,7 +39,7 @@ class FormFacts:
 
 
 def form_facts(connection: psycopg.Connection, scale: Scale, form_id: str, month: str | None = None) -> FormFacts:
-    """Read the form in the month; None: the newest month of the scale with an analysis.
+    """Read the form in the month. The default is the newest month of the scale with an analysis.
 
     Raises PermanentFailure if the scale has no analysis of the form in the month.
     """

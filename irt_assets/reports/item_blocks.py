@@ -1,4 +1,4 @@
-"""Blocks about an item: what it is, its curves, its information, and a month's findings.
+"""Blocks about an item: its state and identity, its curves, its information, and a month's findings.
 
 A drift report shows the findings of its month; the dashboard's page of an item shows everything. What does not belong
 here: reading them (item_facts.py, drift_facts.py), item analysis (classical_blocks.py), and the item's months,
@@ -192,24 +192,22 @@ def information(facts: ItemFacts, values: ItemRow | None, month: str) -> Figure 
     The caption has its maximum and, if the scale has a pass mark, its share of the test's information there. Returns
     None if the item has no parameters.
     """
-    published = ItemRow.if_known(facts.publication or {})
-    theta, found = abilities(facts.scale), [(published, PUBLISHED_STYLE), (values, ESTIMATE_STYLE)]
-    drawn = [(_information_at(row, theta), row, style) for row, style in found if row is not None]
+    theta, published = abilities(facts.scale), ItemRow.if_known(facts.publication or {})
+    known = {"published": (published, PUBLISHED_STYLE), f"estimate of {month}": (values, ESTIMATE_STYLE)}
+    drawn = {name: (_information_at(row, theta), style) for name, (row, style) in known.items() if row}
     if not drawn:
         return None
-    top = 1.08 * max(float(y.max()) for y, *_ in drawn) or 1.0
+    top = 1.08 * max(float(y.max()) for y, _ in drawn.values()) or 1.0
     described = f"Information of item {shorten(facts.item_id)} over ability, as published and in {month}."
     chart = ability_chart(theta, "information (1/θ²)", described, top)
-    for y, _, style in drawn:
-        chart.line(theta, y, name="published" if style is PUBLISHED_STYLE else f"estimate of {month}", **style)
-    y, first, _ = drawn[0]
+    for name, (y, style) in drawn.items():
+        chart.line(theta, y, name=name, **style)
+    y, _ = next(iter(drawn.values()))
     caption = f"Information: at most {number(y.max(), 3)}, at θ = {number(theta[y.argmax()], 1)}"
-    cut = facts.scale.pass_theta
-    if cut is not None and facts.test is not None and published is not None:
-        at = np.array([cut])
-        whole = float(facts.test.curves.information(at).sum())
-        share = float(_information_at(first, at)[0]) / whole if whole > 0 else 0.0
-        caption += f"; at the pass mark θ = {number(cut)} it is {100 * share:.1f} % of the information of the test"
+    if facts.test is not None and published is not None:
+        cut = np.array([facts.scale.pass_theta])
+        share = float(_information_at(published, cut)[0] / facts.test.curves.information(cut).sum())
+        caption += f"; at the pass mark θ = {number(cut[0])} it is {100 * share:.1f} % of the information of the test"
     return Figure(chart, f"{caption}.")
 
 

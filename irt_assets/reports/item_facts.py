@@ -74,7 +74,7 @@ class ItemFacts:
         status: the decision on its use that begins last, perhaps in the future.
         exposure: month → learners to whom it was presented, and all learners of the month's item analysis.
         of_bank: facts of the bank about it (`model`, `block`), as text.
-        test: the items of the scale in force if the scale has a pass mark, else None.
+        test: the items of the scale in force; only read if the scale has a pass mark.
     """
 
     item_id: str

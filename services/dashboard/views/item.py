@@ -84,9 +84,9 @@ class Chosen:
 
     Attributes:
         name: the month, or the origin window; empty if the item has neither a fit nor an analysis.
-        month: its linked fit, or None without one.
+        month: its linked fit, if it has one.
         rows: the item's rows of the month's item analysis, by form; the row of all answers is first.
-        row: the row of the chosen form, or None without an analysis.
+        row: the row of the chosen form, if the month was analysed.
     """
 
     name: str
@@ -96,7 +96,10 @@ class Chosen:
 
 
 def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
-    """What the address chooses: default, the newest month and all answers. Raises NotFound for an unknown choice."""
+    """Read the choice of the address. The default is the newest month and all answers.
+
+    Raises NotFound for an unknown month or form.
+    """
     months = {month.month: month for month in facts.months}
     newest = max(facts.exposure, default="")
     name = request.field("month", next(reversed(months), newest))
@@ -114,7 +117,7 @@ def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
 
 
 def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[TagChild | Block]:
-    """What learners chose, the item's curve, and the statistics of both."""
+    """Yield the chosen options, the item's curve, and the statistics of both."""
     if not chosen.name:
         return
     month, row = chosen.month, chosen.row
@@ -165,7 +168,7 @@ def _observed_proportions(request: ViewRequest, facts: ItemFacts, month: ItemInM
 
 
 def _use(request: ViewRequest, facts: ItemFacts) -> Tag | None:
-    """A folded form to take the item out of use, or to put it back. None if it is not in use and was not withdrawn."""
+    """A folded form to take the item out of use, or to put it back. Returns None for an item that was never in use."""
     if facts.status is not None and facts.status.is_withdrawn:
         return _folded("Put it back into use", decision_form.form(request, ("restore",)))
     if not facts.publications:
