@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
+from irt_assets.blocks import html, pdf
 from irt_assets.cli.console import AsJson, Here, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, parse_week
-from irt_assets.reports import drift_month, learner_copies
+from irt_assets.reports import drift_month, form_blocks, learner_copies
+from irt_assets.reports.form_facts import form_facts
+from irt_assets.responses.scales import read_scales
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -74,6 +77,30 @@ def drift(
         say(f"there are only {len(chosen)} months to report on")
     if any(report["problem"] for report in written):
         raise typer.Exit(1)
+
+
+@app.command("form", epilog="Example: irt report form booklet-a --month 2026-09 --to booklet-a.pdf")
+def form_report(
+    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf or NAME.html.")],
+    form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
+    month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
+    scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
+) -> None:
+    """Write a form's scores, reliability, keys, items and precision for a committee, as PDF or HTML."""
+    renderers = {".pdf": pdf.typeset, ".html": lambda document: html.page(document).encode()}
+    if to.suffix not in renderers:
+        raise PermanentFailure(f"{to} is neither .pdf nor .html: --to {to.stem or 'form'}.pdf")
+    with current_database().connect() as connection:
+        scales = read_scales(connection)
+        if scale not in scales:
+            raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
+        facts = form_facts(connection, scales[scale], form, month)
+    data = renderers[to.suffix](form_blocks.document(facts, datetime.now(UTC)))
+    try:
+        to.write_bytes(data)
+    except OSError as error:
+        raise PermanentFailure(f"{to} cannot be written: {error.strerror}") from error
+    say(f"{to} ({len(data) / 1024:.0f} KiB): {facts.name} in {facts.month}, {facts.form.n:,} learners")
 
 
 @app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")

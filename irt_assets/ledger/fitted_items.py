@@ -87,6 +87,7 @@ def _item_rows(
         connection,
         f"""SELECT m.month, m.window_start AS start, m.window_end AS "end",
                        m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
+                       m.model_spec #> '{{fit_statistics,q3,largest}}' AS q3,
                        i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
                        CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
                 FROM {windows} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)

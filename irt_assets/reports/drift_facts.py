@@ -2,8 +2,7 @@
 
 A month of the origin window that has no fit of its own is reported with the fit of the window.
 
-Nothing is tested or estimated here: if a table has no rows of the month yet, the report says "not tested". What does
-not belong here: the layout (drift_report.py, templates/) and the rule for proposals (drift_actions.py).
+Nothing is tested or estimated here: if a table has no rows of the month yet, the report says "not tested".
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from irt_assets.abilities.batch import MeasuredLearners, read_measured_learners
 from irt_assets.blocks import value_with_error
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
@@ -30,6 +30,7 @@ from irt_assets.drift.uncompared_months import not_judged_reason
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import coverage_gaps, read_bank
 from irt_assets.gates.month_classification import MonthState, State
+from irt_assets.item_analysis.stored import read_items
 from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
@@ -40,6 +41,7 @@ from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
+from irt_assets.reports.classical_blocks import key_warnings
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
@@ -90,6 +92,8 @@ class Facts:
         in_force: number of items in force at the month's start, or at the origin window's end.
         bank_size: number of items of the scale.
         origin: the origin window if the report is on it.
+        measured: the learners that the window measured; only read for its report.
+        key_warnings: the items whose key an option beats, each with a sentence.
         open_decisions: the month's proposals that wait for a decision.
         effect: effect on learners of accepting all of them.
     """
@@ -112,6 +116,8 @@ class Facts:
     in_force: int
     bank_size: int = 0
     origin: OriginSummary | None = None
+    measured: MeasuredLearners | None = None
+    key_warnings: tuple[str, ...] = ()
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
@@ -158,6 +164,8 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     changes = open_changes(waiting)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version) if fit else None
     now = {name: item.values for name, item in items.items() if item.values}
+    bank, max_error = read_bank(connection, scale.scale_id, start), scale.rules.warnings.warn_linking_error
+    gaps = coverage_gaps(fit.constants, bank, max_error) if fit else []
     return Facts(
         month=month,
         scale=scale,
@@ -177,24 +185,12 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         snapshot=snapshot,
         in_force=len(in_force),
         bank_size=_bank_size(connection, scale),
+        key_warnings=key_warnings(read_items(connection, scale.scale_id, month, form_id="")),
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
         anchor_shifts=tuple(anchor_shifts(anchors, now, fit.constants)) if anchors and fit else (),
         linking_history=tuple(read_history(connection, scale, month)),
-        linking_warnings=tuple(
-            dict.fromkeys(
-                [
-                    *fit.constants.warnings,
-                    *coverage_gaps(
-                        fit.constants,
-                        read_bank(connection, scale.scale_id, start),
-                        scale.rules.warnings.warn_linking_error,
-                    ),
-                ]
-            )
-        )
-        if fit
-        else (),
+        linking_warnings=tuple(dict.fromkeys([*fit.constants.warnings, *gaps])) if fit else (),
     )
 
 
@@ -241,6 +237,8 @@ def _gather_origin(
         in_force=len(in_force),
         bank_size=_bank_size(connection, scale),
         origin=origin,
+        measured=read_measured_learners(connection, scale.scale_id, origin.window.window_end),
+        key_warnings=key_warnings(read_items(connection, scale.scale_id, month, form_id="")),
     )
 
 

@@ -157,12 +157,13 @@ def _month_sections(facts: Facts, items: Sequence[Item], dashboard_url: str | No
 
 def _origin_sections(facts: Facts, origin: OriginSummary, items: Sequence[Item]) -> Sections:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
+    learners = [month_blocks.learners(facts.measured)] if facts.measured else []
     return [
         ("Published items", "published", origin_report.publication(origin)),
         ("Fit of the model", "fit", origin_report.model_fit(origin)),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         (DIF, "dif", dif(facts)),
-        ("Answers", "answers", [Paragraph(origin_report.answers(origin, counts))]),
+        ("Answers and learners", "answers", [Paragraph(origin_report.answers(origin, counts)), *learners]),
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("All items", "all", sections_of.all_items(facts)),
     ]
@@ -193,9 +194,10 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
     """Key figures of the first page, as pairs of name and words."""
     if facts.origin is not None:
-        return origin_report.key_figures(facts, facts.origin)
+        return [*_keys(facts), *origin_report.key_figures(facts, facts.origin)]
     compared = [item.drift for item in facts.items.values() if item.drift]
     figures = [
+        *_keys(facts),
         ("drift", "not tested" if facts.not_compared else drift_summary(compared)),
         ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
         ("information", information_summary(facts.information)),
@@ -224,6 +226,10 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
             )
         )
     return figures
+
+
+def _keys(facts: Facts) -> list[tuple[str, str]]:
+    return [("keys", " ".join(facts.key_warnings))] if facts.key_warnings else []
 
 
 def provenance(facts: Facts, made_at: datetime) -> Pairs:

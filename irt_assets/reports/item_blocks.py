@@ -1,26 +1,22 @@
-"""Blocks about an item: a month's findings, its months, decisions and publications.
+"""Blocks about an item: its state and identity, its curves, its information, and a month's findings.
 
 A drift report shows the findings of its month; the dashboard's page of an item shows everything. What does not belong
-here: reading them (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.blocks`).
+here: reading them (item_facts.py, drift_facts.py), item analysis (classical_blocks.py), and the item's months,
+decisions and publications (item_history_blocks.py).
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from itertools import chain
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from irt_assets.blocks import (
-    Badge,
     Block,
     Cell,
-    Details,
     Figure,
-    Figures,
     Pairs,
-    Paragraph,
-    Section,
     Table,
     Text,
     chance,
@@ -35,37 +31,31 @@ from irt_assets.charts import (
     PUBLISHED_STYLE,
     ability_chart,
     add_observed,
-    add_points,
     response_axis_label,
 )
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import join_names, shorten
 from irt_assets.drift.blocks import (
-    DIF_EXPLAINED,
     change_in_words,
-    dif_table,
-    drift_table,
-    information_table,
     unestimated_reason,
 )
 from irt_assets.drift.rows import InformationRow
-from irt_assets.ledger.relations import ORIGIN_WINDOW
-from irt_assets.reports.decision_blocks import decisions_table, publications
+from irt_assets.item_analysis.stored import ItemRow as ClassicalRow
+from irt_assets.reports.classical_blocks import SHAPES
 from irt_assets.reports.drift_facts import ItemFindings
-from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
+from irt_assets.reports.item_facts import ItemFacts
 from irt_assets.responses.scales import Scale
+from irt_psychometrics import ItemParameters
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
 
+MAX_MONTHS = 6
+"""Number of newest months whose exposure is shown."""
 LONG = 50
 """Length in characters of the longest text that fits next to another pair."""
-AXIS_MARGIN = timedelta(days=10)
-"""Space left of the first month, so that its point is not on the edge."""
-PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
 def abilities(scale: Scale) -> Floats:
@@ -169,31 +159,61 @@ def _is_scored(*known: ItemRow | None) -> bool:
 
 
 def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block, ...]:
-    """Draw the probability of each score by ability, one chart per score, and add a table of the scores.
+    """Draw the probability of every score by ability on one chart, and add a table of the scores.
 
-    Each chart has the published curve, the month's curve and the observed shares. Returns () for items scored 0 and 1.
+    The chart has the published curves, the month's curves and the observed shares. Returns () for items scored 0 and 1.
     """
     if not _is_scored(item.published, item.values):
         return ()
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
-    found = [
-        (values, style)
-        for values, style in ((item.published, PUBLISHED_STYLE), (item.values, ESTIMATE_STYLE))
-        if values is not None
-    ]
+    found = [(values, dash) for values, dash in ((item.published, "dash"), (item.values, "solid")) if values]
     most = max(values.max_score for values, _ in found)
-    curves = [(values.score_probabilities(theta), style) for values, style in found if values.max_score == most]
-    figures = []
+    curves = [(values.score_probabilities(theta), dash) for values, dash in found if values.max_score == most]
+    description = f"How likely each score of item {shorten(item.item_id)} is over ability."
+    chart = ability_chart(theta, "probability of a score", description, 1.0)
     for k in range(most + 1):
         if all(f"t{k}" not in values.further for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
-        seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
-        description = f"How likely score {k} of item {shorten(item.item_id)} is over ability."
-        chart = ability_chart(theta, f"probability of score {k}", description, 1.0)
-        for of_each, style in curves:
-            chart.line(theta, of_each[k], **style)
-        figures.append(Figure(add_observed(chart, seen, f"learners of {month}"), f"Score {k} of {most}"))
-    return Figures(tuple(figures)), _scores_table(item, most)
+        colour = Chart.SERIES[k % len(Chart.SERIES)]
+        for of_each, dash in curves:
+            chart.line(theta, of_each[k], colour, f"score {k}" if dash == curves[-1][1] else "", dash=dash)
+        if item.observed and by_score and k < len(by_score.n):
+            seen = item.observed.of_score(k)
+            titles = [f"score {k}: {p:.2f} of {n} answers" for p, n in zip(seen.proportion, seen.n, strict=True)]
+            style: dict[str, Any] = {"shape": SHAPES[k % len(SHAPES)], "titles": titles}
+            chart.points(seen.theta, seen.proportion, colour, "", *seen.interval(), **style)
+    caption = f"Every score. Solid: {month}; dashed: published; marks: observed shares. Bars: 95 %."
+    return Figure(chart, caption), _scores_table(item, most)
+
+
+def information(facts: ItemFacts, values: ItemRow | None, month: str) -> Figure | None:
+    """Draw the item's information by ability, as published and as estimated.
+
+    The caption has its maximum and, if the scale has a pass mark, its share of the test's information there. Returns
+    None if the item has no parameters.
+    """
+    theta, published = abilities(facts.scale), ItemRow.if_known(facts.publication or {})
+    known = {"published": (published, PUBLISHED_STYLE), f"estimate of {month}": (values, ESTIMATE_STYLE)}
+    drawn = {name: (_information_at(row, theta), style) for name, (row, style) in known.items() if row}
+    if not drawn:
+        return None
+    top = 1.08 * max(float(y.max()) for y, _ in drawn.values()) or 1.0
+    described = f"Information of item {shorten(facts.item_id)} over ability, as published and in {month}."
+    chart = ability_chart(theta, "information (1/θ²)", described, top)
+    for name, (y, style) in drawn.items():
+        chart.line(theta, y, name=name, **style)
+    y, _ = next(iter(drawn.values()))
+    caption = f"Information: at most {number(y.max(), 3)}, at θ = {number(theta[y.argmax()], 1)}"
+    if facts.test is not None and published is not None:
+        cut = np.array([facts.scale.pass_theta])
+        share = float(_information_at(published, cut)[0] / facts.test.curves.information(cut).sum())
+        caption += f"; at the pass mark θ = {number(cut[0])} it is {100 * share:.1f} % of the information of the test"
+    return Figure(chart, f"{caption}.")
+
+
+def _information_at(row: ItemRow, theta: Floats) -> Floats:
+    found = ItemParameters.from_rows(("",), [row]).curves.information(theta)[:, 0]
+    return found if row.a > 0 else np.zeros_like(theta)
 
 
 def _scores_table(item: ItemFindings, most: int) -> Table:
@@ -265,114 +285,26 @@ def _in_words(values: ItemRow) -> str:
     return join_names(known + [f"steps {steps}"] * bool(steps))
 
 
-def identity(facts: ItemFacts) -> Pairs:
-    """Return the item's published values, scale, topic, role as an anchor and response time."""
+def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
+    """Return the item's published values, key, scale, topic, forms, role as an anchor, exposure and response time.
+
+    `analysed` are its rows of the month's item analysis.
+    """
     row, time = facts.publication, facts.response_time
+    positions = [f"{f.form_id} at {f.position}" if f.position else f.form_id for f in analysed if f.form_id]
+    seen = [f"{month}: {n:,} of {of:,} learners" for month, (n, of) in [*facts.exposure.items()][-MAX_MONTHS:]]
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
+            "key": next((found.key for found in analysed if found.key), None),
+            "model": facts.of_bank.get("model") or facts.scale.model,
+            "maximum score": str(most) if (most := max((found.max_score for found in analysed), default=1)) > 1 else "",
+            "block": facts.of_bank.get("block"),
+            "form": join_names(positions, 4),
+            "shown to": "; ".join(seen),
             "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
             "topic": shorten(facts.topic) if facts.topic else None,
             "anchor": "yes: months are linked by it" if facts.anchor else "no",
             "response time": f"{time[0] / 1000:.1f} s (median of {time[1]:,} answers)" if time else None,
         }
     )
-
-
-def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
-    """Yield sections on the item's months, findings, decisions and publications. Times are in the time zone `zone`."""
-    if facts.months:
-        yield month_by_month(facts)
-    drift = [((row.month,), row) for row in reversed(facts.drift)]
-    caption = "Each month against what was published when it began; wABC is the area between the curves"
-    yield Section("Drift", (drift_table(("month",), drift, caption=caption, small=True),))
-    if facts.information:
-        kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
-        caption = "Information as published and as each month has it, averaged over the population"
-        yield Section("Information", (information_table(("month",), kept, caption=caption, small=True),))
-    yield Section("Fit", (_fit(facts),))
-    if facts.dif_month is not None:
-        caption = f"Groups of equal ability compared in {facts.dif_month}"
-        compared = dif_table((), [((), row) for row in facts.dif], caption=caption, small=True)
-        yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
-    yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
-    if found := tuple(publications(facts.publications, zone)):
-        yield Section("Sources of the published values", (Details(f"Publications: {len(found)}", found),))
-
-
-def month_by_month(facts: ItemFacts) -> Section:
-    """Return a section on the months' estimates and the published values. The item needs at least one month."""
-    scale = facts.scale.scale_id
-    estimated = [month.values.in_brief if month.values else {} for month in facts.months]
-    scored = any(ItemRow.WHOLE_SLOPE in values for values in estimated)
-    names = tuple(dict.fromkeys(chain(("a", ItemRow.WHOLE_SLOPE, "b") if scored else "ab", *estimated)))
-    pages = [
-        page_link(month.month, "months")
-        if month.month == ORIGIN_WINDOW
-        else page_link(month.month, "month", month=month.month, scale=scale)
-        for month in facts.months
-    ]
-    rows: list[tuple[Cell, ...]] = [
-        (
-            page,
-            month.n,
-            *(value_with_error(*values.get(name, (None, None))) for name in names),
-            Badge("red", "bad") if month.red else Badge("used", "good"),
-        )
-        for month, values, page in [*zip(facts.months, estimated, pages, strict=True)][::-1]
-    ]
-    caption = "Answers and estimates of each month; ± is the standard error"
-    formats = {"answers": ","} | dict.fromkeys(names, "")
-    estimates = table(("month", *formats, "month is"), rows, numbers=formats, caption=caption, small=True)
-    return Section("Month by month", (Figures((history(facts, "b"), history(facts, "a"))), estimates))
-
-
-def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
-    """Draw a parameter by month with 95 % intervals, and the published values as steps until the last month's end."""
-    fitted = [month for month in facts.months if month.values is not None]
-    values, errors = (  # an unknown error counts as 0
-        np.array([getattr(month.values, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
-    )
-    low, high = values - Z95 * errors, values + Z95 * errors
-    steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
-    since = [row["effective_from"] for row in steps]
-    times = [facts.months[-1].end, *(month.start for month in fitted), *since]
-    published = [row[name] for row in steps]
-    of_a_point = name == "a" and any(month.values is not None and month.values.max_score > 1 for month in fitted)
-    quantity = PARAMETERS[name] + (" of a point" if of_a_point else "")
-    chart = Chart(
-        (min(times) - AXIS_MARGIN, max(times)),
-        Chart.ends_of(low, high, published),
-        "month",
-        quantity,
-        f"The {quantity} of {shorten(facts.item_id)} by month with 95 % intervals, and the published values.",
-        dated=True,
-    )
-    kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
-    titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
-    add_points(chart, [month.start for month in fitted], values, kinds, low=low, high=high, titles=titles)
-    if steps:
-        levels = [*published, published[-1]]
-        chart.line([*since, max(times)], levels, name="published", steps=True, **PUBLISHED_STYLE)
-    return Figure(chart)
-
-
-def _fit(facts: ItemFacts) -> Table:
-    formats = {"infit": ".2f", "outfit": ".2f", "RMSD": ".3f", "item-rest r": ".2f"}
-    rows = [
-        (
-            month.month,
-            *map(month.statistics.get, ("infit", "outfit", "rmsd", "point_biserial")),
-            _s_x2(month),
-            "; ".join(Flag(flag).explanation for flag in month.flags) or None,
-        )
-        for month in reversed(facts.months)
-    ]
-    caption = "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)"
-    return table(("month", *formats, "S-X²", "flags of the engine"), rows, numbers=formats, caption=caption, small=True)
-
-
-def _s_x2(month: ItemInMonth) -> str | None:
-    statistic, df, p = map(month.statistics.get, ("s_x2", "s_x2_df", "s_x2_p"))
-    known = statistic is not None and df is not None
-    return f"{number(statistic, 1)} on {number(df, 0)}, p {chance(p)}" if known else None

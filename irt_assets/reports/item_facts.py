@@ -20,11 +20,13 @@ from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
+from irt_assets.ledger.publications import publications_in_force
 from irt_assets.reports.drift_facts import ItemFindings, observed_of
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_psychometrics import ItemParameters
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow
@@ -37,7 +39,9 @@ from resources.postgres.database import records
 class ItemInMonth(FittedItem):
     """An item in a month's linked fit, or in the origin window's fit if no month has one.
 
-    `red` is the reason why the month is red, and so its linking unreliable; "" if it is not red.
+    Attributes:
+        red: reason why the month is red, and so its linking unreliable; "" if it is not red.
+        dependent: Q3 with each item of the fit on which its answers depend beyond the ability.
     """
 
     month: str
@@ -47,6 +51,7 @@ class ItemInMonth(FittedItem):
     snapshot_hash: str
     latent: Mapping[str, float]
     red: str
+    dependent: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,9 @@ class ItemFacts:
         response_time: median in ms, and the number of answers.
         withdrawn: whether it is withdrawn at the requested time.
         status: the decision on its use that begins last, perhaps in the future.
+        exposure: month → learners to whom it was presented, and all learners of the month's item analysis.
+        of_bank: facts of the bank about it (`model`, `block`), as text.
+        test: the items of the scale in force; only read if the scale has a pass mark.
     """
 
     item_id: str
@@ -86,6 +94,9 @@ class ItemFacts:
     response_time: tuple[float, int] | None
     withdrawn: bool
     status: Status | None
+    exposure: Mapping[str, tuple[int, int]]
+    of_bank: Mapping[str, str]
+    test: ItemParameters | None
 
     @property
     def publication(self) -> Mapping[str, Any] | None:
@@ -125,7 +136,7 @@ class ItemFacts:
 def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:
     """Read the item as of `at`. Returns None if the scale has no such item."""
     known = connection.execute(
-        "SELECT topic_id FROM question WHERE (scale_id, item_id) = (%s, %s)", (scale.scale_id, item_id)
+        "SELECT topic_id, meta->'irt' FROM question WHERE (scale_id, item_id) = (%s, %s)", (scale.scale_id, item_id)
     ).fetchone()
     if known is None:
         return None
@@ -164,7 +175,15 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         response_time=(time[0], time[1]) if time else None,
         withdrawn=now is not None and now.is_withdrawn,
         status=item_status(connection).get(item_id),
+        exposure={month: (n, of) for month, n, of in connection.execute(_EXPOSURE, keys)},
+        of_bank={name: str(value) for name, value in (known[1] or {}).items() if name in ("model", "block")},
+        test=_items_in_force(connection, scale, at) if scale.pass_theta is not None else None,
     )
+
+
+def _items_in_force(connection: psycopg.Connection, scale: Scale, at: datetime) -> ItemParameters:
+    found = publications_in_force(connection, scale.scale_id, at)
+    return ItemParameters.from_rows([item.item_id for item in found], [item.values for item in found])
 
 
 def observed_proportions(
@@ -205,6 +224,11 @@ _ALERT = """
 SELECT severity, kind, opened_month FROM drift_alerts
 WHERE scale_id = %(scale)s AND item_id = %(item)s AND closed_month IS NULL ORDER BY opened_month DESC LIMIT 1
 """
+_EXPOSURE = """
+SELECT i.period, (i.statistics->>'presented')::int, f.n FROM item_analysis i
+JOIN item_analysis f ON (f.scale_id, f.period, f.form_id, f.item_id) = (i.scale_id, i.period, '', '')
+WHERE i.scale_id = %(scale)s AND i.item_id = %(item)s AND i.form_id = '' AND length(i.period) = 7 ORDER BY 1
+"""
 _TIME = """
 SELECT median_ms, n FROM item_time WHERE item_id = %(item)s ORDER BY month DESC LIMIT 1
 """
@@ -221,6 +245,13 @@ def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple
             snapshot_hash=row["snapshot_hash"],
             latent=row["latent"],
             red=row["red"],
+            dependent={
+                name: pair["q3"]
+                for pair in row["q3"] or ()
+                if item_id in pair["items"]
+                for name in pair["items"]
+                if name != item_id
+            },
         )
         for row in months_of_item(connection, scale, item_id)
     )

@@ -61,10 +61,11 @@ def key_figures(facts: Facts, origin: OriginSummary) -> list[tuple[str, str]]:
     """Key figures of the first page, as pairs of name and words."""
     window = origin.window
     flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
+    measured = f"; {facts.measured.learners:,} were measured" if facts.measured else ""
     flagged = join_names(f"{name} {n}" for name, n in flags.most_common()) or "no item"
     return [
         ("publication", published_counts(origin)),
-        ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),
+        ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners{measured}"),
         ("flagged by the engine", flagged),
         ("DIF", dif_page.dif_summary((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
         ("drift", "begins after the window"),

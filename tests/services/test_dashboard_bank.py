@@ -41,6 +41,7 @@ from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import OpenViolation
+from irt_assets.item_analysis.stored import FormRow, write_analysis
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import newest_window
@@ -48,7 +49,7 @@ from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.ledger.steps import steps
-from irt_assets.reports import item_blocks
+from irt_assets.reports import item_history_blocks
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_proportions
 from irt_assets.responses.closing_records import read_closed
@@ -78,6 +79,7 @@ from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.sat12 import ITEM_32
 from tests.helpers.sentences import missing_sentences
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
@@ -129,7 +131,7 @@ def test_figures_of_an_item_with_a_single_month_have_an_axis_of_days(faulty: Fau
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
-    drawn = unescape(str(shown_on_page(item_blocks.history(alone, "b"))))
+    drawn = unescape(str(shown_on_page(item_history_blocks.history(alone, "b"))))
     first, last = (int(ms) / 1000 for ms in re.findall(r'range":\[(\d+),(\d+)\],"type":"date', drawn)[0])
     assert first < month.start.timestamp() < last == month.end.timestamp()
 
@@ -227,7 +229,30 @@ def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faul
     status, html = show_page(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
     assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.values.a:.2f} and b = {sound.values.b:.2f}".replace("-", "−") in html
-    assert html.count("data-figure") == 3
+    assert html.count("data-figure") == 4  # curve, information, b and a by month
+
+
+def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faulty: Faulty) -> None:
+    item = next(item for item in read_bank(faulty) if not item.anchor).item_id
+    period = rooms.MONTHS[-1]
+    with Database(faulty[0]).connect() as connection:
+        row = replace(ITEM_32, item_id=item, position=7)
+        forms = [FormRow(form_id=form, n=600, n_items=1, max_score=1, complete=False) for form in ("", "booklet")]
+        items = [row, replace(row, form_id="booklet", omitted=30)]
+        write_analysis(connection, rooms.SCALE, period, forms, items)
+    status, html = show_page(faulty[0], "item", item=item)
+    text = unescape(re.sub(r"<[^>]*>", "", html))
+    assert status == 200
+    assert not missing_sentences(text, "Option 3 (chosen by 44 %", "beats the key 5", "booklet at 7", "600 of 600")
+    assert "7 (1.2 %)" in text  # omitted, of all answers
+    assert f"?{urlencode({'view': 'rekey', 'scale': rooms.SCALE, 'item': item})}" in unescape(html)
+    assert "30 (5.0 %)" in show_page(faulty[0], "item", item=item, form="booklet")[1]
+    assert show_page(faulty[0], "item", item=item, form="other")[0] == HTTPStatus.NOT_FOUND
+    status, html = show_page(faulty[0], "forms", scale=rooms.SCALE)
+    assert (status, "form=booklet" in html) == (200, True)
+    status, html = show_page(faulty[0], "form", scale=rooms.SCALE, form="booklet")
+    assert (status, "beats the key 5" in html, "Marginal reliability" in html) == (200, True, True)
+    assert show_page(faulty[0], "form", scale=rooms.SCALE, form="other")[0] == HTTPStatus.NOT_FOUND
 
 
 def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:

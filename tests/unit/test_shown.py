@@ -141,14 +141,15 @@ def findings(published: ItemRow, values: ItemRow) -> ItemFindings:
     )  # fmt: skip
 
 
-def test_each_score_has_a_chart_of_published_and_current_curve_with_observed_shares() -> None:
+def test_all_scores_are_on_one_chart_with_published_and_current_curves_and_observed_shares() -> None:
     item = findings(PUBLISHED, NOW)
-    figures, table = category_curves(item, SCALE, "2026-08")
-    assert [figure.caption for figure in figures.figures] == [f"Score {k} of 2" for k in range(3)]
-    for figure in figures.figures:
-        published, now = (part for part in figure.chart.parts if isinstance(part, Line))
-        (seen,) = (part for part in figure.chart.parts if isinstance(part, Points))
+    figure, table = category_curves(item, SCALE, "2026-08")
+    lines = [part for part in figure.chart.parts if isinstance(part, Line)]
+    marks = [part for part in figure.chart.parts if isinstance(part, Points)]
+    assert [line.name for line in lines] == ["", "score 0", "", "score 1", "", "score 2"]
+    for published, now, seen in zip(lines[::2], lines[1::2], marks, strict=True):
         assert published.ys != now.ys
+        assert published.colour == now.colour == seen.colour
         expected = np.interp(seen.xs, now.xs, now.ys)
         assert np.mean((expected >= seen.low) & (expected <= seen.high)) >= 0.75
     assert [row[0] for row in table.rows] == [0, 1, 2]
@@ -161,10 +162,10 @@ def test_each_score_has_a_chart_of_published_and_current_curve_with_observed_sha
     assert max(whole.ys) <= 1
 
 
-def test_score_that_is_impossible_has_no_chart() -> None:
+def test_score_that_is_impossible_has_no_curve() -> None:
     gap = replace(NOW, further={"max_score": 2, "t0": 0.0, "t2": 0.0})
-    figures, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
-    assert [figure.caption for figure in figures.figures] == ["Score 0 of 2", "Score 2 of 2"]
+    figure, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
+    assert {part.name for part in figure.chart.parts if isinstance(part, Line)} == {"", "score 0", "score 2"}
     assert gap.steps == {}
 
 

@@ -1,19 +1,25 @@
 """One item: whether it is in use and sound, how learners answer it, and its history."""
 
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from htmltools import Tag, TagChild, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.blocks import Paragraph, notice, prose
+from irt_assets.blocks import Block, Figures, Paragraph, Section, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
-from irt_assets.reports import item_blocks
+from irt_assets.item_analysis.stored import ItemRow, read_items
+from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.reports import item_blocks, item_history_blocks
+from irt_assets.reports.classical_blocks import key_warning, options_table, statistics, trace_lines
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_proportions
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
+from services.dashboard.address_fields import require_known
 from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
 from services.dashboard.elements import choice, query_form, section, shorten
 from services.dashboard.figures import render_blocks
@@ -25,17 +31,19 @@ USE_KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore")
 
 def page(request: ViewRequest) -> Page:
     facts = find_facts(request)
-    month = _month(request, facts)
-    name = shorten(facts.item_id)
+    chosen = _choose(request, facts)
     zone = request.reader.settings.irt_time_zone
+    fields = {"scale": facts.scale.scale_id, "item": facts.item_id}
+    warning = key_warning(chosen.rows[0]) if chosen.rows else ""
     return Page(
-        f"Item {name}",
+        f"Item {shorten(facts.item_id)}",
         render_blocks(
             Paragraph(item_blocks.item_in_short(facts, request.reader.now()), "lead"),
-            item_blocks.identity(facts),
-            _month_section(request, facts, month) if month else None,
-            *item_blocks.history_sections(facts, zone),
-            _use_section(request, facts),
+            notice((warning, " ", page_link("Change the key", "rekey", **fields), "."), "bad") if warning else None,
+            item_blocks.identity(facts, chosen.rows),
+            *_answers(request, facts, chosen),
+            *item_history_blocks.history_sections(facts, zone),
+            _use(request, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
@@ -70,30 +78,79 @@ def find_facts(request: ViewRequest) -> ItemFacts:
     raise NotFound(f"{location} has no item {shorten(name)!r}: ids are case-sensitive; search for it in the bank.")
 
 
-def _month(request: ViewRequest, facts: ItemFacts) -> ItemInMonth | None:
-    """The month of the address, or else the newest month. Raises NotFound if the item has no linked fit of it."""
+@dataclass(frozen=True)
+class Chosen:
+    """The month and the form of the address.
+
+    Attributes:
+        name: the month, or the origin window; empty if the item has neither a fit nor an analysis.
+        month: its linked fit, if it has one.
+        rows: the item's rows of the month's item analysis, by form; the row of all answers is first.
+        row: the row of the chosen form, if the month was analysed.
+    """
+
+    name: str
+    month: ItemInMonth | None
+    rows: list[ItemRow]
+    row: ItemRow | None
+
+
+def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
+    """Read the choice of the address. The default is the newest month and all answers.
+
+    Raises NotFound for an unknown month or form.
+    """
     months = {month.month: month for month in facts.months}
-    name = request.field("month", next(reversed(months), ""))
-    if name and name not in months:
+    newest = max(facts.exposure, default="")
+    name = request.field("month", next(reversed(months), newest))
+    if name and name not in months and name not in facts.exposure:
         names = ", ".join(months) or "no month yet"
         raise NotFound(f"{shorten(facts.item_id)} has no linked fit of {shorten(name)!r}: there is {names}.")
-    return months.get(name)
+    analysed = newest if name == ORIGIN_WINDOW else name
+    with request.reader.connect() as connection:
+        rows = read_items(connection, facts.scale.scale_id, analysed, item_id=facts.item_id)
+    forms = {row.form_id: row for row in rows}
+    form = request.field("form")
+    if form:
+        require_known("form", form, forms)
+    return Chosen(name, months.get(name), rows, forms.get(form, next(iter(rows), None)))
 
 
-def _month_section(request: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
-    months = [other.month for other in reversed(facts.months)]
-    hidden = {"scale": facts.scale.scale_id, "item": facts.item_id}
-    observed, why_not = _observed_proportions(request, facts, month)
-    item = facts.findings_in(month, observed)
-    red = f"{month.month} is red, so its curve is in the wrong place on the scale: {month.red}" if month.red else ""
-    return section(
-        f"How learners of {month.month} answered it",
-        query_form("item", choice("Month", "month", months, month.month), kept=hidden),
-        *(notice(prose(warning), "warning") for warning in (red, why_not) if warning),
-        item_blocks.curves(item.item_id, item.published, item.values, facts.scale, month.month, observed),
-        *item_blocks.category_curves(item, facts.scale, month.month),
-        item_blocks.details(item, facts.leak_onset_in(month.month), facts.information.get(month.month)),
+def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[TagChild | Block]:
+    """Yield the chosen options, the item's curve, and the statistics of both."""
+    if not chosen.name:
+        return
+    month, row = chosen.month, chosen.row
+    names = [*dict.fromkeys([*(each.month for each in reversed(facts.months)), *sorted(facts.exposure, reverse=True)])]
+    forms = {each.form_id: each.form_id or "all answers" for each in chosen.rows}
+    yield query_form(
+        "item",
+        choice("Month", "month", names, chosen.name),
+        choice("Form", "form", forms, row.form_id) if row and len(forms) > 1 else None,
+        kept={"scale": facts.scale.scale_id, "item": facts.item_id},
     )
+    figures, model = [trace_lines(row)] if row and row.options else [], None
+    warnings: list[str] = []
+    if month is not None:
+        observed, why_not = _observed_proportions(request, facts, month)
+        model = facts.findings_in(month, observed)
+        red = f"{month.month} is red, so its curve is in the wrong place on the scale: {month.red}" if month.red else ""
+        warnings = [text for text in (red, why_not) if text]
+        published, values = model.published, model.values
+        figures.append(item_blocks.curves(facts.item_id, published, values, facts.scale, month.month, observed))
+    yield section(
+        f"How learners of {chosen.name} answered it",
+        *(notice(prose(warning), "warning") for warning in warnings),
+        Figures(tuple(figures)),
+        options_table(row) if row and row.options else None,
+    )
+    if row is not None:
+        yield Section(f"Item analysis: {row.form_id or 'all answers'}", (statistics(row),))
+    if month is not None and model is not None:
+        by_score = item_blocks.category_curves(model, facts.scale, month.month)
+        informed = item_blocks.information(facts, model.values, month.month)
+        found = item_blocks.details(model, facts.leak_onset_in(month.month), facts.information.get(month.month))
+        yield Section(f"Estimate of {month.month}", (*by_score, *filter(None, [informed]), found))
 
 
 def _observed_proportions(request: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
@@ -110,17 +167,22 @@ def _observed_proportions(request: ViewRequest, facts: ItemFacts, month: ItemInM
     return observed, "" if observed is not None else f"No answer of {month.month} to this item could be used."
 
 
-def _use_section(request: ViewRequest, facts: ItemFacts) -> Tag:
-    """The form to withdraw the item, or to restore it if it is or will be withdrawn."""
+def _use(request: ViewRequest, facts: ItemFacts) -> Tag | None:
+    """A folded form to take the item out of use, or to put it back. Returns None for an item that was never in use."""
+    if facts.status is not None and facts.status.is_withdrawn:
+        return _folded("Put it back into use", decision_form.form(request, ("restore",)))
+    if not facts.publications:
+        return None
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
-        return section(
-            "Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {shlex.quote(facts.item_id)}"))
-        )
-    if facts.status is not None and facts.status.is_withdrawn:
-        return section("Put it back into use", decision_form.form(request, ("restore",)))
-    return section(
+        command = tags.code(f"irt release drop-anchors {shlex.quote(facts.item_id)}")
+        return _folded("Take it out of use", tags.p(text, command))
+    return _folded(
         "Take it out of use",
         tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),
         decision_form.form(request, ("withdraw",)),
     )
+
+
+def _folded(summary: str, *body: TagChild) -> Tag:
+    return tags.details(tags.summary(summary), *body)

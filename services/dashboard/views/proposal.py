@@ -26,7 +26,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.reports import item_blocks
+from irt_assets.reports import item_blocks, item_history_blocks
 from irt_assets.reports.decision_blocks import proposal, proposals_table
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
@@ -158,7 +158,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, request: ViewRequ
                     page_link("All open decisions", "decisions"),
                 )
             ),
-            item_blocks.month_by_month(facts) if facts and facts.months else None,
+            item_history_blocks.month_by_month(facts) if facts and facts.months else None,
             _impact_section("Effect on learners if it is accepted") if p.state is State.OPEN else None,
             _decide_section(connection, p, request),
         ),

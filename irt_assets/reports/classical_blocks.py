@@ -1,0 +1,135 @@
+"""Blocks on item analysis by classical test theory: an item's statistics, its options, and keys that look wrong.
+
+The pages of an item and of a form show them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, percent, table, value_with_error
+from irt_assets.common.wording import join_names, shorten
+from irt_assets.item_analysis.stored import ItemRow, OptionRow
+from irt_psychometrics.plots import Chart
+
+REST_SCORES = {
+    "sum": "rest score (sum of the other scores)",
+    "share": "rest score (mean of the other items, standardised within the form)",
+    "theta": "θ from the other items",
+}
+ABOVE_KEY = "above_key"
+"""Flag of an option that abler learners choose, and more so than the key."""
+FLAGS = {
+    ABOVE_KEY: "above the key",
+    "min_option_share": "chosen by few",
+    "min_facility": "hard",
+    "max_facility": "easy",
+    "min_item_rest": "low item-rest r",
+    "speeded": "many did not reach it",
+}
+"""Flags in words, by the name of the rule or of the finding."""
+SHAPES = ("circle", "diamond", "square", "triangle", "cross")
+SHARE = ("share", "low", "high")
+THIRDS = ("lower third", "middle", "upper")
+
+
+def key_warning(item: ItemRow) -> str:
+    """A sentence on the options that beat the key, with shares and correlations; "" if no option does."""
+    above = [option for option in item.options if ABOVE_KEY in option.flags]
+    if not above:
+        return ""
+    keys = [option for option in item.options if option.is_key]
+    names = join_names(f"option {_in_words(option)}" for option in above)
+    verb = "beats" if len(above) == 1 else "beat"
+    return f"{names[:1].upper()}{names[1:]} {verb} the key {join_names(map(_in_words, keys))}: the key may be wrong."
+
+
+def key_warnings(items: Iterable[ItemRow]) -> tuple[str, ...]:
+    """The warnings of the items whose key an option beats, each after the item's name."""
+    return tuple(f"{item.item_id}: {warning}" for item in items if (warning := key_warning(item)))
+
+
+def _in_words(option: OptionRow) -> str:
+    chosen = f"chosen by {percent(option.share)}"
+    return f"{shorten(option.option, 20)} ({chosen}, r = {number(option.rest_correlation)})"
+
+
+def flags_in_words(flags: Sequence[str]) -> str | None:
+    """The flags of an item or of an option, in words. Returns None if it has no flag."""
+    return "; ".join(FLAGS.get(flag, flag) for flag in flags) or None
+
+
+def discrimination(item: ItemRow) -> float | None:
+    """The index D of the item, upper − lower 27 %."""
+    return None if item.lower is None or item.upper is None else item.upper - item.lower
+
+
+def statistics(item: ItemRow) -> Pairs:
+    """Return the classical statistics of an item; unknown ones are left out."""
+    mean = "p (proportion correct)" if item.max_score == 1 else "mean as a share of the maximum"
+    share = 100 / max(item.presented, 1)
+    known = {
+        "presented": f"{item.presented:,} learners, {item.presented - item.omitted - item.not_reached:,} answered",
+        "omitted": f"{item.omitted:,} ({item.omitted * share:.1f} %)",
+        "not reached": f"{item.not_reached:,} ({item.not_reached * share:.1f} %)",
+        mean: value_with_error(item.facility, item.facility_se, 3),
+        "mean and SD": f"{number(item.mean)} of {item.max_score}, SD {number(item.sd)}",
+        "item-rest r": number(item.item_rest, 3) + (f", biserial {number(item.biserial, 3)}" if item.biserial else ""),
+        "α without the item": number(item.alpha_if_deleted, 3) if item.alpha_if_deleted is not None else None,
+        "D (upper − lower 27 %)": f"{number(discrimination(item))}: {number(item.upper)} − {number(item.lower)}",
+        "response time": f"median {item.time_median:.0f} s, 5–95 %: {number(item.time_low, 0)} to "
+        f"{number(item.time_high, 0)} s"
+        if item.time_median is not None
+        else None,
+        "rapid guesses": None if item.rapid is None else f"{100 * item.rapid:.1f} %",
+        "rest score": REST_SCORES[item.rest],
+        "flags": flags_in_words(item.flags),
+    }
+    return pairs(known, small=True)
+
+
+def options_table(item: ItemRow) -> Table:
+    """Return a table of the options, or of the scores of an item without options."""
+    formats = {"n": ",", "share": ".1%", "r": ".3f"} | dict.fromkeys(THIRDS, ".1%")
+    rest = "mean θ" if item.rest == "theta" else "mean rest"
+    formats[rest] = ".2f"
+    subject = "option" if item.key else "score"
+    rows: list[tuple[Cell, ...]] = [
+        (
+            (shorten(option.option, 20), " ", Badge("key", "good")) if item.key and option.is_key else option.option,
+            option.n,
+            option.share,
+            option.rest_correlation,
+            *(*option.thirds, None, None, None)[:3],
+            option.mean_rest,
+            flags_in_words(option.flags),
+        )
+        for option in item.options
+    ]
+    caption = f"Each {subject}: its correlation r with the rest score, and its share in the thirds of the learners"
+    return table((subject, *formats, "flag"), rows, numbers=formats, caption=caption, small=True)
+
+
+def trace_lines(item: ItemRow) -> Figure:
+    """Draw the share of each option, or score, by rest score with 95 % intervals, on one chart. The key is wider."""
+    subject = "option" if item.key else "score"
+    described = f"Share of each {subject} of item {shorten(item.item_id)} by rest score, with 95 % intervals."
+    ends = Chart.ends_of([point.rest for option in item.options for point in option.trace])
+    chart = Chart(ends, (0.0, 1.0), REST_SCORES[item.rest], "share of the learners", described, height=190)
+    for k, option in enumerate(item.options):
+        is_key = bool(item.key) and option.is_key
+        name = f"{subject} {shorten(option.option, 20)}" + (" (key)" if is_key else "")
+        style: dict[str, Any] = {"colour": Chart.SERIES[k % len(Chart.SERIES)], "shape": SHAPES[k % len(SHAPES)]}
+        x, y, low, high = ([getattr(point, each) for point in option.trace] for each in ("rest", *SHARE))
+        titles = [f"{name}: {point.share:.2f} of {point.n} learners" for point in option.trace]
+        chart.points(x, y, name=name, low=low, high=high, titles=titles, joined=True, **style)
+        if is_key:
+            chart.line(x, y, style["colour"], width=2.6)
+    formats = {"rest score": ".2f", "learners": ",", "share": ".2f", "95 % from": ".2f", "to": ".2f"}
+    rows = [
+        (option.option, point.rest, point.n, point.share, point.low, point.high)
+        for option in item.options
+        for point in option.trace
+    ]
+    numbers = table((subject, *formats), rows, numbers=formats, caption="The points of the chart", small=True)
+    key = " The wide line is the key." if item.key else ""
+    return Figure(chart, f"Choices by ability.{key} Bars: 95 %.", numbers=numbers)

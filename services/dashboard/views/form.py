@@ -1,0 +1,69 @@
+"""The forms of a scale in a month, and one form: its scores, reliability, keys, items and precision."""
+
+from htmltools import TagChild
+
+from irt_assets.blocks import Document, Paragraph
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.item_analysis.stored import analysed_months, read_forms
+from irt_assets.reports import form_blocks
+from irt_assets.reports.form_facts import FormFacts, form_facts
+from irt_assets.responses.scales import Scale, read_scales
+from services.dashboard.address_fields import require_known
+from services.dashboard.elements import choice, query_form
+from services.dashboard.figures import render_blocks
+from services.dashboard.page import Page, ViewRequest
+from services.dashboard.views.bank import choose_scale
+
+
+def forms_page(request: ViewRequest) -> Page:
+    scale, month, choices = _choose(request)
+    if not month:
+        text = f"No answers of scale {scale.scale_id} have been analysed yet: materialise item_analysis of a month."
+        return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text)))
+    with request.reader.connect() as connection:
+        forms = read_forms(connection, scale.scale_id, month)
+    found = form_blocks.forms_table(forms, scale.scale_id, month)
+    return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found))
+
+
+def page(request: ViewRequest) -> Page:
+    facts, choices = _read(request)
+    all_forms = page_link(f"All forms of {facts.month}", "forms", scale=facts.scale.scale_id, month=facts.month)
+    title = f"Form {facts.name}" if facts.form.form_id else "All answers"
+    return Page(
+        f"{title}, {facts.month}",
+        render_blocks(query_form("form", *choices), *form_blocks.form_blocks(facts), Paragraph(all_forms)),
+    )
+
+
+def document(request: ViewRequest) -> Document:
+    """The page of the form as a document."""
+    return form_blocks.document(_read(request)[0], request.reader.now())
+
+
+def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:
+    """The form of the address, and the fields that choose it. Raises NotFound if the month has no such form."""
+    scale, month, choices = _choose(request)
+    name = request.field("form")
+    with request.reader.connect() as connection:
+        forms = {form.form_id: form.form_id or "all answers" for form in read_forms(connection, scale.scale_id, month)}
+        require_known("form", name, forms)
+        return form_facts(connection, scale, name, month), [*choices, choice("Form", "form", forms, name)]
+
+
+def _choose(request: ViewRequest) -> tuple[Scale, str, list[TagChild]]:
+    """The scale and the month of the address (default: the newest with an analysis), and the fields that choose them.
+
+    The month is empty if the scale has no analysis. Raises NotFound for an unknown scale or month.
+    """
+    with request.reader.connect() as connection:
+        scale, scales = choose_scale(request, read_scales(connection))
+        months = analysed_months(connection, scale.scale_id)[::-1]
+    month = request.field("month", next(iter(months), ""))
+    if months:
+        require_known("month", month, months)
+    choices: list[TagChild] = [
+        choice("Scale", "scale", scales, scale.scale_id),
+        choice("Month", "month", months, month),
+    ]
+    return scale, month, choices[len(scales) == 1 :]

@@ -1,0 +1,110 @@
+"""The page of a form: SAT12's scores and item 32 with the figures of R's psych, and an item with known parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from irt_assets.blocks import Figure, Figures, Section, html, plain
+from irt_assets.item_analysis.stored import FormRow
+from irt_assets.reports import form_blocks
+from irt_assets.reports.form_facts import FormFacts
+from irt_assets.responses.scales import Scale
+from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.plots.axes import Boxes, Line, Points
+from tests.helpers.sat12 import ITEM_32, OPTIONS
+
+FORM = FormRow(
+    form_id="SAT12",
+    n=600,
+    n_items=2,
+    max_score=2,
+    complete=True,
+    source="log",
+    mean=18.20,
+    sd=5.05,
+    median=18.0,
+    skewness=0.19,
+    kurtosis=-0.24,
+    alpha=0.798,
+    alpha_low=0.774,
+    alpha_high=0.820,
+    lambda2=0.805,
+    omega=0.799,
+    split_half=0.812,
+    sem=2.27,
+    scores=(120, 300, 180),
+)
+SOUND = replace(ITEM_32, item_id="item_1", position=1, item_rest=0.3, omitted=0, options=(), flags=())
+ITEMS = (SOUND, replace(ITEM_32, position=2, flags=("min_item_rest", "above_key")))
+FACTS = FormFacts(
+    scale=Scale("default"),
+    month="2026-10",
+    form=FORM,
+    items=ITEMS,
+    published=ItemParameters.from_rows(["item_1"], [ItemRow(1.2, 0.5)]),
+    fit=None,
+)
+
+
+def figures(*titles: str) -> list[Figure]:
+    sections = [block for block in form_blocks.form_blocks(FACTS) if isinstance(block, Section)]
+    shown = [block for section in sections if section.title in titles for block in section.blocks]
+    return [figure for block in shown if isinstance(block, Figures) for figure in block.figures]
+
+
+def test_key_figures_of_a_complete_form_include_reliability_with_its_interval() -> None:
+    known = dict(form_blocks.key_figures(FACTS).rows)
+    assert known["mean and SD"] == "18.20, SD 5.05"
+    assert known["Cronbach's α"] == "0.798 (0.774 to 0.820)"
+    assert known["SEM"] == "2.27 points"
+    assert known["median and range"] == "18.0, 0 to 2"
+
+
+def test_form_whose_learners_answered_different_items_has_no_sum_scores() -> None:
+    facts = replace(FACTS, form=FormRow(form_id="", n=600, n_items=2, max_score=2, complete=False))
+    known = dict(form_blocks.key_figures(facts).rows)
+    assert known["sum scores"] == "none: not all learners have a score on all items"
+    assert "SEM" not in known
+
+
+def test_key_check_names_only_items_whose_key_an_option_beats() -> None:
+    (section,) = form_blocks.keys(FACTS, "")
+    (found,) = section.blocks[0].items
+    assert plain(found).startswith("item_32: Option 3 (chosen by 44 %, r = 0.20) beats the key 5")
+    unflagged = replace(ITEM_32, options=tuple(replace(option, flags=()) for option in OPTIONS))
+    (section,) = form_blocks.keys(replace(FACTS, items=(unflagged,)), "")
+    assert plain(section.blocks[0].text) == "No option beats a key."
+    assert not list(form_blocks.keys(replace(FACTS, items=(replace(SOUND, key=None),)), ""))
+
+
+def test_charts_show_scores_discrimination_of_flagged_items_and_omissions_by_position() -> None:
+    histogram, discrimination, omissions = (figure.chart.parts for figure in figures("Scores and items"))
+    assert [part.top for part in histogram if isinstance(part, Boxes)] == [[120, 300, 180]]
+    flagged = [part for part in discrimination if isinstance(part, Points) and part.name == "flagged"]
+    assert [(part.xs, part.ys) for part in flagged] == [([0.162], [0.037])]
+    omitted, not_reached = (part.ys for part in omissions)
+    assert omitted == pytest.approx([0, 7 / 600])
+    assert not_reached == [0, 0]
+
+
+def test_precision_of_a_2pl_item_follows_birnbaums_formula() -> None:
+    curve, information, error = (
+        next(part for part in figure.chart.parts if isinstance(part, Line)) for figure in figures("Precision")
+    )
+    p = 1 / (1 + np.exp(-1.2 * (np.array(curve.xs) - 0.5)))
+    assert curve.ys == pytest.approx(p)
+    assert information.ys == pytest.approx(1.2**2 * p * (1 - p))
+    known = 1 / np.sqrt(np.interp(error.xs, information.xs, information.ys))
+    assert error.ys == pytest.approx(known)
+
+
+def test_document_for_a_committee_has_no_links_to_pages_of_the_dashboard() -> None:
+    written = html.page(form_blocks.document(FACTS, datetime(2026, 11, 2, 9, tzinfo=UTC)))
+    assert "Form SAT12, 2026-10" in written
+    assert "?view=" not in written
+    assert "?view=item" in html.part(*form_blocks.form_blocks(FACTS))
