@@ -2,8 +2,9 @@
 #   make demo                 four simulated months with planted faults, then the UI
 #   make demo SERVE=0         the same without the UI; exit 0 only if every month is in the state it should be in
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them, MODEL=3pl
+#       KEY=key.csv           choices; MAX_SCORE=4 or 'q7=4 q8=2': points; DICHOTOMISE=full: points as right and wrong;
+#                             MISSING='8 9': codes for no answer; SET='min_responses=300': rules of the scale
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
-#   .venv/bin/irt demo --data log.csv --key key.csv    the same for a test with options; for points, a mapping names max_score
 #   make venv                 only the environment; the command line is then .venv/bin/irt
 #   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
 #   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
@@ -33,7 +34,9 @@ spark: venv
 
 demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
-	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)') $(if $(MODEL),--model '$(MODEL)')
+	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)') $(if $(MODEL),--model '$(MODEL)') \
+	  $(if $(KEY),--key '$(KEY)') $(if $(DICHOTOMISE),--dichotomise '$(DICHOTOMISE)') $(foreach option,$(MAX_SCORE),--max-score '$(option)') \
+	  $(foreach option,$(MISSING),--missing '$(option)') $(foreach option,$(SET),--set '$(option)')
 
 lint test: EXTRAS = dev docs bayes k8s otel spark $(if $(shell command -v R),r)
 lint: venv

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -429,10 +430,12 @@ def own_log(
     import_log: Callable[[Database], ImportReport],
     *,
     model: Model = DEFAULT_MODEL,
+    rules: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
-    Returns the settings that go with it. Raises PermanentFailure if the database contains another log.
+    `rules`: rules of its scales that differ from the defaults and from the proposed minimum. Returns the settings that
+    go with it. Raises PermanentFailure if the database contains another log.
     """
     database = Database(settings)
     upgrade(database)
@@ -460,7 +463,7 @@ def own_log(
     with database.connect() as connection:
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]
     for scale in new:
-        _initialise_from_window(database, settings, scale, window, model, say)
+        _initialise_from_window(database, settings, scale, window, model, rules, say)
     last_month = month_of(window[1] - timedelta(microseconds=1))
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
@@ -479,32 +482,38 @@ def own_log(
 
 
 def _initialise_from_window(
-    database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
+    database: Database,
+    settings: Settings,
+    scale: Scale,
+    window: tuple[datetime, datetime],
+    model: Model,
+    rules: Mapping[str, Any],
+    say: Say,
 ) -> None:
     """Propose a minimum, split the scale if its answers have no common scale, and make the window its origin."""
     responses, counts = _read_eligible(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
-    chosen = recommend(options)
+    least = rules.get("min_responses", recommend(options).min_responses)
     say("  how many responses an item needs, how many items have them, and the SE(b) that costs:")
     for option in options:
-        mark = "  ← chosen here" if option is chosen else ""
+        mark = "  ← chosen here" if option.min_responses == least else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    responses, _ = _read_eligible(database, scale, window, min_responses=chosen.min_responses)
+    responses, _ = _read_eligible(database, scale, window, min_responses=least)
     for scale_id in _split_scale(database, scale.scale_id, responses, say):
         origin = initialise(
             database,
             scale_id,
             first_month=settings.irt_first_month,
             model=model,
-            thresholds={"min_responses": chosen.min_responses},
+            thresholds={"min_responses": least, **rules},
             window=OriginWindow(*window, EmEngine(settings.irt_threads), object_store(settings)),
         )
         say(f"  {scale_id}: {origin.published} items calibrated and published, {len(origin.left_out)} left out")
         for item, why in list(origin.left_out.items())[:5]:
             say(f"    {item}: {why}")
-        setting = f"--scale {scale_id} --set min_responses={chosen.min_responses}"
-        say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
+        setting = f"--scale {scale_id} --set min_responses=N"
+        say(f"    to choose another minimum later, for all months: irt calibrate --month MONTH {setting}")
 
 
 def _read_eligible(

@@ -13,22 +13,25 @@ import typer
 from irt_assets import demo as demonstration
 from irt_assets.blocks import Badge, table
 from irt_assets.cli.console import months_table, print_blocks, say
-from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
+from irt_assets.cli.import_ import Dichotomise, Mapping, MaxScores, Missing, ScoringKey
 from irt_assets.cli.installation import current_settings
+from irt_assets.cli.scale import parse_settings
 from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
 from irt_assets.engines.spec import DEFAULT_MODEL
+from irt_assets.file_commands.files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
 from irt_psychometrics.items import Model
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.serving import logs
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: irt demo --data answers.csv --zone Asia/Seoul")
+@app.command(epilog="Example: irt demo --data choices.csv --key key.csv --at 2026-09-01")
 def demo(
     data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulated months.")] = None,
     mapping: Mapping = "auto",
@@ -38,7 +41,12 @@ def demo(
     ] = None,
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
+    max_score: MaxScores = None,
+    missing: Missing = None,
     model: Annotated[Model, typer.Option(help="Item response model for your own log.")] = DEFAULT_MODEL,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Rule of its scale, e.g. min_responses=300. May be repeated.")
+    ] = None,
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the Dagster UI at the end.")] = True,
 ) -> None:
     """Calibrate, publish, compare and serve four simulated months, or your own log."""
@@ -57,11 +65,16 @@ def demo(
                     at=at.date() if at else None,
                     dichotomise=dichotomise,
                     key=key,
+                    max_scores=max_score or (),
+                    missing=FILES.missing(missing),
                     first_month=demonstration.EARLIEST_MONTH,
                 ),
                 model=model,
+                rules=parse_settings(setting),
             )
             as_expected = True
+        elif dichotomise or key or max_score or missing or setting:
+            raise PermanentFailure("the options of scores, keys and rules are for your own log: --data FILE")
         else:
             done = demonstration.run_simulated(current_settings(), say, dagster_instance)
             settings = done.settings

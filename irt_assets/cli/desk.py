@@ -13,6 +13,7 @@ import typer
 
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, err, escape, print_blocks, print_json, say
+from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
@@ -42,6 +43,13 @@ Responses = Annotated[
 Key = Annotated[
     Path | None, typer.Option("--key", help="Table item,key of the right options, if the cells are choices.")
 ]
+MaxScore = Annotated[
+    str | None,
+    typer.Option("--max-score", help="Maximum score of scored items: a number, or a table item,max_score. Default: 1."),
+]
+Denominator = Annotated[
+    int, typer.Option(min=1, help="Factor that makes scores whole numbers, such as 2 for half points.")
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
@@ -52,14 +60,14 @@ def fit(
     engine: Annotated[Engine, typer.Option(help="Engine that estimates the parameters.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
     key: Key = None,
-    max_score: Annotated[
+    max_score: MaxScore = None,
+    missing: Missing = None,
+    denominator: Denominator = 1,
+    groups: Annotated[
         str | None,
         typer.Option(
-            "--max-score", help="Maximum score of scored items: a number, or a table item,max_score. Default: 1."
+            help="Column of FILE, or table person,group. Groups have their own mean and SD of θ; DIF in --out."
         ),
-    ] = None,
-    groups: Annotated[
-        Path | None, typer.Option(help="Table person,group. Each group has its own mean and SD of θ.")
     ] = None,
     latent: Annotated[
         LatentRule, typer.Option(help="Distribution of θ; auto: a histogram if the answers need one.")
@@ -73,27 +81,33 @@ def fit(
     """
     FILES.check_folder(folder)
     most = FILES.max_scores(max_score) if max_score is not None else None
-    answers = FILES.answers(file, FILES.key(key) if key is not None else None, most)
-    _note(answers.notes)
+    answers = FILES.answers(
+        file,
+        FILES.key(key) if key is not None else None,
+        most,
+        missing=FILES.missing(missing),
+        denominator=denominator,
+        groups=groups,
+    )
+    note(answers.notes)
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
-    of_groups = FILES.groups(groups, answers) if groups is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
     done = fit_answers(
         answers,
         model=model,
         calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
         anchors=known,
-        groups=of_groups,
+        groups=answers.groups,
         latent=latent,
     )
     if folder is not None:
-        done.write(folder)
+        note(done.write(folder, answers))
     result = done.as_dict()
     if as_json:
         print_json(result)
     else:
-        _print_report(done.report())
+        print_report(done.report())
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -113,6 +127,7 @@ def score(
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
     key: Key = None,
+    missing: Missing = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept answers to less than half of the table's items.")
     ] = False,
@@ -122,8 +137,9 @@ def score(
     """Estimate abilities from a file of answers and known item parameters."""
     FILES.check_folder(folder)
     known = _parameters(params)
-    answers = FILES.answers(file, FILES.key(key) if key is not None else None, known.max_scores)
-    _note(answers.notes)
+    key_of = FILES.key(key) if key is not None else None
+    answers = FILES.answers(file, key_of, known.max_scores, missing=FILES.missing(missing))
+    note(answers.notes)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
@@ -131,7 +147,7 @@ def score(
     if as_json:
         print_json(done.as_dict())
     else:
-        _print_report(done.report())
+        print_report(done.report())
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -161,7 +177,7 @@ def link(
     if as_json:
         print_json(done.as_dict())
     else:
-        _print_report(done.report())
+        print_report(done.report())
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -200,7 +216,7 @@ def simulate_responses(
     if as_json:
         print_json(done.as_dict())
     else:
-        _print_report(done.report(folder))
+        print_report(done.report(folder))
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
@@ -222,7 +238,7 @@ def _metrics(text: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _print_report(report: Iterable[Any]) -> None:
+def print_report(report: Iterable[Any]) -> None:
     """Print the sentences and tables of a result."""
     for part in report:
         if isinstance(part, str):
@@ -236,6 +252,6 @@ def _warn(*warnings: str) -> None:
         err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
-def _note(notes: Iterable[str]) -> None:
-    for note in notes:
-        err.print(escape(f"note: {note}"))
+def note(notes: Iterable[str]) -> None:
+    for sentence in notes:
+        err.print(escape(f"note: {sentence}"))

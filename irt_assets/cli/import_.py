@@ -9,6 +9,7 @@ import typer
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import quantity
+from irt_assets.file_commands.files import FILES
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
@@ -29,8 +30,12 @@ MaxScores = Annotated[
     list[str] | None,
     typer.Option(
         "--max-score",
-        help="Maximum score missing in the bank: `ITEM=M`, for an item or a pattern. May be repeated.",
+        help="Maximum score missing in the bank: `M`, or `ITEM=M` for an item or a pattern. May be repeated.",
     ),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option("--missing", help="Cells without an answer: `TEXT`, or `COLUMN=TEXT` for a column or a pattern."),
 ]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
@@ -49,6 +54,7 @@ def attempts(
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
     max_score: MaxScores = None,
+    missing: Missing = None,
     strict: Strict = False,
     encoding: Encoding = None,
     dry_run: DryRun = False,
@@ -70,6 +76,7 @@ def attempts(
             dichotomise=dichotomise,
             key=key,
             max_scores=max_score or (),
+            missing=FILES.missing(missing),
             strict=strict,
             encoding=encoding,
             dry_run=dry_run,

@@ -1,20 +1,25 @@
-"""The commands of `irt items`, which ask for confirmation before they record a decision.
+"""The commands of `irt items`. Those that change the bank ask for confirmation before they record a decision.
 
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
+from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import release, withdrawal
+from irt_assets.file_commands.files import FILES
 from irt_assets.responses.item_status import Status, item_status
+from irt_psychometrics.commands import analyse as analyse_answers
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -97,6 +102,40 @@ def list_(
         print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
+
+
+@app.command(epilog="Example: irt items analyse choices.csv --key key.csv --to analysis")
+def analyse(
+    file: Responses,
+    key: Key = None,
+    max_score: MaxScore = None,
+    missing: Missing = None,
+    omitted: Annotated[
+        list[str] | None,
+        typer.Option("--omitted", help="Cells of omitted answers, which are wrong: `TEXT`, or `COLUMN=TEXT`."),
+    ] = None,
+    denominator: Denominator = 1,
+    folder: Annotated[Path | None, typer.Option("--to", help="Folder for items.csv, options.csv, forms.csv.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse the items and options of a file of answers, without a model or a database."""
+    FILES.check_folder(folder)
+    answers = FILES.answers(
+        file,
+        FILES.key(key) if key is not None else None,
+        FILES.max_scores(max_score) if max_score is not None else None,
+        missing=FILES.missing(missing),
+        omitted=FILES.missing(omitted),
+        denominator=denominator,
+    )
+    note(answers.notes)
+    done = analyse_answers(answers)
+    if folder is not None:
+        done.write(folder)
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        print_report(done.report())
 
 
 def _print(decided: Sequence[Status]) -> None:

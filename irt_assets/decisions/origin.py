@@ -260,7 +260,7 @@ def write_origin_fit(
         most_text = (
             f". They have at most {most} responses each, and {needed} are needed ({rule}). "
             f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.calibration.model} "
-            f"--set {rule}=N` requires fewer, and values are less certain{instead}"
+            f"--set {rule}=N` requires fewer, like this `--set` of `irt demo`, and values are less certain{instead}"
             if most < needed
             else ""
         )

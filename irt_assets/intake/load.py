@@ -1,8 +1,9 @@
 """Import of answers from files: the options and the opened files, handed to `ingest_answers`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
 from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
@@ -24,6 +25,7 @@ def import_attempts(
     dichotomise: str | None = None,
     key: Path | None = None,
     max_scores: Sequence[str] = (),
+    missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     encoding: str | None = None,
     first_month: str,
     reject: Reject = ignore_rows,
@@ -39,7 +41,8 @@ def import_attempts(
         dry_run: do everything but commit.
         dichotomise: "full" or "at=K", for points; recorded with the items.
         key: table item,key, for a matrix of choices; recorded with the items.
-        max_scores: "ITEM=M", for scores; recorded with the items.
+        max_scores: "ITEM=M", or "M" for all items, for scores; recorded with the items.
+        missing: column or pattern of columns → further texts that mean no answer, besides the mapping's `null_values`.
         encoding: encoding of files that are not UTF-8; by default the mapping's.
         first_month: YYYY-MM; earlier answers are refused.
         reject: called with the refused rows.
@@ -51,7 +54,7 @@ def import_attempts(
     rules = load_mapping(mapping)
     encoding = encoding_of(encoding, rules)
     scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding)
-    sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring) for file in files]
+    sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring, missing) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record contains the rule")

@@ -6,7 +6,7 @@ values are applied in `clean`.
 
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -138,6 +138,12 @@ class Binding:
         rules = self.mapping
         changed = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
         return changed or len(self.columns.get("user_id", ())) != 1
+
+    def with_null_values(self, more: Map[str, Sequence[str]]) -> "Binding":
+        """The binding with further texts that count as empty, by name or pattern of a column of the file."""
+        known = self.mapping.null_values
+        both = {name: (*known.get(name, ()), *more.get(name, ())) for name in {**known, **more}}
+        return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -222,17 +222,17 @@ def scoring_of(
 
 
 def max_scores_of(options: Sequence[str]) -> dict[str, int]:
-    """Parse the options `--max-score ITEM=M`. Returns item or pattern → maximum score.
+    """Parse the options `--max-score ITEM=M`, or `M` for all items. Returns item or pattern → maximum score.
 
     Raises PermanentFailure if an option has another form, or M is out of range.
     """
     found = {}
     for option in options:
-        name, _, most = option.rpartition("=")
+        name, _, most = option.rpartition("=") if "=" in option else ("*", "", option)
         if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
             raise PermanentFailure(
-                f"--max-score {option}: it must be ITEM=M, an item or a pattern and its highest score from 1 to "
-                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'"
+                f"--max-score {option}: it must be M for all items or ITEM=M for an item or a pattern, with a highest "
+                f"score from 1 to {MAX_SCORE}, such as 4, q7=4 or 'essay_*=5'"
             )
         found[name] = int(most)
     return found
@@ -323,13 +323,13 @@ def scores_error(file: str, reasons: Sequence[str]) -> PermanentFailure:
 
 
 REMEDIES = """\
-If they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
-the highest score that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and,
-in a list, a column that is named score.
+If they are scores (max_score_unknown): --max-score with the highest score that can be reached, such as --max-score 4
+for all items, --max-score q7=4 or --max-score 'essay_*=5'; or max_score in the bank (irt import questions, columns
+item_id,max_score) and, in a list, a column that is named score.
 If they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
 If they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 If they are choices: --key FILE, a table item,key.
-If they are codes: a mapping file with null_values: ["9"] for cells without an answer, or values: {correct: …}.
+If they are codes: --missing 9 for cells without an answer, or a mapping file with values: {correct: …}.
 If some columns are not items: name the items in a mapping file, wide: {items: "item_*"}."""
 
 

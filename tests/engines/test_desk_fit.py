@@ -146,8 +146,8 @@ def test_mean_and_variance_of_groups_from_a_file_match_mirt(shared: Path, tmp_pa
             lines += [f"p{number},{item},{score}" for item, score in zip(items, row.split(","), strict=True)]
     (tmp_path / "long.csv").write_text("\n".join(lines))
     (tmp_path / "groups.csv").write_text("\n".join(groups))
-    answers = FILES.answers(tmp_path / "long.csv")
-    result = fit(answers, groups=FILES.groups(tmp_path / "groups.csv", answers)).as_dict()
+    answers = FILES.answers(tmp_path / "long.csv", groups=str(tmp_path / "groups.csv"))
+    result = fit(answers, groups=answers.groups).as_dict()
     reference = reference_fit(shared, "linking")["concurrent"]
     # mirt stopped at its own tolerance; the latent SE is 0.05
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=5e-3)

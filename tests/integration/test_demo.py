@@ -167,9 +167,32 @@ def test_demo_with_a_real_log_uses_the_log_as_origin(shared: Path, tmp_path: Pat
     assert not missing_sentences(
         done.stdout,
         "58,316 answers imported",
-        "irt calibrate --month MONTH --scale default-1 --set min_responses=125",
+        "irt calibrate --month MONTH --scale default-1 --set min_responses=N",
+        "SE(b) ≈ 0.20  ← chosen here",
         "default-1",
         "default-2",
         "478 learners measured",
     )
     assert "irt report drift --month 2016-01 --out reports" in done.stdout[done.stdout.index("what to do next") :]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("sat12_raw_choices.csv", "--key", "sat12_key.csv", "--missing", "8", "--model", "3pl"),
+            ("19,131 answers imported", "600 learners measured"),
+        ),
+        (("verbal_aggression_poly_wide.csv", "--max-score", "2"), ("24 items calibrated and published",)),
+    ],
+)
+def test_demo_takes_choices_points_and_rules_in_one_command(
+    shared: Path, tmp_path: Path, words: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    """600 persons are fewer than a 3PL needs by default, so the command used to have no way on."""
+    files = [shared / "data" / word if word.endswith(".csv") else word for word in words]
+    rules = ("--at", "2026-09-01", "--set", "min_responses_3pl=500", "--set", "min_responses=250")
+    done = run_demo(tmp_path, "--data", *files, *rules)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not missing_sentences(done.stdout, *said, "SE(b) ≈ 0.14  ← chosen here")

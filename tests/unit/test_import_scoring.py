@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from irt_assets.file_commands.files import FILES
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
 from irt_assets.intake.ingest import AnswerSource
@@ -276,6 +277,15 @@ def test_code_for_a_missing_answer_applies_only_to_the_mappings_columns(tmp_path
     found, report = read(tmp_path, text, AsGiven(), mapping, names=("score",))
     assert found == {("ann", "i2"): 9, ("bob", "i1"): 4, ("cid", "i2"): 10}
     assert not report.rejected
+
+
+def test_codes_of_an_option_are_added_to_the_mappings_codes(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("person,i1,i2\nann,8,8\nbob,NA,1\ncid,0,0\ndan,1,9\n")
+    given = AnswerSource(open_source(path), None, date(2026, 7, 1), missing=FILES.missing(["8", "i2=9"]))
+    rows = [row for _, answers in given.answers(LIMITS, ImportReport(), ignore_rows) for row in answers.to_pylist()]
+    found = [(row["user_id"], row["item_id"]) for row in rows]
+    assert found == [("bob", "i2"), ("cid", "i1"), ("cid", "i2"), ("dan", "i1")]
 
 
 def test_rows_that_the_mapping_skips_are_ignored_when_points_are_counted(tmp_path: Path) -> None:

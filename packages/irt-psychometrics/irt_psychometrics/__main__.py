@@ -1,4 +1,4 @@
-"""`python -m irt_psychometrics fit|score|link|simulate`: parse the command, call the library and print the result.
+"""`python -m irt_psychometrics analyse|fit|score|link|simulate`: call the library and print the result.
 
 Results go to standard output and warnings to standard error, so `--json` prints only JSON. Exit codes: 0 done; 1 the
 fit did not converge, or some items are poorly determined by the answers; 2 the request or its input is wrong.
@@ -34,7 +34,9 @@ def fit(
     anchors: Path | None,
     key: Path | None,
     max_score: str | None,
-    groups: Path | None,
+    missing: list[str],
+    denominator: int,
+    groups: str | None,
     latent: LatentRule,
     out: Path | None,
     as_json: bool,
@@ -46,17 +48,24 @@ def fit(
     files = Files()
     files.check_folder(out)
     most = files.max_scores(max_score) if max_score is not None else None
-    answers = files.answers(file, files.key(key) if key is not None else None, most)
+    answers = files.answers(
+        file,
+        files.key(key) if key is not None else None,
+        most,
+        missing=files.missing(missing),
+        denominator=denominator,
+        groups=groups,
+    )
     _tell(*(f"note: {note}" for note in answers.notes))
     done = fit_answers(
         answers,
         model=model,
         anchors=_parameters(anchors) if anchors is not None else None,
-        groups=files.groups(groups, answers) if groups is not None else None,
+        groups=answers.groups,
         latent=latent,
     )
     if out is not None:
-        done.write(out)
+        _tell(*(f"note: {note}" for note in done.write(out, answers)))
     _print(done.as_dict(), done.report(), as_json)
     if done.reason:
         _tell(f"not converged: {done.reason}")
@@ -68,8 +77,47 @@ def fit(
     return int(bool(loose or not done.calibration.convergence.converged))
 
 
+def analyse(
+    file: Path,
+    key: Path | None,
+    max_score: str | None,
+    missing: list[str],
+    omitted: list[str],
+    denominator: int,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Analyse items and options by classical test theory: p, item-rest correlation, α, options of each item."""
+    from irt_psychometrics.commands import Files
+    from irt_psychometrics.commands import analyse as analyse_answers
+
+    files = Files()
+    files.check_folder(out)
+    answers = files.answers(
+        file,
+        files.key(key) if key is not None else None,
+        files.max_scores(max_score) if max_score is not None else None,
+        missing=files.missing(missing),
+        omitted=files.missing(omitted),
+        denominator=denominator,
+    )
+    _tell(*(f"note: {note}" for note in answers.notes))
+    done = analyse_answers(answers)
+    if out is not None:
+        done.write(out)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
 def score(
-    file: Path, params: Path, method: Any, key: Path | None, partial: bool, out: Path | None, as_json: bool
+    file: Path,
+    params: Path,
+    method: Any,
+    key: Path | None,
+    missing: list[str],
+    partial: bool,
+    out: Path | None,
+    as_json: bool,
 ) -> int:
     """Estimate abilities of persons from their answers and known item parameters."""
     from irt_psychometrics.commands import Files
@@ -78,7 +126,8 @@ def score(
     files = Files()
     files.check_folder(out)
     known = _parameters(params)
-    answers = files.answers(file, files.key(key) if key is not None else None, known.max_scores)
+    key_of = files.key(key) if key is not None else None
+    answers = files.answers(file, key_of, known.max_scores, missing=files.missing(missing))
     _tell(*(f"note: {note}" for note in answers.notes))
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
@@ -133,12 +182,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", dest="as_json", action="store_true", help="Print JSON for machines.")
         return command
 
+    command = add(analyse)
+    _add_answers(command)
+    _add_scores(command)
+    command.add_argument(
+        "--omitted", action="append", help="Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."
+    )
+
     command = add(fit)
     _add_answers(command)
+    _add_scores(command)
     command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Item response model.")
     command.add_argument("--anchors", type=Path, help="Table item,a,b,c of items that keep these parameters.")
-    command.add_argument("--max-score", help="Maximum score: a number, or a table item,max_score. Default: 1.")
-    command.add_argument("--groups", type=Path, help="Table person,group: groups with their own mean and SD.")
+    command.add_argument("--groups", help="Column of FILE, or table person,group: groups with their own mean and SD.")
     command.add_argument(
         "--latent",
         choices=get_args(LatentRule),
@@ -191,7 +247,15 @@ def _add_answers(command: argparse.ArgumentParser) -> None:
         "file", type=Path, help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."
     )
     command.add_argument("--key", type=Path, help="Table item,key of the right options, if cells are choices.")
+    command.add_argument(
+        "--missing", action="append", help="Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."
+    )
     command.add_argument("--out", type=Path, help="Folder for the results, created if it is missing.")
+
+
+def _add_scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-score", help="Maximum score: a number, or a table item,max_score. Default: 1.")
+    command.add_argument("--denominator", type=int, default=1, help="Factor that makes scores whole numbers.")
 
 
 def _metrics(text: str) -> list[float]:

@@ -1,5 +1,6 @@
 """`python -m irt_psychometrics`: files in, results out, without the platform."""
 
+import csv
 import gzip
 import json
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import irt_psychometrics as irt
 from irt_psychometrics.__main__ import main
-from irt_psychometrics.commands import Files, tables
+from irt_psychometrics.commands import Files, analyse, fit, tables
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.core.errors import PsychometricsError
 
@@ -139,8 +141,45 @@ def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -
     assert scores_of(answers) == SCORES
     with pytest.raises(PsychometricsError, match="line 3: item x2 has the keys B and C"):
         FILES.key(file("item,key\nx2,B\nx2,C\n", "key.csv"))
-    assert main(["fit", str(file(MATRIX)), "--key", str(file("item,key\nx2,1\n", "key.csv"))]) == 2
-    assert "item x10 has no key" in capsys.readouterr().err
+    main(["fit", str(file(MATRIX)), "--key", str(file("item,key\nx2,1\n", "key.csv"))])
+    assert "left out, because the key does not have them: x10" in capsys.readouterr().err
+
+
+def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: Path) -> None:
+    """The figures of ShinyItemAnalysis and TAM are in test_item_analysis.py."""
+    data = shared / "data"
+    answers = FILES.answers(data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv"))
+    found = analyse(answers).as_dict()
+    [form] = found["forms"]
+    assert [form[name] for name in ("mean", "sd", "alpha", "sem")] == pytest.approx(
+        [18.20, 5.05, 0.798, 2.27], abs=0.005
+    )
+    weak = {row["item"]: round(row["item_rest"], 3) for row in found["items"] if "low_r" in row["flags"]}
+    assert weak == {"item_9": 0.127, "item_12": 0.076, "item_21": 0.136, "item_32": 0.037}
+    assert [row["item"] for row in found["items"] if "beats_key" in row["flags"]] == ["item_32"]
+    options = [row for row in found["options"] if row["option"] != "8" and not row["key"]]
+    assert [(row["item"], row["option"]) for row in options if "beats_key" in row["flags"]] == [("item_32", "3")]
+    assert (len(options), sum("rare" in row["flags"] for row in options)) == (128, 49)
+    shown = {f"{row['item']}/{row['option']}": round(row["rest_correlation"], 3) for row in options}
+    strong = {name: r for name, r in shown.items() if r > 0.05}
+    assert strong == {"item_8/5": 0.076, "item_12/3": 0.069, "item_23/3": 0.072, "item_32/3": 0.203}
+
+
+def test_folder_of_a_fit_has_classical_tables_item_fit_person_fit_and_dif(shared: Path, tmp_path: Path) -> None:
+    matrix = shared / "data" / "spisa_wide.csv.gz"
+    answers = FILES.answers(matrix, groups="gender")
+    fitted = fit(answers, groups=answers.groups)
+    assert fitted.write(tmp_path, answers) == []
+    rows = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in tmp_path.glob("*.csv")}
+    counts = {"params": 45, "forms": 1, "items": 45, "options": 90, "item_fit": 45, "person_fit": 1075, "dif": 45}
+    assert {name: len(found) for name, found in rows.items()} == {f"{name}.csv": n for name, n in counts.items()}
+    total = [int(row["score"]) for row in rows["person_fit.csv"]]
+    assert float(rows["forms.csv"][0]["mean"]) == pytest.approx(np.mean(total))
+    # of about 1,000 persons, a tenth has a p of lz* below .1 if the model fits, and a little more if it does not
+    assert 0.05 < np.mean([float(row["p"]) < 0.1 for row in rows["person_fit.csv"] if row["p"]]) < 0.2
+    known = irt.find_dif(answers.responses, answers.groups)
+    assert [row["severity"] for row in rows["dif.csv"]] == list(known.severity)
+    assert {name for row in rows["item_fit.csv"] for name in row} >= {"infit", "outfit", "rmsd", "s_x2", "s_x2_p"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Commands on files: `python -m irt_psychometrics fit`, `score`, `link` and `simulate`, as functions.
+"""Commands on files: `python -m irt_psychometrics analyse`, `fit`, `score`, `link` and `simulate`, as functions.
 
 `Files` reads answers and tables of parameters, and the functions return results that are written and reported.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics.commands.analysing import analyse
     from irt_psychometrics.commands.files import Files
     from irt_psychometrics.commands.fitting import fit
     from irt_psychometrics.commands.linking import link
@@ -16,4 +17,4 @@ if TYPE_CHECKING:
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["Files", "fit", "link", "score", "simulate_responses"]
+__all__ = ["Files", "analyse", "fit", "link", "score", "simulate_responses"]

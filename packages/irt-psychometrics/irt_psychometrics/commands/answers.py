@@ -1,9 +1,7 @@
 """Answers from a table, a matrix of scores or a list with a line for each answer, and errors in them."""
 
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,24 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.commands.choices import Choices, blanks_described, shortened_ids
-from irt_psychometrics.commands.tables import Cells, Table, faults
+from irt_psychometrics.commands.cell_scores import Reading
+from irt_psychometrics.commands.choices import ChoiceCounts, blanks_described, shortened_ids
+from irt_psychometrics.commands.tables import Batch, Cells, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_analysis import Choices
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 
 SCORE_NAMES = ("score", "correct", "response")
-BLANK = ("", "na", "nan")
-WORDS = {"false": 0.0, "true": 1.0}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
-_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})", re.ASCII)  # with three digits, it may group thousands
 LAYOUTS = (
     "Scores are 0, 1 or blank (not seen), or whole numbers up to --max-score; choices need --key. A file of"
     " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
     " person, student, user_id, id … holds names) or a list with the columns person, item and score"
 )
-Scores = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -42,11 +38,17 @@ class Answers:
     Attributes:
         responses: the scores.
         person_ids: the persons' ids.
-        notes: sentences about cells that are neither a score nor an option of the key.
+        omitted: shape (n_responses,), whether the item was omitted; its score is then 0.
+        choices: the chosen options, if cells are choices.
+        groups: the group of each person, if groups were requested.
+        notes: sentences about cells that are neither a score nor an option of the key, and about columns left out.
     """
 
     responses: Responses
     person_ids: tuple[str, ...]
+    omitted: Mask
+    choices: Choices | None = None
+    groups: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -55,69 +57,23 @@ class Answers:
         return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
 
 
-@dataclass(frozen=True)
-class MaxScores:
-    """The highest score of each item. It is never inferred from the answers, because perhaps nobody reached it.
-
-    Attributes:
-        of: item → its highest score.
-        otherwise: the highest score of other items.
-    """
-
-    of: Mapping[str, int] = field(default_factory=dict)
-    otherwise: int = 1
-
-    def __getitem__(self, item: str) -> int:
-        return self.of.get(item, self.otherwise)
-
-    def wrong(self, item: str, cell: str) -> str:
-        """A description of a cell that is not a score of the item, for errors."""
-        scored = f", and its scores are 0 … {self[item]}" if self[item] > 1 else ""
-        return f"item {item}: score {cell!r}{scored}"
-
-
-def read_max_scores(text: str, open_table: Callable[[Path], Table]) -> MaxScores:
-    """Read maximum scores from `text`, a number for all items or the path of a table item,max_score.
-
-    Items without a maximum score in the table are scored 0 and 1. Raises PsychometricsError, which names the item, for
-    maximum scores other than 1 … 20.
-    """
-    remedy = f"A maximum score is a whole number from 1 to {MAX_SCORE}"
-    if text.isdecimal():
-        if not 1 <= int(text) <= MAX_SCORE:
-            raise PsychometricsError(f"--max-score {text}: {remedy[0].lower()}{remedy[1:]}")
-        return MaxScores(otherwise=int(text))
-    table = open_table(Path(text))
-    table.require_unique_columns()
-    item = table.item
-    if item is None or "max_score" not in table.columns:
-        raise PsychometricsError(
-            f"{text}: maximum scores are a table item,max_score; it has {', '.join(table.columns)}"
-        )
-    rows = table.rows()
-    filled = [(line, row[item], row["max_score"].removesuffix(".0")) for line, row in rows if row["max_score"]]
-    known = {name: int(x) for _, name, x in filled if x.isdecimal() and 1 <= int(x) <= MAX_SCORE}
-    if wrong := [f"line {line}, item {name}: max_score {x!r}" for line, name, x in filled if name not in known]:
-        raise faults(table.path, wrong, remedy)
-    return MaxScores(known)
-
-
-def read_answers(table: Table, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
+def read_answers(table: Table, reading: Reading, groups: str | None = None) -> Answers:
     """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
 
-    `key` (item → its right option) is needed if cells are choices, and then for every item. `max_scores` is needed if
-    items have scores above 1. Without a column of names, persons are numbered by row from 1, and empty rows at the end
-    are ignored.
+    `groups` is the column with the persons' groups. A column of a matrix is left out, with a note, if the key does not
+    have it or, without a key, if most of its cells cannot be scores. Without a column of names, persons are numbered by
+    row from 1, and empty rows at the end are ignored.
 
     Raises PsychometricsError, which names file, line and item, for rows of the wrong length, other scores, pairs or
-    columns that occur twice, and keys that nobody chose.
+    columns that occur twice, keys that nobody chose, and persons without a group or with two.
     """
     table.require_unique_columns()
     person, item, score = table.person, table.item, table.first_of(SCORE_NAMES)
-    most = MaxScores() if max_scores is None else max_scores
     if person is not None and item is not None and score is not None:
-        return _read_list(table, person, item, score, key, most)
-    return _read_matrix(table, person, [name for name in table.columns if name != person], key, most)
+        return _read_list(table, person, item, score, reading, groups)
+    return _read_matrix(
+        table, person, [name for name in table.columns if name not in (person, groups)], reading, groups
+    )
 
 
 def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
@@ -138,161 +94,222 @@ def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
                 " their order, or a table person,group"
             )
         return tuple(row["group"] for _, row in rows)
+    return _group_of_each(path, answers.person_ids, ((line, row[person], row["group"]) for line, row in rows))
+
+
+def _group_of_each(path: Path, persons: Sequence[str], rows: Iterable[tuple[int, str, str]]) -> tuple[str, ...]:
     group: dict[str, str] = {}
     wrong = []
-    for line, row in rows:
-        if group.setdefault(row[person], row["group"]) != row["group"]:
-            wrong.append(f"line {line}: person {row[person]} is in {row['group']} and in {group[row[person]]}")
-    wrong += [f"person {name} has no group" for name in answers.person_ids if not group.get(name)]
+    for line, person, name in rows:
+        if group.setdefault(person, name) != name:
+            wrong.append(f"line {line}: person {person} is in {name} and in {group[person]}")
+    wrong += [f"person {name} has no group" for name in persons if not group.get(name)]
     if wrong:
         raise faults(path, wrong, "Every person who answers belongs to one group")
-    return tuple(group[name] for name in answers.person_ids)
-
-
-def is_blank(text: str) -> bool:
-    return text.lower() in BLANK
+    return tuple(group[name] for name in persons)
 
 
 # -- the two layouts -----------------------------------------------------------------------------------------------
 
 
-def _read_matrix(
-    table: Table, person: str | None, items: list[str], key: Mapping[str, str] | None, most: MaxScores
-) -> Answers:
+@dataclass
+class _Rows:
+    """Scores, omissions and, with a key, codes of the chosen options of a column's or list's rows, in batches."""
+
+    score: list[npt.NDArray[np.int8]] = field(default_factory=list)
+    code: list[Ints] = field(default_factory=list)
+    omitted: list[Mask] = field(default_factory=list)
+
+
+@dataclass
+class _Column(_Rows):
+    """A column of a matrix. `wrong`: lines and texts of the cells that are neither a score nor blank."""
+
+    wrong: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def highest(self) -> int | None:
+        """The largest wrong cell, if all of them are whole numbers that can be scores; otherwise None."""
+        values = [text.removesuffix(".0") for text in dict.fromkeys(text for _, text in self.wrong)]
+        numbers = [int(value) for value in values if value.isdecimal() and int(value) <= MAX_SCORE]
+        return max(numbers) if values and len(numbers) == len(values) else None
+
+    @property
+    def is_no_item(self) -> bool:
+        """Whether most of the cells can be no scores, whatever the maximum score is."""
+        found = sum(int((score >= 0).sum()) for score in self.score)
+        return len(self.wrong) > found and self.highest is None
+
+    def add(self, name: str, batch: Batch, reading: Reading, choices: ChoiceCounts, blanks: Counter[str]) -> None:
+        cells = batch.text(name)
+        right = None if reading.key is None else cells.equal(reading.key[name])
+        scored = reading.score(name, cells, reading.max_scores[name], right)
+        reading.count_blanks(blanks, name, cells, scored)
+        chosen = (scored.score >= 0) & ~scored.omitted
+        self.score.append(scored.score)
+        if right is not None:
+            self.code.append(choices.add(Cells([name], np.zeros(len(chosen), dtype=np.int64)), cells, chosen))
+        self.omitted.append(scored.omitted)
+        lines = batch.lines[scored.wrong].tolist()
+        self.wrong += [(line, cells.texts[k]) for line, k in zip(lines, cells.places[scored.wrong], strict=True)]
+
+
+def _read_matrix(table: Table, person: str | None, names: list[str], reading: Reading, groups: str | None) -> Answers:
+    key = reading.key
+    items = names if key is None else [name for name in names if name in key]
     if not items:
+        _check_key(table.path, names, key)
         raise PsychometricsError(f"{table.path} has no column that is an item. {LAYOUTS}")
-    _check_key(table.path, items, key)
+    columns = {name: _Column() for name in items}
+    choices, blanks = ChoiceCounts(key or {}), {name: Counter[str]() for name in items}
     ids: list[str] = []
+    labels: list[str] = []
     lines: list[Ints] = []
-    blocks: list[Scores] = []
-    wrong: list[str] = []
-    choices, blanks = Choices(key or {}), Counter[str]()
-    odd: set[str] = set()
-    no_items: set[str] = set()
-    highest: dict[str, int] = {}
     for batch in table.batches():
-        block = np.empty((len(batch.lines), len(items)), dtype=np.int8)
-        for k, item in enumerate(items):
-            cells = batch.text(item)
-            if key is None:
-                block[:, k], bad = _scores(cells, most[item])
-            else:
-                block[:, k], bad = _score_choices(cells, cells.equal(key[item]))
-                choices.add(Cells([item], np.zeros(len(block), dtype=np.int64)), cells, block[:, k] >= 0)
-            _count_blanks(blanks, cells, block[:, k])
-            if not bad.size:
-                continue
-            texts = [cells.texts[place] for place in cells.places[bad]]
-            named = [
-                f"line {line}, {most.wrong(item, text)}" for line, text in zip(batch.lines[bad], texts, strict=True)
-            ]
-            values = [text.removesuffix(".0") for text in dict.fromkeys(texts)]
-            sound = block[:, k] >= 0
-            sound[bad] = False
-            if all(value.isdecimal() and int(value) <= MAX_SCORE for value in values):
-                highest[item] = max(highest.get(item, 0), *map(int, values))
-            elif not sound.any():
-                no_items.add(item)
-                named = [f"{named[0]}, and no score in the column: delete it if it is not an item"]
-            odd.add(item)
-            wrong += named
-        kept = np.ones(len(block), dtype=bool)
-        if person is not None:
-            cells = batch.ids(person)
-            nameless = cells.equal("")
-            kept = ~nameless | (block >= 0).any(1)
-            wrong += [f"line {line}: answers without a person" for line in batch.lines[nameless & kept]]
-            ids += [cells.texts[place] for place in cells.places[kept].tolist()]
-        blocks.append(block[kept])
-        lines.append(batch.lines[kept])
+        for name, column in columns.items():
+            column.add(name, batch, reading, choices, blanks[name])
+        lines.append(batch.lines)
+        ids += batch.ids(person).to_list() if person is not None else [""] * len(batch.lines)
+        labels += batch.text(groups).to_list() if groups is not None else []
+    aside = [name for name, column in columns.items() if column.is_no_item]
+    if len(aside) == len(columns):
+        aside = []
+    items = [name for name in items if name not in aside]
+    at = np.concatenate([np.empty(0, dtype=np.int64), *lines])
+    filled = np.zeros(len(at), dtype=bool)
+    for name in items:
+        filled |= _joined(columns[name].score) >= 0
+    named = np.array([bool(name) for name in ids], dtype=bool)
+    wrong = [
+        f"line {line}, {reading.max_scores.wrong(name, text)}" for name in items for line, text in columns[name].wrong
+    ]
+    wrong += [f"line {line}: answers without a person" for line in at[filled & ~named] if person is not None]
     if wrong:
-        raise faults(table.path, wrong, _remedy(highest, len(no_items - highest.keys()), len(odd)))
-    matrix = np.concatenate([np.empty((0, len(items)), dtype=np.int8), *blocks])
-    if person is None:
-        filled = np.flatnonzero((matrix >= 0).any(1))
-        matrix = matrix[: filled[-1] + 1 if filled.size else 0]
-        ids = [str(row + 1) for row in range(len(matrix))]
-    blanks[""] = int((matrix < 0).sum()) - blanks.total()
-    row, item_index = np.nonzero(matrix >= 0)
+        raise faults(table.path, wrong, _remedy([columns[name] for name in items]))
+    kept = named if person is not None else np.arange(len(at)) <= np.flatnonzero(filled).max(initial=-1)
+    rows = np.flatnonzero(kept)
+    ids = [ids[row] if person is not None else str(row + 1) for row in rows.tolist()]
     place = {name: k for k, name in enumerate(dict.fromkeys(ids))}
-    person_index = np.array([place[name] for name in ids], dtype=np.int64)[row]
-    at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
-    notes = _notes(table, choices, blanks)
-    read = _answers(table.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
+    person_index = np.array([place[name] for name in ids], dtype=np.int64)
+    matrix = np.stack([_joined(columns[name].score)[kept] for name in items], axis=1)
+    row, item = np.nonzero(matrix >= 0)
+    omitted = np.stack([_joined(columns[name].omitted)[kept] for name in items], axis=1)[row, item]
+    code = None
+    if key is not None:
+        code = np.stack([_joined(columns[name].code)[kept] for name in items], axis=1)[row, item]
+    counts = sum((blanks[name] for name in items), Counter[str]())
+    counts[""] = int((matrix < 0).sum()) - counts.total()
+    read = _answers(
+        table.path,
+        [*place],
+        items,
+        person_index[row],
+        item,
+        matrix[row, item],
+        at[rows][row],
+        omitted,
+        code,
+        reading,
+        choices,
+    )
+    notes = _notes(table, choices, counts)
+    if aside:
+        notes.append(f"{table.path}: left out, because most cells are not scores: {some_of(aside)}")
+    if without := [name for name in names if key is not None and name not in key]:
+        notes.append(f"{table.path}: left out, because the key does not have them: {some_of(without)}")
+    if groups is not None:
+        known = zip(at[rows].tolist(), ids, (labels[k] for k in rows.tolist()), strict=True)
+        read = replace(read, groups=_group_of_each(table.path, read.person_ids, known))
     return _with_notes(table, read, notes)
 
 
-def _remedy(highest: Mapping[str, int], n_no_items: int, n_wrong: int) -> str:
-    """The remedy for wrong cells of a matrix.
-
-    `highest` is the largest wrong cell in each column with whole numbers, `n_no_items` the number of columns without
-    any score, and `n_wrong` the number of columns with wrong cells.
-    """
-    if len(highest) + n_no_items < n_wrong or not n_wrong:
+def _remedy(columns: Sequence[_Column]) -> str:
+    """The remedy for wrong cells of a matrix."""
+    wrong = [column for column in columns if column.wrong]
+    highest = [column.highest for column in wrong if column.highest is not None]
+    if len(highest) < len(wrong) or not wrong:
         return LAYOUTS
-    found = []
-    if highest:
-        top = max(highest.values())
-        found.append(f"use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices")
-    if n_no_items:
-        found.append("groups of persons go into a table person,group for `--groups`")
-    text = "; ".join(found)
-    return text[:1].upper() + text[1:]
+    top = max(highest)
+    return f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
 
 
-def _read_list(
-    table: Table, person: str, item: str, score: str, key: Mapping[str, str] | None, most: MaxScores
-) -> Answers:
+def _read_list(table: Table, person: str, item: str, score: str, reading: Reading, groups: str | None) -> Answers:
     persons: dict[str, int] = {}
     items: dict[str, int] = {}
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    places: list[tuple[Ints, Ints, Ints]] = []
     wrong: list[str] = []
-    choices, blanks = Choices(key or {}), Counter[str]()
+    labels: list[tuple[int, str, str]] = []
+    key, rows = reading.key, _Rows()
+    choices, blanks = ChoiceCounts(key or {}), Counter[str]()
     for batch in table.batches():
         of_person, of_item, cells = batch.ids(person), batch.ids(item), batch.text(score)
-        if key is None:
-            values, bad = _scores(cells, of_item.map(most.__getitem__))
-        else:
+        nameless = of_person.equal("") | of_item.equal("")
+        right = None
+        if key is not None:
             _check_key(table.path, [name for name in of_item.texts if name], key)
             options = {text: k for k, text in enumerate(cells.texts)}
-            right = of_item.map(partial(_place_of_key, key, options))
-            values, bad = _score_choices(cells, cells.places == right)
-            choices.add(of_item, cells, values >= 0)
-        _count_blanks(blanks, cells, values)
-        for row in bad:
+            right = cells.places == of_item.map(partial(_place_of_key, key, options))
+        scored = reading.score(score, cells, of_item.map(reading.max_scores.__getitem__), right)
+        values = scored.score
+        if right is not None:
+            rows.code.append(choices.add(of_item, cells, (values >= 0) & ~scored.omitted)[~nameless])
+        reading.count_blanks(blanks, score, cells, scored)
+        for row in scored.wrong:
             name, cell = of_item.texts[of_item.places[row]], cells.texts[cells.places[row]]
-            wrong.append(f"line {batch.lines[row]}, {most.wrong(name, cell)}")
-        nameless = of_person.equal("") | of_item.equal("")
+            wrong.append(f"line {batch.lines[row]}, {reading.max_scores.wrong(name, cell)}")
         wrong += [f"line {n}: an answer without a person or an item" for n in batch.lines[nameless & (values >= 0)]]
         blanks[""] += int(((values < 0) & ~nameless).sum())
         numbers = (_numbers(of_person, ~nameless, persons), _numbers(of_item, ~nameless, items))
-        parts.append((*numbers, values[~nameless], batch.lines[~nameless]))
+        places.append((*numbers, batch.lines[~nameless]))
+        rows.score.append(values[~nameless])
+        rows.omitted.append(scored.omitted[~nameless])
+        if groups is not None:
+            told = zip(batch.lines.tolist(), of_person.to_list(), batch.text(groups).to_list(), strict=True)
+            labels += [row for row in told if row[1]]
     if wrong:
         raise faults(table.path, wrong, LAYOUTS)
     empty = np.empty(0, dtype=np.int64)
-    p, i, s, at = (np.concatenate([empty, *column]) for column in (zip(*parts, strict=True) if parts else [()] * 4))
+    p, i, at = (np.concatenate([empty, *part]) for part in (zip(*places, strict=True) if places else [()] * 3))
+    values, omitted = _joined(rows.score), _joined(rows.omitted)
     by_name = sorted(items)
     rank = np.empty(len(items), dtype=np.int64)
     rank[[items[name] for name in by_name]] = np.arange(len(items))
-    seen = s >= 0
+    seen = values >= 0
     blanks[""] -= blanks.total() - blanks[""]
-    notes = _notes(table, choices, blanks)
-    read = _answers(table.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen], most)
-    return _with_notes(table, read, notes)
+    code = None if key is None else _joined(rows.code)[seen]
+    read = _answers(
+        table.path,
+        [*persons],
+        by_name,
+        p[seen],
+        rank[i[seen]],
+        values[seen],
+        at[seen],
+        omitted[seen],
+        code,
+        reading,
+        choices,
+    )
+    if groups is not None:
+        read = replace(read, groups=_group_of_each(table.path, read.person_ids, labels))
+    return _with_notes(table, read, _notes(table, choices, blanks))
 
 
 def _answers(
     path: Path,
     persons: list[str],
     items: list[str],
-    person: npt.NDArray[Any],
-    item: npt.NDArray[Any],
-    score: npt.NDArray[Any],
-    line: npt.NDArray[Any],
-    most: MaxScores,
+    person: Ints,
+    item: Ints,
+    score: npt.NDArray[np.int8],
+    line: Ints,
+    omitted: Mask,
+    code: Ints | None,
+    reading: Reading,
+    choices: ChoiceCounts,
 ) -> Answers:
     """The answers sorted by person and item. Raises PsychometricsError if a person answered an item twice."""
-    categories = np.array([most[name] for name in items], dtype=np.int64) + 1
+    categories = np.array([reading.max_scores[name] for name in items], dtype=np.int64) + 1
     pair = person.astype(np.int64) * len(items) + item
     order = np.argsort(pair, kind="stable")
     twice = np.flatnonzero(np.diff(pair[order]) == 0)
@@ -308,19 +325,17 @@ def _answers(
         score[order].astype(np.int8),
         len(persons),
         tuple(items),
-        categories if (categories > 2).any() else None,
+        categories if reading.key is None and (categories > 2).any() else None,
     )
-    return Answers(responses, tuple(persons))
+    chosen = None if code is None else choices.chosen(items, responses.item.astype(np.int64), code[order])
+    return Answers(responses, tuple(persons), omitted[order], chosen)
+
+
+def _joined(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate(batches) if batches else np.empty(0, dtype=np.int8)
 
 
 # -- cells ---------------------------------------------------------------------------------------------------------
-
-
-def points(text: str) -> float:
-    """The number in a cell, with a decimal point or comma; 0 and 1 for false and true, NaN for anything else."""
-    text = _DECIMAL_COMMA.sub(r"\1.\2", lower) if _DECIMAL_COMMA.fullmatch(lower := text.lower()) else lower
-    value = float(text) if _NUMBER.fullmatch(text) else WORDS.get(text, math.nan)
-    return value if math.isfinite(value) else math.nan
 
 
 def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str) -> int:
@@ -328,28 +343,7 @@ def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str)
     return options.get(key.get(item, ""), -1)
 
 
-def _scores(cells: Cells, most: int | npt.NDArray[Any]) -> tuple[Scores, Ints]:
-    """Scores from 0 to `most` (−1 for all other cells), and the places of cells that are neither score nor blank."""
-    numbers = cells.map(points)
-    known = (numbers >= 0) & (numbers <= most) & (numbers == np.floor(numbers))
-    return np.where(known, numbers, -1).astype(np.int8), np.flatnonzero(~known & ~cells.in_words(BLANK))
-
-
-def _score_choices(cells: Cells, right: Mask) -> tuple[Scores, Ints]:
-    """1 for the right option, 0 for other options, −1 for blank cells. The places are empty, because no choice is
-    invalid."""
-    return np.where(cells.in_words(BLANK), -1, right).astype(np.int8), np.empty(0, dtype=np.int64)
-
-
-def _count_blanks(blanks: Counter[str], cells: Cells, scores: Scores) -> None:
-    """Count the words that mean that an item was not seen."""
-    if (scores >= 0).all():
-        return
-    counts = np.bincount(cells.places, minlength=len(cells.texts)).tolist()
-    blanks.update({text: n for text, n in zip(cells.texts, counts, strict=True) if n and text and is_blank(text)})
-
-
-def _notes(table: Table, choices: Choices, blanks: Mapping[str, int]) -> list[str]:
+def _notes(table: Table, choices: ChoiceCounts, blanks: Mapping[str, int]) -> list[str]:
     described = blanks_described(blanks)
     return [*choices.check(str(table.path)), *([f"{table.path}: {described}"] if described else [])]
 

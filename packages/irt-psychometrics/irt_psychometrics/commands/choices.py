@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from irt_psychometrics.commands.tables import Cells, Table
-from irt_psychometrics.core.arrays import Mask
+from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_analysis import Choices
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
@@ -21,20 +22,47 @@ REMEDY = (
 _SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+")
 
 
-class Choices:
-    """Counts of the options that were chosen, by item."""
+class ChoiceCounts:
+    """Counts of the options that were chosen, by item, and a code of each option in the order of first occurrence."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = keys
         self._of: dict[str, Counter[str]] = {}
+        self._codes: dict[tuple[str, str], int] = {}
 
-    def add(self, items: Cells, chosen: Cells, seen: Mask) -> None:
-        """Count answers; the mask `seen` (n_rows,) marks the cells that are answers."""
-        pairs, counts = np.unique(items.places[seen] * len(chosen.texts) + chosen.places[seen], return_counts=True)
-        for pair, n in zip(pairs.tolist(), counts.tolist(), strict=True):
+    def add(self, items: Cells, chosen: Cells, seen: Mask) -> Ints:
+        """Count answers. Returns the codes of their options, shape (n_rows,), −1 for none.
+
+        The mask `seen` (n_rows,) marks the cells that are answers.
+        """
+        codes = np.full(len(seen), -1, dtype=np.int64)
+        if not self._keys:
+            return codes
+        pairs, place, counts = np.unique(
+            items.places[seen] * len(chosen.texts) + chosen.places[seen], return_inverse=True, return_counts=True
+        )
+        of_pair = np.full(len(pairs), -1, dtype=np.int64)
+        for k, (pair, n) in enumerate(zip(pairs.tolist(), counts.tolist(), strict=True)):
             item, choice = divmod(pair, len(chosen.texts))
             if (name := items.texts[item]) in self._keys:
-                self._of.setdefault(name, Counter())[chosen.texts[choice]] += n
+                found = self._of.setdefault(name, Counter())
+                of_pair[k] = self._codes.setdefault((name, chosen.texts[choice]), len(found))
+                found[chosen.texts[choice]] += n
+        codes[seen] = of_pair[place]
+        return codes
+
+    def chosen(self, items: Sequence[str], item: Ints, code: Ints) -> Choices:
+        """The options, in the order of their names, of responses to the items of index `item` with these codes."""
+        labels, ranks = [], []
+        for name in items:
+            found = [*self._of.get(name, ())]
+            options = sorted({*found, self._keys[name]}, key=lambda option: (len(option), option))
+            labels.append(tuple(options))
+            ranks.append([options.index(option) for option in found])
+        start = np.cumsum([0, *map(len, ranks)])
+        rank = np.array([place for of_item in ranks for place in of_item] + [-1], dtype=np.int64)
+        option = np.where(code < 0, -1, rank[np.where(code < 0, -1, start[item] + code)])
+        return Choices(option, tuple(labels), tuple(frozenset((self._keys[name],)) for name in items))
 
     def check(self, file: str) -> list[str]:
         """Notes about the key.
@@ -59,7 +87,8 @@ class Choices:
         options = {*self._keys.values()}
         others = sum(self._of.values(), Counter[str]())
         if named := [f"{choice!r} ({n:,})" for choice, n in others.most_common() if choice not in options]:
-            notes.append(f"{file}: choices that are the key of no item count as wrong: {some_of(named)}")
+            of_no_item = "choices that are the key of no item count as wrong (--missing: as no answer)"
+            notes.append(f"{file}: {of_no_item}: {some_of(named)}")
         return notes
 
     def _describe_choices(self, items: Iterable[str]) -> list[str]:

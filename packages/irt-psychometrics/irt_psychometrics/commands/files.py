@@ -1,14 +1,19 @@
 """The files that the commands read, with one reader of tables."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from irt_psychometrics.commands.answers import Answers, MaxScores, read_answers, read_groups, read_max_scores
+from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
+from irt_psychometrics.commands.cell_scores import Codes, MaxScores, Reading, codes_by_column, read_max_scores
 from irt_psychometrics.commands.choices import read_key
 from irt_psychometrics.commands.output import check_folder
 from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
+from irt_psychometrics.core.errors import PsychometricsError
+
+NONE: Codes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,30 @@ class Files:
         """Open the file as a table. Raises PsychometricsError if it cannot be read."""
         return Table(path, *self.read(path))
 
-    def answers(self, path: Path, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
-        """Read answers; see `read_answers`."""
-        return read_answers(self.open_table(path), key, max_scores)
+    def answers(
+        self,
+        path: Path,
+        key: Mapping[str, str] | None = None,
+        max_scores: MaxScores | None = None,
+        *,
+        missing: Codes = NONE,
+        omitted: Codes = NONE,
+        denominator: int = 1,
+        groups: str | None = None,
+    ) -> Answers:
+        """Read answers; see `read_answers` and `Reading`.
 
-    def groups(self, path: Path, answers: Answers) -> tuple[str, ...]:
-        """Read the persons' groups; see `read_groups`."""
-        return read_groups(self.open_table(path), answers)
+        `groups`: the column of the file with the persons' groups, or the path of a table person,group.
+        """
+        table = self.open_table(path)
+        reading = Reading(key, max_scores or MaxScores(), missing, omitted, denominator)
+        column = groups if groups in table.columns else None
+        if groups is not None and column is None and not Path(groups).exists():
+            raise PsychometricsError(f"--groups {groups}: neither a file nor a column of {path}")
+        found = read_answers(table, reading, column)
+        if groups is None or column is not None:
+            return found
+        return replace(found, groups=read_groups(self.open_table(Path(groups)), found))
 
     def key(self, path: Path) -> dict[str, str]:
         """Read the items' right options; see `read_key`."""
@@ -44,6 +66,11 @@ class Files:
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
         """Read item parameters; see `read_parameters`."""
         return read_parameters(path, metric_d, self.open_table)
+
+    @staticmethod
+    def missing(options: Iterable[str] | None) -> Codes:
+        """Parse options `TEXT` and `COLUMN=TEXT` for missing or omitted answers; see `codes_by_column`."""
+        return codes_by_column(options or ())
 
     @staticmethod
     def check_folder(folder: Path | None) -> None:

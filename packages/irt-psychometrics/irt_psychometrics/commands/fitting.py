@@ -30,6 +30,7 @@ from irt_psychometrics.scoring import fitted_reliability
 Calibrate = Callable[[Responses, Model | tuple[Model, ...], AnchorSet | None], Calibration]
 """A different engine: a function of responses, models and anchors that returns a calibration."""
 ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
+LOOSE, LOOSE_WHY = "loose", "the answers hardly determine it: |b| is above 6, or SE(b) above 1"
 DOUBTFUL = 0.01
 """p value below which an assumption is reported as rejected."""
 
@@ -124,12 +125,12 @@ class FileFit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows, p_values = [], cal.p_values
+        rows, p_values, loose = [], cal.p_values, self.loose_items()
         for j, item in enumerate(cal.item_ids):
             n = int(cal.n[j])
             row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
             row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
-            row["flags"] = [flag.value for flag in cal.flags[j]]
+            row["flags"] = [flag.value for flag in cal.flags[j]] + [LOOSE] * (item in loose)
             row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
             rows.append(row | steps_and_log_odds(row))
         return rows
@@ -138,16 +139,24 @@ class FileFit:
         """Report on the items and the fit."""
         return _report(self.as_dict())
 
-    def write(self, folder: Path) -> None:
-        """Write `params.csv` (a row for each item) and `fit.json` (all of `as_dict`) into `folder`."""
+    def write(self, folder: Path, answers: Answers) -> list[str]:
+        """Write `params.csv` (a row for each item), `fit.json` (all of `as_dict`) and the tables of `fit_tables`.
+
+        Returns sentences about tables that cannot be computed.
+        """
+        from irt_psychometrics.commands.fit_tables import fit_tables  # fits without a folder need no SciPy
+
         content = self.as_dict()
+        tables, notes = fit_tables(answers, self.calibration, self.item_fits)
         write_whole(
             folder,
             {
                 "params.csv": csv_of(content["items"], columns_of(content["items"])),
                 "fit.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+                **tables,
             },
         )
+        return notes
 
 
 def fit(
@@ -262,7 +271,7 @@ def _report(result: Mapping[str, Any]) -> Report:
     rows = result["items"]
     report: Report = [_item_table(rows)]
     for flag in dict.fromkeys(flag for row in rows for flag in row["flags"]):
-        report.append(f"{flag}: {Flag(flag).explanation}")
+        report.append(f"{flag}: {LOOSE_WHY if flag == LOOSE else Flag(flag).explanation}")
     report.append(
         f"{result['model']} by {result['engine']} {result['engine_version']}: {result['n_persons']:,} persons,"
         f" {result['n_items']:,} items, {result['n_responses']:,} responses; {result['iterations']} iterations,"

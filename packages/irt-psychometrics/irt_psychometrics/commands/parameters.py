@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_psychometrics.commands.answers import MaxScores, is_blank
+from irt_psychometrics.commands.cell_scores import MaxScores, is_blank
 from irt_psychometrics.commands.tables import ITEM_NAMES, Table, faults
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.errors import PsychometricsError

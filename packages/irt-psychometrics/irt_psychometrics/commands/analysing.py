@@ -1,0 +1,135 @@
+"""`analyse`: classical item analysis of a file of answers, with flags of items and options to look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
+from irt_psychometrics.core.arrays import finite
+from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
+from irt_psychometrics.core.results import Result
+
+HARD, EASY, LOW_R, RARE = 0.15, 0.95, 0.15, 0.05
+EXPLANATIONS = {
+    "hard": f"p is below {HARD}",
+    "easy": f"p is above {EASY}",
+    "low_r": f"the item-rest correlation is below {LOW_R}",
+    "beats_key": "an option has a positive correlation with the rest score, above the key's: check the key",
+}
+"""Flag of an item → its reason. Options are flagged as beats_key, or as rare if under 5 % choose them."""
+INCOMPLETE = (
+    "not all persons have a score on all items, so there is no α, and r is with the mean of the other items that each"
+    " person saw. If blank cells are omitted answers, --omitted '' counts them as wrong"
+)
+FORM_COLUMNS = ("n", "n_items", "mean", "sd", "alpha", "alpha_low", "alpha_high", "omega", "lambda2", "sem")
+
+
+@dataclass(frozen=True)
+class FileAnalysis:
+    """Item statistics of a file with flags.
+
+    Attributes:
+        analysis: the statistics.
+        has_choices: whether the options are choices; otherwise they are scores, which have no flags.
+    """
+
+    analysis: ItemAnalysis
+    has_choices: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Rows of forms, items and options. Numbers that do not exist are None."""
+        options = rows_of(self.analysis.options)
+        items = rows_of(self.analysis)
+        key_r = {
+            item["item"]: max(o["rest_correlation"] or 0.0 for o in options if o["item"] == item["item"] and o["key"])
+            for item in items
+            if self.has_choices
+        }
+        for option in options:
+            r, rivals = option["rest_correlation"] or 0.0, self.has_choices and not option["key"]
+            beats = rivals and r > max(key_r[option["item"]], 0.0)
+            rare = rivals and (option["share"] or 0.0) < RARE
+            option["flags"] = ["beats_key"] * beats + ["rare"] * rare
+        beaten = {option["item"] for option in options if "beats_key" in option["flags"]}
+        for item in items:
+            p, r = item["facility"], item["item_rest"]
+            found = {
+                "hard": p is not None and p < HARD,
+                "easy": p is not None and p > EASY,
+                "low_r": r is not None and r < LOW_R,
+                "beats_key": item["item"] in beaten,
+            }
+            item["flags"] = [flag for flag, holds in found.items() if holds]
+        return {"forms": rows_of(self.analysis.forms), "items": items, "options": options}
+
+    def report(self) -> Report:
+        """Report on the form, the items and the options of flagged items."""
+        found = self.as_dict()
+        names: tuple[str, ...] = ("item", "n", "omitted", "facility", "item_rest", "alpha_if_deleted", "discrimination")
+        headings: tuple[str, ...] = ("item", "n", "omitted", "p", "item-rest", "α if deleted", "D", "")
+        formats = {"n": ",", "omitted": ","} | dict.fromkeys(headings[3:7], ".3f")
+        rows = [(*(row[name] for name in names), ", ".join(row["flags"])) for row in found["items"]]
+        report: Report = [*map(_describe_form, found["forms"])] or [INCOMPLETE]
+        report.append(ReportTable(headings, rows, formats))
+        flagged = {row["item"]: row["flags"] for row in found["items"] if row["flags"]}
+        present = {flag for flags in flagged.values() for flag in flags}
+        report += [f"{flag}: {why}" for flag, why in EXPLANATIONS.items() if flag in present]
+        if flagged and self.has_choices:
+            names = ("item", "option", "n", "share", "rest_correlation", "lower", "middle", "upper")
+            rows = [
+                (*(row[name] for name in names), ", ".join(["key"] * row["key"] + row["flags"]))
+                for row in found["options"]
+                if row["item"] in flagged
+            ]
+            headings = ("item", "option", "n", "share", "option-rest", "lower third", "middle", "upper third", "")
+            report.append(ReportTable(headings, rows, {"n": ","} | dict.fromkeys(headings[3:8], ".3f")))
+        return report
+
+    def files(self) -> dict[str, str]:
+        """CSV files by name: `forms.csv`, `items.csv` and `options.csv`."""
+        found = self.as_dict()
+        return {f"{name}.csv": csv_of(rows, [*rows[0]]) for name, rows in found.items() if rows}
+
+    def write(self, folder: Path) -> None:
+        """Write the CSV files into `folder`."""
+        write_whole(folder, self.files())
+
+
+def analyse(answers: Answers) -> FileAnalysis:
+    """Compute the item statistics of classical test theory of a file's answers.
+
+    Parameters
+    ----------
+    answers
+        The answers, with the chosen options if there is a key.
+
+    Returns
+    -------
+    FileAnalysis
+        Statistics of forms, items and options, and flags.
+    """
+    found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted)
+    return FileAnalysis(found, answers.choices is not None)
+
+
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    """A dict for each row of a result. Numbers that are not finite are None."""
+    columns = {
+        name: values.tolist() if isinstance(values, np.ndarray) else values
+        for name, values in result._columns().items()
+    }
+    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+    return [{name: finite(x) if isinstance(x, float) else x for name, x in row.items()} for row in rows]
+
+
+def _describe_form(form: Mapping[str, Any]) -> str:
+    n, n_items, *numbers = (form[name] for name in FORM_COLUMNS)
+    mean, sd, alpha, low, high, omega, lambda2, sem = ("–" if x is None else f"{x:.3f}" for x in numbers)
+    return (
+        f"{n:,} persons, {n_items:,} items, scores 0 … {form['max_score']}: mean {mean}, SD {sd}, α {alpha} ({low} …"
+        f" {high}), ω {omega}, λ₂ {lambda2}, SEM {sem}"
+    )

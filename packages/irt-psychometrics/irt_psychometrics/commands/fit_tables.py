@@ -1,0 +1,68 @@
+"""Tables of a fit's folder: classical item analysis, item fit, person fit and DIF, as CSV."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from irt_psychometrics.commands.analysing import analyse, rows_of
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.output import csv_of
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.itemfit import ItemFit
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.links import find_dif
+
+
+def fit_tables(
+    answers: Answers, calibration: Calibration, item_fits: ItemFit | None
+) -> tuple[dict[str, str], list[str]]:
+    """The tables by file name, and sentences about tables that cannot be computed.
+
+    `forms.csv`, `items.csv` and `options.csv` are those of `analyse`. `item_fit.csv` has infit, outfit, RMSD and S-X²,
+    `person_fit.csv` the sum score, the WLE of θ and lz* of each person, and `dif.csv` the differences between groups.
+    """
+    files, notes = analyse(answers).files(), []
+
+    def add(name: str, text: Callable[[], str]) -> None:
+        try:
+            files[name] = text()
+        except PsychometricsError as error:
+            notes.append(f"no {name}: {error}")
+
+    if item_fits is None:
+        notes.append("no item_fit.csv and person_fit.csv: they need a fit that converged")
+    else:
+        add("item_fit.csv", lambda: _item_fit(answers, calibration, item_fits))
+        add("person_fit.csv", lambda: _person_fit(answers, calibration))
+    if answers.groups is not None:
+        add("dif.csv", lambda: _dif(answers, calibration))
+    return files, notes
+
+
+def _item_fit(answers: Answers, calibration: Calibration, item_fits: ItemFit) -> str:
+    by_score = sum_score_fit(answers.responses, calibration, groups=answers.groups)
+    df = np.where(by_score.df > 0, by_score.df, np.nan)
+    columns = {**vars(item_fits), "s_x2": by_score.statistic, "s_x2_df": df, "s_x2_p": by_score.p}
+    return _csv({"item": calibration.item_ids, **columns})
+
+
+def _person_fit(answers: Answers, calibration: Calibration) -> str:
+    responses = answers.responses
+    n = np.bincount(responses.person, minlength=responses.n_persons)
+    total = np.bincount(responses.person, responses.score, minlength=responses.n_persons)
+    found = person_fit(responses, calibration)
+    return _csv({"person": answers.person_ids, "n": n, "score": total.astype(int), **vars(found)})
+
+
+def _dif(answers: Answers, calibration: Calibration) -> str:
+    models = dict(zip(calibration.item_ids, calibration.models, strict=True))
+    rows = rows_of(find_dif(answers.responses, answers.groups or (), model=models))
+    return csv_of(rows, [*rows[0]])
+
+
+def _csv(columns: dict[str, object]) -> str:
+    values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True)]
+    return csv_of([{k: None if x != x else x for k, x in row.items()} for row in rows], [*columns])
