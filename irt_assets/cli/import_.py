@@ -30,6 +30,9 @@ MaxScores = Annotated[
         help="Maximum score missing in the bank: `ITEM=M`, for an item or a pattern. May be repeated.",
     ),
 ]
+Frequency = Annotated[
+    str | None, typer.Option(help="Column with the number of persons who gave a row's pattern of answers.")
+]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
 ]
@@ -38,7 +41,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and s
 
 @app.command(epilog="Example: irt import attempts answers.csv --mapping own.yaml --dry-run")
 def attempts(
-    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet, JSON lines, Excel, SPSS or Stata.")],
     mapping: Mapping = "auto",
     zone: Annotated[str | None, typer.Option(help="Time zone of times without one, e.g. Asia/Seoul.")] = None,
     at: Annotated[
@@ -49,6 +52,7 @@ def attempts(
     max_score: MaxScores = None,
     strict: Strict = False,
     encoding: Encoding = None,
+    frequency: Frequency = None,
     dry_run: DryRun = False,
     csv: Csv = None,
     as_json: AsJson = False,
@@ -70,6 +74,7 @@ def attempts(
             max_scores=max_score or (),
             strict=strict,
             encoding=encoding,
+            frequency=frequency,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
             reject=reject,
@@ -81,7 +86,7 @@ def attempts(
 def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
     @app.command(name, help=summary, epilog=f"Example: irt import {name} {name}.csv")
     def import_kind(
-        file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
+        file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet, JSON lines, Excel, SPSS or Stata.")],
         mapping: Mapping = "auto",
         encoding: Encoding = None,
         dry_run: DryRun = False,
