@@ -1,6 +1,6 @@
 """The commands of `irt import`: answers, questions and learners from files."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,8 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
+from irt_assets.intake.suggest import preview
+from irt_assets.intake.suggest import suggest as suggest_mapping
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,13 +35,14 @@ MaxScores = Annotated[
 Frequency = Annotated[
     str | None, typer.Option(help="Column with the number of persons who gave a row's pattern of answers.")
 ]
+Suggest = Annotated[bool, typer.Option("--suggest", help="Store nothing; print a mapping file for the first file.")]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and store nothing.")]
 
 
-@app.command(epilog="Example: irt import attempts answers.csv --mapping own.yaml --dry-run")
+@app.command(epilog="Example: irt import attempts answers.xlsx --suggest > own.yaml")
 def attempts(
     files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet, JSON lines, Excel, SPSS or Stata.")],
     mapping: Mapping = "auto",
@@ -56,11 +59,15 @@ def attempts(
     dry_run: DryRun = False,
     csv: Csv = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Import answers.
 
     Importing a file again changes nothing. An interrupted import stores nothing.
     """
+    if suggest:
+        _print_suggestion(files, zone, at.date() if at else None, key, frequency)
+        return
     settings = current_settings()
     with progress_bar("importing", as_json) as progress, csv_of_refused(csv) as reject:
         report = import_attempts(
@@ -102,6 +109,21 @@ def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
 
 _add_bank_command("questions", QUESTIONS, "Import the item bank: scales, topics, tags, keys, parameters.")
 _add_bank_command("learners", LEARNERS, "Import learners: attributes, test accounts, goals.")
+
+
+def _print_suggestion(
+    files: list[Path], zone: str | None, at: date | None, key: Path | None, frequency: str | None
+) -> None:
+    """Print a mapping file, with the first answers and the next command as comments."""
+    found = suggest_mapping(files[0], keyed=key is not None, zone=zone, frequency=frequency)
+    options = f" --at {at}" if at else ""
+    options += f" --key {key}" if key else ""
+    shown = preview(files[0], found, at=at, key=key, zone=zone)
+    command = f"irt import attempts {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
+    for line in found.as_yaml().splitlines():
+        say(line)
+    for line in [*shown, f"Save this as FILE.yaml, correct it, and try it: {command}"]:
+        say(f"# {' '.join(line.splitlines())}")
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

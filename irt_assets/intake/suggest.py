@@ -1,0 +1,417 @@
+"""Suggest a mapping for a file of answers, with a sentence for each guess, and show what it would store.
+
+An import never guesses: it uses the mapping file that a person has read. The guesses are made in `recognise`.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from irt_assets.common.wording import some_of
+from irt_assets.intake import recognise as see
+from irt_assets.intake import sources, words
+from irt_assets.intake.cells import as_text, trim_cells
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.ingest import AnswerSource
+from irt_assets.intake.mapping import Mapping
+from irt_assets.intake.readers import open_source, other_kind
+from irt_assets.intake.recognise import Column
+from irt_assets.intake.report import ImportReport, ignore_rows
+from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
+from irt_assets.intake.scoring import scoring_of
+from irt_assets.intake.text_encoding import guess_encoding
+from irt_psychometrics.items import MAX_SCORE
+from resources.failures import PermanentFailure
+
+MAX_ROWS = 20_000  # rows that are looked at
+SHOWN_ROWS = 10
+DELIMITERS = ",;\t|"
+
+
+@dataclass
+class Suggestion:
+    """A mapping that grows by guesses. `reasons`: path of keys → its sentence. `notes`: sentences on the whole."""
+
+    content: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[tuple[str, ...], str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, path: tuple[str, ...], value: Any, why: str) -> None:
+        *above, last = path
+        place = self.content
+        for key in above:
+            place = place.setdefault(key, {})
+        place[last] = value
+        self.reasons[path] = why
+
+    def mapping(self, name: str) -> Mapping:
+        return Mapping.model_validate({**self.content, "name": name})
+
+    def as_yaml(self) -> str:
+        """The mapping file: the sentence of a guess is a comment above its key."""
+        lines = [f"# {' '.join(note.split())}" for note in self.notes]
+
+        def write(value: Any, path: tuple[str, ...]) -> None:
+            indent = "  " * (len(path) - 1)
+            lines.extend(f"{indent}# {' '.join(why.split())}" for known, why in self.reasons.items() if known == path)
+            inside = any(known[: len(path)] == path != known for known in self.reasons)
+            lines.append(f"{indent}{_flow(path[-1])}:" + ("" if inside else f" {_flow(value)}"))
+            for key, part in value.items() if inside else ():
+                write(part, (*path, key))
+
+        for key, value in self.content.items():
+            write(value, (key,))
+        return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
+    return str(text).removesuffix("...\n").strip()
+
+
+def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequency: str | None = None) -> Suggestion:
+    """Suggest a mapping for a file. `keyed`: the import will get a key. Others: as in `import_attempts`.
+
+    Raises PermanentFailure if the file is not a table, or is a table of questions.
+    """
+    found = Suggestion()
+    _suggest_layout(path, found)
+    source = open_source(path, found.content.get("encoding"), found.mapping(str(path)))
+    lines, columns = _read(source)
+    if see.are_questions(columns):
+        raise PermanentFailure(f"{path} is a table of questions, with a row each: irt import questions {path}")
+    if n_rows := see.rows_of_header(columns):
+        why = f"the rows above row {lines[n_rows]} continue the header"
+        found.add(("file", "first_row"), lines[n_rows], why)
+        columns = [Column(c.name, c.cells[n_rows:]) for c in columns]
+    columns = _suggest_decimal(_suggest_rows(columns, found), found)
+    item = see.named(columns, words.ITEM, lambda column: column.repeats)
+    if item and (see.named(columns, words.SCORE, lambda c: c.is_score) or see.named(columns, words.RESPONSE)):
+        _suggest_list(columns, item, found, keyed=keyed)
+    else:
+        _suggest_matrix(columns, found, keyed=keyed, frequency=frequency)
+    if zone:
+        found.add(("time", "zone"), zone, "as given by --zone")
+    return found
+
+
+def preview(
+    path: Path, found: Suggestion, *, at: date | None = None, key: Path | None = None, zone: str | None = None
+) -> list[str]:
+    """The first rows as they would be stored, or the reason why none would be, as lines of text.
+
+    Times without a zone are shown as if they were UTC; without times, the day is `at` or today.
+    """
+    rules = found.mapping("the suggested mapping")
+    report = ImportReport()
+    try:
+        scoring = scoring_of(None, key, {}, rules.encoding, rules.keys)
+        day = None if "completed_at" in rules.columns else at or datetime.now(UTC).date()
+        given = AnswerSource(open_source(path, rules.encoding, rules), rules, day, scoring)
+        start = None if day is None else int(np.datetime64(day, "us").astype(np.int64))
+        limits = Limits(np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max, zone or rules.time.zone or "UTC", start)
+        batches = [rows for _, rows in given.answers(limits, report, ignore_rows, scoring)]
+    except PermanentFailure as failure:
+        return [f"An import would be refused: {failure}"]
+    names = [name for name in batches[0].schema.names if name not in ("line", "attempt_id")] if batches else []
+    rows = pa.Table.from_batches(batches).select(names).slice(0, SHOWN_ROWS).to_pylist() if batches else []
+    cells = [names, *([_shown(row[name]) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    refused = "".join(f", {n:,} × {reason}" for reason, n in sorted(report.rejected.items()))
+    return [*lines, f"{sum(batch.num_rows for batch in batches):,} of {report.read:,} answers would be stored{refused}"]
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)[:40]
+
+
+# -- the table in its file --------------------------------------------------------------------------
+
+
+def _suggest_layout(path: Path, found: Suggestion) -> None:
+    """Guess the encoding and, if the import would choose others, the delimiter and the row of the header."""
+    head = sources.head(path)
+    if not head.startswith(b"PAR1") and other_kind(head) is None:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+        except UnicodeDecodeError:
+            lines = [line for line in head.splitlines() if not line.isascii()]
+            if guess := guess_encoding(b"\n".join(lines[:-1] or lines)):
+                found.add(("encoding",), guess[0], f"the file is not UTF-8; it looks like {guess[1]}")
+    source = open_source(path, found.content.get("encoding"))
+    if not isinstance(source, sources.TextSource) or source.kind == "JSON lines":
+        return
+    text = sources.head(source.path).removeprefix(codecs.BOM_UTF8).decode(source.encoding, errors="ignore")
+    declared = text.startswith("sep=")
+    rows = {
+        mark: list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), declared, 60))
+        for mark in DELIMITERS
+    }
+    delimiter = max(rows, key=lambda mark: see.regularity(rows[mark]))
+    header = see.header_row(rows[delimiter])
+    names = [name.strip() for name in rows[delimiter][header - 1]]
+    if source.columns != sources.unique_names(names):
+        if not source.address:
+            found.add(("file", "delimiter"), delimiter, "with it, most rows have the same number of cells")
+        found.add(("file", "header"), header + declared, "the first row that is as wide as the rest")
+
+
+def _read(source: sources.Source) -> tuple[list[int], list[Column]]:
+    """The numbers and the cells of the first rows that are not empty."""
+    lines: list[int] = []
+    cells: list[list[str]] = [[] for _ in source.columns]
+    for batch in source.batches():
+        lines += batch.lines.tolist()
+        for texts, name, column in zip(cells, source.columns, batch.rows.columns, strict=True):
+            texts.extend(text or "" for text in trim_cells(as_text(column, name)).to_pylist())
+        if len(lines) > MAX_ROWS:
+            break
+    used = [n for n in range(len(lines)) if any(texts[n] for texts in cells)]
+    columns = [Column(name, [texts[n] for n in used]) for name, texts in zip(source.columns, cells, strict=True)]
+    return [lines[n] for n in used], columns
+
+
+def _suggest_rows(columns: list[Column], found: Suggestion) -> list[Column]:
+    """Leave out rows of keys, maximum scores and totals. Their values become guesses."""
+    beside = see.rows_beside_answers(columns)
+    for kind, column, n in beside:
+        texts = found.content.get("skip_rows_where", {}).get(column.name, [])
+        found.add(("skip_rows_where", column.name), [*texts, column.cells[n]], f"a row of {kind}, and not of answers")
+        values = {other.name: other.cells[n] for other in columns if other is not column and other.cells[n]}
+        if kind in ("keys", "maximum scores"):
+            found.add((kind.replace("imum ", "_"),), values, f"from the row {column.cells[n]!r}")
+    dropped = {n for _, _, n in beside}
+    return [Column(c.name, [cell for n, cell in enumerate(c.cells) if n not in dropped]) for c in columns]
+
+
+def _suggest_decimal(columns: list[Column], found: Suggestion) -> list[Column]:
+    commas = [c for c in columns if c.numbers and any("," in text for text in c.counts)]
+    if not commas or any("." in text for c in columns if c.numbers for text in c.counts):
+        return columns
+    found.add(("file", "decimal"), ",", f"numbers such as {next(t for t in commas[0].counts if ',' in t)} have a comma")
+    return [Column(c.name, [re.sub(DECIMAL_COMMA, r"\1.\2", cell) for cell in c.cells]) for c in columns]
+
+
+# -- columns that lists and matrices have -----------------------------------------------------------
+
+
+def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: bool) -> set[str]:
+    """Guess the column of learners; `unique`: a row is a learner. Returns the names of the used columns."""
+    free = [c for c in columns if c.is_filled and not (unique and 20 * len(c.counts) < 19 * c.counts.total())]
+    user = see.named(free, words.USER)
+    names = [name for pattern in words.NAMES if (name := see.named(columns, (pattern,)))]
+    texts = [c for c in free[:3] if unique and not c.numbers and not c.is_time]
+    if user:
+        found.add(("columns", "user_id"), user.name, "the learners, by the column's name and its values")
+    elif len(names) == len(words.NAMES):
+        found.add(("columns", "user_id"), [c.name for c in names], "the learners, by their names: no column is an id")
+    elif texts:
+        found.add(("columns", "user_id"), texts[0].name, "the learners: each row has another text")
+    else:
+        made = "the file's name and the row" if unique else "the file's name"
+        found.add(("columns", "user_id"), [FILE, ROW] if unique else FILE, f"no column has the learners: {made}")
+    return {name for name in np.atleast_1d(found.content["columns"]["user_id"]) if not name.startswith("#")}
+
+
+def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
+    """Guess the columns of times. Returns the names of all columns that have times."""
+    timed = {c.name: form for c in columns if (form := see.time_format(c)) is not None}
+    candidates = [c for c in columns if c.name in timed and c.is_filled]
+    start = see.named(candidates, words.STARTED)
+    done = see.named(candidates, words.COMPLETED) or next((c for c in candidates if c is not start), start)
+    if not done:
+        found.notes.append("No column has the times of the answers: give their day, --at YYYY-MM-DD.")
+        return set(timed)
+    form = timed[done.name]
+    found.add(("columns", "completed_at"), done.name, "the times of the answers")
+    if start and start is not done and timed[start.name] == form:
+        found.add(("columns", "started_at"), start.name, "the times at which they were begun")
+    if form:
+        found.add(("time", "format"), form, f"the times are written as in {next(iter(done.counts))!r}")
+    if zone := see.named(columns, (r"^time ?zone$",)):
+        found.add(("time", "zone_column"), zone.name, "the zone of each row")
+    elif "%z" not in form and not done.every(re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$").search):
+        found.notes.append("The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}.")
+    return {*timed, *([zone.name] if zone else [])}
+
+
+def _suggest_scores(
+    items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
+) -> None:
+    """Guess what the values of items mean.
+
+    `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
+    """
+    for item, missing in see.codes(items).items():
+        column = item if name == "correct" else patterns[0]
+        found.add(("null_values", column), missing, "numbers far from the scores: codes for no answer")
+    points = [c for c in items if c.every(see.POINTS.fullmatch)]
+    if points and len(points) == len([c for c in items if c.counts]):
+        for pattern in patterns:
+            found.add(
+                ("extract", pattern), r"^([^ /]+)", "scores are written as in " + repr(next(iter(points[0].counts)))
+            )
+        pairs = {c.name: [see.POINTS.fullmatch(cell) for cell in c.counts] for c in points}
+        maxima = {item: max(see.number(m[2]) for m in found_ if m) for item, found_ in pairs.items()} | maxima
+        items = [Column(c.name, [re.sub(r"[ /].*", "", cell) for cell in c.cells]) for c in points]
+    texts = {text for c in items for text in c.counts}
+    if all(c.numbers for c in items if c.counts):
+        _suggest_numbers(items, found, maxima, patterns, name)
+    elif all(text.lower() in words.RIGHT_OR_WRONG for text in texts):
+        values = {text: words.RIGHT_OR_WRONG[text.lower()] for text in sorted(texts)}
+        found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
+    elif ranks := see.ordered_labels(texts):
+        found.add(
+            ("values", name), ranks, "labels of a rating scale, from the lowest: turn reversed items round yourself"
+        )
+        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns, name)
+    else:
+        found.notes.append("The answers are options, and nothing says which are right: give --key FILE (item,key).")
+
+
+def _suggest_nothing(columns: Sequence[Column], found: Suggestion) -> None:
+    texts = {cell for c in columns for cell in c.cells if cell and cell.lower() in words.NOTHING}
+    if texts:
+        found.add(("null_values", "*"), sorted(texts), "texts that mean that there is no value")
+
+
+def _suggest_numbers(
+    items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
+) -> None:
+    scores = {c.name: c.scores for c in items if c.scores}
+    values = {x for numbers in scores.values() for x in numbers}
+    parts, exact = see.denominator(values)
+    tops = {item: maxima.get(item) or numbers[-1] for item, numbers in scores.items()}
+    if min(values, default=0) >= 1 and not maxima and max(values) > 1:
+        if not see.are_ratings(items):
+            found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
+            return
+        low, top = int(min(values)), max(values)
+        ranks = {str(x): x - low for x in range(low, int(top) + 1)}
+        found.add(("values", name), ranks, "nobody has a 0: ratings from 1 on. If they are options, delete this"
+                  " and max_scores, and give --key FILE")  # fmt: skip
+        tops = dict.fromkeys(tops, top - low)
+    elif parts > 1 and exact:
+        found.add(("denominator",), parts, f"scores such as {min(values - {0.0, 1.0}):g} are fractions of a point")
+    elif parts > 1:
+        texts = {text: round(see.number(text) * parts) for c in items for text in c.counts}
+        found.add(("values", name), dict(sorted(texts.items())), f"rounded fractions: 1/{parts} of a point is one")
+    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, name, known=bool(maxima))
+
+
+def _add_maxima(
+    found: Suggestion, tops: dict[str, int], patterns: Sequence[str], name: str, *, known: bool = False
+) -> None:
+    if max(tops.values(), default=1) <= 1:
+        found.content.pop("max_scores", None)
+        return
+    every = patterns[0] if name == "correct" and len(patterns) == 1 else "*"
+    same = len({*tops.values()}) == 1
+    why = "as the file says" if known else "the highest scores in the file: write those that can be reached"
+    if max(tops.values()) > MAX_SCORE:
+        why += f"; at most {MAX_SCORE} are possible"
+    found.add(("max_scores",), {every: max(tops.values())} if same else {k: v for k, v in tops.items() if v > 1}, why)
+
+
+# -- the two shapes ---------------------------------------------------------------------------------
+
+
+def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *, keyed: bool) -> None:
+    found.notes.append("It looks like a list: a row for each answer.")
+    parts = [c for pattern in words.ITEM_PARTS if (c := see.named(columns, (pattern,)))]
+    ids = parts if len(parts) > 1 else [item]
+    found.add(("columns", "item_id"), [c.name for c in ids] if len(ids) > 1 else item.name, "the items, by the name")
+    rest = [c for c in columns if c not in ids]
+    used = _suggest_person(rest, found, unique=False) | _suggest_times(rest, found)
+    rest = [c for c in rest if c.name not in used]
+    key = see.named(rest, words.KEY)
+    score = see.named([c for c in rest if c is not key], words.SCORE, lambda column: column.is_score)
+    response = see.named([c for c in rest if c not in (key, score)], words.RESPONSE)
+    most = see.named(rest, words.MAXIMUM, lambda column: column.numbers)
+    names = ["/".join(cells) for cells in zip(*(c.cells for c in ids), strict=True)]
+    if score:
+        groups: dict[str, list[str]] = {}
+        maxima: dict[str, float] = {}
+        for row, cell in enumerate(score.cells):
+            groups.setdefault(names[row], []).append(cell)
+            if most and see.NUMBER.fullmatch(most.cells[row]):
+                maxima[names[row]] = see.number(most.cells[row])
+        binary = not score.numbers or score.scores[-1:] <= [1]
+        ours = (
+            "correct"
+            if binary and max(maxima.values(), default=1) <= 1 and not score.every(see.POINTS.fullmatch)
+            else "score"
+        )
+        found.add(("columns", ours), score.name, "the results, by the name and the values")
+        _suggest_scores([Column(*group) for group in groups.items()], found, maxima, [score.name], ours)
+    if response:
+        found.add(("columns", "response"), response.name, "what the learner chose or wrote")
+    if response and not score and key and not keyed:
+        found.add(
+            ("keys",), {i: k for i, k in zip(names, key.cells, strict=True) if k}, f"from the column {key.name!r}"
+        )
+    elif not score and not keyed:
+        found.notes.append("It has choices and no results: give --key FILE, a table item,key.")
+    _suggest_nothing(rest, found)
+    rest = [c for c in rest if c not in (score, response, key, most)]
+    for ours, labels in words.OTHER.items():
+        column = see.named(rest, labels, lambda c: c.counts and not c.is_time)
+        if column and not (ours == "attempt_id" and column.repeats):
+            found.add(("columns", ours), column.name, "by the name")
+            rest.remove(column)
+            if ours == "response_time_ms" and np.median(column.numbers or [np.inf]) < words.MAX_SECONDS:
+                found.add(("units", ours), "s", "the values are too small for milliseconds")
+    _note_rest(rest, found)
+
+
+def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, frequency: str | None) -> None:
+    found.notes.append("It looks like a matrix: a row for each person, and a column for each item.")
+    counts = see.named(columns, words.FREQUENCY, lambda c: c.every(str.isdecimal) and c.numbers[-1] > 1)
+    counted = next((c for c in columns if c.name == frequency), counts)
+    if counted:
+        found.add(("frequency",), counted.name, "how often the pattern of a row occurs")
+        columns = [c for c in columns if c is not counted]
+    aside = _suggest_person([] if counted else columns, found, unique=True)
+    aside |= _suggest_times([c for c in columns if c.name not in aside], found)
+    free = [c for c in columns if c.name not in aside]
+    companions, keys = see.score_columns(free), see.key_columns(free)
+    items = [c for c in free if c.name in (companions or keys)] or see.answer_columns(free)
+    total = see.totals(items)
+    items = [c for c in items if c.name not in total]
+    renamed = {name: companion.item for name, companion in companions.items() if companion.item != name}
+    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
+    if renamed:
+        found.add(("rename",), renamed, "the items without what their columns add to the name")
+    items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
+    names = [c.name for c in items]
+    pattern = see.common_pattern(names, (renamed.get(c.name, c.name) for c in columns))
+    found.add(("wide", "items"), pattern or names, f"columns with the values of answers: {len(names)}")
+    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | keys
+    maxima = {name: see.number(given[name]) for name in names if see.NUMBER.fullmatch(given.get(name, ""))}
+    maxima |= {companion.item: companion.maximum for companion in companions.values() if companion.maximum}
+    if keys := {name: keys[name] for name in names if name in keys}:
+        found.add(("keys",), keys, "the right answers, as the file says")
+    elif not keyed:
+        _suggest_scores(items, found, maxima, [pattern] if pattern else names, "correct")
+    _suggest_nothing(items, found)
+    constant = [c.name for c in items if len(c.counts) == 1 and c.repeats]
+    if constant:
+        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete them if they are no items.")
+    _note_rest([c for c in free if c.name not in {*names, *renamed}], found)
+
+
+def _note_rest(columns: Sequence[Column], found: Suggestion) -> None:
+    if columns:
+        found.notes.append(f"Left out: {some_of([c.name for c in columns], 20)}.")
