@@ -11,8 +11,8 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
-from irt_assets.intake.suggest import preview
 from irt_assets.intake.suggest import suggest as suggest_mapping
+from irt_assets.intake.suggestion import preview
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -119,7 +119,7 @@ def _print_suggestion(
     options = f" --at {at}" if at else ""
     options += f" --key {key}" if key else ""
     shown = preview(files[0], found, at=at, key=key, zone=zone)
-    command = f"irt import attempts {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
+    command = f"irt import {found.kind} {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
     for line in found.as_yaml().splitlines():
         say(line)
     for line in [*shown, f"Save this as FILE.yaml, correct it, and try it: {command}"]:

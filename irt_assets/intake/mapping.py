@@ -273,7 +273,7 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
     to write a mapping.
     """
     if mapping is None:
-        fitting = [preset for preset in _presets().values() if _recognises(preset, columns)]
+        fitting = _fitting_presets(columns)
         if len(fitting) > 1:  # every log has a column of persons, so the preset of matrices fits any log
             fitting = [preset for preset in fitting if preset.wide is None]
         if len(fitting) != 1:
@@ -316,6 +316,16 @@ def bind(
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
     return Binding(mapping, found)
+
+
+def list_preset(columns: Sequence[str]) -> Binding | None:
+    """The only preset of lists that fits a file with these columns, bound to it."""
+    fitting = [preset for preset in _fitting_presets(columns) if preset.wide is None]
+    return bind_attempts(fitting[0], "", columns) if len(fitting) == 1 else None
+
+
+def _fitting_presets(columns: Sequence[str]) -> list[Mapping]:
+    return [preset for preset in _presets().values() if _recognises(preset, columns)]
 
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ AS_IT_IS = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\d{10}(\d{3})?$|\d{8}T\d{6}
 MIN_FAMILY = 3  # columns whose names differ only by a number
 MIN_PERSONS = 20  # rows from which on alpha says whether numbers are ratings or options
 MIN_ALPHA = 0.5
+MIN_SHARE = 0.95  # of a column's values that are times; the others may be faults
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,12 @@ def time_format(column: Column) -> str | None:
 
     Returns None if they are not times of day.
     """
-    if not column.is_time or not column.every(lambda text: ":" in text or AS_IT_IS.match(text)):
+    shaped = [text for text in column.counts if CLOCK.search(text) and (":" in text or AS_IT_IS.match(text))]
+    if not shaped or len(shaped) < MIN_SHARE * len(column.counts):
         return None
-    if column.every(AS_IT_IS.match):
+    if all(map(AS_IT_IS.match, shaped)):
         return ""
-    texts = pd.Series([re.sub(r" ?(?:UTC|GMT)[+-]\d\d?$", " +00:00", text) for text in column.counts])
+    texts = pd.Series([re.sub(r" ?(?:UTC|GMT)[+-]\d\d?$", " +00:00", text) for text in shaped])
     for parts in product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z")):
         if pd.to_datetime(texts, format="".join(parts), errors="coerce", utc=True).notna().all():
             return "".join(parts)
@@ -166,9 +168,11 @@ def time_format(column: Column) -> str | None:
 
 
 def are_questions(columns: Sequence[Column]) -> bool:
-    """Whether the table has a row for each item, with its difficulty."""
+    """Whether the table has a row for each item: with a difficulty, or without learners and with a key or a topic."""
     item = named(columns, words.ITEM, lambda column: column.is_filled and not column.repeats)
-    return bool(item and named(columns, words.PARAMETERS, lambda column: column.numbers))
+    others = [c for c in columns if c is not item]
+    facts = named(others, (*words.KEY, *words.QUESTION["topic_id"])) and not named(others, words.USER)
+    return bool(item and (facts or named(others, words.PARAMETERS, lambda column: column.numbers)))
 
 
 def score_columns(columns: Sequence[Column]) -> dict[str, Companion]:
@@ -185,12 +189,12 @@ def score_columns(columns: Sequence[Column]) -> dict[str, Companion]:
 
 def _by_name(column: Column, columns: Sequence[Column]) -> Companion | None:
     """`Q. 1 /2.00`, or `What is it? [Score]` beside `What is it?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
-    if of := re.fullmatch(r"(.+?)\s*/\s*(\d+(?:[.,]\d+)?)", column.name):
+    if of := next((m for pattern in words.MAXIMUM_NAMES if (m := re.fullmatch(pattern, column.name, re.I))), None):
         return None if re.search(words.NOT_ITEM, Column(of[1], []).label) else Companion(of[1], number(of[2]))
     base = next((m[1] for pattern in words.SCORE_NAMES if (m := re.match(pattern, column.name, re.I))), None)
     for other in columns if base else ():
-        if other.name == base:
-            return Companion(base, 0)
+        if re.fullmatch(rf"{re.escape(str(base))}({words.BESIDE})?", other.name, re.I):
+            return Companion(str(base), 0)
         if re.fullmatch(rf"{re.escape(str(base))}\W*(points )?possible\W*", other.name, re.I) and other.numbers:
             return Companion(str(base), other.numbers[-1])
     return None
@@ -228,17 +232,20 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
         values = Counter(text for c in free for text in c.counts)  # in how many columns
         found = [c for c in free if any(values[text] > 1 or text.lower() in words.LABELS for text in c.counts)]
         found = found if len(found) > 1 else [c for c in free if c.repeats]
-    kinds = Counter(bool(c.numbers) for c in found)
-    return [c for c in found if bool(c.numbers) == kinds.most_common(1)[0][0]]
+    numbers = [c for c in found if c.numbers]
+    texts = [c for c in found if not c.numbers]
+    options = not all(text.lower() in {*words.LABELS, *words.RIGHT_OR_WRONG} for c in texts for text in c.counts)
+    return numbers if len(numbers) >= len(texts) else found if options else texts
 
 
 def totals(items: Sequence[Column]) -> set[str]:
-    """Names of the columns that are the sum of all others."""
+    """Names of the columns that are the sum of all others, and larger."""
     if len(items) < MIN_FAMILY or not all(c.numbers for c in items):
         return set()
     values = np.array([[number(x) if NUMBER.fullmatch(x) else 0.0 for x in c.cells] for c in items])
     sums = np.abs(2 * values - values.sum(axis=0)).max(axis=1)
-    return {c.name for c, far in zip(items, sums, strict=True) if far < 0.01 and c.numbers[-1] > 0}
+    tops = sorted(c.numbers[-1] for c in items)
+    return {c.name for c, far in zip(items, sums, strict=True) if far < 0.01 and c.numbers[-1] == tops[-1] > tops[-2]}
 
 
 def are_ratings(items: Sequence[Column]) -> bool:

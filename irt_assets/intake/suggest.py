@@ -1,4 +1,4 @@
-"""Suggest a mapping for a file of answers, with a sentence for each guess, and show what it would store.
+"""Suggest a mapping for a file of answers, with a sentence for each guess.
 
 An import never guesses: it uses the mapping file that a person has read. The guesses are made in `recognise`.
 """
@@ -8,133 +8,58 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import yaml
 
 from irt_assets.common.wording import some_of
 from irt_assets.intake import recognise as see
 from irt_assets.intake import sources, words
 from irt_assets.intake.cells import as_text, trim_cells
-from irt_assets.intake.clean import Limits
-from irt_assets.intake.ingest import AnswerSource
-from irt_assets.intake.mapping import Mapping
+from irt_assets.intake.mapping import Binding, list_preset
 from irt_assets.intake.readers import open_source, other_kind
 from irt_assets.intake.recognise import Column
-from irt_assets.intake.report import ImportReport, ignore_rows
 from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
-from irt_assets.intake.scoring import scoring_of
+from irt_assets.intake.suggestion import Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
 from irt_psychometrics.items import MAX_SCORE
-from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows that are looked at
-SHOWN_ROWS = 10
+IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
+NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
+WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
 DELIMITERS = ",;\t|"
-
-
-@dataclass
-class Suggestion:
-    """A mapping that grows by guesses. `reasons`: path of keys → its sentence. `notes`: sentences on the whole."""
-
-    content: dict[str, Any] = field(default_factory=dict)
-    reasons: dict[tuple[str, ...], str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, path: tuple[str, ...], value: Any, why: str) -> None:
-        *above, last = path
-        place = self.content
-        for key in above:
-            place = place.setdefault(key, {})
-        place[last] = value
-        self.reasons[path] = why
-
-    def mapping(self, name: str) -> Mapping:
-        return Mapping.model_validate({**self.content, "name": name})
-
-    def as_yaml(self) -> str:
-        """The mapping file: the sentence of a guess is a comment above its key."""
-        lines = [f"# {' '.join(note.split())}" for note in self.notes]
-
-        def write(value: Any, path: tuple[str, ...]) -> None:
-            indent = "  " * (len(path) - 1)
-            lines.extend(f"{indent}# {' '.join(why.split())}" for known, why in self.reasons.items() if known == path)
-            inside = any(known[: len(path)] == path != known for known in self.reasons)
-            lines.append(f"{indent}{_flow(path[-1])}:" + ("" if inside else f" {_flow(value)}"))
-            for key, part in value.items() if inside else ():
-                write(part, (*path, key))
-
-        for key, value in self.content.items():
-            write(value, (key,))
-        return "\n".join(lines) + "\n"
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
-    return str(text).removesuffix("...\n").strip()
 
 
 def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequency: str | None = None) -> Suggestion:
     """Suggest a mapping for a file. `keyed`: the import will get a key. Others: as in `import_attempts`.
 
-    Raises PermanentFailure if the file is not a table, or is a table of questions.
+    Raises PermanentFailure if the file is not a table.
     """
     found = Suggestion()
+    if zone:
+        found.add(("time", "zone"), zone, "as given by --zone")
     _suggest_layout(path, found)
     source = open_source(path, found.content.get("encoding"), found.mapping(str(path)))
     lines, columns = _read(source)
     if see.are_questions(columns):
-        raise PermanentFailure(f"{path} is a table of questions, with a row each: irt import questions {path}")
+        _suggest_questions(columns, found)
+        return found
     if n_rows := see.rows_of_header(columns):
         why = f"the rows above row {lines[n_rows]} continue the header"
         found.add(("file", "first_row"), lines[n_rows], why)
         columns = [Column(c.name, c.cells[n_rows:]) for c in columns]
     columns = _suggest_decimal(_suggest_rows(columns, found), found)
+    if preset := list_preset(source.columns):
+        _suggest_preset(preset, found)
+        return found
     item = see.named(columns, words.ITEM, lambda column: column.repeats)
     if item and (see.named(columns, words.SCORE, lambda c: c.is_score) or see.named(columns, words.RESPONSE)):
         _suggest_list(columns, item, found, keyed=keyed)
     else:
         _suggest_matrix(columns, found, keyed=keyed, frequency=frequency)
-    if zone:
-        found.add(("time", "zone"), zone, "as given by --zone")
     return found
-
-
-def preview(
-    path: Path, found: Suggestion, *, at: date | None = None, key: Path | None = None, zone: str | None = None
-) -> list[str]:
-    """The first rows as they would be stored, or the reason why none would be, as lines of text.
-
-    Times without a zone are shown as if they were UTC; without times, the day is `at` or today.
-    """
-    rules = found.mapping("the suggested mapping")
-    report = ImportReport()
-    try:
-        scoring = scoring_of(None, key, {}, rules.encoding, rules.keys)
-        day = None if "completed_at" in rules.columns else at or datetime.now(UTC).date()
-        given = AnswerSource(open_source(path, rules.encoding, rules), rules, day, scoring)
-        start = None if day is None else int(np.datetime64(day, "us").astype(np.int64))
-        limits = Limits(np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max, zone or rules.time.zone or "UTC", start)
-        batches = [rows for _, rows in given.answers(limits, report, ignore_rows, scoring)]
-    except PermanentFailure as failure:
-        return [f"An import would be refused: {failure}"]
-    names = [name for name in batches[0].schema.names if name not in ("line", "attempt_id")] if batches else []
-    rows = pa.Table.from_batches(batches).select(names).slice(0, SHOWN_ROWS).to_pylist() if batches else []
-    cells = [names, *([_shown(row[name]) for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    refused = "".join(f", {n:,} × {reason}" for reason, n in sorted(report.rejected.items()))
-    return [*lines, f"{sum(batch.num_rows for batch in batches):,} of {report.read:,} answers would be stored{refused}"]
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)[:40]
 
 
 # -- the table in its file --------------------------------------------------------------------------
@@ -210,7 +135,7 @@ def _suggest_decimal(columns: list[Column], found: Suggestion) -> list[Column]:
 def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: bool) -> set[str]:
     """Guess the column of learners; `unique`: a row is a learner. Returns the names of the used columns."""
     free = [c for c in columns if c.is_filled and not (unique and 20 * len(c.counts) < 19 * c.counts.total())]
-    user = see.named(free, words.USER)
+    user = (None if unique else see.named(free, words.USER, lambda c: c.repeats)) or see.named(free, words.USER)
     names = [name for pattern in words.NAMES if (name := see.named(columns, (pattern,)))]
     texts = [c for c in free[:3] if unique and not c.numbers and not c.is_time]
     if user:
@@ -228,11 +153,11 @@ def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: boo
 def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
     """Guess the columns of times. Returns the names of all columns that have times."""
     timed = {c.name: form for c in columns if (form := see.time_format(c)) is not None}
-    candidates = [c for c in columns if c.name in timed and c.is_filled]
+    candidates = [c for c in columns if c.name in timed and c.is_filled and not re.search(words.NOT_COMPLETED, c.label)]
     start = see.named(candidates, words.STARTED)
     done = see.named(candidates, words.COMPLETED) or next((c for c in candidates if c is not start), start)
     if not done:
-        found.notes.append("No column has the times of the answers: give their day, --at YYYY-MM-DD.")
+        found.notes.append(NO_TIMES)
         return set(timed)
     form = timed[done.name]
     found.add(("columns", "completed_at"), done.name, "the times of the answers")
@@ -242,7 +167,11 @@ def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
         found.add(("time", "format"), form, f"the times are written as in {next(iter(done.counts))!r}")
     if zone := see.named(columns, (r"^time ?zone$",)):
         found.add(("time", "zone_column"), zone.name, "the zone of each row")
-    elif "%z" not in form and not done.every(re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$").search):
+    elif (
+        "zone" not in found.content.get("time", {})
+        and "%z" not in form
+        and not done.every(re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$").search)
+    ):
         found.notes.append("The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}.")
     return {*timed, *([zone.name] if zone else [])}
 
@@ -254,15 +183,14 @@ def _suggest_scores(
 
     `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
     """
-    for item, missing in see.codes(items).items():
-        column = item if name == "correct" else patterns[0]
-        found.add(("null_values", column), missing, "numbers far from the scores: codes for no answer")
+    if codes := see.codes(items):
+        same = len(patterns) == 1 and len({*map(tuple, codes.values())}) == 1
+        null_values = {patterns[0]: next(iter(codes.values()))} if same else codes
+        found.add(("null_values",), null_values, "numbers far from the scores: codes for no answer")
     points = [c for c in items if c.every(see.POINTS.fullmatch)]
     if points and len(points) == len([c for c in items if c.counts]):
-        for pattern in patterns:
-            found.add(
-                ("extract", pattern), r"^([^ /]+)", "scores are written as in " + repr(next(iter(points[0].counts)))
-            )
+        why = f"scores are written as in {next(iter(points[0].counts))!r}"
+        found.add(("extract",), dict.fromkeys(patterns, "^([^ /]+)"), why)
         pairs = {c.name: [see.POINTS.fullmatch(cell) for cell in c.counts] for c in points}
         maxima = {item: max(see.number(m[2]) for m in found_ if m) for item, found_ in pairs.items()} | maxima
         items = [Column(c.name, [re.sub(r"[ /].*", "", cell) for cell in c.cells]) for c in points]
@@ -271,11 +199,10 @@ def _suggest_scores(
         _suggest_numbers(items, found, maxima, patterns, name)
     elif all(text.lower() in words.RIGHT_OR_WRONG for text in texts):
         values = {text: words.RIGHT_OR_WRONG[text.lower()] for text in sorted(texts)}
-        found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
+        if not {text.lower() for text in texts} <= {"true", "false", "0", "1"}:
+            found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
     elif ranks := see.ordered_labels(texts):
-        found.add(
-            ("values", name), ranks, "labels of a rating scale, from the lowest: turn reversed items round yourself"
-        )
+        found.add(("values", name), ranks, f"labels of a rating scale, from the lowest; {IF_OPTIONS}")
         _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns, name)
     else:
         found.notes.append("The answers are options, and nothing says which are right: give --key FILE (item,key).")
@@ -284,7 +211,8 @@ def _suggest_scores(
 def _suggest_nothing(columns: Sequence[Column], found: Suggestion) -> None:
     texts = {cell for c in columns for cell in c.cells if cell and cell.lower() in words.NOTHING}
     if texts:
-        found.add(("null_values", "*"), sorted(texts), "texts that mean that there is no value")
+        given = found.content.get("null_values", {})
+        found.add(("null_values",), {"*": sorted(texts), **given}, "they mean that there is no answer")
 
 
 def _suggest_numbers(
@@ -293,15 +221,14 @@ def _suggest_numbers(
     scores = {c.name: c.scores for c in items if c.scores}
     values = {x for numbers in scores.values() for x in numbers}
     parts, exact = see.denominator(values)
-    tops = {item: maxima.get(item) or numbers[-1] for item, numbers in scores.items()}
+    tops = {item: maxima.get(item) or max(1.0, numbers[-1]) for item, numbers in scores.items()}
     if min(values, default=0) >= 1 and not maxima and max(values) > 1:
         if not see.are_ratings(items):
             found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
             return
         low, top = int(min(values)), max(values)
         ranks = {str(x): x - low for x in range(low, int(top) + 1)}
-        found.add(("values", name), ranks, "nobody has a 0: ratings from 1 on. If they are options, delete this"
-                  " and max_scores, and give --key FILE")  # fmt: skip
+        found.add(("values", name), ranks, f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}")
         tops = dict.fromkeys(tops, top - low)
     elif parts > 1 and exact:
         found.add(("denominator",), parts, f"scores such as {min(values - {0.0, 1.0}):g} are fractions of a point")
@@ -326,6 +253,19 @@ def _add_maxima(
 
 
 # -- the two shapes ---------------------------------------------------------------------------------
+
+
+def _suggest_preset(binding: Binding, found: Suggestion) -> None:
+    preset = binding.mapping
+    found.notes.append(f"The preset {preset.name} fits, so --mapping {preset.name} is enough: {preset.description}.")
+    columns = {ours: names[0] if len(names) == 1 else list(names) for ours, names in binding.columns.items()}
+    found.add(("columns",), columns, "as in the preset")
+    for key, value in preset.model_dump(exclude_defaults=True, mode="json").items():
+        if key in ("values", "null_values", "units", "time", "integer_ids"):
+            given = found.content.get(key, {})
+            found.add((key,), {**value, **given} if isinstance(value, dict) else value, "as in the preset")
+    if "completed_at" not in columns:
+        found.notes.append(NO_TIMES)
 
 
 def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *, keyed: bool) -> None:
@@ -412,6 +352,21 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     _note_rest([c for c in free if c.name not in {*names, *renamed}], found)
 
 
+def _suggest_questions(columns: Sequence[Column], found: Suggestion) -> None:
+    found.kind = "questions"
+    found.notes.append("It looks like a table of questions: a row for each item.")
+    rest = list(columns)
+    for ours, labels in words.QUESTION.items():
+        if column := see.named(rest, labels):
+            found.add(("columns", ours), column.name, "by the name")
+            rest.remove(column)
+    if {"b"} <= {*found.content["columns"]} and "a" not in found.content["columns"]:
+        found.add(("constants", "a"), 1, "no column is a discrimination: a Rasch model")
+        found.add(("constants", "model"), "rasch", "a = 1 for all items")
+    _note_rest(rest, found)
+
+
 def _note_rest(columns: Sequence[Column], found: Suggestion) -> None:
     if columns:
-        found.notes.append(f"Left out: {some_of([c.name for c in columns], 20)}.")
+        names = some_of([c.name for c in columns], 20)
+        found.notes.append(f"Left out: {names}. Facts about learners are imported by irt import learners.")

@@ -3,41 +3,55 @@
 _PERSON = "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
 _LOCAL_PERSON = "alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
 USER = (
-    rf"^(anon )?({_PERSON}|{_LOCAL_PERSON})( ?(id|number|no|nr|code|key))?$",
-    r"^(user ?name|login( id)?|sis (login|user) id|sis id|user)$",
+    rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|^matrikel( ?nummer| ?nr)?$",
+    r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
     r"^(record|response|respondent|submission|case) ?id$",
-    r"^(id|id number|uid|token|code|no|nr|row names?|unnamed 0)?$",
-    r"^e ?mail( address)?$",
+    r"^(id|id number|id nummer|uid|token|code|no|nr|row names?|unnamed 0)?$",
+    rf"^({_PERSON}|{_LOCAL_PERSON})$",
+    r"^e ?mail( address| adresse)?$",
     r"^(full |display )?name$",
 )
-NAMES = (r"^(last name|surname|family name)$", r"^(first|given) name$")
+NAMES = (r"^(last name|surname|family name|nachname)$", r"^(first name|given name|vorname)$")
 ITEM = (
-    r"^(item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目)( ?(id|number|no|code|key))?$",
-    r"^(item|question|problem|task|exercise)( name| title)?$",
+    r"^(item|question|problem|task|exercise) ?(id|number|no|code|key)$",
     r"^(location|answer id|content id|block key)$",
+    r"^(item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문항번호|문제|問題|题目)( name| title)?$",
 )
 ITEM_PARTS = (r"^problem name$", r"^step name$")
 SCORE = (
-    r"^(score|is ?correct|correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점)$",
+    r"^(score|is ?correct|correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
     r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
     r"^(resp|response|answered correctly|x)$",
 )
 RESPONSE = (
     r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
-    r"^(response|answer|choice|option|input|selection|resp)$",
+    r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
 )
 KEY = (r"^(correct|right) ?(answer|response|option|choice)s?$", r"^(answer )?key$", r"^solution$")
 MAXIMUM = (r"^(points? possible|possible( points?| score)?|max(imum)?( ?(points?|score|marks?|grade))?)$",)
 COMPLETED = (
-    r"^(completed|submitted|answered|finished)( ?(at|on|date|time))?$|^date submitted$|^submit ?date$",
+    r"^(completed|submitted|answered|finished|beendet)( ?(at|on|date|time))?$|^date submitted$|^submit ?date$",
     r"^(end|recorded|completion|submission|finish) ?(date|time)$|^time ?stamp$|timestamp$|date ?stamp$",
     r"^(server time|time|date|datetime|created( at)?|zeit(stempel)?|fecha|일시|시각)$",
 )
-STARTED = (r"^(start(ed)?|began|begin)( ?(at|on|date|time))?$|^date started$",)
+NOT_COMPLETED = r"access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n"
+STARTED = (r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$",)
 PARAMETERS = (r"^(b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",)
+QUESTION = {
+    "item_id": (*ITEM, r"^(name|label)$"),
+    "b": PARAMETERS,
+    "a": (r"^(a|discrimination|slope|disc)$",),
+    "c": (r"^(c|guessing|pseudo guessing|lower asymptote)$",),
+    "b_se": (r"^(se|s e|std error|standard error|b se|se b|model s e)$",),
+    "a_se": (r"^(a se|se a)$",),
+    "key": KEY,
+    "topic_id": (r"^(topic|skill|domain|content area)( id)?$",),
+}
 FREQUENCY = (r"^(freq(uency)?s?|counts?|n|obs(erved)?|weight|wt|häufigkeit|anzahl)$",)
 OTHER = {
-    "response_time_ms": (r"^(rt|latency|duration)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",),
+    "response_time_ms": (
+        r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
+    ),
     "topic_id": (r"^(topic|skill|kc|domain|chapter|unit)( (id|name|default))?$",),
     "session_id": (r"^(session|sitting|test session|solving)( id)?$",),
     "attempt_id": (r"^(attempt|transaction|event|log|response) id$",),
@@ -46,13 +60,24 @@ OTHER = {
 """Our optional columns of a list → the labels of the file's columns."""
 MAX_SECONDS = 1000.0  # a median of response times from here on is in milliseconds
 NOT_ITEM = (
-    r"\b(gender|sex|age|class|year|group|school|country|lang|language|race|ses|form|version|seed|page|lastpage|status"
-    r"|finished|progress|duration|total|sum|percent|percentage|attempts?|sections?|complete|state|time|date|latitude"
-    r"|longitude|id|name|email|consent|theta|ability|type|channel|rank|position|grade|weight|wave|n correct|n incorrect"
-    r"|score|geschlecht|alter|treat|cov)\b"
+    r"^(gender|sex|age|class|klasse|year|group|gruppe|school|country|lang|language|race|ses|form|version|seed|page"
+    r"|last ?page|start language|status|finished|progress|duration|total|sum|percent\w*|attempts?|sections?|complete"
+    r"|state|latitude|longitude|email|consent|theta|ability|rank|position|weight|wave|n correct|n incorrect|geschlecht"
+    r"|alter|treat|cov|grade|bewertung|note|gesamt)\b|\b(id|name|date|time|total|sum|score|type|channel|percent|level"
+    r"|language|grade|feedback|comments?|complete)$"
 )
 """Facts about persons, totals and paradata."""
-SCORE_NAMES = (r"(.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]$", r"(.+?)[ _:-]+(?:score|points|earned)$")
+SCORE_NAMES = (
+    r"(.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]$",
+    r"(.+?)[ _:-]+(?:score|points|earned)$",
+)
+MAXIMUM_NAMES = (
+    r"(.+?)\s*/\s*(\d+(?:[.,]\d+)?)",
+    r"(.+?)\s*[\[(](?:total |max\w* )?(?:pts|points?)?:?\s*(\d+(?:[.,]\d+)?)\s*(?:pts?|points?|score)\.?\s*[\])].*",
+)
+"""Names of columns of scores that end in the maximum."""
+BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
+"""What the name of an item's other column adds to the name of the item."""
 ROWS = {
     "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
     "maximum scores": r"\W*(points? possible|possible points?|max(imum)?( (points?|scores?|marks?))?|out of)\W*",

@@ -15,8 +15,8 @@ import pytest
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.mapping import load_mapping
-from irt_assets.intake.suggest import preview, suggest
-from resources.failures import PermanentFailure
+from irt_assets.intake.suggest import suggest
+from irt_assets.intake.suggestion import preview
 from resources.postgres.database import Database
 from tests.helpers.rooms import rows
 
@@ -138,9 +138,11 @@ def test_suggested_mapping_stores_the_answers_of_the_file(database: Database, tm
     assert shown[-1].startswith(f"{len(stored)} of ")
 
 
-def test_table_of_difficulties_is_imported_as_questions(database: Database) -> None:
-    with pytest.raises(PermanentFailure, match=r"irt import questions .*rasch\.csv"):
-        suggest(FILES / "rasch.csv")
-    assert import_bank_file(database, QUESTIONS, FILES / "rasch.csv").accepted == 3
-    query = "SELECT item_id, (meta->'irt'->>'b')::float FROM question ORDER BY 1"
-    assert rows(database, query) == [("q1", -1.25), ("q2", 0.5), ("q3", 1.0)]
+def test_table_of_difficulties_is_suggested_as_questions(database: Database, tmp_path: Path) -> None:
+    found = suggest(FILES / "rasch.csv")
+    assert found.kind == "questions"
+    (tmp_path / "own.yaml").write_text(found.as_yaml(), "utf-8")
+    report = import_bank_file(database, QUESTIONS, FILES / "rasch.csv", mapping=tmp_path / "own.yaml")
+    assert report.accepted == 3
+    query = "SELECT item_id, meta->'irt'->>'model', (meta->'irt'->>'b')::float FROM question ORDER BY 1"
+    assert rows(database, query) == [("q1", "rasch", -1.25), ("q2", "rasch", 0.5), ("q3", "rasch", 1.0)]
