@@ -10,7 +10,7 @@
 #   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
 #   make docs                 build/site: these pages as a site that needs no network
 #   make spark                the environment with Apache Spark, for a log that has outgrown one machine (docs/how-to/spark.md)
-#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), r (rpy2), otel (traces), spark, k8s, docs, dev (tests)
+#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), files (Excel, SPSS, Stata), r (rpy2), otel (traces), spark, k8s, docs, dev (tests)
 
 PYTHON ?= python3
 SERVE ?= 1
@@ -38,7 +38,7 @@ demo: venv
 	  $(if $(KEY),--key '$(KEY)') $(if $(DICHOTOMISE),--dichotomise '$(DICHOTOMISE)') $(foreach option,$(MAX_SCORE),--max-score '$(option)') \
 	  $(foreach option,$(MISSING),--missing '$(option)') $(foreach option,$(SET),--set '$(option)')
 
-lint test: EXTRAS = dev docs bayes k8s otel spark $(if $(shell command -v R),r)
+lint test: EXTRAS = dev docs bayes files k8s otel spark $(if $(shell command -v R),r)
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -103,14 +103,15 @@ lock: venv
 	printf 'uv\nsetuptools>=77\ncffi\n' | $(COMPILE) - --output-file requirements/requirements-build.lock
 	$(COMPILE) pyproject.toml --output-file requirements/requirements.lock
 	$(EXTRA) --extra bayes --output-file requirements/requirements-bayes.lock
+	$(EXTRA) --extra files --output-file requirements/requirements-files.lock
 	$(EXTRA) --extra k8s --output-file requirements/requirements-k8s.lock
 	$(EXTRA) --extra otel --output-file requirements/requirements-otel.lock
 	$(EXTRA) --extra r --output-file requirements/requirements-r.lock
 	$(EXTRA) --extra spark --output-file requirements/requirements-spark.lock
 	$(EXTRA) --extra dev --output-file requirements/requirements-dev.lock \
-	  $(foreach extra,bayes k8s otel r spark,--constraint requirements/requirements-$(extra).lock)
+	  $(foreach extra,bayes files k8s otel r spark,--constraint requirements/requirements-$(extra).lock)
 	$(call EXTRA,\|^colorama==) --extra docs --output-file requirements/requirements-docs.lock \
-	  $(foreach extra,bayes k8s otel r spark dev,--constraint requirements/requirements-$(extra).lock)
+	  $(foreach extra,bayes files k8s otel r spark dev,--constraint requirements/requirements-$(extra).lock)
 
 # What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
 wheelhouse:

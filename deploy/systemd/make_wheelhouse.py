@@ -21,8 +21,8 @@ CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README
 LIBRARY = "packages/irt-psychometrics"
 PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh", "calibrate_all.sh")
 TOOLS = "requirements-build.lock"
-EXTRAS = ("bayes", "otel")
-"""Extras in every wheelhouse: the engine pymc, and traces."""
+EXTRAS = ("bayes", "files", "otel")
+"""Extras in every wheelhouse: the engine pymc, the readers of Excel, SPSS and Stata, and traces."""
 SOURCES = ("pyspark",)
 """Packages published only as source. install.sh builds them, from Python files, with the setuptools of TOOLS."""
 SOURCE_DATE_EPOCH = "1577836800"

@@ -1,6 +1,6 @@
 """The commands of `irt import`: answers, questions, learners and forms from files."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,8 @@ from irt_assets.file_commands.files import FILES
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
+from irt_assets.intake.suggest import suggest as suggest_mapping
+from irt_assets.intake.suggestion import preview
 from irt_assets.item_analysis.forms import import_forms
 
 app = typer.Typer(no_args_is_help=True)
@@ -37,15 +39,19 @@ Missing = Annotated[
     list[str] | None,
     typer.Option("--missing", help="Cells without an answer: `TEXT`, or `COLUMN=TEXT` for a column or a pattern."),
 ]
+Frequency = Annotated[
+    str | None, typer.Option(help="Column with the number of persons who gave a row's pattern of answers.")
+]
+Suggest = Annotated[bool, typer.Option("--suggest", help="Store nothing; print a mapping file for the first file.")]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and store nothing.")]
 
 
-@app.command(epilog="Example: irt import attempts answers.csv --mapping own.yaml --dry-run")
+@app.command(epilog="Example: irt import attempts answers.xlsx --suggest > own.yaml")
 def attempts(
-    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet, JSON lines, Excel, SPSS or Stata.")],
     mapping: Mapping = "auto",
     zone: Annotated[str | None, typer.Option(help="Time zone of times without one, e.g. Asia/Seoul.")] = None,
     at: Annotated[
@@ -57,14 +63,19 @@ def attempts(
     missing: Missing = None,
     strict: Strict = False,
     encoding: Encoding = None,
+    frequency: Frequency = None,
     dry_run: DryRun = False,
     csv: Csv = None,
     as_json: AsJson = False,
+    suggest: Suggest = False,
 ) -> None:
     """Import answers.
 
     Importing a file again changes nothing. An interrupted import stores nothing.
     """
+    if suggest:
+        _print_suggestion(files, zone, at.date() if at else None, key, frequency)
+        return
     settings = current_settings()
     with progress_bar("importing", as_json) as progress, csv_of_refused(csv) as reject:
         report = import_attempts(
@@ -79,6 +90,7 @@ def attempts(
             missing=FILES.missing(missing),
             strict=strict,
             encoding=encoding,
+            frequency=frequency,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
             reject=reject,
@@ -90,7 +102,7 @@ def attempts(
 def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
     @app.command(name, help=summary, epilog=f"Example: irt import {name} {name}.csv")
     def import_kind(
-        file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
+        file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet, JSON lines, Excel, SPSS or Stata.")],
         mapping: Mapping = "auto",
         encoding: Encoding = None,
         dry_run: DryRun = False,
@@ -126,6 +138,21 @@ def forms(
     else:
         checked = "checked" if dry_run else "stored"
         say(f"{quantity(len(sizes), 'form')} {checked}, {quantity(sum(sizes.values()), 'item')}")
+
+
+def _print_suggestion(
+    files: list[Path], zone: str | None, at: date | None, key: Path | None, frequency: str | None
+) -> None:
+    """Print a mapping file, with the first answers and the next command as comments."""
+    found = suggest_mapping(files[0], keyed=key is not None, zone=zone, frequency=frequency)
+    options = f" --at {at}" if at else ""
+    options += f" --key {key}" if key else ""
+    shown = preview(files[0], found, at=at, key=key, zone=zone)
+    command = f"irt import {found.kind} {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
+    for line in found.as_yaml().splitlines():
+        say(line)
+    for line in [*shown, f"Save this as FILE.yaml, correct it, and try it: {command}"]:
+        say(f"# {' '.join(line.splitlines())}")
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

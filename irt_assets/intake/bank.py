@@ -122,7 +122,7 @@ def import_bank_file(
     `reject`: function that receives the refused rows. Raises PermanentFailure if the file or the mapping is at fault.
     """
     rules = load_mapping(mapping)
-    source = open_source(Path(file), encoding_of(encoding, rules))
+    source = open_source(Path(file), encoding_of(encoding, rules), rules)
     return import_bank_rows(database, source, kind, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 

@@ -29,9 +29,14 @@ _LINE_BREAK = re.compile(r"[\r\n]")
 
 
 class CsvSource(TextSource):
-    """A delimited file: one text column per name in the header. Repeated names get the suffixes ` (2)`, ` (3)` …"""
+    """A delimited file: one text column per name in the header. Repeated names get the suffixes ` (2)`, ` (3)` …
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
+    `delimiter` is inferred if it is None. `header`: row of the names, from 1; None: the first row that has any.
+    """
+
+    def __init__(
+        self, path: Path, encoding: str | None = None, *, delimiter: str | None = None, header: int | None = None
+    ) -> None:
         super().__init__(path, encoding)
         head = sources.head(path)
         text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
@@ -40,11 +45,12 @@ class CsvSource(TextSource):
         before = 1 if declared else 0
         if declared:
             lines.readline()
-        self._delimiter = declared[1] if declared else _delimiter_of(text)
-        self.kind = DELIMITERS[self._delimiter]
+        self._delimiter = delimiter or (declared[1] if declared else _delimiter_of(text))
+        self.kind = DELIMITERS.get(self._delimiter, f"CSV with {self._delimiter}")
         reader = csv.reader(lines, delimiter=self._delimiter)
         try:
-            filled = ((n, names) for n, names in enumerate(reader, 1) if len(names) > 1 or "".join(names).strip())
+            rows = ((n, names) for n, names in enumerate(reader, 1) if header is None or n + before >= header)
+            filled = ((n, names) for n, names in rows if len(names) > 1 or "".join(names).strip())
             header_row, names = next(filled, (1, []))
         except csv.Error as error:
             raise PermanentFailure(f"{path}: its header cannot be read: {error}. Is it a table?") from error

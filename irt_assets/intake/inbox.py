@@ -229,14 +229,15 @@ class FolderOptions:
                 return cls(rules, scoring_of(None, None, {}), None, False, encoding)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
             key = open_companion(options.key) if options.key else None
-            scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding)
+            keys = rules.keys if rules else {}
+            scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding, keys)
             return cls(rules, scoring, options.zone, options.strict, encoding)
 
 
 def _import_file(database: Database, inbox: Inbox, file: WaitingFile, options: FolderOptions) -> FileOutcome:
     try:
         with inbox.on_disk(file.name) as local:
-            source = open_source(local, options.encoding)
+            source = open_source(local, options.encoding, options.rules)
             source.address = file.path
             if file.sha256 != source.sha256:
                 return FileOutcome(file.path, "taken", report=_ingest_file(database, source, file, options))

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, ingest_answers, limits_of
-from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
+from irt_assets.intake.mapping import AUTO, PATTERNS, encoding_of, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, Reject, ignore_rows
 from irt_assets.intake.scoring import max_scores_of, scoring_of
@@ -27,6 +27,7 @@ def import_attempts(
     max_scores: Sequence[str] = (),
     missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     encoding: str | None = None,
+    frequency: str | None = None,
     first_month: str,
     reject: Reject = ignore_rows,
     progress: Progress | None = None,
@@ -44,6 +45,7 @@ def import_attempts(
         max_scores: "ITEM=M", or "M" for all items, for scores; recorded with the items.
         missing: column or pattern of columns → further texts that mean no answer, besides the mapping's `null_values`.
         encoding: encoding of files that are not UTF-8; by default the mapping's.
+        frequency: column of a matrix with the number of persons whose answers a row has; by default the mapping's.
         first_month: YYYY-MM; earlier answers are refused.
         reject: called with the refused rows.
         progress: called with the rows done and the total. Each row counts when it is read and when it is stored.
@@ -52,9 +54,12 @@ def import_attempts(
     """
     check_zone(zone, f"--zone {zone}: unknown")
     rules = load_mapping(mapping)
+    if frequency is not None:
+        rules = (rules or PATTERNS).model_copy(update={"frequency": frequency})
     encoding = encoding_of(encoding, rules)
-    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding)
-    sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring, missing) for file in files]
+    keys = rules.keys if rules else {}
+    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding, keys)
+    sources = [AnswerSource(open_source(Path(file), encoding, rules), rules, at, scoring, missing) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record contains the rule")

@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -53,6 +55,16 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Encoding = Annotated[str, AfterValidator(check_encoding)]
 
 
+def _check_expression(expression: str) -> str:
+    """Raise ValueError unless the regular expression is valid and has a group."""
+    try:
+        pc.replace_substring_regex(pa.array(["x"]), expression, r"\1")
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"it must be a regular expression with a group in parentheses ({error})") from error
+    return expression
+
+
+Expression = Annotated[str, AfterValidator(_check_expression)]
 TextsByColumn = Annotated[
     dict[Text, Texts], BeforeValidator(lambda value: value if isinstance(value, dict) else {"*": value})
 ]
@@ -79,6 +91,23 @@ class TimeRules(_Rules):
     order: str | None = None
 
 
+class FileRules(_Rules):
+    """How the table lies in its file. Rules that are left out are inferred.
+
+    Attributes:
+        sheet: sheet of a workbook.
+        delimiter: a character.
+        header: row of the columns' names, and `first_row` the row of the first answers, as in a spreadsheet.
+        decimal: the decimal mark of numbers.
+    """
+
+    sheet: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    header: Annotated[int, Field(ge=1)] | None = None
+    first_row: Annotated[int, Field(ge=1)] | None = None
+    decimal: Literal[".", ","] = "."
+
+
 class MatrixMapping(_Rules):
     """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
 
@@ -89,6 +118,7 @@ class Mapping(_Rules):
     """A mapping file.
 
     `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space.
+    `file`, `rename`, `extract` and `frequency` are applied first, in `reshape`; the other keys see their result.
     """
 
     name: str
@@ -106,6 +136,11 @@ class Mapping(_Rules):
     max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
     denominator: Annotated[int, Field(ge=1, le=100)] = 1
     encoding: Encoding | None = None
+    file: FileRules = FileRules()
+    rename: dict[Text, Text] = {}
+    extract: dict[Text, Expression] = {}
+    frequency: Text | None = None
+    keys: dict[Text, Text] = {}
     recognised_by: Texts = ()
     preset: bool = False
 
@@ -123,6 +158,15 @@ class Mapping(_Rules):
         """The file's columns that make up our column `name`. Returns None if the file lacks them."""
         candidates = [self.columns.get(name, ()), *((other,) for other in self.also_called.get(name, ()))]
         return next((names for names in candidates if names and all(column in columns for column in names)), None)
+
+
+PATTERNS = Mapping(
+    name="--frequency",
+    columns={"user_id": ("#file", "#row")},
+    null_values={"*": ("NA",)},
+    wide=MatrixMapping(items=("*",)),
+)
+"""A matrix of patterns with frequencies, without a column of persons."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +279,7 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
     to write a mapping.
     """
     if mapping is None:
-        fitting = [preset for preset in _presets().values() if _recognises(preset, columns)]
+        fitting = _fitting_presets(columns)
         if len(fitting) > 1:  # every log has a column of persons, so the preset of matrices fits any log
             fitting = [preset for preset in fitting if preset.wide is None]
         if len(fitting) != 1:
@@ -278,6 +322,16 @@ def bind(
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
     return Binding(mapping, found)
+
+
+def list_preset(columns: Sequence[str]) -> Binding | None:
+    """The only preset of lists that fits a file with these columns, bound to it."""
+    fitting = [preset for preset in _fitting_presets(columns) if preset.wide is None]
+    return bind_attempts(fitting[0], "", columns) if len(fitting) == 1 else None
+
+
+def _fitting_presets(columns: Sequence[str]) -> list[Mapping]:
+    return [preset for preset in _presets().values() if _recognises(preset, columns)]
 
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:

@@ -57,7 +57,8 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
-        items = [name for name in values if any(matches(name, pattern) for pattern in wide.items)]
+        patterns = [pattern for pattern in wide.items if pattern not in values]  # a column's own name is no pattern
+        items = [name for name in values if name in wide.items or any(matches(name, pattern) for pattern in patterns)]
     elif isinstance(scoring, FromPoints):
         items = [name for name, counts in values.items() if _are_points(counts)]
     else:

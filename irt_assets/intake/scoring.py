@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -32,7 +33,10 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # before three digits, the comma may group thousands
 WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
 MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
-KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
+KEY_COLUMNS = {
+    "item": ("item", "item_id", "question", "question_id"),
+    "key": ("key", "answer", "correct", "correct_answer"),
+}
 
 
 @dataclass(frozen=True)
@@ -195,9 +199,13 @@ Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 
 
 def scoring_of(
-    dichotomise: str | None, key: Path | None, max_scores: Map[str, int], encoding: str | None = None
+    dichotomise: str | None,
+    key: Path | None,
+    max_scores: Map[str, int],
+    encoding: str | None = None,
+    keys: Map[str, str] = MappingProxyType({}),
 ) -> Scoring:
-    """The scoring rule that the options name.
+    """The scoring rule that the options name, or else the keys of the mapping: item → key.
 
     `encoding`: encoding of a key that is not UTF-8. Raises PermanentFailure if the options contradict each other or
     are invalid, or the key cannot be read.
@@ -208,6 +216,8 @@ def scoring_of(
         raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them")
     if key is not None:
         return ByKey(read_key(key, encoding))
+    if keys and not (dichotomise or max_scores):
+        return ByKey(keys)
     if dichotomise is None:
         return AsGiven(Maxima(declared=max_scores))
     if dichotomise == "full":

@@ -191,7 +191,12 @@ def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def stream(path: Path) -> pa.NativeFile:
-    return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
+    """The bytes of a file, unpacked; UTF-16 with a byte order mark becomes UTF-8."""
+    packing = "gzip" if _is_gzip(path) else None
+    with pa.input_stream(str(path), compression=packing) as opened:
+        has_mark = opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    opened = pa.input_stream(str(path), compression=packing)
+    return pa.transcoding_input_stream(opened, "utf-16", "utf-8") if has_mark else opened
 
 
 def head(path: Path) -> bytes:

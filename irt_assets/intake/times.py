@@ -22,6 +22,8 @@ WITH_ZONE = CLOCK + r" ?(Z|z|[+-]\d\d(:?\d\d)?)$"
 NAMED_UTC = r"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(?:UTC|GMT)$"
 BASIC = r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d(?:[.,]\d{1,9})?)(Z|z|[+-]\d\d(?::?\d\d)?)?$"
 """ISO 8601 without separators."""
+OFFSETS = {r" ?(?:UTC|GMT)([+-])(\d)$": r" \10\2:00", r" ?(?:UTC|GMT)([+-]\d\d)$": r" \1:00"}
+"""Offsets in hours, as web forms write them (GMT+2, UTC-10) → as in ISO 8601."""
 NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
 MIN_LENGTH = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
 # Both spans are 1973 to 2286, so a number lies in one of them or is not a time of an answer.
@@ -70,6 +72,8 @@ def _parse_texts(
     if quick is not None:
         micros = _micros(quick)
         return (micros, np.zeros(len(micros), dtype=bool)) if quick.type.tz else _localise(micros, zone, row_zones)
+    for written, offset in OFFSETS.items():
+        values = pc.replace_substring_regex(values, written, offset)
     if rules.format is None:
         values = pc.replace_substring_regex(values, NAMED_UTC, r"\1Z")
         values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")

@@ -80,7 +80,7 @@ def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> Non
 
 
 def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> None:
-    there_are = "bayes, dev, docs, k8s, otel, r, spark"
+    there_are = "bayes, dev, docs, files, k8s, otel, r, spark"
     assert run_make_venv(checkout, "bayesian").stderr == f"there is no extra bayesian: use one of {there_are}\n"
 
 

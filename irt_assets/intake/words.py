@@ -1,0 +1,127 @@
+"""The words by which `suggest` recognises columns, rows and values. Patterns are for labels: lower-case words."""
+
+_PERSON = "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
+_LOCAL_PERSON = "alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
+USER = (
+    rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|^matrikel( ?nummer| ?nr)?$",
+    r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
+    r"^(record|response|respondent|submission|case) ?id$",
+    r"^(id|id number|id nummer|uid|token|code|no|nr|row names?|unnamed 0)?$",
+    rf"^({_PERSON}|{_LOCAL_PERSON})$",
+    r"^e ?mail( address| adresse)?$",
+    r"^(full |display )?name$",
+)
+NAMES = (r"^(last name|surname|family name|nachname)$", r"^(first name|given name|vorname)$")
+ITEM = (
+    r"^(item|question|problem|task|exercise) ?(id|number|no|code|key)$",
+    r"^(location|answer id|content id|block key)$",
+    r"^(item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문항번호|문제|問題|题目)( name| title)?$",
+)
+ITEM_PARTS = (r"^problem name$", r"^step name$")
+SCORE = (
+    r"^(score|is ?correct|correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
+    r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
+    r"^(resp|response|answered correctly|x)$",
+)
+RESPONSE = (
+    r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
+    r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
+)
+KEY = (r"^(correct|right) ?(answer|response|option|choice)s?$", r"^(answer )?key$", r"^solution$")
+MAXIMUM = (r"^(points? possible|possible( points?| score)?|max(imum)?( ?(points?|score|marks?|grade))?)$",)
+COMPLETED = (
+    r"^(completed|submitted|answered|finished|beendet)( ?(at|on|date|time))?$|^date submitted$|^submit ?date$",
+    r"^(end|recorded|completion|submission|finish) ?(date|time)$|^time ?stamp$|timestamp$|date ?stamp$",
+    r"^(server time|time|date|datetime|created( at)?|zeit(stempel)?|fecha|일시|시각)$",
+)
+NOT_COMPLETED = r"access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n"
+STARTED = (r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$",)
+PARAMETERS = (r"^(b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",)
+QUESTION = {
+    "item_id": (*ITEM, r"^(name|label)$"),
+    "b": PARAMETERS,
+    "a": (r"^(a|discrimination|slope|disc)$",),
+    "c": (r"^(c|guessing|pseudo guessing|lower asymptote)$",),
+    "b_se": (r"^(se|s e|std error|standard error|b se|se b|model s e)$",),
+    "a_se": (r"^(a se|se a)$",),
+    "key": KEY,
+    "topic_id": (r"^(topic|skill|domain|content area)( id)?$",),
+}
+FREQUENCY = (r"^(freq(uency)?s?|counts?|n|obs(erved)?|weight|wt|häufigkeit|anzahl)$",)
+OTHER = {
+    "response_time_ms": (
+        r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
+    ),
+    "topic_id": (r"^(topic|skill|kc|domain|chapter|unit)( (id|name|default))?$",),
+    "session_id": (r"^(session|sitting|test session|solving)( id)?$",),
+    "attempt_id": (r"^(attempt|transaction|event|log|response) id$",),
+    "hints_used": (r"^hints?( (used|count))?$|^help level$",),
+}
+"""Our optional columns of a list → the labels of the file's columns."""
+MAX_SECONDS = 1000.0  # a median of response times from here on is in milliseconds
+NOT_ITEM = (
+    r"^(gender|sex|age|class|klasse|year|group|gruppe|school|country|lang|language|race|ses|form|version|seed|page"
+    r"|last ?page|start language|status|finished|progress|duration|total|sum|percent\w*|attempts?|sections?|complete"
+    r"|state|latitude|longitude|email|consent|theta|ability|rank|position|weight|wave|n correct|n incorrect|geschlecht"
+    r"|alter|treat|cov|grade|bewertung|note|gesamt)\b|\b(id|name|date|time|total|sum|score|type|channel|percent|level"
+    r"|language|grade|feedback|comments?|complete)$"
+)
+"""Facts about persons, totals and paradata."""
+SCORE_NAMES = (
+    r"(.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]$",
+    r"(.+?)[ _:-]+(?:score|points|earned)$",
+)
+MAXIMUM_NAMES = (
+    r"(.+?)\s*/\s*(\d+(?:[.,]\d+)?)",
+    r"(.+?)\s*[\[(](?:total |max\w* )?(?:pts|points?)?:?\s*(\d+(?:[.,]\d+)?)\s*(?:pts?|points?|score)\.?\s*[\])].*",
+)
+"""Names of columns of scores that end in the maximum."""
+BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
+"""What the name of an item's other column adds to the name of the item."""
+ROWS = {
+    "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
+    "maximum scores": r"\W*(points? possible|possible points?|max(imum)?( (points?|scores?|marks?))?|out of)\W*",
+    "totals": r"(overall |class |group )?(average|mean|median|total)s?|std\.? ?dev\w*",
+}
+"""Kinds of rows that are not answers → their cell in a column of learners."""
+NOTHING = frozenset(
+    ("-", "--", "-- / --", "na", "n/a", ".", "null", "none", "nan", "#n/a", "#null!", "not attempted", "not available")
+    + ("not answered", "no answer", "not yet answered", "did not attempt", "missing", "not graded", "keine angabe")
+)
+"""Texts, in lower case, that mean that there is no answer."""
+CODES = frozenset(float(x) for n in (7, 8, 9) for x in (n, 11 * n, 90 + n, 990 + n, 9990 + n))
+"""Numbers that often mean that there is no answer. They and negative numbers do so only beyond a gap."""
+RIGHT_OR_WRONG = dict.fromkeys(
+    ("correct", "right", "true", "t", "richtig", "correcto", "vrai", "맞음", "정답", "o", "✓"), True
+)
+RIGHT_OR_WRONG |= dict.fromkeys(
+    ("incorrect", "wrong", "false", "f", "falsch", "incorrecto", "faux", "틀림", "오답", "x"), False
+)
+RIGHT_OR_WRONG |= {
+    "1": True,
+    "0": False,
+    "ok": True,
+    "error": False,
+    "bug": False,
+    "hint": False,
+    "partially correct": False,
+}
+ORDERED = (
+    ("strongly disagree", "disagree", "somewhat disagree", "slightly disagree", "neither agree nor disagree", "neutral")
+    + ("undecided", "slightly agree", "somewhat agree", "agree", "strongly agree"),
+    ("never", "almost never", "rarely", "seldom", "occasionally", "sometimes", "often", "usually", "very often")
+    + ("almost always", "always"),
+    ("not at all", "a little", "a little bit", "slightly", "somewhat", "moderately", "quite a bit", "very", "very much")
+    + ("a lot", "extremely"),
+    ("very dissatisfied", "dissatisfied", "neutral", "satisfied", "very satisfied"),
+    ("very poor", "poor", "fair", "good", "very good", "excellent"),
+    ("no", "perhaps", "maybe", "yes"),
+    ("unchecked", "checked"),
+)
+"""Labels of rating scales, from the lowest."""
+LABELS = frozenset(label for scale in ORDERED for label in scale)
+MAX_LABELS, MAX_LABEL = 12, 60
+DATES = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d %B %Y", "%d %b %Y") + (
+    ("%A, %d %B %Y", "%B %d, %Y", "%b %d, %Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%Y-%m-%d")
+)
+CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S.%f", "%I:%M%p")

@@ -1,0 +1,148 @@
+"""From a file as a system writes it to stored answers, by the suggested mapping with at most one edit.
+
+The files in `shapes` are written by hand in the layouts of the systems' exports. The expected answers are written by
+hand, too. Times are in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from irt_assets.intake.bank import QUESTIONS, import_bank_file
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.suggest import suggest
+from irt_assets.intake.suggestion import preview
+from resources.postgres.database import Database
+from tests.helpers.rooms import rows
+
+FILES = Path(__file__).parent / "shapes"
+Answers = set[tuple[str, str, bool | None, int | None]]
+"""Learner, item, full credit, and the score of a scored item."""
+
+
+def matrix(users: str, items: str, cells: str, most: int = 1) -> Answers:
+    """The answers of a matrix. `cells`: a word for each user, with a score for each item, or `.` for no answer."""
+    found: Answers = set()
+    for user, row in zip(users.split(","), cells.split(), strict=True):
+        for item, cell in zip(items.split(","), row, strict=True):
+            if cell != ".":
+                found.add((user, item, int(cell) == most, int(cell) if most > 1 else None))
+    return found
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A file with its answers.
+
+    Attributes:
+        first: the time of the first answer; "" if the file has no times.
+        zone: zone of the times; "" if they have one.
+        edit: the only change of the suggested mapping.
+    """
+
+    file: str
+    answers: Answers
+    first: str = ""
+    zone: str = ""
+    key: str = ""
+    edit: tuple[str, str] = ("", "")
+
+
+MAILS = "ann@x.org,bob@x.org,cy@x.org"
+PATTERNS = {"lsat/2": "001", "lsat/3": "001", "lsat/4": "101", "lsat/5": "111", "lsat/6": "111", "lsat/7": "111"}
+FIRST = "2026-10-01 07:10"
+SHAPES = [
+    Shape("qualtrics.csv", matrix("R_1,R_2,R_3", "Q1,Q2,Q3_1", "101 001 1.0"), "2026-10-01 14:10", "America/Denver"),
+    Shape("moodle_grades.csv", matrix(MAILS, "Q. 1,Q. 2,Q. 3", "101 0.1 110"), FIRST, "Europe/Berlin"),
+    Shape("moodle_responses.csv", matrix(MAILS, "Response 1,Response 2", "10 01 .1"), FIRST, "Europe/Berlin"),
+    Shape(
+        "canvas.csv",
+        matrix("s11,s12,s13", "4501,4503", "10 01 11") | matrix("s11,s12,s13", "4502", "2 1 0", 2),
+        FIRST,
+    ),
+    Shape("blackboard.xls", matrix("ann,bob,cy", "Question ID 11,Question ID 12", "21 02 20", 2)),
+    Shape(
+        "google_forms.csv",
+        matrix(MAILS, "What is 2 + 2?", "1 0 1") | matrix(MAILS, "Name a prime.", "2 1 0", 2),
+        FIRST,
+    ),
+    Shape(
+        "limesurvey.csv",
+        matrix("1,2,3", "G1Q1[SQ001],G1Q1[SQ002],G1Q1[SQ003]", "012 20. 120", 2),
+        FIRST,
+        "Europe/Berlin",
+    ),
+    Shape("redcap_raw.csv", matrix("1,2,3", "q1,q2,q3", "101 00. 110"), FIRST, "Europe/Berlin"),
+    Shape(
+        "redcap_labels.csv",
+        matrix("1,2,3", "I feel calm,I sleep well,I am fit", "024 304 13.", 4),
+        FIRST,
+        "Europe/Berlin",
+    ),
+    Shape("open_edx.csv", matrix("1,2,3", "Quiz 1: Sums", "1 0 1") | matrix("1,2,3", "Quiz 2: Primes", "2 . 3", 3)),
+    Shape("excel_sep.csv", matrix("ann,bob,cy", "Aufgabe 1,Aufgabe 2,Aufgabe 3", "101 00. 110")),
+    Shape("utf16.txt", matrix("ann,bob,cy", "문항1,문항2,문항3", "101 001 110")),
+    Shape("cp949.csv", matrix("ann,bob,cy", "문항1,문항2,문항3", "101 001 110")),
+    Shape("decimal_comma.csv", matrix("ann,bob,cy", "task1,task2,task3", "210 112 220", 2)),
+    Shape(
+        "u7.csv",  # EdNet: a file for each learner, and the key elsewhere
+        {("u7", "q11", True, None), ("u7", "q12", False, None), ("u7", "q13", True, None), ("u7", "q11", False, None)},
+        "2026-10-01 07:40",
+        key="ednet_key.csv",
+    ),
+    Shape(
+        "datashop.txt",
+        {("ann", "p1/x", True, None), ("ann", "p1/y", False, None), ("bob", "p1/x", False, None)},
+        FIRST,
+    ),
+    Shape(
+        "warehouse.csv",
+        matrix("ann,bob", "i1,i2", "30 12", 3) | {("cy", "i1", None, None), ("cy", "i2", True, 3)},
+        "2026-10-01 07:40",
+    ),
+    Shape("lsat.csv", matrix(",".join(PATTERNS), "Item 1,Item 2,Item 3", " ".join(PATTERNS.values()))),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.file)
+def test_suggested_mapping_stores_the_answers_of_the_file(database: Database, tmp_path: Path, shape: Shape) -> None:
+    path, key = FILES / shape.file, FILES / shape.key if shape.key else None
+    at = None if shape.first else date(2026, 10, 1)
+    found = suggest(path, keyed=key is not None)
+    mapping = tmp_path / "own.yaml"
+    mapping.write_text(found.as_yaml().replace(*shape.edit), "utf-8")
+    assert load_mapping(mapping).model_dump(exclude={"name"}) == found.mapping("").model_dump(exclude={"name"})
+    report = import_attempts(
+        database,
+        [path],
+        mapping=mapping,
+        at=at,
+        zone=shape.zone or None,
+        key=key,
+        first_month="2026-06",
+    )
+    query = "SELECT user_id, item_id, correct, score, completed_at AT TIME ZONE 'UTC' FROM response_log ORDER BY 5, 1"
+    stored = rows(database, query)
+    assert {tuple(row[:4]) for row in stored} == shape.answers
+    assert len(stored) == report.accepted
+    assert set(report.rejected) <= {"skipped_by_mapping"}
+    if shape.first:
+        assert f"{stored[0][4]:%Y-%m-%d %H:%M}" == shape.first
+    shown = preview(path, found, at=at, key=key, zone=shape.zone or None)
+    assert len(shown) == min(len(stored), 10) + 2
+    assert shown[-1].startswith(f"{len(stored)} of ")
+
+
+def test_table_of_difficulties_is_suggested_as_questions(database: Database, tmp_path: Path) -> None:
+    found = suggest(FILES / "rasch.csv")
+    assert found.kind == "questions"
+    (tmp_path / "own.yaml").write_text(found.as_yaml(), "utf-8")
+    report = import_bank_file(database, QUESTIONS, FILES / "rasch.csv", mapping=tmp_path / "own.yaml")
+    assert report.accepted == 3
+    query = "SELECT item_id, meta->'irt'->>'model', (meta->'irt'->>'b')::float FROM question ORDER BY 1"
+    assert rows(database, query) == [("q1", "rasch", -1.25), ("q2", "rasch", 0.5), ("q3", "rasch", 1.0)]

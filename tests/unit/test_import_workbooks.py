@@ -1,0 +1,161 @@
+"""Workbooks, files of SPSS and Stata, UTF-16, and the rules of a mapping for columns and rows."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from irt_assets.intake.mapping import Mapping, load_mapping
+from irt_assets.intake.readers import open_source
+from resources.failures import PermanentFailure
+
+FRAME = pd.DataFrame(
+    {
+        "id": [101, 102, 103],
+        "q1": [1.0, 0.0, None],
+        "q2": [0.5, 1.0, 0.0],
+        "at": pd.to_datetime(["2026-10-01 08:00", "2026-10-01 09:30", "2026-10-02 10:00"]),
+    }
+)
+ROWS = [
+    {"id": "101", "q1": "1", "q2": "0.5", "at": "2026-10-01 08:00:00"},
+    {"id": "102", "q1": "0", "q2": "1", "at": "2026-10-01 09:30:00"},
+    {"id": "103", "q1": "", "q2": "0", "at": "2026-10-02 10:00:00"},
+]
+ODS = """<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+ xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:spreadsheet>
+<table:table table:name="S"><table:table-row>
+<table:table-cell office:value-type="string"><text:p>id</text:p></table:table-cell>
+<table:table-cell office:value-type="string"><text:p>q1</text:p></table:table-cell></table:table-row>
+<table:table-row><table:table-cell office:value-type="string"><text:p>007</text:p></table:table-cell>
+<table:table-cell office:value-type="float" office:value="1"><text:p>1,00</text:p></table:table-cell>
+</table:table-row></table:table></office:spreadsheet></office:body></office:document-content>"""
+
+
+@pytest.fixture
+def readers(require: Any) -> None:
+    for package in ("python_calamine", "pyreadstat"):
+        require(find_spec(package) is not None, f"{package} (make venv EXTRAS=files)")
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def rows(path: Path, mapping: Mapping | None = None) -> tuple[list[int], list[dict[str, str]]]:
+    batches = list(open_source(path, None, mapping).batches())
+    lines = [line for batch in batches for line in batch.lines.tolist()]
+    return lines, [row for batch in batches for row in batch.rows.to_pylist()]
+
+
+@pytest.mark.usefixtures("readers")
+def test_excel_sheet_gives_the_rows_of_its_csv(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "x.xlsx", engine="xlsxwriter") as book:
+        pd.DataFrame().to_excel(book, sheet_name="Empty")
+        FRAME.to_excel(book, sheet_name="Answers", index=False, startrow=2)
+        pd.DataFrame({"item": ["q1"], "key": [True]}).to_excel(book, sheet_name="Key", index=False)
+    assert rows(tmp_path / "x.xlsx") == ([4, 5, 6], ROWS)
+    assert open_source(tmp_path / "x.xlsx").kind == "Excel workbook (xlsx), sheet Answers"
+    key = Mapping(name="m", file={"sheet": "Key"})
+    assert rows(tmp_path / "x.xlsx", key) == ([2], [{"item": "q1", "key": "true"}])
+    with pytest.raises(PermanentFailure, match="no sheet 'Keys' with cells; it has Answers, Key"):
+        open_source(tmp_path / "x.xlsx", None, Mapping(name="m", file={"sheet": "Keys"}))
+
+
+@pytest.mark.usefixtures("readers")
+def test_opendocument_sheet_keeps_text_and_numbers(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.ods", "w") as book:
+        book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        book.writestr(
+            "META-INF/manifest.xml",
+            '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"></m:manifest>',
+        )
+        book.writestr("content.xml", ODS.replace("\n", ""))
+    assert rows(tmp_path / "x.ods") == ([2], [{"id": "007", "q1": "1"}])
+
+
+@pytest.mark.usefixtures("readers")
+@pytest.mark.parametrize("kind", ["sav", "dta"])
+def test_statistics_file_gives_codes_and_empty_cells(tmp_path: Path, kind: str) -> None:
+    import pyreadstat
+
+    path = tmp_path / f"x.{kind}"
+    labels = {"q2": {0: "wrong", 1: "right"}}
+    if kind == "sav":  # 9 is a missing value by declaration
+        declared = FRAME.assign(q1=[1.0, 0.0, 9.0])
+        pyreadstat.write_sav(declared, path, variable_value_labels=labels, missing_ranges={"q1": [9]})
+    else:
+        pyreadstat.write_dta(FRAME, path, variable_value_labels=labels)
+    assert rows(path) == ([2, 3, 4], [{**row, "at": row["at"] + ".000000"} for row in ROWS])
+
+
+@pytest.mark.parametrize(
+    ("package", "content", "remedy"),
+    [
+        ("python_calamine", b"PK\x03\x04\x14\0 xl/workbook.xml", "save the sheet"),
+        ("pyreadstat", b"$FL2@(#) SPSS DATA FILE", "haven::read_sav"),
+    ],
+)
+def test_absent_reader_is_named_with_the_way_to_a_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, content: bytes, remedy: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(PermanentFailure, match=rf"pip install 'irt-assets\[files\]'\), or .*{remedy}"):
+        open_source(tmp_path / "x")
+
+
+def test_converted_file_is_deleted_with_its_source(tmp_path: Path, monkeypatch: Any, readers: None) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    FRAME.to_excel(tmp_path / "x.xlsx", index=False)
+    source = open_source(tmp_path / "x.xlsx")
+    assert len([*tmp_path.iterdir()]) == 2
+    del source
+    assert [path.name for path in tmp_path.iterdir()] == ["x.xlsx"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_with_a_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    path = write(tmp_path / "x.csv", mark + 'id\t"q\n1"\r\n김\t1\r\nĀċĊ\t0\r\n', encoding)
+    assert rows(path)[1] == [{"id": "김", "q\n1": "1"}, {"id": "ĀċĊ", "q\n1": "0"}]
+
+
+def test_header_and_first_row_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "A report, of today\n\nid|q1\ntext|What is it?\nann|1\n")
+    mapping = Mapping(name="m", file={"delimiter": "|", "header": 3, "first_row": 5})
+    assert rows(path, mapping) == ([5], [{"id": "ann", "q1": "1"}])
+
+
+def test_columns_are_renamed_and_values_extracted(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", 'id;"q [1]";q1\nann;"1,5 / 2";x\n')
+    rules = {"rename": {"q [1]": "one"}, "extract": {"one": r"^(\S+) /"}, "file": {"decimal": ","}}
+    assert rows(path, Mapping(name="m", **rules))[1] == [{"id": "ann", "one": "1.5", "q1": "x"}]
+    with pytest.raises(PermanentFailure, match=r"not in the file: q9\. Its columns are id, q \[1\], q1"):
+        rows(path, Mapping(name="m", rename={"q9": "q"}))
+    bad = write(tmp_path / "m.yaml", "extract: {q: '^x'}")
+    with pytest.raises(PermanentFailure, match="a group in parentheses"):
+        load_mapping(bad)
+
+
+def test_frequency_repeats_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "lsat.csv", "q1,q2,n\n0,1,2\n1,1,0\n1,0,1\n")
+    rules = Mapping(name="m", columns={"user_id": ("#file", "#row")}, frequency="n")
+    assert rows(path, rules) == (
+        [2, 3, 4],
+        [
+            {"q1": q1, "q2": q2, "#file": "lsat", "#row": row}
+            for q1, q2, row in [("0", "1", "2"), ("0", "1", "3"), ("1", "0", "4")]
+        ],
+    )
+    write(path, "q1,q2,n\n0,1,2\n1,1,-1\n")
+    with pytest.raises(PermanentFailure, match="row 3: the frequency '-1' is not a whole number"):
+        rows(path, rules)
