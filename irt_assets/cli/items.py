@@ -4,17 +4,34 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.console import (
+    AsJson,
+    By,
+    DryRun,
+    Reason,
+    Reopen,
+    Yes,
+    confirm,
+    escape,
+    out,
+    print_blocks,
+    print_json,
+    say,
+)
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
+from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions import release, withdrawal
+from irt_assets.intake.corrections import Rekeying
 from irt_assets.responses.item_status import Status, item_status
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -65,6 +82,39 @@ def restore(
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
+@app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both are right"')
+def rekey(
+    item: Annotated[str, typer.Argument(help="Item id.")],
+    by: By,
+    reason: Reason,
+    key: Annotated[str | None, typer.Option("--key", help="Right option, as stored in the log.")] = None,
+    also: Annotated[list[str] | None, typer.Option("--also", help="Further right option; may be repeated.")] = None,
+    every_answer: Annotated[bool, typer.Option("--all", help="Every answer gets credit.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the item from scoring, in all sittings.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last decision on the key.")] = False,
+    reopen: Reopen = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change the key of an item, and score its answers again.
+
+    Prints how many answers, θ and passes change, and the months concerned,
+    before it asks. The former key and scores stay on record.
+    """
+    by, reason, database = signature(by), release.require_text("reason", reason), current_database()
+    options = [*filter(None, [key]), *(also or [])]
+    if undo and (options or every_answer or drop):
+        raise PermanentFailure("--undo restores the former key: leave --key, --also, --all and --drop out")
+    new = None if undo else decide_key.choose_key(options, every_answer=every_answer, drop=drop)
+    if dry_run or not yes:
+        effect = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        _print_rekeying(effect, as_json and dry_run)
+    if not dry_run:
+        confirm(f"change the key of {item}?", yes)
+        _print_rekeying(decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen), as_json)
+
+
 @app.command("list", epilog="Example: irt items list --withdrawn")
 def list_(
     withdrawn: Annotated[
@@ -97,6 +147,14 @@ def list_(
         print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
+
+
+def _print_rekeying(done: decide_key.RekeyPreview | Rekeying, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(done))
+        return
+    for line in done.sentences:
+        say(line)
 
 
 def _print(decided: Sequence[Status]) -> None:
