@@ -58,7 +58,7 @@ def withdraw(
     which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
-    _print(done, as_json)
+    print_correction(done, as_json)
     if len(named) > done.answers:
         print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
     if current_settings().irt_attempts:
@@ -139,7 +139,7 @@ def _period(first: datetime | None, last: datetime | None) -> tuple[datetime | N
     return first and _utc(first), last and _utc(last) + timedelta(days=1)
 
 
-def _print(done: Correction, as_json: bool) -> None:
+def print_correction(done: Correction, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return

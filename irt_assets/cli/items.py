@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.blocks import table
+from irt_assets.cli.attempts import print_correction
 from irt_assets.cli.console import (
     AsJson,
     By,
@@ -29,9 +30,7 @@ from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions import release, withdrawal
-from irt_assets.intake.corrections import Rekeying
 from irt_assets.responses.item_status import Status, item_status
-from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -104,15 +103,16 @@ def rekey(
     """
     by, reason, database = signature(by), release.require_text("reason", reason), current_database()
     options = [*filter(None, [key]), *(also or [])]
-    if undo and (options or every_answer or drop):
-        raise PermanentFailure("--undo restores the former key: leave --key, --also, --all and --drop out")
-    new = None if undo else decide_key.choose_key(options, every_answer=every_answer, drop=drop)
+    new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
     if dry_run or not yes:
-        effect = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
-        _print_rekeying(effect, as_json and dry_run)
+        done, shift = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        for line in [] if as_json else decide_key.effect_in_words(done, shift):
+            say(line)
+        if as_json and dry_run:
+            print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
     if not dry_run:
         confirm(f"change the key of {item}?", yes)
-        _print_rekeying(decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen), as_json)
+        print_correction(decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen), as_json)
 
 
 @app.command("list", epilog="Example: irt items list --withdrawn")
@@ -147,14 +147,6 @@ def list_(
         print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(use.is_withdrawn for use in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
-
-
-def _print_rekeying(done: decide_key.RekeyPreview | Rekeying, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(done))
-        return
-    for line in done.sentences:
-        say(line)
 
 
 def _print(decided: Sequence[Status]) -> None:

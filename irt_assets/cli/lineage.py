@@ -24,8 +24,8 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
         newest = newest_decisions(connection, item_id=item)
         status, keys = item_status(connection).get(item), key_decisions(connection, item)
     if as_json:
-        use, of_key = vars(status) if status else None, [*map(vars, keys)]
-        print_json({"publications": found, "decisions": decisions, "status": use, "keys": of_key})
+        use = vars(status) if status else None
+        print_json({"publications": found, "decisions": decisions, "status": use, "keys": keys})
         return
     zone = current_settings().irt_time_zone
     for scale_id in dict.fromkeys(row["scale_id"] for row in found):

@@ -20,7 +20,7 @@ from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key, key_in_words
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, first_column, one_value
+from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 
 MAX_CHOICES_NAMED = 10
 Reopen = Callable[[psycopg.Connection, Sequence[ClosedMonth]], None]
@@ -69,22 +69,15 @@ class Rekeying(Correction):
 
     Attributes:
         former, key: the item's key before and after the correction; None: no key is recorded.
-        with_choice: answers whose chosen option is stored, whether or not they changed.
-        without_choice: answers without a stored option.
-        became_right, became_wrong: answers whose score changed.
-        uncounted, counted: answers that count no more, because the item was dropped, or count again.
+        counts: numbers of answers with and without a stored choice (with_choice, without_choice), and of the ones that
+            become_right, become_wrong, count_no_more (because the item is dropped) or count_again.
     """
 
     item_id: str
     scale_id: str
     former: Key | None
     key: Key | None
-    with_choice: int
-    without_choice: int
-    became_right: int
-    became_wrong: int
-    uncounted: int
-    counted: int
+    counts: dict[str, int]
 
     @property
     def change(self) -> str:
@@ -93,19 +86,8 @@ class Rekeying(Correction):
 
     @property
     def sentences(self) -> list[str]:
-        changes = {
-            "become right": self.became_right,
-            "become wrong": self.became_wrong,
-            "do not count any more": self.uncounted,
-            "count again": self.counted,
-        }
-        changed = ", ".join(f"{n:,} {words}" for words, n in changes.items() if n)
-        return [
-            f"key of {self.item_id}: {self.change}",
-            f"{self.with_choice:,} answers with a stored choice, {self.without_choice:,} without one: "
-            + (changed or "no score changes"),
-            *super().sentences,
-        ]
+        numbers = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.counts.items() if n)
+        return [f"key of {self.item_id}: {self.change}", f"answers: {numbers or 'none'}", *super().sentences]
 
 
 @dataclass(frozen=True)
@@ -167,25 +149,23 @@ def rekey_answers(
             f"{item_id} has a maximum score above 1, and a key distinguishes only right and wrong: "
             "import the answers with their new scores and a higher revision"
         )
-    values = {
-        "item_id": item_id,
-        "key": None if key is None else Jsonb(key),
-        "undoes": undoes,
-        "by": by,
-        "reason": reason,
-    }
-    [(choices, answers, *counts)] = connection.execute(
-        f"""SELECT array_agg(DISTINCT r.response) FILTER (WHERE r.response IS NOT NULL), count(*), count(r.response),
-                   count(*) FILTER (WHERE is_right AND NOT r.correct),
-                   count(*) FILTER (WHERE r.correct AND NOT is_right),
-                   count(*) FILTER (WHERE r.mode = 'live' AND new_mode <> 'live'),
-                   count(*) FILTER (WHERE new_mode = 'live' AND r.mode <> 'live')
+    recorded = None if key is None else Jsonb(key)
+    values = {"item_id": item_id, "key": recorded, "undoes": undoes, "by": by, "reason": reason}
+    [counts] = named_rows(
+        connection,
+        f"""SELECT count(r.response) AS with_choice, count(*) - count(r.response) AS without_choice,
+                   count(*) FILTER (WHERE is_right AND NOT r.correct) AS become_right,
+                   count(*) FILTER (WHERE r.correct AND NOT is_right) AS become_wrong,
+                   count(*) FILTER (WHERE r.mode = 'live' AND new_mode <> 'live') AS count_no_more,
+                   count(*) FILTER (WHERE new_mode = 'live' AND r.mode <> 'live') AS count_again,
+                   array_agg(DISTINCT r.response) FILTER (WHERE r.response IS NOT NULL) AS choices
             FROM {RESCORED}""",
         values,
-    ).fetchall()
+    )
+    choices = counts.pop("choices") or ()
     options = [key] if isinstance(key, str) else key if isinstance(key, list) else []
-    if unknown := [option for option in options if option not in (choices or ()) and undoes is None]:
-        chosen = join_names(sorted(choices or ()), MAX_CHOICES_NAMED) or "no choice is stored"
+    if unknown := [option for option in options if option not in choices and undoes is None]:
+        chosen = join_names(sorted(choices), MAX_CHOICES_NAMED) or "no choice is stored"
         raise PermanentFailure(f"no answer to {item_id} chose {join_names(map(repr, unknown))}; choices: {chosen}")
     changed = f"""SELECT r.*, %(reason)s::text AS reason FROM {RESCORED}
                   AND (r.correct, r.mode) IS DISTINCT FROM (is_right, new_mode) FOR UPDATE OF r"""
@@ -203,17 +183,8 @@ def rekey_answers(
            WHERE item_id = %(item_id)s""",
         values,
     )
-    names = ("with_choice", "became_right", "became_wrong", "uncounted", "counted")
-    by_name = dict(zip(names, counts, strict=True))
-    return Rekeying(
-        **vars(_correction(connection, n, reopen)),
-        item_id=item_id,
-        scale_id=scale_id,
-        former=former,
-        key=key,
-        without_choice=answers - by_name["with_choice"],
-        **by_name,
-    )
+    done = vars(_correction(connection, n, reopen))
+    return Rekeying(**done, item_id=item_id, scale_id=scale_id, former=former, key=key, counts=counts)
 
 
 def withdraw(

@@ -7,8 +7,6 @@ dropped from scoring. New answers to a dropped item are stored in the mode `drop
 from typing import LiteralString
 
 Key = str | list[str] | bool
-ALL: Key = True
-DROP: Key = []
 DROPPED = "dropped"
 RIGHT: LiteralString = "CASE {key} WHEN 'true' THEN true WHEN '[]' THEN NULL ELSE jsonb_exists({key}, {response}) END"
 """SQL: whether `response` is right by `key` (jsonb). Null if the item is dropped or has no key, or no option is stored

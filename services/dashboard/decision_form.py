@@ -29,6 +29,8 @@ BUTTONS: dict[DecisionKind, str] = {
     "withdraw": "Take it out of use …",
     "restore": "Put it back into use …",
     "reopen": "Reopen the month …",
+    "rekey": "Change the key …",
+    "undo_key": "Undo the last change …",
 }
 CONFIRM: dict[DecisionKind, str] = {
     "accept": "Yes, publish",
@@ -39,6 +41,8 @@ CONFIRM: dict[DecisionKind, str] = {
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
     "reopen": "Yes, reopen",
+    "rekey": "Yes, change the key",
+    "undo_key": "Yes, undo",
 }
 DAYS: dict[DecisionKind, str] = {
     "accept": "Accepted values are in force from this day on (UTC)",
