@@ -12,12 +12,11 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, progress_bar, say
+from irt_assets.cli.console import AsJson, By, DryRun, Reason, Reopen, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings, signature
-from irt_assets.common.wording import join_names, quantity
+from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
-from irt_assets.intake.corrections import AnswerSelection, Correction, Rescoring
-from irt_assets.intake.corrections import rescore as rescore_answers
+from irt_assets.intake.corrections import AnswerSelection, Correction
 from irt_assets.intake.corrections import withdraw as withdraw_answers
 from irt_assets.ledger import closings
 from irt_assets.spark.lake import compare_days, export_days
@@ -32,30 +31,6 @@ Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="D
 
 First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
 Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
-Reopen = Annotated[
-    bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that the change counts there.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
-
-
-@app.command(epilog='Example: irt attempts rescore --item A21 --key C --by Kim --reason "wrong key"')
-def rescore(
-    item: Annotated[str, typer.Option("--item", metavar="ID", help="Item id.")],
-    key: Annotated[str, typer.Option("--key", help="Right option, as stored in the log.")],
-    by: By,
-    reason: Reason,
-    first: First = None,
-    last: Last = None,
-    reopen: Reopen = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
-    by, reason = signature(by), require_text("reason", reason)
-    which = AnswerSelection(item, None, *_period(first, last))
-    opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
-    done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
-    _print(done, as_json)
 
 
 @app.command(epilog='Example: irt attempts withdraw --ids ids.txt --by Kim --reason "sent twice"')
@@ -83,7 +58,7 @@ def withdraw(
     which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
-    _print(done, as_json)
+    print_correction(done, as_json)
     if len(named) > done.answers:
         print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
     if current_settings().irt_attempts:
@@ -164,29 +139,12 @@ def _period(first: datetime | None, last: datetime | None) -> tuple[datetime | N
     return first and _utc(first), last and _utc(last) + timedelta(days=1)
 
 
-def _print(done: Correction, as_json: bool) -> None:
+def print_correction(done: Correction, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    if isinstance(done, Rescoring):
-        say(
-            f"{done.with_choice:,} answers with a stored choice: {done.right_before:,} were right, "
-            f"{done.right_after:,} are; {done.without_choice:,} without one stay as they are"
-        )
-    say(f"changed: {quantity(done.answers, 'answer')} of {quantity(done.days, 'day')}")
-    if done.reopened_months:
-        say(f"reopened: {join_names(done.reopened_months)}")
-    stale = join_names(done.stale_months)
-    say(
-        f"stale until calibrated again, by the daemon or irt calibrate: {stale}"
-        if stale
-        else "no open month becomes stale"
-    )
-    if done.closed_months:
-        say(
-            f"closed: {join_names(done.closed_months)}; the change does not count there unless you reopen them, with "
-            "--reopen or later with irt month reopen"
-        )
+    for line in done.sentences:
+        say(line)
 
 
 def _utc(day: datetime) -> datetime:

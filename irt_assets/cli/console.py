@@ -31,6 +31,10 @@ MaxAge = Annotated[str, typer.Option("--max-age", help="Maximum age in hours or 
 By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
 Reason = Annotated[str, typer.Option("--reason", help="Reason, stored with the decision.")]
 Here = Annotated[bool, typer.Option("--here", help="Run in this process, even if the daemon is running.")]
+Reopen = Annotated[
+    bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that the change counts there.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,26 @@ from typing import Annotated
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.attempts import print_correction
+from irt_assets.cli.console import (
+    AsJson,
+    By,
+    DryRun,
+    Reason,
+    Reopen,
+    Yes,
+    confirm,
+    escape,
+    out,
+    print_blocks,
+    print_json,
+    say,
+)
 from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
+from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions import release, withdrawal
 from irt_assets.file_commands.files import FILES
 from irt_assets.responses.item_status import Status, item_status
@@ -68,6 +84,40 @@ def restore(
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {quantity(len(set(items)), 'item')}?", yes)
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
+
+
+@app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both are right"')
+def rekey(
+    item: Annotated[str, typer.Argument(help="Item id.")],
+    by: By,
+    reason: Reason,
+    key: Annotated[str | None, typer.Option("--key", help="Right option, as stored in the log.")] = None,
+    also: Annotated[list[str] | None, typer.Option("--also", help="Further right option; may be repeated.")] = None,
+    every_answer: Annotated[bool, typer.Option("--all", help="Every answer gets credit.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the item from scoring, in all sittings.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last decision on the key.")] = False,
+    reopen: Reopen = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change the key of an item, and score its answers again.
+
+    Prints how many answers, θ and passes change, and the months concerned,
+    before it asks. The former key and scores stay on record.
+    """
+    by, reason, database = signature(by), release.require_text("reason", reason), current_database()
+    options = [*filter(None, [key]), *(also or [])]
+    new = decide_key.choose_key(options, every_answer=every_answer, drop=drop, undo=undo)
+    if dry_run or not yes:
+        done, shift = decide_key.preview(database, item, new, reopen=reopen, now=datetime.now(UTC))
+        for line in [] if as_json else decide_key.effect_in_words(done, shift):
+            say(line)
+        if as_json and dry_run:
+            print_json({"rekeying": asdict(done), "shift": shift.as_dict()})
+    if not dry_run:
+        confirm(f"change the key of {item}?", yes)
+        print_correction(decide_key.rekey(database, item, new, by=by, reason=reason, reopen=reopen), as_json)
 
 
 @app.command("list", epilog="Example: irt items list --withdrawn")

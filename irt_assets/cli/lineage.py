@@ -8,6 +8,7 @@ from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.decisions.lineage import lineage as trace
+from irt_assets.decisions.rekey import key_decisions
 from irt_assets.ledger.decisions import decisions_on, newest_decisions
 from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.responses.item_status import item_status
@@ -17,13 +18,14 @@ app = typer.Typer()
 
 @app.command(epilog="Example: irt lineage A21")
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
-    """Show where an item's published parameters come from, and the decisions on it."""
+    """Show where an item's published parameters come from, and the decisions on it and its key."""
     with current_database().connect() as connection:
         found, decisions = trace(connection, item), decisions_on(connection, item)
         newest = newest_decisions(connection, item_id=item)
-        status = item_status(connection).get(item)
+        status, keys = item_status(connection).get(item), key_decisions(connection, item)
     if as_json:
-        print_json({"publications": found, "decisions": decisions, "status": vars(status) if status else None})
+        use = vars(status) if status else None
+        print_json({"publications": found, "decisions": decisions, "status": use, "keys": keys})
         return
     zone = current_settings().irt_time_zone
     for scale_id in dict.fromkeys(row["scale_id"] for row in found):

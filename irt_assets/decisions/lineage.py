@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.decisions.origin import read_origin
+from irt_assets.decisions.rekey import key_decisions
 from irt_assets.ledger.publications import publications_with_their_fits
 from irt_assets.ledger.steps import last_step_that_held
 from resources.failures import PermanentFailure
@@ -13,10 +14,11 @@ from resources.failures import PermanentFailure
 def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
     """All publications of an item with their fit, snapshot and anchors, the latest effective_from first.
 
-    Raises PermanentFailure, with the reason if it is known, if the item has never been published.
+    Raises PermanentFailure, with the reason if it is known, if the item has never been published and nobody decided on
+    its key.
     """
     rows = publications_with_their_fits(connection, item_id)
-    if rows:
+    if rows or key_decisions(connection, item_id):
         return rows
     known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
     if known is None:

@@ -53,7 +53,8 @@ def answers_of(
     item, items = codes(table["item_id"])
     keys: dict[str, str | None] = dict(
         connection.execute(
-            "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s", (scale.scale_id,)
+            "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s AND jsonb_typeof(meta->'key') = 'string'",
+            (scale.scale_id,),
         ).fetchall()
     )
     chosen = [text or None for text in table["response"].to_pylist()]

@@ -275,6 +275,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     """The row of an item. A cell takes precedence over the same entry in `meta`, a dump of the table's column."""
     meta = _object("meta", cells)
     inner = _object("irt", {"irt": json.dumps(meta.pop("irt", None) or {})})
+    several = key if isinstance(key := meta.get("key"), list | bool) else None
     for name in ("tags", "key"):
         if (value := meta.pop(name, None)) is not None:
             inner[name] = value
@@ -299,7 +300,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     if (tags := cells.get("tags")) is not None:
         meta["tags"] = _tags(tags)
     if (key := cells.get("key")) is not None:
-        meta["key"] = key
+        meta["key"] = key if several is None or key != json.dumps(several) else several
     return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
 
 
@@ -418,7 +419,7 @@ def _replaced_keys(kind: Kind, given: Collection[str]) -> str:
     """SQL array of the document's keys that a copy replaces.
 
     If the whole document is given, these are all of its keys. But an item's `key` is replaced only if it is given
-    itself, because `irt attempts rescore` writes it, too.
+    itself, because `irt items rekey` writes it, too.
     """
     if kind.document in given:
         every = kind is LEARNERS or "key" in given

@@ -203,7 +203,7 @@ class Cleaner:
         self.tally = Tally()
         self._nothing = 0  # number of cells without an answer
         self.shortened_ids: set[str] = set()
-        self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
+        self.choices = Choices(scoring.single if isinstance(scoring, ByKey) else {})
 
     @property
     def no_answers(self) -> Counter[str]:

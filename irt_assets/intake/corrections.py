@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
+from psycopg.types.json import Jsonb
 
-from irt_assets.common.wording import join_names
+from irt_assets.common.wording import join_names, quantity
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import correction_sql, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.responses.item_keys import DROPPED, RIGHT, Key, key_in_words
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, first_column, one_value
+from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 
 MAX_CHOICES_NAMED = 10
 Reopen = Callable[[psycopg.Connection, Sequence[ClosedMonth]], None]
@@ -41,21 +43,51 @@ class Correction:
     reopened_months: tuple[str, ...]
     closed_months: tuple[str, ...]
 
+    @property
+    def sentences(self) -> list[str]:
+        """The numbers and months, as a person reads them."""
+        found = [f"changed: {quantity(self.answers, 'answer')} of {quantity(self.days, 'day')}"]
+        if self.reopened_months:
+            found.append(f"reopened: {join_names(self.reopened_months)}")
+        stale = join_names(self.stale_months)
+        found.append(
+            f"stale until calibrated again, by the daemon or irt calibrate: {stale}"
+            if stale
+            else "no open month becomes stale"
+        )
+        if self.closed_months:
+            found.append(
+                f"closed: {join_names(self.closed_months)}; the change does not count there unless you reopen them, "
+                "with --reopen or later with irt month reopen"
+            )
+        return found
+
 
 @dataclass(frozen=True)
-class Rescoring(Correction):
+class Rekeying(Correction):
     """A correction by another key.
 
     Attributes:
-        with_choice: answers whose chosen option is stored, whether or not they changed.
-        without_choice: answers without a stored option, which are not changed.
-        right_before, right_after: right answers among the answers with a stored option.
+        former, key: the item's key before and after the correction; None: no key is recorded.
+        counts: numbers of answers with and without a stored choice (with_choice, without_choice), and of the ones that
+            become_right, become_wrong, count_no_more (because the item is dropped) or count_again.
     """
 
-    with_choice: int
-    without_choice: int
-    right_before: int
-    right_after: int
+    item_id: str
+    scale_id: str
+    former: Key | None
+    key: Key | None
+    counts: dict[str, int]
+
+    @property
+    def change(self) -> str:
+        """The former and the new key in words."""
+        return f"{key_in_words(self.former)} → {key_in_words(self.key)}"
+
+    @property
+    def sentences(self) -> list[str]:
+        numbers = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.counts.items() if n)
+        return [f"key of {self.item_id}: {self.change}", f"answers: {numbers or 'none'}", *super().sentences]
 
 
 @dataclass(frozen=True)
@@ -73,63 +105,86 @@ SELECTED_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::te
     AND r.completed_at < coalesce(%(end)s, 'infinity'::timestamptz)"""
 
 
-def rescore(
-    database: Database,
-    selection: AnswerSelection,
-    key: str,
+RESCORED = f"""response_log r LEFT JOIN LATERAL (
+      SELECT * FROM attempt_correction c
+      WHERE (c.attempt_id, c.completed_at, c.revision) = (r.attempt_id, r.completed_at, r.revision)
+        AND c.corrected_at >= %(undoes)s ORDER BY correction_id LIMIT 1) f ON f.recorded_at < %(undoes)s
+    CROSS JOIN LATERAL (SELECT
+      CASE WHEN f.attempt_id IS NOT NULL THEN f.correct
+           WHEN r.recorded_at < %(undoes)s OR coalesce(r.response, r.correct::text) IS NULL THEN r.correct
+           ELSE coalesce({RIGHT.format(key="%(key)s::jsonb", response="r.response")}, r.correct) END AS is_right,
+      CASE WHEN %(key)s::jsonb = '[]' THEN replace(r.mode, 'live', '{DROPPED}')
+           ELSE replace(r.mode, '{DROPPED}', 'live') END AS new_mode) n
+    WHERE r.item_id = %(item_id)s"""
+"""SQL: the answers to an item, with their scores and modes by a key. If a correction is undone (`undoes` is its time),
+the answers of that time get the scores that they had before it, and later ones are scored by the key."""
+
+
+def rekey_answers(
+    connection: psycopg.Connection,
+    item_id: str,
+    key: Key | None,
     *,
     by: str,
     reason: str,
-    dry_run: bool = False,
+    undoes: datetime | None = None,
     reopen: Reopen | None = None,
-) -> Rescoring:
-    """Score answers by `key`. A key in the item's record is replaced by it, unless `selection` is limited in time.
+) -> Rekeying:
+    """Record the key of an item and score its answers by it, in the caller's transaction.
 
-    Raises PermanentFailure if nobody chose `key`, and for an item whose maximum score is above 1.
+    `key`: None for no key, which leaves scores as they are. `undoes`: time of an earlier correction by a key; the
+    answers of that time get the scores that they had before it.
+
+    Raises PermanentFailure if the bank has no such item, its maximum score is above 1, or nobody chose an option of
+    `key`.
     """
-    values = vars(selection) | {"key": key, "by": by, "reason": reason}
-    with database.connect() as connection:
-        lock_out_imports_and_posts(connection)
-        if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (selection.item_id,)):
-            raise PermanentFailure(
-                f"{selection.item_id} has a maximum score above 1, and a key distinguishes only right and wrong: "
-                "import the answers with their new scores and a higher revision"
-            )
-        [(choices, answers, with_choice, before, after)] = connection.execute(
-            f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
-                       count(response) FILTER (WHERE correct), count(response) FILTER (WHERE response = %(key)s)
-                FROM response_log r WHERE {SELECTED_ANSWERS}""",
-            values,
-        ).fetchall()
-        if key not in (choices or ()):
-            chosen = join_names(sorted(choices or ()), MAX_CHOICES_NAMED) or "no choice is stored"
-            raise PermanentFailure(f"no answer to {selection.item_id} chose {key!r}; choices: {chosen}")
-        changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
-                      WHERE {SELECTED_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
-                        AND r.response IS NOT NULL FOR UPDATE"""
-        n = one_value(connection, correction_sql(changed, kind="rescore"), values)
-        connection.execute(
-            """UPDATE response_log r SET correct = (r.response = %(key)s), score = NULL, recorded_at = now()
-               FROM attempt_correction c
-               WHERE c.corrected_at = now() AND (r.attempt_id, r.completed_at) = (c.attempt_id, c.completed_at)""",
-            values,
+    item = connection.execute(
+        "SELECT scale_id, meta->'key', max_score FROM question WHERE item_id = %s", (item_id,)
+    ).fetchone()
+    if item is None:
+        raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; see `irt items list`")
+    scale_id, former, max_score = item
+    if (max_score or 1) > 1:
+        raise PermanentFailure(
+            f"{item_id} has a maximum score above 1, and a key distinguishes only right and wrong: "
+            "import the answers with their new scores and a higher revision"
         )
-        if selection.start is None and selection.end is None:
-            connection.execute(
-                """UPDATE question SET meta = meta || jsonb_build_object('key', %(key)s::text)
-                   WHERE item_id = %(item_id)s AND jsonb_exists(meta, 'key')""",
-                values,
-            )
-        done = Rescoring(
-            **vars(_correction(connection, n, reopen)),
-            with_choice=with_choice,
-            without_choice=answers - with_choice,
-            right_before=before,
-            right_after=after,
-        )
-        if dry_run:
-            connection.rollback()
-        return done
+    recorded = None if key is None else Jsonb(key)
+    values = {"item_id": item_id, "key": recorded, "undoes": undoes, "by": by, "reason": reason}
+    [counts] = named_rows(
+        connection,
+        f"""SELECT count(r.response) AS with_choice, count(*) - count(r.response) AS without_choice,
+                   count(*) FILTER (WHERE is_right AND NOT r.correct) AS become_right,
+                   count(*) FILTER (WHERE r.correct AND NOT is_right) AS become_wrong,
+                   count(*) FILTER (WHERE r.mode = 'live' AND new_mode <> 'live') AS count_no_more,
+                   count(*) FILTER (WHERE new_mode = 'live' AND r.mode <> 'live') AS count_again,
+                   array_agg(DISTINCT r.response) FILTER (WHERE r.response IS NOT NULL) AS choices
+            FROM {RESCORED}""",
+        values,
+    )
+    choices = counts.pop("choices") or ()
+    options = [key] if isinstance(key, str) else key if isinstance(key, list) else []
+    if unknown := [option for option in options if option not in choices and undoes is None]:
+        chosen = join_names(sorted(choices), MAX_CHOICES_NAMED) or "no choice is stored"
+        raise PermanentFailure(f"no answer to {item_id} chose {join_names(map(repr, unknown))}; choices: {chosen}")
+    changed = f"""SELECT r.*, %(reason)s::text AS reason FROM {RESCORED}
+                  AND (r.correct, r.mode) IS DISTINCT FROM (is_right, new_mode) FOR UPDATE OF r"""
+    n = one_value(connection, correction_sql(changed, kind="rescore"), values)
+    connection.execute(
+        f"""UPDATE response_log l SET correct = is_right, mode = new_mode, recorded_at = now(),
+                score = CASE WHEN l.correct IS NOT DISTINCT FROM is_right THEN l.score ELSE former_score END
+            FROM (SELECT r.attempt_id, r.completed_at, is_right, new_mode, f.score AS former_score FROM {RESCORED}) s
+            WHERE (l.attempt_id, l.completed_at) = (s.attempt_id, s.completed_at)
+              AND (l.correct, l.mode) IS DISTINCT FROM (is_right, new_mode)""",
+        values,
+    )
+    connection.execute(
+        """UPDATE question SET meta = (meta - 'key') || jsonb_strip_nulls(jsonb_build_object('key', %(key)s::jsonb))
+           WHERE item_id = %(item_id)s""",
+        values,
+    )
+    done = vars(_correction(connection, n, reopen))
+    return Rekeying(**done, item_id=item_id, scale_id=scale_id, former=former, key=key, counts=counts)
 
 
 def withdraw(

@@ -48,6 +48,7 @@ from irt_assets.intake.scoring import (
 from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_rows
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, find_zone
+from irt_assets.responses.item_keys import Key
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
@@ -79,7 +80,8 @@ def ingest_answers(
     limits = replace(limits, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = _with_tops(with_recorded_maxima(connection, scoring), sources, limits, staging)
-    records: dict[str, dict[str, str]] = {}
+    scoring = _with_decided_keys(scoring, staging)
+    records: dict[str, dict[str, Key]] = {}
     declared: dict[str, int] = {}
     months: set[str] = set()
     read = 0
@@ -156,7 +158,7 @@ class AnswerSource:
         self.items: set[str] = set()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
-        self.recorded_keys: Map[str, str] = {}
+        self.recorded_keys: Map[str, Key] = {}
         self._guessed = rules is None
         self._binding = bind_attempts(rules, self.name, source.columns).with_null_values(missing)
         self._mapping = self._binding.mapping
@@ -433,7 +435,15 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     return FromPoints(None, tops)
 
 
-def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, str]]) -> None:
+def _with_decided_keys(scoring: Scoring, staging: Staging) -> Scoring:
+    """Let a recorded key that is not one option, which a key file cannot contain, take precedence over the file's."""
+    if not isinstance(scoring, ByKey):
+        return scoring
+    recorded = staging.recorded_values("key").items()
+    return ByKey({**scoring.keys, **{i: key for i, key in recorded if i in scoring.keys and not isinstance(key, str)}})
+
+
+def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, Key]]) -> None:
     """Raise PermanentFailure if earlier answers to an item were scored by a different rule."""
     if ruled := [item for item, record in records.items() if record]:
         for item, most in known_maxima(connection, ruled).items():

@@ -53,7 +53,7 @@ def recorded_rules(connection: psycopg.Connection, items: list[str] | None = Non
     """The scoring rules in the records of these items, or of all if `items` is None (see `AsRecorded`)."""
     these = "true" if items is None else "item_id = ANY(%(items)s)"
     return connection.execute(
-        f"""SELECT item_id, meta->>'dichotomise', meta->>'key', max_score FROM question
+        f"""SELECT item_id, meta->>'dichotomise', meta->'key', max_score FROM question
             WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key') OR max_score > 1)
         """,
         {"items": items},

@@ -37,6 +37,7 @@ from irt_assets.intake.staging import (
     JUDGE_ERASED,
     JUDGE_WITHIN_INPUT,
     LOG_COLUMNS,
+    MARK_DROPPED,
     POSTS,
     REFUSALS,
     WITHOUT_VERDICT,
@@ -241,6 +242,7 @@ class PostStaging(Staging):
         self._run(LOCK_IDS, lock_key("response_log", "ids"))
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:  # noqa: ARG002
+        self._run(MARK_DROPPED)
         for judgement in (JUDGE_ERASED, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
             self._judge_by(judgement)
         judged = self._run(VERDICTS).fetchall()

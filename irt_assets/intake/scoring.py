@@ -23,6 +23,7 @@ from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.mapping import matches
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import names_of
+from irt_assets.responses.item_keys import Key
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
@@ -93,7 +94,7 @@ class AsGiven:
         numbers = points(cells)
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
-    def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
+    def record(self, item: str) -> dict[str, Key]:  # noqa: ARG002
         """The entries to write into the item's `meta`; empty for this rule."""
         return {}
 
@@ -115,23 +116,33 @@ class FromPoints:
             marks = pa.repeat(pa.scalar(self.at), len(cells))
         return pc.greater_equal(pa.array(numbers, mask=~(numbers >= 0)), marks)
 
-    def record(self, item: str) -> dict[str, str]:
+    def record(self, item: str) -> dict[str, Key]:
         rule = f"full={self.tops[item]:g}" if self.at is None else f"at={self.at:g}"
         return {"dichotomise": rule}
 
 
 @dataclass(frozen=True)
 class ByKey:
-    """An answer is right if the chosen option is the item's key. `keys`: item → key."""
+    """An answer is right if the item's key has the chosen option. `keys`: item → key (see `responses.item_keys`)."""
 
-    keys: Map[str, str]
+    keys: Map[str, Key]
     maxima: ClassVar[Maxima] = Maxima()
 
-    def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
-        names = pa.array(self.keys, pa.string())
-        return pc.equal(cells, pa.array(self.keys.values(), pa.string()).take(pc.index_in(items, names)))
+    @cached_property
+    def single(self) -> dict[str, str]:
+        """The keys that are one option."""
+        return {item: key for item, key in self.keys.items() if isinstance(key, str)}
 
-    def record(self, item: str) -> dict[str, str]:
+    def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
+        names = pa.array(self.single, pa.string())
+        right = pc.equal(cells, pa.array(self.single.values(), pa.string()).take(pc.index_in(items, names)))
+        for item in self.keys.keys() - self.single.keys():
+            key = self.keys[item]
+            credit = pc.is_in(cells, pa.array(key, pa.string())) if isinstance(key, list) else pc.is_valid(cells)
+            right = pc.if_else(pc.and_(pc.equal(items, item), pc.is_valid(cells)), credit, right)
+        return right
+
+    def record(self, item: str) -> dict[str, Key]:
         return {"key": self.keys[item]} if item in self.keys else {}
 
 
@@ -140,7 +151,7 @@ class ScoringRecord(NamedTuple):
 
     item_id: str
     dichotomise: str | None
-    key: str | None
+    key: Key | None
     max_score: int | None = None
 
 
@@ -157,7 +168,7 @@ class AsRecorded:
         choices: False if the answers come without the chosen options; keys are not applied then.
     """
 
-    records: Sequence[Sequence[str | int | None]]
+    records: Sequence[Sequence[Key | int | None]]
     declared: Map[str, int] = field(default_factory=dict)
     choices: bool = True
 
@@ -174,7 +185,7 @@ class AsRecorded:
         }
 
     @cached_property
-    def keys(self) -> dict[str, str]:
+    def keys(self) -> dict[str, Key]:
         return {record.item_id: record.key for record in self._records if record.key and self.choices}
 
     @cached_property
@@ -190,7 +201,7 @@ class AsRecorded:
         numbers = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
         return pc.if_else(pc.and_(numbers, pc.is_valid(marks)), pc.greater_equal(points(cells), marks), given)
 
-    def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
+    def record(self, item: str) -> dict[str, Key]:  # noqa: ARG002
         """No entries: the record does not change."""
         return {}
 

@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.report import ERASED, WITHDRAWN
 from irt_assets.responses.erased import HASHED, names_of_erased
+from irt_assets.responses.item_keys import DROPPED, Key
 from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
 from resources.postgres.log_months import INCOMING, fill_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
@@ -168,6 +169,8 @@ REFUSALS = f"""
     FROM verdict v JOIN staged s ON s.ctid = v.row_at
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
+MARK_DROPPED = f"""UPDATE staged s SET mode = '{DROPPED}' FROM question q
+    WHERE q.item_id = s.item_id AND q.meta->'key' = '[]' AND s.mode = 'live'"""
 DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
 RECENT_IDS = """
     SELECT attempt_id FROM {partition}
@@ -243,6 +246,7 @@ class Staging:
 
         If `strict`, also to answers of unknown items and learners. Returns the number of answers by source and verdict.
         """
+        self._connection.execute(MARK_DROPPED)
         self._connection.execute("ANALYZE staged (attempt_id, user_id, item_id)")
         for judgement in (JUDGE_ERASED, *(JUDGE_UNKNOWN if strict else ()), JUDGE_AGAINST_LOG):
             self._judge_by(judgement)
@@ -333,14 +337,14 @@ class Staging:
         """Function from a learner's id to the name of the erasure, or "" if the learner was not erased."""
         return names_of_erased(self._connection)
 
-    def recorded_values(self, name: str) -> dict[str, str]:
-        """Item → value of the key `name` in its record, for the items that have the key."""
+    def recorded_values(self, name: str) -> dict[str, Any]:
+        """Item → value of `name` in its record, for the items that have it."""
         rows = self._connection.execute(
-            "SELECT item_id, meta->>%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
+            "SELECT item_id, meta->%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
         )
         return dict(rows.fetchall())
 
-    def record(self, records: dict[str, dict[str, str]]) -> None:
+    def record(self, records: dict[str, dict[str, Key]]) -> None:
         """Merge `records` (item → key → value) into the items' records."""
         with self._connection.cursor() as cursor:
             cursor.executemany(

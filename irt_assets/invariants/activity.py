@@ -9,6 +9,7 @@ from irt_assets.common.wording import quantity, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Findings, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.kpi_definitions import RANGES
+from irt_assets.responses.item_keys import RIGHT, Key, key_in_words
 from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6
@@ -20,15 +21,15 @@ MIN_WRONG = 200
 """Consecutive wrong answers after which a key that nobody has chosen is a violation. If one learner in ten is right,
 the probability of 200 wrong answers is .9^200 = 7e-10."""
 MAX_CHOICES = 5
-GRADED_ANSWERS = """
-    SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
+GRADED_ANSWERS = f"""
+    SELECT r.item_id, q.scale_id, q.meta->'key' AS key, coalesce(q.max_score, 1) AS most,
            NOT EXISTS (SELECT FROM attempt_correction c
                        WHERE (c.attempt_id, c.how, c.corrected_at) = (r.attempt_id, 'rescore', r.recorded_at))
-           AND CASE WHEN jsonb_exists(q.meta, 'key') THEN r.correct <> (r.response = q.meta->>'key')
+           AND CASE WHEN jsonb_exists(q.meta, 'key') THEN r.correct <> chose_key
                     ELSE r.score > coalesce(q.max_score, 1)
-                         OR (r.correct IS TRUE) <> (r.score = coalesce(q.max_score, 1)) END AS differs,
-           r.response = q.meta->>'key' AS chose_key
-    FROM {answers} JOIN question q USING (item_id)
+                         OR (r.correct IS TRUE) <> (r.score = coalesce(q.max_score, 1)) END AS differs, chose_key
+    FROM {{answers}} JOIN question q USING (item_id)
+    CROSS JOIN LATERAL (SELECT {RIGHT.format(key="(q.meta->'key')", response="r.response")}) c (chose_key)
     WHERE CASE WHEN jsonb_exists(q.meta, 'key') THEN r.response IS NOT NULL AND r.correct IS NOT NULL
                ELSE r.score IS NOT NULL END
 """
@@ -58,12 +59,12 @@ def features_conserve_attempts(context: InvariantContext) -> Findings:
 @invariant(
     kind="items",
     protects="An answer is right if it chose the item's key or has the item's maximum score, by the bank's values.",
-    fix="Score the item's answers again (`irt attempts rescore --item ITEM --key OPTION`, which also corrects the "
-    "bank's key), or correct the bank (`irt import questions`), which leaves stored answers as they are; answers with "
-    "points are imported again with a higher revision.",
+    fix="Score the item's answers again (`irt items rekey ITEM --key OPTION`, which also corrects the bank's key), or "
+    "correct the bank (`irt import questions`), which leaves stored answers as they are; answers with points are "
+    "imported again with a higher revision.",
     note="Answers with a stored choice to items with a key are compared, and answers with a score to items without a "
-    "key: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
-    "out, because it may have used the key of a period. A key that nobody has chosen (choices are written differently, "
+    "key: about a million a day, and all of them on Sundays. Answers whose grade a person corrected last are left "
+    "out. A key that nobody has chosen (choices are written differently, "
     f"or the key belongs to another item) is reported with the chosen options after {MIN_WRONG} consecutive wrong "
     f"answers, or after {MIN_WRONG} to all items of the scale if none of its keys has been chosen. If one learner in "
     f"ten is right, the probability of {MIN_WRONG} wrong answers is 7e-10.",
@@ -99,14 +100,14 @@ def grades_follow_keys_and_maximum_scores(context: InvariantContext) -> Findings
             expected = (
                 f"right only with the score {most}"
                 if key is None
-                else f"right only with the choice {key!r} ({_rescore(item, key)})"
+                else f"right only with the choice {key_in_words(key)!r} ({_rekey(item, key)})"
             )
             yield Violation(f"{scale_id}: {item}", f"{n:,} of {total:,} answers are graded differently", expected)
     yield from _unchosen_keys(context, unchosen, chosen_on)
 
 
 def _unchosen_keys(
-    context: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
+    context: InvariantContext, unchosen: Mapping[str, tuple[str, Key]], chosen_on: Collection[str]
 ) -> Findings:
     """Violations of items whose key nobody has chosen in `MIN_WRONG` answers since the last right one.
 
@@ -133,13 +134,16 @@ def _unchosen_keys(
             named = [f"{choice!r} ({times:,})" for choice, times in choices[item].most_common()]
             yield Violation(
                 f"{scale_id}: {item}",
-                f"nobody chose the key {key!r} in {quantity(n, 'answer')}; chosen: {some_of(named, MAX_CHOICES)}",
-                f"a key that is one of the choices ({_rescore(item, 'OPTION')})",
+                f"nobody chose the key {key_in_words(key)!r} in {quantity(n, 'answer')}; "
+                f"chosen: {some_of(named, MAX_CHOICES)}",
+                f"a key that is one of the choices ({_rekey(item, 'OPTION')})",
             )
 
 
-def _rescore(item: str, key: str) -> str:
-    return f"irt attempts rescore --item {shlex.quote(item)} --key {shlex.quote(key)} --by NAME --reason WHY"
+def _rekey(item: str, key: Key) -> str:
+    right = map(shlex.quote, key if isinstance(key, list) else [str(key)])
+    options = "--all" if key is True else "--key " + " --also ".join(right)
+    return f"irt items rekey {shlex.quote(item)} {options} --by NAME --reason WHY"
 
 
 def _sample_of_log(context: InvariantContext) -> str:

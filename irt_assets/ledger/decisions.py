@@ -34,8 +34,9 @@ class Decision:
 
     Attributes:
         window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
-            month without or with the anchor; for withdrawn and restored it is empty.
-        kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
+            month without or with the anchor; for withdrawn, restored and rekey it is empty.
+        kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item),
+            rekey (an item's key; the reason begins with the former and the new key).
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
     """
@@ -88,7 +89,8 @@ def newest_decisions(
 ) -> list[Decision]:
     """The last decisions on the month, scale and item (None: any), newest first.
 
-    Withdrawals and restorations of items belong to no month, so they are left out if `month` is given.
+    Withdrawals and restorations of items and decisions on keys belong to no month, so they are left out if `month` is
+    given.
     """
     return records(
         connection,
@@ -109,6 +111,13 @@ def newest_decisions(
                FROM item_status JOIN question USING (item_id)
                WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                  AND (%(item)s::text IS NULL OR item_id = %(item)s)
+               UNION ALL
+               SELECT '', scale_id, substr(subject, 5), 'rekey', decision_id, decided_by,
+                      (value::jsonb->>'change') || ': ' || reason, NULL, decided_at, false
+               FROM scale_decision
+               WHERE subject LIKE 'key:%%' AND %(month)s::text IS NULL
+                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+                 AND (%(item)s::text IS NULL OR subject = 'key:' || %(item)s)
                ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
         {"month": month, "scale": scale_id, "item": item_id, "limit": limit},
     )

@@ -36,6 +36,7 @@ DECISION_WORDS = {
     "restore_anchor": "restored to the anchors",
     "withdrawn": "taken out of use",
     "restored": "put back into use",
+    "rekey": "key changed",
 }
 
 

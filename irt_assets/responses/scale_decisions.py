@@ -1,4 +1,4 @@
-"""Decisions on a scale's model, its priors, the movement of its learners' abilities, and its rules.
+"""Decisions on a scale: its model, its priors, its rules, the movement of its learners' abilities, and keys of items.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
 Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move. Rows are never
@@ -40,6 +40,8 @@ MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
     "occasion_variance": ("occasion_variance", 0.0, 4.0),
 }
 """Subject → the field of `Movement` that it sets, and its minimum and maximum."""
+KEY_OF = "key:"
+"""Beginning of the subject of a decision on an item's key; the item's id follows (see `decisions.rekey`)."""
 AUTO = "auto"
 """Value of a field of the movement: keep the number in force, and propose changes."""
 ACCEPTED = "accepted"

@@ -30,6 +30,8 @@ BUTTONS: dict[DecisionKind, str] = {
     "restore": "Put it back into use …",
     "reopen": "Reopen the month …",
     "adopt": "Accept the movement …",
+    "rekey": "Change the key …",
+    "undo_key": "Undo the last change …",
 }
 CONFIRM: dict[DecisionKind, str] = {
     "accept": "Yes, publish",
@@ -41,6 +43,8 @@ CONFIRM: dict[DecisionKind, str] = {
     "restore": "Yes, restore",
     "reopen": "Yes, reopen",
     "adopt": "Yes, accept",
+    "rekey": "Yes, change the key",
+    "undo_key": "Yes, undo",
 }
 DAYS: dict[DecisionKind, str] = {
     "accept": "Accepted values are in force from this day on (UTC)",

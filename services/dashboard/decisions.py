@@ -12,11 +12,12 @@ from typing import Literal
 import psycopg
 
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
-from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
+from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
 from irt_assets.decisions.movement_change import MovementChange, decide_movement_change, preview_movement_change
 from irt_assets.decisions.movement_proposal import proposed_values
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
+from irt_assets.responses.item_keys import Key
 from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import ViewRequest
@@ -26,8 +27,11 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 MAX_NAMED = 10
 """Number of proposals that are named one by one; the others are counted."""
-DecisionKind = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt"]
+DecisionKind = Literal[
+    "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
+]
 ANCHORS: dict[str, anchor_versions.Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
+KEYS = ("rekey", "undo_key")
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
 
@@ -42,6 +46,7 @@ class DecisionForm:
         scale_id: scale of the anchors, or of the movement that is adopted.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.
+        scoring, options: for a key: whether the `options` are right, all answers get credit, or the item is dropped.
     """
 
     kind: DecisionKind
@@ -50,6 +55,8 @@ class DecisionForm:
     since: str = ""
     although_it_leaked: bool = False
     scale_id: str = ""
+    scoring: str = "options"
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,9 @@ def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
         movement = _preview_movement(request, form.scale_id)
         return DecisionOutcome(bool(movement.values), tuple(map(sentence, movement.lines)), movement=movement)
     now = request.reader.now()
+    if form.kind in KEYS:
+        done, shift = rekey.preview(request.reader.database, _items(form)[0], _key(form), now=now)
+        return DecisionOutcome(True, tuple(map(with_stop, rekey.effect_in_words(done, shift))))
     with request.reader.connect() as connection:
         if anchor_decision := ANCHORS.get(form.kind):
             change = anchor_versions.preview_change(
@@ -177,6 +187,10 @@ def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) 
         decide_use = withdrawal.withdraw if form.kind == "withdraw" else withdrawal.restore
         statuses = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
         sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in statuses]
+    elif form.kind in KEYS:
+        sentences = list(
+            map(with_stop, rekey.rekey(database, _items(form)[0], _key(form), by=by, reason=reason).sentences)
+        )
     elif form.kind == "reopen":
         opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
         sentences, stale = ["Reopened.", *_reopening_sentences(opening)], opening.stale
@@ -268,6 +282,12 @@ def _refusal(reason: str) -> DecisionOutcome:
 
 def _items(form: DecisionForm) -> list[str]:
     return [reference.item_id for reference in form.references]
+
+
+def _key(form: DecisionForm) -> Key | None:
+    scoring = "undo" if form.kind == "undo_key" else form.scoring
+    options = form.options if scoring == "options" else ()
+    return rekey.choose_key(options, every_answer=scoring == "all", drop=scoring == "drop", undo=scoring == "undo")
 
 
 def _day(form: DecisionForm) -> datetime | None:

@@ -15,11 +15,12 @@ from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, MONTHLY_JOB
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, week_of
 from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
 from irt_assets.decisions.days_to_judge import days_of_change, days_of_new_scale
+from irt_assets.decisions.rekey import rekey
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.gates.evidence import current_fit, load_evidence
-from irt_assets.intake.corrections import AnswerSelection, rescore, withdraw
+from irt_assets.intake.corrections import AnswerSelection, withdraw
 from irt_assets.intake.staging import Staging
 from irt_assets.kpis.weekly import write_week
 from irt_assets.ledger import fits
@@ -178,7 +179,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     home.close()
     home.add_answers([("u1", "q0"), ("new", "q0")])
     run_sql(home.database, "UPDATE response_log SET response = 'B', recorded_at = recorded_at - interval '1 ms' WHERE attempt_id IN (SELECT attempt_id FROM response_log WHERE item_id = 'q1' AND user_id < 'u12')")  # fmt: skip  # noqa: E501
-    rescored = rescore(home.database, AnswerSelection("q1"), "A", **BY)
+    rescored = rekey(home.database, "q1", "A", **BY)
     withdraw(home.database, AnswerSelection(ids=ids_of(home, "user_id = 'u7' AND item_id = 'q2'")), **BY)
     run_sql(home.database, "DELETE FROM response_log WHERE user_id = 'u8'")
     run_sql(home.database, "UPDATE learner SET is_test = true WHERE user_id = 'u9'")

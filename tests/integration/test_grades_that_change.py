@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from irt_assets.decisions.rekey import rekey
 from irt_assets.intake import corrections
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
-from irt_assets.intake.corrections import AnswerSelection, rescore, withdraw
+from irt_assets.intake.corrections import AnswerSelection, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, store_post
 from irt_assets.intake.pulling import pull as pulling
@@ -80,7 +81,7 @@ def take(connection: Any, *attempts: dict[str, Any]) -> list[str]:
 
 
 def to_key_b(database: Database) -> None:
-    rescore(database, AnswerSelection(item_id="q"), "B", **BY)
+    rekey(database, "q", "B", **BY)
 
 
 def write_file(folder: Path, text: str, name: str = "bank.csv") -> Path:

@@ -734,7 +734,7 @@ def drift_of_a_year_ago(world: World) -> None:
 
 NEIGHBOURS = {
     "a change with a decision": (decided_change, "", "one_set_is_in_force_and_changes_are_decided", set()),
-    "grades by the key of a period": (
+    "grades that a person corrected last": (
         graded_otherwise,
         f"""INSERT INTO attempt_correction ({LOGGED}, how, corrected_by, reason, corrected_at)
             SELECT {LOGGED}, 'rescore', 'Ann', '', recorded_at FROM response_log WHERE item_id = 'A01'""",
@@ -806,7 +806,7 @@ def test_unchosen_key_is_named_with_the_choices_and_the_command(world: World) ->
     [found] = world.verdict(GRADES).violations
     assert found.subject == f"{SCALE}: A01"
     assert re.fullmatch(r"nobody chose the key 'B' in [\d,]+ answers; chosen: '[BC]\.0' \([\d,]+\), .*", found.observed)
-    assert "irt attempts rescore --item A01 --key OPTION --by NAME --reason WHY" in found.expected
+    assert "irt items rekey A01 --key OPTION --by NAME --reason WHY" in found.expected
 
 
 def test_unchosen_key_is_named_even_if_answers_were_right_by_the_former_key(world: World) -> None:

@@ -533,53 +533,9 @@ def corrections(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.ci
-def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Database) -> None:
-    before = correctness(database)
-    words = ("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
-    output = {
-        "answers": 5,
-        "days": 2,
-        "stale_months": [MONTH],
-        "reopened_months": [],
-        "closed_months": [],
-        "with_choice": 5,
-        "without_choice": 1,
-        "right_before": 2,
-        "right_after": 3,
-    }
-    assert typed(*words, "--dry-run", "--json").json == output
-    assert (correctness(database), corrections(database)) == (before, [])
-    assert typed(*words, "--json").json == output
-    assert correctness(database) == before | {f"a{n}": n > 1 for n in range(5)}
-    assert corrections(database) == [
-        (f"a{n}", n < 2, "rescore", "Ann", "the key was wrong", "2026-06-10") for n in range(5)
-    ]
-    assert rows(database, "SELECT count(*) FROM response_log WHERE now() - recorded_at < '1 hour'") == [(5,)]
-    assert rows(database, "SELECT meta->>'key' FROM question WHERE item_id = 'q1'") == [("B",)]
-    again = typed(*words)
-    assert again.out.splitlines() == [
-        "5 answers with a stored choice: 3 were right, 3 are; 1 without one stay as they are",
-        "changed: no answers of no days",
-        "no open month becomes stale",
-    ]
-
-
-@pytest.mark.ci
-def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Database) -> None:
-    """A period includes its last day. The item's record is unchanged, as the other answers were scored by it."""
-    day = f"{START:%Y-%m-%d}"
-    done = typed("attempts", "rescore", "--item", "q1", "--key", "B", "--from", day, "--to", day, *BY, "--json").json
-    assert (done["answers"], done["with_choice"], done["without_choice"]) == (3, 3, 0)
-    assert [one[0] for one in corrections(database)] == ["a0", "a2", "a4"]
-    assert rows(database, "SELECT meta->>'key' FROM question WHERE item_id = 'q1'") == [("A",)]
-
-
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("rescore", "--item", "q1", "--key", "b"), "no answer to q1 chose 'b'; choices: A and B"),
-        (("rescore", "--item", "q3", "--key", "B"), "choices: no choice is stored"),
         (("withdraw", "--item", "q3"), "the log has no such answers"),
         (("withdraw",), "choose the answers"),
         (("withdraw", "--item", "q1", "--ids", __file__), "choose the answers"),
@@ -637,7 +593,7 @@ def test_an_items_answers_are_withdrawn(typed: Irt, database: Database) -> None:
 @pytest.mark.ci
 def test_import_of_a_rescored_answer_is_a_duplicate(typed: Irt, database: Database, tmp_path: Path) -> None:
     """Nightly exports of the source still contain the old score, which has been corrected."""
-    typed("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
+    typed("items", "rekey", "q1", "--key", "B", "--yes", *BY)
     log = tmp_path / "log.csv"
     log.write_text("attempt_id,user_id,item_id,completed_at,correct\na0,u0,q1,2026-06-03T00:00:00Z,1\n")
     report = import_attempts(database, [log], first_month=MONTH)

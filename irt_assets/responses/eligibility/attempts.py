@@ -166,7 +166,12 @@ class Reason(StrEnum):
     def explanation(self) -> str:
         return self.meaning.explanation
 
-    SANDBOX = _Meaning("sandbox", "It was made in sandbox mode.", lambda attempts, _: ~attempts.live, is_answer=False)
+    SANDBOX = _Meaning(
+        "sandbox",
+        "It was made in sandbox mode, or its item is dropped from scoring.",
+        lambda attempts, _: ~attempts.live,
+        is_answer=False,
+    )
     TEST_ACCOUNT = _Meaning(
         "test_account", "The learner is a test account.", lambda attempts, _: attempts.is_test, is_answer=False
     )

@@ -16,6 +16,7 @@ from services.dashboard.views import (
     month,
     months,
     proposal,
+    rekey,
     reports,
     scale,
 )
@@ -32,6 +33,7 @@ VIEWS: tuple[View, ...] = (
     View("decisions", decisions.page, menu="Decisions"),
     View("proposal", proposal.page, server=proposal.server),
     View("anchors", anchors.page, server=anchors.server),
+    View("rekey", rekey.page, server=rekey.server),
     View("learners", learners.page, menu="Learners"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs"),

@@ -1,0 +1,68 @@
+"""The key of an item: the options that learners chose, and the decision on which of them are right.
+
+Addresses are `?view=rekey&scale=default&item=A01`.
+"""
+
+from htmltools import TagChild
+from shiny import Inputs, Outputs, Session, ui
+
+from irt_assets.blocks import Paragraph, table
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.decisions.proposals import Reference
+from irt_assets.decisions.rekey import key_decisions, read_options
+from irt_assets.responses.item_keys import key_in_words
+from services.dashboard import decision_form
+from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome, may_decide
+from services.dashboard.elements import section, shorten
+from services.dashboard.figures import render_blocks
+from services.dashboard.page import Page, ViewRequest
+
+KINDS: tuple[DecisionKind, ...] = ("rekey", "undo_key")
+SCORING = {
+    "options": "The ticked options are right",
+    "all": "Every answer gets credit",
+    "drop": "The item is dropped from scoring, in all sittings",
+}
+FORMATS = {"answers": ",", "share": ".1%"}
+TIMEOUT_MS = 30_000
+
+
+def page(request: ViewRequest) -> Page:
+    item = request.field("item")
+    with request.reader.connect(TIMEOUT_MS) as connection:
+        key, options = read_options(connection, item)
+        decided = key_decisions(connection, item)
+    total = sum(n for _, n, _ in options) or 1
+    rows = [(option, n, n / total, "right" if right else "") for option, n, right in options]
+    names = {option: shorten(option) for option, *_ in options}
+    right_now = [option for option, _, right in options if right]
+    inputs = (
+        ui.input_radio_buttons("scoring", "Its answers are scored like this", SCORING, width="100%"),
+        ui.input_checkbox_group("options", "Right options", names, selected=right_now) if names else None,
+    )
+    return Page(
+        f"Key of item {shorten(item)}",
+        render_blocks(
+            Paragraph(f"Recorded key: {key_in_words(key)}.", "lead"),
+            table(("option", "answers", "share", "key"), rows, numbers=FORMATS, caption="Chosen options", small=True),
+            section(
+                "Decide",
+                *(inputs if may_decide(request.identity) else ()),
+                decision_form.form(request, KINDS if decided else KINDS[:1]),
+            ),
+            Paragraph(page_link("The item", "item", scale=request.field("scale"), item=item)),
+        ),
+    )
+
+
+def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
+        options = tuple(inputs["options"]()) if "options" in inputs else ()
+        item = Reference("", request.field("item"))
+        return DecisionForm(kind, (item,), reason, scoring=inputs["scoring"](), options=options)
+
+    def after(_form: DecisionForm, _outcome: DecisionOutcome) -> TagChild:
+        link = page_link("The item", "item", scale=request.field("scale"), item=request.field("item"))
+        return render_blocks(Paragraph(link))
+
+    decision_form.handle_events(request, inputs, fill, after, KINDS)
