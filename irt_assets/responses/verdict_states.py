@@ -7,7 +7,7 @@ committed in between make the state differ.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 
 import psycopg
 
@@ -34,6 +34,12 @@ def states_of_verdicts(
 def states_of_months(connection: psycopg.Connection, months: Collection[str]) -> dict[str, str]:
     """The state of the verdicts of each month."""
     return states_of_verdicts(connection, {month: Month(month).bounds for month in months})
+
+
+def answers_by_day(connection: psycopg.Connection, most: int) -> dict[date, int]:
+    """The number of judged attempts of all scales by day (UTC), for the last `most` days with any, oldest first."""
+    rows = connection.execute("SELECT day, n FROM judged_day WHERE n > 0 ORDER BY day DESC LIMIT %s", (most,))
+    return dict(reversed(rows.fetchall()))
 
 
 def record_states(connection: psycopg.Connection, asset: str, states: Mapping[str, str]) -> None:

@@ -71,7 +71,10 @@ def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
 
 
 def query_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
-    """A form that leads to the address of a view, with its inputs as fields. `kept`: hidden fields."""
+    """A form that leads to the address of a view, with its inputs as fields. `kept`: hidden fields.
+
+    If the browser runs scripts, the page follows each input, and the button is hidden.
+    """
     return tags.form(
         *(
             tags.input(type="hidden", name=name, value=value)
@@ -82,6 +85,7 @@ def query_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = No
         tags.div(tags.button(button, type="submit", class_="btn btn-primary"), class_="col-auto"),
         method="get",
         class_="row g-3 align-items-end mb-3",
+        data_live="",
     )
 
 

@@ -1,4 +1,4 @@
-"""The page around every view: head, menu, banner and footer."""
+"""The page around every view: head with banner, menu and footer."""
 
 from collections.abc import Sequence
 
@@ -21,49 +21,44 @@ def document(page: Page, request: ViewRequest, views: Sequence[View]) -> Tag:
             tags.link(rel="icon", href="data:,"),
         ),
         tags.a("To the content", href="#content", class_="visually-hidden-focusable"),
-        _head(request, views),
-        tags.main(
-            tags.h1(page.title, class_="h3 my-3"),
-            page.body,
-            id="content",
-            tabindex="-1",
-            class_="container-fluid" if page.wide else "container-xl",
-        ),
-        tags.footer(
-            tags.small(f"irt-assets {code_version()}", class_="text-body-secondary"), class_="container-xl my-4"
+        tags.div(
+            _head(request),
+            _menu(request.view, views),
+            tags.main(tags.h1(page.title, class_="h3 mb-3"), page.body, id="content", tabindex="-1"),
+            tags.footer(tags.small(f"irt-assets {code_version()}", class_="text-body-secondary")),
+            class_="frame",
         ),
         title=f"{page.title} – irt",
         lang="en",
     )
 
 
-def _head(request: ViewRequest, views: Sequence[View]) -> Tag:
-    menu = [
-        tags.li(
-            tags.a(
+def _menu(current: str, views: Sequence[View]) -> Tag:
+    """The menu in its groups. A page that is not in it marks the view in the menu before it."""
+    names = [view.name for view in views]
+    until = names.index(current) + 1 if current in names else 0
+    marked = next((view.name for view in reversed(views[:until]) if view.menu), "")
+    groups: dict[str, list[Tag]] = {}
+    for view in views:
+        if view.menu:
+            link = tags.a(
                 view.menu,
                 href=address(view.name),
-                class_="nav-link active" if view.name == request.view else "nav-link",
-                aria_current="page" if view.name == request.view else None,
-            ),
-            class_="nav-item",
-        )
-        for view in views
-        if view.menu
-    ]
+                class_="active" if view.name == marked else None,
+                aria_current="page" if view.name == current else None,
+            )
+            groups.setdefault(view.group, []).append(tags.li(link))
+    lists = (tags.div(tags.h2(name), tags.ul(*links)) for name, links in groups.items())
+    return tags.nav(*lists, aria_label="Views", id="menu", popover="")
+
+
+def _head(request: ViewRequest) -> Tag:
     user = f"{request.identity.sub} ({', '.join(request.identity.roles)})"
     return tags.header(
-        tags.nav(tags.ul(*menu, class_="nav nav-pills"), aria_label="Views"),
-        tags.div(
-            tags.span(user, class_="me-3"),
-            tags.button("Dark", id="theme", type="button", class_="btn btn-sm border text-body"),
-            class_="ms-auto small",
-        ),
-        tags.p(
-            "This is a demo: anyone who opens this page on this machine acts as its psychometrician and may decide.",
-            class_="banner",
-        )
-        if request.identity is DEMO
-        else None,
+        tags.button("Menu", popovertarget="menu", type="button", class_="btn btn-sm border text-body"),
+        tags.a("irt", href="?", class_="brand"),
+        tags.span("Demo: everyone on this machine may decide", class_="banner") if request.identity is DEMO else None,
+        tags.span(user, class_="user"),
+        tags.button("Dark", id="theme", type="button", class_="btn btn-sm border text-body"),
         class_="head",
     )

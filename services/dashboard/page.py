@@ -38,11 +38,10 @@ class ViewRequest:
 
 @dataclass(frozen=True)
 class Page:
-    """A page. `title`: its heading; `wide`: whether it fills the width of the window; `as_of`: time of its overview."""
+    """A page. `title`: its heading; `as_of`: time of its overview."""
 
     title: str
     body: TagChild
-    wide: bool = False
     as_of: datetime | None = None
 
 
@@ -52,11 +51,14 @@ class View:
 
     Attributes:
         name: value of `view=` in the address.
-        menu: name in the menu; empty if the view is not in it.
+        menu: name in the menu; empty if the view is not in it. Its pages then belong to the last view in the menu
+            before it.
+        group: heading above the view in the menu.
         server: Shiny's server function for events on the page after it is shown. Most pages have none.
     """
 
     name: str
     page: Callable[[ViewRequest], Page]
     menu: str = ""
+    group: str = ""
     server: Callable[[ViewRequest, Inputs, Outputs, Session], None] | None = None

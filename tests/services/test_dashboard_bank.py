@@ -465,40 +465,40 @@ def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World
         f"{JULY} is green and safe to release; ",
         "2026-08-20 12:30 UTC",
         f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}",
-        "The daemon runs, no schedule is late, and no rule is broken.",
+        "The daemon runs, no schedule is late, and no invariant is violated.",
     )
 
 
 @pytest.mark.parametrize(
     ("severities", "partitions", "sentence"),
     [
-        (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
-        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which do not prevent a release), as of "),
-        (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
+        (["error", "error"], [JUNE], f" are violated, for {JUNE} and not for {JULY}, as of "),
+        (["warning", "warning"], [JUNE, JULY], " are violated (only warnings, which do not prevent a release), as of "),
+        (["error", "warning"], [""], " are violated (one error: settle it before a release), as of "),
     ],
 )
-def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
+def test_violated_invariants_below_the_verdict_state_whether_they_block_a_release(
     world: World, severities: list[str], partitions: list[str], sentence: str
 ) -> None:
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
     html = world.seeing(violations=violations).page(view="months")
-    assert not missing_sentences(html, f"{JULY} is green and safe to release; ", f"two rules</a>{sentence}")
+    assert not missing_sentences(html, f"{JULY} is green and safe to release; ", f"two invariants</a>{sentence}")
 
 
 @pytest.mark.parametrize(
     ("year", "sentence", "then"),
     [
-        (2000, f" was broken for {JUNE} as of ", f"{JUNE} has been recomputed since: <code>irt invariants run</code>"),
-        (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
+        (2000, " was violated as of ", f", before {JUNE} and {JULY} were recomputed: <code>irt invariants run</code>"),
+        (2100, f" is violated, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
-def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
+def test_invariants_are_marked_out_of_date_if_a_month_was_recomputed_since(
     world: World, year: int, sentence: str, then: str
 ) -> None:
     violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
     evaluated = datetime(year, 1, 1, tzinfo=UTC)
     html = world.seeing(violations=[violation], evaluated_at=evaluated).page(view="months")
-    assert not missing_sentences(html, f"one rule</a>{sentence}", then)
+    assert not missing_sentences(html, f"one invariant</a>{sentence}", then)
 
 
 def test_a_red_month_links_to_its_page_and_only_this_page_has_the_long_reason(world: World) -> None:

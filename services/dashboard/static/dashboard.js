@@ -7,6 +7,8 @@ const narrow = matchMedia("(max-width: 40rem)"); // as in dashboard.css
 const ON_A_PHONE = { height: 340, margin: { l: 50, r: 8, t: 8, b: 130 }, // the legend below the axis
   legend: { orientation: "h", yref: "container", yanchor: "bottom", y: 0, font: { size: 10 } } };
 
+const AT_A_GLANCE = { height: 200, margin: { l: 45, r: 8, t: 8, b: 32 }, legend: { orientation: "h", y: 1.2, x: 0 } };
+
 // On a phone all sections but the first are folded, except those with a form.
 function fold() {
   const sections = [...document.querySelectorAll("#content > section")].slice(1);
@@ -18,6 +20,104 @@ function fold() {
     details.addEventListener("toggle", draw);
     section.append(details);
   }
+}
+
+// Tables: sorted by a click on a heading in natural order, filtered by text, with bars, and with headings that stay.
+const { compare } = new Intl.Collator("en", { numeric: true });
+const textOf = (cell) => cell.textContent.trim().replaceAll("−", "-");
+const numberOf = (cell) => parseFloat(textOf(cell).replaceAll(",", "").replace("…", "NaN"));
+const isUnknown = (cell) => ["", "–"].includes(textOf(cell));
+const inOrder = (p, q, numeric) => (numeric && numberOf(p) - numberOf(q)) || compare(textOf(p), textOf(q));
+
+function prepareTable(box) {
+  const [table, heads] = [box.querySelector("table"), [...box.querySelectorAll("thead th")]];
+  const rows = [...table.tBodies[0].rows].filter((row) => row.cells.length === heads.length);
+  for (const [column, th] of heads.entries()) {
+    const cells = rows.map((row) => row.cells[column]);
+    for (const cell of cells) if (/^\d{4}-\d\d\S*$/.test(textOf(cell))) cell.classList.add("text-nowrap");
+    if (th.classList.contains("bar")) {
+      const most = Math.max(...cells.map(numberOf).filter(isFinite));
+      for (const cell of cells) cell.style.setProperty("--share", `${(100 * numberOf(cell)) / most || 0}%`);
+    }
+    if (rows.length < 3 || th.querySelector("a, button") || !textOf(th)) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...th.childNodes);
+    th.append(button);
+    button.addEventListener("click", () => {
+      const order = th.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      th.setAttribute("aria-sort", order);
+      const [sign, numeric] = [order === "ascending" ? 1 : -1, th.classList.contains("number")];
+      rows.sort(({ cells: p }, { cells: q }) => isUnknown(p[column]) - isUnknown(q[column])
+        || sign * inOrder(p[column], q[column], numeric));
+      table.tBodies[0].append(...rows);
+    });
+  }
+  if (rows.length < 15 || heads.some((th) => th.querySelector("a"))) return;
+  const [filter, label, field, count] = ["div", "label", "input", "output"].map((tag) => document.createElement(tag));
+  filter.className = "filter";
+  field.type = "search";
+  field.className = "form-control form-control-sm d-inline-block w-auto";
+  label.append("Filter ", field);
+  filter.append(label, count);
+  box.before(filter);
+  field.addEventListener("input", () => {
+    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
+    count.textContent = field.value ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
+  });
+}
+
+// A table that is cut off scrolls; of any other the headings stay at the top of the window.
+function fitTables() {
+  for (const box of document.querySelectorAll("#content .table-responsive")) {
+    box.classList.remove("whole", "cut", "long");
+    const cut = box.scrollWidth > box.clientWidth + 1;
+    box.classList.add(cut ? "cut" : "whole");
+    box.classList.toggle("long", cut && box.querySelectorAll("tbody tr").length > 25);
+  }
+}
+
+// Fields of a search show their result without a button, and headings sort on the server, both without a new page.
+let asked = 0;
+async function replaceContent(url) {
+  const turn = (asked += 1);
+  const answer = await fetch(url);
+  const after = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const [content, now, focused] = [document.getElementById("content"), after.getElementById("content"), document.activeElement];
+  const [form, twin] = [content, now].map((part) => part?.querySelector("form[data-live]"));
+  if (turn !== asked) return;
+  if (!twin || (!window.Plotly && now.querySelector("[data-figure]"))) { location.href = url; return; }
+  if (form.contains(focused)) twin.replaceWith(form);
+  content.replaceChildren(...now.childNodes);
+  focused.focus({ preventScroll: true });
+  history.replaceState(null, "", url);
+  document.title = after.title;
+  prepare();
+}
+
+function prepare() {
+  for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny submits only forms with an action
+  fold();
+  document.querySelectorAll("#content .table-responsive").forEach(prepareTable);
+  fitTables();
+  for (const form of document.querySelectorAll("form[data-live]:not([data-ready])")) {
+    let pause;
+    form.dataset.ready = "";
+    form.addEventListener("input", ({ isComposing }) => {
+      clearTimeout(pause);
+      if (!isComposing) pause = setTimeout(() => replaceContent(`?${new URLSearchParams(new FormData(form))}`), 250);
+    });
+  }
+  for (const link of document.querySelectorAll("#content thead a")) {
+    const column = link.closest("th").cellIndex;
+    link.addEventListener("click", async (event) => {
+      event.preventDefault();
+      await replaceContent(link.href);
+      document.querySelectorAll("#content thead th")[column]?.querySelector("a")?.focus({ preventScroll: true });
+    });
+  }
+  draw();
 }
 
 function show(wanted) {
@@ -36,17 +136,19 @@ function draw() {
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
     const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis/.test(name))
       .map(([name, value]) => [name, { ...axis, ...value, title: { ...value.title, standoff: 10 } }]));
-    const fitted = narrow.matches ? { ...layout, ...axes, ...ON_A_PHONE } : { ...layout, ...axes };
+    const small = place.closest(".glance") ? AT_A_GLANCE : narrow.matches ? ON_A_PHONE : {};
+    const fitted = { ...layout, ...axes, ...small };
     Plotly.react(place, data, { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: ink } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover" });
+      font: { color: ink, size: small === AT_A_GLANCE ? 11 : 12 } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches || small === AT_A_GLANCE ? false : "hover" });
   }
 }
 
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
-  for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny submits only forms with an action
-  fold();
+  root.classList.add("live");
+  prepare();
   show(theme());
+  new ResizeObserver(fitTables).observe(document.getElementById("content"));
   document.getElementById("theme").addEventListener("click", () => {
     const wanted = root.dataset.bsTheme === "dark" ? "light" : "dark";
     localStorage.setItem("theme", wanted);

@@ -135,7 +135,6 @@ def page(request: ViewRequest) -> Page:
             _pages(request, number_of_page, pages),
             _files(request, selection),
         ),
-        wide=True,
     )
 
 

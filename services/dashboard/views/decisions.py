@@ -84,7 +84,6 @@ def page(request: ViewRequest) -> Page:
             *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
             section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone)),
         ),
-        wide=True,
     )
 
 

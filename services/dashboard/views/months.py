@@ -19,6 +19,7 @@ from irt_assets.blocks import (
     Section,
     Span,
     Text,
+    Tone,
     notice,
     prose,
     table,
@@ -33,8 +34,8 @@ from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.watching.overview import Overview
-from services.dashboard import rematerialising
-from services.dashboard.address_fields import decisions_waiting, months_of, scales_of, state_of
+from services.dashboard import glance, rematerialising
+from services.dashboard.address_fields import decisions_waiting, find_scale, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
@@ -45,14 +46,14 @@ NOTHING_YET = (
     "(`irt import attempts FILE`), then `irt scale init` and `irt calibrate --month MONTH`."
 )
 
-NO_PROBLEMS = "The daemon runs, no schedule is late, and no rule is broken."
+NO_PROBLEMS = "The daemon runs, no schedule is late, and no invariant is violated."
 
 
 def page(request: ViewRequest) -> Page:
     overview = request.reader.overview()
     if not overview.months:
         return Page("Months", render_blocks(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
-    scales = scales_of(overview)
+    scales, shown = scales_of(overview), find_scale(request, overview)
     to_make = any(state.state is State.STALE for state in overview.months)
     return Page(
         "Months",
@@ -61,10 +62,12 @@ def page(request: ViewRequest) -> Page:
             rematerialising.button_place(request) if to_make else None,
             *_missing_months(request, overview),
             _status_line(request, overview),
+            glance.strip(overview),
+            glance.plots(request, overview, shown),
+            glance.cards(request, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
             *_origins(request, scales),
         ),
-        wide=len(scales) > 1,
         as_of=overview.now,
     )
 
@@ -114,7 +117,7 @@ def _status_line(request: ViewRequest, overview: Overview) -> Paragraph:
     return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or NO_PROBLEMS))
 
 
-def _problems(overview: Overview, remade: Collection[str], zone: str) -> Iterator[Text]:
+def _problems(overview: Overview, recomputed: Collection[str], zone: str) -> Iterator[Text]:
     if not overview.daemon_alive:
         seen = overview.daemon_seen
         how_long: Text = (" has not been seen since ", Moment(seen, zone)) if seen else " does not run"
@@ -129,30 +132,35 @@ def _problems(overview: Overview, remade: Collection[str], zone: str) -> Iterato
         n = page_link(quantity(len(late_jobs), "schedule"), "health")
         yield Badge("late", "warning"), " ", n, f": {join_names(late_jobs, 3)}."
     if overview.violations:
-        yield _broken_rules(overview, remade, zone)
+        yield _violated_invariants(overview, recomputed, zone)
     if overview.alerts:
         n = page_link(quantity(len(overview.alerts), "alert"), "health")
-        yield Badge("alert", "bad"), " ", n, f" {is_or_are(len(overview.alerts))} open."
+        tone: Tone = "bad" if any(alert.severity == "error" for alert in overview.alerts) else "warning"
+        yield Badge("alert", tone), " ", n, f" {is_or_are(len(overview.alerts))} open."
 
 
-def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Text:
-    """The number of broken rules, their months, and the time of the evaluation. `remade`: months recomputed since."""
-    partitions, last, n_broken = _violated_partitions(overview), months_of(overview)[0], len(overview.violations)
-    n = page_link(quantity(n_broken, "rule"), "health")
+def _violated_invariants(overview: Overview, recomputed: Collection[str], zone: str) -> Text:
+    """The number of violated invariants, their months, and the time of the evaluation.
+
+    `recomputed`: the months that have been recomputed since, so that the invariants have to be evaluated again.
+    """
+    partitions, last, n_violated = _violated_partitions(overview), months_of(overview)[0], len(overview.violations)
+    n = page_link(quantity(n_violated, "invariant"), "health")
     at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
-    names = join_names(sorted(partitions), 3)
-    if partitions and partitions <= set(remade):
-        were = "was" if n_broken == 1 else "were"
-        sentence = f", and {names} {'has' if len(partitions) == 1 else 'have'} been recomputed since: "
+    if recomputed:
+        were, names = "was" if n_violated == 1 else "were", join_names(sorted(recomputed), 3)
+        since = f", before {names} {'was' if len(recomputed) == 1 else 'were'} recomputed: "
         by_hand = prose("`irt invariants run` evaluates them now.")
-        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {names} as of ", at, sentence, *by_hand
+        return Badge("to be evaluated", "warning"), " ", n, f" {were} violated as of ", at, since, *by_hand
+    tone: Tone = "warning"
     if not any(p == "" or p.startswith(last) for p in partitions):
-        matters = f", for {names} and not for {last}"
+        matters = f", for {join_names(sorted(partitions), 3)} and not for {last}"
     elif errors := sum(violation.severity == "error" for violation in overview.violations):
         matters = f" ({quantity(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
+        tone = "bad"
     else:
         matters = " (only warnings, which do not prevent a release)"
-    return Badge("broken", "bad"), " ", n, f" {is_or_are(n_broken)} broken{matters}, as of ", at, "."
+    return Badge("violated", tone), " ", n, f" {is_or_are(n_violated)} violated{matters}, as of ", at, "."
 
 
 def _violated_partitions(overview: Overview) -> set[str]:
@@ -161,15 +169,13 @@ def _violated_partitions(overview: Overview) -> set[str]:
 
 
 def _recomputed_months(request: ViewRequest, overview: Overview) -> set[str]:
-    """The months with violations that were published or held after the invariants were evaluated."""
-    recomputed = set()
+    """The months that were published or held after the invariants were evaluated."""
+    at = overview.evaluated_at
+    if at is None or not overview.violations:
+        return set()
     with request.reader.connect() as connection:
-        for month in _violated_partitions(overview) & {*months_of(overview)}:
-            steps = (step_of(connection, scale_id, month) for scale_id in scales_of(overview))
-            times = [step.settled_at for step in steps if step and step.settled_at]
-            if overview.evaluated_at and any(time > overview.evaluated_at for time in times):
-                recomputed.add(month)
-    return recomputed
+        steps = ((state.month, step_of(connection, state.scale_id, state.month)) for state in overview.months)
+        return {month for month, step in steps if step and step.settled_at and step.settled_at > at}
 
 
 def _list(overview: Overview, scale_id: str) -> Block:

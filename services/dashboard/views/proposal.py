@@ -192,7 +192,6 @@ def _several_proposals(proposals: Sequence[Proposal], request: ViewRequest) -> P
                 else notice(among, "neutral"),
             ),
         ),
-        wide=True,
     )
 
 
