@@ -32,27 +32,29 @@ MAX_LOG = 690.0
 class KeyEvidence(Result):
     r"""Evidence that an option of an item attracts abler learners than the key, updated with each answer.
 
-    The null hypothesis is that the key is right in this sense: for each other option, the rest scores of the learners
-    who chose it are not stochastically larger than those of the learners who chose the key. So it includes options that
-    are exactly as good as the key, and any shares of the options. Answers are independent, and the rest scores of those
-    who choose an option have the same distribution at all times.
+    The null hypothesis is that the key is right in this sense: for each other option and every x, at most as large a
+    share of its choosers has a rest score above x as of the key's choosers (stochastic order). It includes options that
+    are exactly as good as the key, and any shares of the options. Given the choices, rest scores are independent, and
+    their distribution among those who choose an option is the same at all times.
 
     Each option has a test martingale against the key. Among the learners who chose the option or the key, the rank of
     each rest score among all earlier ones gives u, with ties broken at random. If option and key have the same
-    distribution, the u are independent and uniform on (0, 1), whatever the choices are (Vovk, Nouretdinov & Gammerman
+    distribution, the u are independent and uniform on (0, 1) for any sequence of choices (Vovk, Nouretdinov & Gammerman
     2003; Fedorova et al. 2012). With z = Φ⁻¹(u) and the option's share p of the earlier answers, the capital is
     multiplied by Φ(η)/p for the option and Φ(−η)/(1 − p) for the key, η = (Φ⁻¹(p) + ρz)/√(1 − ρ²). This is the
     likelihood ratio of a biserial correlation ρ to independence, and its mean over u is 1. A third of the capital is
     bet on each of three ρ. By Ville's (1939) inequality the capital ever reaches c times its initial value with
     probability 1/c at most.
 
-    If the key's distribution is stochastically larger, both are quantile functions of the same uniform numbers, of
-    which the key's is never smaller. The option's ranks are then never higher, and the key's never lower, than these
-    numbers' ranks. As the capital increases in the former and decreases in the latter, it never exceeds that of the
-    first case. The initial capital 1 is divided among the options in proportion to the squares of their frequencies in
-    the first 30 answers, which the ranks do not depend on. Options that appear later share as much as an option chosen
-    once. The sum of the options' probabilities is therefore 1/c at most, and the evidence reported is the largest
-    capital so far. On betting as a test, see Shafer & Vovk (2019).
+    In the rest of the null hypothesis the key has the larger distribution. Draw both options' scores by their quantile
+    functions from the same uniform numbers, whose ranks belong to the first case. The option's ranks are then never
+    higher than these, and the key's never lower. The capital rises with the option's ranks and falls with the key's, so
+    it never exceeds the capital of the first case.
+
+    The initial capital 1 is divided among the options in proportion to the squares of their frequencies in the first 30
+    answers; ranks are independent of choices. Options that appear later share as much as an option chosen once. The
+    probabilities of all options add up to 1/c at most, and the evidence is the largest capital that any option has
+    reached. Shafer & Vovk (2019) treat tests by betting.
 
     Attributes
     ----------
@@ -71,7 +73,7 @@ class KeyEvidence(Result):
     log_capital
         Shape (M, 3), logarithm of the capital of each option and ρ, relative to its initial value.
     log_peak
-        Shape (M,), logarithm of each option's largest capital so far, relative to its initial value.
+        Shape (M,), logarithm of each option's largest capital, relative to its initial value.
     """
 
     keys: tuple[str, ...]
@@ -173,7 +175,7 @@ class KeyEvidence(Result):
 
     @property
     def e_values(self) -> Floats:
-        """The largest evidence so far for each other option, shape (M,); NaN before the 30th answer."""
+        """The largest evidence reached for each other option, shape (M,); NaN before the 30th answer."""
         if self.n < FIRST:
             return np.full(len(self.others), np.nan)
         late = self.first_counts == 0
@@ -182,7 +184,10 @@ class KeyEvidence(Result):
 
     @property
     def e_value(self) -> float:
-        """The largest evidence so far. A right key ever reaches c ≥ 1 with probability 1/c at most."""
+        """The largest evidence reached, whose inverse is a p value valid at any time.
+
+        A right key ever reaches c ≥ 1 with probability 1/c at most.
+        """
         return 1.0 if self.option is None else float(self.e_values.max())
 
     @property
