@@ -24,8 +24,6 @@ CORRELATIONS = np.array([0.25, 0.45, 0.65])
 FIRST = 30
 """Answers after which each option's share of the capital is known. No evidence is reported earlier."""
 CHUNK = 1024
-MAX_LOG = 690.0
-"""Larger evidence is reported as exp(690), because JSON has no infinity."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,10 +111,8 @@ class KeyEvidence(Result):
         """
         if not keys:
             raise PsychometricsError("an item without a key has no evidence against it; name at least one key")
-        none = np.zeros(0)
-        capital = np.zeros((0, len(CORRELATIONS)))
-        counts = np.zeros((1, len(LIMITS) + 1), dtype=np.int64)
-        return cls(tuple(sorted(keys)), seed, 0, (), counts, none.astype(np.int64), capital, none)
+        counts, capital = np.zeros((1, len(LIMITS) + 1), dtype=np.int64), np.zeros((0, len(CORRELATIONS)))
+        return cls(tuple(sorted(keys)), seed, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
 
     def update(self, options: Sequence[str | None], rest: npt.ArrayLike) -> KeyEvidence:
         """Add answers, in order of arrival. It does not matter whether they are added in one or several parts.
@@ -160,15 +156,13 @@ class KeyEvidence(Result):
                 peak[k - 1] = max(peak[k - 1], np.logaddexp.reduce(path, axis=1).max() - np.log(len(CORRELATIONS)))
                 np.add.at(before, (chosen.astype(int), bins[part]), 1)
         np.add.at(counts, (row, bins), 1)
-        first = np.pad(self.first_counts, (0, new))
-        first += np.bincount(row[: max(FIRST - self.n, 0)], minlength=len(counts))[1:]
-        others = tuple(option for option, k in rows.items() if k > 0)
+        first = np.bincount(row[: max(FIRST - self.n, 0)], minlength=len(counts))[1:]
         return replace(
             self,
             n=self.n + len(row),
-            others=others,
+            others=tuple(option for option, k in rows.items() if k > 0),
             counts=counts,
-            first_counts=first,
+            first_counts=np.pad(self.first_counts, (0, new)) + first,
             log_capital=capital,
             log_peak=peak,
         )
@@ -180,7 +174,7 @@ class KeyEvidence(Result):
             return np.full(len(self.others), np.nan)
         late = self.first_counts == 0
         part = np.where(late, 0.5 ** np.cumsum(late), self.first_counts**2.0) / (1 + (self.first_counts**2).sum())
-        return np.exp(np.minimum(self.log_peak + np.log(part), MAX_LOG))
+        return np.exp(np.minimum(self.log_peak + np.log(part), 690))  # finite, as JSON has no infinity
 
     @property
     def e_value(self) -> float:
@@ -220,18 +214,15 @@ def _log_gains(before: Ints, chosen: npt.NDArray[np.bool_], bins: Ints, ties: Fl
     """
     from scipy.special import log_ndtr, ndtri
 
-    m, answers = len(bins), np.arange(len(bins))
-    lower = np.zeros((m + 1, before.shape[1] + 1), dtype=np.int64)
-    lower[0, 1:] = before.sum(axis=0).cumsum()
-    lower[1:] = bins[:, None] < np.arange(before.shape[1] + 1)
-    lower = np.cumsum(lower, axis=0)[:-1]
-    below, up_to = lower[answers, bins], lower[answers, bins + 1]
+    answers = np.arange(len(bins))
+    lower = bins[:, None] < np.arange(before.shape[1] + 1)
+    earlier = np.cumsum(lower, axis=0) - lower + np.concatenate([[0], before.sum(axis=0).cumsum()])
+    below, up_to = earlier[answers, bins], earlier[answers, bins + 1]
     n = before.sum() + answers
     z = ndtri((below + ties * (up_to - below + 1)) / (n + 1))
     times = before[1].sum() + np.cumsum(chosen)
     p = (times - chosen + 1) / (n + 2)
     rho = CORRELATIONS * np.sqrt(n / (n + 1))[:, None]  # the first ranks are among few, so less is bet on them
     eta = (ndtri(p)[:, None] + rho * z[:, None]) / np.sqrt(1 - rho**2)
-    log_share = np.log(np.where(chosen, p, 1 - p))
-    gains = log_ndtr(np.where(chosen[:, None], eta, -eta)) - log_share[:, None]
+    gains = log_ndtr(np.where(chosen[:, None], eta, -eta)) - np.log(np.where(chosen, p, 1 - p))[:, None]
     return np.where(times[:, None] > 0, gains, 0.0)  # no bet before the option's first choice
