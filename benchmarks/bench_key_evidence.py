@@ -8,10 +8,10 @@ option of an item with a wrong key depends on θ; its slope gives the option–r
 intercepts give the options' shares. *Limit* is the expected number of answers of Wald's test that knows the
 distributions of the rest scores of both options, ln 1,000 divided by the information of an answer.
 
-Right keys include those at the border of the null hypothesis, where a second option is exactly as good, and distractors
-for learners with partial knowledge. In one kind learners become abler by 1 SD, which the null hypothesis excludes.
-Prints the item-years whose evidence ever reached 10, 100 and 1,000; by Ville's inequality 10 %, 1 % and .1 % are
-expected at most.
+Right keys include those at the border of the null hypothesis, with a second option that is exactly as good, and
+distractors for learners with partial knowledge. In one kind learners become abler by 1 SD, which the null
+hypothesis excludes. Prints the item-years whose evidence ever reached 10, 100 and 1,000; by Ville's inequality 10 %,
+1 % and .1 % are expected at most.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def attractive(rng: np.random.Generator, theta: Floats) -> Ints:
 
 
 def partial_knowledge(rng: np.random.Generator, theta: Floats) -> Ints:
-    """Those who know it choose the key, those who know a part the first distractor, and others guess."""
+    """Choices of the key by those who know it, of one distractor by those who know a part, and otherwise guesses."""
     guessed = rng.integers(4, size=len(theta))
     partial = rng.random(len(theta)) < expit(1.2 * theta)
     knows = rng.random(len(theta)) < expit(1.7 * (theta - 1.5))

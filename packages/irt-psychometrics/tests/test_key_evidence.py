@@ -1,4 +1,4 @@
-"""Evidence against keys: Ville's bound for right keys, and wrong keys named from about as many answers as possible."""
+"""Evidence against keys: Ville's bound for right keys, and wrong keys named after few answers."""
 
 import json
 from dataclasses import replace
