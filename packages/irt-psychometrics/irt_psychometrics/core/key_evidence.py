@@ -24,35 +24,35 @@ CORRELATIONS = np.array([0.25, 0.45, 0.65])
 FIRST = 30
 """Answers after which each option's share of the capital is known. No evidence is reported earlier."""
 CHUNK = 1024
-MAX_LOG = 690.0
-"""Larger evidence is reported as exp(690), because JSON has no infinity."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class KeyEvidence(Result):
     r"""Evidence that an option of an item attracts abler learners than the key, updated with each answer.
 
-    The null hypothesis is that the key is right in this sense: for each other option, the rest scores of the learners
-    who chose it are not stochastically larger than those of the learners who chose the key. So it includes options that
-    are exactly as good as the key, and any shares of the options. Answers are independent, and the rest scores of those
-    who choose an option have the same distribution at all times.
+    The null hypothesis is that the key is right in this sense: for each other option and every x, at most as large a
+    share of its choosers has a rest score above x as of the key's choosers (stochastic order). It includes options that
+    are exactly as good as the key, and any shares of the options. Given the choices, rest scores are independent, and
+    their distribution among those who choose an option is the same at all times.
 
     Each option has a test martingale against the key. Among the learners who chose the option or the key, the rank of
     each rest score among all earlier ones gives u, with ties broken at random. If option and key have the same
-    distribution, the u are independent and uniform on (0, 1), whatever the choices are (Vovk, Nouretdinov & Gammerman
+    distribution, the u are independent and uniform on (0, 1) for any sequence of choices (Vovk, Nouretdinov & Gammerman
     2003; Fedorova et al. 2012). With z = Φ⁻¹(u) and the option's share p of the earlier answers, the capital is
     multiplied by Φ(η)/p for the option and Φ(−η)/(1 − p) for the key, η = (Φ⁻¹(p) + ρz)/√(1 − ρ²). This is the
     likelihood ratio of a biserial correlation ρ to independence, and its mean over u is 1. A third of the capital is
     bet on each of three ρ. By Ville's (1939) inequality the capital ever reaches c times its initial value with
     probability 1/c at most.
 
-    If the key's distribution is stochastically larger, both are quantile functions of the same uniform numbers, of
-    which the key's is never smaller. The option's ranks are then never higher, and the key's never lower, than these
-    numbers' ranks. As the capital increases in the former and decreases in the latter, it never exceeds that of the
-    first case. The initial capital 1 is divided among the options in proportion to the squares of their frequencies in
-    the first 30 answers, which the ranks do not depend on. Options that appear later share as much as an option chosen
-    once. The sum of the options' probabilities is therefore 1/c at most, and the evidence reported is the largest
-    capital so far. On betting as a test, see Shafer & Vovk (2019).
+    In the rest of the null hypothesis the key has the larger distribution. Draw both options' scores by their quantile
+    functions from the same uniform numbers, whose ranks belong to the first case. The option's ranks are then never
+    higher than these, and the key's never lower. The capital rises with the option's ranks and falls with the key's, so
+    it never exceeds the capital of the first case.
+
+    The initial capital 1 is divided among the options in proportion to the squares of their frequencies in the first 30
+    answers; ranks are independent of choices. Options that appear later share as much as an option chosen once. The
+    probabilities of all options add up to 1/c at most, and the evidence is the largest capital that any option has
+    reached. Shafer & Vovk (2019) treat tests by betting.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class KeyEvidence(Result):
     log_capital
         Shape (M, 3), logarithm of the capital of each option and ρ, relative to its initial value.
     log_peak
-        Shape (M,), logarithm of each option's largest capital so far, relative to its initial value.
+        Shape (M,), logarithm of each option's largest capital, relative to its initial value.
     """
 
     keys: tuple[str, ...]
@@ -111,10 +111,8 @@ class KeyEvidence(Result):
         """
         if not keys:
             raise PsychometricsError("an item without a key has no evidence against it; name at least one key")
-        none = np.zeros(0)
-        capital = np.zeros((0, len(CORRELATIONS)))
-        counts = np.zeros((1, len(LIMITS) + 1), dtype=np.int64)
-        return cls(tuple(sorted(keys)), seed, 0, (), counts, none.astype(np.int64), capital, none)
+        counts, capital = np.zeros((1, len(LIMITS) + 1), dtype=np.int64), np.zeros((0, len(CORRELATIONS)))
+        return cls(tuple(sorted(keys)), seed, 0, (), counts, np.zeros(0, dtype=np.int64), capital, np.zeros(0))
 
     def update(self, options: Sequence[str | None], rest: npt.ArrayLike) -> KeyEvidence:
         """Add answers, in order of arrival. It does not matter whether they are added in one or several parts.
@@ -158,31 +156,32 @@ class KeyEvidence(Result):
                 peak[k - 1] = max(peak[k - 1], np.logaddexp.reduce(path, axis=1).max() - np.log(len(CORRELATIONS)))
                 np.add.at(before, (chosen.astype(int), bins[part]), 1)
         np.add.at(counts, (row, bins), 1)
-        first = np.pad(self.first_counts, (0, new))
-        first += np.bincount(row[: max(FIRST - self.n, 0)], minlength=len(counts))[1:]
-        others = tuple(option for option, k in rows.items() if k > 0)
+        first = np.bincount(row[: max(FIRST - self.n, 0)], minlength=len(counts))[1:]
         return replace(
             self,
             n=self.n + len(row),
-            others=others,
+            others=tuple(option for option, k in rows.items() if k > 0),
             counts=counts,
-            first_counts=first,
+            first_counts=np.pad(self.first_counts, (0, new)) + first,
             log_capital=capital,
             log_peak=peak,
         )
 
     @property
     def e_values(self) -> Floats:
-        """The largest evidence so far for each other option, shape (M,); NaN before the 30th answer."""
+        """The largest evidence reached for each other option, shape (M,); NaN before the 30th answer."""
         if self.n < FIRST:
             return np.full(len(self.others), np.nan)
         late = self.first_counts == 0
         part = np.where(late, 0.5 ** np.cumsum(late), self.first_counts**2.0) / (1 + (self.first_counts**2).sum())
-        return np.exp(np.minimum(self.log_peak + np.log(part), MAX_LOG))
+        return np.exp(np.minimum(self.log_peak + np.log(part), 690))  # finite, as JSON has no infinity
 
     @property
     def e_value(self) -> float:
-        """The largest evidence so far. A right key ever reaches c ≥ 1 with probability 1/c at most."""
+        """The largest evidence reached, whose inverse is a p value valid at any time.
+
+        A right key ever reaches c ≥ 1 with probability 1/c at most.
+        """
         return 1.0 if self.option is None else float(self.e_values.max())
 
     @property
@@ -215,18 +214,15 @@ def _log_gains(before: Ints, chosen: npt.NDArray[np.bool_], bins: Ints, ties: Fl
     """
     from scipy.special import log_ndtr, ndtri
 
-    m, answers = len(bins), np.arange(len(bins))
-    lower = np.zeros((m + 1, before.shape[1] + 1), dtype=np.int64)
-    lower[0, 1:] = before.sum(axis=0).cumsum()
-    lower[1:] = bins[:, None] < np.arange(before.shape[1] + 1)
-    lower = np.cumsum(lower, axis=0)[:-1]
-    below, up_to = lower[answers, bins], lower[answers, bins + 1]
+    answers = np.arange(len(bins))
+    lower = bins[:, None] < np.arange(before.shape[1] + 1)
+    earlier = np.cumsum(lower, axis=0) - lower + np.concatenate([[0], before.sum(axis=0).cumsum()])
+    below, up_to = earlier[answers, bins], earlier[answers, bins + 1]
     n = before.sum() + answers
     z = ndtri((below + ties * (up_to - below + 1)) / (n + 1))
     times = before[1].sum() + np.cumsum(chosen)
     p = (times - chosen + 1) / (n + 2)
     rho = CORRELATIONS * np.sqrt(n / (n + 1))[:, None]  # the first ranks are among few, so less is bet on them
     eta = (ndtri(p)[:, None] + rho * z[:, None]) / np.sqrt(1 - rho**2)
-    log_share = np.log(np.where(chosen, p, 1 - p))
-    gains = log_ndtr(np.where(chosen[:, None], eta, -eta)) - log_share[:, None]
+    gains = log_ndtr(np.where(chosen[:, None], eta, -eta)) - np.log(np.where(chosen, p, 1 - p))[:, None]
     return np.where(times[:, None] > 0, gains, 0.0)  # no bet before the option's first choice
