@@ -177,6 +177,8 @@ def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
         return diagnosis
     agree = "DISAGREE" if constants.disagreement_of_used(limits) else "agree"
     agreement = f" The used anchors {agree}: {constants.variation}."
+    if n := len(constants.anchors_dropped):
+        agreement += f" Q is of the {len(constants.anchors_used)} used alone, without the {n} left out."
     if constants.has_too_few_anchors(limits):
         agreement += (
             f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "
