@@ -158,7 +158,7 @@ def _decisions(taken: Sequence[Decision], zone: str, dashboard: str | None) -> l
 
 
 def gate_blocks(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
-    """Yield the outcome of each set gate: first those that failed, with remedies in a red month, then the others,
+    """Yield the outcome of each set gate: first the failed ones, with remedies in a red month, then the others,
     folded."""
     passed, failed, unknown = ([g for g in SET_GATES if gates[g.name].passed is it] for it in (True, False, None))
     yield Paragraph(

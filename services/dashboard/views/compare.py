@@ -39,6 +39,7 @@ from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import LinkedFitRecord, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
+from irt_assets.reports.drift_linking import jump_between
 from irt_assets.reports.item_blocks import parameters
 from irt_assets.reports.month_blocks import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
@@ -124,10 +125,13 @@ def page(request: ViewRequest) -> Page:
     with reader.connect() as connection:
         left, right = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
     pairs = pairs_of(left, right)
+    limits = right.scale.rules.publication
+    jump = jump_between(left.linked, right.linked, limits) if left.linked and right.linked else ""
     return Page(
         f"What changed from {first} to {second}?",
         render_blocks(
             Paragraph(_answer(left, right, pairs), "lead"),
+            Paragraph(jump) if jump else None,
             choose,
             Section("In numbers", (_numbers(left, right),)),
             _gates(left, right),

@@ -1,4 +1,4 @@
-"""The first page at a glance: a square for each month of each scale, plots of a scale, and what waits for a person.
+"""The first page at a glance: a square for each month of each scale, plots of a scale, and the decisions that wait.
 
 The plots and cards are read once for each overview (`Reader.read_cached`).
 """

@@ -100,7 +100,7 @@ def _points(points: Points, dated: bool) -> Iterator[dict[str, Any]]:
 
 
 def _names(chart: Axes, names: Names, dated: bool) -> Iterator[dict[str, Any]]:
-    """Names above their points, without those that would overlap an earlier one in a plot of the usual size."""
+    """Names above their points, omitting names that would overlap an earlier one in a plot of the usual size."""
     shown: list[int] = []
     x_pixel, y_pixel = (abs(end - start) / size for (start, end), size in ((chart.x, 440), (chart.y, 280)))
     for k, name in enumerate(names.names):
