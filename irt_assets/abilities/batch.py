@@ -34,7 +34,7 @@ from irt_psychometrics.scoring import Curves, ParameterErrors, Scores, theta_now
 from resources import tables
 from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse
-from resources.postgres.database import Database, advisory_lock, records
+from resources.postgres.database import Database, advisory_lock, first_column, records
 
 WRITE_BATCH_SIZE = 100_000
 """Number of learners whose abilities are written in one batch."""
@@ -275,6 +275,16 @@ def read_measured_learners(connection: psycopg.Connection, scale_id: str, end: d
         (end, scale_id),
     )
     return measured
+
+
+def newest_thetas(connection: psycopg.Connection, scale_id: str) -> list[float]:
+    """θ of the learners measured for the newest month of a scale; empty if there is no such month."""
+    return first_column(
+        connection,
+        """SELECT theta FROM mirt_ability WHERE (kind, scale_id) = ('monthly', %(scale)s) AND window_end =
+             (SELECT max(window_end) FROM mirt_ability WHERE (kind, scale_id) = ('monthly', %(scale)s))""",
+        {"scale": scale_id},
+    )
 
 
 def last_measured_month(connection: psycopg.Connection, scale_id: str) -> str | None:

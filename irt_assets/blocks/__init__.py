@@ -116,12 +116,16 @@ class Column:
         number: whether cells are aligned at the right and never broken.
         format: format specification of numbers, as in `format(value, …)`.
         share: relative share of the width that the columns of numbers leave; 0: the width of the longest cell.
+        hint: explanation of the name, which pages show when the pointer is on it.
+        bar: whether the dashboard draws a bar behind each number, relative to the largest one.
     """
 
     name: Text
     number: bool = False
     format: str = ""
     share: float = 0.0
+    hint: str = ""
+    bar: bool = False
 
     def format_cell(self, cell: Cell, minus: str) -> Content:
         """The cell's content. A missing value becomes a dash, and a number is formatted with `minus` as its sign."""
@@ -247,7 +251,7 @@ class Document:
 
 
 def table(
-    names: Sequence[Text],
+    names: Sequence[Text | Column],
     rows: Iterable[Sequence[Cell]],
     *,
     numbers: Mapping[str, str] | Collection[str] = (),
@@ -257,14 +261,17 @@ def table(
     sortable: bool = False,
 ) -> Table:
     """Return a table whose columns `numbers` contain numbers. If `numbers` is a mapping, its values are their formats.
+    A `Column` among the names is kept.
 
     The columns of words share the width that the numbers leave. The last of them, usually a reason, is the widest,
     unless the table is small.
     """
     formats = numbers if isinstance(numbers, Mapping) else dict.fromkeys(numbers, "")
-    words = [name for name in names if name not in formats]
+    words = [name for name in names if name not in formats and not isinstance(name, Column)]
     columns = tuple(
-        Column(name, number=True, format=formats[str(name)])
+        name
+        if isinstance(name, Column)
+        else Column(name, number=True, format=formats[str(name)])
         if name in formats
         else Column(name, share=4 if not small and name == words[-1] else 1)
         for name in names

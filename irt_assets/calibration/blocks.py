@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from irt_assets.abilities.batch import ScaleAbilities
-from irt_assets.blocks import DASH, Block, Cell, Figure, Paragraph, Table, table, value_with_error
+from irt_assets.blocks import DASH, Block, Cell, Details, Figure, Paragraph, Table, table, value_with_error
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
@@ -118,7 +118,9 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
         rows.insert(0, ("all items", fit.n_responses, None, overall, growth.z))
     per = f"growth in {WindowGrowth.PERIOD_DAYS:.0f} days ± SE"
     formats = {"answers": ",", "days since the first": ".1f", per: "", "z": ".1f"}
-    yield table(("item", *formats), rows if most is None else rows[: most + 1], numbers=formats, caption=GROWTH_CAPTION)
+    shown = rows if most is None else rows[: most + 1]
+    by_item = table(("item", *formats), shown, numbers=formats, caption=GROWTH_CAPTION)
+    yield by_item if growth.outcome in ("grows", "declines") else Details("Single items, by chance alone", (by_item,))
 
 
 def comparison_table(shape: Shape) -> Table:

@@ -8,7 +8,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed_number, table, value_with_error
+from irt_assets.blocks import (
+    Badge,
+    Cell,
+    Column,
+    Span,
+    Table,
+    Text,
+    Tone,
+    number,
+    signed_number,
+    table,
+    value_with_error,
+)
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
 from irt_psychometrics.drift import ChangeKind
@@ -16,6 +28,15 @@ from irt_psychometrics.drift import ChangeKind
 Row = TypeVar("Row")
 RowsWithCells: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
 """Rows, each with the cells that identify it."""
+CURVES = Column(
+    "difference of curves",
+    number=True,
+    format=".3f",
+    hint="Mean difference of the two curves over the scale's learners (wABC): 0.05 is five percentage points. It has "
+    "no sign: the item became easier if the change in b is negative, and harder if it is positive.",
+    bar=True,
+)
+"""Column with the wABC of an item."""
 NAMES = 12
 """Maximum number of items that a sentence names."""
 TONES: Mapping[str, Tone] = {"medium": "warning", "high": "bad"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from irt_assets.blocks import (
     Badge,
     Block,
+    Column,
     Moment,
     Paragraph,
     Section,
@@ -23,6 +25,7 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Proposal, State
+from irt_assets.drift.blocks import CURVES
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_psychometrics.items import ItemRow
@@ -72,7 +75,6 @@ def proposals_table(
 
     Its last column contains the remarks or, if `states`, the state of each proposal. For `dashboard` see `page_link`.
     """
-    formats = {"wABC": ".3f", "answers": ","}
     rows = [
         (
             page_link(str(p.reference), "proposal", dashboard=dashboard, proposal=str(p.reference)),
@@ -85,8 +87,10 @@ def proposals_table(
         )
         for p in found
     ]
-    columns = ("proposal", "published", "proposed", "wABC", "drift", "answers", "state" if states else "look at")
-    return table(columns, rows, numbers=formats, caption=caption)
+    answers = Column("answers", number=True, format=",", bar=True)
+    curves = replace(CURVES, name="wABC") if dashboard is None else CURVES
+    columns = ("proposal", "published", "proposed", curves, "drift", answers, "state" if states else "look at")
+    return table(columns, rows, caption=caption)
 
 
 def decisions_table(
@@ -179,7 +183,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
         ("state", proposal.state_in_words),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
         ("published", f"{proposal.old}, in force from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
-        ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
+        ("difference of curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
         ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
         ("kind of change", _change(change) if change else "–"),
         ("fit", ", ".join(f"{k} {fit[k]:.3f}" for k in ("infit", "outfit", "rmsd") if fit[k] is not None) or "–"),

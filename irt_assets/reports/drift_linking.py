@@ -20,6 +20,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, natural_order, quantity
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.linked_windows import LinkedFitRecord
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.decision_blocks import moved_anchors_table
 from irt_assets.reports.drift_facts import Facts
@@ -65,15 +66,18 @@ def changes_since_last_month(facts: Facts) -> Iterator[Block]:
 
 
 def jump_in_words(facts: Facts) -> str:
-    """Say whether slope or intercept jumped since the month before, and whether learners or anchors are the cause.
+    """The jump since the month before, if there is such a month, as in `jump_between`."""
+    now, before = facts.fit, facts.month_before
+    return jump_between(before, now, facts.scale.rules.publication) if now and before else ""
+
+
+def jump_between(before: LinkedFitRecord, now: LinkedFitRecord, limits: PublicationRules) -> str:
+    """Say whether slope or intercept jumped between two months, and whether learners or anchors are the cause.
 
     The fit gives its learners a mean of 0 and an SD of 1, so slope and intercept are their SD and mean on the scale.
     If the anchors agree with each other, the learners differ; if they disagree, anchors may have moved.
     Returns "" if neither constant jumped.
     """
-    now, before = facts.fit, facts.month_before
-    if now is None or before is None:
-        return ""
     jumps = []
     for name, of_learners in (("intercept", "mean ability"), ("slope", "spread of ability")):
         (old, old_se), (new, new_se) = before.constants.value(name), now.constants.value(name)
@@ -84,7 +88,7 @@ def jump_in_words(facts: Facts) -> str:
     if not jumps:
         return ""
     summary = " ".join(sentence for sentence, _ in jumps)
-    if now.constants.disagreement(facts.scale.rules.publication):
+    if now.constants.disagreement(limits):
         return f"{summary} Anchors that moved against the others may be the cause: decide on them first."
     differs = join_names(of_learners for _, of_learners in jumps)
     return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
@@ -177,6 +181,8 @@ def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
         return diagnosis
     agree = "DISAGREE" if constants.disagreement_of_used(limits) else "agree"
     agreement = f" The used anchors {agree}: {constants.variation}."
+    if n := len(constants.anchors_dropped):
+        agreement += f" Q is of the {len(constants.anchors_used)} used alone, without the {n} left out."
     if constants.has_too_few_anchors(limits):
         agreement += (
             f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "

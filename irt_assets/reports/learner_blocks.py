@@ -24,7 +24,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import quantity
+from irt_assets.common.wording import quantity, with_capital
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
@@ -192,10 +192,10 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
     newest = weeks[0]
     rows = [
         (
-            name,
+            with_capital(TITLES[name]),
             newest.kpis.get(name),
             f"{number(low, 0)}\u00a0…\u00a0{number(high, 0)}",
-            MEANINGS[name],
+            MEANINGS[name].partition(": ")[2],
             _why(newest, name),
         )
         for name, (low, high) in RANGES.items()
@@ -216,11 +216,11 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         "a KPI is not known.",
         dated=True,
     )
-    titles = {name: f"{name} {TITLES[name]}" for name in RANGES}
+    titles = {name: with_capital(TITLES[name]) for name in RANGES}
     for colour, (name, title) in zip(Chart.SERIES, titles.items(), strict=False):
         chart.points(starts, [week.kpis.get(name) for week in weeks], colour, title, joined=True)
     formats = dict.fromkeys(titles.values(), ".2f")
-    reasons = ["; ".join(f"{name}: {_why(week, name)}" for name in RANGES if _why(week, name)) for week in weeks]
+    reasons = ["; ".join(f"{TITLES[k]}: {_why(week, k)}" for k in RANGES if _why(week, k)) for week in weeks]
     of_weeks = [
         (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
     ]

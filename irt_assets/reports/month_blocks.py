@@ -20,10 +20,12 @@ from irt_assets.blocks import (
     Block,
     Cell,
     Details,
+    Figure,
     Moment,
     Paragraph,
     Section,
     Span,
+    Table,
     Text,
     number,
     pairs,
@@ -49,10 +51,10 @@ from irt_assets.drift.rows import (
     read_lost_information,
 )
 from irt_assets.gates.anchor_shifts import anchor_shifts
-from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_classification import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_origin
 from irt_assets.ledger.linked_windows import LinkedFitRecord, latest_constants, linked_origin, linkings_of
@@ -69,6 +71,8 @@ from irt_assets.responses.snapshot import snapshot_for_scale
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import WindowGrowth
 
+ANCHORS = "Anchors"
+"""Title of the first section, with the figure of the anchors, if the month is linked."""
 MAX_SHOWN, MAX_ITEMS = 100, 10
 """Maximum numbers of findings shown, and of items shown in other tables."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
@@ -106,14 +110,17 @@ def sections(
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
+    linked = [*linking_blocks(connection, scale, month, dashboard)]
+    of_anchors = [block for block in linked if isinstance(block, Figure)]
+    if of_anchors:
+        yield Section(ANCHORS, tuple(of_anchors))
     for title, blocks in (
         ("Set gates", gate_blocks(gates, red=is_red)),
-        ("Anchors and linking", linking_blocks(connection, scale, month, dashboard)),
+        ("Linking", [block for block in linked if block not in of_anchors]),
         ("Growth within the month", growth_within(connection, scale, month)),
         ("Published items", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
@@ -121,10 +128,11 @@ def sections(
             "Answers and learners",
             [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
         ),
-        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
     ):
-        yield Section(title, tuple(blocks))
+        if shown := tuple(blocks):
+            yield Section(title, shown)
 
 
 def _sections_of_origin(
@@ -133,28 +141,45 @@ def _sections_of_origin(
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    so_far = f"{with_capital(quantity(len(taken), 'decision'))} so far."
     for title, blocks in (
         ("Published items", origin_report.publication(origin)),
         ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
-        ("Decisions on the month", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, "", zone)),
     ):
-        yield Section(title, tuple(blocks))
+        if shown := tuple(blocks):
+            yield Section(title, shown)
+
+
+def _decisions(taken: Sequence[Decision], zone: str, dashboard: str | None) -> list[Block]:
+    caption = f"{with_capital(quantity(len(taken), 'decision'))} so far."
+    return [decisions_table(taken, zone, dashboard=dashboard, caption=caption)] if taken else []
 
 
 def gate_blocks(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
-    """Yield the outcome of each set gate, and in a red month the remedies for gates that failed by themselves."""
-    passed = sum(status.passed is True for status in gates.values())
-    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. A gate that fails holds the whole month of the scale.")
+    """Yield the outcome of each set gate: first the failed ones, with remedies in a red month, then the others,
+    folded."""
+    passed, failed, unknown = ([g for g in SET_GATES if gates[g.name].passed is it] for it in (True, False, None))
+    yield Paragraph(
+        f"{len(passed)} of {len(SET_GATES)} gates passed. A gate that fails holds the whole month of the scale."
+    )
+    if failed:
+        failed.sort(key=lambda gate: not gates[gate.name].failed_itself)
+        yield _gate_table(failed, gates, red=red)
+    for outcome, judged in (("passed", passed), ("not evaluated", unknown)):
+        if judged:
+            yield Details(f"{len(judged)} {outcome}", (_gate_table(judged, gates, red=red),))
+
+
+def _gate_table(judged: Sequence[SetGate], gates: Mapping[str, GateStatus], *, red: bool) -> Table:
     rows: list[tuple[Text, Text]] = []
-    for gate in SET_GATES:
+    for gate in judged:
         status = gates[gate.name]
         outcome = Badge("not judged") if status.follows else OUTCOMES[status.passed]
         what_to_do = (Span(" What to do: ", "bold"), *prose(gate.fix)) if red and status.failed_itself else ()
         rows.append((outcome, (Span(gate.explanation, "bold"), " ", *prose(with_stop(status.why)), *what_to_do)))
-    yield table(("outcome", "gate and reason"), rows, caption="Gates of the month")
+    return table(("outcome", "gate and reason"), rows, caption="Gates of the month")
 
 
 def linking_blocks(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:

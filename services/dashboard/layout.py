@@ -1,6 +1,7 @@
 """The page around every view: head with banner, menu and footer."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from htmltools import Tag, head_content, tags
 from shiny import ui
@@ -35,20 +36,15 @@ def document(page: Page, request: ViewRequest, views: Sequence[View]) -> Tag:
 
 def _menu(current: str, views: Sequence[View]) -> Tag:
     """The menu in its groups. A page that is not in it marks the view in the menu before it."""
-    names = [view.name for view in views]
-    until = names.index(current) + 1 if current in names else 0
+    until = next((k for k, view in enumerate(views, 1) if view.name == current), 0)
     marked = next((view.name for view in reversed(views[:until]) if view.menu), "")
-    groups: dict[str, list[Tag]] = {}
-    for view in views:
-        if view.menu:
-            link = tags.a(
-                view.menu,
-                href=address(view.name),
-                class_="active" if view.name == marked else None,
-                aria_current="page" if view.name == current else None,
-            )
-            groups.setdefault(view.group, []).append(tags.li(link))
-    lists = (tags.div(tags.h2(name), tags.ul(*links)) for name, links in groups.items())
+
+    def entry(view: View) -> Tag:
+        active, here = view.name == marked, "page" if view.name == current else None
+        return tags.li(tags.a(view.menu, href=address(view.name), class_=active and "active", aria_current=here))
+
+    groups = groupby((view for view in views if view.menu), lambda view: view.group)
+    lists = (tags.div(tags.h2(name), tags.ul(*map(entry, group))) for name, group in groups)
     return tags.nav(*lists, aria_label="Views", id="menu", popover="")
 
 
@@ -57,7 +53,9 @@ def _head(request: ViewRequest) -> Tag:
     return tags.header(
         tags.button("Menu", popovertarget="menu", type="button", class_="btn btn-sm border text-body"),
         tags.a("irt", href="?", class_="brand"),
-        tags.span("Demo: everyone on this machine may decide", class_="banner") if request.identity is DEMO else None,
+        tags.span("This is a demo: everyone on this machine may decide", class_="banner")
+        if request.identity is DEMO
+        else None,
         tags.span(user, class_="user"),
         tags.button("Dark", id="theme", type="button", class_="btn btn-sm border text-body"),
         class_="head",

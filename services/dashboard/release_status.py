@@ -36,8 +36,10 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
         case State.PENDING:
             return f"{name} is not released yet: it {short}."
         case State.RUNNING:
-            wait = f" {with_capital(waiting_decisions(waiting))}." if waiting else ""
-            return f"{name} is not settled yet: {short}.{wait}"
+            wait = (
+                with_capital(waiting_decisions(waiting)) if waiting else "Its decisions follow when its runs have ended"
+            )
+            return f"{name} is not settled yet: {short}. {wait}."
         case State.EMPTY:
             return f"{name} has no answers."
         case State.ORIGIN:

@@ -102,6 +102,9 @@ def test_first_page_shows_whether_the_month_is_safe_to_release(
     psychometrician.goto(dashboard.address)
     expect(psychometrician.get_by_text(f"{dashboard.last} is green and safe to release; ")).to_be_visible()
     expect(psychometrician.get_by_role("row").filter(has_text=dashboard.red).get_by_text("red")).to_be_visible()
+    expect(psychometrician.get_by_role("link", name=f"{dashboard.red} of default: red")).to_be_visible()
+    expect(psychometrician.locator(".glance .js-plotly-plot")).to_have_count(3)
+    expect(psychometrician.locator(".tiles a").filter(has_text=dashboard.item)).to_be_in_viewport()
     picture(psychometrician, "dashboard-1-months")
 
 
@@ -114,6 +117,7 @@ def test_waiting_decisions_and_their_evidence_are_two_clicks_away(
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Publish the new values of {dashboard.item}?")
     expect(psychometrician.locator(".figure .main-svg").first).to_be_visible()
     expect(psychometrician.locator("#impact")).not_to_contain_text("Being computed")
+    assert psychometrician.evaluate("document.activeElement.id") != "reason", "the evidence comes first"
     picture(psychometrician, "dashboard-2-proposal", full_page=True)
 
 
@@ -199,6 +203,34 @@ def test_all_moved_anchors_can_be_dropped_in_five_clicks_with_a_preview_of_the_e
     picture(page, "dashboard-6-anchors", full_page=True)
 
 
+def test_bank_is_searched_and_sorted_in_place(dashboard: Dashboard, psychometrician: Page) -> None:
+    """The search field keeps the focus, and the address holds the search and the order."""
+    page = psychometrician
+    page.goto(f"{dashboard.address}/?view=bank&scale=default")
+    every = page.locator("#content tbody tr").count()
+    page.get_by_label("Item or topic").fill(dashboard.item)
+    expect(page.locator("#content tbody tr")).to_have_count(1)
+    expect(page.get_by_label("Item or topic")).to_be_focused()
+    assert f"search={dashboard.item}" in page.url
+    page.get_by_label("Item or topic").fill("")
+    expect(page.locator("#content tbody tr")).to_have_count(every)
+    page.get_by_role("link", name="b ± SE").click()
+    expect(page.get_by_role("columnheader", name="b ± SE")).to_have_attribute("aria-sort", "descending")
+    assert "sort=-b" in page.url
+
+
+def test_tables_sort_and_filter_on_the_page(dashboard: Dashboard, psychometrician: Page) -> None:
+    page = psychometrician
+    page.goto(f"{dashboard.address}/?view=decisions&month={dashboard.last}&all=1")
+    rows = page.locator("form table tbody tr")
+    page.get_by_role("button", name="answers").click()
+    counts = [int(cell.replace(",", "")) for cell in rows.locator("td:nth-child(7)").all_inner_texts()]
+    assert counts == sorted(counts)
+    page.get_by_label("Filter").fill(dashboard.item)
+    expect(rows.filter(visible=True)).to_have_count(1)
+    assert dashboard.item in rows.filter(visible=True).inner_text()
+
+
 # -- for everybody -----------------------------------------------------------------------------------
 
 
@@ -259,6 +291,10 @@ def test_item_page_on_a_telephone_is_folded_and_starts_at_the_top(chromium: Brow
     expect(page.locator(".modebar-btn")).to_have_count(0)
     page.get_by_role("heading", name="Month by month").click()
     expect(page.locator("details [data-figure] .main-svg").first).to_be_visible()
+    expect(page.get_by_role("link", name="Arrivals")).to_be_hidden()
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Arrivals").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Arrivals")
     page.context.close()
 
 

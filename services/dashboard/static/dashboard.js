@@ -11,8 +11,8 @@ const AT_A_GLANCE = { height: 200, margin: { l: 45, r: 8, t: 8, b: 32 }, legend:
 
 // On a phone all sections but the first are folded, except those with a form.
 function fold() {
-  const sections = [...document.querySelectorAll("#content > section")].slice(1);
-  for (const section of sections.filter((one) => narrow.matches && !one.querySelector("form, .decision, [id]"))) {
+  const sections = [...document.querySelectorAll("#content section")].slice(1);
+  for (const section of sections.filter((one) => one.parentElement.id === "content" && narrow.matches && !one.querySelector("form, .decision, [id]"))) {
     const details = document.createElement("details");
     const summary = document.createElement("summary");
     summary.append(section.querySelector("h2"));
@@ -39,7 +39,7 @@ function prepareTable(box) {
       const most = Math.max(...cells.map(numberOf).filter(isFinite));
       for (const cell of cells) cell.style.setProperty("--share", `${(100 * numberOf(cell)) / most || 0}%`);
     }
-    if (rows.length < 3 || th.querySelector("a, button") || !textOf(th)) continue;
+    if (rows.length < 3 || th.querySelector("a, button") || !textOf(th) || !cells.some(textOf)) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...th.childNodes);
@@ -54,7 +54,7 @@ function prepareTable(box) {
       table.tBodies[0].append(...rows);
     });
   }
-  if (rows.length < 15 || heads.some((th) => th.querySelector("a"))) return;
+  if (rows.length < 20 || document.querySelector("form[data-live] [type=search]")) return;
   const [filter, label, field, count] = ["div", "label", "input", "output"].map((tag) => document.createElement(tag));
   filter.className = "filter";
   field.type = "search";
@@ -81,6 +81,7 @@ function fitTables() {
 // Fields of a search show their result without a button, and headings sort on the server, both without a new page.
 let asked = 0;
 async function replaceContent(url) {
+  if (document.querySelector("#content .shiny-html-output, #content .action-button")) { location.href = url; return; }
   const turn = (asked += 1);
   const answer = await fetch(url);
   const after = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -101,6 +102,7 @@ function prepare() {
   fold();
   document.querySelectorAll("#content .table-responsive").forEach(prepareTable);
   fitTables();
+  for (const strip of document.querySelectorAll(".strip")) strip.scrollLeft = strip.scrollWidth; // to the newest month
   for (const form of document.querySelectorAll("form[data-live]:not([data-ready])")) {
     let pause;
     form.dataset.ready = "";
@@ -135,8 +137,9 @@ function draw() {
     const { data, layout } = JSON.parse(place.dataset.figure);
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
     const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis/.test(name))
-      .map(([name, value]) => [name, { ...axis, ...value, title: { ...value.title, standoff: 10 } }]));
-    const small = place.closest(".glance") ? AT_A_GLANCE : narrow.matches ? ON_A_PHONE : {};
+      .map(([name, value]) => [name, { ...axis, ...value, title: { ...value.title, standoff: 10, font: { size: narrow.matches ? 10 : 13 } } }]));
+    const phone = layout.showlegend ? ON_A_PHONE : { ...ON_A_PHONE, height: 270, margin: { l: 50, r: 8, t: 8, b: 50 } };
+    const small = place.closest(".glance") ? AT_A_GLANCE : narrow.matches ? phone : {};
     const fitted = { ...layout, ...axes, ...small };
     Plotly.react(place, data, { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: small === AT_A_GLANCE ? 11 : 12 } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches || small === AT_A_GLANCE ? false : "hover" });

@@ -3,6 +3,7 @@
 The search and the order are fields of the address, which `downloads` reads as well.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ from services.dashboard.elements import choice, download_links, query_form, shor
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
-PAGE_SIZE = 50
+PAGE_SIZE = 200
 STATUS_TONES: Mapping[str, Tone] = {IN_USE: "good", NOT_PUBLISHED: "neutral", WITHDRAWN: "dark"}
 FLAGS: Mapping[str, tuple[str, Callable[[BankItem], bool]]] = {
     "any": ("any", lambda item: bool(item.drifted or item.dif or item.problems or item.proposal)),
@@ -40,16 +41,17 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "status": ("status", "t", lambda item: item.status),
     "flags": ("flags", "t", lambda item: _severity_rank(item)),
     "max_score": ("max score", "n", lambda item: item.max_score),
-    "a": ("a", "n", lambda item: item.values and item.values.a),
-    "a_m": (ItemRow.WHOLE_SLOPE, "n", lambda item: item.values and item.values.a * item.max_score),
-    "b": ("b", "n", lambda item: item.values and item.values.b),
-    "c": ("c", "n", lambda item: item.values and item.values.c),
+    "a": ("a ± SE", "n", lambda item: item.values and item.values.a),
+    "a_m": (f"{ItemRow.WHOLE_SLOPE} ± SE", "n", lambda item: item.values and item.values.a * item.max_score),
+    "b": ("b ± SE (θ)", "n", lambda item: item.values and item.values.b),
+    "c": ("c ± SE", "n", lambda item: item.values and item.values.c),
     "since": ("in force since", "t", lambda item: item.since),
     "n": ("answers", "n", lambda item: item.n),
     "anchor": ("anchor", "t", lambda item: item.anchor),
     "topic": ("topic", "t", lambda item: item.topic),
 }
-"""Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key."""
+"""Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key. a, b and c have their
+standard errors."""
 SCORED_COLUMNS = ("max_score", "a_m")
 """Columns that are shown only for scales with scored items."""
 
@@ -120,9 +122,12 @@ def page(request: ViewRequest) -> Page:
     position = columns.index(column) if column in columns else 0
     caption = f"Items {first + 1}–{first + len(rows)} of {len(selection.items)}" if rows else "No item matches"
     table = Table(
-        tuple(Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n") for name in columns),
+        tuple(
+            Column(_header(request, name, selection.sort), number=COLUMNS[name][1] == "n", bar=name == "n")
+            for name in columns
+        ),
         tuple(tuple(map(_row(item, selection.scale.scale_id).__getitem__, columns)) for item in rows),
-        f"{caption}. Answers are those of {selection.window or 'no month yet'}; ± is the standard error.",
+        f"{caption}. Answers are those of {selection.window or 'no month yet'}.",
         small=True,
         sorted_by=(position, "descending" if selection.sort.startswith("-") else "ascending"),
     )
@@ -214,21 +219,27 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
 def _row(item: BankItem, scale: str) -> dict[str, Cell]:
     """The cells of an item, by column."""
     values = item.values.in_brief if item.values else {}
-    whole = values.get(ItemRow.WHOLE_SLOPE) or values.get("a")
+    whole = values.get(ItemRow.WHOLE_SLOPE)
     return {
         "item": page_link(item.item_id, "item", scale=scale, item=item.item_id),
         "status": state(item),
         "flags": flags(item),
         "max_score": item.max_score,
-        "a": value_with_error(*values["a"]) if values else DASH,
-        "a_m": value_with_error(*whole) if whole else DASH,
-        "b": value_with_error(*values["b"]) if values else DASH,
-        "c": value_with_error(*values.get("c", (0.0, None))) if values else DASH,
+        "a": _by_error(*values["a"]) if values else DASH,
+        "a_m": _by_error(*whole) if whole else None,
+        "b": _by_error(*values["b"]) if values else DASH,
+        "c": _by_error(*values.get("c", (0.0, None))) if values else DASH,
         "since": "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
         "n": DASH if item.n is None else f"{item.n:,}",
         "anchor": "anchor" if item.anchor else DASH,
         "topic": shorten(item.topic or DASH, 30),
     }
+
+
+def _by_error(value: float, error: float | None) -> str:
+    """The value with its error, to the digits that the error leaves: 0.962 ± 0.021, 0.96 ± 0.12, −14 ± 15."""
+    digits = 2 if not error or not math.isfinite(error) else -math.floor(math.log10(error / 3.55))
+    return value_with_error(value, error, min(max(digits, 0), 3))
 
 
 def _severity_rank(item: BankItem) -> tuple[int, int]:

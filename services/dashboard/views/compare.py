@@ -30,6 +30,7 @@ from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import in_words, is_or_are, join_names, quantity
+from irt_assets.drift.blocks import CURVES
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
@@ -38,6 +39,7 @@ from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import LinkedFitRecord, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
+from irt_assets.reports.drift_linking import jump_between
 from irt_assets.reports.item_blocks import parameters
 from irt_assets.reports.month_blocks import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
@@ -123,10 +125,13 @@ def page(request: ViewRequest) -> Page:
     with reader.connect() as connection:
         left, right = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
     pairs = pairs_of(left, right)
+    limits = right.scale.rules.publication
+    jump = jump_between(left.linked, right.linked, limits) if left.linked and right.linked else ""
     return Page(
         f"What changed from {first} to {second}?",
         render_blocks(
             Paragraph(_answer(left, right, pairs), "lead"),
+            Paragraph(jump) if jump else None,
             choose,
             Section("In numbers", (_numbers(left, right),)),
             _gates(left, right),
@@ -229,20 +234,20 @@ def _movers(pairs: ItemPairs, left: Side, right: Side) -> Section:
             _link(pairs.items[k], left),
             *_values([side.b[k] for side in pairs.sides], [side.b_se[k] for side in pairs.sides]),
             *_values([side.a[k] for side in pairs.sides], [side.a_se[k] for side in pairs.sides]),
-            number(pairs.distances[k], 3),
+            pairs.distances[k],
         )
         for k in pairs.movers
     ]
-    numbers = (f"b {left.month}", f"b {right.month}", "change", f"a {left.month}", f"a {right.month}", "change", "wABC")
+    numbers = (f"b {left.month}", f"b {right.month}", "change", f"a {left.month}", f"a {right.month}", "change")
     explanation = (
         f"{len(pairs.items):,} items were put on the scale by both months. The table has the {len(rows)} whose "
-        "curves differ most (wABC: the area between them over the scale's learners), with the errors of the changes."
+        "curves differ most over the scale's learners, with the errors of the changes."
     )
     scatters = (
         _scatter("difficulty b", pairs, [side.b for side in pairs.sides], left, right),
         _scatter("discrimination a", pairs, [side.a for side in pairs.sides], left, right),
     )
-    moved = table(("item", *numbers), rows, numbers=numbers, caption="The items that moved most", small=True)
+    moved = table(("item", *numbers, CURVES), rows, numbers=numbers, caption="The items that moved most", small=True)
     return Section("Parameters that moved most", (Paragraph(explanation), Figures(scatters), moved))
 
 

@@ -79,10 +79,14 @@ def page(request: ViewRequest) -> Page:
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
                 *_proposal_list(listed, request, month, scale, every),
                 _settled_list(settled) if settled else None,
-            ),
+            )
+            if listed or settled
+            else None,
             section("How abilities move", *map(_movement, movements)) if movements else None,
             *(_anchors(of_month, of_scale, moved, request) for (of_month, of_scale), moved in anchors.items()),
-            section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone)),
+            section("Decided last", _latest_decisions(decided, dropped, request.reader.settings.irt_time_zone))
+            if decided
+            else None,
         ),
     )
 

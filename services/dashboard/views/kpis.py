@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 import psycopg
+from htmltools import tags
 
-from irt_assets.blocks import Figure, Paragraph, Section, number, percent, table
+from irt_assets.blocks import Figure, Paragraph, Section, Span, number, percent, table
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import sentence
+from irt_assets.common.wording import sentence, with_capital
 from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
 from irt_psychometrics.plots import Chart
@@ -28,7 +29,10 @@ def page(request: ViewRequest) -> Page:
         "KPIs of all learners",
         render_blocks(
             Paragraph(_answer(weekly), "lead"),
-            *(_kpi(name, [kpi for kpi in weekly if kpi.name == name]) for name in RANGES if weekly),
+            tags.div(
+                *(render_blocks(_kpi(name, [kpi for kpi in weekly if kpi.name == name])) for name in RANGES if weekly),
+                class_="two",
+            ),
             Paragraph(("Single learners: ", page_link("find one by id", "learners"), ".")),
         ),
     )
@@ -65,7 +69,7 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
         (at[-1] - AXIS_MARGIN, at[0] + AXIS_MARGIN),
         (low - 0.05, high + 0.05),
         "week from",
-        name,
+        TITLES[name],
         f"{TITLES[name]} over {len(weeks)} weeks: the median of the newest is {number(newest.median)}, its quartiles "
         f"{number(newest.low)} and {number(newest.high)}.",
         dated=True,
@@ -84,5 +88,5 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
         for week in weeks
     ]
     by_week = table(("week from", *formats), rows, numbers=formats, caption=f"{TITLES[name]} by week, newest first")
-    meaning = Paragraph(sentence(MEANINGS[name]))
-    return Section(f"{name} {TITLES[name]}", (meaning, Figure(chart, numbers=by_week)))
+    meaning = Paragraph((sentence(MEANINGS[name].partition(": ")[2]), " ", Span(name, "quiet")))
+    return Section(with_capital(TITLES[name]), (meaning, Figure(chart, numbers=by_week)))

@@ -78,6 +78,7 @@ def _reports(request: ViewRequest, reports: list[ReportRow], user: str) -> TagCh
     ]
     return section(
         "Reports",
-        table(("week", "made", "files"), rows, caption="The learner's reports by week" if rows else ""),
-        None if rows else Paragraph(prose(REPORTS_HINT)),
+        table(("week", "made", "files"), rows, caption="The learner's reports by week")
+        if rows
+        else Paragraph(prose(REPORTS_HINT)),
     )

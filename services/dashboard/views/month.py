@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg
-from htmltools import TagChild
+from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Box, Paragraph, Span, Text, Tone, prose
@@ -62,11 +62,14 @@ def page(request: ViewRequest) -> Page:
             [Paragraph(f"It has closed; {closed.sentence}. {LATE_ANSWERS_NOTE}")] if closed and closed.sentence else []
         )
         shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
+        parts = [*month_blocks.sections(connection, scale, state, gates, **shown_in)]
+        first = parts[: 2 if parts[0].title == month_blocks.ANCHORS else 1]
         body = render_blocks(
             Box((answer, *next_steps, *since), tone),
             rematerialising.button_place(request) if state.state is State.STALE else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
-            *month_blocks.sections(connection, scale, state, gates, **shown_in),
+            tags.div(*map(render_blocks, first), class_="two"),
+            *parts[len(first) :],
             section("Reopen the month", decision_form.form(request, ("reopen",))) if closed else None,
             section("Reports", *_reports(connection, state)),
         )

@@ -34,12 +34,13 @@ from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.watching.overview import Overview
-from services.dashboard import glance, rematerialising
+from services.dashboard import rematerialising
 from services.dashboard.address_fields import decisions_waiting, find_scale, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.release_status import NOTHING_TO_DO, next_step, shorten_reason, verdict
+from services.dashboard.views import glance
 
 NOTHING_YET = (
     "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "

@@ -48,8 +48,8 @@ def page(request: ViewRequest) -> Page:
         render_blocks(
             Paragraph(_answer(windows, reports, month), "lead"),
             Paragraph(page_link("Reports of all months", "reports")) if month else None,
-            Section("Drift of months", tuple(_drift(windows, reports, states, zone))),
-            None if month else Section("Learners' weeks", tuple(_learners(of_weeks, request, zone))),
+            Section("Drift of months", tuple(_drift(windows, reports, states, zone))) if windows else None,
+            Section("Learners' weeks", tuple(_learners(of_weeks, request, zone))) if of_weeks else None,
         ),
         as_of=overview.now,
     )

@@ -163,7 +163,7 @@ class Chart(Axes):
     def to_plotly(self) -> dict[str, Any]:
         """Return `data` and `layout` of a Plotly figure, as plain numbers and text.
 
-        `plotly.graph_objects.Figure(…)` accepts them. Names next to points are not drawn.
+        `plotly.graph_objects.Figure(…)` accepts them.
         """
         return plotly.figure(self)
 

@@ -5,6 +5,7 @@ The Python package plotly is not imported.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from irt_psychometrics.plots.axes import Axes, Boxes, Line, Names, Points
@@ -21,8 +22,8 @@ HEIGHT = 360
 
 
 def figure(chart: Axes) -> dict[str, Any]:
-    """Return `data` and `layout` as plain numbers and text. Names next to points are not drawn."""
-    draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: lambda *_: ()}
+    """Return `data` and `layout` as plain numbers and text."""
+    draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: partial(_names, chart)}
     traces = [trace for part in chart.parts for trace in draw[type(part)](part, chart.dated)]
     for trace in traces:
         trace["showlegend"] = bool(trace.get("name"))
@@ -96,6 +97,28 @@ def _points(points: Points, dated: bool) -> Iterator[dict[str, Any]]:
     if points.titles:
         trace |= {"text": list(points.titles), "hovertemplate": "%{text}<extra></extra>"}
     yield trace
+
+
+def _names(chart: Axes, names: Names, dated: bool) -> Iterator[dict[str, Any]]:
+    """Names above their points, omitting names that would overlap an earlier one in a plot of the usual size."""
+    shown: list[int] = []
+    x_pixel, y_pixel = (abs(end - start) / size for (start, end), size in ((chart.x, 440), (chart.y, 280)))
+    for k, name in enumerate(names.names):
+        if all(
+            abs(names.xs[k] - names.xs[other]) > x_pixel * 3.5 * (len(name) + len(names.names[other]) + 1)
+            or abs(names.ys[k] - names.ys[other]) > y_pixel * 14
+            for other in shown
+        ):
+            shown.append(k)
+    yield {
+        "type": "scatter",
+        "mode": "text",
+        "x": _values([names.xs[k] for k in shown], dated=dated),
+        "y": _values([names.ys[k] for k in shown]),
+        "text": [names.names[k] for k in shown],
+        "textposition": "top center",
+        "hoverinfo": "skip",
+    }
 
 
 def _boxes(boxes: Boxes, dated: bool) -> Iterator[dict[str, Any]]:

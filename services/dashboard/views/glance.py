@@ -1,16 +1,17 @@
-"""The first page at a glance: a square for each month of each scale, plots of a scale, and what waits for a person.
+"""The first page at a glance: a square for each month of each scale, plots of a scale, and the decisions that wait.
 
 The plots and cards are read once for each overview (`Reader.read_cached`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import psycopg
 from htmltools import Tag, TagList, svg, tags
 
-from irt_assets.blocks import DASH, Figure, number
+from irt_assets.abilities.batch import newest_thetas
+from irt_assets.blocks import Figure, number
 from irt_assets.blocks.html import BOOTSTRAP
 from irt_assets.calibration.linking_history import linked_months, read_history
 from irt_assets.charts import histogram, month_chart, robust_limits
@@ -54,35 +55,36 @@ def strip(overview: Overview) -> Tag:
 
 
 def _squares(overview: Overview, scale_id: str, months: Sequence[str]) -> Tag:
-    squares = []
-    for month in months:
-        state = state_of(overview, month, scale_id).state
-        colour = f"text-bg-{BOOTSTRAP[state.badge.tone]}"
-        squares.append(
-            tags.a(
-                tags.span(SIGNS[state], class_=f"square {colour}", aria_hidden="true"),
-                tags.small(month[2:]),
-                href=address("month", month=month, scale=scale_id),
-                title=f"{month}: {state}",
-                aria_label=f"{month} of {scale_id}: {state}",
-            )
+    states = ((month, state_of(overview, month, scale_id).state) for month in months)
+    squares = (
+        tags.a(
+            tags.span(SIGNS[state], class_=f"square text-bg-{BOOTSTRAP[state.badge.tone]}", aria_hidden="true"),
+            tags.small(month[2:]),
+            href=address("month", month=month, scale=scale_id),
+            title=f"{month}: {state}",
+            aria_label=f"{month} of {scale_id}: {state}",
         )
-    name = tags.a(shorten(scale_id), href=address("months", scale=scale_id), class_="scale")
-    return tags.div(name, *squares)
+        for month, state in states
+    )
+    return tags.div(tags.a(shorten(scale_id), href=address("months", scale=scale_id), class_="scale"), *squares)
 
 
 def plots(request: ViewRequest, overview: Overview, scale_id: str) -> TagList:
-    """Three small plots of a scale: its linking by month, its items by flag, and the answers by day."""
+    """Three small plots of a scale: its linking by month or its difficulties, its items by flag, and the answers by day
+    or the abilities."""
 
     def draw() -> TagList:
         with request.reader.connect() as connection:
             scale = read_scales(connection)[scale_id]
             items = bank_items(connection, scale, overview.now)
-            charts = [
-                _linking(connection, scale, months_of(overview)[0]) or _difficulties(items),
+            b = [item.values.b for item in items if item.values and item.values.b is not None]
+            charts = (
+                _linking(connection, scale, months_of(overview)[0])
+                or _distribution(b, "difficulty b (θ)", "items", "Published items by difficulty"),
                 _flags(items),
-                _days(connection) or _answers(items),
-            ]
+                _days(answers_by_day(connection, DAYS_SHOWN))
+                or _distribution(newest_thetas(connection, scale_id), "ability θ", "learners", "Learners by ability"),
+            )
         return TagList(tags.div(*(render_blocks(Figure(c, c.heading)) for c in charts if c), class_="glance"))
 
     return request.reader.read_cached(("plots", scale_id, f"{overview.now}"), draw)
@@ -93,92 +95,66 @@ def _linking(connection: psycopg.Connection, scale: Scale, month: str) -> Chart 
     linked = linked_months(read_history(connection, scale, month))
     if not linked:
         return None
-    found = {
-        name: np.array([constants.value(name) for constants in linked.values()]).T for name in ("slope", "intercept")
-    }
-    value, se = found["intercept"]
+    (slope, slope_se), (mean, se) = (
+        np.array([constants.value(name) for constants in linked.values()]).T for name in ("slope", "intercept")
+    )
     described = f"Slope and intercept of {quantity(len(linked), 'month')} with 95 % intervals"
-    chart = month_chart(list(linked), "", described, value, Z95 * se, 0.0, plain="intercept")
-    slope, slope_se = found["slope"]
+    chart = month_chart([*linked], "", described, mean, Z95 * se, 0.0, plain="intercept").level(1.0)
     low, high = slope - Z95 * slope_se, slope + Z95 * slope_se
-    chart.y = Chart.ends_of(value - Z95 * se, high, low, [0.0, 1.0])
-    chart.level(1.0).points(np.arange(len(linked)) + 0.1, slope, "orange", "slope", low, high, shape="diamond")
+    chart.y = Chart.ends_of(mean - Z95 * se, mean + Z95 * se, low, high, [0.0, 1.0])
     chart.heading = "Spread (slope) and mean (intercept) by month"
-    return chart
+    return chart.points(np.arange(len(linked)) + 0.1, slope, "orange", "slope", low, high, shape="diamond")
 
 
-def _difficulties(items: Sequence[BankItem]) -> Chart | None:
-    b = np.array([item.values.b for item in items if item.values and item.values.b is not None], dtype=float)
-    if not b.size:
-        return None
-    low, high = robust_limits(b)
-    described = f"Difficulty of {quantity(b.size, 'published item')}"
-    chart = histogram(b, np.linspace(low, high, 16), "difficulty b (θ)", "items", described)
-    chart.heading = "Published items by difficulty"
-    return chart
+def _distribution(values: Sequence[float], x_label: str, y_label: str, heading: str) -> Chart | None:
+    found = np.array(values, dtype=float)
+    edges = np.linspace(*robust_limits(found), 21)
+    return histogram(found, edges, x_label, y_label, heading, heading=heading) if values else None
 
 
 def _flags(items: Sequence[BankItem]) -> Chart:
     """The number of items with each flag; an item can have several."""
     counts = {text: sum(map(has, items)) for name, (text, has) in FLAGS.items() if name not in ("any", "none")}
-    described = ", ".join(f"{name}: {n}" for name, n in counts.items())
-    ends = (0, max(*counts.values(), 1) * 1.1)
     names = [f"{name}: {n}" for name, n in counts.items()]
-    chart = Chart(ends, (len(names) - 0.5, -0.5), "items", "", described, y_names=names)
+    heading = f"{sum(map(FLAGS['any'][1], items)):,} of {quantity(len(items), 'item')} with a flag"
+    x, y = (0, 1.1 * max(*counts.values(), 1)), (len(names) - 0.5, -0.5)
     at = np.arange(len(names))
-    chart.boxes(np.zeros(len(at)), at - 0.35, [*counts.values()], at + 0.35)
-    n = sum(map(FLAGS["any"][1], items))
-    chart.heading = f"{n:,} of {quantity(len(items), 'item')} with a flag"
-    return chart
+    chart = Chart(x, y, "items", "", ", ".join(names), y_names=names, heading=heading)
+    return chart.boxes(np.zeros(len(at)), at - 0.35, [*counts.values()], at + 0.35)
 
 
-def _days(connection: psycopg.Connection) -> Chart | None:
+def _days(n: Mapping[date, int]) -> Chart | None:
     """The number of answers in the log by day, or None if they are all of one day."""
-    days = answers_by_day(connection, DAYS_SHOWN)
-    if len(days) < 2:
+    if len(n) < 2:
         return None
-    described = f"Answers by day from {min(days)} to {max(days)}, at most {max(days.values()):,} on a day"
-    ends = (min(days), max(days) + timedelta(days=1))
-    chart = Chart(ends, (0, 1.08 * max(days.values())), "", "answers", described, dated=True)
-    after = [day + timedelta(days=1) for day in days]
-    chart.boxes([*days], np.zeros(len(days)), after, [*days.values()], "sky")
-    chart.heading = "Answers by day, all scales"
-    return chart
-
-
-def _answers(items: Sequence[BankItem]) -> Chart | None:
-    n = np.array([item.n for item in items if item.n], dtype=float)
-    if not n.size:
-        return None
-    described = f"Answers of {quantity(n.size, 'item')}, from {n.min():,.0f} to {n.max():,.0f}"
-    chart = histogram(n, np.linspace(0, n.max() * 1.05, 16), "answers of an item", "items", described)
-    chart.heading = "Items by number of answers"
-    return chart
+    ends = [day + timedelta(days=1) for day in n]
+    described = f"Answers by day from {min(n)} to {max(n)}, at most {max(n.values()):,} on a day"
+    x, y = (min(n), max(ends)), (0, 1.08 * max(n.values()))
+    chart = Chart(x, y, "", "answers", described, dated=True, heading="Answers by day, all scales")
+    return chart.boxes([*n], np.zeros(len(n)), ends, [*n.values()], "sky")
 
 
 def cards(request: ViewRequest, overview: Overview) -> TagList:
-    """A card for each of the largest changes that wait for a decision, and for each month whose anchors moved."""
+    """A card for each month whose anchors moved, and for each of the largest changes that wait for a decision."""
 
-    def draw() -> Tag | None:
+    def draw() -> TagList:
         with request.reader.connect() as connection:
             found = sorted(waiting_proposals(connection), key=lambda p: -(2.0 if p.wabc is None else p.wabc))
             scales = read_scales(connection)
-            made = [*_anchor_cards(connection), *(_card(connection, p, scales) for p in found[:CARDS_SHOWN])]
-        if not made:
-            return None
+            shown = [*_anchor_cards(connection), *(_card(connection, p, scales) for p in found[:CARDS_SHOWN])]
         more = len(found) - CARDS_SHOWN
         link = tags.p(tags.a(f"{quantity(more, 'more proposal')} …", href=address("decisions"))) if more > 0 else None
-        return tags.section(tags.h2("Waits for a decision", class_="h5 mt-4"), tags.div(*made, class_="tiles"), link)
+        heading = tags.h2("Waits for a decision", class_="h5 mt-4")
+        return TagList(tags.section(heading, tags.div(*shown, class_="tiles"), link) if shown else None)
 
-    return request.reader.read_cached(("cards", f"{overview.now}"), lambda: TagList(draw()))
+    return request.reader.read_cached(("cards", f"{overview.now}"), draw)
 
 
 def _anchor_cards(connection: psycopg.Connection) -> Iterator[Tag]:
     for (month, scale_id), moved in find_moved_anchors(connection).items():
-        changes = sorted(suspect.delta_b for suspect in moved.values() if suspect.delta_b is not None)
         yield tags.a(
             tags.b(f"{quantity(len(moved), 'anchor')} moved in {month}"),
-            _sparkline(changes, 0.0),
+            _sparkline(sorted(suspect.delta_b for suspect in moved.values()), 0.0),
             tags.small("Changes in b, from easier to harder. Drop the anchors that really changed."),
             href=address("decisions", month=month, scale=scale_id),
         )
@@ -187,29 +163,25 @@ def _anchor_cards(connection: psycopg.Connection) -> Iterator[Tag]:
 def _card(connection: psycopg.Connection, p: Proposal, scales: Mapping[str, Scale]) -> Tag:
     months = months_of_item(connection, scales[p.scale_id], p.item_id) if p.scale_id in scales else []
     estimated = [values.b for values in (ItemRow.if_known(row["params"]) for row in months) if values]
-    drift = f"{p.severity} drift" + (f", {p.kind}" if p.kind else "") if p.severity in ("medium", "high") else p.why
-    old = p.old.b if p.old else None
+    why = f"{p.severity} drift ({p.kind})" if p.severity in ("medium", "high") else p.why
     return tags.a(
         tags.b(shorten(p.item_id)),
-        f" b {number(old) if p.old else DASH} → {number(p.new.b)}",
-        _sparkline(estimated, old),
-        tags.small(f"{p.window}: {shorten(drift, 80)}"),
+        f" b {number(p.old.b if p.old else None)} → {number(p.new.b)}",
+        _sparkline(estimated, p.old.b if p.old else None),
+        tags.small(f"{p.window}: {shorten(why, 80)}"),
         href=address("proposal", proposal=str(p.reference)),
     )
 
 
-def _sparkline(values: Sequence[float], level: float | None) -> Tag | None:
+def _sparkline(values: Sequence[float], level: float | None) -> Tag:
     """Values from left to right, with a dashed line at `level`."""
-    if not values:
-        return None
     low, high = Chart.ends_of(values, [level])
-    xs = np.linspace(6, 154, len(values)) if len(values) > 1 else [80.0]
-    points = [(x, 38 - 36 * (value - low) / (high - low)) for x, value in zip(xs, values, strict=True)]
-    y = None if level is None else 38 - 36 * (level - low) / (high - low)
+    ys = [f"{38 - 36 * (value - low) / (high - low):.1f}" for value in (*values, level) if value is not None]
+    xs = [f"{x:.1f}" for x in np.linspace(6, 154, len(values))]
     return svg.svg(
-        svg.line(x1=0, x2=160, y1=y, y2=y, class_="level") if y is not None else None,
-        svg.polyline(points=" ".join(f"{x:.1f},{at:.1f}" for x, at in points)),
-        *(svg.circle(cx=f"{x:.1f}", cy=f"{at:.1f}", r=2.5) for x, at in points),
+        svg.line(x1=0, x2=160, y1=ys[-1], y2=ys[-1], class_="level") if level is not None else None,
+        svg.polyline(points=" ".join(f"{x},{y}" for x, y in zip(xs, ys, strict=False))),
+        *(svg.circle(cx=x, cy=y, r=2.5) for x, y in zip(xs, ys, strict=False)),
         viewBox="0 0 160 40",
         aria_hidden="true",
         class_="sparkline",
