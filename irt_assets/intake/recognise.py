@@ -287,7 +287,8 @@ def common_pattern(names: Sequence[str], others: Iterable[str]) -> str | None:
     """A pattern such as `q*` that matches these names and none of the others. Returns None if there is none."""
     stem = re.sub(r"\d+$", "", commonprefix(list(names)))  # noqa: RUF071 - names, not paths
     taken = any(name.startswith(stem) for name in {*others} - {*names})
-    return None if taken or not stem or len(names) < MIN_FAMILY or re.search(r"[*?\[]", stem) else f"{stem}*"
+    numbered = all(re.fullmatch(r"[\w.]+", name.removeprefix(stem)) for name in names)
+    return None if taken or not (stem and numbered) or len(names) < MIN_FAMILY or set("*?[") & set(stem) else f"{stem}*"
 
 
 def codes(items: Sequence[Column]) -> Mapping[str, list[str]]:

@@ -1,5 +1,6 @@
 """A suggested mapping: its guesses with their sentences, the mapping file, and the rows that it would store."""
 
+import textwrap
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from irt_assets.intake.scoring import scoring_of
 from resources.failures import PermanentFailure
 
 SHOWN_ROWS = 10
+WIDTH = 80
 
 
 @dataclass
@@ -50,11 +52,11 @@ class Suggestion:
 
     def as_yaml(self) -> str:
         """The mapping file: the sentence of a guess is a comment above its key."""
-        lines = [f"# {' '.join(note.split())}" for note in self.notes]
+        lines = [line for note in self.notes for line in _comment(note)]
 
         def write(value: Any, path: tuple[str, ...]) -> None:
             indent = "  " * (len(path) - 1)
-            lines.extend(f"{indent}# {' '.join(why.split())}" for known, why in self.reasons.items() if known == path)
+            lines.extend(_comment(self.reasons.get(path, ""), indent))
             inside = any(known[: len(path)] == path != known for known in self.reasons)
             lines.append(f"{indent}{_flow(path[-1])}:" + ("" if inside else f" {_flow(value)}"))
             for key, part in value.items() if inside else ():
@@ -63,6 +65,10 @@ class Suggestion:
         for key, value in self.content.items():
             write(value, (key,))
         return "\n".join(lines) + "\n"
+
+
+def _comment(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
 
 
 def _flow(value: Any) -> str:
