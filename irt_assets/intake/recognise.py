@@ -169,7 +169,7 @@ def time_format(column: Column) -> str | None:
 
 def are_questions(columns: Sequence[Column]) -> bool:
     """Whether the table has a row for each item: with a difficulty, or without learners and with a key or a topic."""
-    item = named(columns, words.ITEM, lambda column: column.is_filled and not column.repeats)
+    item = named(columns, words.QUESTION["item_id"], lambda column: column.is_filled and not column.repeats)
     others = [c for c in columns if c is not item]
     facts = named(others, (*words.KEY, *words.QUESTION["topic_id"])) and not named(others, words.USER)
     return bool(item and (facts or named(others, words.PARAMETERS, lambda column: column.numbers)))
@@ -224,13 +224,13 @@ def key_columns(columns: Sequence[Column]) -> dict[str, str]:
 def answer_columns(columns: Sequence[Column]) -> list[Column]:
     """The items of a matrix, of the usual kind, numbers or texts: a family of names, or else columns that share values
     and whose names are no facts about persons."""
-    candidates = [c for c in columns if c.is_answer and not re.search(r"\bcomplete$", c.label)]
+    candidates = [c for c in columns if c.is_answer and not re.search(words.NEVER_ITEM, c.label)]
     families = {stem for stem, n in Counter(c.stem for c in candidates).items() if n >= MIN_FAMILY}
     found = [c for c in candidates if c.stem in families]
     if not found:
         free = [c for c in candidates if not re.search(words.NOT_ITEM, c.label)]
         values = Counter(text for c in free for text in c.counts)  # in how many columns
-        found = [c for c in free if any(values[text] > 1 or text.lower() in words.LABELS for text in c.counts)]
+        found = [c for c in free if c.numbers[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
         found = found if len(found) > 1 else [c for c in free if c.repeats]
     numbers = [c for c in found if c.numbers]
     texts = [c for c in found if not c.numbers]

@@ -137,12 +137,12 @@ def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: boo
     free = [c for c in columns if c.is_filled and not (unique and 20 * len(c.counts) < 19 * c.counts.total())]
     user = (None if unique else see.named(free, words.USER, lambda c: c.repeats)) or see.named(free, words.USER)
     names = [name for pattern in words.NAMES if (name := see.named(columns, (pattern,)))]
-    texts = [c for c in free[:3] if unique and not c.numbers and not c.is_time]
+    texts = [c for c in free[:3] if not (c.numbers or c.is_time or c.is_score or re.search(words.NOT_ITEM, c.label))]
     if user:
         found.add(("columns", "user_id"), user.name, "the learners, by the column's name and its values")
     elif len(names) == len(words.NAMES):
         found.add(("columns", "user_id"), [c.name for c in names], "the learners, by their names: no column is an id")
-    elif texts:
+    elif texts and unique:
         found.add(("columns", "user_id"), texts[0].name, "the learners: each row has another text")
     else:
         made = "the file's name and the row" if unique else "the file's name"
@@ -153,8 +153,9 @@ def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: boo
 def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
     """Guess the columns of times. Returns the names of all columns that have times."""
     timed = {c.name: form for c in columns if (form := see.time_format(c)) is not None}
-    candidates = [c for c in columns if c.name in timed and c.is_filled and not re.search(words.NOT_COMPLETED, c.label)]
-    start = see.named(candidates, words.STARTED)
+    filled = [c for c in columns if c.name in timed and c.is_filled]
+    candidates = [c for c in filled if not re.search(words.NOT_COMPLETED, c.label)]
+    start = see.named(filled, words.STARTED)
     done = see.named(candidates, words.COMPLETED) or next((c for c in candidates if c is not start), start)
     if not done:
         found.notes.append(NO_TIMES)
@@ -184,7 +185,11 @@ def _suggest_scores(
     `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
     """
     if codes := see.codes(items):
-        same = len(patterns) == 1 and len({*map(tuple, codes.values())}) == 1
+        same = (
+            len(patterns) == 1
+            and len({*map(tuple, codes.values())}) == 1
+            and not {x for c in items for x in c.scores} & {see.number(text) for text in next(iter(codes.values()))}
+        )
         null_values = {patterns[0]: next(iter(codes.values()))} if same else codes
         found.add(("null_values",), null_values, "numbers far from the scores: codes for no answer")
     points = [c for c in items if c.every(see.POINTS.fullmatch)]
@@ -226,10 +231,10 @@ def _suggest_numbers(
         if not see.are_ratings(items):
             found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
             return
-        low, top = int(min(values)), max(values)
-        ranks = {str(x): x - low for x in range(low, int(top) + 1)}
+        top = max(values)
+        ranks = {str(x): x - 1 for x in range(1, int(top) + 1)}
         found.add(("values", name), ranks, f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}")
-        tops = dict.fromkeys(tops, top - low)
+        tops = dict.fromkeys(tops, top - 1)
     elif parts > 1 and exact:
         found.add(("denominator",), parts, f"scores such as {min(values - {0.0, 1.0}):g} are fractions of a point")
     elif parts > 1:
@@ -247,9 +252,11 @@ def _add_maxima(
     every = patterns[0] if name == "correct" and len(patterns) == 1 else "*"
     same = len({*tops.values()}) == 1
     why = "as the file says" if known else "the highest scores in the file: write those that can be reached"
-    if max(tops.values()) > MAX_SCORE:
-        why += f"; at most {MAX_SCORE} are possible"
-    found.add(("max_scores",), {every: max(tops.values())} if same else {k: v for k, v in tops.items() if v > 1}, why)
+    if large := [item for item, top in tops.items() if top > MAX_SCORE]:
+        found.notes.append(f"Scores above {MAX_SCORE} are refused: take {some_of(large, 10)} out of wide, if there.")
+    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
+    if possible:
+        found.add(("max_scores",), {every: max(possible.values())} if same else possible, why)
 
 
 # -- the two shapes ---------------------------------------------------------------------------------
@@ -336,6 +343,8 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
         found.add(("rename",), renamed, "the items without what their columns add to the name")
     items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
     names = [c.name for c in items]
+    if not items:
+        found.notes.append("No column looks like an item: name them in wide.")
     pattern = see.common_pattern(names, (renamed.get(c.name, c.name) for c in columns))
     found.add(("wide", "items"), pattern or names, f"columns with the values of answers: {len(names)}")
     given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | keys
