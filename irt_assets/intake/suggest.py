@@ -122,7 +122,7 @@ def _suggest_rows(columns: list[Column], found: Suggestion) -> list[Column]:
 
 
 def _suggest_decimal(columns: list[Column], found: Suggestion) -> list[Column]:
-    commas = [c for c in columns if c.numbers and any("," in text for text in c.counts)]
+    commas = [c for c in columns if c.numbers and any(re.search(r",(\d{1,2}|\d{4,})$", text) for text in c.counts)]
     if not commas or any("." in text for c in columns if c.numbers for text in c.counts):
         return columns
     found.add(("file", "decimal"), ",", f"numbers such as {next(t for t in commas[0].counts if ',' in t)} have a comma")
@@ -168,11 +168,7 @@ def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
         found.add(("time", "format"), form, f"the times are written as in {next(iter(done.counts))!r}")
     if zone := see.named(columns, (r"^time ?zone$",)):
         found.add(("time", "zone_column"), zone.name, "the zone of each row")
-    elif (
-        "zone" not in found.content.get("time", {})
-        and "%z" not in form
-        and not done.every(re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$").search)
-    ):
+    elif not ("zone" in found.content.get("time", {}) or "%z" in form or done.every(WITH_ZONE.search)):
         found.notes.append("The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}.")
     return {*timed, *([zone.name] if zone else [])}
 
@@ -185,12 +181,9 @@ def _suggest_scores(
     `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
     """
     if codes := see.codes(items):
-        same = (
-            len(patterns) == 1
-            and len({*map(tuple, codes.values())}) == 1
-            and not {x for c in items for x in c.scores} & {see.number(text) for text in next(iter(codes.values()))}
-        )
-        null_values = {patterns[0]: next(iter(codes.values()))} if same else codes
+        texts = {text for listed in codes.values() for text in listed}
+        elsewhere = {x for c in items for x in c.scores} & {*map(see.number, texts)}  # scores of other items
+        null_values = codes if elsewhere or len(patterns) > 1 else {patterns[0]: sorted(texts)}
         found.add(("null_values",), null_values, "numbers far from the scores: codes for no answer")
     points = [c for c in items if c.every(see.POINTS.fullmatch)]
     if points and len(points) == len([c for c in items if c.counts]):
@@ -208,7 +201,7 @@ def _suggest_scores(
             found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
     elif ranks := see.ordered_labels(texts):
         found.add(("values", name), ranks, f"labels of a rating scale, from the lowest; {IF_OPTIONS}")
-        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns, name)
+        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns)
     else:
         found.notes.append("The answers are options, and nothing says which are right: give --key FILE (item,key).")
 
@@ -240,16 +233,14 @@ def _suggest_numbers(
     elif parts > 1:
         texts = {text: round(see.number(text) * parts) for c in items for text in c.counts}
         found.add(("values", name), dict(sorted(texts.items())), f"rounded fractions: 1/{parts} of a point is one")
-    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, name, known=bool(maxima))
+    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, known=bool(maxima))
 
 
-def _add_maxima(
-    found: Suggestion, tops: dict[str, int], patterns: Sequence[str], name: str, *, known: bool = False
-) -> None:
+def _add_maxima(found: Suggestion, tops: dict[str, int], patterns: Sequence[str], *, known: bool = False) -> None:
     if max(tops.values(), default=1) <= 1:
         found.content.pop("max_scores", None)
         return
-    every = patterns[0] if name == "correct" and len(patterns) == 1 else "*"
+    every = patterns[0] if patterns[0].endswith("*") else "*"
     same = len({*tops.values()}) == 1
     why = "as the file says" if known else "the highest scores in the file: write those that can be reached"
     if large := [item for item, top in tops.items() if top > MAX_SCORE]:
@@ -295,12 +286,8 @@ def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *,
             groups.setdefault(names[row], []).append(cell)
             if most and see.NUMBER.fullmatch(most.cells[row]):
                 maxima[names[row]] = see.number(most.cells[row])
-        binary = not score.numbers or score.scores[-1:] <= [1]
-        ours = (
-            "correct"
-            if binary and max(maxima.values(), default=1) <= 1 and not score.every(see.POINTS.fullmatch)
-            else "score"
-        )
+        binary = score.scores[-1:] <= [1] and max(maxima.values(), default=1) <= 1
+        ours = "correct" if binary and not score.every(see.POINTS.fullmatch) else "score"
         found.add(("columns", ours), score.name, "the results, by the name and the values")
         _suggest_scores([Column(*group) for group in groups.items()], found, maxima, [score.name], ours)
     if response:

@@ -83,7 +83,7 @@ BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
 """What the name of an item's other column adds to the name of the item."""
 ROWS = {
     "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
-    "maximum scores": r"\W*(points? possible|possible points?|max(imum)?( (points?|scores?|marks?))?|out of)\W*",
+    "maximum scores": r"\W*(points? possible|possible points?|max(imum)? (points?|scores?|marks?)|out of)\W*",
     "totals": r"(overall |class |group )?(average|mean|median|total)s?|std\.? ?dev\w*",
 }
 """Kinds of rows that are not answers → their cell in a column of learners."""
