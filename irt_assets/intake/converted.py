@@ -35,7 +35,9 @@ def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
         filled = [name for name in book.sheet_names if book.get_sheet_by_name(name).total_height]
         name = rules.sheet or next(iter(filled), "")
         if name not in filled:
-            raise PermanentFailure(f"{path}: no sheet {name!r} with cells; it has {', '.join(filled) or 'none'}")
+            raise PermanentFailure(
+                f"{path}: there is no sheet {name!r} with cells; its sheets with cells: {', '.join(filled)}"
+            )
         rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
     texts = (map(_cell, row) if any(cell != "" for cell in row) else () for row in rows)
     return _as_csv(path, f"{kind}, sheet {name}", texts, rules)

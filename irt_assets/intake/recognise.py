@@ -23,7 +23,7 @@ POINTS = re.compile(r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)
 CLOCK = re.compile(r"\d:\d\d|^\d{10}(\d{3})?$|^\d{4}-\d\d-\d\d$")
 AS_IT_IS = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\d{10}(\d{3})?$|\d{8}T\d{6}")
 MIN_FAMILY = 3  # columns whose names differ only by a number
-MIN_PERSONS = 20  # rows from which on alpha says whether numbers are ratings or options
+MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
 MIN_SHARE = 0.95  # of a column's values that are times; the others may be faults
 
@@ -188,7 +188,7 @@ def score_columns(columns: Sequence[Column]) -> dict[str, Companion]:
 
 
 def _by_name(column: Column, columns: Sequence[Column]) -> Companion | None:
-    """`Q. 1 /2.00`, or `What is it? [Score]` beside `What is it?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
+    """`Q. 1 /2.00`, or `Capital? [Score]` beside `Capital?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
     if of := next((m for pattern in words.MAXIMUM_NAMES if (m := re.fullmatch(pattern, column.name, re.I))), None):
         return None if re.search(words.NOT_ITEM, Column(of[1], []).label) else Companion(of[1], number(of[2]))
     base = next((m[1] for pattern in words.SCORE_NAMES if (m := re.match(pattern, column.name, re.I))), None)
@@ -223,7 +223,7 @@ def key_columns(columns: Sequence[Column]) -> dict[str, str]:
 
 def answer_columns(columns: Sequence[Column]) -> list[Column]:
     """The items of a matrix, of the usual kind, numbers or texts: a family of names, or else columns that share values
-    and whose names are no facts about persons."""
+    and have names of other kinds than facts about persons."""
     candidates = [c for c in columns if c.is_answer and not re.search(words.NEVER_ITEM, c.label)]
     families = {stem for stem, n in Counter(c.stem for c in candidates).items() if n >= MIN_FAMILY}
     found = [c for c in candidates if c.stem in families]
@@ -284,7 +284,7 @@ def denominator(values: Iterable[float]) -> tuple[int, bool]:
 
 
 def common_pattern(names: Sequence[str], others: Iterable[str]) -> str | None:
-    """A pattern such as `q*` that matches these names and none of the others. Returns None if there is none."""
+    """A pattern such as `q*` that matches these names alone. Returns None if no such pattern exists."""
     stem = re.sub(r"\d+$", "", commonprefix(list(names)))  # noqa: RUF071 - names, not paths
     taken = any(name.startswith(stem) for name in {*others} - {*names})
     numbered = all(re.fullmatch(r"[\w.]+", name.removeprefix(stem)) for name in names)

@@ -25,7 +25,7 @@ from irt_assets.intake.suggestion import Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
 from irt_psychometrics.items import MAX_SCORE
 
-MAX_ROWS = 20_000  # rows that are looked at
+MAX_ROWS = 20_000  # rows from which guesses are made
 IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
@@ -176,7 +176,7 @@ def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
 def _suggest_scores(
     items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
 ) -> None:
-    """Guess what the values of items mean.
+    """Guess the meaning of the values of items.
 
     `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
     """
@@ -203,7 +203,7 @@ def _suggest_scores(
         found.add(("values", name), ranks, f"labels of a rating scale, from the lowest; {IF_OPTIONS}")
         _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns)
     else:
-        found.notes.append("The answers are options, and nothing says which are right: give --key FILE (item,key).")
+        found.notes.append("The answers are options, and no key is known: give --key FILE (item,key).")
 
 
 def _suggest_nothing(columns: Sequence[Column], found: Suggestion) -> None:
@@ -242,7 +242,7 @@ def _add_maxima(found: Suggestion, tops: dict[str, int], patterns: Sequence[str]
         return
     every = patterns[0] if patterns[0].endswith("*") else "*"
     same = len({*tops.values()}) == 1
-    why = "as the file says" if known else "the highest scores in the file: write those that can be reached"
+    why = "from the file" if known else "the highest scores in the file: write those that can be reached"
     if large := [item for item, top in tops.items() if top > MAX_SCORE]:
         found.notes.append(f"Scores above {MAX_SCORE} are refused: take {some_of(large, 10)} out of wide, if there.")
     possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
@@ -291,7 +291,7 @@ def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *,
         found.add(("columns", ours), score.name, "the results, by the name and the values")
         _suggest_scores([Column(*group) for group in groups.items()], found, maxima, [score.name], ours)
     if response:
-        found.add(("columns", "response"), response.name, "what the learner chose or wrote")
+        found.add(("columns", "response"), response.name, "the chosen or written answers")
     if response and not score and key and not keyed:
         found.add(
             ("keys",), {i: k for i, k in zip(names, key.cells, strict=True) if k}, f"from the column {key.name!r}"
@@ -327,7 +327,7 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     renamed = {name: companion.item for name, companion in companions.items() if companion.item != name}
     renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
     if renamed:
-        found.add(("rename",), renamed, "the items without what their columns add to the name")
+        found.add(("rename",), renamed, "the names of the items, without additions")
     items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
     names = [c.name for c in items]
     if not items:
@@ -338,13 +338,13 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     maxima = {name: see.number(given[name]) for name in names if see.NUMBER.fullmatch(given.get(name, ""))}
     maxima |= {companion.item: companion.maximum for companion in companions.values() if companion.maximum}
     if keys := {name: keys[name] for name in names if name in keys}:
-        found.add(("keys",), keys, "the right answers, as the file says")
+        found.add(("keys",), keys, "the right answers, from the file")
     elif not keyed:
         _suggest_scores(items, found, maxima, [pattern] if pattern else names, "correct")
     _suggest_nothing(items, found)
     constant = [c.name for c in items if len(c.counts) == 1 and c.repeats]
     if constant:
-        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete them if they are no items.")
+        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
     _note_rest([c for c in free if c.name not in {*names, *renamed}], found)
 
 

@@ -28,7 +28,7 @@ class Suggestion:
     """A mapping that grows by guesses.
 
     Attributes:
-        kind: what the file has, as in `irt import attempts`.
+        kind: kind of the file, as in `irt import attempts`.
         content: the mapping.
         reasons: path of keys → the sentence of its guess.
         notes: sentences on the whole.
@@ -79,7 +79,7 @@ def _flow(value: Any) -> str:
 def preview(
     path: Path, found: Suggestion, *, at: date | None = None, key: Path | None = None, zone: str | None = None
 ) -> list[str]:
-    """The first rows as they would be stored, or the reason why none would be, as lines of text.
+    """The first rows as they would be stored, or the reason for refusing the file, as lines of text.
 
     Times without a zone are shown as if they were UTC; without times, the day is `at` or today.
     """

@@ -80,7 +80,7 @@ MAXIMUM_NAMES = (
 )
 """Names of columns of scores that end in the maximum."""
 BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
-"""What the name of an item's other column adds to the name of the item."""
+"""Addition to an item's name in the name of its other column."""
 ROWS = {
     "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
     "maximum scores": r"\W*(points? possible|possible points?|max(imum)? (points?|scores?|marks?)|out of)\W*",
