@@ -129,7 +129,8 @@ def rows_of_header(columns: Sequence[Column]) -> int:
     """Number of rows that continue the header: texts in most columns in which all later cells are numbers or times."""
 
     def is_value(text: str) -> bool:
-        return bool(NUMBER.fullmatch(text) or CLOCK.search(text) or POINTS.fullmatch(text))
+        value = NUMBER.fullmatch(text) or CLOCK.search(text) or POINTS.fullmatch(text)
+        return bool(value) or text.lower() in words.NOTHING
 
     for n_rows in (3, 2, 1):
         typed = [c for c in columns if Column("", c.cells[n_rows:]).every(is_value)]

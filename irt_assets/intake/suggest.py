@@ -221,7 +221,7 @@ def _suggest_numbers(
     parts, exact = see.denominator(values)
     tops = {item: maxima.get(item) or max(1.0, numbers[-1]) for item, numbers in scores.items()}
     if min(values, default=0) >= 1 and not maxima and max(values) > 1:
-        if not see.are_ratings(items):
+        if name == "correct" and not see.are_ratings(items):  # of a list, rows are not persons
             found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
             return
         top = max(values)
@@ -268,6 +268,8 @@ def _suggest_preset(binding: Binding, found: Suggestion) -> None:
 
 def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *, keyed: bool) -> None:
     found.notes.append("It looks like a list: a row for each answer.")
+    for of_row in ("keys", "max_scores"):  # no list has such rows
+        found.content.pop(of_row, None)
     parts = [c for pattern in words.ITEM_PARTS if (c := see.named(columns, (pattern,)))]
     ids = parts if len(parts) > 1 else [item]
     found.add(("columns", "item_id"), [c.name for c in ids] if len(ids) > 1 else item.name, "the items, by the name")
@@ -320,8 +322,9 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     aside = _suggest_person([] if counted else columns, found, unique=True)
     aside |= _suggest_times([c for c in columns if c.name not in aside], found)
     free = [c for c in columns if c.name not in aside]
-    companions, keys = see.score_columns(free), see.key_columns(free)
-    items = [c for c in free if c.name in (companions or keys)] or see.answer_columns(free)
+    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | see.key_columns(free)
+    companions = see.score_columns(free)
+    items = [c for c in free if c.name in (companions or see.key_columns(free))] or see.answer_columns(free)
     total = see.totals(items)
     items = [c for c in items if c.name not in total]
     renamed = {name: companion.item for name, companion in companions.items() if companion.item != name}
@@ -331,10 +334,11 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
     names = [c.name for c in items]
     if not items:
-        found.notes.append("No column looks like an item: name them in wide.")
+        found.notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
+        _note_rest(free, found)
+        return
     pattern = see.common_pattern(names, (renamed.get(c.name, c.name) for c in columns))
     found.add(("wide", "items"), pattern or names, f"columns with the values of answers: {len(names)}")
-    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | keys
     maxima = {name: see.number(given[name]) for name in names if see.NUMBER.fullmatch(given.get(name, ""))}
     maxima |= {companion.item: companion.maximum for companion in companions.values() if companion.maximum}
     if keys := {name: keys[name] for name in names if name in keys}:
