@@ -157,7 +157,9 @@ def time_format(column: Column) -> str | None:
     Returns None if they are not times of day.
     """
     shaped = [text for text in column.counts if CLOCK.search(text) and (":" in text or AS_IT_IS.match(text))]
-    if not shaped or len(shaped) < MIN_SHARE * len(column.counts):
+    if all(text.startswith("1980-01-01") for text in shaped):  # the time of a survey that records no times
+        return None
+    if len(shaped) < MIN_SHARE * len(column.counts):
         return None
     if all(map(AS_IT_IS.match, shaped)):
         return ""

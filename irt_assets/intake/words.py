@@ -6,7 +6,7 @@ USER = (
     rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|수험번호|^matr(ikel)? ?(nummer|nr)$",
     r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
     r"^(record|response|respondent|submission|case) ?id$",
-    r"^(id|id number|id nummer|uid|token|code|no|nr|row names?|unnamed 0)?$",
+    r"^(id|id number|id nummer|uid|token|code|no|(lfd )?nr|row names?|unnamed 0)?$",
     rf"^({_PERSON}|{_LOCAL_PERSON})$",
     r"^e ?mail( address| adresse)?$",
     r"^(full |display )?name$",
@@ -20,7 +20,8 @@ ITEM = (
 )
 ITEM_PARTS = (r"^problem name$", r"^step name$")
 SCORE = (
-    r"^(score|is ?correct|correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
+    r"^(score|is ?correct|correct first attempt|first attempt correct)$",
+    r"^(correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
     r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
     r"^(resp|response|answered correctly|x)$",
 )

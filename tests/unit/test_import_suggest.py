@@ -71,6 +71,7 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
         (["2026/10/01 9:10:00 AM GMT+9"], "%Y/%m/%d %I:%M:%S %p %z"),
         (["1 October 2026, 9:10 AM"], "%d %B %Y, %I:%M %p"),
         (["2026-10-01"], None),
+        (["1980-01-01 00:00:00"], None),
         (["10:12", "9:30"], None),
         (["12 mins"], None),
     ],
