@@ -151,8 +151,8 @@ def _print_suggestion(
     command = f"irt import {found.kind} {' '.join(map(str, files))} --mapping FILE.yaml{options} --dry-run"
     for line in found.as_yaml().splitlines():
         say(line)
-    for line in [*shown, f"Save this as FILE.yaml, correct it, and try it: {command}"]:
-        say(f"# {' '.join(line.splitlines())}")
+    for line in [*shown, "Save this as FILE.yaml, correct it, and try it:", f"  {command}"]:
+        say(f"# {line}")
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

@@ -7,19 +7,19 @@ give the same columns, row numbers and answers.
 import csv
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.compute as pc
 
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.delimited import CsvSource
 from irt_assets.intake.mapping import FileRules
-from irt_assets.intake.sources import Source, unique_names
+from irt_assets.intake.sources import Source
 from resources.failures import PermanentFailure
 
 
@@ -32,18 +32,15 @@ def open_workbook(path: Path, kind: str, rules: FileRules) -> Source:
 
     with _readable(path, kind), path.open("rb") as file:
         book = CalamineWorkbook.from_filelike(file)
-        sheets = {name: book.get_sheet_by_name(name) for name in book.sheet_names}
-        filled = [name for name, sheet in sheets.items() if sheet.total_height]
-        name = rules.sheet or (filled[0] if filled else "")
+        filled = [name for name in book.sheet_names if book.get_sheet_by_name(name).total_height]
+        name = rules.sheet or next(iter(filled), "")
         if name not in filled:
-            raise PermanentFailure(f"{path}: no sheet {name!r} with cells; it has {', '.join(filled) or 'none'}")
-        rows = sheets[name].to_python(skip_empty_area=False)
-    target = _target(path)
-    with target.open("w", encoding="utf-8", newline="") as file_of_rows:
-        writer = csv.writer(file_of_rows)
-        for row in rows:
-            writer.writerow(map(_cell, row) if any(cell != "" for cell in row) else [])
-    return _converted(path, target, f"{kind.partition(' ')[2]}, sheet {name}", rules.header)
+            raise PermanentFailure(
+                f"{path}: there is no sheet {name!r} with cells; its sheets with cells: {', '.join(filled)}"
+            )
+        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+    texts = (map(_cell, row) if any(cell != "" for cell in row) else () for row in rows)
+    return _as_csv(path, f"{kind}, sheet {name}", texts, rules)
 
 
 def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
@@ -54,14 +51,13 @@ def open_statistics(path: Path, kind: str, rules: FileRules) -> Source:
     import pyreadstat
 
     with _readable(path, kind):
-        read = pyreadstat.read_sav if "SPSS" in kind else pyreadstat.read_dta
-        frame, _ = read(path)
+        frame, _ = (pyreadstat.read_sav if "SPSS" in kind else pyreadstat.read_dta)(path)
         table = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks()
-    target = _target(path)
-    names = unique_names(table.column_names)
-    texts = [as_text(cells.combine_chunks(), name) for name, cells in zip(names, table.columns, strict=True)]
-    pacsv.write_csv(pa.table(texts, names=names), target)
-    return _converted(path, target, kind.partition(" ")[2], rules.header)
+    cells = [
+        as_text(column.combine_chunks(), name) for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    rows = zip(*(pc.fill_null(column, "").to_pylist() for column in cells), strict=True)
+    return _as_csv(path, kind, [table.column_names, *rows], rules)
 
 
 @contextmanager
@@ -75,24 +71,16 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         raise PermanentFailure(f"{path} is {kind}, and it cannot be read: {error}") from error
 
 
-def _target(path: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix="irt-")) / f"{path.name}.csv"
-
-
-def _converted(path: Path, target: Path, kind: str, header: int | None) -> Source:
-    try:
-        source = CsvSource(target, delimiter=",", header=header)
-    except PermanentFailure:
-        _delete(target)
-        raise
-    weakref.finalize(source, _delete, target)
-    source.kind, source.address = kind, str(path)
+def _as_csv(path: Path, kind: str, rows: Iterable[Iterable[str]], rules: FileRules) -> Source:
+    """The rows as a file that is deleted with its source."""
+    folder = tempfile.TemporaryDirectory(prefix="irt-")
+    target = Path(folder.name, f"{path.name}.csv")
+    with target.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    source = CsvSource(target, delimiter=",", header=rules.header)
+    weakref.finalize(source, folder.cleanup)
+    source.kind, source.address = kind.partition(" ")[2], str(path)
     return source
-
-
-def _delete(target: Path) -> None:
-    target.unlink(missing_ok=True)
-    target.parent.rmdir()
 
 
 def _cell(value: Any) -> str:

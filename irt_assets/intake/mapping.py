@@ -160,6 +160,8 @@ class Mapping(_Rules):
         return next((names for names in candidates if names and all(column in columns for column in names)), None)
 
 
+OF_FILES = frozenset(("file", "rename", "extract", "frequency", "keys"))
+"""Rules for files, which pulls and posts do not have."""
 PATTERNS = Mapping(
     name="--frequency",
     columns={"user_id": ("#file", "#row")},

@@ -23,7 +23,7 @@ POINTS = re.compile(r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)
 CLOCK = re.compile(r"\d:\d\d|^\d{10}(\d{3})?$|^\d{4}-\d\d-\d\d$")
 AS_IT_IS = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\d{10}(\d{3})?$|\d{8}T\d{6}")
 MIN_FAMILY = 3  # columns whose names differ only by a number
-MIN_PERSONS = 20  # rows from which on alpha says whether numbers are ratings or options
+MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
 MIN_SHARE = 0.95  # of a column's values that are times; the others may be faults
 
@@ -129,7 +129,8 @@ def rows_of_header(columns: Sequence[Column]) -> int:
     """Number of rows that continue the header: texts in most columns in which all later cells are numbers or times."""
 
     def is_value(text: str) -> bool:
-        return bool(NUMBER.fullmatch(text) or CLOCK.search(text) or POINTS.fullmatch(text))
+        value = NUMBER.fullmatch(text) or CLOCK.search(text) or POINTS.fullmatch(text)
+        return bool(value) or text.lower() in words.NOTHING
 
     for n_rows in (3, 2, 1):
         typed = [c for c in columns if Column("", c.cells[n_rows:]).every(is_value)]
@@ -156,7 +157,9 @@ def time_format(column: Column) -> str | None:
     Returns None if they are not times of day.
     """
     shaped = [text for text in column.counts if CLOCK.search(text) and (":" in text or AS_IT_IS.match(text))]
-    if not shaped or len(shaped) < MIN_SHARE * len(column.counts):
+    if all(text.startswith("1980-01-01") for text in shaped):  # the time of a survey that records no times
+        return None
+    if len(shaped) < MIN_SHARE * len(column.counts):
         return None
     if all(map(AS_IT_IS.match, shaped)):
         return ""
@@ -169,7 +172,7 @@ def time_format(column: Column) -> str | None:
 
 def are_questions(columns: Sequence[Column]) -> bool:
     """Whether the table has a row for each item: with a difficulty, or without learners and with a key or a topic."""
-    item = named(columns, words.ITEM, lambda column: column.is_filled and not column.repeats)
+    item = named(columns, words.QUESTION["item_id"], lambda column: column.is_filled and not column.repeats)
     others = [c for c in columns if c is not item]
     facts = named(others, (*words.KEY, *words.QUESTION["topic_id"])) and not named(others, words.USER)
     return bool(item and (facts or named(others, words.PARAMETERS, lambda column: column.numbers)))
@@ -188,7 +191,7 @@ def score_columns(columns: Sequence[Column]) -> dict[str, Companion]:
 
 
 def _by_name(column: Column, columns: Sequence[Column]) -> Companion | None:
-    """`Q. 1 /2.00`, or `What is it? [Score]` beside `What is it?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
+    """`Q. 1 /2.00`, or `Capital? [Score]` beside `Capital?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
     if of := next((m for pattern in words.MAXIMUM_NAMES if (m := re.fullmatch(pattern, column.name, re.I))), None):
         return None if re.search(words.NOT_ITEM, Column(of[1], []).label) else Companion(of[1], number(of[2]))
     base = next((m[1] for pattern in words.SCORE_NAMES if (m := re.match(pattern, column.name, re.I))), None)
@@ -223,14 +226,14 @@ def key_columns(columns: Sequence[Column]) -> dict[str, str]:
 
 def answer_columns(columns: Sequence[Column]) -> list[Column]:
     """The items of a matrix, of the usual kind, numbers or texts: a family of names, or else columns that share values
-    and whose names are no facts about persons."""
-    candidates = [c for c in columns if c.is_answer and not re.search(r"\bcomplete$", c.label)]
+    and have names of other kinds than facts about persons."""
+    candidates = [c for c in columns if c.is_answer and not re.search(words.NEVER_ITEM, c.label)]
     families = {stem for stem, n in Counter(c.stem for c in candidates).items() if n >= MIN_FAMILY}
     found = [c for c in candidates if c.stem in families]
     if not found:
         free = [c for c in candidates if not re.search(words.NOT_ITEM, c.label)]
         values = Counter(text for c in free for text in c.counts)  # in how many columns
-        found = [c for c in free if any(values[text] > 1 or text.lower() in words.LABELS for text in c.counts)]
+        found = [c for c in free if c.numbers[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
         found = found if len(found) > 1 else [c for c in free if c.repeats]
     numbers = [c for c in found if c.numbers]
     texts = [c for c in found if not c.numbers]
@@ -284,10 +287,11 @@ def denominator(values: Iterable[float]) -> tuple[int, bool]:
 
 
 def common_pattern(names: Sequence[str], others: Iterable[str]) -> str | None:
-    """A pattern such as `q*` that matches these names and none of the others. Returns None if there is none."""
+    """A pattern such as `q*` that matches these names alone. Returns None if no such pattern exists."""
     stem = re.sub(r"\d+$", "", commonprefix(list(names)))  # noqa: RUF071 - names, not paths
     taken = any(name.startswith(stem) for name in {*others} - {*names})
-    return None if taken or not stem or len(names) < MIN_FAMILY or re.search(r"[*?\[]", stem) else f"{stem}*"
+    numbered = all(re.fullmatch(r"[\w.]+", name.removeprefix(stem)) for name in names)
+    return None if taken or not (stem and numbered) or len(names) < MIN_FAMILY or set("*?[") & set(stem) else f"{stem}*"
 
 
 def codes(items: Sequence[Column]) -> Mapping[str, list[str]]:

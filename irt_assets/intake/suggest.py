@@ -25,7 +25,7 @@ from irt_assets.intake.suggestion import Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
 from irt_psychometrics.items import MAX_SCORE
 
-MAX_ROWS = 20_000  # rows that are looked at
+MAX_ROWS = 20_000  # rows from which guesses are made
 IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
 NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
@@ -122,7 +122,7 @@ def _suggest_rows(columns: list[Column], found: Suggestion) -> list[Column]:
 
 
 def _suggest_decimal(columns: list[Column], found: Suggestion) -> list[Column]:
-    commas = [c for c in columns if c.numbers and any("," in text for text in c.counts)]
+    commas = [c for c in columns if c.numbers and any(re.search(r",(\d{1,2}|\d{4,})$", text) for text in c.counts)]
     if not commas or any("." in text for c in columns if c.numbers for text in c.counts):
         return columns
     found.add(("file", "decimal"), ",", f"numbers such as {next(t for t in commas[0].counts if ',' in t)} have a comma")
@@ -137,12 +137,12 @@ def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: boo
     free = [c for c in columns if c.is_filled and not (unique and 20 * len(c.counts) < 19 * c.counts.total())]
     user = (None if unique else see.named(free, words.USER, lambda c: c.repeats)) or see.named(free, words.USER)
     names = [name for pattern in words.NAMES if (name := see.named(columns, (pattern,)))]
-    texts = [c for c in free[:3] if unique and not c.numbers and not c.is_time]
+    texts = [c for c in free[:3] if not (c.numbers or c.is_time or c.is_score or re.search(words.NOT_ITEM, c.label))]
     if user:
         found.add(("columns", "user_id"), user.name, "the learners, by the column's name and its values")
     elif len(names) == len(words.NAMES):
         found.add(("columns", "user_id"), [c.name for c in names], "the learners, by their names: no column is an id")
-    elif texts:
+    elif texts and unique:
         found.add(("columns", "user_id"), texts[0].name, "the learners: each row has another text")
     else:
         made = "the file's name and the row" if unique else "the file's name"
@@ -153,8 +153,9 @@ def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: boo
 def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
     """Guess the columns of times. Returns the names of all columns that have times."""
     timed = {c.name: form for c in columns if (form := see.time_format(c)) is not None}
-    candidates = [c for c in columns if c.name in timed and c.is_filled and not re.search(words.NOT_COMPLETED, c.label)]
-    start = see.named(candidates, words.STARTED)
+    filled = [c for c in columns if c.name in timed and c.is_filled]
+    candidates = [c for c in filled if not re.search(words.NOT_COMPLETED, c.label)]
+    start = see.named(filled, words.STARTED)
     done = see.named(candidates, words.COMPLETED) or next((c for c in candidates if c is not start), start)
     if not done:
         found.notes.append(NO_TIMES)
@@ -167,11 +168,7 @@ def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
         found.add(("time", "format"), form, f"the times are written as in {next(iter(done.counts))!r}")
     if zone := see.named(columns, (r"^time ?zone$",)):
         found.add(("time", "zone_column"), zone.name, "the zone of each row")
-    elif (
-        "zone" not in found.content.get("time", {})
-        and "%z" not in form
-        and not done.every(re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$").search)
-    ):
+    elif not ("zone" in found.content.get("time", {}) or "%z" in form or done.every(WITH_ZONE.search)):
         found.notes.append("The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}.")
     return {*timed, *([zone.name] if zone else [])}
 
@@ -179,13 +176,14 @@ def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
 def _suggest_scores(
     items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
 ) -> None:
-    """Guess what the values of items mean.
+    """Guess the meaning of the values of items.
 
     `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
     """
     if codes := see.codes(items):
-        same = len(patterns) == 1 and len({*map(tuple, codes.values())}) == 1
-        null_values = {patterns[0]: next(iter(codes.values()))} if same else codes
+        texts = {text for listed in codes.values() for text in listed}
+        elsewhere = {x for c in items for x in c.scores} & {*map(see.number, texts)}  # scores of other items
+        null_values = codes if elsewhere or len(patterns) > 1 else {patterns[0]: sorted(texts)}
         found.add(("null_values",), null_values, "numbers far from the scores: codes for no answer")
     points = [c for c in items if c.every(see.POINTS.fullmatch)]
     if points and len(points) == len([c for c in items if c.counts]):
@@ -203,9 +201,9 @@ def _suggest_scores(
             found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
     elif ranks := see.ordered_labels(texts):
         found.add(("values", name), ranks, f"labels of a rating scale, from the lowest; {IF_OPTIONS}")
-        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns, name)
+        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns)
     else:
-        found.notes.append("The answers are options, and nothing says which are right: give --key FILE (item,key).")
+        found.notes.append("The answers are options, and no key is known: give --key FILE (item,key).")
 
 
 def _suggest_nothing(columns: Sequence[Column], found: Suggestion) -> None:
@@ -223,33 +221,33 @@ def _suggest_numbers(
     parts, exact = see.denominator(values)
     tops = {item: maxima.get(item) or max(1.0, numbers[-1]) for item, numbers in scores.items()}
     if min(values, default=0) >= 1 and not maxima and max(values) > 1:
-        if not see.are_ratings(items):
+        if name == "correct" and not see.are_ratings(items):  # of a list, rows are not persons
             found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
             return
-        low, top = int(min(values)), max(values)
-        ranks = {str(x): x - low for x in range(low, int(top) + 1)}
+        top = max(values)
+        ranks = {str(x): x - 1 for x in range(1, int(top) + 1)}
         found.add(("values", name), ranks, f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}")
-        tops = dict.fromkeys(tops, top - low)
+        tops = dict.fromkeys(tops, top - 1)
     elif parts > 1 and exact:
         found.add(("denominator",), parts, f"scores such as {min(values - {0.0, 1.0}):g} are fractions of a point")
     elif parts > 1:
         texts = {text: round(see.number(text) * parts) for c in items for text in c.counts}
         found.add(("values", name), dict(sorted(texts.items())), f"rounded fractions: 1/{parts} of a point is one")
-    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, name, known=bool(maxima))
+    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, known=bool(maxima))
 
 
-def _add_maxima(
-    found: Suggestion, tops: dict[str, int], patterns: Sequence[str], name: str, *, known: bool = False
-) -> None:
+def _add_maxima(found: Suggestion, tops: dict[str, int], patterns: Sequence[str], *, known: bool = False) -> None:
     if max(tops.values(), default=1) <= 1:
         found.content.pop("max_scores", None)
         return
-    every = patterns[0] if name == "correct" and len(patterns) == 1 else "*"
+    every = patterns[0] if patterns[0].endswith("*") else "*"
     same = len({*tops.values()}) == 1
-    why = "as the file says" if known else "the highest scores in the file: write those that can be reached"
-    if max(tops.values()) > MAX_SCORE:
-        why += f"; at most {MAX_SCORE} are possible"
-    found.add(("max_scores",), {every: max(tops.values())} if same else {k: v for k, v in tops.items() if v > 1}, why)
+    why = "from the file" if known else "the highest scores in the file: write those that can be reached"
+    if large := [item for item, top in tops.items() if top > MAX_SCORE]:
+        found.notes.append(f"Scores above {MAX_SCORE} are refused: take {some_of(large, 10)} out of wide, if there.")
+    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
+    if possible:
+        found.add(("max_scores",), {every: max(possible.values())} if same else possible, why)
 
 
 # -- the two shapes ---------------------------------------------------------------------------------
@@ -270,6 +268,8 @@ def _suggest_preset(binding: Binding, found: Suggestion) -> None:
 
 def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *, keyed: bool) -> None:
     found.notes.append("It looks like a list: a row for each answer.")
+    for of_row in ("keys", "max_scores"):  # no list has such rows
+        found.content.pop(of_row, None)
     parts = [c for pattern in words.ITEM_PARTS if (c := see.named(columns, (pattern,)))]
     ids = parts if len(parts) > 1 else [item]
     found.add(("columns", "item_id"), [c.name for c in ids] if len(ids) > 1 else item.name, "the items, by the name")
@@ -288,16 +288,12 @@ def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *,
             groups.setdefault(names[row], []).append(cell)
             if most and see.NUMBER.fullmatch(most.cells[row]):
                 maxima[names[row]] = see.number(most.cells[row])
-        binary = not score.numbers or score.scores[-1:] <= [1]
-        ours = (
-            "correct"
-            if binary and max(maxima.values(), default=1) <= 1 and not score.every(see.POINTS.fullmatch)
-            else "score"
-        )
+        binary = score.scores[-1:] <= [1] and max(maxima.values(), default=1) <= 1
+        ours = "correct" if binary and not score.every(see.POINTS.fullmatch) else "score"
         found.add(("columns", ours), score.name, "the results, by the name and the values")
         _suggest_scores([Column(*group) for group in groups.items()], found, maxima, [score.name], ours)
     if response:
-        found.add(("columns", "response"), response.name, "what the learner chose or wrote")
+        found.add(("columns", "response"), response.name, "the chosen or written answers")
     if response and not score and key and not keyed:
         found.add(
             ("keys",), {i: k for i, k in zip(names, key.cells, strict=True) if k}, f"from the column {key.name!r}"
@@ -326,29 +322,33 @@ def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, fr
     aside = _suggest_person([] if counted else columns, found, unique=True)
     aside |= _suggest_times([c for c in columns if c.name not in aside], found)
     free = [c for c in columns if c.name not in aside]
-    companions, keys = see.score_columns(free), see.key_columns(free)
-    items = [c for c in free if c.name in (companions or keys)] or see.answer_columns(free)
+    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | see.key_columns(free)
+    companions = see.score_columns(free)
+    items = [c for c in free if c.name in (companions or see.key_columns(free))] or see.answer_columns(free)
     total = see.totals(items)
     items = [c for c in items if c.name not in total]
     renamed = {name: companion.item for name, companion in companions.items() if companion.item != name}
     renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
     if renamed:
-        found.add(("rename",), renamed, "the items without what their columns add to the name")
+        found.add(("rename",), renamed, "the names of the items, without additions")
     items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
     names = [c.name for c in items]
+    if not items:
+        found.notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
+        _note_rest(free, found)
+        return
     pattern = see.common_pattern(names, (renamed.get(c.name, c.name) for c in columns))
     found.add(("wide", "items"), pattern or names, f"columns with the values of answers: {len(names)}")
-    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | keys
     maxima = {name: see.number(given[name]) for name in names if see.NUMBER.fullmatch(given.get(name, ""))}
     maxima |= {companion.item: companion.maximum for companion in companions.values() if companion.maximum}
     if keys := {name: keys[name] for name in names if name in keys}:
-        found.add(("keys",), keys, "the right answers, as the file says")
+        found.add(("keys",), keys, "the right answers, from the file")
     elif not keyed:
         _suggest_scores(items, found, maxima, [pattern] if pattern else names, "correct")
     _suggest_nothing(items, found)
     constant = [c.name for c in items if len(c.counts) == 1 and c.repeats]
     if constant:
-        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete them if they are no items.")
+        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
     _note_rest([c for c in free if c.name not in {*names, *renamed}], found)
 
 

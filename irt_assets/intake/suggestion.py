@@ -1,5 +1,6 @@
 """A suggested mapping: its guesses with their sentences, the mapping file, and the rows that it would store."""
 
+import textwrap
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from irt_assets.intake.scoring import scoring_of
 from resources.failures import PermanentFailure
 
 SHOWN_ROWS = 10
+WIDTH = 80
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Suggestion:
     """A mapping that grows by guesses.
 
     Attributes:
-        kind: what the file has, as in `irt import attempts`.
+        kind: kind of the file, as in `irt import attempts`.
         content: the mapping.
         reasons: path of keys → the sentence of its guess.
         notes: sentences on the whole.
@@ -50,11 +52,11 @@ class Suggestion:
 
     def as_yaml(self) -> str:
         """The mapping file: the sentence of a guess is a comment above its key."""
-        lines = [f"# {' '.join(note.split())}" for note in self.notes]
+        lines = [line for note in self.notes for line in _comment(note)]
 
         def write(value: Any, path: tuple[str, ...]) -> None:
             indent = "  " * (len(path) - 1)
-            lines.extend(f"{indent}# {' '.join(why.split())}" for known, why in self.reasons.items() if known == path)
+            lines.extend(_comment(self.reasons.get(path, ""), indent))
             inside = any(known[: len(path)] == path != known for known in self.reasons)
             lines.append(f"{indent}{_flow(path[-1])}:" + ("" if inside else f" {_flow(value)}"))
             for key, part in value.items() if inside else ():
@@ -65,6 +67,10 @@ class Suggestion:
         return "\n".join(lines) + "\n"
 
 
+def _comment(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
 def _flow(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
     return str(text).removesuffix("...\n").strip()
@@ -73,7 +79,7 @@ def _flow(value: Any) -> str:
 def preview(
     path: Path, found: Suggestion, *, at: date | None = None, key: Path | None = None, zone: str | None = None
 ) -> list[str]:
-    """The first rows as they would be stored, or the reason why none would be, as lines of text.
+    """The first rows as they would be stored, or the reason for refusing the file, as lines of text.
 
     Times without a zone are shown as if they were UTC; without times, the day is `at` or today.
     """

@@ -3,23 +3,25 @@
 _PERSON = "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
 _LOCAL_PERSON = "alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
 USER = (
-    rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|^matrikel( ?nummer| ?nr)?$",
+    rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|수험번호|^matr(ikel)? ?(nummer|nr)$",
     r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
     r"^(record|response|respondent|submission|case) ?id$",
-    r"^(id|id number|id nummer|uid|token|code|no|nr|row names?|unnamed 0)?$",
+    r"^(id|id number|id nummer|uid|token|code|no|(lfd )?nr|row names?|unnamed 0)?$",
     rf"^({_PERSON}|{_LOCAL_PERSON})$",
     r"^e ?mail( address| adresse)?$",
     r"^(full |display )?name$",
 )
 NAMES = (r"^(last name|surname|family name|nachname)$", r"^(first name|given name|vorname)$")
+_ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目"
 ITEM = (
-    r"^(item|question|problem|task|exercise) ?(id|number|no|code|key)$",
+    rf"^({_ITEM}) ?(id|number|no|nr|code|key|번호)$",
     r"^(location|answer id|content id|block key)$",
-    r"^(item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문항번호|문제|問題|题目)( name| title)?$",
+    rf"^({_ITEM})( name| title)?$",
 )
 ITEM_PARTS = (r"^problem name$", r"^step name$")
 SCORE = (
-    r"^(score|is ?correct|correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
+    r"^(score|is ?correct|correct first attempt|first attempt correct)$",
+    r"^(correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
     r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
     r"^(resp|response|answered correctly|x)$",
 )
@@ -63,24 +65,26 @@ NOT_ITEM = (
     r"^(gender|sex|age|class|klasse|year|group|gruppe|school|country|lang|language|race|ses|form|version|seed|page"
     r"|last ?page|start language|status|finished|progress|duration|total|sum|percent\w*|attempts?|sections?|complete"
     r"|state|latitude|longitude|email|consent|theta|ability|rank|position|weight|wave|n correct|n incorrect|geschlecht"
-    r"|alter|treat|cov|grade|bewertung|note|gesamt)\b|\b(id|name|date|time|total|sum|score|type|channel|percent|level"
+    r"|alter|treat|cov|grade|bewertung|note|gesamt|summe|성별|나이|학년|반|지역)\b|\b(id|name|date|time|total|sum|score|type|channel|percent|level"
     r"|language|grade|feedback|comments?|complete)$"
 )
 """Facts about persons, totals and paradata."""
+NEVER_ITEM = r"\bcomplete$|^(rt|time|latency|duration)\b|\b(time|rt|ms|sec|seconds|latency|click|click count|submit)$"
+"""Times of answers and states of forms, even if their names form a family."""
 SCORE_NAMES = (
     r"(.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]$",
     r"(.+?)[ _:-]+(?:score|points|earned)$",
 )
 MAXIMUM_NAMES = (
     r"(.+?)\s*/\s*(\d+(?:[.,]\d+)?)",
-    r"(.+?)\s*[\[(](?:total |max\w* )?(?:pts|points?)?:?\s*(\d+(?:[.,]\d+)?)\s*(?:pts?|points?|score)\.?\s*[\])].*",
+    r"(.+?)\s*[\[(](?:total )?(?:pts|points?)?:?\s*(\d+(?:[.,]\d+)?)\s*(?:pts?|points?|punkte|score)\s*[\])].*",
 )
 """Names of columns of scores that end in the maximum."""
 BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
-"""What the name of an item's other column adds to the name of the item."""
+"""Addition to an item's name in the name of its other column."""
 ROWS = {
     "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
-    "maximum scores": r"\W*(points? possible|possible points?|max(imum)?( (points?|scores?|marks?))?|out of)\W*",
+    "maximum scores": r"\W*(points? possible|possible points?|max(imum)? (points?|scores?|marks?)|out of)\W*",
     "totals": r"(overall |class |group )?(average|mean|median|total)s?|std\.? ?dev\w*",
 }
 """Kinds of rows that are not answers → their cell in a column of learners."""

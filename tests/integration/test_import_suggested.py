@@ -146,3 +146,12 @@ def test_table_of_difficulties_is_suggested_as_questions(database: Database, tmp
     assert report.accepted == 3
     query = "SELECT item_id, meta->'irt'->>'model', (meta->'irt'->>'b')::float FROM question ORDER BY 1"
     assert rows(database, query) == [("q1", "rasch", -1.25), ("q2", "rasch", 0.5), ("q3", "rasch", 1.0)]
+
+
+def test_frequency_needs_no_mapping(database: Database) -> None:
+    report = import_attempts(
+        database, [FILES / "lsat.csv"], frequency="Freq", at=date(2026, 10, 1), first_month="2026-06"
+    )
+    assert (report.accepted, report.new_learners, report.new_items) == (18, 6, 3)
+    right = "SELECT item_id, count(*) FILTER (WHERE correct) FROM response_log GROUP BY 1 ORDER BY 1"
+    assert rows(database, right) == [("Item 1", 4), ("Item 2", 3), ("Item 3", 6)]

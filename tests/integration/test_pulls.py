@@ -28,7 +28,7 @@ from irt_assets.intake.pulling.pull_state import (
     store_state,
 )
 from jobs import pulls
-from resources.failures import TransientFailure
+from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, clock_after, pull, source
@@ -140,6 +140,14 @@ def test_source_with_points_as_scores_is_stopped_and_no_answer_is_stored(
     assert rows(database, LOG) == []
     company.run("DELETE FROM company.answers WHERE id IN (10, 11)")
     assert pull(database, lms, accept=True).accepted == 3
+
+
+def test_rules_for_files_in_the_mapping_of_a_pull_are_refused(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    mapping = MAPPING | {"rename": {"a": "b"}, "file": {"header": 2}}
+    with pytest.raises(PermanentFailure, match="only files have file, rename; take them out of mapping"):
+        pull(database, company.write_file(settings, table="company.answers", mapping=mapping))
 
 
 def test_scores_are_pulled_if_the_mapping_has_maximum_scores(

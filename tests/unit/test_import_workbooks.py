@@ -66,7 +66,7 @@ def test_excel_sheet_gives_the_rows_of_its_csv(tmp_path: Path) -> None:
     assert open_source(tmp_path / "x.xlsx").kind == "Excel workbook (xlsx), sheet Answers"
     key = Mapping(name="m", file={"sheet": "Key"})
     assert rows(tmp_path / "x.xlsx", key) == ([2], [{"item": "q1", "key": "true"}])
-    with pytest.raises(PermanentFailure, match="no sheet 'Keys' with cells; it has Answers, Key"):
+    with pytest.raises(PermanentFailure, match="no sheet 'Keys' with cells; its sheets with cells: Answers, Key"):
         open_source(tmp_path / "x.xlsx", None, Mapping(name="m", file={"sheet": "Keys"}))
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, Mapping, load_mapping, problems_of
+from irt_assets.intake.mapping import AUTO, OF_FILES, Mapping, load_mapping, problems_of
 from irt_assets.intake.times import find_zone
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -130,6 +130,10 @@ class PullSource(_Strict):
             rules = load_mapping(self.mapping)
         else:
             rules = Mapping.model_validate({**self.mapping, "name": f"mapping of {self.name}"})
+        if rules and (of_files := OF_FILES & rules.model_dump(exclude_defaults=True).keys()):
+            raise PermanentFailure(
+                f"{self.name}: only files have {', '.join(sorted(of_files))}; take them out of mapping"
+            )
         if rules is None or self.revision is None:
             return rules
         return rules.model_copy(update={"columns": {**rules.columns, "revision": ("revision",)}})

@@ -1,0 +1,88 @@
+"""The guesses of a suggested mapping, by signals that several systems share."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets.intake.recognise import Column, denominator, time_format
+from irt_assets.intake.suggest import suggest
+from irt_assets.intake.suggestion import Suggestion, preview
+
+CHOICES = "".join(f"p{n},{','.join(random.Random(n).choices('12345', k=6))}\n" for n in range(60))
+HARD = {"columns": {"user_id": "id"}, "wide": {"items": "v*"}, "null_values": {"v*": ["9"]}}
+
+
+def suggested(folder: Path, text: str) -> Suggestion:
+    path = folder / "x.csv"
+    path.write_text(text, "utf-8")
+    return suggest(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("id|v1|v2|v3\n1|1|0|9\n2|0|1|1\n3|1|1|0\n", {**HARD, "file": {"delimiter": "|", "header": 1}}),
+        ("Midterm\n\nStudent ID,q1,q2,q3\n1,1,0,1\n2,0,0,1\n", {"file": {"delimiter": ",", "header": 3}}),
+        (
+            "Student,Q1,Q2,Q3,Total\nKEY,B,C,A,3\nann,B,C,D,2\nbob,A,C,A,2\n",
+            {"keys": {"Q1": "B", "Q2": "C", "Q3": "A"}},
+        ),
+        ("Student,q1,q2,q3\nPoints possible,2,1,4\nann,2,1,3\nbob,1,0,3\n", {"max_scores": {"q1": 2, "q3": 4}}),
+        ("id,q1,q2,q3,sum\n1,1,2,0,3\n2,0,2,1,3\n3,1,1,1,3\n", {"wide": {"items": "q*"}}),
+        ("id,q1,q2,q3,rt_q1,rt_q2,rt_q3\n1,1,0,1,2.5,3.1,9\n2,0,1,1,2,4.5,8\n", {"wide": {"items": "q*"}}),
+        ("id,sex,age,Comfort,Work,Future\n1,1,30,2,4,3\n2,2,41,1,3,3\n", {"max_scores": {"*": 3}}),
+        ("Who,A1 (2 pts),A2 (1 pts)\nann,0.67,1\nbob,2,0\n", {"max_scores": {"A1": 6, "A2": 3}}),
+        ("Name,Q1 Answer,Q1 Score,Q2 Answer,Q2 Score\nann,A,1,B,0\nbob,C,0,D,1\n", {"wide": {"items": ["Q1", "Q2"]}}),
+        ("user,question,answer,correct answer\nu,q1,b,b\nv,q1,c,b\nu,q2,a,c\n", {"keys": {"q1": "b", "q2": "c"}}),
+        ("V1,V2,V3,freq\n1,0,1,12\n0,0,1,3\n", {"frequency": "freq", "columns": {"user_id": ["#file", "#row"]}}),
+    ],
+)
+def test_signals_of_a_file_become_keys_of_the_mapping(tmp_path: Path, text: str, content: dict[str, Any]) -> None:
+    found = suggested(tmp_path, text)
+    assert {key: found.content[key] for key in content} == content
+    assert "would be stored" in preview(tmp_path / "x.csv", found)[-1]
+
+
+def test_options_without_a_key_are_not_called_ratings(tmp_path: Path) -> None:
+    found = suggested(tmp_path, "person,i1,i2,i3,i4,i5,i6\n" + CHOICES)
+    assert "values" not in found.content
+    assert any("--key FILE" in note for note in found.notes)
+
+
+def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -> None:
+    found = suggested(tmp_path, 'id,"q\n1","q\n2","q\n3","a: #\nb"\n1,1,0,1,text one\n2,0,1,1,text two\n')
+    lines = found.as_yaml().splitlines()
+    assert max(map(len, lines)) < 90
+    assert sum(line.lstrip().startswith("#") for line in lines) >= len(found.reasons) + len(found.notes)
+    assert found.content["wide"]["items"] == "q\n*"
+
+
+@pytest.mark.parametrize(
+    ("texts", "form"),
+    [
+        (["2026-10-01 09:10:00", "2026-10-01T09:10Z"], ""),
+        (["1790840400", "1790840460"], ""),
+        (["13/10/2026 09:10", "01/02/2026 10:00"], "%d/%m/%Y %H:%M"),
+        (["10/13/2026 9:10:00 PM"], "%m/%d/%Y %I:%M:%S %p"),
+        (["2026/10/01 9:10:00 AM GMT+9"], "%Y/%m/%d %I:%M:%S %p %z"),
+        (["1 October 2026, 9:10 AM"], "%d %B %Y, %I:%M %p"),
+        (["2026-10-01"], None),
+        (["1980-01-01 00:00:00"], None),
+        (["10:12", "9:30"], None),
+        (["12 mins"], None),
+    ],
+)
+def test_formats_of_times(texts: list[str], form: str | None) -> None:
+    assert time_format(Column("time", texts)) == form
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [([0, 1, 2], (1, True)), ([0, 0.5, 1], (2, True)), ([0.25, 0.5], (4, True)), ([0.33, 0.67, 1], (3, False))],
+)
+def test_denominator_is_the_smallest_that_makes_scores_whole(values: list[float], parts: tuple[int, bool]) -> None:
+    assert denominator(values) == parts
