@@ -16,29 +16,8 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots.axes import Boxes, Line, Points
-from tests.helpers.sat12 import ITEM_32, OPTIONS
+from tests.helpers.sat12 import FORM, ITEM_32, OPTIONS
 
-FORM = FormRow(
-    form_id="SAT12",
-    n=600,
-    n_items=2,
-    max_score=2,
-    complete=True,
-    source="log",
-    mean=18.20,
-    sd=5.05,
-    median=18.0,
-    skewness=0.19,
-    kurtosis=-0.24,
-    alpha=0.798,
-    alpha_low=0.774,
-    alpha_high=0.820,
-    lambda2=0.805,
-    omega=0.799,
-    split_half=0.812,
-    sem=2.27,
-    scores=(120, 300, 180),
-)
 SOUND = replace(ITEM_32, item_id="item_1", position=1, item_rest=0.3, omitted=0, options=(), flags=())
 ITEMS = (SOUND, replace(ITEM_32, position=2, flags=("min_item_rest", "above_key")))
 FACTS = FormFacts(
