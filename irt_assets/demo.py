@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
@@ -32,12 +34,14 @@ from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
+from irt_assets.intake.inbox import import_waiting_files
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import last_settled_at
-from irt_assets.reports import drift_month, learner_copies
+from irt_assets.reports import drift_month, learner_copies, learner_week
+from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
 from irt_assets.responses.eligibility.rules import Rules
@@ -57,6 +61,7 @@ from irt_psychometrics.items import Model
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
+from resources.files.inbox_files import FolderInbox, inbox_of
 from resources.files.object_store import object_store
 from resources.postgres.database import Database, first_column
 from resources.postgres.schema import upgrade
@@ -81,6 +86,8 @@ drift is what has changed since the window, so it begins after it, in {month}; o
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
+KPI_WEEKS = 8
+"""Number of weeks before the running one for which the demo computes KPIs."""
 MIN_SHARE_NAMED = 0.75  # share of the moved anchors, because some move by less than their errors
 
 
@@ -141,7 +148,8 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
         )
         files = write(*simulate(scenario), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
-    write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
+    inbox = settings.irt_inbox or str((settings.irt_home / "inbox").resolve())
+    write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped", irt_inbox=inbox)
     return files, truth
 
 
@@ -159,6 +167,7 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     import_bank_file(database, LEARNERS, files.learners)
     report = import_attempts(database, [files.attempts], first_month=settings.irt_first_month)
     say(f"  {report.accepted:,} answers imported, {report.duplicates:,} were there already")
+    _take_file_from_inbox(database, files.late_attempts, settings, say)
     with database.connect() as connection:
         new = [s.scale_id for s in read_scales(connection).values() if not s.initialised]
     for scale_id in new:
@@ -167,6 +176,19 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
         with database.connect() as connection:
             start = Month(settings.irt_first_month).start
             record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
+
+
+def _take_file_from_inbox(database: Database, late_attempts: Path, settings: Settings, say: Say) -> None:
+    """Deliver the late answers of the running month through the inbox, unless it is in a bucket."""
+    inbox = inbox_of(settings)
+    if not isinstance(inbox, FolderInbox):
+        return
+    folder = inbox.root / "attempts"
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = pq.read_table(late_attempts, filters=pc.field("completed_at") >= Month(month_of(datetime.now(UTC))).start)
+    pq.write_table(answers, folder / "late-answers.parquet")
+    for outcome in import_waiting_files(database, inbox, unchanged_for=timedelta()):
+        say(f"  {outcome.path}: {outcome.why or f'{outcome.report.accepted:,} answers imported'}")
 
 
 def write_lake(database: Database, say: Say) -> None:
@@ -233,9 +255,9 @@ def _was_held(instance: DagsterInstance, month: str) -> bool:
 
 
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
-    """Run the jobs that schedules would have run by now: features of all days, KPIs of two weeks, one night."""
-    jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
-    (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, 1), WEEKS.key_of(now)]
+    """Run the jobs that schedules would have run by now: features of all days, KPIs of nine weeks, one night."""
+    jobs.say("features of every day, KPIs of eight weeks and the running one, the last night, the invariants …")
+    (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, KPI_WEEKS), WEEKS.key_of(now)]
     requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     requests += [(KPI_JOB, week, "") for week in weeks]
     requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
@@ -253,7 +275,10 @@ def _months_changed_since_evaluation(database: Database) -> bool:
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
-    """Write last week's report of a learner in each language. The weekly job writes all reports and takes minutes."""
+    """Write last week's report of a learner in each language, to a folder and to the store.
+
+    The weekly job writes all reports and takes minutes.
+    """
     (week,) = WEEKS.last_keys(now, 1)
     with database.connect() as connection:
         users = first_column(
@@ -274,8 +299,19 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
     copies = learner_copies.write_copies(
         database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1
     )
+    store = object_store(settings)
+    of_user = {name: user for user in users for name in learner_copies.names(week, user)}
     for path in copies.files:
         say(f"  {path}")
+        store_report(
+            database,
+            store,
+            f"{learner_week.folder(week)}/{path.name}",
+            path.read_bytes(),
+            format="pdf" if path.suffix == ".pdf" else "html",
+            user_id=of_user[path.name],
+            week_start=date.fromisoformat(week),
+        )
     for user, why in copies.failed.items():
         say(f"  {user}: {why}")
 

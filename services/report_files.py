@@ -29,7 +29,11 @@ from resources.serving.guard import path_within
 LOG = logging.getLogger("irt_assets.webserver")
 Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
 ID = re.compile(r"[0-9]{1,18}", re.ASCII)
-TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "pdf": "application/pdf",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+}
 HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:",
     "X-Content-Type-Options": "nosniff",
@@ -60,7 +64,7 @@ def report_response(
     """The report of the row with the id `name`, or a sentence that says why it does not exist.
 
     no_learners: why learners' reports are not handed out; empty if they are. saved: whether an HTML report is
-    downloaded instead of shown, as a PDF always is.
+    downloaded instead of shown, as the other formats always are.
     """
     try:
         report = _report_file(connect, int(name)) if ID.fullmatch(name) else None
@@ -97,7 +101,7 @@ def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
     except (ObjectMissing, ValueError):  # ValueError: a key that leads out of the store
         message = f"The file {report.name} is no longer in the object store; materialise the report again."
         return _reply(HTTPStatus.NOT_FOUND, message)
-    disposition = "attachment" if saved or report.format == "pdf" else "inline"
+    disposition = "attachment" if saved or report.format != "html" else "inline"
     headers = HEADERS | {"Content-Disposition": f"{disposition}; filename*=utf-8''{quote(report.name, safe='')}"}
     return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
 

@@ -1,5 +1,6 @@
 """Typeset documents as PDF with Typst, which reads their text from JSON, so that no text is read as markup.
 
+Typst also draws charts as PNG for Word files.
 Nothing is downloaded: the fonts are part of this distribution.
 """
 
@@ -43,10 +44,19 @@ def typeset(document: Document) -> bytes:
     return made
 
 
+def draw_png(figure: Figure) -> bytes:
+    """Draw the figure's chart as PNG, 1,600 pixels wide. Raises PermanentFailure if Typst is not installed."""
+    if problem := pdf_problem():
+        raise PermanentFailure(problem)
+    with _COMPILER_LOCK:
+        drawn: bytes = _compiler("picture.typ").compile(format="png", ppi=240, sys_inputs={"svg": visible(figure.svg)})
+    return drawn
+
+
 def _plain(value: Any) -> Any:
     """Convert a value for JSON. A block becomes an object whose `is` names its type; long words become breakable."""
     if isinstance(value, str):
-        return _LONG_WORD.sub(_insert_breaks, with_minus(_visible(value)))
+        return _LONG_WORD.sub(_insert_breaks, with_minus(visible(value)))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     if not is_dataclass(value):
@@ -55,9 +65,9 @@ def _plain(value: Any) -> Any:
         return value.text
     if isinstance(value, Figure):
         found = {"svg": value.svg, "description": value.description, "caption": value.caption}
-        return {name: _visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
+        return {name: visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
     if isinstance(value, Span) and value.style == "code":  # must be copyable, so without zero-width spaces
-        return {"is": "span", "text": _visible(value.text), "style": "code", "link": value.link}
+        return {"is": "span", "text": visible(value.text), "style": "code", "link": value.link}
     if isinstance(value, Badge):
         value = Span(value.text, "bold", value.link)
     named = {field.name: getattr(value, field.name) for field in fields(value)}
@@ -67,7 +77,7 @@ def _plain(value: Any) -> Any:
     return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Remove the characters that no font has, such as control characters and marks that do not combine.
 
     Line breaks and tabs become spaces, and a lone surrogate becomes a question mark.
@@ -88,10 +98,8 @@ def _insert_breaks(word: re.Match[str]) -> str:
 
 
 @cache
-def _compiler() -> Any:
-    """The process's compiler, which caches the fonts and the template."""
+def _compiler(template: str = "document.typ") -> Any:
+    """The process's compiler of a template, which caches the fonts and the template."""
     from typst import Compiler  # may be absent, see `pdf_problem`
 
-    return Compiler(
-        str(TEMPLATES / "document.typ"), root=str(TEMPLATES), font_paths=[str(FONTS)], ignore_system_fonts=True
-    )
+    return Compiler(str(TEMPLATES / template), root=str(TEMPLATES), font_paths=[str(FONTS)], ignore_system_fonts=True)

@@ -157,8 +157,7 @@ def build_calibration_assets(
         **of_a_month,
         deps=["linked_item_parameters"],
         description="One row per publication: an item's parameters for scoring, in force from a date on. A green month "
-        "publishes items that have never been published. For all other items it makes a proposal, and a person "
-        "decides.",
+        "publishes new items, and proposes values of all others to a person.",
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
     )(published_item_parameters)
 

@@ -46,9 +46,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="One row per item: its parameters in the 30 days that end with the day, linked through the frozen "
-        "anchors. They are an early warning, and provisional parameters for items without published ones. Nothing is "
-        "published from a night. It also stores every learner's θ at the end of the day, from the published "
-        "parameters in force.",
+        "anchors: an early warning that publishes nothing. It also stores every learner's θ at the day's end.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},

@@ -47,5 +47,5 @@ def export(
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
     with current_database().connect() as connection:
         frame = read_export(connection, what, at, form, metric_d)
-    write_export(frame, to, path)
+    write_export(frame, to, path, f"{what}, as of {at:%Y-%m-%d}")
     say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": no {what} existed at {at:%Y-%m-%d %H:%M} UTC"))

@@ -1,7 +1,7 @@
 """The commands of `irt report`.
 
-Exit codes: 0 written, whatever the verdict; 1 a PDF could not be made, or some learners have no report; 2 the request
-is wrong, or no report can be made.
+Exit codes: 0 written, whatever the verdict; 1 no PDF or Word file could be made, or some learners have no report; 2 the
+request is wrong, or no report can be made.
 """
 
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def drift(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the drift reports of a month, or of several, as HTML and PDF. Red months have reports too."""
+    """Write the drift reports of a month, or of several, as HTML, PDF and Word files. Red months have reports."""
     database = current_database()
     store = current_store(database)
     if month is not None and last is not None:
@@ -68,7 +68,7 @@ def drift(
                 if not as_json:
                     say(report.verdict.in_short)
                     if report.problem:
-                        say(f"  no PDF: {report.problem}")
+                        say(f"  no PDF and no Word file: {report.problem}")
                     for path in paths:
                         say(f"  {path} ({path.stat().st_size / 1024:.0f} KiB)")
     if as_json:

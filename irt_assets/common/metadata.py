@@ -5,7 +5,7 @@ Short tables that programs read use `dagster_schema.rows_shown` instead.
 
 import math
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import TypeAlias
 
 import dagster as dg
@@ -37,9 +37,11 @@ def metadata(shown: Mapping[str, Entry], subject: str = "") -> Metadata:
                 found[key] = value
             case str():
                 found[key] = dg.MetadataValue.text(value)
+            case Integral():
+                found[key] = dg.MetadataValue.int(int(value))
             case float() | Real():
                 if math.isfinite(value):
-                    found[key] = dg.MetadataValue.float(float(f"{value:.6g}"))
+                    found[key] = dg.MetadataValue.float(float(f"{value:.4g}"))
             case tuple():
                 found[key] = md(*value)
             case _:

@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import psycopg
 
+from irt_assets.blocks.excel import Sheet, write_workbook
 from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
@@ -21,6 +22,8 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.items import ItemRow, ProgramForm
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
+from resources.tables import METADATA, meaning
+from resources.version import code_version
 
 Subject = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]
@@ -84,11 +87,12 @@ def _convert(frame: pd.DataFrame, form: ProgramForm, metric_d: float) -> pd.Data
     return pd.DataFrame(rows).assign(D=metric_d)
 
 
-def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
+def write_export(frame: pd.DataFrame, kind: Kind, path: Path, title: str) -> None:
     """Write `frame` to `path`. An existing file is replaced only when the new one is complete.
 
     Times are UTC; in Excel, which has no time zones, the column's name says so. In CSV, text that a spreadsheet would
-    run as a formula is prefixed with an apostrophe; the other formats keep all text unchanged.
+    run as a formula is prefixed with an apostrophe; the other formats keep all text unchanged. `title` is the title of
+    an Excel file, whose sheet *About* describes the columns.
 
     Raises PermanentFailure if an Excel sheet is too small or the file cannot be written.
     """
@@ -98,7 +102,7 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part.{kind}", dir=path.parent)
         os.close(handle)
         try:
-            _WRITERS[kind](frame, part)
+            _WRITERS[kind](frame, part, title)
             Path(part).replace(path)
         finally:
             Path(part).unlink(missing_ok=True)
@@ -106,7 +110,7 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
         raise PermanentFailure(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _write_csv(frame: pd.DataFrame, path: str) -> None:
+def _write_csv(frame: pd.DataFrame, path: str, _title: str) -> None:
     guarded = {
         str(name): column.map(no_formula)
         for name, column in frame.items()
@@ -115,17 +119,31 @@ def _write_csv(frame: pd.DataFrame, path: str) -> None:
     frame.assign(**guarded).to_csv(path, index=False)
 
 
-def _write_excel(frame: pd.DataFrame, path: str) -> None:
+def _write_excel(frame: pd.DataFrame, path: str, title: str) -> None:
     times = frame.select_dtypes("datetimetz").columns
     naive = frame.assign(**{name: frame[name].dt.tz_localize(None) for name in times})
-    # ids may begin with "=" or look like an address, but must stay text
-    as_text = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
-    with pd.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=as_text) as writer:
-        naive.rename(columns={name: f"{name} (UTC)" for name in times}).to_excel(writer, index=False)
+    columns = [f"{name} (UTC)" if name in times else str(name) for name in frame.columns]
+    rows = (map(_excel_value, row) for row in naive.itertuples(index=False, name=None))
+    formats = {str(name): "0.000" for name, column in frame.items() if pd.api.types.is_float_dtype(column)}
+    about = [("rows", f"{len(frame):,}"), ("written by", f"irt-assets {code_version()}")]
+    about += [(str(name), _MEANINGS[name]) for name in frame.columns if name in _MEANINGS]
+    write_workbook(path, title, about, [Sheet(title.partition(",")[0], columns, map(list, rows), formats)])
 
 
-_WRITERS: dict[Kind, Callable[[pd.DataFrame, str], None]] = {
+def _excel_value(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    return value if isinstance(value, str | int | float | datetime) else str(value)
+
+
+_MEANINGS = {
+    column.name: meaning(column)
+    for name in ("question", "mirt_ability", "item_drift", "item_parameter_publication")
+    for column in METADATA.tables[name].columns
+}
+"""Descriptions of the columns of exports, by name."""
+_WRITERS: dict[Kind, Callable[[pd.DataFrame, str, str], None]] = {
     "csv": _write_csv,
     "xlsx": _write_excel,
-    "parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    "parquet": lambda frame, path, _title: frame.to_parquet(path, index=False),
 }

@@ -18,8 +18,8 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
     @dg.asset(
         partitions_def=months,
         deps=["abilities"],
-        description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. Only "
-        "scales with `ability_variance=auto` (`irt scale set`) have a row. It is a proposal, and a person decides.",
+        description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. A "
+        "proposal for scales with the rule `ability_variance=auto`; a person decides.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         op_tags={"dagster/priority": "-1"},

@@ -102,8 +102,7 @@ def build_drift_assets(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
         description="One row per item and group of learners: whether the item functions differently for the group than "
-        "for other learners of equal ability (DIF). It has a Wald test of items split by group in one fit, and "
-        "Mantel-Haenszel and logistic regression within forms, for each of the scale's attributes.",
+        "for other learners of equal ability (DIF), for each of the scale's attributes.",
     )
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -131,8 +130,7 @@ def build_drift_assets(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.test_information)},
         description="One row per item, and one for the test: its information over θ, as published and in the month. "
-        "Items that lost a fifth of their information are flagged. The test's row also has the information that the "
-        "set in force keeps without items that are flagged or drifted far.",
+        "Items that lost a fifth of their information are flagged.",
     )
     def test_information(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

@@ -104,7 +104,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
         f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed_number(z, 1)})" if z else ""
     )
     option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""
-    return f"{description} (2ΔLL over the published curve: {gains}){times}{option}"
+    return f"{description} (gain in 2 log L over the published curve: {gains}){times}{option}"
 
 
 def dif_table(id_columns: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:

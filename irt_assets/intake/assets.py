@@ -50,8 +50,7 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         name=INTAKE,
         partitions_def=days,
         description="One row per arrival of the day (a file, a pull, or a minute of posts): how many of its rows "
-        "were new, corrected, known or refused. A run first imports the file in the inbox (IRT_INBOX) that its sensor "
-        "names, or all waiting files.",
+        "were new, corrected, known or refused. A run first imports the waiting files of the inbox.",
         metadata={"dagster/column_schema": column_schema(intake)},
     )
     def attempts_intake(

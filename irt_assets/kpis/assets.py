@@ -10,7 +10,7 @@ import dagster as dg
 import numpy as np
 
 from irt_assets.abilities.batch import judge_until
-from irt_assets.blocks import Figure, Table, table
+from irt_assets.blocks import Figure, Table, pairs, table
 from irt_assets.charts import histogram
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
@@ -35,12 +35,13 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     @dg.asset(
         partitions_def=weeks,
         deps=[existing_partitions("attempts"), "question_bank", in_force],
-        description="One row per learner: improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal "
-        "probability (P) and churn risk (S). It has every learner with a live answer in the year before the week's "
-        "end, or before the last midnight while the week runs.\n\n"
-        + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
+        description="One row per learner with a live answer in the year before the week's end: improvement (I_t), "
+        "efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and churn risk (S).",
         kinds={"postgres", "ibis"},
-        metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
+        metadata={
+            "dagster/column_schema": column_schema(tables.weekly_kpi),
+            "KPIs": md(pairs(MEANINGS)),
+        },
     )
     def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         now = datetime.now(UTC)

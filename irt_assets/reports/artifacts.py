@@ -15,7 +15,7 @@ import psycopg
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, records
 
-Format = Literal["html", "pdf"]
+Format = Literal["html", "pdf", "docx"]
 SERVED_UNDER = "/reports/"
 """Path under which the webserver serves the file of a row, followed by the row's id."""
 

@@ -14,7 +14,7 @@ from resources.postgres.database import Database
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 REPORT_SOURCES = ("item_drift", "dif_analysis", "test_information")
 """Assets that the report covers. It can be written without them, and then lists the missing ones."""
-LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
+LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF", "docx": "download for Word"}
 
 
 def build_report_assets(
@@ -29,8 +29,8 @@ def build_report_assets(
     @dg.asset(
         partitions_def=months,
         deps=list(REPORT_SOURCES),
-        description="One row per file, HTML and PDF for every scale: whether the month is safe to release, and the "
-        "findings that need review. The files are in the object store; `irt report drift` writes the same files.",
+        description="One row per file, HTML, PDF and Word for every scale: whether the month is safe to release, and "
+        "the findings that need review.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
         automation_condition=follows_a_month,
@@ -44,7 +44,7 @@ def build_report_assets(
             for report in drift_month.make_reports(database, store, context.instance, context.partition_key):
                 sentences.append(report.verdict.in_short)
                 if report.problem:
-                    sentences.append(f"Without a PDF: {report.problem}.")
+                    sentences.append(f"Without PDF and Word file: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 suffix = "" if report.only_scale else f" ({report.scale_id})"
                 for file in drift_month.store_files(database, store, report):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from irt_assets.blocks import html, pdf
+from irt_assets.blocks import html, pdf, word
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.origin_fit import origin_windows
@@ -29,11 +29,11 @@ UNITS_FOLDER = (
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The report on a month of a scale as HTML and PDF.
+    """The report on a month of a scale as HTML, as PDF and for Word.
 
     Attributes:
         only_scale: whether the bank has no other scale.
-        problem: why there is no PDF; "" if there is one.
+        problem: why there are no PDF and no Word file; "" if there are.
     """
 
     month: str
@@ -87,7 +87,7 @@ def make_reports(
         files: dict[Format, bytes] = {"html": html.page(document).encode()}
         problem = ""
         try:
-            files["pdf"] = pdf.typeset(document)
+            files |= {"pdf": pdf.typeset(document), "docx": word.write_docx(document)}
         except PermanentFailure as error:
             problem = str(error)
         verdict = drift_report.verdict(facts)
@@ -97,13 +97,13 @@ def make_reports(
 def store_files(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
     """Put the files into the store under new names, and record them instead of the files of an earlier run.
 
-    `irt prune` deletes files that are no longer recorded, unless somebody has decided on the month. If there is no new
-    PDF, the record of the earlier one is deleted, because it is out of date.
+    `irt prune` deletes files that are no longer recorded, unless somebody has decided on the month. If there are no
+    new PDF and Word file, the records of the earlier ones are deleted, because they are out of date.
     """
     window = f"{report.month}/{report.scale_id}"
     if report.problem:
         with database.connect() as connection:
-            connection.execute("""DELETE FROM report_file WHERE "window" = %s AND format = 'pdf'""", (window,))
+            connection.execute("""DELETE FROM report_file WHERE "window" = %s AND format <> 'html'""", (window,))
     name = f"reports/drift/{report.month}/{key_part(report.scale_id)}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
@@ -119,7 +119,7 @@ def store_files(database: Database, store: ObjectStore, report: DriftReport) -> 
 
 
 def stored_uris(database: Database, month: str) -> list[str]:
-    """Return the URIs of the month's reports in the store: by scale, HTML before PDF."""
+    """Return the URIs of the month's reports in the store: by scale, then by format."""
     with database.connect() as connection:
         return first_column(
             connection,

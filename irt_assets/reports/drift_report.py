@@ -186,8 +186,8 @@ def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> I
             rest = Span("the items one by one", link="#items")
             blocks.append(Paragraph((f"The other {len(items) - len(first)} are in ", rest, ".")))
         if facts.origin is None:
-            decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
-            blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
+            decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides."
+            blocks.append(Paragraph(decides_nothing, "quiet"))
         yield Section("Items to review first", tuple(blocks), "first")
 
 

@@ -1,9 +1,9 @@
 """Sections of a drift report after its first page, each as blocks; a section without content yields nothing."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 from irt_assets.blocks import (
+    DASH,
     Block,
     Cell,
     Column,
@@ -26,7 +26,6 @@ from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_summar
 from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import DifRow
-from irt_assets.gates.month_classification import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports import month_blocks
@@ -58,7 +57,7 @@ def proposals(items: Sequence[Item]) -> Table:
 
 
 def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | None) -> Iterator[Block]:
-    """Yield the changes that wait for a decision with their commands, and the effect on learners of accepting them all.
+    """Yield the changes that wait for a decision, and the effect on learners of accepting them all.
 
     `dashboard_url` is the address of the dashboard, or None for no link to it.
     """
@@ -70,27 +69,17 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
             if change.old
             else f"nothing in force, {change.new} proposed"
         )
-        leaked = change.kind == ChangeKind.LEAK
-        accept, reject = (
-            Span(f'irt release {verb} {shlex.quote(str(change.reference))} --by NAME --reason "WHY"', "code")
-            for verb in ("accept", "reject")
-        )
-        command_text: Text = (reject, " (it leaked: replace the item)") if leaked else (accept, ", or ", reject)
-        rows.append((change.item_id, sentence(f"{drift}: {values}"), command_text))
+        choice = "reject (it leaked: replace the item)" if change.kind == ChangeKind.LEAK else "accept or reject"
+        rows.append((change.item_id, sentence(f"{drift}: {values}"), choice, str(change.reference)))
     if anchors := [i.item_id for i in items if i.proposal and i.proposal.action is Action.DROP_ANCHOR]:
-        names = shlex.join(anchors)
-        month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
-        scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
-        command = f'irt release drop-anchors {names} {scale}{month} --by NAME --reason "WHY"'
-        undo = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
-        command_text = ("those that really changed: ", Span(command, "code"), *undo)
-        rows.append((join_names(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", command_text))
+        why = f"Months are linked through them. {FIND_OUT_FIRST}"
+        rows.append((join_names(anchors, 3), why, "drop those that really changed; a drop can be undone", DASH))
     if not rows:
         return
-    columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
+    columns = (Column("item", share=1.5), Column("why", share=5), Column("decision", share=2), Column("proposal"))
     yield Table(columns, tuple(rows))
-    if dashboard_url:
-        yield Paragraph(("Or decide on ", Span("the month's page", link=month_page(dashboard_url, facts.month)), "."))
+    page = month_page(dashboard_url, facts.month) if dashboard_url else ""
+    yield Paragraph(("Decide on ", Span("the month's page", link=page), " of the dashboard."))
     if facts.effect:
         yield Paragraph(sentence(f"If all of them were accepted: {facts.effect.sentence}"))
 

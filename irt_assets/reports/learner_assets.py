@@ -41,8 +41,7 @@ def build_learner_report_assets(
             dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="One row per file, HTML and PDF for every learner who answered in the eight weeks that end with "
-        "the week: level, topics, the KPIs in words, and next steps, in the learner's language. A report whose numbers "
-        "have not changed is not written again.",
+        "the week: level, topics, the KPIs in words, and next steps.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
     )

@@ -24,8 +24,7 @@ def build_response_assets(
         partitions_def=months,
         deps=[existing_partitions("attempts"), "question_bank"],
         description="One row per attempt of the month: its score, and the `reason` why calibration may not use it "
-        "(empty: scored). It is a Parquet snapshot, stored under its own hash. Days that have not been judged yet are "
-        "judged first.",
+        "(empty: scored). A Parquet snapshot, stored under its own hash.",
         kinds={"parquet", "postgres"},
         pool=LIGHT_POOL,
     )

@@ -40,8 +40,7 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=["attempts", "question_bank"],
         description="One row per attempt of the day: its score, or the reason why it has no score, by the rules of its "
-        "scale. A run for a single day judges the whole day again. A run for several days judges the days that differ "
-        "from their verdicts, oldest first, each in its own transaction.",
+        "scale. A run for several days judges only days that differ from their verdicts.",
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
     )

@@ -24,8 +24,7 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         name=LAKE,
         deps=[JUDGED],
         description="One row per attempt of the completed days, with its verdict, as Parquet for Spark. A run writes "
-        "the days that differ from the database: new days, and days with late answers or changed verdicts. The job "
-        "judge_attempts writes them too, after it has judged the answers.",
+        "the days that differ from the database; so does the job judge_attempts.",
         kinds={"parquet", "postgres"},
         metadata={
             "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in SCHEMA])

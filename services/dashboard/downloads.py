@@ -1,19 +1,23 @@
-"""Tables as files: `/download?what=…&to=csv|xlsx|parquet`."""
+"""Tables as files (`/download?what=…&to=csv|xlsx|parquet`) and pages (`/document?view=…&to=html|pdf|docx|xlsx`).
+
+What does not belong here: reports that are stored (see `report_files`).
+"""
 
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import IO, cast
 
 import pandas as pd
 import psycopg
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from irt_assets.blocks import Document, excel, html, pdf, word
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.responses.scales import read_scales
@@ -23,12 +27,21 @@ from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
 from services.dashboard.views import arrivals, bank
 from services.jwt_verifier.tokens import Role, TokenRefused
+from services.report_files import TYPES as REPORT_TYPES
 
 LOG = logging.getLogger("services.dashboard")
 TYPES: Mapping[str, str] = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "parquet": "application/vnd.apache.parquet",
+    **REPORT_TYPES,
+}
+TABLE_KINDS = ("csv", "xlsx", "parquet")
+RENDERERS: Mapping[str, Callable[[Document], bytes]] = {
+    "pdf": pdf.typeset,
+    "docx": word.write_docx,
+    "xlsx": excel.write_xlsx,
+    "html": lambda document: html.page(document).encode(),
 }
 STATEMENT_TIMEOUT_MS = 60_000
 PIECE_BYTES = 2**16
@@ -40,33 +53,54 @@ MAX_WAIT_S = 30
 def download(request: ViewRequest) -> Response:
     """The file, named after its table, scale and day, or a sentence that says why it does not exist."""
     table, kind = request.field("what"), request.field("to", "csv")
-    if table not in DOWNLOADS or kind not in TYPES:
-        unknown, choices = (kind, TYPES) if table in DOWNLOADS else (table, DOWNLOADS)
-        return _error_page(
-            404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}"
-        )
+    if table not in DOWNLOADS or kind not in TABLE_KINDS:
+        return _nothing_to_download(table, DOWNLOADS, kind, TABLE_KINDS)
     read_table, role = DOWNLOADS[table]
     try:
         request.identity.require_role(role)
     except TokenRefused as refused:
         return _error_page(refused.status, f"{table} are data of learners, for the role {role} and above: {refused}")
+    title = ", ".join(filter(None, (table, request.field("scale"), f"{request.reader.now():%Y-%m-%d}")))
+    return _respond(request, table, kind, lambda: _write_table(read_table(request), cast("Kind", kind), title))
+
+
+def document(request: ViewRequest) -> Response:
+    """The page of a view as a file, or a sentence that says why it does not exist."""
+    kind = request.field("to", "pdf")
+    if request.view not in DOCUMENTS or kind not in RENDERERS:
+        return _nothing_to_download(request.view, DOCUMENTS, kind, RENDERERS)
+
+    def render() -> tuple[BytesIO, int]:
+        data = RENDERERS[kind](DOCUMENTS[request.view](request))
+        return BytesIO(data), len(data)
+
+    return _respond(request, request.view, kind, render)
+
+
+def _nothing_to_download(name: str, names: Iterable[str], kind: str, kinds: Iterable[str]) -> Response:
+    unknown, choices = (kind, kinds) if name in names else (name, names)
+    return _error_page(404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}")
+
+
+def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[], tuple[IO[bytes], int]]) -> Response:
+    """The file that `write` returns with its size in bytes, or a sentence that says why it cannot be written."""
     if not WRITE_SLOTS.acquire(timeout=MAX_WAIT_S):
         return _error_page(503, "other files are being written: try again in a minute")
     try:
-        opened, size = _write_table(read_table(request), cast("Kind", kind))
+        opened, size = write()
     except NotFound as missing:
         return _error_page(404, str(missing))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
-        return _error_page(503, f"reading it took longer than a minute: `irt export {table}` has no such limit")
+        return _error_page(503, f"reading it took longer than a minute: `irt export {name}` has no such limit")
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
         return _error_page(503, "the database does not answer: try again in a minute")
     finally:
         WRITE_SLOTS.release()
     headers = {
-        "Content-Disposition": f'attachment; filename="{_name(request, table)}.{kind}"',
+        "Content-Disposition": f'attachment; filename="{_name(request, name)}.{kind}"',
         "Content-Length": str(size),
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
@@ -74,18 +108,18 @@ def download(request: ViewRequest) -> Response:
     return StreamingResponse(_pieces(opened), media_type=TYPES[kind], headers=headers)
 
 
-def _write_table(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
+def _write_table(frame: pd.DataFrame, kind: Kind, title: str) -> tuple[BufferedReader, int]:
     """Write the table to a file. Returns the open file and its size in bytes.
 
     The file is already unlinked, so closing it removes it, even if it was not read to the end.
     """
     with TemporaryDirectory(prefix="irt-download-") as folder:
         path = Path(folder, f"table.{kind}")
-        write_export(frame, kind, path)
+        write_export(frame, kind, path, title)
         return path.open("rb"), path.stat().st_size
 
 
-def _pieces(opened: BufferedReader) -> Iterator[bytes]:
+def _pieces(opened: IO[bytes]) -> Iterator[bytes]:
     with opened:
         while piece := opened.read(PIECE_BYTES):
             yield piece
@@ -129,3 +163,5 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "refused": (arrivals.refused_table, "analyst"),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
+DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {}
+"""The views whose pages can be written as files."""

@@ -87,9 +87,18 @@ def query_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = No
 
 def download_links(text: str, table: str, **fields: str | None) -> Tag:
     """Links that download a table as CSV, Excel or Parquet."""
-    kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
-    query = {"what": table} | {name: value for name, value in fields.items() if value}
+    return _file_links(text, "download", {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}, what=table, **fields)
+
+
+def document_links(view: str, **fields: str | None) -> Tag:
+    """Links that download the page of a view."""
+    kinds = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "html": "HTML"}
+    return _file_links("This page as a file:", "document", kinds, view=view, **fields)
+
+
+def _file_links(text: str, path: str, kinds: Mapping[str, str], **fields: str | None) -> Tag:
+    query = {name: value for name, value in fields.items() if value}
     links = [
-        tags.a(name, href=f"download?{urlencode(query | {'to': kind})}", download="") for kind, name in kinds.items()
+        tags.a(name, href=f"{path}?{urlencode(query | {'to': kind})}", download="") for kind, name in kinds.items()
     ]
     return tags.p(text, *(TagList(" ", link) for link in links))

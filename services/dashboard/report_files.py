@@ -1,14 +1,17 @@
 """Reports as files: `report?id=…` opens a report, and `save=1` downloads it."""
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from htmltools import Tag, TagChild, TagList, tags
 from starlette.responses import Response
 
-from irt_assets.reports.artifacts import ReportRow
+from irt_assets.reports.artifacts import Format, ReportRow
 from services.dashboard.elements import DASH
 from services.dashboard.page import ViewRequest
 from services.report_files import report_response
+
+SAVE: Mapping[Format, str] = {"html": "Download HTML", "pdf": "Download PDF", "docx": "Download for Word"}
 
 
 def report(request: ViewRequest) -> Response:
@@ -39,8 +42,8 @@ def report_files(name: str, reports: list[ReportRow]) -> TagChild:
 
 def _links(name: str, report: ReportRow) -> list[Tag]:
     number = str(report.artifact_id)
-    save = _link("Download PDF" if report.format == "pdf" else "Download HTML", name, id=number, save="1")
-    return [save] if report.format == "pdf" else [_link("Open", name, id=number), save]
+    save = _link(SAVE[report.format], name, id=number, save="1")
+    return [_link("Open", name, id=number), save] if report.format == "html" else [save]
 
 
 def _link(text: str, name: str, **fields: str) -> Tag:

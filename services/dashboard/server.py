@@ -32,6 +32,7 @@ from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.dashboard.data_access import FRESH_AGE, OverviewPending, Reader
+from services.dashboard.downloads import document as write_document
 from services.dashboard.downloads import download
 from services.dashboard.figures import PLOTLY_JS, render_blocks
 from services.dashboard.layout import document
@@ -159,6 +160,9 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     def send_download(request: Request) -> Response:
         return download(parse_request(request.query_params, identity_of(request), reader))
 
+    def send_document(request: Request) -> Response:
+        return write_document(parse_request(request.query_params, identity_of(request), reader))
+
     def ready(_request: Request) -> Response:
         """Whether the first overview has been read. If the reading failed, it is started again."""
         if not reader.is_ready:
@@ -177,6 +181,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         Route("/plotly.min.js", _file(PLOTLY_JS, CACHE_FOREVER)),
         *(Route(f"/{path.name}", _file(path, NO_CACHE)) for path in sorted(STATIC.iterdir())),
         Route("/download", send_download),
+        Route("/document", send_document),
         Route("/report", send_report),
         Mount("/", Pages(MessageFilter(app), reader)),
     ]

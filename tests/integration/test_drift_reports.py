@@ -88,9 +88,9 @@ def test_report_command_writes_the_last_months_under_the_documents_file_names(
     assert [(one["month"], one["window"]) for one in done.json] == [(MONTHS[1], 1), (MONTHS[0], 2)]
     files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
     by_window = {name: data for name, data in files.items() if name.startswith("drift_window_")}
-    assert len(by_window) == 4
+    assert len(by_window) == 6
     for name, data in by_window.items():
-        found = re.fullmatch(r"drift_window_([12])_\d{8}_\d{6}\.(html|pdf)", name)
+        found = re.fullmatch(r"drift_window_([12])_\d{8}_\d{6}\.(html|pdf|docx)", name)
         assert found, name
         assert files.pop(f"drift_{MONTHS[2 - int(found[1])]}.{found[2]}") == data
         del files[name]
@@ -115,7 +115,7 @@ def test_report_command_refuses_unknown_months_and_scales_and_names_the_existing
     assert (refused.code, "REPORT_OUTPUT_DIR" in refused.err) == (2, True), refused.err
 
 
-def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_rows(
+def test_drift_report_asset_stores_all_files_and_a_second_run_replaces_their_rows(
     faulty: Faulty, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
@@ -124,6 +124,7 @@ def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_ro
         result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     kept = rows(graph.database, 'SELECT format, "window", url, sha256, user_id FROM report_file ORDER BY format')
     assert [(one[0], one[1], one[4]) for one in kept] == [
+        ("docx", f"{MONTHS[1]}/{SCALE}", None),
         ("html", f"{MONTHS[1]}/{SCALE}", None),
         ("pdf", f"{MONTHS[1]}/{SCALE}", None),
     ]
@@ -137,7 +138,7 @@ def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_ro
     ids = [
         artifact_id for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_file ORDER BY format")
     ]
-    links = [reported["open the report"], reported["download as PDF"]]
+    links = [reported[name] for name in ("download for Word", "open the report", "download as PDF")]
     assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
 
 
@@ -150,9 +151,12 @@ def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     monkeypatch.setitem(sys.modules, "typst", None)
     result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
-    assert "Without a PDF: " in metadata(result, "drift_report")["report"]
+    assert "Without PDF and Word file: " in metadata(result, "drift_report")["report"]
     command = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
-    assert (command.code, missing_sentences(command.out + command.err, "no PDF: ", "pip install typst")) == (1, [])
+    assert (
+        command.code,
+        missing_sentences(command.out + command.err, "no PDF and no Word file: ", "pip install typst"),
+    ) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 

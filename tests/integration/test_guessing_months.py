@@ -349,7 +349,7 @@ def test_skewed_month_has_drift_information_and_report(skewed_month: Skewed) -> 
     # No item has changed. Some of the 26 items differ by chance, but not enough to matter.
     assert "high" not in {level for _, level in levels}
     assert rows(graph.database, "SELECT count(*) > 0 FROM test_information") == [(True,)]
-    assert rows(graph.database, "SELECT format FROM report_file ORDER BY 1") == [("html",), ("pdf",)]
+    assert rows(graph.database, "SELECT format FROM report_file ORDER BY 1") == [("docx",), ("html",), ("pdf",)]
 
 
 @pytest.mark.ci

@@ -473,7 +473,7 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
         }
     )
     path = tmp_path / f"parameters.{kind}"
-    exports.write_export(frame, kind, path)
+    exports.write_export(frame, kind, path, "parameters, as of 2026-09-01")
     if kind == "xlsx":
         with zipfile.ZipFile(path) as book:
             texts, sheet = (book.read(f"xl/{part}.xml").decode() for part in ("sharedStrings", "worksheets/sheet1"))
@@ -497,5 +497,7 @@ def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_p
     ids=["more rows than a sheet of Excel has", "no such folder"],
 )
 def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, name: str, reason: str) -> None:
-    assert reason in refusal(exports.write_export, pd.DataFrame(index=range(n)), name[-4:].strip("."), tmp_path / name)
+    assert reason in refusal(
+        exports.write_export, pd.DataFrame(index=range(n)), name[-4:].strip("."), tmp_path / name, "x"
+    )
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,130 @@
+"""Write workbooks for Excel: a sheet for each table, with a frozen bold header and a filter, and a last sheet *About*.
+
+A sheet has the whole value of each number; its format shows fewer digits. What does not belong here: the tables of a
+document (see the callers), and CSV and Parquet files (see `decisions.exports`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from xlsxwriter import Workbook
+
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Box,
+    Cell,
+    Details,
+    Document,
+    List,
+    Moment,
+    Pairs,
+    Section,
+    Span,
+    Table,
+    plain,
+)
+
+MAX_NAME = 31
+"""Length of the longest name of a sheet."""
+MAX_WIDTH = 400
+"""Width of the widest column, in pixels."""
+ABOUT = "About"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table for a sheet. `formats`: Excel's formats of numbers, by column."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]
+    formats: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, str]], sheets: Iterable[Sheet]) -> None:
+    """Write the sheets, then *About* with the title and pairs of name and value.
+
+    A missing value is an empty cell. Text is never a formula or a link. Times must have no time zone.
+    """
+    options = {"strings_to_formulas": False, "strings_to_urls": False}
+    with Workbook(file, options | {"default_date_format": "yyyy-mm-dd hh:mm"}) as book:
+        book.set_properties({"title": title})
+        bold, wrapped = book.add_format({"bold": True, "bottom": 1}), book.add_format({"text_wrap": True})
+        for sheet in sheets:
+            _add_sheet(book, sheet, title, bold)
+        last = book.add_worksheet(ABOUT)
+        last.set_column(0, 0, 30)
+        last.set_column(1, 1, 90, wrapped)
+        last.write_string(0, 0, title, bold)
+        for k, (name, value) in enumerate(about, 1):
+            last.write_string(k, 0, name)
+            last.write_string(k, 1, value)
+
+
+def write_xlsx(document: Document) -> bytes:
+    """Write the document's tables as sheets, named after their captions or sections, and its pairs on *About*."""
+    written = BytesIO()
+    pairs, tables = [("", document.subtitle)], []
+    for section, block in _walk(document.blocks, document.title):
+        if isinstance(block, Pairs):
+            pairs += [(name, plain(value)) for name, value in block.rows]
+        elif isinstance(block, Table) and block.rows:
+            tables.append(_sheet(block, section))
+    write_workbook(written, document.title, pairs, tables)
+    return written.getvalue()
+
+
+def _add_sheet(book: Workbook, sheet: Sheet, title: str, bold: Any) -> None:
+    taken = {page.get_name().casefold() for page in book.worksheets()} | {ABOUT.casefold()}
+    name = re.sub(r"[\[\]:*?/\\']", " ", sheet.name).strip()[:MAX_NAME] or "Table"
+    if name.casefold() in taken:
+        name = f"{name[: MAX_NAME - 4]} {len(taken)}"
+    page = book.add_worksheet(name)
+    n = 0
+    for column, text in enumerate(sheet.columns):
+        page.write_string(0, column, text, bold)
+        shown = book.add_format({"num_format": sheet.formats.get(text, "General")})
+        page.set_column(column, column, None, shown)
+    for n, row in enumerate(sheet.rows, 1):
+        for column, value in enumerate(row):
+            if value is not None and value == value:
+                page.write(n, column, value)
+    page.autofit(MAX_WIDTH)
+    page.freeze_panes(1, 0)
+    page.autofilter(0, 0, n, max(len(sheet.columns) - 1, 0))
+    page.set_header(f"&L{title.replace('&', '&&')}&R&D")
+    page.repeat_rows(0)
+
+
+def _walk(blocks: Iterable[Block], section: str) -> Iterator[tuple[str, Block]]:
+    """Yield the blocks at all depths, each with the title of its innermost section."""
+    for block in blocks:
+        yield section, block
+        if isinstance(block, Section | Details | Box):
+            inner = {Section: "title", Details: "summary"}.get(type(block))
+            yield from _walk(block.blocks, getattr(block, inner) if inner else section)
+
+
+def _sheet(table: Table, section: str) -> Sheet:
+    names = [plain(column.name) for column in table.columns]
+    formats = {name: _excel_format(column.format) for name, column in zip(names, table.columns, strict=True)}
+    return Sheet(table.caption or section, names, [[*map(_value, row)] for row in table.rows], formats)
+
+
+def _value(cell: Cell) -> Any:
+    return plain(cell) if isinstance(cell, str | tuple | Span | Badge | Moment | List | Details) else cell
+
+
+def _excel_format(spec: str) -> str:
+    """Excel's format for a format specification such as `,` or `.2f`."""
+    found = re.fullmatch(r"(\+?)(,?)(?:\.(\d)([f%]))?", spec)
+    if not spec or not found:
+        return "General"
+    sign, comma, digits, kind = found.groups()
+    number = ("#,##0" if comma else "0") + (f".{'0' * int(digits)}" if int(digits or 0) else "")
+    number += "%" if kind == "%" else ""
+    return f"+{number};-{number};{number}" if sign else number

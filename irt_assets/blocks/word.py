@@ -1,0 +1,160 @@
+"""Render documents as Word files with python-docx. Typst draws the charts, because not every Word shows SVG.
+
+What does not belong here: the layout of a document (see the callers).
+"""
+
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from typing import Any
+
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Box,
+    Content,
+    Details,
+    Document,
+    Figure,
+    Figures,
+    List,
+    Pairs,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    plain,
+    with_minus,
+)
+from irt_assets.blocks.pdf import draw_png, visible
+
+PAGE_CM = 17.0
+"""Width of the text on a page of A4 with margins of 2 cm."""
+GREY = "595959"
+COLOURS = {"good": "0072B2", "bad": "D55E00", "warning": "D55E00", "info": "0072B2", "neutral": "C0C0C0", "dark": GREY}
+"""Colour of the line at the left of a box of each tone."""
+
+
+def write_docx(document: Document) -> bytes:
+    """Render the document as a Word file. Raises PermanentFailure if Typst, which draws the charts, is missing."""
+    import docx  # only Word files need it
+    from docx.shared import Cm, Pt
+
+    word = docx.Document()
+    page, properties, normal = word.sections[0], word.core_properties, word.styles["Normal"]
+    page.page_width, page.page_height = Cm(21), Cm(29.7)
+    page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Cm(2)
+    normal.font.size, normal.paragraph_format.space_after = Pt(10), Pt(4)
+    properties.title, properties.author, properties.language = visible(document.title), "irt-assets", document.language
+    page.header.paragraphs[0].text = visible(document.running)
+    word.add_heading(visible(document.title), 0)
+    if document.subtitle:
+        _add_text(word.add_paragraph(), document.subtitle, quiet=True)
+    _add_blocks(word, document.blocks)
+    written = BytesIO()
+    word.save(written)
+    return written.getvalue()
+
+
+def _add_blocks(word: Any, blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        match block:
+            case Paragraph():
+                _add_text(word.add_paragraph(), block.text, bold=block.style == "lead", quiet=block.style == "quiet")
+            case List():
+                for item in block.items:
+                    _add_text(word.add_paragraph(style="List Number" if block.numbered else "List Bullet"), item)
+            case Pairs():
+                _add_table(word, [(Span(name, "bold"), value) for name, value in block.rows])
+            case Table():
+                _add_data(word, block)
+            case Figure():
+                _add_figures(word, (block,))
+            case Figures():
+                _add_figures(word, block.figures)
+            case Section():
+                word.add_heading(visible(block.title) or "–", block.level - 1)
+                _add_blocks(word, block.blocks)
+            case Details():
+                _add_text(word.add_paragraph(), block.summary, bold=True)
+                _add_blocks(word, block.blocks)
+            case Box():
+                _add_box(word, block)
+
+
+def _add_text(paragraph: Any, text: Content, *, bold: bool = False, quiet: bool = False) -> None:
+    """Add the text to the paragraph, with a run for each style."""
+    from docx.shared import Pt, RGBColor
+
+    if isinstance(text, tuple):
+        for part in text:
+            _add_text(paragraph, part, bold=bold, quiet=quiet)
+        return
+    run = paragraph.add_run(with_minus(visible(plain(text))))
+    style = text.style if isinstance(text, Span) else ""
+    run.bold = bold or style == "bold" or isinstance(text, Badge) or None
+    if style == "code":
+        run.font.name, run.font.size = "Consolas", Pt(9)
+    if quiet or style == "quiet":
+        run.font.color.rgb = RGBColor.from_string(GREY)
+
+
+def _add_data(word: Any, block: Table) -> None:
+    """Add the table below its caption. Word repeats its header on each page."""
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+    from docx.oxml import OxmlElement
+    from docx.shared import Pt
+
+    if block.caption:
+        _add_text(word.add_paragraph(), block.caption, bold=True)
+    if not block.rows:
+        _add_text(word.add_paragraph(), block.empty, quiet=True)
+        return
+    header = [Span(plain(column.name), "bold") for column in block.columns]
+    table = _add_table(word, [header, *block.body()], "Light Shading Accent 1")
+    table.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
+    for row in table.rows:
+        for cell, column in zip(row.cells, block.columns, strict=True):
+            paragraph = cell.paragraphs[0]
+            if column.number:
+                paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
+            for run in paragraph.runs:
+                run.font.size = Pt(8)
+
+
+def _add_table(word: Any, rows: Sequence[Sequence[Content]], style: str | None = None) -> Any:
+    from docx.shared import Pt
+
+    table = word.add_table(len(rows), max(map(len, rows), default=1), style)
+    for row, contents in zip(table.rows, rows, strict=True):
+        for cell, content in zip(row.cells, contents, strict=True):
+            cell.paragraphs[0].paragraph_format.space_after = Pt(1)
+            _add_text(cell.paragraphs[0], content)
+    word.add_paragraph()
+    return table
+
+
+def _add_figures(word: Any, figures: Sequence[Figure]) -> None:
+    """Add the pictures, two in a row unless they are wide, with their captions below them."""
+    from docx.shared import Cm
+
+    width = PAGE_CM if len(figures) == 1 or figures[0].wide else PAGE_CM / 2 - 0.2
+    paragraph = word.add_paragraph()
+    for figure in figures:
+        picture = paragraph.add_run().add_picture(BytesIO(draw_png(figure)), width=Cm(width))
+        picture._inline.docPr.set("descr", visible(figure.description))
+    for figure in figures:
+        if figure.caption:
+            _add_text(word.add_paragraph(), figure.caption, quiet=True)
+
+
+def _add_box(word: Any, block: Box) -> None:
+    """Add the blocks with a line at their left, in the colour of the tone."""
+    from docx.oxml import parse_xml
+    from docx.oxml.ns import nsdecls
+
+    before = len(word.paragraphs)
+    _add_blocks(word, block.blocks)
+    line = f'w:val="single" w:sz="24" w:space="8" w:color="{COLOURS[block.tone]}"'
+    for paragraph in word.paragraphs[before:]:
+        borders = parse_xml(f"<w:pBdr {nsdecls('w')}><w:left {line}/></w:pBdr>")
+        paragraph._p.get_or_add_pPr().insert_element_before(borders, "w:shd", "w:spacing", "w:jc")
