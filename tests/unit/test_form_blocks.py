@@ -52,13 +52,13 @@ def test_form_whose_learners_answered_different_items_has_no_sum_scores() -> Non
 
 
 def test_key_check_names_only_items_whose_key_an_option_beats() -> None:
-    (section,) = form_blocks.keys(FACTS, "")
+    (section,) = form_blocks.keys(FACTS)
     (found,) = section.blocks[0].items
     assert plain(found).startswith("item_32: Option 3 (chosen by 44 %, r = 0.20) beats the key 5")
     unflagged = replace(ITEM_32, options=tuple(replace(option, flags=()) for option in OPTIONS))
-    (section,) = form_blocks.keys(replace(FACTS, items=(unflagged,)), "")
+    (section,) = form_blocks.keys(replace(FACTS, items=(unflagged,)))
     assert plain(section.blocks[0].text) == "No option beats a key."
-    assert not list(form_blocks.keys(replace(FACTS, items=(replace(SOUND, key=None),)), ""))
+    assert not list(form_blocks.keys(replace(FACTS, items=(replace(SOUND, key=None),))))
 
 
 def test_charts_show_scores_discrimination_of_flagged_items_and_omissions_by_position() -> None:

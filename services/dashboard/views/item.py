@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from htmltools import Tag, TagChild, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.blocks import Block, Figures, Paragraph, Section, notice, prose
+from irt_assets.blocks import Block, Document, Figures, Paragraph, Section, notice, prose, without_page_links
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import ItemRow, read_items
@@ -18,9 +18,10 @@ from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, ob
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
+from resources.version import code_version
 from services.dashboard import decision_form
 from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
-from services.dashboard.elements import choice, query_form, shorten
+from services.dashboard.elements import choice, document_links, query_form, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
@@ -48,24 +49,37 @@ class Chosen:
 def page(request: ViewRequest) -> Page:
     facts = find_facts(request)
     chosen = _choose(request, facts)
+    fields = {"scale": facts.scale.scale_id, "item": facts.item_id}
+    has_key = any(row.key for row in chosen.rows)
     return Page(
         f"Item {shorten(facts.item_id)}",
         render_blocks(
             *_head(request, facts, chosen),
+            Paragraph(page_link("Change the key", "rekey", **fields)) if has_key else None,
             _selector(facts, chosen) if chosen.name else None,
             *_body(request, facts, chosen),
+            document_links("item", **fields, month=request.field("month"), form=request.field("form")),
             _use(request, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
 
 
+def document(request: ViewRequest) -> Document:
+    """The page of the item as a document."""
+    facts = find_facts(request)
+    chosen = _choose(request, facts)
+    title = f"Item {shorten(facts.item_id)}, scale {facts.scale.scale_id}"
+    blocks = without_page_links((*_head(request, facts, chosen), *_body(request, facts, chosen)))
+    subtitle = f"written on {request.reader.now():%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}"
+    return Document(title, "en", "bank", blocks, subtitle, running=title)
+
+
 def _head(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
     """Yield the item's state, a warning about its key, and its identity."""
     yield Paragraph(item_blocks.item_in_short(facts, request.reader.now()), "lead")
     if chosen.rows and (warning := key_warning(chosen.rows[0])):
-        change = page_link("Change the key", "rekey", scale=facts.scale.scale_id, item=facts.item_id)
-        yield notice((warning, " ", change, "."), "bad")
+        yield notice(warning, "bad")
     yield item_blocks.identity(facts, chosen.rows)
 
 
