@@ -10,9 +10,9 @@ from __future__ import annotations
 import numbers as numeric_types
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from irt_psychometrics.plots import Chart, Picture
@@ -277,6 +277,17 @@ def table(
         for name in names
     )
     return Table(columns, tuple(map(tuple, rows)), caption, empty, sortable=sortable, small=small)
+
+
+def without_page_links(content: Any) -> Any:
+    """Return a copy of blocks or texts without links to pages of the dashboard; links to sections (`#id`) stay."""
+    if isinstance(content, tuple):
+        return tuple(map(without_page_links, content))
+    if isinstance(content, Span | Badge):
+        return content if content.link.startswith("#") else replace(content, link="")
+    if not is_dataclass(content) or isinstance(content, type | Chart | Picture):
+        return content
+    return replace(content, **{name: without_page_links(value) for name, value in vars(content).items()})
 
 
 def notice(text: Text, tone: Tone) -> Box:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.blocks import html, pdf
+from irt_assets.blocks import html, pdf, word
 from irt_assets.cli.console import AsJson, Here, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
@@ -81,15 +81,15 @@ def drift(
 
 @app.command("form", epilog="Example: irt report form booklet-a --month 2026-09 --to booklet-a.pdf")
 def form_report(
-    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf or NAME.html.")],
+    to: Annotated[Path, typer.Option(help="File to write: NAME.pdf, NAME.docx or NAME.html.")],
     form: Annotated[str, typer.Argument(help="Form. Default: all answers of the month.")] = "",
     month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest analysed one.")] = None,
     scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
 ) -> None:
-    """Write a form's scores, reliability, keys, items and precision for a committee, as PDF or HTML."""
-    renderers = {".pdf": pdf.typeset, ".html": lambda document: html.page(document).encode()}
+    """Write a form's scores, reliability, keys, items and precision for a committee."""
+    renderers = {".pdf": pdf.typeset, ".docx": word.write_docx, ".html": lambda document: html.page(document).encode()}
     if to.suffix not in renderers:
-        raise PermanentFailure(f"{to} is neither .pdf nor .html: --to {to.stem or 'form'}.pdf")
+        raise PermanentFailure(f"{to} is neither .pdf, .docx nor .html: --to {to.stem or 'form'}.pdf")
     with current_database().connect() as connection:
         scales = read_scales(connection)
         if scale not in scales:

@@ -115,6 +115,7 @@ def trace_lines(item: ItemRow) -> Figure:
     described = f"Share of each {subject} of item {shorten(item.item_id)} by rest score, with 95 % intervals."
     ends = Chart.ends_of([point.rest for option in item.options for point in option.trace])
     chart = Chart(ends, (0.0, 1.0), REST_SCORES[item.rest], "share of the learners", described, height=190)
+    last = [(option.trace[-1].rest, option.trace[-1].share, option.option) for option in item.options if option.trace]
     for k, option in enumerate(item.options):
         is_key = bool(item.key) and option.is_key
         name = f"{subject} {shorten(option.option, 20)}" + (" (key)" if is_key else "")
@@ -124,6 +125,8 @@ def trace_lines(item: ItemRow) -> Figure:
         chart.points(x, y, name=name, low=low, high=high, titles=titles, joined=True, **style)
         if is_key:
             chart.line(x, y, style["colour"], width=2.6)
+    if last:
+        chart.names(*map(list, zip(*last, strict=True)))
     formats = {"rest score": ".2f", "learners": ",", "share": ".2f", "95 % from": ".2f", "to": ".2f"}
     rows = [
         (option.option, point.rest, point.n, point.share, point.low, point.high)

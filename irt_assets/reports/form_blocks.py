@@ -23,6 +23,7 @@ from irt_assets.blocks import (
     number,
     pairs,
     table,
+    without_page_links,
 )
 from irt_assets.charts import ability_chart, add_points
 from irt_assets.common.dashboard_pages import page_link
@@ -48,17 +49,17 @@ def document(facts: FormFacts, at: datetime) -> Document:
         running=f"{title} · scale {facts.scale.scale_id}",
         language="en",
         kind="bank",
-        blocks=tuple(form_blocks(facts, None)),
+        blocks=without_page_links(tuple(form_blocks(facts))),
     )
 
 
-def form_blocks(facts: FormFacts, dashboard: str | None = "") -> Iterator[Block]:
-    """Yield all blocks about the form; those without content are left out. For `dashboard` see `page_link`."""
+def form_blocks(facts: FormFacts) -> Iterator[Block]:
+    """Yield all blocks about the form, with links to pages; those without content are left out."""
     yield key_figures(facts)
-    yield from keys(facts, dashboard)
+    yield from keys(facts)
     figures = [scores(facts.form)] if any(facts.form.scores) else []
     figures += [difficulty_and_discrimination(facts.items), *_by_position(facts.items)]
-    yield Section("Scores and items", (Figures(tuple(figures)), items_table(facts, dashboard)), "items")
+    yield Section("Scores and items", (Figures(tuple(figures)), items_table(facts)), "items")
     if len(facts.published.item_ids):
         yield Section("Precision", tuple(precision(facts)), "precision")
     if facts.fit is not None:
@@ -67,12 +68,12 @@ def form_blocks(facts: FormFacts, dashboard: str | None = "") -> Iterator[Block]
         yield Section("Fit of the model", (Paragraph(caption), List(tuple(map(sentence, found)))), "fit", together=True)
 
 
-def keys(facts: FormFacts, dashboard: str | None) -> Iterator[Block]:
+def keys(facts: FormFacts) -> Iterator[Block]:
     """Yield the key check: the keys that an option beats. A form without options has no key check."""
     if not any(item.key for item in facts.items):
         return
     found: list[Text] = [
-        (_item_link(item, facts, dashboard), f": {warning}") for item in facts.items if (warning := key_warning(item))
+        (_item_link(item, facts), f": {warning}") for item in facts.items if (warning := key_warning(item))
     ]
     yield Section("Key check", (List(tuple(found)) if found else Paragraph("No option beats a key."),), "keys")
 
@@ -121,14 +122,14 @@ def difficulty_and_discrimination(items: Sequence[ItemRow]) -> Figure:
     )
 
 
-def items_table(facts: FormFacts, dashboard: str | None = None) -> Table:
+def items_table(facts: FormFacts) -> Table:
     """Return the classical table of all items."""
     formats = {"n": ",", "p": ".3f", "SD": ".2f", "r": ".3f", "α without": ".3f", "D": ".2f"}
     formats |= {"omitted": ".1%", "not reached": ".1%"}
     rows: list[tuple[Cell, ...]] = [
         (
             item.position,
-            _item_link(item, facts, dashboard),
+            _item_link(item, facts),
             *(item.n, item.facility, item.sd, item.item_rest, item.alpha_if_deleted, discrimination(item)),
             *_shares_skipped(item),
             flags_in_words(item.flags),
@@ -140,9 +141,9 @@ def items_table(facts: FormFacts, dashboard: str | None = None) -> Table:
     return table(columns, rows, numbers=formats, caption=caption, small=True, sortable=True)
 
 
-def _item_link(item: ItemRow, facts: FormFacts, dashboard: str | None) -> Text:
+def _item_link(item: ItemRow, facts: FormFacts) -> Text:
     fields = {"scale": facts.scale.scale_id, "item": item.item_id, "month": facts.month, "form": facts.form.form_id}
-    return page_link(item.item_id, "item", dashboard=dashboard, **fields)
+    return page_link(item.item_id, "item", **fields)
 
 
 def _shares_skipped(item: ItemRow) -> tuple[float, float]:

@@ -170,7 +170,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     most = max(values.max_score for values, _ in found)
     curves = [(values.score_probabilities(theta), dash) for values, dash in found if values.max_score == most]
     description = f"How likely each score of item {shorten(item.item_id)} is over ability."
-    chart = ability_chart(theta, "probability of a score", description, 1.0)
+    chart = ability_chart(theta, "probability of a score", description, 1.0, width=690, height=250)
     for k in range(most + 1):
         if all(f"t{k}" not in values.further for values, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # no learner has had this score
@@ -182,8 +182,10 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
             titles = [f"score {k}: {p:.2f} of {n} answers" for p, n in zip(seen.proportion, seen.n, strict=True)]
             style: dict[str, Any] = {"shape": SHAPES[k % len(SHAPES)], "titles": titles}
             chart.points(seen.theta, seen.proportion, colour, "", *seen.interval(), **style)
+        peak = int(curves[-1][0][k].argmax())
+        chart.names([theta[peak]], [curves[-1][0][k][peak]], [str(k)])
     caption = f"Every score. Solid: {month}; dashed: published; marks: observed shares. Bars: 95 %."
-    return Figure(chart, caption), _scores_table(item, most)
+    return Figure(chart, caption, wide=True), _scores_table(item, most)
 
 
 def information(facts: ItemFacts, values: ItemRow | None, month: str) -> Figure | None:
@@ -199,7 +201,7 @@ def information(facts: ItemFacts, values: ItemRow | None, month: str) -> Figure 
         return None
     top = 1.08 * max(float(y.max()) for y, _ in drawn.values()) or 1.0
     described = f"Information of item {shorten(facts.item_id)} over ability, as published and in {month}."
-    chart = ability_chart(theta, "information (1/θ²)", described, top)
+    chart = ability_chart(theta, "information (1/θ²)", described, top, width=690)
     for name, (y, style) in drawn.items():
         chart.line(theta, y, name=name, **style)
     y, _ = next(iter(drawn.values()))
@@ -208,7 +210,7 @@ def information(facts: ItemFacts, values: ItemRow | None, month: str) -> Figure 
         cut = np.array([facts.scale.pass_theta])
         share = float(_information_at(published, cut)[0] / facts.test.curves.information(cut).sum())
         caption += f"; at the pass mark θ = {number(cut[0])} it is {100 * share:.1f} % of the information of the test"
-    return Figure(chart, f"{caption}.")
+    return Figure(chart, f"{caption}.", wide=True)
 
 
 def _information_at(row: ItemRow, theta: Floats) -> Floats:
@@ -291,14 +293,17 @@ def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
     `analysed` are its rows of the month's item analysis.
     """
     row, time = facts.publication, facts.response_time
+    most = max((found.max_score for found in analysed), default=1)
+    # "2pl+gpcm" is a fit in which scored items have the second model
+    models = ((row or {}).get("model") or facts.scale.model).split("+")
     positions = [f"{f.form_id} at {f.position}" if f.position else f.form_id for f in analysed if f.form_id]
     seen = [f"{month}: {n:,} of {of:,} learners" for month, (n, of) in [*facts.exposure.items()][-MAX_MONTHS:]]
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
             "key": next((found.key for found in analysed if found.key), None),
-            "model": facts.of_bank.get("model") or facts.scale.model,
-            "maximum score": str(most) if (most := max((found.max_score for found in analysed), default=1)) > 1 else "",
+            "model": facts.of_bank.get("model") or models[-1 if most > 1 else 0],
+            "maximum score": str(most) if most > 1 else None,
             "block": facts.of_bank.get("block"),
             "form": join_names(positions, 4),
             "shown to": "; ".join(seen),

@@ -1,8 +1,8 @@
-"""SAT12's item 32, whose key 5 is wrong: its counts, and the correlations of R's psych for the key and for option 3."""
+"""SAT12 as R's psych describes it: its sum scores, as if it had two items, and item 32, whose key 5 is wrong."""
 
 from __future__ import annotations
 
-from irt_assets.item_analysis.stored import ItemRow, OptionRow, TracePoint
+from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, TracePoint
 
 CHOICES = {"1": (75, 0.125, -0.045), "2": (110, 0.183, -0.19), "3": (266, 0.443, 0.203), "4": (45, 0.075, -0.07)}
 TRACE = tuple(
@@ -42,4 +42,25 @@ ITEM_32 = ItemRow(
     rest="sum",
     key="5",
     options=OPTIONS,
+)
+FORM = FormRow(
+    form_id="SAT12",
+    n=600,
+    n_items=2,
+    max_score=2,
+    complete=True,
+    source="log",
+    mean=18.20,
+    sd=5.05,
+    median=18.0,
+    skewness=0.19,
+    kurtosis=-0.24,
+    alpha=0.798,
+    alpha_low=0.774,
+    alpha_high=0.820,
+    lambda2=0.805,
+    omega=0.799,
+    split_half=0.812,
+    sem=2.27,
+    scores=(120, 300, 180),
 )

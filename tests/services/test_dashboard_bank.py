@@ -68,7 +68,7 @@ from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, decide, review
-from services.dashboard.downloads import TYPES, download
+from services.dashboard.downloads import TYPES, document, download
 from services.dashboard.figures import render_blocks as shown_on_page
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
@@ -247,12 +247,16 @@ def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faul
     assert "7 (1.2 %)" in text  # omitted, of all answers
     assert f"?{urlencode({'view': 'rekey', 'scale': rooms.SCALE, 'item': item})}" in unescape(html)
     assert "30 (5.0 %)" in show_page(faulty[0], "item", item=item, form="booklet")[1]
-    assert show_page(faulty[0], "item", item=item, form="other")[0] == HTTPStatus.NOT_FOUND
+    assert "7 (1.2 %)" in show_page(faulty[0], "item", item=item, form="of another month")[1]
     status, html = show_page(faulty[0], "forms", scale=rooms.SCALE)
     assert (status, "form=booklet" in html) == (200, True)
     status, html = show_page(faulty[0], "form", scale=rooms.SCALE, form="booklet")
     assert (status, "beats the key 5" in html, "Marginal reliability" in html) == (200, True, True)
     assert show_page(faulty[0], "form", scale=rooms.SCALE, form="other")[0] == HTTPStatus.NOT_FOUND
+    for view, fields in {"item": {"item": item}, "form": {"form": "booklet"}}.items():
+        request = view_request(faulty[0], view, scale=rooms.SCALE, to="html", **fields)
+        written = body_of(document(request)).decode()
+        assert ("beats the key 5" in written, "?view=" in written) == (True, False)
 
 
 def test_item_page_states_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:

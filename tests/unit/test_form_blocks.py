@@ -16,29 +16,8 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots.axes import Boxes, Line, Points
-from tests.helpers.sat12 import ITEM_32, OPTIONS
+from tests.helpers.sat12 import FORM, ITEM_32, OPTIONS
 
-FORM = FormRow(
-    form_id="SAT12",
-    n=600,
-    n_items=2,
-    max_score=2,
-    complete=True,
-    source="log",
-    mean=18.20,
-    sd=5.05,
-    median=18.0,
-    skewness=0.19,
-    kurtosis=-0.24,
-    alpha=0.798,
-    alpha_low=0.774,
-    alpha_high=0.820,
-    lambda2=0.805,
-    omega=0.799,
-    split_half=0.812,
-    sem=2.27,
-    scores=(120, 300, 180),
-)
 SOUND = replace(ITEM_32, item_id="item_1", position=1, item_rest=0.3, omitted=0, options=(), flags=())
 ITEMS = (SOUND, replace(ITEM_32, position=2, flags=("min_item_rest", "above_key")))
 FACTS = FormFacts(
@@ -73,13 +52,13 @@ def test_form_whose_learners_answered_different_items_has_no_sum_scores() -> Non
 
 
 def test_key_check_names_only_items_whose_key_an_option_beats() -> None:
-    (section,) = form_blocks.keys(FACTS, "")
+    (section,) = form_blocks.keys(FACTS)
     (found,) = section.blocks[0].items
     assert plain(found).startswith("item_32: Option 3 (chosen by 44 %, r = 0.20) beats the key 5")
     unflagged = replace(ITEM_32, options=tuple(replace(option, flags=()) for option in OPTIONS))
-    (section,) = form_blocks.keys(replace(FACTS, items=(unflagged,)), "")
+    (section,) = form_blocks.keys(replace(FACTS, items=(unflagged,)))
     assert plain(section.blocks[0].text) == "No option beats a key."
-    assert not list(form_blocks.keys(replace(FACTS, items=(replace(SOUND, key=None),)), ""))
+    assert not list(form_blocks.keys(replace(FACTS, items=(replace(SOUND, key=None),))))
 
 
 def test_charts_show_scores_discrimination_of_flagged_items_and_omissions_by_position() -> None:

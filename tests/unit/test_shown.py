@@ -21,8 +21,8 @@ from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.reports.drift_facts import ItemFindings
-from irt_assets.reports.item_blocks import category_curves, curves, parameters
-from irt_psychometrics.core.items import ItemRow
+from irt_assets.reports.item_blocks import category_curves, curves, information, parameters
+from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.itemfit.observed import group_answers
 from irt_psychometrics.plots.axes import Line, Points
@@ -177,6 +177,23 @@ def test_parameters_of_a_scored_item_include_its_steps() -> None:
     assert parameters(PUBLISHED) == "a 0.90 ± 0.05, a·m 1.80 ± 0.10, b −0.20 ± 0.06, steps −1.09 ± 0.12, 0.69 ± 0.13"
     _, table = category_curves(findings(PUBLISHED, NOW), SCALE, "2026-08")
     assert [row[5] for row in table.rows] == ["–", "−1.09 ± 0.12", "0.69 ± 0.13"]
+
+
+def test_information_of_an_item_is_greatest_at_its_difficulty_and_compared_with_the_test_at_the_pass_mark() -> None:
+    """A 2PL item's information is at most a²/4, at θ = b; two equal items share the information of their test."""
+    row = {"a": 1.2, "b": 0.5, "in_force": True}
+    test = ItemParameters.from_rows(["A", "B"], [ItemRow(1.2, 0.5)] * 2)
+    scale = SimpleNamespace(mu=0.0, sigma=1.0, pass_theta=-0.3)
+    facts: Any = SimpleNamespace(item_id="A", publication=row, scale=scale, test=test)
+    figure = information(facts, None, "2026-08")
+    assert figure.caption == (
+        "Information: at most 0.360, at θ = 0.5; at the pass mark θ = −0.30 it is 50.0 % of the information of "
+        "the test."
+    )
+    (line,) = figure.chart.parts
+    assert max(line.ys) == pytest.approx(1.2**2 / 4)
+    facts.publication = None
+    assert information(facts, None, "2026-08") is None
 
 
 def test_dichotomous_items_have_no_charts_by_score_and_no_steps() -> None:

@@ -9,7 +9,7 @@ from irt_assets.reports import form_blocks
 from irt_assets.reports.form_facts import FormFacts, form_facts
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.address_fields import require_known
-from services.dashboard.elements import choice, query_form
+from services.dashboard.elements import choice, document_links, query_form
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
@@ -32,7 +32,12 @@ def page(request: ViewRequest) -> Page:
     title = f"Form {facts.name}" if facts.form.form_id else "All answers"
     return Page(
         f"{title}, {facts.month}",
-        render_blocks(query_form("form", *choices), *form_blocks.form_blocks(facts), Paragraph(all_forms)),
+        render_blocks(
+            query_form("form", *choices),
+            *form_blocks.form_blocks(facts),
+            document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
+            Paragraph(all_forms),
+        ),
     )
 
 
@@ -47,7 +52,8 @@ def _read(request: ViewRequest) -> tuple[FormFacts, list[TagChild]]:
     name = request.field("form")
     with request.reader.connect() as connection:
         forms = {form.form_id: form.form_id or "all answers" for form in read_forms(connection, scale.scale_id, month)}
-        require_known("form", name, forms)
+        if name:
+            require_known("form", name, [*filter(None, forms)])
         return form_facts(connection, scale, name, month), [*choices, choice("Form", "form", forms, name)]
 
 

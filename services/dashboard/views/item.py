@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from htmltools import Tag, TagChild, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.blocks import Block, Figures, Paragraph, Section, notice, prose
+from irt_assets.blocks import Block, Document, Figures, Paragraph, Section, notice, prose, without_page_links
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import ItemRow, read_items
@@ -18,10 +18,10 @@ from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, ob
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
+from resources.version import code_version
 from services.dashboard import decision_form
-from services.dashboard.address_fields import require_known
 from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
-from services.dashboard.elements import choice, query_form, section, shorten
+from services.dashboard.elements import choice, document_links, query_form, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import choose_scale
@@ -29,24 +29,65 @@ from services.dashboard.views.bank import choose_scale
 USE_KINDS: tuple[DecisionKind, ...] = ("withdraw", "restore")
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The month and the form of the address.
+
+    Attributes:
+        name: the month, or the origin window; empty if the item has neither a fit nor an analysis.
+        month: its linked fit, if it has one.
+        rows: the item's rows of the month's item analysis, by form; the row of all answers is first.
+        row: the row of the chosen form, if the month was analysed.
+    """
+
+    name: str
+    month: ItemInMonth | None
+    rows: list[ItemRow]
+    row: ItemRow | None
+
+
 def page(request: ViewRequest) -> Page:
     facts = find_facts(request)
     chosen = _choose(request, facts)
-    zone = request.reader.settings.irt_time_zone
     fields = {"scale": facts.scale.scale_id, "item": facts.item_id}
-    warning = key_warning(chosen.rows[0]) if chosen.rows else ""
+    has_key = any(row.key for row in chosen.rows)
     return Page(
         f"Item {shorten(facts.item_id)}",
         render_blocks(
-            Paragraph(item_blocks.item_in_short(facts, request.reader.now()), "lead"),
-            notice((warning, " ", page_link("Change the key", "rekey", **fields), "."), "bad") if warning else None,
-            item_blocks.identity(facts, chosen.rows),
-            *_answers(request, facts, chosen),
-            *item_history_blocks.history_sections(facts, zone),
+            *_head(request, facts, chosen),
+            Paragraph(page_link("Change the key", "rekey", **fields)) if has_key else None,
+            _selector(facts, chosen) if chosen.name else None,
+            *_body(request, facts, chosen),
+            document_links("item", **fields, month=request.field("month"), form=request.field("form")),
             _use(request, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
+
+
+def document(request: ViewRequest) -> Document:
+    """The page of the item as a document."""
+    facts = find_facts(request)
+    chosen = _choose(request, facts)
+    title = f"Item {shorten(facts.item_id)}, scale {facts.scale.scale_id}"
+    blocks = without_page_links((*_head(request, facts, chosen), *_body(request, facts, chosen)))
+    subtitle = f"written on {request.reader.now():%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}"
+    return Document(title, "en", "bank", blocks, subtitle, running=title)
+
+
+def _head(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
+    """Yield the item's state, a warning about its key, and its identity."""
+    yield Paragraph(item_blocks.item_in_short(facts, request.reader.now()), "lead")
+    if chosen.rows and (warning := key_warning(chosen.rows[0])):
+        yield notice(warning, "bad")
+    yield item_blocks.identity(facts, chosen.rows)
+
+
+def _body(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
+    """Yield the answers of the chosen month, and the item's history."""
+    if chosen.name:
+        yield from _answers(request, facts, chosen)
+    yield from item_history_blocks.history_sections(facts, request.reader.settings.irt_time_zone)
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
@@ -78,27 +119,10 @@ def find_facts(request: ViewRequest) -> ItemFacts:
     raise NotFound(f"{location} has no item {shorten(name)!r}: ids are case-sensitive; search for it in the bank.")
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The month and the form of the address.
-
-    Attributes:
-        name: the month, or the origin window; empty if the item has neither a fit nor an analysis.
-        month: its linked fit, if it has one.
-        rows: the item's rows of the month's item analysis, by form; the row of all answers is first.
-        row: the row of the chosen form, if the month was analysed.
-    """
-
-    name: str
-    month: ItemInMonth | None
-    rows: list[ItemRow]
-    row: ItemRow | None
-
-
 def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
-    """Read the choice of the address. The default is the newest month and all answers.
+    """Read the choice of the address. The default is the newest month and, if the form is not in it, all answers.
 
-    Raises NotFound for an unknown month or form.
+    Raises NotFound for an unknown month.
     """
     months = {month.month: month for month in facts.months}
     newest = max(facts.exposure, default="")
@@ -109,26 +133,25 @@ def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
     analysed = newest if name == ORIGIN_WINDOW else name
     with request.reader.connect() as connection:
         rows = read_items(connection, facts.scale.scale_id, analysed, item_id=facts.item_id)
-    forms = {row.form_id: row for row in rows}
-    form = request.field("form")
-    if form:
-        require_known("form", form, forms)
-    return Chosen(name, months.get(name), rows, forms.get(form, next(iter(rows), None)))
+    of_form = [row for row in rows if row.form_id == request.field("form")]
+    return Chosen(name, months.get(name), rows, next(iter(of_form or rows), None))
 
 
-def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[TagChild | Block]:
-    """Yield the chosen options, the item's curve, and the statistics of both."""
-    if not chosen.name:
-        return
-    month, row = chosen.month, chosen.row
-    names = [*dict.fromkeys([*(each.month for each in reversed(facts.months)), *sorted(facts.exposure, reverse=True)])]
-    forms = {each.form_id: each.form_id or "all answers" for each in chosen.rows}
-    yield query_form(
+def _selector(facts: ItemFacts, chosen: Chosen) -> Tag:
+    """The form that chooses a month and a form."""
+    names = dict.fromkeys([*(month.month for month in reversed(facts.months)), *sorted(facts.exposure, reverse=True)])
+    forms = {row.form_id: row.form_id or "all answers" for row in chosen.rows}
+    return query_form(
         "item",
-        choice("Month", "month", names, chosen.name),
-        choice("Form", "form", forms, row.form_id) if row and len(forms) > 1 else None,
+        choice("Month", "month", [*names], chosen.name),
+        choice("Form", "form", forms, chosen.row.form_id) if chosen.row and len(forms) > 1 else None,
         kept={"scale": facts.scale.scale_id, "item": facts.item_id},
     )
+
+
+def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
+    """Yield the chosen options, the item's curve, and the statistics of both."""
+    month, row = chosen.month, chosen.row
     figures, model = [trace_lines(row)] if row and row.options else [], None
     warnings: list[str] = []
     if month is not None:
@@ -138,12 +161,9 @@ def _answers(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator
         warnings = [text for text in (red, why_not) if text]
         published, values = model.published, model.values
         figures.append(item_blocks.curves(facts.item_id, published, values, facts.scale, month.month, observed))
-    yield section(
-        f"How learners of {chosen.name} answered it",
-        *(notice(prose(warning), "warning") for warning in warnings),
-        Figures(tuple(figures)),
-        options_table(row) if row and row.options else None,
-    )
+    options = [options_table(row)] if row and row.options else []
+    notices = [notice(prose(warning), "warning") for warning in warnings]
+    yield Section(f"How learners of {chosen.name} answered it", (*notices, Figures(tuple(figures)), *options))
     if row is not None:
         yield Section(f"Item analysis: {row.form_id or 'all answers'}", (statistics(row),))
     if month is not None and model is not None:
