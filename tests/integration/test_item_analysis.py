@@ -177,7 +177,7 @@ def test_evidence_names_a_wrong_key_over_days_and_begins_again_with_another_key(
         pd.DataFrame({"item": item, "option": option, "form": "", "at": np.arange(400), "rest": theta}) for item in "XY"
     )
     keys = {"X": ("A",), "Y": ("B",)}
-    days = {"2026-09-01": answers[answers["at"] < 200], "2026-09-02": answers[answers["at"] >= 200]}
+    days = {"2026-09-01": answers[answers["at"] < 60], "2026-09-02": answers[answers["at"] >= 60]}
 
     def stored() -> list[tuple[Any, ...]]:
         return rooms.rows(database, "SELECT item_id, day::text, key, n, e_value FROM key_evidence ORDER BY 2, 1")
@@ -185,14 +185,17 @@ def test_evidence_names_a_wrong_key_over_days_and_begins_again_with_another_key(
     for day, of_day in days.items():
         call(database, follow_keys, day, keys, of_day)
     first = stored()
-    assert [row[3] for row in first] == [200, 200, 400, 400]
-    assert first[2][4] >= NAMED_FROM > first[3][4]
+    assert [row[3] for row in first] == [60, 60, 400, 400]
+    assert first[2][4] >= NAMED_FROM > max(first[k][4] for k in (0, 1, 3))
     assert call(database, named_options, rooms.SCALE, "2026-09-02") == {"X": "B"}
+    call(database, follow_keys, "2026-09-03", keys, days["2026-09-01"])
+    assert call(database, named_options, rooms.SCALE, "2026-09-03") == {}, "it was named the day before"
+    call(database, follow_keys, "2026-09-03", keys, answers[:0])
     call(database, follow_keys, "2026-09-02", keys, days["2026-09-02"])
     assert stored() == first
     for day, changed in (("2026-09-03", {"X": ("C",)}), ("2027-01-01", keys)):
         call(database, follow_keys, day, changed, days["2026-09-01"])
-        assert [row[3] for row in stored() if row[1] == day] == [200] * len(changed)
+        assert [row[3] for row in stored() if row[1] == day] == [60] * len(changed)
     run_sql(database, """UPDATE question SET meta = '{"key": "B"}' WHERE item_id = 'X'""")
     assert call(database, named_options, rooms.SCALE, "2026-09-02") == {}
 
