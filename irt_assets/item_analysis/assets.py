@@ -129,8 +129,8 @@ def build_key_checks(months: dg.PartitionsDefinition, days: dg.PartitionsDefinit
             months,
             ITEM_ANALYSIS,
             KEYS_ARE_RIGHT,
-            "No option beats its item's key: none has an option-rest correlation that is certainly above 0 and above "
-            "the key's. It holds nothing.",
+            "No option beats its item's key by an option-rest correlation that is certainly above 0 and above the "
+            "key's. It holds nothing.",
             lambda look: _judge(look, lambda _: find_option_above_key),
         ),
         partition_check(

@@ -1,7 +1,4 @@
-"""Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year.
-
-What does not belong here: the martingale (`irt_psychometrics.classical.KeyEvidence`).
-"""
+"""Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year."""
 
 import json
 import zlib
