@@ -39,8 +39,8 @@ class Plan:
         asset: the asset that the job materialises for each partition; empty for a job without partitions.
         look_back: number of completed partitions that a tick checks.
         running: whether a tick also checks the current partition.
-        if_new: whether the current partition is only made again if answers with a choice have come since. It is never
-            late then.
+        if_new: whether a tick checks the current partition only if answers with a choice have come since it was made.
+            It is never late then.
     """
 
     job: str

@@ -50,7 +50,7 @@ def find_missing(
 
 
 def newest_choice(database: Database, start: datetime, end: datetime) -> datetime | None:
-    """Time at which the last answer of [start, end) with a choice was written, or None if there is none."""
+    """Time at which the last answer of [start, end) with a choice was written. Returns None without such answers."""
     query = """SELECT max(recorded_at) FROM response_log
                WHERE completed_at >= %s AND completed_at < %s AND response <> ''"""
     with database.connect() as connection:

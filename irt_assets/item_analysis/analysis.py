@@ -1,4 +1,4 @@
-"""Compute the item analysis of a scale from its judged attempts. What does not belong here: flags and the tables."""
+"""Compute the item analysis of a scale from its judged attempts."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,7 +21,7 @@ from irt_psychometrics.scoring import rest_abilities
 MAX_OPTIONS = 20
 """Number of different responses above which an item has no options: they are free text."""
 OMITTED = ""
-"""Option of learners who chose none. They count in the shares of the others."""
+"""Option of learners without a choice. They count in the shares of the real options."""
 ITEM_STATISTICS = (
     *("mean", "sd", "facility", "facility_se", "item_rest", "biserial", "alpha_if_deleted", "lower", "upper"),
 )
@@ -31,7 +31,7 @@ TIMES = (0.5, 0.05, 0.95)
 
 @dataclass(frozen=True)
 class Bank:
-    """What is known of a scale's items: their right options, their published parameters, and the population of θ."""
+    """Right options and published parameters of a scale's items, and mean and SD of θ."""
 
     keys: Mapping[str, tuple[str, ...]]
     published: Mapping[str, Parameters]
@@ -144,7 +144,7 @@ def _analyse_part(
 
 
 def _theta_of_others(responses: Responses, bank: Bank) -> Floats | None:
-    """θ from the other items of each response; None if more than half of the responses have none."""
+    """θ from the other items of each response. Returns None if fewer than half of the responses have θ."""
     known = [bank.published.get(name) for name in responses.item_ids]
     if not any(known):
         return None

@@ -1,4 +1,4 @@
-"""Answers of a month or a day as item analysis counts them. What does not belong here: statistics (see `analysis`)."""
+"""Answers of a month or a day as item analysis counts them."""
 
 from collections.abc import Mapping
 
@@ -58,7 +58,7 @@ def read_answers(table: pa.Table, scale_id: str) -> pd.DataFrame:
 
 
 def complete_form(answers: pd.DataFrame, known: Mapping[str, FormItem] | None) -> pd.DataFrame | None:
-    """The rows of the learners who have a score on all items of the form, or None if these are too few.
+    """The rows of the learners who have a score on all items of the form. Returns None if they are too few.
 
     Items that a learner did not reach, or that have no row although the form has them (`known`), have the score 0.
     Learners with an answer that does not count are left out.
@@ -81,7 +81,7 @@ def complete_form(answers: pd.DataFrame, known: Mapping[str, FormItem] | None) -
 
 
 def _fill(sat: pd.DataFrame, items: Mapping[str, FormItem]) -> pd.DataFrame:
-    """Add a row for each item of the form that a learner has none of: omitted, or not reached at the form's end."""
+    """Add a row for each item of the form without an attempt: omitted, or not reached if it is at the form's end."""
     present = sat["item"].unique()
     items = {name: item for name, item in items.items() if name in present}
     whole = pd.MultiIndex.from_product([sat["learner"].unique(), list(items)], names=["learner", "item"])

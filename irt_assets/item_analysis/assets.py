@@ -129,16 +129,17 @@ def build_key_checks(months: dg.PartitionsDefinition, days: dg.PartitionsDefinit
             months,
             ITEM_ANALYSIS,
             KEYS_ARE_RIGHT,
-            "No option beats its item's key: none has an option-rest correlation that is certainly above 0 and above "
-            "the key's. It holds nothing.",
+            "No option beats its item's key by an option-rest correlation that is certainly above 0 and above the "
+            "key's. It holds nothing.",
             lambda look: _judge(look, lambda _: find_option_above_key),
         ),
         partition_check(
             days,
             ITEM_ANALYSIS_DAILY,
             KEYS_ARE_RIGHT,
-            "No option beats its item's key, by the answers of the year up to this day: a right key is named with "
-            "probability 0.001 a year at most. It holds nothing.",
+            "The day's answers do not bring the evidence of the year that an option beats its item's key to 1,000: a "
+            "right key is named with probability 0.001 a year at most. It fails on the first such day and holds "
+            "nothing.",
             lambda look: _judge(look, lambda scale_id: _find_by_evidence(look, scale_id)),
         ),
     ]

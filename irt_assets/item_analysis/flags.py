@@ -1,4 +1,4 @@
-"""Flags of items and options, by the rules of the scale. What does not belong here: statistics (see `analysis`)."""
+"""Flags of items and options, by the rules of the scale."""
 
 import math
 from dataclasses import replace
@@ -47,7 +47,7 @@ def best_key(item: ItemRow) -> OptionRow | None:
 
 
 def find_option_above_key(item: ItemRow) -> OptionRow | None:
-    """The option with the highest option-rest correlation, if it certainly beats the key; otherwise None.
+    """The option with the highest option-rest correlation. Returns None unless it certainly beats the key.
 
     The two correlations are compared as dependent correlations with the same variable (Meng, Rosenthal & Rubin 1992).
     """

@@ -1,6 +1,6 @@
 """Forms of tests and their items: import from a file, and reading them off the log.
 
-An imported form is never replaced by the log. What does not belong here: statistics of forms (see `analysis`).
+An imported form is never replaced by the log.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -121,8 +121,8 @@ def _rows(file: Path, encoding: str | None) -> Iterator[tuple[int, _Cells]]:
 def take_from_log(connection: psycopg.Connection, answers: pd.DataFrame, *, whole_month: bool) -> None:
     """Store the forms on whose items and positions all learners in `answers` agree.
 
-    `answers` has the columns of `answers.read_answers`, for all scales. Imported forms stay as they are. If the answers
-    are those of a whole month, forms taken from the log earlier on which its learners do not agree are deleted.
+    `answers` has the columns of `answers.read_answers`, for all scales. Imported forms stay as they are. In a whole
+    month, an earlier form from the log on which its learners do not agree is deleted.
     """
     imported = first_column(connection, "SELECT form_id FROM form WHERE source = 'file'")
     answers = answers[(answers["form"] != "") & ~answers["form"].isin(imported)]

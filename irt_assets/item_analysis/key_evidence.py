@@ -1,7 +1,4 @@
-"""Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year.
-
-What does not belong here: the martingale (`irt_psychometrics.classical.KeyEvidence`).
-"""
+"""Keys of items, and the evidence against them from day to day: a test martingale of each item in a calendar year."""
 
 import json
 import zlib
@@ -63,13 +60,19 @@ def follow_keys(
 
 
 def named_options(connection: psycopg.Connection, scale_id: str, day: str) -> dict[str, str]:
-    """Item → the option that beats its key, by the day's evidence. An item whose key has changed since is left out."""
+    """Item → the option that beats its key, for the items that the evidence names on this day and on no earlier one.
+
+    An item whose key has changed since is left out.
+    """
     keys = {item: _as_text(key) for item, key in read_keys(connection, scale_id).items()}
     found = connection.execute(
-        "SELECT item_id, key, option FROM key_evidence WHERE day = %s AND e_value >= %s AND item_id = ANY(%s)",
-        (day, NAMED_FROM, [*keys]),
+        """SELECT DISTINCT ON (item_id, key) item_id, key, option, day::text FROM key_evidence
+           WHERE e_value >= %(least)s AND item_id = ANY(%(items)s)
+             AND day BETWEEN date_trunc('year', %(day)s::date) AND %(day)s
+           ORDER BY item_id, key, day""",
+        {"least": NAMED_FROM, "items": [*keys], "day": day},
     )
-    return {item: option for item, key, option in found if key == keys[item]}
+    return {item: option for item, key, option, first in found if key == keys[item] and first == day}
 
 
 def _as_text(key: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Analyse a month or a day on every scale, and store the result. What does not belong here: the assets."""
+"""Analyse a month or a day on every scale, and store the result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from resources.postgres.database import Database, database_settings
 
 @dataclass(frozen=True)
 class ScaleAnalysis:
-    """The analysis of a scale's period. `why`: the reason why there is none; empty if there is one."""
+    """The analysis of a scale's period. `why`: the reason why it is missing; empty if it exists."""
 
     scale_id: str
     forms: list[FormRow] = field(default_factory=list)
@@ -40,7 +40,7 @@ class ScaleAnalysis:
 def analyse_month(database: Database, store: ObjectStore, month: str) -> list[ScaleAnalysis]:
     """Analyse the month's snapshot on every scale, and replace its stored rows.
 
-    In a month that is too large for one machine, the answers are those of a random sample of learners.
+    In a month that is too large for one machine, only a random sample of learners is analysed.
     """
     with database.connect() as connection:
         scales, answers = read_scales(connection, Month(month).start), {}

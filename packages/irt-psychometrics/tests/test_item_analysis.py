@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,15 @@ def test_traces_contain_all_learners_and_forms_of_different_difficulty_keep_thei
     options = both.options
     assert (options.trace_n.sum(axis=1) == 300).all()
     np.testing.assert_allclose(np.nansum(options.trace_n * options.trace, axis=1), options.n)
+
+
+def test_rest_abilities_of_an_item_with_impossible_scores_and_of_a_single_person_are_numbers():
+    """Score 1 of the first item has no step, so its log probability is −∞."""
+    steps = ItemRow(1.0, 0.0, further={"t0": 0.5, "t2": -0.5, "max_score": 2})
+    x = irt.Responses.from_wide(np.array([[2, 1, 0], [0, 1, 1]]), categories=[3, 2, 2])
+    items = ItemParameters.from_rows(x.item_ids, [steps, ItemRow(1.0, 0.0), ItemRow(1.2, 0.3)])
+    assert np.isfinite(rest_abilities(x, items, mean=0, sd=1)).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = analyse_items(x.of_persons(np.array([0])))
+    assert (found.n == 1).all()

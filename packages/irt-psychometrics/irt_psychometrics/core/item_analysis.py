@@ -341,7 +341,7 @@ def _rest_scores(x: Responses, form: Ints, complete: Mask) -> tuple[Floats, Floa
     rest = np.where(complete[form[x.person]], np.where(n[x.person] > 1, total[x.person] - x.score, np.nan), rest)
     for k in np.flatnonzero(~complete):
         persons, rows = form == k, form[x.person] == k
-        centre, spread = np.nanmean(proportion[persons]), np.nanstd(proportion[persons])
+        centre, spread = np.nanmean(proportion[persons]), np.nanstd(proportion[persons]) or np.nan
         total[persons] = (proportion[persons] - centre) / spread
         rest[rows] = (rest[rows] - centre) / spread
     return rest, total
@@ -396,6 +396,8 @@ def _alpha(covariance: Floats) -> float:
 def _alphas_if_deleted(matrices: dict[int, tuple[Ints, Floats]], n_items: int) -> Floats:
     out, uses = np.full(n_items, np.nan), np.zeros(n_items, dtype=int)
     for items, scores in matrices.values():
+        if len(scores) < 2:
+            continue
         covariance = np.atleast_2d(np.cov(scores, rowvar=False))
         k, trace, total = len(items), np.trace(covariance), covariance.sum()
         with np.errstate(divide="ignore", invalid="ignore"):

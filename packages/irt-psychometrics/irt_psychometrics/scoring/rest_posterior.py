@@ -110,7 +110,8 @@ def rest_abilities(responses: Responses, items: ItemParameters, *, mean: float, 
     rest = np.full(x.n_responses, np.nan)
     for j in range(x.n_items):
         others = (item_of_row != j)[:, None]
-        without = replace(measured, log_right=measured.log_right * others, log_wrong=measured.log_wrong * others)
+        log_right, log_wrong = (np.where(others, log, 0.0) for log in (measured.log_right, measured.log_wrong))
+        without = replace(measured, log_right=log_right, log_wrong=log_wrong)
         rows = np.flatnonzero((x.item == j) & (counted[x.person] > known[j]))
         rest[rows] = without.posterior(x.person[rows]) @ measured.nodes
     return rest
