@@ -467,8 +467,8 @@ def _initialise_from_window(
         say(f"  {scale_id}: {origin.published} items calibrated and published, {len(origin.left_out)} left out")
         for item, why in list(origin.left_out.items())[:5]:
             say(f"    {item}: {why}")
-        setting = f"--scale {scale_id} --set min_responses={chosen.min_responses}"
-        say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
+        setting = f"--scale {scale_id} --set min_responses=N"
+        say(f"    to use another N than {chosen.min_responses}, for all months: irt calibrate --month MONTH {setting}")
 
 
 def _read_eligible(

@@ -90,7 +90,7 @@ def scales_table(scales: Sequence[ScaleFacts]) -> Table:
         (
             facts.scale.scale_id,
             facts.scale.model,
-            _origin(facts),
+            _origin(facts).partition(":")[0],
             len(facts.items),
             len(facts.in_use),
             0 if facts.anchors is None else facts.anchors.b.size,
