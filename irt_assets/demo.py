@@ -513,7 +513,7 @@ def _initialise_from_window(
         for item, why in list(origin.left_out.items())[:5]:
             say(f"    {item}: {why}")
         setting = f"--scale {scale_id} --set min_responses=N"
-        say(f"    to choose another minimum later, for all months: irt calibrate --month MONTH {setting}")
+        say(f"    to use another N than {least}, for all months: irt calibrate --month MONTH {setting}")
 
 
 def _read_eligible(

@@ -45,9 +45,8 @@ from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.responses.eligibility.rules import STAGES
 from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, ScaleDecision, decision_in_force
-from irt_psychometrics import plots
 from irt_psychometrics.items import item_model
-from irt_psychometrics.plots import Chart
+from irt_psychometrics.plots import Chart, wright_map
 
 MOVEMENT_WORDS = {
     "ability_variance": "variance of θ that a week adds",
@@ -90,7 +89,7 @@ def scales_table(scales: Sequence[ScaleFacts]) -> Table:
         (
             facts.scale.scale_id,
             facts.scale.model,
-            _origin(facts),
+            _origin(facts).partition(":")[0],
             len(facts.items),
             len(facts.in_use),
             0 if facts.anchors is None else facts.anchors.b.size,
@@ -133,7 +132,7 @@ def _bank(facts: ScaleFacts) -> Iterator[Block]:
 def _wright_map(facts: ScaleFacts) -> Figure:
     last = facts.measured[-1].month if facts.measured else ""
     people = f"learners of {last}" if last else "the standard normal population, as no learner has been measured"
-    chart = plots.wright_map(facts.published, facts.learners if last else None)
+    chart = wright_map(facts.published, facts.learners if last else None)
     return Figure(chart, f"Wright map. Left: {people}; right: the items in use at their b.")
 
 
@@ -165,7 +164,7 @@ def _targeting(facts: ScaleFacts) -> Table:
         for share, theta, info in zip(SHARES, last.quantiles, found.tolist(), strict=True)
     ]
     formats = {"θ": ".2f", "information": ".1f", "SE with all items": ".2f", "items within 0.5 of it": ""}
-    caption = f"What all items in use tell about the learners of {last.month}"
+    caption = f"Precision of all items in use for the learners of {last.month}"
     return table(("learners below", *formats), rows, numbers=formats, caption=caption, small=True)
 
 

@@ -1,4 +1,4 @@
-"""Read what a scale is and how it does: model, rules, anchors, bank, linking, learners and movement.
+"""Read the facts of a scale: model, rules, anchors, bank, linking, learners and movement.
 
 Nothing is estimated here. `scale_blocks` lays the facts out.
 """
@@ -96,7 +96,7 @@ class ScaleFacts:
 
     @property
     def learners(self) -> Floats:
-        """400 abilities that are distributed like those of the last measured month; empty without one."""
+        """400 abilities that are distributed like the learners of the last measured month; empty without one."""
         return np.array(self.measured[-1].sample if self.measured else ())
 
     def rule_decision(self, name: str) -> ScaleDecision | None:

@@ -1,6 +1,6 @@
 """Every Python snippet of a page runs, given the names that its reader has defined.
 
-The snippets of docs/tutorial/own-log.md and docs/reference/kpis.md need a log and run in tests/integration.
+The snippets of the tutorial pages and docs/reference/kpis.md need a log and run in tests/integration.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.helpers.written_commands import ROOT, fenced_blocks
 
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
-IN_INTEGRATION = {"docs/tutorial/own-log.md", "docs/reference/kpis.md"}
+IN_INTEGRATION = {"docs/tutorial/own-log.md", "docs/tutorial/second-scale.md", "docs/reference/kpis.md"}
 RUN_BY_ITS_GENERATOR = {"docs/library/gallery.md"}
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
 

@@ -22,7 +22,7 @@ from services.dashboard.views.bank import choose_scale
 
 MOVEMENT_KINDS: tuple[DecisionKind, ...] = ("adopt",)
 REPORTS_SHOWN = 6
-ANOTHER_SCALE = "A second scale is added in five commands: docs/tutorial/second-scale.md."
+ANOTHER_SCALE = "How to add another scale: docs/tutorial/second-scale.md."
 
 
 def page(request: ViewRequest) -> Page:
