@@ -65,7 +65,7 @@ NOUNS = {
         Noun("lineage", "Show where an item's published parameters come from, and the decisions on it."),
         Noun("invariants", "Check what must always be true of the stored data."),
         Noun("status", "Show the daemon, schedules, months, open problems and runs on one screen."),
-        Noun("export", "Write published parameters, abilities or flagged items to a file, as of a day."),
+        Noun("export", "Write published parameters, abilities, flagged items, or a whole month to files."),
     ),
     "Operation": (
         Noun("alerts", "Send alerts to the configured channels."),

@@ -391,8 +391,15 @@ def test_invalid_answers_are_refused_with_file_line_and_item(file, text: str, na
 
 def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
     with pytest.raises(PsychometricsError, match="and 4 more") as caught:
-        FILES.answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
+        FILES.answers(file("a,b,c\n1,0,1\n" + "x,x,x\n" * 3))
     assert str(caught.value).count("item") >= 5
+
+
+def test_message_about_a_file_of_scores_names_the_option_and_no_cells(shared: Path) -> None:
+    with pytest.raises(PsychometricsError) as caught:
+        FILES.answers(shared / "data" / "science_wide.csv")
+    remedy = "Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if they are choices"
+    assert str(caught.value).endswith(f"science_wide.csv: cells go up to 4 in all 4 columns. {remedy}")
 
 
 def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> None:

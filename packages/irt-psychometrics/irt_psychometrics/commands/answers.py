@@ -185,7 +185,7 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
     ]
     wrong += [f"line {line}: answers without a person" for line in at[filled & ~named] if person is not None]
     if wrong:
-        raise faults(table.path, wrong, _remedy([columns[name] for name in items]))
+        raise _matrix_error(table.path, wrong, [columns[name] for name in items])
     kept = named if person is not None else np.arange(len(at)) <= np.flatnonzero(filled).max(initial=-1)
     rows = np.flatnonzero(kept)
     ids = [ids[row] if person is not None else str(row + 1) for row in rows.tolist()]
@@ -223,14 +223,16 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
     return _with_notes(table, read, notes)
 
 
-def _remedy(columns: Sequence[_Column]) -> str:
-    """The remedy for wrong cells of a matrix."""
+def _matrix_error(path: Path, messages: Sequence[str], columns: Sequence[_Column]) -> PsychometricsError:
     wrong = [column for column in columns if column.wrong]
     highest = [column.highest for column in wrong if column.highest is not None]
     if len(highest) < len(wrong) or not wrong:
-        return LAYOUTS
+        return faults(path, messages, LAYOUTS)
     top = max(highest)
-    return f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
+    remedy = f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
+    if len(highest) == len(columns) > 1:
+        return PsychometricsError(f"{path}: cells go up to {top} in all {len(columns)} columns. {remedy}")
+    return faults(path, messages, remedy)
 
 
 def _read_list(table: Table, person: str, item: str, score: str, reading: Reading, groups: str | None) -> Answers:
