@@ -11,7 +11,6 @@ import typer
 
 from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database, current_store
-from irt_assets.cli.release import ScaleId
 from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.decisions.month_export import write_month
 from irt_psychometrics.items import ProgramForm
@@ -60,7 +59,7 @@ def flags(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None) -> None:
 def month(
     name: Annotated[str, typer.Argument(metavar="MONTH", help="Month, YYYY-MM.")],
     folder: Annotated[Path, typer.Option("--to", help="Folder for the files, created if it is missing.")],
-    scale: ScaleId = "default",
+    scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
 ) -> None:
     """Write the answers and parameters of a month's fit, with scripts in Python and R that repeat it.
 

@@ -52,7 +52,7 @@ class MonthFit:
     def from_database(cls, connection: psycopg.Connection, scale_id: str, month: str) -> Self:
         """Read the fit by the scale's engine.
 
-        Raises PermanentFailure if there is none, or if the scripts cannot repeat it: by an engine other than em, or
+        Raises PermanentFailure if there is no fit, or if the scripts cannot repeat it: by an engine other than em, or
         with several populations, which are formed from learners' earlier answers.
         """
         scale, start, end = read_scales(connection).get(scale_id), Month(month).start, Month(month).end

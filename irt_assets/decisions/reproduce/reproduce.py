@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-import irt_psychometrics as irt
+from irt_psychometrics import Priors, Responses
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.items import ItemRow
 
@@ -23,7 +23,7 @@ with (folder / "parameters.csv").open(encoding="utf-8", newline="") as file:
 
 columns = {name: [row[name] for row in answers] for name in ("learner_key", "item", "score")}
 items = sorted(set(columns["item"]))
-x = irt.Responses.from_long(
+x = Responses.from_long(
     columns,
     person="learner_key",
     item_ids=items,
@@ -32,7 +32,7 @@ x = irt.Responses.from_long(
 fit = fit_em(
     x,
     model=[settings["items"][item]["model"] for item in items],
-    priors=irt.Priors.from_dict(settings["priors"]),
+    priors=Priors.from_dict(settings["priors"]),
     latent=settings["latent"],
     guessing=settings["guessing"],
     blocks=settings["blocks"],

@@ -135,8 +135,8 @@ class _Column(_Rows):
         return max(numbers) if values and len(numbers) == len(values) else None
 
     @property
-    def is_no_item(self) -> bool:
-        """Whether most of the cells can be no scores, whatever the maximum score is."""
+    def is_aside(self) -> bool:
+        """Whether most of the cells cannot be scores, whatever the maximum score is."""
         found = sum(int((score >= 0).sum()) for score in self.score)
         return len(self.wrong) > found and self.highest is None
 
@@ -171,7 +171,7 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
         lines.append(batch.lines)
         ids += batch.ids(person).to_list() if person is not None else [""] * len(batch.lines)
         labels += batch.text(groups).to_list() if groups is not None else []
-    aside = [name for name, column in columns.items() if column.is_no_item]
+    aside = [name for name, column in columns.items() if column.is_aside]
     if len(aside) == len(columns):
         aside = []
     items = [name for name in items if name not in aside]
