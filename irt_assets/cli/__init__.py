@@ -52,7 +52,7 @@ NOUNS = {
         Noun("pull", "Copy new and changed answers, items and learners from your tables."),
         Noun("intake", "List the files and posts that arrived, and the rows that were rejected."),
         Noun("release", "Decide on the item parameters that months propose."),
-        Noun("items", "List items, withdraw them from use, and restore them."),
+        Noun("items", "Analyse a file of answers; list items, withdraw them from use, and restore them."),
         Noun("month", "Reopen closed months."),
         Noun("report", "Write drift reports of months and weekly reports of learners."),
         Noun(

@@ -102,7 +102,7 @@ def fit(
         latent=latent,
     )
     if folder is not None:
-        note(done.write(folder, answers))
+        note(done.write(folder))
     result = done.as_dict()
     if as_json:
         print_json(result)

@@ -413,6 +413,21 @@ def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> 
         FILES.answers(path, groups="sex")
 
 
+def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path) -> None:
+    words = ("items", "analyse", shared / "data" / "sat12_raw_choices.csv", "--key", shared / "data" / "sat12_key.csv")
+    done = irt(*words, "--omitted", "8", "--to", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    text = " ".join(done.out.split())
+    assert "mean 18.202, SD 5.054, α 0.798 (0.774 … 0.820)" in text
+    assert "beats_key: an option has a positive correlation with the rest score, above the key's: check the key" in text
+    items = pd.read_csv(tmp_path / "items.csv")
+    assert (items.omitted.sum(), list(items.item[items.item_rest < 0.15])) == (
+        69,
+        ["item_9", "item_12", "item_21", "item_32"],
+    )
+    assert json.loads(irt(*words, "--missing", "8", "--json").out)["forms"] == []
+
+
 def test_codes_of_missing_and_omitted_answers_and_half_points_are_read(file, shared: Path) -> None:
     data = shared / "data"
     path, key = data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv")

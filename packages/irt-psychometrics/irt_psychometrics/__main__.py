@@ -66,7 +66,7 @@ def fit(
         latent=latent,
     )
     if out is not None:
-        _tell(*(f"note: {note}" for note in done.write(out, answers)))
+        _tell(*(f"note: {note}" for note in done.write(out)))
     _print(done.as_dict(), done.report(), as_json)
     if done.reason:
         _tell(f"not converged: {done.reason}")

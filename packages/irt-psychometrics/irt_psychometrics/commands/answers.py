@@ -38,7 +38,7 @@ class Answers:
     Attributes:
         responses: the scores.
         person_ids: the persons' ids.
-        omitted: shape (n_responses,), whether the item was omitted; its score is then 0.
+        omitted: shape (n_responses,), whether the item was omitted; its score is then 0. None: not known.
         choices: the chosen options, if cells are choices.
         groups: the group of each person, if groups were requested.
         notes: sentences about cells that are neither a score nor an option of the key, and about columns left out.
@@ -46,7 +46,7 @@ class Answers:
 
     responses: Responses
     person_ids: tuple[str, ...]
-    omitted: Mask
+    omitted: Mask | None = None
     choices: Choices | None = None
     groups: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
