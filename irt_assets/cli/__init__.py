@@ -52,7 +52,7 @@ NOUNS = {
         Noun("pull", "Copy new and changed answers, items and learners from your tables."),
         Noun("intake", "List the files and posts that arrived, and the rows that were rejected."),
         Noun("release", "Decide on the item parameters that months propose."),
-        Noun("items", "List items, withdraw them from use, and restore them."),
+        Noun("items", "Analyse a file of answers; list items, withdraw them from use, and restore them."),
         Noun("month", "Reopen closed months."),
         Noun("report", "Write drift reports of months and weekly reports of learners."),
         Noun(
@@ -65,7 +65,7 @@ NOUNS = {
         Noun("lineage", "Show where an item's published parameters come from, and the decisions on it."),
         Noun("invariants", "Check what must always be true of the stored data."),
         Noun("status", "Show the daemon, schedules, months, open problems and runs on one screen."),
-        Noun("export", "Write published parameters, abilities or flagged items to a file, as of a day."),
+        Noun("export", "Write published parameters, abilities, flagged items, or a whole month to files."),
     ),
     "Operation": (
         Noun("alerts", "Send alerts to the configured channels."),

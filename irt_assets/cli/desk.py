@@ -102,7 +102,7 @@ def fit(
         latent=latent,
     )
     if folder is not None:
-        note(done.write(folder, answers))
+        note(done.write(folder))
     result = done.as_dict()
     if as_json:
         print_json(result)
@@ -128,6 +128,7 @@ def score(
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
     key: Key = None,
     missing: Missing = None,
+    denominator: Denominator = 1,
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept answers to less than half of the table's items.")
     ] = False,
@@ -138,7 +139,8 @@ def score(
     FILES.check_folder(folder)
     known = _parameters(params)
     key_of = FILES.key(key) if key is not None else None
-    answers = FILES.answers(file, key_of, known.max_scores, missing=FILES.missing(missing))
+    missing_of = FILES.missing(missing)
+    answers = FILES.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
     note(answers.notes)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:

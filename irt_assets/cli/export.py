@@ -1,48 +1,85 @@
-"""The command `irt export`.
+"""The commands of `irt export`.
 
 Exit codes: 0 written; 2 the request is wrong, or the file cannot be written.
 """
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from irt_assets.cli.console import say
-from irt_assets.cli.installation import current_database
-from irt_assets.decisions.exports import read_export, write_export
+from irt_assets.cli.installation import current_database, current_store
+from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
+from irt_assets.decisions.month_export import write_month
 from irt_psychometrics.items import ProgramForm
 from resources.failures import PermanentFailure
 
-app = typer.Typer()
+app = typer.Typer(no_args_is_help=True)
+
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="Day, YYYY-MM-DD: values as of its beginning (UTC). Default: now."),
+]
+To = Annotated[Kind, typer.Option(help="File format.")]
+OutFile = Annotated[Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.FORMAT in this folder.")]
 
 
 @app.command(epilog="Example: irt export parameters --as-of 2026-10-01 --to xlsx")
-def export(
-    what: Annotated[
-        Literal["parameters", "abilities", "flags"],
-        typer.Argument(help="Published parameters, learners' abilities, or items flagged in the newest month."),
-    ],
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Day, YYYY-MM-DD: values as of its beginning (UTC). Default: now."),
-    ] = None,
-    to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="File format.")] = "csv",
+def parameters(
+    as_of: AsOf = None,
+    to: To = "csv",
     form: Annotated[
         ProgramForm | None,
         typer.Option(help="Parameters in the columns of another program; steps: a, b1, b2, … of each item."),
     ] = None,
     metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7. Slopes are divided by it.")] = 1.0,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.FORMAT in this folder.")
-    ] = None,
+    out_file: OutFile = None,
 ) -> None:
-    """Write published parameters, abilities or flagged items to a file, as of a day."""
-    if form is not None and what != "parameters":
-        raise PermanentFailure(f"--form is for parameters, not for {what}")
+    """Write the published parameters, as of a day."""
     if metric_d != 1.0 and (form is None or metric_d <= 0):
         raise PermanentFailure("--metric-d is the D of a program, above 0, and needs --form")
+    _export("parameters", as_of, to, out_file, form, metric_d)
+
+
+@app.command(epilog="Example: irt export abilities --as-of 2026-10-01 --to parquet")
+def abilities(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None) -> None:
+    """Write the newest ability of each learner, as of a day."""
+    _export("abilities", as_of, to, out_file)
+
+
+@app.command(epilog="Example: irt export flags --to xlsx")
+def flags(as_of: AsOf = None, to: To = "csv", out_file: OutFile = None) -> None:
+    """Write the items that are flagged in the newest month, as of a day."""
+    _export("flags", as_of, to, out_file)
+
+
+@app.command(epilog="Example: irt export month 2026-09 --to september")
+def month(
+    name: Annotated[str, typer.Argument(metavar="MONTH", help="Month, YYYY-MM.")],
+    folder: Annotated[Path, typer.Option("--to", help="Folder for the files, created if it is missing.")],
+    scale: Annotated[str, typer.Option(help="Scale (items that measure one ability).")] = "default",
+) -> None:
+    """Write the answers and parameters of a month's fit, with scripts in Python and R that repeat it.
+
+    The answers have learner keys instead of learners' ids.
+    """
+    database = current_database()
+    with database.connect() as connection:
+        files = write_month(connection, current_store(database), scale, name, folder)
+    for path in files:
+        say(f"  {path}")
+
+
+def _export(
+    what: Subject,
+    as_of: datetime | None,
+    to: Kind,
+    out_file: Path | None,
+    form: ProgramForm | None = None,
+    metric_d: float = 1.0,
+) -> None:
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
     with current_database().connect() as connection:

@@ -391,8 +391,15 @@ def test_invalid_answers_are_refused_with_file_line_and_item(file, text: str, na
 
 def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
     with pytest.raises(PsychometricsError, match="and 4 more") as caught:
-        FILES.answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
+        FILES.answers(file("a,b,c\n1,0,1\n" + "x,x,x\n" * 3))
     assert str(caught.value).count("item") >= 5
+
+
+def test_message_about_a_file_of_scores_names_the_option_and_no_cells(shared: Path) -> None:
+    with pytest.raises(PsychometricsError) as caught:
+        FILES.answers(shared / "data" / "science_wide.csv")
+    remedy = "Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if they are choices"
+    assert str(caught.value).endswith(f"science_wide.csv: cells go up to 4 in all 4 columns. {remedy}")
 
 
 def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> None:
@@ -404,6 +411,21 @@ def test_covariates_are_left_out_with_a_note_or_used_as_groups(shared: Path) -> 
     assert Counter(grouped.groups) == {"female": 243, "male": 73}
     with pytest.raises(PsychometricsError, match="--groups sex: neither a file nor a column of"):
         FILES.answers(path, groups="sex")
+
+
+def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path) -> None:
+    words = ("items", "analyse", shared / "data" / "sat12_raw_choices.csv", "--key", shared / "data" / "sat12_key.csv")
+    done = irt(*words, "--omitted", "8", "--to", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    text = " ".join(done.out.split())
+    assert "mean 18.202, SD 5.054, α 0.798 (0.774 … 0.820)" in text
+    assert "beats_key: an option has a positive correlation with the rest score, above the key's: check the key" in text
+    items = pd.read_csv(tmp_path / "items.csv")
+    assert (items.omitted.sum(), list(items.item[items.item_rest < 0.15])) == (
+        69,
+        ["item_9", "item_12", "item_21", "item_32"],
+    )
+    assert json.loads(irt(*words, "--missing", "8", "--json").out)["forms"] == []
 
 
 def test_codes_of_missing_and_omitted_answers_and_half_points_are_read(file, shared: Path) -> None:

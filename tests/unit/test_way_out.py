@@ -64,12 +64,7 @@ CELLS = {
         "",
         r"Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if",
     ),
-    "covariates": (
-        "sex,age,q1,q2\nmale,31,2,0\nfemale,40,1,1\n",
-        "2",
-        r"item sex: score 'male'.*item age: score '31'.* Groups of persons go into a table person,group for",
-    ),
-    "both": ("sex,q1\nm,2\nf,0\n", "", r"`--max-score 2` if cells .*; groups of persons go into"),
+    "covariates": ("sex,q1,q2\nm,2,0\nf,0,1\n", "", r"item q1: score '2'. Use `--max-score 2` if cells up to 2"),
     "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
 }
 

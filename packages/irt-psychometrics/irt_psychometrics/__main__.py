@@ -15,6 +15,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
 
 PROGRAM = "python -m irt_psychometrics"
+MAX_SCORE_HELP = "Maximum score: a number, or a table item,max_score. Default: 1."
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def fit(
         latent=latent,
     )
     if out is not None:
-        _tell(*(f"note: {note}" for note in done.write(out, answers)))
+        _tell(*(f"note: {note}" for note in done.write(out)))
     _print(done.as_dict(), done.report(), as_json)
     if done.reason:
         _tell(f"not converged: {done.reason}")
@@ -115,6 +116,7 @@ def score(
     method: Any,
     key: Path | None,
     missing: list[str],
+    denominator: int,
     partial: bool,
     out: Path | None,
     as_json: bool,
@@ -127,7 +129,8 @@ def score(
     files.check_folder(out)
     known = _parameters(params)
     key_of = files.key(key) if key is not None else None
-    answers = files.answers(file, key_of, known.max_scores, missing=files.missing(missing))
+    missing_of = files.missing(missing)
+    answers = files.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
     _tell(*(f"note: {note}" for note in answers.notes))
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
@@ -184,14 +187,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add(analyse)
     _add_answers(command)
-    _add_scores(command)
+    command.add_argument("--max-score", help=MAX_SCORE_HELP)
     command.add_argument(
         "--omitted", action="append", help="Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."
     )
 
     command = add(fit)
     _add_answers(command)
-    _add_scores(command)
+    command.add_argument("--max-score", help=MAX_SCORE_HELP)
     command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Item response model.")
     command.add_argument("--anchors", type=Path, help="Table item,a,b,c of items that keep these parameters.")
     command.add_argument("--groups", help="Column of FILE, or table person,group: groups with their own mean and SD.")
@@ -250,12 +253,8 @@ def _add_answers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--missing", action="append", help="Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."
     )
-    command.add_argument("--out", type=Path, help="Folder for the results, created if it is missing.")
-
-
-def _add_scores(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--max-score", help="Maximum score: a number, or a table item,max_score. Default: 1.")
     command.add_argument("--denominator", type=int, default=1, help="Factor that makes scores whole numbers.")
+    command.add_argument("--out", type=Path, help="Folder for the results, created if it is missing.")
 
 
 def _metrics(text: str) -> list[float]:

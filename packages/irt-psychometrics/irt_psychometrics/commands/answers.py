@@ -38,7 +38,7 @@ class Answers:
     Attributes:
         responses: the scores.
         person_ids: the persons' ids.
-        omitted: shape (n_responses,), whether the item was omitted; its score is then 0.
+        omitted: shape (n_responses,), whether the item was omitted; its score is then 0. None: not known.
         choices: the chosen options, if cells are choices.
         groups: the group of each person, if groups were requested.
         notes: sentences about cells that are neither a score nor an option of the key, and about columns left out.
@@ -46,7 +46,7 @@ class Answers:
 
     responses: Responses
     person_ids: tuple[str, ...]
-    omitted: Mask
+    omitted: Mask | None = None
     choices: Choices | None = None
     groups: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -135,8 +135,8 @@ class _Column(_Rows):
         return max(numbers) if values and len(numbers) == len(values) else None
 
     @property
-    def is_no_item(self) -> bool:
-        """Whether most of the cells can be no scores, whatever the maximum score is."""
+    def is_aside(self) -> bool:
+        """Whether most of the cells cannot be scores, whatever the maximum score is."""
         found = sum(int((score >= 0).sum()) for score in self.score)
         return len(self.wrong) > found and self.highest is None
 
@@ -171,7 +171,7 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
         lines.append(batch.lines)
         ids += batch.ids(person).to_list() if person is not None else [""] * len(batch.lines)
         labels += batch.text(groups).to_list() if groups is not None else []
-    aside = [name for name, column in columns.items() if column.is_no_item]
+    aside = [name for name, column in columns.items() if column.is_aside]
     if len(aside) == len(columns):
         aside = []
     items = [name for name in items if name not in aside]
@@ -185,7 +185,7 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
     ]
     wrong += [f"line {line}: answers without a person" for line in at[filled & ~named] if person is not None]
     if wrong:
-        raise faults(table.path, wrong, _remedy([columns[name] for name in items]))
+        raise _matrix_error(table.path, wrong, [columns[name] for name in items])
     kept = named if person is not None else np.arange(len(at)) <= np.flatnonzero(filled).max(initial=-1)
     rows = np.flatnonzero(kept)
     ids = [ids[row] if person is not None else str(row + 1) for row in rows.tolist()]
@@ -223,14 +223,16 @@ def _read_matrix(table: Table, person: str | None, names: list[str], reading: Re
     return _with_notes(table, read, notes)
 
 
-def _remedy(columns: Sequence[_Column]) -> str:
-    """The remedy for wrong cells of a matrix."""
+def _matrix_error(path: Path, messages: Sequence[str], columns: Sequence[_Column]) -> PsychometricsError:
     wrong = [column for column in columns if column.wrong]
     highest = [column.highest for column in wrong if column.highest is not None]
     if len(highest) < len(wrong) or not wrong:
-        return LAYOUTS
+        return faults(path, messages, LAYOUTS)
     top = max(highest)
-    return f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
+    remedy = f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
+    if len(highest) == len(columns) > 1:
+        return PsychometricsError(f"{path}: cells go up to {top} in all {len(columns)} columns. {remedy}")
+    return faults(path, messages, remedy)
 
 
 def _read_list(table: Table, person: str, item: str, score: str, reading: Reading, groups: str | None) -> Answers:

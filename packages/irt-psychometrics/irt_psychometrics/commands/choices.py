@@ -31,7 +31,7 @@ class ChoiceCounts:
         self._codes: dict[tuple[str, str], int] = {}
 
     def add(self, items: Cells, chosen: Cells, seen: Mask) -> Ints:
-        """Count answers. Returns the codes of their options, shape (n_rows,), −1 for none.
+        """Count answers. Returns the codes of their options, shape (n_rows,), −1 for other cells.
 
         The mask `seen` (n_rows,) marks the cells that are answers.
         """

@@ -20,7 +20,7 @@ def fit_tables(
 ) -> tuple[dict[str, str], list[str]]:
     """The tables by file name, and sentences about tables that cannot be computed.
 
-    `forms.csv`, `items.csv` and `options.csv` are those of `analyse`. `item_fit.csv` has infit, outfit, RMSD and S-X²,
+    `forms.csv`, `items.csv` and `options.csv` are files of `analyse`. `item_fit.csv` has infit, outfit, RMSD and S-X²,
     `person_fit.csv` the sum score, the WLE of θ and lz* of each person, and `dif.csv` the differences between groups.
     """
     files, notes = analyse(answers).files(), []

@@ -57,6 +57,7 @@ class FileFit:
     """A calibration with its fit statistics and tests.
 
     Attributes:
+        answers: the answers that were fitted.
         calibration: the fit.
         item_fits: statistics of item fit; None if the fit did not converge, or if they are not defined for its model.
         reliability: empirical reliability of EAP scores over the persons who answered an item with parameters; NaN for
@@ -67,6 +68,7 @@ class FileFit:
         seconds: computing time of the engine in seconds.
     """
 
+    answers: Answers
     calibration: Calibration
     item_fits: ItemFit | None
     reliability: float
@@ -139,7 +141,7 @@ class FileFit:
         """Report on the items and the fit."""
         return _report(self.as_dict())
 
-    def write(self, folder: Path, answers: Answers) -> list[str]:
+    def write(self, folder: Path) -> list[str]:
         """Write `params.csv` (a row for each item), `fit.json` (all of `as_dict`) and the tables of `fit_tables`.
 
         Returns sentences about tables that cannot be computed.
@@ -147,7 +149,7 @@ class FileFit:
         from irt_psychometrics.commands.fit_tables import fit_tables  # fits without a folder need no SciPy
 
         content = self.as_dict()
-        tables, notes = fit_tables(answers, self.calibration, self.item_fits)
+        tables, notes = fit_tables(self.answers, self.calibration, self.item_fits)
         write_whole(
             folder,
             {
@@ -217,7 +219,7 @@ def fit(
     tested = None if shape is None else shape.normality
     if shape is None and calibrate is None:
         tested = _normality(answers.responses, calibration)
-    return FileFit(calibration, item_fits, reliability, tested, shape, seconds)
+    return FileFit(answers, calibration, item_fits, reliability, tested, shape, seconds)
 
 
 def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
