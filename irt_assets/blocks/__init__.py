@@ -317,11 +317,11 @@ def with_minus(text: str) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """Format a number with a true minus sign; None and NaN become a dash."""
-    return DASH if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
+    return DASH if value is None or value != value else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed_number(value: float | None, digits: int = 2) -> str:
-    return DASH if value is None or value != value else f"{value:+.{digits}f}".replace("-", "−")
+    return DASH if value is None or value != value else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def percent(share: float | None) -> str:

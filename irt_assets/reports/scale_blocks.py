@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from irt_assets.blocks import (
     Cell,
     Column,
     Details,
+    Document,
     Figure,
     Figures,
     List,
@@ -31,6 +33,7 @@ from irt_assets.blocks import (
     prose,
     signed_number,
     table,
+    without_page_links,
 )
 from irt_assets.calibration.linking_history import history_figures, history_table, linked_months
 from irt_assets.charts import PUBLISHED_STYLE, ability_chart, add_points
@@ -47,6 +50,7 @@ from irt_assets.responses.eligibility.rules import STAGES
 from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, ScaleDecision, decision_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
+from resources.version import code_version
 
 MOVEMENT_WORDS = {
     "ability_variance": "variance of θ that a week adds",
@@ -119,6 +123,19 @@ def sections(facts: ScaleFacts, *, zone: str = "UTC", dashboard: str | None = No
     yield Section("Model and origin", tuple(_identity(facts, zone)))
     yield Section("Rules", tuple(_rules(facts, zone)))
     yield Section("Decisions on the scale", tuple(_decisions(facts, zone, dashboard)))
+
+
+def document(facts: ScaleFacts, at: datetime, zone: str) -> Document:
+    """Return the scale's page as a document."""
+    title = f"Scale {facts.scale.scale_id}"
+    return Document(
+        title=title,
+        subtitle=f"written on {at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
+        running=title,
+        language="en",
+        kind="bank",
+        blocks=without_page_links((Paragraph(scale_in_short(facts), "lead"), *sections(facts, zone=zone))),
+    )
 
 
 def _bank(facts: ScaleFacts) -> Iterator[Block]:

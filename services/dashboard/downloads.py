@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, form, item
+from services.dashboard.views import arrivals, bank, form, item, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -163,5 +163,9 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "refused": (arrivals.refused_table, "analyst"),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
-DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {"form": form.document, "item": item.document}
+DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
+    "form": form.document,
+    "item": item.document,
+    "scale": scale.document,
+}
 """The views whose pages can be written as files."""

@@ -6,7 +6,7 @@ import psycopg
 from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.blocks import Block, Paragraph
+from irt_assets.blocks import Block, Document, Paragraph
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports import scale_blocks
 from irt_assets.reports.artifacts import drift_reports
@@ -14,7 +14,7 @@ from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
 from irt_assets.responses.scales import read_scales
 from services.dashboard import decision_form
 from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
-from services.dashboard.elements import choice, download_links, query_form, section, shorten
+from services.dashboard.elements import choice, document_links, download_links, query_form, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.report_files import report_files
@@ -39,10 +39,18 @@ def page(request: ViewRequest) -> Page:
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
             scale_blocks.month_strip(states, ""),
             *_sections(request, facts, zone),
-            section("Files", *files),
+            section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),
         ),
     )
+
+
+def document(request: ViewRequest) -> Document:
+    """The page of the scale as a document."""
+    with request.reader.connect() as connection:
+        scale = choose_scale(request, read_scales(connection))[0]
+        facts = scale_facts(connection, scale, request.reader.now())
+    return scale_blocks.document(facts, request.reader.now(), request.reader.settings.irt_time_zone)
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
