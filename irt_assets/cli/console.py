@@ -34,7 +34,7 @@ Here = Annotated[bool, typer.Option("--here", help="Run in this process, even if
 Reopen = Annotated[
     bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that the change counts there.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the changes, and make no change.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import estimate
+from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.intake.corrections import Rekeying, rekey_answers
@@ -102,8 +103,8 @@ def preview(
 
 def effect_in_words(done: Rekeying, shift: ThetaShift) -> list[str]:
     """The effect of `preview`, as a person reads it before deciding."""
-    words = f"{shift.shift_in_words}; {shift.passing_in_words}" if shift.learners else "no learner's"
-    return [*done.sentences, f"change of θ by the published parameters, for {shift.learners:,} learners: {words}"]
+    changed = f"{quantity(shift.learners, 'learner')}: {shift.shift_in_words}; {shift.passing_in_words}"
+    return [*done.sentences, f"by the published parameters, θ changes for {changed if shift.learners else 'nobody'}"]
 
 
 def rekey(database: Database, item_id: str, key: Key | None, *, by: str, reason: str, reopen: bool = False) -> Rekeying:
@@ -161,7 +162,7 @@ def _decide(
 
 
 def _standing_decision(connection: psycopg.Connection, item_id: str) -> dict[str, Any]:
-    """The last decision on the item's key that is not undone. Raises PermanentFailure if there is none."""
+    """The last decision on the item's key that is not undone. Raises PermanentFailure if no decision stands."""
     decisions = key_decisions(connection, item_id)
     over = {decision["undoes"] for decision in decisions}
     standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in over]

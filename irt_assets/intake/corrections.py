@@ -87,7 +87,7 @@ class Rekeying(Correction):
     @property
     def sentences(self) -> list[str]:
         numbers = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.counts.items() if n)
-        return [f"key of {self.item_id}: {self.change}", f"answers: {numbers or 'none'}", *super().sentences]
+        return [f"key of {self.item_id}: {self.change}", f"answers: {numbers or 0}", *super().sentences]
 
 
 @dataclass(frozen=True)

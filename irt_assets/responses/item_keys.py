@@ -17,4 +17,4 @@ def key_in_words(key: Key | None) -> str:
     """The right options in words, such as C or D."""
     if isinstance(key, list):
         return " or ".join(key) or "dropped"
-    return key if isinstance(key, str) else "every answer" if key else "none"
+    return key if isinstance(key, str) else "every answer" if key else "no key"

@@ -114,7 +114,7 @@ def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     now = request.reader.now()
     if form.kind in KEYS:
         done, shift = rekey.preview(request.reader.database, _items(form)[0], _key(form), now=now)
-        return DecisionOutcome(True, tuple(map(with_stop, rekey.effect_in_words(done, shift))))
+        return DecisionOutcome(True, _whole_sentences(rekey.effect_in_words(done, shift)))
     with request.reader.connect() as connection:
         if anchor_decision := ANCHORS.get(form.kind):
             change = anchor_versions.preview_change(
@@ -128,7 +128,7 @@ def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
             )
         if form.kind == "reopen":
             opening = closing.preview_reopening(connection, _month(form))
-            return DecisionOutcome(True, _reopening_sentences(opening), stale=opening.stale)
+            return DecisionOutcome(True, _whole_sentences(opening.sentences), stale=opening.stale)
         if form.kind == "undo":
             again_from = release.parse_start(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
@@ -173,12 +173,11 @@ def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) 
         statuses = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
         sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in statuses]
     elif form.kind in KEYS:
-        sentences = list(
-            map(with_stop, rekey.rekey(database, _items(form)[0], _key(form), by=by, reason=reason).sentences)
-        )
+        done = rekey.rekey(database, _items(form)[0], _key(form), by=by, reason=reason)
+        sentences = [*_whole_sentences(done.sentences)]
     elif form.kind == "reopen":
         opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
-        sentences, stale = ["Reopened.", *_reopening_sentences(opening)], opening.stale
+        sentences, stale = ["Reopened.", *_whole_sentences(opening.sentences)], opening.stale
     elif form.kind == "undo":
         again_from = release.parse_start(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
@@ -198,8 +197,8 @@ def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) 
     return DecisionOutcome(True, _shorten_list(sentences), stale=stale)
 
 
-def _reopening_sentences(opening: closing.Reopening) -> tuple[str, ...]:
-    return tuple(with_capital(with_stop(sentence)) for sentence in opening.sentences)
+def _whole_sentences(clauses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(with_capital(with_stop(clause)) for clause in clauses)
 
 
 def _require_decider(identity: Identity) -> None:

@@ -58,7 +58,7 @@ def test_key_is_decided_on_the_page_after_its_effect_was_shown(bank: Database, r
     assert not missing_sentences(shown(request_of), "Recorded key: A.", "33.3%", "Change the key …")
     assert "Undo the last change …" not in shown(request_of)
     effect = text(review(request_of, BOTH))
-    assert not missing_sentences(effect, "A → <b>B</b> or A", "1 become right", "change of θ")
+    assert not missing_sentences(effect, "A → <b>B</b> or A", "1 become right", "θ changes for nobody.")
     assert rows(bank, "SELECT count(*) FROM response_log WHERE correct") == [(1,)]
     assert "1 become right" in text(decide(request_of, BOTH))
     assert rows(bank, "SELECT count(*) FROM response_log WHERE correct") == [(2,)]
