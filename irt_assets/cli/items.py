@@ -12,7 +12,8 @@ import typer
 
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Missing, Responses, note, print_report
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
+from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import release, withdrawal
