@@ -1,6 +1,6 @@
 """Write workbooks for Excel: a sheet for each table, with a frozen bold header and a filter, and a last sheet *About*.
 
-A sheet has the whole value of each number; its format shows fewer digits. What does not belong here: the tables of a
+A sheet has the whole value of each number; its format shows fewer digits. Does not belong here: the tables of a
 document (see the callers), and CSV and Parquet files (see `decisions.exports`).
 """
 

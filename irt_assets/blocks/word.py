@@ -1,6 +1,6 @@
 """Render documents as Word files with python-docx. Typst draws the charts, because not every Word shows SVG.
 
-What does not belong here: the layout of a document (see the callers).
+Does not belong here: the layout of a document (see the callers).
 """
 
 from collections.abc import Iterable, Sequence

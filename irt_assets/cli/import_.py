@@ -129,7 +129,8 @@ def forms(
 ) -> None:
     """Import forms: the items of each form and their places.
 
-    A form in the file replaces the stored one. If a row is at fault, nothing is stored.
+    A form in the file replaces the stored one. If a row is at fault, nothing is
+    stored.
     """
     found = import_forms(current_database(), file, encoding=encoding, dry_run=dry_run)
     sizes = {form_id: len(form.items) for form_id, form in found.items()}

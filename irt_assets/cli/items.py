@@ -86,7 +86,7 @@ def restore(
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
-@app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both are right"')
+@app.command(epilog='Example: irt items rekey A01 --key C --also D --by Kim --reason "both right"')
 def rekey(
     item: Annotated[str, typer.Argument(help="Item id.")],
     by: By,

@@ -303,7 +303,7 @@ def movement(
 
 @app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
-    """List the decisions on a scale's model, priors, movement and rules and what was accepted, newest last."""
+    """List the decisions on a scale's model, priors, movement and rules, and on guessing and misfit, newest last."""
     with current_database().connect() as connection:
         found = read_decisions(connection, scale)
     if as_json:

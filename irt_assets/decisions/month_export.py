@@ -13,7 +13,6 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger import fits
-from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.origin_fit import overlapping_origin
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_models import models_in_bank
@@ -23,7 +22,6 @@ from irt_psychometrics import Calibration
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import one_value
 
 ENGINE = "em"
 SCRIPTS = ("reproduce.py", "reproduce.R")
@@ -62,10 +60,7 @@ class MonthFit:
         if origin := overlapping_origin(connection, scale_id, start, end):
             linked = fits.linked_fit(connection, scale_id, "origin", origin.window_start, origin.engine)
             if linked is not None:
-                stored = one_value(
-                    connection, "SELECT calibration FROM mirt_fit_meta WHERE fit_id = %s", (linked.fit_id,)
-                )
-                raw, snapshot = decode(stored) if stored else None, origin.snapshot
+                raw, snapshot = fits.stored_calibration(connection, linked.fit_id), origin.snapshot
                 fit_id, latent = linked.fit_id, linked.model_spec.latent_shape
         elif staged := fits.latest_staged(connection, month, scale_id, scale.engine):
             raw, snapshot = staged.decode(), snapshot_of(connection, month, staged.snapshot_hash)

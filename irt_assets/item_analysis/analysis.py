@@ -80,7 +80,7 @@ class _Part:
     """The analysis of a form or of all answers.
 
     Attributes:
-        shown: its answers, also those that do not count.
+        shown: its answers, including answers that do not count.
         counted: the answers that were analysed, with their rest scores.
         form: the form, if it is known.
         max_score: the maximum score of each item.

@@ -1,5 +1,6 @@
 """The assets of item analysis, and the check of keys on both. Their rows are computed in `periods`."""
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import dagster as dg
@@ -166,7 +167,9 @@ def _judge(look: CheckInput, find_on: Callable[[str], Find]) -> dg.AssetCheckRes
                 named.append(f"an option beats the key of {item.item_id}: {why}")
                 rows.append((scale_id, item.item_id, why))
                 where = f"{page}/{address('item', scale=scale_id, item=item.item_id)}" if page else ""
-                fixes.append(f"`irt items rekey {item.item_id} --key {option.option}` {where}".strip())
+                fixes.append(
+                    f"`irt items rekey {shlex.quote(item.item_id)} --key {shlex.quote(option.option)}` {where}".strip()
+                )
     return dg.AssetCheckResult(
         passed=not named,
         severity=dg.AssetCheckSeverity.WARN,

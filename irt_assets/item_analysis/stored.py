@@ -1,4 +1,4 @@
-"""Rows of the table `item_analysis`, as objects. What does not belong here: computing them."""
+"""Rows of the table `item_analysis`, as objects. Does not belong here: computing them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

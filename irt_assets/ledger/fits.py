@@ -363,6 +363,12 @@ def linked_fit(
     return None
 
 
+def stored_calibration(connection: psycopg.Connection, fit_id: str) -> Calibration | None:
+    """The calibration of a linked fit. Returns None if it was not stored."""
+    stored = one_value(connection, "SELECT calibration FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,))
+    return decode(stored) if stored else None
+
+
 def read_group_shift(
     connection: psycopg.Connection, fit_id: str, compared_with: str | None = None
 ) -> GroupShift | None:

@@ -1,6 +1,6 @@
 """Tables as files (`/download?what=…&to=csv|xlsx|parquet`) and pages (`/document?view=…&to=html|pdf|docx|xlsx`).
 
-What does not belong here: reports that are stored (see `report_files`).
+Does not belong here: reports that are stored (see `report_files`).
 """
 
 import logging

@@ -64,7 +64,7 @@ def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty()
     assert cells(lines[3])[:2] == ["easy", "1.00 ± 0.10"]
     assert cells(lines[3])[2].startswith("−1.00 ± ")
     assert {len(cells(line)) for line in lines} == {5}
-    numbers = {name: value.value for name, value in found.items() if isinstance(value, dg.FloatMetadataValue)}
+    numbers = {name: value.value for name, value in found.items() if isinstance(value.value, int | float)}
     assert (numbers["responses (math, em)"], numbers["items fitted (math, em)"]) == (1703, 2)
     assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
 

@@ -21,7 +21,7 @@ TYPED = {
     "dashboard": "A server is started with irt run dashboard, or with --demo on this machine",
     "theta-api": "A server is started with irt run theta-api",
     "report 2026-10": "For one month: irt report drift --month 2026-10",
-    "report foo": "There are: drift, learner.",
+    "report foo": "There are: drift, form, learner.",
     "status 2026-09": "For one month: irt report drift --month 2026-09",
 }
 
