@@ -8,6 +8,7 @@ from typing import Any
 
 from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, percent, table, value_with_error
 from irt_assets.common.wording import join_names, shorten
+from irt_assets.item_analysis.flags import ABOVE_KEY, find_option_above_key
 from irt_assets.item_analysis.stored import ItemRow, OptionRow
 from irt_psychometrics.plots import Chart
 
@@ -16,8 +17,6 @@ REST_SCORES = {
     "share": "rest score (mean of the other items, standardised within the form)",
     "theta": "θ from the other items",
 }
-ABOVE_KEY = "above_key"
-"""Flag of an option that abler learners choose, and more so than the key."""
 FLAGS = {
     ABOVE_KEY: "above the key",
     "min_option_share": "chosen by few",
@@ -33,14 +32,12 @@ THIRDS = ("lower third", "middle", "upper")
 
 
 def key_warning(item: ItemRow) -> str:
-    """A sentence on the options that beat the key, with shares and correlations; "" if no option does."""
-    above = [option for option in item.options if ABOVE_KEY in option.flags]
-    if not above:
+    """A sentence on the option that certainly beats the key, with shares and correlations; "" if no option does."""
+    option = find_option_above_key(item)
+    if option is None:
         return ""
-    keys = [option for option in item.options if option.is_key]
-    names = join_names(f"option {_in_words(option)}" for option in above)
-    verb = "beats" if len(above) == 1 else "beat"
-    return f"{names[:1].upper()}{names[1:]} {verb} the key {join_names(map(_in_words, keys))}: the key may be wrong."
+    keys = join_names(_in_words(key) for key in item.options if key.is_key)
+    return f"Option {_in_words(option)} beats the key {keys}: the key may be wrong."
 
 
 def key_warnings(items: Iterable[ItemRow]) -> tuple[str, ...]:
