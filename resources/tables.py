@@ -84,7 +84,8 @@ question = _table(
     _req(
         "meta",
         JSONB,
-        'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, key',
+        'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
+        "key (an option, a list of right options, true: every answer gets credit, or []: not scored)",
         sa.text("'{}'::jsonb"),
     ),
     Column(
@@ -133,7 +134,7 @@ response_log = _table(
     _opt("response", Text, "chosen option"),
     _opt("response_time_ms", BigInteger, "response time", unit="ms", ge=0),
     _opt("hints_used", Integer, "number of hints used; null: not known", ge=0),
-    _req("mode", Text, "live or sandbox", sa.text("'live'")),
+    _req("mode", Text, "live, sandbox, or dropped (the item is not scored)", sa.text("'live'")),
     _req("recorded_at", UTC, "time at which the row reached this database or was last corrected", NOW),
     _req(
         "revision",
@@ -663,7 +664,8 @@ calibration_scale = _table(
 
 scale_decision = _table(
     "scale_decision",
-    "Decisions on a scale's model, priors, movement, guessing and misfit. Append-only.",
+    "Decisions on a scale's model, priors, movement, guessing, misfit and rules, and on keys of its items. "
+    "Append-only.",
     Column(
         "decision_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
@@ -671,14 +673,15 @@ scale_decision = _table(
     _req(
         "subject",
         Text,
-        "model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, guessing or "
-        "misfit",
+        "model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, guessing, "
+        "misfit, the name of a rule, or key: and an item",
     ),
     _req(
         "value",
         Text,
         "the model; a prior, such as lognormal(0, 0.5), or none; for a rule of movement, a number or "
-        "auto; for guessing, accepted; for misfit, accepted or reference",
+        "auto; for guessing, accepted; for misfit, accepted or reference; for a rule, its value as JSON; for a key, "
+        "the former key, the new one, and the decision that is undone, as JSON",
     ),
     _req(
         "effective_from",

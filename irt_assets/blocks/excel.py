@@ -66,7 +66,7 @@ def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, s
 
 
 def write_xlsx(document: Document) -> bytes:
-    """Write the document's tables as sheets, named after their captions or sections, and its pairs on *About*."""
+    """Write the document's tables as sheets, named after their sections, and its pairs on *About*."""
     written = BytesIO()
     pairs, tables = [("", document.subtitle)], []
     for section, block in _walk(document.blocks, document.title):
@@ -112,7 +112,7 @@ def _walk(blocks: Iterable[Block], section: str) -> Iterator[tuple[str, Block]]:
 def _sheet(table: Table, section: str) -> Sheet:
     names = [plain(column.name) for column in table.columns]
     formats = {name: _excel_format(column.format) for name, column in zip(names, table.columns, strict=True)}
-    return Sheet(table.caption or section, names, [[*map(_value, row)] for row in table.rows], formats)
+    return Sheet(section, names, [[*map(_value, row)] for row in table.rows], formats)
 
 
 def _value(cell: Cell) -> Any:

@@ -29,6 +29,10 @@ from irt_assets.blocks.pdf import draw_png, visible
 
 PAGE_CM = 17.0
 """Width of the text on a page of A4 with margins of 2 cm."""
+SINGLE_CM = 11.0
+"""Width of a figure without a neighbour."""
+MIN_LETTERS, MAX_LETTERS = 5, 40
+"""Shortest and longest text of a cell that its column's width follows."""
 GREY = "595959"
 COLOURS = {"good": "0072B2", "bad": "D55E00", "warning": "D55E00", "info": "0072B2", "neutral": "C0C0C0", "dark": GREY}
 """Colour of the line at the left of a box of each tone."""
@@ -122,11 +126,15 @@ def _add_data(word: Any, block: Table) -> None:
 
 
 def _add_table(word: Any, rows: Sequence[Sequence[Content]], style: str | None = None) -> Any:
-    from docx.shared import Pt
+    from docx.shared import Cm, Pt
 
     table = word.add_table(len(rows), max(map(len, rows), default=1), style)
+    longest = [max(len(plain(content)) for content in column) for column in zip(*rows, strict=True)]
+    letters = [min(max(length, MIN_LETTERS), MAX_LETTERS) for length in longest]
+    table.autofit = False
     for row, contents in zip(table.rows, rows, strict=True):
-        for cell, content in zip(row.cells, contents, strict=True):
+        for cell, content, share in zip(row.cells, contents, letters, strict=True):
+            cell.width = Cm(PAGE_CM * share / sum(letters))
             cell.paragraphs[0].paragraph_format.space_after = Pt(1)
             _add_text(cell.paragraphs[0], content)
     word.add_paragraph()
@@ -137,7 +145,7 @@ def _add_figures(word: Any, figures: Sequence[Figure]) -> None:
     """Add the pictures, two in a row unless they are wide, with their captions below them."""
     from docx.shared import Cm
 
-    width = PAGE_CM if len(figures) == 1 or figures[0].wide else PAGE_CM / 2 - 0.2
+    width = PAGE_CM if figures[0].wide else PAGE_CM / 2 - 0.5 if len(figures) > 1 else SINGLE_CM
     paragraph = word.add_paragraph()
     for figure in figures:
         picture = paragraph.add_run().add_picture(BytesIO(draw_png(figure)), width=Cm(width))

@@ -27,7 +27,8 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Missing, Responses, note, print_report
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
+from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key

@@ -15,6 +15,9 @@ MIN_Z, MIN_Z_DIFFERENCE = 3.3, 2.0
 """An option beats the key if its option-rest correlation is this many standard errors above 0 (1 in 2,000 by chance)
 and this many above the key's (1 in 40). Options of sound items have negative correlations."""
 
+MAX_R = 0.999
+"""Bound of correlations, because Fisher's z of 1 is infinite."""
+
 
 def add_flags(item: ItemRow, rules: WarningRules) -> ItemRow:
     """The item and its options with their flags."""
@@ -66,6 +69,7 @@ def _overlap(p: float, q: float) -> float:
 
 
 def _z_of_difference(r: tuple[float, float], between: float, n: int) -> float:
+    r = max(-MAX_R, min(r[0], MAX_R)), max(-MAX_R, min(r[1], MAX_R))
     squared = (r[0] ** 2 + r[1] ** 2) / 2
     f = min((1 - between) / (2 * (1 - squared)), 1.0)
     h = (1 - f * squared) / (1 - squared)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from irt_assets.common.partitions import Month
+from irt_assets.ledger.overview import decisions_since
+from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
+from irt_assets.responses.scales import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import SCALE, add_items
+from tests.helpers.rooms import SCALE, add_items, call, run_sql
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.typed import IrtOf
-from tests.helpers.waiting_decision import bank
+from tests.helpers.waiting_decision import FEB, JAN, bank
 
 __all__ = ["bank"]  # a fixture
 
@@ -34,3 +38,13 @@ def test_scales_are_listed_and_shown_with_who_changed_a_rule(settings: Settings,
 def test_unknown_scale_is_refused_with_the_names_of_the_scales(settings: Settings, bank: Database, irt: IrtOf) -> None:
     refused = irt(settings)("scale", "show", "nowhere")
     assert (refused.code, f"there is no scale nowhere; there are: {SCALE}" in refused.err) == (2, True)
+
+
+def test_held_month_becomes_stale_by_a_decision_on_the_model_and_not_by_one_on_a_rule(bank: Database) -> None:
+    held = "UPDATE publication_step SET state = 'held', stepped_at = now() - interval '1 hour' WHERE month = %s"
+    run_sql(bank, held, (FEB,))
+    run_sql(bank, "UPDATE mirt_fit_meta SET anchor_hash = (SELECT min(anchor_hash) FROM anchor_set)")
+    change_rules(bank, SCALE, {"max_rmsd": 0.08}, by="Kim", reason="short tests")
+    assert call(bank, decisions_since, [JAN, FEB]) == {}
+    call(bank, record_decisions, SCALE, {"guessing": ACCEPTED}, Month(JAN).start, by="Kim", reason="few guess")
+    assert call(bank, decisions_since, [JAN, FEB]) == {(FEB, SCALE): "guessing was decided on since"}

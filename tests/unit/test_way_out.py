@@ -17,8 +17,7 @@ from resources.settings import Settings, get_settings
 from services.dashboard import server
 
 TYPED = {
-    "scale list": "There are: accept, decisions, init, movement, pass-mark, set. irt status names the scales",
-    "scale show x": "docs/how-to/scales.md says what can be set of one",
+    "scale lists": "There are: accept, decisions, init, list, movement, pass-mark, set, show.",
     "dashboard": "A server is started with irt run dashboard, or with --demo on this machine",
     "theta-api": "A server is started with irt run theta-api",
     "report 2026-10": "For one month: irt report drift --month 2026-10",

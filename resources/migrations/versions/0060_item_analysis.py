@@ -1,4 +1,7 @@
-"""Forms, item analysis, and evidence against keys."""
+"""Forms, item analysis, evidence against keys, and decisions on keys and rules.
+
+A downgrade keeps the comments, as no code reads them.
+"""
 
 from alembic import op
 
@@ -70,6 +73,21 @@ def upgrade() -> None:
             'evidence that another option is right; a right key reaches 1,000 in a year with probability 0.001 at most';
         COMMENT ON COLUMN key_evidence.option IS 'option for which the evidence is strongest';
         COMMENT ON COLUMN key_evidence.state IS 'state from which the next day''s answers go on';
+        COMMENT ON TABLE scale_decision IS
+            'Decisions on a scale''s model, priors, movement, guessing, misfit and rules, and on keys of '
+            'its items. Append-only.';
+        COMMENT ON COLUMN question.meta IS
+            'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, '
+            'key (an option, a list of right options, true: every answer gets credit, or []: not scored)';
+        COMMENT ON COLUMN response_log.mode IS 'live, sandbox, or dropped (the item is not scored)';
+        COMMENT ON COLUMN attempt_correction.mode IS 'live, sandbox, or dropped (the item is not scored)';
+        COMMENT ON COLUMN scale_decision.subject IS
+            'model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, '
+            'occasion_variance, guessing, misfit, the name of a rule, or key: and an item';
+        COMMENT ON COLUMN scale_decision.value IS
+            'the model; a prior, such as lognormal(0, 0.5), or none; for a rule of movement, a number or '
+            'auto; for guessing, accepted; for misfit, accepted or reference; for a rule, its value as '
+            'JSON; for a key, the former key, the new one, and the decision that is undone, as JSON';
         """
     )
 
