@@ -1,11 +1,14 @@
 """Rows of the table `item_analysis`, as objects. Does not belong here: computing them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import psycopg
 from psycopg.types.json import Jsonb
+
+from irt_assets.common.wording import natural_order
 
 RestScore = Literal["sum", "share", "theta"]
 """Rest score of an item: the sum of the other scores (complete forms), the mean share of the maximum score on the other
@@ -179,10 +182,11 @@ def read_items(
         """SELECT form_id, item_id, statistics FROM item_analysis
            WHERE (scale_id, period) = (%s, %s) AND item_id <> ''
              AND form_id = coalesce(%s, form_id) AND item_id = coalesce(%s, item_id)
-           ORDER BY form_id, (statistics->>'position')::int NULLS LAST, item_id""",
+        """,
         (scale_id, period, form_id, item_id),
     )
-    return [item_from_json(form, item, _tuples(statistics)) for form, item, statistics in found]
+    rows = [item_from_json(form, item, _tuples(statistics)) for form, item, statistics in found]
+    return sorted(rows, key=lambda row: (row.form_id, row.position or sys.maxsize, natural_order(row.item_id)))
 
 
 def _statistics(row: FormRow | ItemRow) -> dict[str, Any]:

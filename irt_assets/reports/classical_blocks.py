@@ -78,7 +78,7 @@ def statistics(item: ItemRow) -> Pairs:
         if item.time_median is not None
         else None,
         "rapid guesses": None if item.rapid is None else f"{100 * item.rapid:.1f} %",
-        "rest score": REST_SCORES[item.rest],
+        "r and D are with": REST_SCORES[item.rest],
         "flags": flags_in_words(item.flags),
     }
     return pairs(known, small=True)

@@ -225,7 +225,8 @@ SELECT severity, kind, opened_month FROM drift_alerts
 WHERE scale_id = %(scale)s AND item_id = %(item)s AND closed_month IS NULL ORDER BY opened_month DESC LIMIT 1
 """
 _EXPOSURE = """
-SELECT i.period, (i.statistics->>'presented')::int, f.n FROM item_analysis i
+SELECT i.period, (i.statistics->>'presented')::int, greatest(f.n, (i.statistics->>'presented')::int)
+FROM item_analysis i
 JOIN item_analysis f ON (f.scale_id, f.period, f.form_id, f.item_id) = (i.scale_id, i.period, '', '')
 WHERE i.scale_id = %(scale)s AND i.item_id = %(item)s AND i.form_id = '' AND length(i.period) = 7 ORDER BY 1
 """

@@ -1,7 +1,7 @@
 """One item: whether it is in use and sound, how learners answer it, and its history."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from htmltools import Tag, TagChild, tags
@@ -9,6 +9,7 @@ from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Block, Document, Figures, Paragraph, Section, notice, prose, without_page_links
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Reference
 from irt_assets.item_analysis.stored import ItemRow, read_items
 from irt_assets.ledger.relations import ORIGIN_WINDOW
@@ -134,7 +135,17 @@ def _choose(request: ViewRequest, facts: ItemFacts) -> Chosen:
     with request.reader.connect() as connection:
         rows = read_items(connection, facts.scale.scale_id, analysed, item_id=facts.item_id)
     of_form = [row for row in rows if row.form_id == request.field("form")]
-    return Chosen(name, months.get(name), rows, next(iter(of_form or rows), None))
+    fitted = months.get(name) or _origin_with(name, months)
+    return Chosen(name, fitted, rows, next(iter(of_form or rows), None))
+
+
+def _origin_with(name: str, months: Mapping[str, ItemInMonth]) -> ItemInMonth | None:
+    """The fit of the origin window, if the month is in the window."""
+    origin = months.get(ORIGIN_WINDOW)
+    if origin is None or not name:
+        return None
+    start, end = Month(name).bounds
+    return origin if origin.start < end and start < origin.end else None
 
 
 def _selector(facts: ItemFacts, chosen: Chosen) -> Tag:
