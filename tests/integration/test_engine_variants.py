@@ -76,11 +76,11 @@ def pymc(require: Callable[[bool, str], None]) -> None:
 def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Graph) -> None:
     result = run(graph, irt_engines="pymc")
     made = [*dict.fromkeys(materialised_assets(result))]
-    assert made[:7] == [
-        *("judged_attempts", "scored_responses", "item_calibration", "item_calibration_pymc", "linked_item_parameters"),
-        *("published_item_parameters", "abilities"),
+    assert made[:8] == [
+        *("judged_attempts", "scored_responses", "item_analysis", "item_calibration", "item_calibration_pymc"),
+        *("linked_item_parameters", "published_item_parameters", "abilities"),
     ]
-    assert sorted(made[7:]) == ["ability_movement", "engine_agreement"]
+    assert sorted(made[8:]) == ["ability_movement", "engine_agreement"]
     assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
     fits = rows(
         graph.database,

@@ -50,8 +50,7 @@ def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: Sea
         assert all(pruned.names == () for pruned in prune(database, store, instance, dry_run=True))
     keys = sorted(key for folder in ("snapshots", "reports") for key, _ in store.list(folder))
     assert [key.split("/")[:3] for key in keys] == [
-        ["reports", "drift", JULY],
-        ["reports", "drift", JULY],
+        *[["reports", "drift", JULY]] * 3,
         ["snapshots", "scored_responses", JUNE],
         ["snapshots", "scored_responses", JULY],
     ]
