@@ -63,7 +63,7 @@ def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: Sea
         return {v.invariant.name: [found.subject for found in v.violations] for v in report.verdicts if not v.passed}
 
     assert violated() == {}
-    report, _, snapshot, _ = keys
+    report, _, _, snapshot, _ = keys
     s3.owner().put_object(Bucket=BUCKET, Key=snapshot, Body=b"something else")
     s3.owner().delete_object(Bucket=BUCKET, Key=report)
     assert violated() == {
