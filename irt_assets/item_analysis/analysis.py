@@ -177,9 +177,7 @@ def _choices(
 
 def _form_row(part: _Part) -> FormRow:
     complete, statistics = part.rest == "sum", part.analysis.forms
-    names = [
-        field.name for field in fields(statistics) if field.name in FORM_STATISTICS - {"n", "n_items", "max_score"}
-    ]
+    names = [field.name for field in fields(statistics) if field.name in FORM_STATISTICS]
     known: dict[str, Any] = {name: finite(getattr(statistics, name)[0]) for name in names} if complete else {}
     if complete:
         totals = part.counted.groupby("person")["score"].sum().astype(int)
