@@ -76,14 +76,14 @@ def scale_in_short(facts: ScaleFacts) -> str:
     )
 
 
-def month_strip(states: Sequence[MonthState], dashboard: str | None) -> Paragraph:
-    """The last months with answers, the newest last, each with its state. For `dashboard` see `page_link`."""
+def month_strip(states: Sequence[MonthState]) -> Paragraph:
+    """The last months with answers, the newest last, each with its state and a link to its page."""
     answered = [state for state in states if state.state is not State.EMPTY][-MAX_STRIP:]
-    return Paragraph(tuple((_square(state, dashboard), " ") for state in answered))
+    return Paragraph(tuple((_square(state), " ") for state in answered))
 
 
-def _square(state: MonthState, dashboard: str | None) -> Badge:
-    link = page_link("", "month", dashboard=dashboard, month=state.month, scale=state.scale_id).link
+def _square(state: MonthState) -> Badge:
+    link = page_link("", "month", month=state.month, scale=state.scale_id).link
     return Badge(f"{state.month} {state.state}", state.state.badge.tone, link)
 
 

@@ -37,7 +37,7 @@ def page(request: ViewRequest) -> Page:
         render_blocks(
             Paragraph(scale_blocks.scale_in_short(facts), "lead"),
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
-            scale_blocks.month_strip(states, ""),
+            scale_blocks.month_strip(states),
             *_sections(request, facts, zone),
             section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),
