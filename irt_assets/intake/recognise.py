@@ -5,30 +5,43 @@ Every function is pure. The words are in `words`.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from os.path import commonprefix
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from irt_assets.intake import words
+from irt_assets.intake.mapping import TimeRules
+from irt_assets.intake.reshape import FILE, ROW
+from irt_assets.intake.times import MISSING, parse_times
 from irt_psychometrics.items import MAX_SCORE
 
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
-POINTS = re.compile(r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)")
-CLOCK = re.compile(r"\d:\d\d|^\d{10}(\d{3})?$|^\d{4}-\d\d-\d\d$")
-AS_IT_IS = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\d{10}(\d{3})?$|\d{8}T\d{6}")
+POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
+TIME = r"\d:\d\d|^\d{10}(\d{3})?$|^\d{8}T\d{6}|^\d{4}-\d\d-\d\d$"
+KINDS: dict[str, Callable[[str], object]] = {
+    "number": re.compile(r"[+-]?\d*[.,]?\d+").fullmatch,
+    "points": re.compile(POINTS).fullmatch,
+    "word": lambda text: text.lower() in words.RIGHT_OR_WRONG,
+    "time": re.compile(TIME).search,
+    "label": lambda text: len(text) <= words.MAX_LABEL,
+}
+"""Kind of a column → the test that all its texts pass."""
+SCORED = ("number", "points", "word")
+NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
 MIN_FAMILY = 3  # columns whose names differ only by a number
 MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
-MIN_SHARE = 0.95  # of a column's values that are times; the others may be faults
+MIN_SHARE = 0.95  # of a column's cells or values; the others may be faults
+HEADER_ROWS = 3  # most rows that continue a header
+FIRST_ROWS = 60  # rows from which a header is recognised
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column: its name, and its cells as trimmed text, "" if empty."""
 
@@ -40,31 +53,35 @@ class Column:
         """Count each text, without texts that mean that there is no answer."""
         return Counter(cell for cell in self.cells if cell and cell.lower() not in words.NOTHING)
 
-    @property
+    @cached_property
+    def kind(self) -> str:
+        """The first of `KINDS` that fits all texts; "text" if there is none, and "" if the column is empty."""
+        kinds = (kind for kind, test in KINDS.items() if all(map(test, self.counts)))
+        return next(kinds, "text") if self.counts else ""
+
+    @cached_property
     def label(self) -> str:
         """The name as lower-case words: ResponseId and response_id are both `response id`."""
         return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name)).strip().lower()
 
-    @property
-    def stem(self) -> str:
-        """The name without its numbers."""
-        return re.sub(r"\d+", "#", self.name)
+    @cached_property
+    def codes(self) -> set[str]:
+        """The numbers that mean that there is no answer: negative ones, and 9, 99 … beyond a gap."""
+        numbers = {text: number(text) for text in self.counts} if self.kind == "number" else {}
+        scores = sorted({x for x in numbers.values() if x >= 0})
+        while len(scores) > 1 and scores[-1] in words.CODES and scores[-1] - scores[-2] > 1:
+            scores.pop()
+        return {text for text, x in numbers.items() if x not in scores}
 
-    def every(self, test: Callable[[str], object]) -> bool:
-        return bool(self.counts) and all(map(test, self.counts))
+    @property
+    def answers(self) -> list[str]:
+        """The distinct texts, without codes."""
+        return [text for text in self.counts if text not in self.codes]
 
     @cached_property
-    def numbers(self) -> list[float]:
-        """The distinct values, sorted; empty if one of them is not a number."""
-        return sorted({*map(number, self.counts)}) if self.every(NUMBER.fullmatch) else []
-
-    @property
     def scores(self) -> list[float]:
-        """The numbers without codes for missing answers: negative ones, and 9, 99 … beyond a gap."""
-        found = [x for x in self.numbers if x >= 0]
-        while len(found) > 1 and found[-1] in words.CODES and found[-1] - found[-2] > 1:
-            found.pop()
-        return found
+        """The distinct numbers, sorted, without codes; empty if a text is not a number."""
+        return sorted({*map(number, self.answers)}) if self.kind == "number" else []
 
     @property
     def repeats(self) -> bool:
@@ -72,229 +89,210 @@ class Column:
 
     @property
     def is_filled(self) -> bool:
-        return 20 * self.counts.total() >= 19 * len(self.cells) > 0
-
-    @property
-    def is_score(self) -> bool:
-        """Whether it has small numbers, points such as 1 / 2, or words for right and wrong."""
-        if self.numbers:
-            return self.scores[-1:] <= [100]
-        return self.every(POINTS.fullmatch) or self.every(lambda text: text.lower() in words.RIGHT_OR_WRONG)
+        return self.counts.total() >= MIN_SHARE * len(self.cells) > 0
 
     @property
     def is_answer(self) -> bool:
-        """Whether it may be an item: scores, words for right and wrong, or a few short texts."""
-        if self.numbers:
+        """Whether the values may be those of an item: scores, or a few short texts."""
+        if self.kind == "number":
             return self.scores[-1:] <= [MAX_SCORE] and len(self.scores) <= MAX_SCORE
-        short = max(map(len, self.counts), default=words.MAX_LABEL + 1) <= words.MAX_LABEL
-        return self.is_score or (short and len(self.counts) <= words.MAX_LABELS and not self.is_time)
+        return self.kind in SCORED or (self.kind == "label" and len(self.counts) <= words.MAX_LABELS)
 
-    @property
-    def is_time(self) -> bool:
-        return self.every(CLOCK.search)
+    @cached_property
+    def time_format(self) -> str | None:
+        """How times are written: "" if an import reads them as they are, else as for strptime.
+
+        None if they are not times of day.
+        """
+        listed = [text for text in self.counts if re.search(TIME, text) and not text.startswith(NO_TIME_RECORDED)]
+        texts = pa.array(listed, pa.string())
+        forms = [None, *map("".join, product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z")))]
+        fitting = (form or "" for form in forms if _reads(texts[:20], form) and _reads(texts, form))
+        return next(fitting, None) if len(texts) >= MIN_SHARE * len(self.counts) > 0 else None
 
 
-class Companion(NamedTuple):
-    """The item of a column of scores, and its maximum from a neighbouring column or the name; 0 if unknown."""
+def _reads(texts: pa.StringArray, form: str | None) -> bool:
+    return bool((parse_times(texts, TimeRules(format=form), "UTC", None) != MISSING).all())
 
-    item: str
-    maximum: float
+
+TESTS: dict[str, Callable[[Column], object]] = {
+    "item_id": lambda column: column.is_filled and not column.repeats,
+    "started_at": lambda column: column.is_filled and column.time_format is not None,
+    "completed_at": lambda column: column.is_filled and column.time_format is not None,
+    "score": lambda column: column.kind in SCORED,
+    "maximum": lambda column: column.scores,
+    "b": lambda column: column.kind == "number",
+    "attempt_id": lambda column: not column.repeats,
+}
+"""Our column → what its values must be, beside its name."""
 
 
 def number(text: str) -> float:
     return float(text.replace(",", "."))
 
 
-def named(
-    columns: Iterable[Column], patterns: Sequence[str], test: Callable[[Column], object] = lambda column: column.counts
-) -> Column | None:
-    """The first column that passes the test and whose label matches the earliest pattern."""
-    fitting = [column for column in columns if test(column)]
-    return next((c for pattern in patterns for c in fitting if re.search(pattern, c.label)), None)
+def named(columns: Iterable[Column], patterns: Sequence[str]) -> Column | None:
+    """The first column whose label matches the earliest pattern."""
+    fitting = (c for pattern in patterns for c in columns if re.search(pattern, c.label))
+    return next(fitting, None)
 
 
-def header_row(rows: Sequence[Sequence[str]]) -> int:
-    """Number of the first row, from 1, that has a text in more than half of the usual number of columns."""
-    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 1
-    return next((n for n, row in enumerate(rows, 1) if 2 * sum(map(bool, row)) > width), 1)
+def by_name(columns: Iterable[Column], wanted: Mapping[str, Sequence[str]]) -> dict[str, Column]:
+    """Our column → the file's column, by the labels `wanted` and `TESTS`. A column is used once."""
+    found: dict[str, Column] = {}
+    for ours, patterns in wanted.items():
+        free = [c for c in columns if c.counts and c not in found.values() and TESTS.get(ours, bool)(c)]
+        if column := named(free, patterns):
+            found[ours] = column
+    return found
 
 
-def regularity(rows: Sequence[Sequence[str]]) -> tuple[float, int]:
-    """The share of rows with the usual number of cells, and this number; 0 if it is one."""
-    width, n = Counter(map(len, rows)).most_common(1)[0] if rows else (1, 0)
-    return (n / len(rows) if width > 1 else 0.0), width
+# -- rows -------------------------------------------------------------------------------------------
 
 
-def rows_of_header(columns: Sequence[Column]) -> int:
-    """Number of rows that continue the header: texts in most columns in which all later cells are numbers or times."""
-
-    def is_value(text: str) -> bool:
-        value = NUMBER.fullmatch(text) or CLOCK.search(text) or POINTS.fullmatch(text)
-        return bool(value) or text.lower() in words.NOTHING
-
-    for n_rows in (3, 2, 1):
-        typed = [c for c in columns if Column("", c.cells[n_rows:]).every(is_value)]
-        above = [[c.cells[n] for c in typed if c.cells[n]] for n in range(n_rows)] if typed else [[]]
-        if all(row and 2 * sum(not is_value(text) for text in row) > len(row) for row in above):
-            return n_rows
-    return 0
+def rows_of_header(table: pd.DataFrame) -> int:
+    """Number of rows that continue the header: they have texts in most columns of numbers or times."""
+    kinds = table.head(FIRST_ROWS).map(lambda cell: Column("", [cell]).kind)
+    filled, texts = kinds != "", ~kinds.isin(["number", "points", "time", ""])
+    typed = filled.any() & (2 * texts.sum() < filled.sum())
+    continues = 2 * texts.loc[:, typed].sum(axis=1) > filled.loc[:, typed].sum(axis=1)
+    return int(continues.head(HEADER_ROWS).cumprod().sum())
 
 
-def rows_beside_answers(columns: Sequence[Column]) -> list[tuple[str, Column, int]]:
-    """Rows of keys, maximum scores or totals, by a word in one of the first columns: (kind, column, row)."""
-    found: dict[int, tuple[str, Column, int]] = {}
-    for column in columns[:6]:
-        for n, cell in enumerate(column.cells):
-            kind = next((kind for kind, pattern in words.ROWS.items() if re.fullmatch(pattern, cell, re.I)), None)
-            if kind and column.counts[cell] == 1:
-                found.setdefault(n, (kind, column, n))
-    return list(found.values())
+def rows_beside_answers(table: pd.DataFrame) -> dict[int, tuple[str, str]]:
+    """Rows of keys, maxima or totals, by a word in one of the first columns: row → kind and this column."""
+    found: dict[int, tuple[str, str]] = {}
+    for (name, cells), (kind, pattern) in product(table.iloc[:, :6].items(), words.ROWS.items()):
+        once = ~cells.duplicated(keep=False)
+        for row in table.index[once & cells.str.fullmatch(pattern, case=False)]:
+            found.setdefault(row, (kind, str(name)))
+    return found
 
 
-def time_format(column: Column) -> str | None:
-    """How a column's times are written: "" if an import reads them as they are, else as for strptime.
+# -- columns ----------------------------------------------------------------------------------------
 
-    Returns None if they are not times of day.
+
+def has_decimal_commas(columns: Iterable[Column]) -> bool:
+    texts = [text for c in columns if c.kind == "number" for text in c.counts]
+    return any(re.search(r",(\d{1,2}|\d{4,})$", text) for text in texts) and not any("." in text for text in texts)
+
+
+def are_questions(columns: Sequence[Column], found: Mapping[str, Column]) -> bool:
+    """Whether the table has a row for each item: with a difficulty, or without learners and with a key or a topic.
+
+    `found`: the columns by the names in `words.QUESTION`.
     """
-    shaped = [text for text in column.counts if CLOCK.search(text) and (":" in text or AS_IT_IS.match(text))]
-    if all(text.startswith("1980-01-01") for text in shaped):  # the time of a survey that records no times
-        return None
-    if len(shaped) < MIN_SHARE * len(column.counts):
-        return None
-    if all(map(AS_IT_IS.match, shaped)):
-        return ""
-    texts = pd.Series([re.sub(r" ?(?:UTC|GMT)[+-]\d\d?$", " +00:00", text) for text in shaped])
-    for parts in product(words.DATES, (" ", ", "), words.CLOCKS, ("", " %z")):
-        if pd.to_datetime(texts, format="".join(parts), errors="coerce", utc=True).notna().all():
-            return "".join(parts)
-    return None
+    learners = named([c for c in columns if c not in found.values()], words.USER)
+    return "item_id" in found and ("b" in found or (learners is None and bool({"key", "topic_id"} & found.keys())))
 
 
-def are_questions(columns: Sequence[Column]) -> bool:
-    """Whether the table has a row for each item: with a difficulty, or without learners and with a key or a topic."""
-    item = named(columns, words.QUESTION["item_id"], lambda column: column.is_filled and not column.repeats)
-    others = [c for c in columns if c is not item]
-    facts = named(others, (*words.KEY, *words.QUESTION["topic_id"])) and not named(others, words.USER)
-    return bool(item and (facts or named(others, words.PARAMETERS, lambda column: column.numbers)))
+def learner_columns(columns: Sequence[Column], *, one_row_each: bool) -> list[str]:
+    """The columns that identify learners: an id, else first and last name, else a text, else the file and the row."""
+    filled = [c for c in columns if c.is_filled and not (one_row_each and len(c.counts) < MIN_SHARE * len(c.cells))]
+    repeating = [c for c in filled if c.repeats and not one_row_each]
+    ids = [c for c in (named(repeating, words.USER), named(filled, words.USER)) if c]
+    texts = [c for c in filled[:3] if one_row_each and c.kind == "label" and not re.search(words.NOT_ITEM, c.label)]
+    parts = columns_of_parts(columns, words.USER_PARTS)
+    found = ids[:1] or parts or texts[:1]
+    return [c.name for c in found] or ([FILE, ROW] if one_row_each else [FILE])
 
 
-def score_columns(columns: Sequence[Column]) -> dict[str, Companion]:
-    """Columns of scores that name their item by a part of their name, or by the column beside them."""
-    found = {}
-    for before, column in zip([None, *columns], columns, strict=False):
-        companion = column.is_score and (_by_name(column, columns) or _by_number(column, columns))
-        if column.is_score and before and re.fullmatch(r"\d+(\.\d+)?( \(\d+\))?", column.name):
-            companion = Companion(re.sub(r"^(\d+): .*", r"\1", before.name), number(column.name.split(" ")[0]))
-        if companion:
-            found[column.name] = companion
-    return found if len({companion.item for companion in found.values()}) == len(found) > 1 else {}
+def columns_of_parts(columns: Sequence[Column], patterns: Sequence[str]) -> list[Column]:
+    """One column for each pattern; empty if one is absent."""
+    found = [c for pattern in patterns if (c := named(columns, (pattern,)))]
+    return found if len(found) == len(patterns) else []
 
 
-def _by_name(column: Column, columns: Sequence[Column]) -> Companion | None:
-    """`Q. 1 /2.00`, or `Capital? [Score]` beside `Capital?`, or `Problem 1 (Earned)` beside `… (Possible)`."""
-    if of := next((m for pattern in words.MAXIMUM_NAMES if (m := re.fullmatch(pattern, column.name, re.I))), None):
-        return None if re.search(words.NOT_ITEM, Column(of[1], []).label) else Companion(of[1], number(of[2]))
-    base = next((m[1] for pattern in words.SCORE_NAMES if (m := re.match(pattern, column.name, re.I))), None)
-    for other in columns if base else ():
-        if re.fullmatch(rf"{re.escape(str(base))}({words.BESIDE})?", other.name, re.I):
-            return Companion(str(base), 0)
-        if re.fullmatch(rf"{re.escape(str(base))}\W*(points )?possible\W*", other.name, re.I) and other.numbers:
-            return Companion(str(base), other.numbers[-1])
-    return None
+def items_of_parts(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
+    """The items with scores or a key beside their answers: item → part, as in `words.PARTS` → column.
 
-
-def _by_number(column: Column, columns: Sequence[Column]) -> Companion | None:
-    """`Auto Score 1` beside `Question ID 1` and `Possible Points 1`."""
-    name = re.fullmatch(r"(?:auto )?(?:score|points|mark|earned) (\d+)", column.label)
-    group = [c for c in columns if name and c is not column and re.search(rf"\D{name[1]}$", c.name)]
-    most = named(group, ("possible|max",), lambda c: c.numbers)
-    ids = named(group, (r"\bid\b",), lambda c: len(c.counts) == 1)
-    item = next(iter(ids.counts)) if ids else column.name
-    return Companion(item, most.numbers[-1] if most else 0) if group else None
-
-
-def key_columns(columns: Sequence[Column]) -> dict[str, str]:
-    """`Response 1` → the usual text of `Right answer 1`."""
-    keys = {}
-    for column in columns:
-        name = re.fullmatch(r"(?:response|answer) (\d+)", column.label)
-        key = name and named(columns, (rf"^(right|correct) (answer|response|option) {name[1]}$",))
-        if key:
-            keys[column.name] = key.counts.most_common(1)[0][0]
-    return keys
+    The maximum score may be in the name of the column of scores.
+    """
+    groups: dict[str, dict[str, Column]] = {}
+    for before, column in zip([Column("", ()), *columns], columns, strict=False):
+        beside = f"{before.name}\t{column.name}"  # `4501: Capital?` beside `1.0` is like `4501 /1.0`
+        name = re.sub(r"^(\d+): .*\t([\d.]+)(?: \(\d+\))?$", r"\1 /\2", beside).rpartition("\t")[2]
+        matches = ((part, m.groupdict()) for part, pattern in words.PARTS if (m := re.fullmatch(pattern, name, re.I)))
+        part, found = next(matches, ("answer", {"item": name}))
+        group = groups.setdefault(found["item"], {})
+        group.setdefault(part, column)
+        if "maximum" in found:
+            group["maximum"] = Column("", [found["maximum"]])
+    items = {}
+    for base, group in groups.items():
+        if len(group) > 1 and "score" in group and group["score"].kind in SCORED:
+            items[next(iter(group["id"].counts)) if "id" in group else base] = group
+        elif {"answer", "key"} <= group.keys():
+            items[group["answer"].name] = group
+    return items if len(items) > 1 else {}
 
 
 def answer_columns(columns: Sequence[Column]) -> list[Column]:
     """The items of a matrix, of the usual kind, numbers or texts: a family of names, or else columns that share values
     and have names of other kinds than facts about persons."""
     candidates = [c for c in columns if c.is_answer and not re.search(words.NEVER_ITEM, c.label)]
-    families = {stem for stem, n in Counter(c.stem for c in candidates).items() if n >= MIN_FAMILY}
-    found = [c for c in candidates if c.stem in families]
+    families = Counter(re.sub(r"\d+", "#", c.name) for c in candidates)
+    found = [c for c in candidates if families[re.sub(r"\d+", "#", c.name)] >= MIN_FAMILY]
     if not found:
         free = [c for c in candidates if not re.search(words.NOT_ITEM, c.label)]
         values = Counter(text for c in free for text in c.counts)  # in how many columns
-        found = [c for c in free if c.numbers[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
-        found = found if len(found) > 1 else [c for c in free if c.repeats]
-    numbers = [c for c in found if c.numbers]
-    texts = [c for c in found if not c.numbers]
-    options = not all(text.lower() in {*words.LABELS, *words.RIGHT_OR_WRONG} for c in texts for text in c.counts)
-    return numbers if len(numbers) >= len(texts) else found if options else texts
+        found = [c for c in free if c.scores[1:] or any(values[x] > 1 or x.lower() in words.LABELS for x in c.counts)]
+    numbers, texts = ([c for c in found if (c.kind == "number") == numeric] for numeric in (True, False))
+    return numbers if len(numbers) >= len(texts) else texts
 
 
-def totals(items: Sequence[Column]) -> set[str]:
-    """Names of the columns that are the sum of all others, and larger."""
-    if len(items) < MIN_FAMILY or not all(c.numbers for c in items):
-        return set()
-    values = np.array([[number(x) if NUMBER.fullmatch(x) else 0.0 for x in c.cells] for c in items])
-    sums = np.abs(2 * values - values.sum(axis=0)).max(axis=1)
-    tops = sorted(c.numbers[-1] for c in items)
-    return {c.name for c, far in zip(items, sums, strict=True) if far < 0.01 and c.numbers[-1] == tops[-1] > tops[-2]}
+# -- values -----------------------------------------------------------------------------------------
 
 
 def are_ratings(items: Sequence[Column]) -> bool:
-    """Whether numbers from 1 on are ratings and not options: alpha of the numbers, or True for a few persons."""
-    values = np.array([[number(x) if NUMBER.fullmatch(x) else np.nan for x in c.cells] for c in items])
-    values = values[:, ~np.isnan(values).any(axis=0)]
-    if values.shape[1] < MIN_PERSONS or len(items) < MIN_FAMILY:
+    """Whether numbers from 1 on are ratings and not options, by alpha, which is not computed for a few persons."""
+    numbers = pd.DataFrame({n: pd.to_numeric(pd.Series(c.cells), errors="coerce") for n, c in enumerate(items)})
+    if len(numbers) < MIN_PERSONS or len(items) < MIN_FAMILY:
         return True
-    total = values.sum(axis=0).var()
-    alpha = len(items) / (len(items) - 1) * (1 - values.var(axis=1).sum() / total) if total else 0.0
-    return bool(alpha > MIN_ALPHA)
+    correlations = numbers.corr().fillna(0).to_numpy()
+    unrelated = np.trace(correlations) / max(correlations.sum(), 1)
+    return bool(len(items) / (len(items) - 1) * (1 - unrelated) > MIN_ALPHA)
 
 
-def ordered_labels(texts: Iterable[str]) -> dict[str, int] | None:
-    """Label → score from 0, if all are labels of one rating scale or begin or end with their number."""
-    listed = list(texts)
+def scale_of(texts: Collection[str], *, has_maxima: bool, options: bool) -> tuple[dict[str, Any], int] | None:
+    """Text → score, empty if the texts are scores, and the parts of a point that are a score of 1.
+
+    Returns None if the texts look like options; `options`: whether numbers from 1 on do.
+    """
+    if not all(map(KINDS["number"], texts)):
+        labels = ordered_labels(texts)
+        return (labels, 1) if labels else None
+    numbers = {text: number(text) for text in texts}
+    if min(numbers.values(), default=0) >= 1 < max(numbers.values(), default=0) and not has_maxima:  # nobody has a 0
+        ratings = sorted({*texts, *map(str, range(1, int(max(numbers.values())) + 1))})
+        return None if options else ({text: round(number(text)) - 1 for text in ratings}, 1)
+    parts, exact = denominator(numbers.values())
+    return {} if exact else {text: round(x * parts) for text, x in sorted(numbers.items())}, parts
+
+
+def ordered_labels(texts: Iterable[str]) -> dict[str, int | bool]:
+    """Label → score, if all are words for right and wrong, labels of a rating scale, or begin or end with their number.
+
+    Empty if they are not.
+    """
+    labels = {text: text.lower() for text in texts}
+    if {*labels.values()} <= words.RIGHT_OR_WRONG.keys():
+        return {text: words.RIGHT_OR_WRONG[label] for text, label in labels.items()}
     for scale in words.ORDERED:
-        if all(text.lower() in scale for text in listed):
-            ranks = sorted(listed, key=lambda text: scale.index(text.lower()))
-            return {text: n for n, text in enumerate(ranks)}
-    ends = [re.fullmatch(r"(\d+)\W.*|[A-Z]{1,3}0*(\d+)", text) for text in listed]
-    if all(ends) and listed:
-        values = {text: int(m[1] or m[2]) for text, m in zip(listed, ends, strict=True) if m}
-        return {text: x - min(*values.values(), 1) for text, x in sorted(values.items(), key=lambda pair: pair[1])}
-    return None
+        used = [label for label in scale if label in labels.values()]
+        if {*labels.values()} == {*used}:
+            return {text: used.index(label) for text, label in labels.items()}
+    numbered = [re.fullmatch(r"(\d+)\W.*|[A-Z]{1,3}0*(\d+)", text) for text in labels]
+    values = {m[0]: int(m[1] or m[2]) for m in numbered if m}
+    return {text: x - min(1, *values.values()) for text, x in values.items()} if all(numbered) else {}
 
 
 def denominator(values: Iterable[float]) -> tuple[int, bool]:
     """The smallest number of parts of a point of which all values are multiples, and whether they are so exactly."""
-    listed = np.array(list(values))
-    for exact, near in ((True, 1e-6), (False, 0.02)):
-        for parts in range(1, 13):
-            if (np.abs(listed * parts - np.rint(listed * parts)) < near).all():
-                return parts, exact
-    return 1, True
-
-
-def common_pattern(names: Sequence[str], others: Iterable[str]) -> str | None:
-    """A pattern such as `q*` that matches these names alone. Returns None if no such pattern exists."""
-    stem = re.sub(r"\d+$", "", commonprefix(list(names)))  # noqa: RUF071 - names, not paths
-    taken = any(name.startswith(stem) for name in {*others} - {*names})
-    numbered = all(re.fullmatch(r"[\w.]+", name.removeprefix(stem)) for name in names)
-    return None if taken or not (stem and numbered) or len(names) < MIN_FAMILY or set("*?[") & set(stem) else f"{stem}*"
-
-
-def codes(items: Sequence[Column]) -> Mapping[str, list[str]]:
-    """Item → its numbers that mean that there is no answer, as in the file."""
-    found = {c.name: [text for text in c.counts if c.numbers and number(text) not in c.scores] for c in items}
-    return {name: texts for name, texts in found.items() if texts}
+    points, tolerances = np.array(list(values)), {True: 1e-6, False: 0.02}
+    fitting = (
+        (parts, exact)
+        for (exact, near), parts in product(tolerances.items(), range(1, 13))
+        if (np.abs(points * parts - np.rint(points * parts)) < near).all()
+    )
+    return next(fitting, (1, True))

@@ -1,35 +1,42 @@
-"""Suggest a mapping for a file of answers, with a sentence for each guess.
+"""Suggest a mapping for a file of answers.
 
-An import never guesses: it uses the mapping file that a person has read. The guesses are made in `recognise`.
+An import never guesses: it uses the mapping file that a person has read. Columns and rows are recognised in
+`recognise`; the sentence for each guess is in `suggestion`.
 """
 
 import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
 
 from irt_assets.common.wording import some_of
 from irt_assets.intake import recognise as see
 from irt_assets.intake import sources, words
 from irt_assets.intake.cells import as_text, trim_cells
-from irt_assets.intake.mapping import Binding, list_preset
-from irt_assets.intake.readers import open_source, other_kind
+from irt_assets.intake.delimited import CsvSource
+from irt_assets.intake.mapping import Binding, Mapping, list_preset
+from irt_assets.intake.readers import open_source
 from irt_assets.intake.recognise import Column
 from irt_assets.intake.reshape import DECIMAL_COMMA, FILE, ROW
 from irt_assets.intake.suggestion import Suggestion
 from irt_assets.intake.text_encoding import guess_encoding
 from irt_psychometrics.items import MAX_SCORE
+from resources.failures import PermanentFailure
 
 MAX_ROWS = 20_000  # rows from which guesses are made
-IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
-NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
 WITH_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d|^\d{10,13})$")
-DELIMITERS = ",;\t|"
+NO_TIMES = "No column has the times of the answers: give their day, --at YYYY-MM-DD."
+NO_ZONE = "The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}."
+NO_KEY = "The answers look like options, and no key is known: give --key FILE, a table item,key."
 
 
 def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequency: str | None = None) -> Suggestion:
@@ -37,336 +44,246 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
 
     Raises PermanentFailure if the file is not a table.
     """
-    found = Suggestion()
-    if zone:
-        found.add(("time", "zone"), zone, "as given by --zone")
-    _suggest_layout(path, found)
-    source = open_source(path, found.content.get("encoding"), found.mapping(str(path)))
-    lines, columns = _read(source)
-    if see.are_questions(columns):
-        _suggest_questions(columns, found)
-        return found
-    if n_rows := see.rows_of_header(columns):
-        why = f"the rows above row {lines[n_rows]} continue the header"
-        found.add(("file", "first_row"), lines[n_rows], why)
-        columns = [Column(c.name, c.cells[n_rows:]) for c in columns]
-    columns = _suggest_decimal(_suggest_rows(columns, found), found)
-    if preset := list_preset(source.columns):
-        _suggest_preset(preset, found)
-        return found
-    item = see.named(columns, words.ITEM, lambda column: column.repeats)
-    if item and (see.named(columns, words.SCORE, lambda c: c.is_score) or see.named(columns, words.RESPONSE)):
-        _suggest_list(columns, item, found, keyed=keyed)
+    source = _open(path)
+    file = _file_rules(source)
+    table = _read(open_source(path, source.encoding, Mapping.model_validate({"name": str(path), "file": file})))
+    skipped: dict[str, list[str]] = {}
+    given: dict[str, dict[str, str]] = {"key": {}, "maximum": {}}
+    for row, (kind, name) in see.rows_beside_answers(table).items():
+        skipped.setdefault(name, []).append(str(table.at[row, name]))
+        given[kind] = {str(other): str(text) for other, text in table.loc[row].items() if other != name}
+        table = table.drop(index=row)
+    if n_rows := see.rows_of_header(table):
+        file["first_row"] = int(table.index[n_rows])
+        table = table.iloc[n_rows:]
+    if see.has_decimal_commas(_columns(table)):
+        file["decimal"] = ","
+        table = table.replace(DECIMAL_COMMA, r"\1.\2", regex=True)
+    columns = _columns(table)
+    encoding = None if source.encoding == "utf-8" else source.encoding
+    found = Suggestion(content={"encoding": encoding, "file": file, "skip_rows_where": skipped})
+    questions = see.by_name(columns, words.QUESTION)
+    if see.are_questions(columns, questions):
+        found.kind = "questions"
+        found.content |= _questions(columns, questions, found.notes)
+    elif preset := list_preset(list(table.columns)):
+        found.content |= _preset(preset, found.notes)
     else:
-        _suggest_matrix(columns, found, keyed=keyed, frequency=frequency)
+        found.content |= _answers(columns, given, found.notes, keyed=keyed, frequency=frequency)
+        nothing = sorted({text for text in np.unique(table) if text.lower() in words.NOTHING})
+        found.content["null_values"] = {"*": nothing, **found.content.get("null_values", {})}
+    if zone:
+        found.content.setdefault("time", {})["zone"] = zone
+        found.notes = [note for note in found.notes if note != NO_ZONE]
+    found.content = _filled(found.content)
     return found
+
+
+def _filled(content: dict[str, Any]) -> dict[str, Any]:
+    """The mapping without empty parts, and with a text instead of a list of one."""
+    parts = {key: _filled(value) if isinstance(value, dict) else value for key, value in content.items()}
+    filled = {key: value for key, value in parts.items() if value not in (None, {}, [])}
+    return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in filled.items()}
 
 
 # -- the table in its file --------------------------------------------------------------------------
 
 
-def _suggest_layout(path: Path, found: Suggestion) -> None:
-    """Guess the encoding and, if the import would choose others, the delimiter and the row of the header."""
-    head = sources.head(path)
-    if not head.startswith(b"PAR1") and other_kind(head) is None:
-        try:
-            codecs.getincrementaldecoder("utf-8")().decode(head)
-        except UnicodeDecodeError:
-            lines = [line for line in head.splitlines() if not line.isascii()]
-            if guess := guess_encoding(b"\n".join(lines[:-1] or lines)):
-                found.add(("encoding",), guess[0], f"the file is not UTF-8; it looks like {guess[1]}")
-    source = open_source(path, found.content.get("encoding"))
-    if not isinstance(source, sources.TextSource) or source.kind == "JSON lines":
-        return
+def _open(path: Path) -> sources.Source:
+    """The file, with the encoding that it seems to have."""
+    lines = [line for line in sources.head(path).splitlines() if not line.isascii()]
+    guess = guess_encoding(b"\n".join(lines[:-1] or lines))  # the last line may end within a letter
+    return open_source(path, guess[0] if guess else None)
+
+
+def _file_rules(source: sources.Source) -> dict[str, Any]:
+    """The delimiter and the row of the header, if the import would choose others."""
+    if not isinstance(source, CsvSource):
+        return {}
     text = sources.head(source.path).removeprefix(codecs.BOM_UTF8).decode(source.encoding, errors="ignore")
-    declared = text.startswith("sep=")
-    rows = {
-        mark: list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), declared, 60))
-        for mark in DELIMITERS
-    }
-    delimiter = max(rows, key=lambda mark: see.regularity(rows[mark]))
-    header = see.header_row(rows[delimiter])
-    names = [name.strip() for name in rows[delimiter][header - 1]]
-    if source.columns != sources.unique_names(names):
-        if not source.address:
-            found.add(("file", "delimiter"), delimiter, "with it, most rows have the same number of cells")
-        found.add(("file", "header"), header + declared, "the first row that is as wide as the rest")
+    rows = {mark: list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), 60)) for mark in ",;\t|"}
+    usual = {mark: Counter(map(len, listed)).most_common(1)[0] for mark, listed in rows.items()}  # width, rows
+    delimiter = max(usual, key=lambda mark: (usual[mark][1] if usual[mark][0] > 1 else 0, usual[mark][0]))
+    filled = [2 * sum(map(bool, row)) > usual[delimiter][0] for row in rows[delimiter]]
+    header = filled.index(True) if True in filled else 0
+    if source.columns == sources.unique_names(name.strip() for name in rows[delimiter][header]):
+        return {}
+    return {"delimiter": None if source.address else delimiter, "header": header + 1}
 
 
-def _read(source: sources.Source) -> tuple[list[int], list[Column]]:
-    """The numbers and the cells of the first rows that are not empty."""
-    lines: list[int] = []
-    cells: list[list[str]] = [[] for _ in source.columns]
-    for batch in source.batches():
-        lines += batch.lines.tolist()
-        for texts, name, column in zip(cells, source.columns, batch.rows.columns, strict=True):
-            texts.extend(text or "" for text in trim_cells(as_text(column, name)).to_pylist())
-        if len(lines) > MAX_ROWS:
-            break
-    used = [n for n in range(len(lines)) if any(texts[n] for texts in cells)]
-    columns = [Column(name, [texts[n] for n in used]) for name, texts in zip(source.columns, cells, strict=True)]
-    return [lines[n] for n in used], columns
+def _read(source: sources.Source) -> pd.DataFrame:
+    """The first rows that are not empty, by their numbers in the file: trimmed text, "" in empty cells.
 
-
-def _suggest_rows(columns: list[Column], found: Suggestion) -> list[Column]:
-    """Leave out rows of keys, maximum scores and totals. Their values become guesses."""
-    beside = see.rows_beside_answers(columns)
-    for kind, column, n in beside:
-        texts = found.content.get("skip_rows_where", {}).get(column.name, [])
-        found.add(("skip_rows_where", column.name), [*texts, column.cells[n]], f"a row of {kind}, and not of answers")
-        values = {other.name: other.cells[n] for other in columns if other is not column and other.cells[n]}
-        if kind in ("keys", "maximum scores"):
-            found.add((kind.replace("imum ", "_"),), values, f"from the row {column.cells[n]!r}")
-    dropped = {n for _, _, n in beside}
-    return [Column(c.name, [cell for n, cell in enumerate(c.cells) if n not in dropped]) for c in columns]
-
-
-def _suggest_decimal(columns: list[Column], found: Suggestion) -> list[Column]:
-    commas = [c for c in columns if c.numbers and any(re.search(r",(\d{1,2}|\d{4,})$", text) for text in c.counts)]
-    if not commas or any("." in text for c in columns if c.numbers for text in c.counts):
-        return columns
-    found.add(("file", "decimal"), ",", f"numbers such as {next(t for t in commas[0].counts if ',' in t)} have a comma")
-    return [Column(c.name, [re.sub(DECIMAL_COMMA, r"\1.\2", cell) for cell in c.cells]) for c in columns]
-
-
-# -- columns that lists and matrices have -----------------------------------------------------------
-
-
-def _suggest_person(columns: Sequence[Column], found: Suggestion, *, unique: bool) -> set[str]:
-    """Guess the column of learners; `unique`: a row is a learner. Returns the names of the used columns."""
-    free = [c for c in columns if c.is_filled and not (unique and 20 * len(c.counts) < 19 * c.counts.total())]
-    user = (None if unique else see.named(free, words.USER, lambda c: c.repeats)) or see.named(free, words.USER)
-    names = [name for pattern in words.NAMES if (name := see.named(columns, (pattern,)))]
-    texts = [c for c in free[:3] if not (c.numbers or c.is_time or c.is_score or re.search(words.NOT_ITEM, c.label))]
-    if user:
-        found.add(("columns", "user_id"), user.name, "the learners, by the column's name and its values")
-    elif len(names) == len(words.NAMES):
-        found.add(("columns", "user_id"), [c.name for c in names], "the learners, by their names: no column is an id")
-    elif texts and unique:
-        found.add(("columns", "user_id"), texts[0].name, "the learners: each row has another text")
-    else:
-        made = "the file's name and the row" if unique else "the file's name"
-        found.add(("columns", "user_id"), [FILE, ROW] if unique else FILE, f"no column has the learners: {made}")
-    return {name for name in np.atleast_1d(found.content["columns"]["user_id"]) if not name.startswith("#")}
-
-
-def _suggest_times(columns: Sequence[Column], found: Suggestion) -> set[str]:
-    """Guess the columns of times. Returns the names of all columns that have times."""
-    timed = {c.name: form for c in columns if (form := see.time_format(c)) is not None}
-    filled = [c for c in columns if c.name in timed and c.is_filled]
-    candidates = [c for c in filled if not re.search(words.NOT_COMPLETED, c.label)]
-    start = see.named(filled, words.STARTED)
-    done = see.named(candidates, words.COMPLETED) or next((c for c in candidates if c is not start), start)
-    if not done:
-        found.notes.append(NO_TIMES)
-        return set(timed)
-    form = timed[done.name]
-    found.add(("columns", "completed_at"), done.name, "the times of the answers")
-    if start and start is not done and timed[start.name] == form:
-        found.add(("columns", "started_at"), start.name, "the times at which they were begun")
-    if form:
-        found.add(("time", "format"), form, f"the times are written as in {next(iter(done.counts))!r}")
-    if zone := see.named(columns, (r"^time ?zone$",)):
-        found.add(("time", "zone_column"), zone.name, "the zone of each row")
-    elif not ("zone" in found.content.get("time", {}) or "%z" in form or done.every(WITH_ZONE.search)):
-        found.notes.append("The times have no zone: give --zone Europe/Berlin, or write time: {zone: Europe/Berlin}.")
-    return {*timed, *([zone.name] if zone else [])}
-
-
-def _suggest_scores(
-    items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
-) -> None:
-    """Guess the meaning of the values of items.
-
-    `patterns`: the columns of the file that contain them. `name`: our column, `correct` of a matrix.
+    Raises PermanentFailure if there are none.
     """
-    if codes := see.codes(items):
-        texts = {text for listed in codes.values() for text in listed}
-        elsewhere = {x for c in items for x in c.scores} & {*map(see.number, texts)}  # scores of other items
-        null_values = codes if elsewhere or len(patterns) > 1 else {patterns[0]: sorted(texts)}
-        found.add(("null_values",), null_values, "numbers far from the scores: codes for no answer")
-    points = [c for c in items if c.every(see.POINTS.fullmatch)]
-    if points and len(points) == len([c for c in items if c.counts]):
-        why = f"scores are written as in {next(iter(points[0].counts))!r}"
-        found.add(("extract",), dict.fromkeys(patterns, "^([^ /]+)"), why)
-        pairs = {c.name: [see.POINTS.fullmatch(cell) for cell in c.counts] for c in points}
-        maxima = {item: max(see.number(m[2]) for m in found_ if m) for item, found_ in pairs.items()} | maxima
-        items = [Column(c.name, [re.sub(r"[ /].*", "", cell) for cell in c.cells]) for c in points]
-    texts = {text for c in items for text in c.counts}
-    if all(c.numbers for c in items if c.counts):
-        _suggest_numbers(items, found, maxima, patterns, name)
-    elif all(text.lower() in words.RIGHT_OR_WRONG for text in texts):
-        values = {text: words.RIGHT_OR_WRONG[text.lower()] for text in sorted(texts)}
-        if not {text.lower() for text in texts} <= {"true", "false", "0", "1"}:
-            found.add(("values", "correct"), values, "words for right and wrong; a partly right answer counts as wrong")
-    elif ranks := see.ordered_labels(texts):
-        found.add(("values", name), ranks, f"labels of a rating scale, from the lowest; {IF_OPTIONS}")
-        _add_maxima(found, dict.fromkeys((c.name for c in items), max(ranks.values())), patterns)
-    else:
-        found.notes.append("The answers are options, and no key is known: give --key FILE (item,key).")
+    for batch in source.batches():
+        columns = zip(source.columns, batch.rows.slice(0, MAX_ROWS).columns, strict=True)
+        cells = {name: pc.fill_null(trim_cells(as_text(column, name)), "").to_pylist() for name, column in columns}
+        table = pd.DataFrame(cells, index=batch.lines[:MAX_ROWS], dtype=object)
+        return table[(table != "").any(axis=1)]
+    raise PermanentFailure(f"{source.name}: no row follows the header")
 
 
-def _suggest_nothing(columns: Sequence[Column], found: Suggestion) -> None:
-    texts = {cell for c in columns for cell in c.cells if cell and cell.lower() in words.NOTHING}
-    if texts:
-        given = found.content.get("null_values", {})
-        found.add(("null_values",), {"*": sorted(texts), **given}, "they mean that there is no answer")
+def _columns(table: pd.DataFrame) -> list[Column]:
+    return [Column(str(name), cells.tolist()) for name, cells in table.items()]
 
 
-def _suggest_numbers(
-    items: Sequence[Column], found: Suggestion, maxima: dict[str, float], patterns: Sequence[str], name: str
-) -> None:
-    scores = {c.name: c.scores for c in items if c.scores}
-    values = {x for numbers in scores.values() for x in numbers}
-    parts, exact = see.denominator(values)
-    tops = {item: maxima.get(item) or max(1.0, numbers[-1]) for item, numbers in scores.items()}
-    if min(values, default=0) >= 1 and not maxima and max(values) > 1:
-        if name == "correct" and not see.are_ratings(items):  # of a list, rows are not persons
-            found.notes.append("The numbers look like options (alpha is low): give --key FILE, a table item,key.")
-            return
-        top = max(values)
-        ranks = {str(x): x - 1 for x in range(1, int(top) + 1)}
-        found.add(("values", name), ranks, f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}")
-        tops = dict.fromkeys(tops, top - 1)
-    elif parts > 1 and exact:
-        found.add(("denominator",), parts, f"scores such as {min(values - {0.0, 1.0}):g} are fractions of a point")
-    elif parts > 1:
-        texts = {text: round(see.number(text) * parts) for c in items for text in c.counts}
-        found.add(("values", name), dict(sorted(texts.items())), f"rounded fractions: 1/{parts} of a point is one")
-    _add_maxima(found, {item: round(top * parts) for item, top in tops.items()}, patterns, known=bool(maxima))
+# -- the shapes -------------------------------------------------------------------------------------
 
 
-def _add_maxima(found: Suggestion, tops: dict[str, int], patterns: Sequence[str], *, known: bool = False) -> None:
-    if max(tops.values(), default=1) <= 1:
-        found.content.pop("max_scores", None)
-        return
-    every = patterns[0] if patterns[0].endswith("*") else "*"
-    same = len({*tops.values()}) == 1
-    why = "from the file" if known else "the highest scores in the file: write those that can be reached"
-    if large := [item for item, top in tops.items() if top > MAX_SCORE]:
-        found.notes.append(f"Scores above {MAX_SCORE} are refused: take {some_of(large, 10)} out of wide, if there.")
-    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
-    if possible:
-        found.add(("max_scores",), {every: max(possible.values())} if same else possible, why)
+def _questions(columns: Sequence[Column], found: dict[str, Column], notes: list[str]) -> dict[str, Any]:
+    notes += ["It looks like a table of questions: a row for each item.", *_left_out(columns, found.values())]
+    constants = {"a": 1, "model": "rasch"} if "b" in found and "a" not in found else {}
+    return {"columns": {ours: column.name for ours, column in found.items()}, "constants": constants}
 
 
-# -- the two shapes ---------------------------------------------------------------------------------
+def _preset(preset: Binding, notes: list[str]) -> dict[str, Any]:
+    """The rules of a preset, as a mapping of this file."""
+    mapping = preset.mapping
+    notes.append(f"The preset {mapping.name} fits, so --mapping {mapping.name} is enough: {mapping.description}.")
+    notes += [] if "completed_at" in preset.columns else [NO_TIMES]
+    rules = mapping.model_dump(
+        include={"values", "null_values", "units", "time", "integer_ids"}, exclude_defaults=True, mode="json"
+    )
+    return {"columns": {ours: list(names) for ours, names in preset.columns.items()}, **rules}
 
 
-def _suggest_preset(binding: Binding, found: Suggestion) -> None:
-    preset = binding.mapping
-    found.notes.append(f"The preset {preset.name} fits, so --mapping {preset.name} is enough: {preset.description}.")
-    columns = {ours: names[0] if len(names) == 1 else list(names) for ours, names in binding.columns.items()}
-    found.add(("columns",), columns, "as in the preset")
-    for key, value in preset.model_dump(exclude_defaults=True, mode="json").items():
-        if key in ("values", "null_values", "units", "time", "integer_ids"):
-            given = found.content.get(key, {})
-            found.add((key,), {**value, **given} if isinstance(value, dict) else value, "as in the preset")
-    if "completed_at" not in columns:
-        found.notes.append(NO_TIMES)
+def _answers(
+    columns: Sequence[Column],
+    given: dict[str, dict[str, str]],
+    notes: list[str],
+    *,
+    keyed: bool,
+    frequency: str | None,
+) -> dict[str, Any]:
+    """The mapping of a list or a matrix. `given`: the texts of the rows of keys and maximum scores, by column."""
+    times = see.by_name(columns, words.TIMES)
+    rest = [c for c in columns if c not in times.values()]
+    content = _list(rest, notes, keyed=keyed) or _matrix(rest, given, notes, keyed=keyed, frequency=frequency)
+    done, zone = times.get("completed_at"), times.get("zone")
+    if done is None:
+        notes.append(NO_TIMES)
+        return content
+    form = done.time_format or ""
+    content["columns"] |= {ours: c.name for ours, c in times.items() if c.time_format == form}
+    if not (zone or "%z" in form or all(map(WITH_ZONE.search, done.counts))):
+        notes.append(NO_ZONE)
+    return {**content, "time": {"format": form or None, "zone_column": zone.name if zone else None}}
 
 
-def _suggest_list(columns: Sequence[Column], item: Column, found: Suggestion, *, keyed: bool) -> None:
-    found.notes.append("It looks like a list: a row for each answer.")
-    for of_row in ("keys", "max_scores"):  # no list has such rows
-        found.content.pop(of_row, None)
-    parts = [c for pattern in words.ITEM_PARTS if (c := see.named(columns, (pattern,)))]
-    ids = parts if len(parts) > 1 else [item]
-    found.add(("columns", "item_id"), [c.name for c in ids] if len(ids) > 1 else item.name, "the items, by the name")
-    rest = [c for c in columns if c not in ids]
-    used = _suggest_person(rest, found, unique=False) | _suggest_times(rest, found)
-    rest = [c for c in rest if c.name not in used]
-    key = see.named(rest, words.KEY)
-    score = see.named([c for c in rest if c is not key], words.SCORE, lambda column: column.is_score)
-    response = see.named([c for c in rest if c not in (key, score)], words.RESPONSE)
-    most = see.named(rest, words.MAXIMUM, lambda column: column.numbers)
+def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[str, Any] | None:
+    """The mapping of a list. Returns None if no column has the items, or the results or answers."""
+    repeating = [c for c in columns if c.repeats]
+    item = see.named(repeating, words.ITEM)
+    ids = see.columns_of_parts(repeating, words.ITEM_PARTS) or ([item] if item else [])
+    users = see.learner_columns([c for c in columns if c not in ids], one_row_each=False)
+    found = see.by_name([c for c in columns if c not in ids and c.name not in users], words.LIST)
+    used = [*ids, *found.values(), *(c for c in columns if c.name in users)]
+    score, most, key = (found.pop(name, None) for name in ("score", "maximum", "key"))
+    response = found.get("response")
+    if not (ids and (score or response)):
+        return None
+    notes += ["It looks like a list: a row for each answer.", *_left_out(columns, used)]
     names = ["/".join(cells) for cells in zip(*(c.cells for c in ids), strict=True)]
+    mapped: dict[str, Any] = {"item_id": [c.name for c in ids], "user_id": users}
+    content: dict[str, Any] = {"columns": mapped}
     if score:
-        groups: dict[str, list[str]] = {}
-        maxima: dict[str, float] = {}
-        for row, cell in enumerate(score.cells):
-            groups.setdefault(names[row], []).append(cell)
-            if most and see.NUMBER.fullmatch(most.cells[row]):
-                maxima[names[row]] = see.number(most.cells[row])
-        binary = score.scores[-1:] <= [1] and max(maxima.values(), default=1) <= 1
-        ours = "correct" if binary and not score.every(see.POINTS.fullmatch) else "score"
-        found.add(("columns", ours), score.name, "the results, by the name and the values")
-        _suggest_scores([Column(*group) for group in groups.items()], found, maxima, [score.name], ours)
-    if response:
-        found.add(("columns", "response"), response.name, "the chosen or written answers")
-    if response and not score and key and not keyed:
-        found.add(
-            ("keys",), {i: k for i, k in zip(names, key.cells, strict=True) if k}, f"from the column {key.name!r}"
-        )
-    elif not score and not keyed:
-        found.notes.append("It has choices and no results: give --key FILE, a table item,key.")
-    _suggest_nothing(rest, found)
-    rest = [c for c in rest if c not in (score, response, key, most)]
-    for ours, labels in words.OTHER.items():
-        column = see.named(rest, labels, lambda c: c.counts and not c.is_time)
-        if column and not (ours == "attempt_id" and column.repeats):
-            found.add(("columns", ours), column.name, "by the name")
-            rest.remove(column)
-            if ours == "response_time_ms" and np.median(column.numbers or [np.inf]) < words.MAX_SECONDS:
-                found.add(("units", ours), "s", "the values are too small for milliseconds")
-    _note_rest(rest, found)
-
-
-def _suggest_matrix(columns: list[Column], found: Suggestion, *, keyed: bool, frequency: str | None) -> None:
-    found.notes.append("It looks like a matrix: a row for each person, and a column for each item.")
-    counts = see.named(columns, words.FREQUENCY, lambda c: c.every(str.isdecimal) and c.numbers[-1] > 1)
-    counted = next((c for c in columns if c.name == frequency), counts)
-    if counted:
-        found.add(("frequency",), counted.name, "how often the pattern of a row occurs")
-        columns = [c for c in columns if c is not counted]
-    aside = _suggest_person([] if counted else columns, found, unique=True)
-    aside |= _suggest_times([c for c in columns if c.name not in aside], found)
-    free = [c for c in columns if c.name not in aside]
-    given, keys = found.content.pop("max_scores", {}), found.content.pop("keys", {}) | see.key_columns(free)
-    companions = see.score_columns(free)
-    items = [c for c in free if c.name in (companions or see.key_columns(free))] or see.answer_columns(free)
-    total = see.totals(items)
-    items = [c for c in items if c.name not in total]
-    renamed = {name: companion.item for name, companion in companions.items() if companion.item != name}
-    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
-    if renamed:
-        found.add(("rename",), renamed, "the names of the items, without additions")
-    items = [Column(renamed.get(c.name, c.name), c.cells) for c in items]
-    names = [c.name for c in items]
-    if not items:
-        found.notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
-        _note_rest(free, found)
-        return
-    pattern = see.common_pattern(names, (renamed.get(c.name, c.name) for c in columns))
-    found.add(("wide", "items"), pattern or names, f"columns with the values of answers: {len(names)}")
-    maxima = {name: see.number(given[name]) for name in names if see.NUMBER.fullmatch(given.get(name, ""))}
-    maxima |= {companion.item: companion.maximum for companion in companions.values() if companion.maximum}
-    if keys := {name: keys[name] for name in names if name in keys}:
-        found.add(("keys",), keys, "the right answers, from the file")
+        rows = pd.DataFrame({"item": names, "text": score.cells, "most": most.cells if most else ""})
+        scored = rows[rows["text"].isin(score.answers)]
+        texts = {str(item): cells.unique().tolist() for item, cells in scored.groupby("item")["text"]}
+        tops = pd.to_numeric(rows["most"], errors="coerce").groupby(rows["item"]).max().dropna()
+        maxima = {str(item): float(top) for item, top in tops.items()}
+        binary = score.kind != "points" and max([1.0, *score.scores, *maxima.values()]) <= 1
+        ours = "correct" if binary else "score"
+        mapped[ours] = score.name
+        content |= {"null_values": {score.name: sorted(score.codes)}, **_scores(texts, maxima, ours, notes)}
+    elif response and key and not keyed:
+        content["keys"] = {name: text for name, text in zip(names, key.cells, strict=True) if text}
     elif not keyed:
-        _suggest_scores(items, found, maxima, [pattern] if pattern else names, "correct")
-    _suggest_nothing(items, found)
-    constant = [c.name for c in items if len(c.counts) == 1 and c.repeats]
-    if constant:
-        found.notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
-    _note_rest([c for c in free if c.name not in {*names, *renamed}], found)
+        notes.append(NO_KEY)
+    mapped |= {ours: column.name for ours, column in found.items()}
+    taken = found.get("response_time_ms")
+    if taken and np.median(taken.scores or [np.inf]) < words.MAX_SECONDS:
+        content["units"] = {"response_time_ms": "s"}
+    return content
 
 
-def _suggest_questions(columns: Sequence[Column], found: Suggestion) -> None:
-    found.kind = "questions"
-    found.notes.append("It looks like a table of questions: a row for each item.")
-    rest = list(columns)
-    for ours, labels in words.QUESTION.items():
-        if column := see.named(rest, labels):
-            found.add(("columns", ours), column.name, "by the name")
-            rest.remove(column)
-    if {"b"} <= {*found.content["columns"]} and "a" not in found.content["columns"]:
-        found.add(("constants", "a"), 1, "no column is a discrimination: a Rasch model")
-        found.add(("constants", "model"), "rasch", "a = 1 for all items")
-    _note_rest(rest, found)
+def _matrix(
+    columns: Sequence[Column], given: dict[str, dict[str, str]], notes: list[str], *, keyed: bool, frequency: str | None
+) -> dict[str, Any]:
+    """The mapping of a matrix."""
+    counts = [c for c in columns if all(map(str.isdecimal, c.counts)) and c.scores[-1:] > [1]]
+    counted = next((c for c in columns if c.name == frequency), see.named(counts, words.FREQUENCY))
+    users = [FILE, ROW] if counted else see.learner_columns(columns, one_row_each=True)
+    free = [c for c in columns if c is not counted and c.name not in users]
+    items = see.items_of_parts(free) or {c.name: {"answer": c} for c in see.answer_columns(free)}
+    values = {name: parts.get("score") or parts["answer"] for name, parts in items.items()}
+    renamed = {c.name: name for name, c in values.items() if c.name != name}
+    renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
+    for parts, column in zip(items.values(), values.values(), strict=True):
+        for kind, row in given.items():
+            parts.setdefault(kind, Column(kind, [row.get(column.name, "")]))
+    right = {name: parts["key"].counts.most_common(1) for name, parts in items.items()}
+    keys = {name: common[0][0] for name, common in right.items() if common}
+    maxima = {name: parts["maximum"].scores[-1] for name, parts in items.items() if parts["maximum"].scores}
+    notes += [
+        "It looks like a matrix: a row for each person, and a column for each item.",
+        *_left_out(free, values.values()),
+    ]
+    if constant := [name for name, c in values.items() if len(c.counts) == 1 and c.repeats]:
+        notes.append(f"Everyone has the same value: {some_of(constant, 10)}. Delete each that is not an item.")
+    content = {
+        "frequency": counted.name if counted else None,
+        "columns": {"user_id": users},
+        "rename": renamed,
+        "wide": {"items": list(items)},
+        "keys": keys,
+        "null_values": {name: sorted(c.codes) for name, c in values.items()},
+    }
+    if not items:
+        notes.append("No column looks like an item: name them, wide: {items: [q1, q2]}.")
+    elif not (keyed or keys):
+        texts = {name: c.answers for name, c in values.items()}
+        content |= _scores(texts, maxima, "correct", notes, options=not see.are_ratings([*values.values()]))
+    return content
 
 
-def _note_rest(columns: Sequence[Column], found: Suggestion) -> None:
-    if columns:
-        names = some_of([c.name for c in columns], 20)
-        found.notes.append(f"Left out: {names}. Facts about learners are imported by irt import learners.")
+def _scores(
+    texts: dict[str, list[str]], maxima: dict[str, float], ours: str, notes: list[str], *, options: bool = False
+) -> dict[str, Any]:
+    """The rules for the values of items.
+
+    `texts`: item → distinct texts. `maxima`: maximum scores that the file has. `ours`: our column, `correct` of a
+    matrix. `options`: whether numbers from 1 on look like options.
+    """
+    content: dict[str, Any] = {}
+    listed = {*chain(*texts.values())}
+    if listed and all(map(see.KINDS["points"], listed)):
+        content["extract"] = {"*": rf"^{see.POINTS}$"}
+        most = {item: [see.number(re.sub(see.POINTS, r"\2", x)) for x in found] for item, found in texts.items()}
+        maxima = {item: max(numbers) for item, numbers in most.items() if numbers} | maxima
+        texts = {item: [re.sub(see.POINTS, r"\1", text) for text in found] for item, found in texts.items()}
+    scale = see.scale_of({*chain(*texts.values())}, has_maxima=bool(maxima), options=options)
+    if scale is None:
+        notes.append(NO_KEY)
+        return content
+    values, parts = scale
+    shared = max(values.values(), default=0)  # labels and ratings are one scale
+    highest = {
+        item: shared if values else parts * max([1.0, *map(see.number, found)])
+        for item, found in texts.items()
+        if found
+    }
+    tops = {item: round(maxima[item] * parts if item in maxima else top) for item, top in highest.items()}
+    possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
+    same = possible and len({*tops.values()}) == 1
+    return content | {
+        "values": {ours: values},
+        "denominator": parts if parts > 1 and not values else None,
+        "max_scores": {"*": max(possible.values())} if same else possible,
+    }
+
+
+def _left_out(columns: Sequence[Column], used: Collection[Column]) -> list[str]:
+    rest = [c.name for c in columns if c not in used]
+    return [f"Left out: {some_of(rest, 20)}. Facts about learners are imported by irt import learners."] if rest else []

@@ -1,13 +1,15 @@
-"""A suggested mapping: its guesses with their sentences, the mapping file, and the rows that it would store."""
+"""A suggested mapping: the mapping file with a sentence for each guess, and the rows that it would store."""
 
+import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import yaml
 
 from irt_assets.intake.bank import QUESTIONS, read_rows
@@ -21,50 +23,78 @@ from resources.failures import PermanentFailure
 
 SHOWN_ROWS = 10
 WIDTH = 80
+IF_OPTIONS = "if they are options, delete this and max_scores, and give --key FILE (item,key)"
+SENTENCES = (
+    ("encoding", "the file is not UTF-8; it looks like this encoding"),
+    ("file.delimiter", "with it, most rows have the same number of cells"),
+    ("file.header", "the first row that is as wide as the rest"),
+    ("file.first_row", "the rows above continue the header"),
+    ("file.decimal", "numbers in the file have a comma"),
+    ("skip_rows_where", "rows of keys, maximum scores or totals, and not of answers"),
+    ("columns.user_id: .*#file", "no column has the learners: the file's name, or this and the row"),
+    (r"columns.user_id: \[", "the learners, by their names: no column is an id"),
+    ("columns.user_id", "the learners, by the column's name and its values"),
+    ("columns.item_id", "the items, by the name"),
+    ("columns.completed_at", "the times of the answers"),
+    ("columns.started_at", "the times at which they were begun"),
+    ("columns.(correct|score)", "the results, by the name and the values"),
+    ("columns.response:", "the chosen or written answers"),
+    ("columns", "by the name"),
+    ("time.zone:", "as given by --zone"),
+    ("time.zone_column", "the zone of each row"),
+    ("time.format", "the times are written like this, as for strptime"),
+    ("time.order", "the order of the answers, as there are no times"),
+    ("frequency", "how often the pattern of a row occurs"),
+    ("rename", "the names of the items, without additions"),
+    ("wide.items", "the columns with the values of answers"),
+    ("keys", "the right answers, from the file"),
+    ("extract", "scores are written like 1 / 2: the first number counts"),
+    ("values.*: .*(True|False)", "words for right and wrong; a partly right answer counts as wrong"),
+    ("values", f"ratings, labels or rounded fractions and their scores from 0; {IF_OPTIONS}"),
+    ("denominator", "scores are fractions of a point: this many parts are a point"),
+    ("max_scores", "the highest scores, from the file: write those that can be reached"),
+    ("null_values", "texts and codes that mean that there is no answer"),
+    ("units", "the values are too small for milliseconds"),
+    ("constants", "no column is a discrimination: a Rasch model, in which a = 1 for all items"),
+    ("integer_ids", "ids such as 7.0 are 7"),
+)
+"""Beginning of a key with its value → the sentence of the guess. The first that fits counts."""
+BLOCKS = ("file", "columns", "time", "wide", "units", "constants", "values")
+"""Keys whose parts have sentences of their own."""
 
 
 @dataclass
 class Suggestion:
-    """A mapping that grows by guesses.
+    """A suggested mapping.
 
     Attributes:
         kind: kind of the file, as in `irt import attempts`.
         content: the mapping.
-        reasons: path of keys → the sentence of its guess.
         notes: sentences on the whole.
     """
 
     kind: Literal["attempts", "questions"] = "attempts"
     content: dict[str, Any] = field(default_factory=dict)
-    reasons: dict[tuple[str, ...], str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    def add(self, path: tuple[str, ...], value: Any, why: str) -> None:
-        *above, last = path
-        place = self.content
-        for key in above:
-            place = place.setdefault(key, {})
-        place[last] = value
-        self.reasons[path] = why
 
     def mapping(self, name: str) -> Mapping:
         return Mapping.model_validate({**self.content, "name": name})
 
     def as_yaml(self) -> str:
         """The mapping file: the sentence of a guess is a comment above its key."""
-        lines = [line for note in self.notes for line in _comment(note)]
+        return "\n".join([*(line for note in self.notes for line in _comment(note)), *_lines(self.content)]) + "\n"
 
-        def write(value: Any, path: tuple[str, ...]) -> None:
-            indent = "  " * (len(path) - 1)
-            lines.extend(_comment(self.reasons.get(path, ""), indent))
-            inside = any(known[: len(path)] == path != known for known in self.reasons)
-            lines.append(f"{indent}{_flow(path[-1])}:" + ("" if inside else f" {_flow(value)}"))
-            for key, part in value.items() if inside else ():
-                write(part, (*path, key))
 
-        for key, value in self.content.items():
-            write(value, (key,))
-        return "\n".join(lines) + "\n"
+def _lines(content: dict[str, Any], above: str = "") -> Iterator[str]:
+    indent = "  " if above else ""
+    for key, value in content.items():
+        if key in BLOCKS and not above:
+            yield f"{key}:"
+            yield from _lines(value, f"{key}.")
+        else:
+            place = f"{above}{key}: {value}"
+            yield from _comment(next(why for start, why in SENTENCES if re.match(start, place)), indent)
+            yield f"{indent}{_flow(key)}: {_flow(value)}"
 
 
 def _comment(text: str, indent: str = "") -> list[str]:
@@ -83,28 +113,22 @@ def preview(
 
     Times without a zone are shown as if they were UTC; without times, the day is `at` or today.
     """
-    rules = found.mapping("the suggested mapping")
-    report = ImportReport()
+    rules, report = found.mapping("the suggested mapping"), ImportReport()
     try:
+        source = open_source(path, rules.encoding, rules)
         if found.kind == "questions":
-            rows = read_rows(open_source(path, rules.encoding, rules), rules, QUESTIONS, report, ignore_rows)
-            return [f"{item}: {meta.obj}" for item, *_, meta in rows[:SHOWN_ROWS]]
+            questions = read_rows(source, rules, QUESTIONS, report, ignore_rows)
+            return [f"{item}: {meta.obj}" for item, *_, meta in questions[:SHOWN_ROWS]]
         scoring = scoring_of(None, key, {}, rules.encoding, rules.keys)
         day = None if "completed_at" in rules.columns else at or datetime.now(UTC).date()
-        given = AnswerSource(open_source(path, rules.encoding, rules), rules, day, scoring)
         start = None if day is None else int(np.datetime64(day, "us").astype(np.int64))
         limits = Limits(np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max, zone or rules.time.zone or "UTC", start)
-        batches = [rows for _, rows in given.answers(limits, report, ignore_rows, scoring)]
+        answers = AnswerSource(source, rules, day, scoring).answers(limits, report, ignore_rows, scoring)
+        rows = [row for _, batch in answers for row in batch.slice(0, SHOWN_ROWS).to_pylist()]
     except PermanentFailure as failure:
         return [f"An import would be refused: {str(failure).splitlines()[0]}"]
-    names = [name for name in batches[0].schema.names if name not in ("line", "attempt_id")] if batches else []
-    rows = pa.Table.from_batches(batches).select(names).slice(0, SHOWN_ROWS).to_pylist() if batches else []
-    cells = [names, *([_shown(row[name]) for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    table = pd.DataFrame(rows[:SHOWN_ROWS], dtype=object).drop(columns=["line", "attempt_id"], errors="ignore")
+    shown = table.fillna("").to_string(index=False, max_colwidth=40).splitlines() if rows else []
     refused = "".join(f", {n:,} × {reason}" for reason, n in sorted(report.rejected.items()))
-    return [*lines, f"{sum(batch.num_rows for batch in batches):,} of {report.read:,} answers would be stored{refused}"]
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)[:40]
+    n_stored = report.read - report.rejected.total()
+    return [*shown, f"{n_stored:,} of {report.read:,} answers would be stored{refused}"]

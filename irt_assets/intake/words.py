@@ -2,6 +2,9 @@
 
 _PERSON = "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
 _LOCAL_PERSON = "alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
+_ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目"
+_NO_ANSWER_TIME = r"^(?!.*(access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n))"
+_STARTED = r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$"
 USER = (
     rf"^(anon )?({_PERSON}) ?(id|number|no|nr|code|key)$|학번|응시번호|수험번호|^matr(ikel)? ?(nummer|nr)$",
     r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
@@ -11,55 +14,59 @@ USER = (
     r"^e ?mail( address| adresse)?$",
     r"^(full |display )?name$",
 )
-NAMES = (r"^(last name|surname|family name|nachname)$", r"^(first name|given name|vorname)$")
-_ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目"
+USER_PARTS = (r"^(last name|surname|family name|nachname)$", r"^(first name|given name|vorname)$")
 ITEM = (
     rf"^({_ITEM}) ?(id|number|no|nr|code|key|번호)$",
     r"^(location|answer id|content id|block key)$",
     rf"^({_ITEM})( name| title)?$",
 )
 ITEM_PARTS = (r"^problem name$", r"^step name$")
-SCORE = (
-    r"^(score|is ?correct|correct first attempt|first attempt correct)$",
-    r"^(correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
-    r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
-    r"^(resp|response|answered correctly|x)$",
-)
-RESPONSE = (
-    r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
-    r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
-)
 KEY = (r"^(correct|right) ?(answer|response|option|choice)s?$", r"^(answer )?key$", r"^solution$")
-MAXIMUM = (r"^(points? possible|possible( points?| score)?|max(imum)?( ?(points?|score|marks?|grade))?)$",)
-COMPLETED = (
-    r"^(completed|submitted|answered|finished|beendet)( ?(at|on|date|time))?$|^date submitted$|^submit ?date$",
-    r"^(end|recorded|completion|submission|finish) ?(date|time)$|^time ?stamp$|timestamp$|date ?stamp$",
-    r"^(server time|time|date|datetime|created( at)?|zeit(stempel)?|fecha|일시|시각)$",
-)
-NOT_COMPLETED = r"access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n"
-STARTED = (r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$",)
-PARAMETERS = (r"^(b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",)
+TOPIC = r"^(topic|skill|domain|content area|kc|chapter|unit)( (id|name|default))?$"
+TIMES = {
+    "zone": (r"^time ?zone$",),
+    "completed_at": (
+        r"^(completed|submitted|answered|finished|beendet)( ?(at|on|date|time))?$|^date submitted$|^submit ?date$",
+        rf"^(end|recorded|completion|submission|finish) ?(date|time)$|{_NO_ANSWER_TIME}.*(time|date) ?stamp$",
+        r"^(server time|time|date|datetime|created( at)?|zeit(stempel)?|fecha|일시|시각)$",
+        _NO_ANSWER_TIME,
+        _STARTED,
+    ),
+    "started_at": (_STARTED,),
+}
+"""Our column → labels of the file's columns, the likeliest first."""
+LIST = {
+    "key": KEY,
+    "score": (
+        r"^(score|is ?correct|correct first attempt|first attempt correct)$",
+        r"^(correct(ness)?|right|outcome|acc(uracy)?|richtig|acierto|정답여부|채점|punkte|puntaje|점수)$",
+        r"^(points?|auto score|earned( points)?|points? (earned|awarded)|marks?|grade|credit|result|state)$",
+        r"^(resp|response|answered correctly|x)$",
+    ),
+    "response": (
+        r"^(user|student|given|learner|chosen|selected) ?(answer|response|option|choice)$",
+        r"^(response|answer|choice|option|input|selection|resp|antwort|respuesta|응답|답)$",
+    ),
+    "maximum": (r"^(points? possible|possible( points?| score)?|max(imum)?( ?(points?|punkte|score|marks?|grade))?)$",),
+    "response_time_ms": (
+        r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
+    ),
+    "topic_id": (TOPIC,),
+    "session_id": (r"^(session|sitting|test session|solving)( id)?$",),
+    "attempt_id": (r"^(attempt|transaction|event|log|response) id$",),
+    "hints_used": (r"^hints?( (used|count))?$|^help level$",),
+}
 QUESTION = {
     "item_id": (*ITEM, r"^(name|label)$"),
-    "b": PARAMETERS,
+    "b": (r"^(b|difficulty|delta|location|xsi|beta|item difficulty|measure)$",),
     "a": (r"^(a|discrimination|slope|disc)$",),
     "c": (r"^(c|guessing|pseudo guessing|lower asymptote)$",),
     "b_se": (r"^(se|s e|std error|standard error|b se|se b|model s e)$",),
     "a_se": (r"^(a se|se a)$",),
     "key": KEY,
-    "topic_id": (r"^(topic|skill|domain|content area)( id)?$",),
+    "topic_id": (TOPIC,),
 }
 FREQUENCY = (r"^(freq(uency)?s?|counts?|n|obs(erved)?|weight|wt|häufigkeit|anzahl)$",)
-OTHER = {
-    "response_time_ms": (
-        r"^(rt|latency|duration|ms)( sec| ms| s)?$|(response|reaction|elapsed|answer) time|^time taken",
-    ),
-    "topic_id": (r"^(topic|skill|kc|domain|chapter|unit)( (id|name|default))?$",),
-    "session_id": (r"^(session|sitting|test session|solving)( id)?$",),
-    "attempt_id": (r"^(attempt|transaction|event|log|response) id$",),
-    "hints_used": (r"^hints?( (used|count))?$|^help level$",),
-}
-"""Our optional columns of a list → the labels of the file's columns."""
 MAX_SECONDS = 1000.0  # a median of response times from here on is in milliseconds
 NOT_ITEM = (
     r"^(gender|sex|age|class|klasse|year|group|gruppe|school|country|lang|language|race|ses|form|version|seed|page"
@@ -71,21 +78,27 @@ NOT_ITEM = (
 """Facts about persons, totals and paradata."""
 NEVER_ITEM = r"\bcomplete$|^(rt|time|latency|duration)\b|\b(time|rt|ms|sec|seconds|latency|click|click count|submit)$"
 """Times of answers and states of forms, even if their names form a family."""
-SCORE_NAMES = (
-    r"(.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]$",
-    r"(.+?)[ _:-]+(?:score|points|earned)$",
+_TOTAL = r"(?:(?:final |total )?(?:grade|score|mark|points|note|bewertung)|total|sum|summe|gesamt)\b"
+_POINTS, _UNIT = r"\d+(?:[.,]\d+)?", "(?:pts?|points?|punkte|score)"
+PARTS = (
+    ("key", r"(?:right|correct)[ _](?:answer|response|option)[ _](?P<item>\d+)"),
+    ("id", r"(?:question|item)[ _]id[ _](?P<item>\d+)"),
+    ("maximum", r"(?P<item>.+?)\W*(?:points )?possible\W*"),
+    ("maximum", r"(?:possible points|max\w*(?: score| points)?) (?P<item>\d+)"),
+    ("score", rf"(?P<item>(?!{_TOTAL}).+?)\s*/\s*(?P<maximum>{_POINTS})"),
+    ("score", rf"(?P<item>(?!{_TOTAL}).+?)\s*[\[(](?:total )?{_UNIT}?:?\s*(?P<maximum>{_POINTS})\s*{_UNIT}\s*[\])].*"),
+    ("score", r"(?P<item>.+?)\s*[\[(]\s*(?:score|points?|earned|mark|grade)\s*[\])]"),
+    ("score", r"(?P<item>.+?)[ _:-]+(?:score|points|earned)"),
+    ("score", r"points? - (?P<item>.+)"),
+    ("score", r"(?:auto )?(?:score|points|mark|earned)[ _](?P<item>\d+)"),
+    ("answer", r"(?:response|answer)[ _](?P<item>\d+)"),
+    ("answer", r"(?P<item>.+?)[\s_:\[(-]+(?:answer|response|text|given|choice)[\])]?"),
 )
-MAXIMUM_NAMES = (
-    r"(.+?)\s*/\s*(\d+(?:[.,]\d+)?)",
-    r"(.+?)\s*[\[(](?:total )?(?:pts|points?)?:?\s*(\d+(?:[.,]\d+)?)\s*(?:pts?|points?|punkte|score)\s*[\])].*",
-)
-"""Names of columns of scores that end in the maximum."""
-BESIDE = r"\W*(answer|response|text|given|feedback|choice)\W*"
-"""Addition to an item's name in the name of its other column."""
+"""Names of the columns that an item has if it has several: what the column contains → the whole name."""
 ROWS = {
-    "keys": r"\W*(answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
-    "maximum scores": r"\W*(points? possible|possible points?|max(imum)? (points?|scores?|marks?)|out of)\W*",
-    "totals": r"(overall |class |group )?(average|mean|median|total)s?|std\.? ?dev\w*",
+    "key": r"\W*(?:answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
+    "maximum": r"\W*(?:points? possible|possible points?|max(?:imum)? (?:points?|scores?|marks?)|out of)\W*",
+    "total": r"(?:\w+ )?(?:average|mean|median|total)s?|std\.? ?dev\w*|(?:gesamt)?durchschnitt|mittelwert",
 }
 """Kinds of rows that are not answers → their cell in a column of learners."""
 NOTHING = frozenset(
@@ -95,21 +108,11 @@ NOTHING = frozenset(
 """Texts, in lower case, that mean that there is no answer."""
 CODES = frozenset(float(x) for n in (7, 8, 9) for x in (n, 11 * n, 90 + n, 990 + n, 9990 + n))
 """Numbers that often mean that there is no answer. They and negative numbers do so only beyond a gap."""
-RIGHT_OR_WRONG = dict.fromkeys(
-    ("correct", "right", "true", "t", "richtig", "correcto", "vrai", "맞음", "정답", "o", "✓"), True
+RIGHT = ("correct", "right", "true", "t", "richtig", "correcto", "vrai", "맞음", "정답", "o", "✓", "1", "ok")
+WRONG = ("incorrect", "wrong", "false", "f", "falsch", "incorrecto", "faux", "틀림", "오답", "x", "0", "error") + (
+    ("bug", "hint", "partially correct")
 )
-RIGHT_OR_WRONG |= dict.fromkeys(
-    ("incorrect", "wrong", "false", "f", "falsch", "incorrecto", "faux", "틀림", "오답", "x"), False
-)
-RIGHT_OR_WRONG |= {
-    "1": True,
-    "0": False,
-    "ok": True,
-    "error": False,
-    "bug": False,
-    "hint": False,
-    "partially correct": False,
-}
+RIGHT_OR_WRONG = dict.fromkeys(RIGHT, True) | dict.fromkeys(WRONG, False)
 ORDERED = (
     ("strongly disagree", "disagree", "somewhat disagree", "slightly disagree", "neither agree nor disagree", "neutral")
     + ("undecided", "slightly agree", "somewhat agree", "agree", "strongly agree"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from irt_assets.intake.recognise import Column, denominator, time_format
+from irt_assets.intake.recognise import Column, denominator
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import Suggestion, preview
 
 CHOICES = "".join(f"p{n},{','.join(random.Random(n).choices('12345', k=6))}\n" for n in range(60))
-HARD = {"columns": {"user_id": "id"}, "wide": {"items": "v*"}, "null_values": {"v*": ["9"]}}
+HARD = {"columns": {"user_id": "id"}, "wide": {"items": ["v1", "v2", "v3"]}, "null_values": {"v3": "9"}}
 
 
 def suggested(folder: Path, text: str) -> Suggestion:
@@ -32,8 +34,11 @@ def suggested(folder: Path, text: str) -> Suggestion:
             {"keys": {"Q1": "B", "Q2": "C", "Q3": "A"}},
         ),
         ("Student,q1,q2,q3\nPoints possible,2,1,4\nann,2,1,3\nbob,1,0,3\n", {"max_scores": {"q1": 2, "q3": 4}}),
-        ("id,q1,q2,q3,sum\n1,1,2,0,3\n2,0,2,1,3\n3,1,1,1,3\n", {"wide": {"items": "q*"}}),
-        ("id,q1,q2,q3,rt_q1,rt_q2,rt_q3\n1,1,0,1,2.5,3.1,9\n2,0,1,1,2,4.5,8\n", {"wide": {"items": "q*"}}),
+        ("id,q1,q2,q3,sum\n1,1,2,0,3\n2,0,2,1,3\n3,1,1,1,3\n", {"wide": {"items": ["q1", "q2", "q3"]}}),
+        (
+            "id,q1,q2,q3,rt_q1,rt_q2,rt_q3\n1,1,0,1,2.5,3.1,9\n2,0,1,1,2,4.5,8\n",
+            {"wide": {"items": ["q1", "q2", "q3"]}},
+        ),
         ("id,sex,age,Comfort,Work,Future\n1,1,30,2,4,3\n2,2,41,1,3,3\n", {"max_scores": {"*": 3}}),
         ("Who,A1 (2 pts),A2 (1 pts)\nann,0.67,1\nbob,2,0\n", {"max_scores": {"A1": 6, "A2": 3}}),
         ("Name,Q1 Answer,Q1 Score,Q2 Answer,Q2 Score\nann,A,1,B,0\nbob,C,0,D,1\n", {"wide": {"items": ["Q1", "Q2"]}}),
@@ -57,8 +62,11 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
     found = suggested(tmp_path, 'id,"q\n1","q\n2","q\n3","a: #\nb"\n1,1,0,1,text one\n2,0,1,1,text two\n')
     lines = found.as_yaml().splitlines()
     assert max(map(len, lines)) < 90
-    assert sum(line.lstrip().startswith("#") for line in lines) >= len(found.reasons) + len(found.notes)
-    assert found.content["wide"]["items"] == "q\n*"
+    keys = [n for n, line in enumerate(lines) if re.match(r" *\w+: \S", line)]
+    assert keys
+    assert all(lines[n - 1].lstrip().startswith("#") for n in keys)
+    assert yaml.safe_load(found.as_yaml()) == found.content
+    assert found.content["wide"]["items"] == ["q\n1", "q\n2", "q\n3"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,7 @@ def test_comments_hold_every_reason_and_names_with_line_breaks(tmp_path: Path) -
     ],
 )
 def test_formats_of_times(texts: list[str], form: str | None) -> None:
-    assert time_format(Column("time", texts)) == form
+    assert Column("time", texts).time_format == form
 
 
 @pytest.mark.parametrize(
