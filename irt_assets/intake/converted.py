@@ -9,7 +9,6 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,4 @@ def _cell(value: Any) -> str:
     """A cell as a spreadsheet shows it, without the format: 3 and not 3.0, TRUE as true."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.isoformat(" ") if isinstance(value, datetime) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -37,16 +38,15 @@ class _Reshaped(Source):
     def __init__(self, source: Source, rules: Mapping) -> None:
         super().__init__(source.path)
         self._source, self._rules = source, rules
-        self.kind, self.encoding, self.address = source.kind, source.encoding, source.address
-        self.rows = source.rows
+        self.kind, self.encoding, self.address, self.rows = source.kind, source.encoding, source.address, source.rows
+        self._names = [rules.rename.get(name, name) for name in source.columns]
+        self.columns = [name for name in self._names if name != rules.frequency] + _virtual(rules)
         asked = {*rules.rename} | ({rules.frequency} if rules.frequency else set())
-        if absent := sorted(asked - {*source.columns, *rules.rename.values()}):
+        if absent := sorted(asked - {*source.columns, *self._names}):
             raise PermanentFailure(
                 f"{self.name}: {rules.name} names columns that are not in the file: {names_of(absent)}. Its columns"
                 f" are {names_of(source.columns)}."
             )
-        self._names = [rules.rename.get(name, name) for name in source.columns]
-        self.columns = [name for name in self._names if name != rules.frequency] + _virtual(rules)
         if len({*self.columns}) < len(self.columns):
             raise PermanentFailure(f"{self.name}: {rules.name} renames columns to a name that the file has twice")
 
@@ -60,35 +60,30 @@ class _Reshaped(Source):
     def batches(self) -> Iterator[Batch]:
         first, surplus = self._rules.file.first_row or 0, 0
         for batch in self._source.batches():
-            used = np.flatnonzero(batch.lines >= first)
-            lines, columns = batch.lines[used], dict(zip(self._names, batch.rows.columns, strict=True))
-            counts = np.ones(len(used), dtype=np.int64)
+            used = batch.lines >= first
+            rows, lines = batch.rows.rename_columns(self._names).filter(pa.array(used)), batch.lines[used]
             if self._rules.frequency:
-                counts = self._counts(columns.pop(self._rules.frequency).take(pa.array(used)), lines)
-            indices = pa.array(np.repeat(used, counts))
-            cells = [self._cells(name, column).take(indices) for name, column in columns.items()]
-            if self._rules.frequency:
-                before = np.cumsum(counts) - counts - np.arange(len(counts)) + surplus
-                surplus += int(counts.sum()) - len(counts)
-                lines = np.repeat(lines + before, counts) + _position(counts)
-            stem = pa.scalar(Path(self.name).name.partition(".")[0])
-            virtual = {FILE: pa.repeat(stem, len(lines)), ROW: pc.cast(pa.array(lines), pa.string())}
-            cells += [virtual[name] for name in _virtual(self._rules)]
+                counts = self._counts(rows.column(self._rules.frequency), lines)
+                rows = rows.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+                lines = np.repeat(lines - np.arange(len(counts)), counts) + np.arange(rows.num_rows) + surplus
+                surplus += rows.num_rows - len(counts)
+            cells = {name: self._cells(name, column) for name, column in zip(self._names, rows.columns, strict=True)}
+            cells[FILE] = pa.repeat(pa.scalar(Path(self.name).name.partition(".")[0]), len(lines))
+            cells[ROW] = pc.cast(pa.array(lines), pa.string())
             bad = [replace(row, line=row.line + surplus) for row in batch.bad if row.line >= first]
-            yield Batch(pa.RecordBatch.from_arrays(cells, names=self.columns), lines, bad)
+            yield Batch(pa.record_batch([cells[name] for name in self.columns], names=self.columns), lines, bad)
 
     def _counts(self, cells: pa.Array, lines: np.ndarray) -> np.ndarray:
         """How often each row occurs. Raises PermanentFailure unless these are whole numbers from 0 on."""
-        texts = pc.fill_null(trim_cells(as_text(cells, str(self._rules.frequency))), "0")
-        sound = np.asarray(pc.match_substring_regex(texts, r"^\d{1,7}$"))
-        counts = np.asarray(pc.cast(pc.if_else(pa.array(sound), texts, "0"), pa.int64()))
-        wrong = np.flatnonzero(~sound | (counts > MAX_FREQUENCY))
+        texts = pc.fill_null(trim_cells(as_text(cells, str(self._rules.frequency))), "0").to_pylist()
+        counts = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy()
+        wrong = np.flatnonzero(~((counts >= 0) & (counts <= MAX_FREQUENCY) & (counts % 1 == 0)))
         if len(wrong):
             raise PermanentFailure(
-                f"{self.name}, row {lines[wrong[0]]}: the frequency {texts[int(wrong[0])].as_py()!r} is not a whole"
-                f" number from 0 to {MAX_FREQUENCY:,}"
+                f"{self.name}, row {lines[wrong[0]]}: the frequency {texts[wrong[0]]!r} is not a whole number from 0 to"
+                f" {MAX_FREQUENCY:,}"
             )
-        return counts
+        return counts.astype(np.int64)
 
     def _cells(self, name: str, cells: pa.Array) -> pa.Array:
         for pattern, expression in self._rules.extract.items():
@@ -103,8 +98,3 @@ def _virtual(rules: Mapping) -> list[str]:
     """The virtual columns that the mapping names."""
     named = {name for names in rules.columns.values() for name in names}
     return [name for name in (FILE, ROW) if name in named]
-
-
-def _position(counts: np.ndarray) -> np.ndarray:
-    """0 … n − 1 for each count n."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

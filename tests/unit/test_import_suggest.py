@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import yaml
 
 from irt_assets.intake.recognise import Column, denominator
