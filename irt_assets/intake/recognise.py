@@ -22,20 +22,21 @@ from irt_assets.intake.times import MISSING, parse_times
 from irt_psychometrics.items import MAX_SCORE
 
 POINTS = r"([+-]?\d+(?:[.,]\d+)?) *(?:/|of|out of) *(\d+(?:[.,]\d+)?)"
-TIME = r"\d:\d\d|^\d{10}(\d{3})?$|^\d{8}T\d{6}|^\d{4}-\d\d-\d\d$"
+TIME = r"[ T]\d?\d:\d\d|^\d{8}T\d{6}|^\d{10}(\d{3})?$"  # a day and a clock, or seconds or milliseconds since 1970
 KINDS: dict[str, Callable[[str], object]] = {
     "number": re.compile(r"[+-]?\d*[.,]?\d+").fullmatch,
     "points": re.compile(POINTS).fullmatch,
     "word": lambda text: text.lower() in words.RIGHT_OR_WRONG,
-    "time": re.compile(TIME).search,
+    "time": re.compile(r"\d:\d\d|^\d{4}-\d\d-\d\d$|^\d{8}T\d{6}").search,
     "label": lambda text: len(text) <= words.MAX_LABEL,
 }
 """Kind of a column → the test that all its texts pass."""
 SCORED = ("number", "points", "word")
 NO_TIME_RECORDED = "1980-01-01"  # as a survey writes it
-MIN_FAMILY = 3  # columns whose names differ only by a number
+MIN_FAMILY = 3  # columns whose names differ only by numbers
 MIN_PERSONS = 20  # rows from which on alpha distinguishes ratings from options
 MIN_ALPHA = 0.5
+MAX_RATED = 50  # items from which alpha is computed
 MIN_SHARE = 0.95  # of a column's cells or values; the others may be faults
 HEADER_ROWS = 3  # most rows that continue a header
 FIRST_ROWS = 60  # rows from which a header is recognised
@@ -245,13 +246,13 @@ def answer_columns(columns: Sequence[Column]) -> list[Column]:
 
 
 def are_ratings(items: Sequence[Column]) -> bool:
-    """Whether numbers from 1 on are ratings and not options, by alpha, which is not computed for a few persons."""
-    numbers = pd.DataFrame({n: pd.to_numeric(pd.Series(c.cells), errors="coerce") for n, c in enumerate(items)})
-    if len(numbers) < MIN_PERSONS or len(items) < MIN_FAMILY:
+    """Whether numbers from 1 on are ratings and not options, by standardised alpha. True for a few persons or items."""
+    numbers = pd.DataFrame({c.name: pd.to_numeric(pd.Series(c.cells), errors="coerce") for c in items[:MAX_RATED]})
+    n_persons, n = numbers.shape
+    if n_persons < MIN_PERSONS or n < MIN_FAMILY:
         return True
     correlations = numbers.corr().fillna(0).to_numpy()
-    unrelated = np.trace(correlations) / max(correlations.sum(), 1)
-    return bool(len(items) / (len(items) - 1) * (1 - unrelated) > MIN_ALPHA)
+    return bool(n / (n - 1) * (1 - np.trace(correlations) / max(correlations.sum(), 1)) > MIN_ALPHA)
 
 
 def scale_of(texts: Collection[str], *, has_maxima: bool, options: bool) -> tuple[dict[str, Any], int] | None:
@@ -264,10 +265,10 @@ def scale_of(texts: Collection[str], *, has_maxima: bool, options: bool) -> tupl
         return (labels, 1) if labels else None
     numbers = {text: number(text) for text in texts}
     if min(numbers.values(), default=0) >= 1 < max(numbers.values(), default=0) and not has_maxima:  # nobody has a 0
-        ratings = sorted({*texts, *map(str, range(1, int(max(numbers.values())) + 1))})
+        ratings = {*texts, *map(str, range(1, int(max(numbers.values())) + 1))}
         return None if options else ({text: round(number(text)) - 1 for text in ratings}, 1)
     parts, exact = denominator(numbers.values())
-    return {} if exact else {text: round(x * parts) for text, x in sorted(numbers.items())}, parts
+    return {} if exact else {text: round(x * parts) for text, x in numbers.items()}, parts
 
 
 def ordered_labels(texts: Iterable[str]) -> dict[str, int | bool]:

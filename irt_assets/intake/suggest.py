@@ -48,18 +48,18 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
     file = _file_rules(source)
     table = _read(open_source(path, source.encoding, Mapping.model_validate({"name": str(path), "file": file})))
     skipped: dict[str, list[str]] = {}
-    given: dict[str, dict[str, str]] = {"key": {}, "maximum": {}}
+    given: dict[str, dict[str, str]] = {}
     for row, (kind, name) in see.rows_beside_answers(table).items():
         skipped.setdefault(name, []).append(str(table.at[row, name]))
-        given[kind] = {str(other): str(text) for other, text in table.loc[row].items() if other != name}
+        given[kind] = {str(other): str(text) for other, text in table.loc[row].items()}
         table = table.drop(index=row)
     if n_rows := see.rows_of_header(table):
         file["first_row"] = int(table.index[n_rows])
         table = table.iloc[n_rows:]
-    if see.has_decimal_commas(_columns(table)):
-        file["decimal"] = ","
-        table = table.replace(DECIMAL_COMMA, r"\1.\2", regex=True)
     columns = _columns(table)
+    if see.has_decimal_commas(columns):
+        file["decimal"] = ","
+        columns = _columns(table.replace(DECIMAL_COMMA, r"\1.\2", regex=True))
     encoding = None if source.encoding == "utf-8" else source.encoding
     found = Suggestion(content={"encoding": encoding, "file": file, "skip_rows_where": skipped})
     questions = see.by_name(columns, words.QUESTION)
@@ -70,7 +70,7 @@ def suggest(path: Path, *, keyed: bool = False, zone: str | None = None, frequen
         found.content |= _preset(preset, found.notes)
     else:
         found.content |= _answers(columns, given, found.notes, keyed=keyed, frequency=frequency)
-        nothing = sorted({text for text in np.unique(table) if text.lower() in words.NOTHING})
+        nothing = sorted({text for c in columns for text in {*c.cells} if text.lower() in words.NOTHING})
         found.content["null_values"] = {"*": nothing, **found.content.get("null_values", {})}
     if zone:
         found.content.setdefault("time", {})["zone"] = zone
@@ -216,16 +216,17 @@ def _matrix(
     counted = next((c for c in columns if c.name == frequency), see.named(counts, words.FREQUENCY))
     users = [FILE, ROW] if counted else see.learner_columns(columns, one_row_each=True)
     free = [c for c in columns if c is not counted and c.name not in users]
-    items = see.items_of_parts(free) or {c.name: {"answer": c} for c in see.answer_columns(free)}
+    items = see.items_of_parts(free) or {
+        c.name: {"answer": c, **{part: Column(part, [row[c.name]]) for part, row in given.items()}}
+        for c in see.answer_columns(free)
+    }
     values = {name: parts.get("score") or parts["answer"] for name, parts in items.items()}
     renamed = {c.name: name for name, c in values.items() if c.name != name}
     renamed |= {c.name: f"{c.name} (given)" for c in columns if c.name in renamed.values()}
-    for parts, column in zip(items.values(), values.values(), strict=True):
-        for kind, row in given.items():
-            parts.setdefault(kind, Column(kind, [row.get(column.name, "")]))
-    right = {name: parts["key"].counts.most_common(1) for name, parts in items.items()}
-    keys = {name: common[0][0] for name, common in right.items() if common}
-    maxima = {name: parts["maximum"].scores[-1] for name, parts in items.items() if parts["maximum"].scores}
+    rights = {name: parts["key"].counts for name, parts in items.items() if "key" in parts}
+    keys = {name: counts.most_common(1)[0][0] for name, counts in rights.items() if counts}
+    tops = {name: parts["maximum"].scores for name, parts in items.items() if "maximum" in parts}
+    maxima = {name: scores[-1] for name, scores in tops.items() if scores}
     notes += [
         "It looks like a matrix: a row for each person, and a column for each item.",
         *_left_out(free, values.values()),
@@ -278,7 +279,7 @@ def _scores(
     possible = {item: top for item, top in tops.items() if 1 < top <= MAX_SCORE}
     same = possible and len({*tops.values()}) == 1
     return content | {
-        "values": {ours: values},
+        "values": {ours: dict(sorted(values.items(), key=lambda pair: (pair[1], pair[0])))},
         "denominator": parts if parts > 1 and not values else None,
         "max_scores": {"*": max(possible.values())} if same else possible,
     }

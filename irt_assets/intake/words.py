@@ -1,7 +1,9 @@
 """The words by which `suggest` recognises columns, rows and values. Patterns are for labels: lower-case words."""
 
-_PERSON = "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
-_LOCAL_PERSON = "alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
+_PERSON = (
+    "user|student|learner|person|examinee|candidate|respondent|participant|subject|pupil|child|test taker"
+    "|alumno|estudiante|élève|schüler|schueler|teilnehmer|학생|응시자|학번|学生|生徒"
+)
 _ITEM = "item|question|problem|task|exercise|pregunta|frage|aufgabe|문항|문제|問題|题目"
 _NO_ANSWER_TIME = r"^(?!.*(access|log ?in|enrol|birth|joined|seen|\bstart|\bbeg[iau]n))"
 _STARTED = r"^(start(ed)?|began|begin|begonnen)( ?(at|on|date|time))?$|^date started$"
@@ -10,7 +12,7 @@ USER = (
     r"^(user ?name|login( id)?|sis (login|user) id|sis id|benutzername)$",
     r"^(record|response|respondent|submission|case) ?id$",
     r"^(id|id number|id nummer|uid|token|code|no|(lfd )?nr|row names?|unnamed 0)?$",
-    rf"^({_PERSON}|{_LOCAL_PERSON})$",
+    rf"^({_PERSON})$",
     r"^e ?mail( address| adresse)?$",
     r"^(full |display )?name$",
 )
@@ -98,7 +100,8 @@ PARTS = (
 ROWS = {
     "key": r"\W*(?:answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
     "maximum": r"\W*(?:points? possible|possible points?|max(?:imum)? (?:points?|scores?|marks?)|out of)\W*",
-    "total": r"(?:\w+ )?(?:average|mean|median|total)s?|std\.? ?dev\w*|(?:gesamt)?durchschnitt|mittelwert",
+    "total": r"(?:(?:overall|class|group|grand) )?(?:average|mean|median|total)s?|std\.? ?dev\w*"
+    r"|(?:gesamt)?durchschnitt|mittelwert",
 }
 """Kinds of rows that are not answers → their cell in a column of learners."""
 NOTHING = frozenset(
@@ -108,11 +111,28 @@ NOTHING = frozenset(
 """Texts, in lower case, that mean that there is no answer."""
 CODES = frozenset(float(x) for n in (7, 8, 9) for x in (n, 11 * n, 90 + n, 990 + n, 9990 + n))
 """Numbers that often mean that there is no answer. They and negative numbers do so only beyond a gap."""
-RIGHT = ("correct", "right", "true", "t", "richtig", "correcto", "vrai", "맞음", "정답", "o", "✓", "1", "ok")
-WRONG = ("incorrect", "wrong", "false", "f", "falsch", "incorrecto", "faux", "틀림", "오답", "x", "0", "error") + (
-    ("bug", "hint", "partially correct")
+RIGHT_OR_WRONG = dict.fromkeys(
+    ("correct", "right", "true", "t", "richtig", "correcto", "vrai", "맞음", "정답", "o", "✓", "1", "ok"), True
+) | dict.fromkeys(
+    (
+        "incorrect",
+        "wrong",
+        "false",
+        "f",
+        "falsch",
+        "incorrecto",
+        "faux",
+        "틀림",
+        "오답",
+        "x",
+        "0",
+        "error",
+        "bug",
+        "hint",
+    )
+    + ("partially correct",),
+    False,
 )
-RIGHT_OR_WRONG = dict.fromkeys(RIGHT, True) | dict.fromkeys(WRONG, False)
 ORDERED = (
     ("strongly disagree", "disagree", "somewhat disagree", "slightly disagree", "neither agree nor disagree", "neutral")
     + ("undecided", "slightly agree", "somewhat agree", "agree", "strongly agree"),

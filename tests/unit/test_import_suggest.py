@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 import re
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-import yaml
 
+from irt_assets.intake.mapping import load_mapping
 from irt_assets.intake.recognise import Column, denominator
 from irt_assets.intake.suggest import suggest
 from irt_assets.intake.suggestion import Suggestion, preview
+from resources.failures import PermanentFailure
 
 CHOICES = "".join(f"p{n},{','.join(random.Random(n).choices('12345', k=6))}\n" for n in range(60))
 HARD = {"columns": {"user_id": "id"}, "wide": {"items": ["v1", "v2", "v3"]}, "null_values": {"v3": "9"}}
@@ -45,6 +45,11 @@ def suggested(folder: Path, text: str) -> Suggestion:
         ("Who,A1 (2 pts),A2 (1 pts)\nann,0.67,1\nbob,2,0\n", {"max_scores": {"A1": 6, "A2": 3}}),
         ("Name,Q1 Answer,Q1 Score,Q2 Answer,Q2 Score\nann,A,1,B,0\nbob,C,0,D,1\n", {"wide": {"items": ["Q1", "Q2"]}}),
         ("user,question,answer,correct answer\nu,q1,b,b\nv,q1,c,b\nu,q2,a,c\n", {"keys": {"q1": "b", "q2": "c"}}),
+        ("Student ID,Name,1,2\nKEY,,A,B\n101,Ann,A,C\n102,Bob,B,B\n", {"keys": {"1": "A", "2": "B"}}),
+        (
+            "ID,Name,Capital?,Points - Capital?,A prime?,Points - A prime?\n1,Ann,Rome,0,7,1\n2,Bob,Paris,1,8,0\n",
+            {"wide": {"items": ["Capital?", "A prime?"]}},
+        ),
         ("V1,V2,V3,freq\n1,0,1,12\n0,0,1,3\n", {"frequency": "freq", "columns": {"user_id": ["#file", "#row"]}}),
     ],
 )
@@ -96,3 +101,46 @@ def test_formats_of_times(texts: list[str], form: str | None) -> None:
 )
 def test_denominator_is_the_smallest_that_makes_scores_whole(values: list[float], parts: tuple[int, bool]) -> None:
     assert denominator(values) == parts
+
+
+NAMES = ("id", "Student", "q1", "q2", "Q. 1 /1.00", "item", "question", "score", "Total", "A [Score]", "A", "time") + (
+    ("Start time", "key", "b", "freq", "", "#file", "1.0", "*")
+)
+CELLS = (
+    "0",
+    "1",
+    "4",
+    "9",
+    "A",
+    "Never",
+    "often",
+    "1 / 2",
+    "0.33",
+    "0,5",
+    "2026-10-01 09:10",
+    "u7",
+    "x",
+    "NA",
+    "KEY",
+    "²",
+    "",
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_tables_end_in_a_loadable_mapping_or_a_refusal(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    columns = [draw.choices(CELLS, k=draw.randint(1, 3)) for _ in range(draw.randint(1, 7))]
+    rows = [[draw.choice(cells) for cells in columns] for _ in range(draw.randint(0, 9))]
+    table = [draw.choices(NAMES, k=len(columns)), *rows]
+    text = "\n".join(";".join(row) for row in table) + "\n"
+    try:
+        found = suggested(tmp_path, text)
+    except PermanentFailure:
+        return
+    mapping = tmp_path / "own.yaml"
+    mapping.write_text(found.as_yaml(), "utf-8")
+    loaded = load_mapping(mapping)
+    assert loaded is not None
+    assert loaded.model_dump(exclude={"name"}) == found.mapping("").model_dump(exclude={"name"})
+    preview(tmp_path / "x.csv", found)
