@@ -152,12 +152,13 @@ def by_name(columns: Iterable[Column], wanted: Mapping[str, Sequence[str]]) -> d
 
 
 def rows_of_header(table: pd.DataFrame) -> int:
-    """Number of rows that continue the header: they have texts in most columns of numbers or times."""
+    """Number of rows that continue the header: in the columns of numbers or times, they have texts or are empty."""
     kinds = table.head(FIRST_ROWS).map(lambda cell: Column("", [cell]).kind)
     filled, texts = kinds != "", ~kinds.isin(["number", "points", "time", ""])
     typed = filled.any() & (2 * texts.sum() < filled.sum())
-    continues = 2 * texts.loc[:, typed].sum(axis=1) > filled.loc[:, typed].sum(axis=1)
-    return int(continues.head(HEADER_ROWS).cumprod().sum())
+    n_filled = filled.loc[:, typed].sum(axis=1)
+    continues = (2 * texts.loc[:, typed].sum(axis=1) > n_filled) | (n_filled == 0)
+    return int(continues.head(HEADER_ROWS).cumprod().sum()) if typed.any() else 0
 
 
 def rows_beside_answers(table: pd.DataFrame) -> dict[int, tuple[str, str]]:

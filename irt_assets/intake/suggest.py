@@ -188,11 +188,10 @@ def _list(columns: Sequence[Column], notes: list[str], *, keyed: bool) -> dict[s
     mapped: dict[str, Any] = {"item_id": [c.name for c in ids], "user_id": users}
     content: dict[str, Any] = {"columns": mapped}
     if score:
-        rows = pd.DataFrame({"item": names, "text": score.cells, "most": most.cells if most else ""})
-        scored = rows[rows["text"].isin(score.answers)]
-        texts = {str(item): cells.unique().tolist() for item, cells in scored.groupby("item")["text"]}
-        tops = pd.to_numeric(rows["most"], errors="coerce").groupby(rows["item"]).max().dropna()
-        maxima = {str(item): float(top) for item, top in tops.items()}
+        rows_of = pd.DataFrame({"text": score.cells, "most": most.cells if most else ""}).groupby(names)
+        texts = {str(item): sorted({*rows["text"]} & {*score.answers}) for item, rows in rows_of}
+        numbers = {str(item): Column("", rows["most"].tolist()).scores for item, rows in rows_of}
+        maxima = {item: scores[-1] for item, scores in numbers.items() if scores}
         binary = score.kind != "points" and max([1.0, *score.scores, *maxima.values()]) <= 1
         ours = "correct" if binary else "score"
         mapped[ours] = score.name

@@ -50,6 +50,10 @@ def suggested(folder: Path, text: str) -> Suggestion:
             "ID,Name,Capital?,Points - Capital?,A prime?,Points - A prime?\n1,Ann,Rome,0,7,1\n2,Bob,Paris,1,8,0\n",
             {"wide": {"items": ["Capital?", "A prime?"]}},
         ),
+        (
+            "Respondent ID,End Date,I like it,I do it\n,,Response,Response\n11,10/13/2026 09:10,Agree,Disagree\n",
+            {"file": {"first_row": 3}, "values": {"correct": {"Disagree": 0, "Agree": 1}}},
+        ),
         ("V1,V2,V3,freq\n1,0,1,12\n0,0,1,3\n", {"frequency": "freq", "columns": {"user_id": ["#file", "#row"]}}),
     ],
 )
