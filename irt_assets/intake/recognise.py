@@ -56,7 +56,7 @@ class Column:
 
     @cached_property
     def kind(self) -> str:
-        """The first of `KINDS` that fits all texts; "text" if there is none, and "" if the column is empty."""
+        """The first of `KINDS` that fits all texts; "text" if nothing fits, and "" if the column is empty."""
         kinds = (kind for kind, test in KINDS.items() if all(map(test, self.counts)))
         return next(kinds, "text") if self.counts else ""
 
@@ -94,7 +94,7 @@ class Column:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the values may be those of an item: scores, or a few short texts."""
+        """Whether the values may be answers to an item: scores, or a few short texts."""
         if self.kind == "number":
             return self.scores[-1:] <= [MAX_SCORE] and len(self.scores) <= MAX_SCORE
         return self.kind in SCORED or (self.kind == "label" and len(self.counts) <= words.MAX_LABELS)
@@ -125,7 +125,7 @@ TESTS: dict[str, Callable[[Column], object]] = {
     "b": lambda column: column.kind == "number",
     "attempt_id": lambda column: not column.repeats,
 }
-"""Our column → what its values must be, beside its name."""
+"""Our column → the test that its values must pass, besides its name."""
 
 
 def number(text: str) -> float:

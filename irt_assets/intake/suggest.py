@@ -114,7 +114,7 @@ def _file_rules(source: sources.Source) -> dict[str, Any]:
 def _read(source: sources.Source) -> pd.DataFrame:
     """The first rows that are not empty, by their numbers in the file: trimmed text, "" in empty cells.
 
-    Raises PermanentFailure if there are none.
+    Raises PermanentFailure if the file has no such row.
     """
     for batch in source.batches():
         columns = zip(source.columns, batch.rows.slice(0, MAX_ROWS).columns, strict=True)

@@ -96,7 +96,7 @@ PARTS = (
     ("answer", r"(?:response|answer)[ _](?P<item>\d+)"),
     ("answer", r"(?P<item>.+?)[\s_:\[(-]+(?:answer|response|text|given|choice)[\])]?"),
 )
-"""Names of the columns that an item has if it has several: what the column contains → the whole name."""
+"""Names of the columns that an item has if it has several: the part in the column → the whole name."""
 ROWS = {
     "key": r"\W*(?:answer |scoring )?keys?\W*|correct answers?|solutions?|schlüssel|정답|clave",
     "maximum": r"\W*(?:points? possible|possible points?|max(?:imum)? (?:points?|scores?|marks?)|out of)\W*",
