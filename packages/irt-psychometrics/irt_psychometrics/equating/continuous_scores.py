@@ -1,6 +1,6 @@
 """Continuous distributions of discrete scores: the uniform one of percentile ranks, and Gaussian kernels.
 
-The methods of equating are in `equate`.
+The methods of equating are in `score_equating`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Percentiles:
 
     @cached_property
     def _edges(self) -> tuple[Floats, Floats]:
-        return np.arange(self.share.size + 1) - 0.5, np.append(0.0, self.share.cumsum())
+        return np.arange(-0.5, self.share.size), np.append(0.0, self.share.cumsum())
 
     def cdf(self, scores: Floats) -> Floats:
         edges, below = self._edges
@@ -123,4 +123,6 @@ def best_bandwidth(share: Floats, n: float) -> float:
     grid = np.linspace(0.1, 3.0, 59)
     best = int(np.argmin([penalty(share, n, h) for h in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-    return float(minimize_scalar(lambda h: penalty(share, n, h), bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+    return float(
+        minimize_scalar(lambda h: penalty(share, n, h), bounds=bounds, method="bounded", options={"xatol": 1e-9}).x
+    )

@@ -1,7 +1,7 @@
 """Lines and arcs from the moments of scores: mean, linear and circle-arc equating.
 
 With common items, the moments are those of the synthetic population of Tucker's or Levine's method, or of frequency
-estimation (Kolen & Brennan 2014, chapter 4). Equal percentiles are in `equate`.
+estimation (Kolen & Brennan 2014, chapter 4). Equal percentiles are in `score_equating`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """How many learners have each raw score, of one form or of two together, as observed or presmoothed.
 
-The methods of equating are in `equate`.
+The methods of equating are in `score_equating`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ class ScoreCounts:
     def probability(self) -> Floats:
         """The share of each cell, observed or presmoothed, in the shape of `counts`."""
         share = self.counts / self.n
-        return share if self.model is None else _fitted(share.ravel(), self.model.basis(share.shape)).reshape(share.shape)
+        return (
+            share if self.model is None else _fitted(share.ravel(), self.model.basis(share.shape)).reshape(share.shape)
+        )
 
     @cached_property
     def error_root(self) -> Floats:

@@ -112,7 +112,8 @@ def equate(
         (Gaussian; von Davier, Holland & Thayer 2004).
     adjustment
         With common items, how differences between the groups are allowed for: "tucker", "levine" (observed score) or
-        "levine-true-score" for lines, "frequency-estimation" (poststratification; Braun-Holland for lines) or "chained".
+        "levine-true-score" for lines, "frequency-estimation" (poststratification; for lines Braun-Holland) or
+        "chained".
     weight
         The share of the new form's group in the synthetic population; None: its share among all learners.
     internal
@@ -173,7 +174,7 @@ def equate(
         steps = [np.sqrt(sample.columns) if method == "equipercentile" else SMALL_STEP for sample in samples]
         se = delta_errors(plan, samples, steps)
     name = method if adjustment is None else f"{method}, {adjustment}"
-    return Equating(design, name, np.arange(equated.size), equated, se, plan.named_bandwidths)
+    return Equating(design, name, np.arange(equated.size, dtype=float), equated, se, plan.named_bandwidths)
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,10 @@ class _Plan:
 
     @property
     def named_bandwidths(self) -> dict[str, float]:
-        names = ("new form", "old form") if len(self.bandwidths) == 2 else (
-            "new form", "new group's anchor", "old group's anchor", "old form"
+        names = (
+            ("new form", "old form")
+            if len(self.bandwidths) == 2
+            else ("new form", "new group's anchor", "old group's anchor", "old form")
         )
         return dict(zip(names, self.bandwidths, strict=False))
 
@@ -286,10 +289,11 @@ def _design(new: ScoreCounts, old: ScoreCounts | None) -> str:
         raise PsychometricsError("one form has counts of an anchor and the other has not; both need them, or neither")
     if new.counts.ndim == 1:
         return "random groups"
-    if new.counts.shape[1] != old.counts.shape[1]:
+    anchors = [form.counts.shape[1] - 1 for form in (new, old)]
+    if anchors[0] != anchors[1]:
         raise PsychometricsError(
-            f"the anchor has the scores 0 … {new.counts.shape[1] - 1} in the new group and 0 … {old.counts.shape[1] - 1}"
-            " in the old one; give `max_second` to `ScoreCounts.from_scores`"
+            f"the anchor has the scores 0 … {anchors[0]} in the new group and 0 … {anchors[1]} in the old one; give"
+            " `max_second` to `ScoreCounts.from_scores`"
         )
     return "common items"
 
@@ -303,5 +307,3 @@ def _require_method(design: str, method: str, adjustment: str | None) -> None:
     if adjustment not in possible:
         ways = f"one of the adjustments {', '.join(possible)}" if possible else "no adjustment"
         raise PsychometricsError(f"{method} equating of {design} needs {ways}, not {adjustment!r}")
-
-
