@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.results import Result
 from irt_psychometrics.equating.continuous_scores import (
@@ -21,7 +22,6 @@ from irt_psychometrics.equating.continuous_scores import (
     Percentiles,
     best_bandwidth,
 )
-from irt_psychometrics.equating.delta import SMALL_STEP, delta_errors
 from irt_psychometrics.equating.linear_equating import (
     Moments,
     circle_arc,
