@@ -1,6 +1,6 @@
 """Equate raw scores of two forms by the parameters of their items.
 
-Equating by distributions of observed scores is in `score_equating`. This module estimates no item parameters and no link.
+Equating by distributions of observed scores is in `score_equating`. Estimating items or a link does not belong here.
 """
 
 from __future__ import annotations
