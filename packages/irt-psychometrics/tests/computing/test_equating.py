@@ -11,7 +11,7 @@ from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_
 from irt_psychometrics.equating.continuous_scores import penalty
 from irt_psychometrics.items import ItemParameters, ItemRow
 
-REFERENCE = json.loads((Path(__file__).parent / "reference" / "equating.json").read_text("utf-8"))
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "equating.json").read_text("utf-8"))
 BY_LINES = 1e-10
 BY_PERCENTILES = 2e-6
 """equate rounds percentile ranks to ten digits, which counts where few learners have a score."""
