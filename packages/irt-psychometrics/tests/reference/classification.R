@@ -21,11 +21,11 @@ for (r in c(.85)) for (cut in c(15,18)) { res <- LL.CA(x, reliability=r, cut=cut
 out$x <- tabulate(x+1,31)
 out$versions <- list(cacIRT=as.character(packageVersion("cacIRT")), betafunctions=as.character(packageVersion("betafunctions")))
 write(toJSON(out,digits=NA,null="null",na="null"),"class.json"); str(out[["LL 15"]]); print(out[["2pl"]]$lee); print(out[["2pl"]]$rudner); str(out[["LL 18"]])
-src <- "/work/peers/R/src/subscore/R"
+src <- file.path(Sys.getenv("R_SOURCES"), "subscore/R")
 alpha <- function(d) { k <- ncol(d); k/(k-1)*(1-sum(apply(d,2,var))/var(rowSums(d))) }
 for (f in c("subscore.x.R","subscore.s.r")) { s <- readLines(file.path(src,f)); s <- gsub("CTT::itemAnalysis\\(test.data\\[\\[r\\]\\],,NA.Delete=T, itemReport=F\\)\\$alpha","alpha(test.data[[r]])",s); s<-gsub("CTT::disattenuated.cor\\(corr, reliability.alpha\\)\\[-n.tests,-n.tests\\]","corr",s); eval(parse(text=s)) }
 library(jsonlite)
-d <- read.csv("/work/shared/data/sat12_scored_wide.csv")[,-1]
+d <- read.csv(file.path(Sys.getenv("IRT_SHARED"), "data/sat12_scored_wide.csv"))[,-1]
 subs <- list(a=d[,1:10],b=d[,11:20],c=d[,21:32],total=d)
 x <- suppressWarnings(subscore.x(subs)); s <- suppressWarnings(subscore.s(subs))
 print(names(x)); print(x$subscore.information); print(s$subscore.information,digits=15); print(x$PRMSE,digits=15); print(s$PRMSE,digits=15)
