@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         analyse_items,
     )
     from irt_psychometrics.core.key_evidence import KeyEvidence
+    from irt_psychometrics.core.subscore_values import Subscores, subscores
 else:
     __getattr__ = names_when_used(__name__)
 
@@ -23,7 +24,9 @@ __all__ = [
     "ItemAnalysis",
     "KeyEvidence",
     "OptionStatistics",
+    "Subscores",
     "analyse_items",
     "item_rest_correlation",
     "proportion_correct",
+    "subscores",
 ]

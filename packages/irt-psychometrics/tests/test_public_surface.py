@@ -12,7 +12,7 @@ import irt_psychometrics
 
 MODULES = (
     *("responses", "items", "estimation", "scoring", "alignment", "linking", "itemfit", "classical", "drift", "dif"),
-    *("information", "simulation", "plots"),
+    *("equating", "information", "simulation", "plots"),
 )
 IN_RANDOM_ORDER = """
 import importlib, types

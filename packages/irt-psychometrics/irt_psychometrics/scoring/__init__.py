@@ -7,17 +7,22 @@ from irt_psychometrics._lazy import names_when_used
 if TYPE_CHECKING:
     from irt_psychometrics.core.movement import Movement
     from irt_psychometrics.scoring.abilities import Curves, Scores, score
+    from irt_psychometrics.scoring.classification import Classification
     from irt_psychometrics.scoring.moving_ability import theta_now
     from irt_psychometrics.scoring.reliability import fitted_reliability
     from irt_psychometrics.scoring.rest_posterior import rest_abilities
+    from irt_psychometrics.scoring.score_table import ScoreScale, ScoreTable
     from irt_psychometrics.scoring.total_error import ParameterErrors
 else:
     __getattr__ = names_when_used(__name__)
 
 __all__ = [
+    "Classification",
     "Curves",
     "Movement",
     "ParameterErrors",
+    "ScoreScale",
+    "ScoreTable",
     "Scores",
     "fitted_reliability",
     "rest_abilities",

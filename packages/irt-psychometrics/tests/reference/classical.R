@@ -1,6 +1,6 @@
 # Reference figures of classical item analysis: psych, ShinyItemAnalysis and TAM on real data.
 suppressMessages({library(psych); library(jsonlite); library(Rcpp)})
-src <- "/work/peers/R/src"; data <- "/work/shared/data"
+src <- Sys.getenv("R_SOURCES"); data <- file.path(Sys.getenv("IRT_SHARED"), "data")  # sources of the packages; data
 for (f in c("utils","recode_nr","gDiscrim","ItemAnalysis")) source(file.path(src,"ShinyItemAnalysis/R",paste0(f,".R")))
 map2_dbl <- function(a,b,f) { g <- function(.x,.y) mean(.x == .y, na.rm=TRUE); mapply(g, a, b) }
 Sys.setenv(PKG_CXXFLAGS="")

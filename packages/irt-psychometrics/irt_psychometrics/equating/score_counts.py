@@ -1,0 +1,246 @@
+"""How many learners have each raw score, of one form or of two together, as observed or presmoothed.
+
+The methods of equating are in `score_equating`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+
+_MAX_STEPS = 100
+_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """A log-linear model of a distribution of scores: the powers of the score that it keeps.
+
+    Attributes:
+        degree: the highest power of the form's score; the model has the first `degree` moments of the data.
+        anchor_degree: the highest power of the second score; 0 if there is only one.
+        cross: the highest i = j of the products scoreⁱ·anchorʲ.
+    """
+
+    degree: int
+    anchor_degree: int = 0
+    cross: int = 0
+
+    def basis(self, shape: tuple[int, ...]) -> Floats:
+        """The powers at each cell, shape (cells, number of powers), with orthonormal columns and no constant."""
+        axes = np.meshgrid(*(np.linspace(-1, 1, k) for k in shape), indexing="ij")
+        x = axes[0].ravel()
+        columns = [x**i for i in range(1, self.degree + 1)]
+        if len(axes) > 1:
+            v = axes[1].ravel()
+            columns += [v**j for j in range(1, self.anchor_degree + 1)]
+            columns += [x**i * v**j for i in range(1, self.cross + 1) for j in range(1, self.cross + 1)]
+        found = np.column_stack([np.ones(x.size), *columns])
+        return np.linalg.qr(found)[0][:, 1:]
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """The number of learners with each raw score of a form.
+
+    Attributes
+    ----------
+    counts
+        Shape (K + 1,), for the scores 0 … K. Or shape (K + 1, A + 1), by the score of the form and a second score: of
+        the anchor items (common items), or of the other form (single group).
+    model
+        The log-linear model that presmooths the counts; None if they are used as observed.
+    """
+
+    counts: Floats
+    model: LogLinear | None = None
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.counts, dtype=float)
+        if counts.ndim not in (1, 2) or min(counts.shape) < 2 or not np.isfinite(counts).all() or (counts < 0).any():
+            raise PsychometricsError(
+                "counts of scores are numbers ≥ 0 for at least two scores of one form, or for its scores and a second"
+                f" score's; these have the shape {counts.shape}"
+            )
+        if counts.sum() < 2:
+            raise PsychometricsError(f"counts of {counts.sum():g} learners cannot be equated; two or more are needed")
+        object.__setattr__(self, "counts", counts)
+
+    @classmethod
+    def from_scores(
+        cls,
+        scores: npt.ArrayLike,
+        second: npt.ArrayLike | None = None,
+        *,
+        max_score: int | None = None,
+        max_second: int | None = None,
+    ) -> ScoreCounts:
+        """Count learners by their scores.
+
+        Parameters
+        ----------
+        scores
+            Shape (n,), each learner's raw score, a whole number ≥ 0.
+        second
+            Shape (n,), the same learners' scores on the anchor items or on the other form.
+        max_score, max_second
+            The highest possible scores; None: the highest that occur.
+
+        Raises
+        ------
+        PsychometricsError
+            For a score that is not a whole number from 0 to its maximum, naming its place; and if both have
+            different lengths.
+        """
+        own = _whole_scores(scores, max_score, "score")
+        if second is None:
+            return cls(np.bincount(own, minlength=1 + (own.max() if max_score is None else max_score)).astype(float))
+        other = _whole_scores(second, max_second, "second score")
+        if own.size != other.size:
+            raise PsychometricsError(f"{own.size} scores and {other.size} second scores: each learner has one of each")
+        shape = (
+            1 + (own.max() if max_score is None else max_score),
+            1 + (other.max() if max_second is None else max_second),
+        )
+        counts = np.zeros(shape)
+        np.add.at(counts, (own, other), 1.0)
+        return cls(counts)
+
+    def presmoothed(self, degree: int, anchor_degree: int = 0, cross: int = 0) -> ScoreCounts:
+        """The same counts with a log-linear model, which keeps their first moments (Holland & Thayer 2000).
+
+        Parameters
+        ----------
+        degree, anchor_degree
+            Number of moments kept of the first and of the second score.
+        cross
+            Moments E(scoreⁱ·anchorʲ) are kept for i, j ≤ `cross`.
+
+        Raises
+        ------
+        PsychometricsError
+            For degrees that the scores cannot determine, and if the model has no maximum of the likelihood.
+        """
+        two = self.counts.ndim == 2
+        limits = (self.counts.shape[0], self.counts.shape[1] if two else 1)
+        if not (1 <= degree < limits[0] and (1 if two else 0) <= anchor_degree < limits[1] and 0 <= cross <= degree):
+            raise PsychometricsError(
+                f"degrees {degree}, {anchor_degree} and cross {cross} do not fit counts of shape {self.counts.shape}:"
+                " a degree is at least 1 and below the number of its scores; a second degree and `cross` need a second"
+                " score"
+            )
+        found = replace(self, model=LogLinear(degree, anchor_degree, cross))
+        _ = found.probability
+        return found
+
+    @property
+    def n(self) -> float:
+        """The number of learners."""
+        return float(self.counts.sum())
+
+    @cached_property
+    def probability(self) -> Floats:
+        """The share of each cell, observed or presmoothed, in the shape of `counts`."""
+        share = self.counts / self.n
+        return (
+            share if self.model is None else _fitted(share.ravel(), self.model.basis(share.shape)).reshape(share.shape)
+        )
+
+    @cached_property
+    def error_root(self) -> Floats:
+        """C with C·Cᵀ the covariance of `probability`, shape (cells, columns) (Holland & Thayer 1987)."""
+        p = self.probability.ravel()
+        if self.model is None:
+            some = np.flatnonzero(p)
+            found = -np.outer(p, np.sqrt(p[some]))
+            found[some, np.arange(some.size)] += np.sqrt(p[some])
+            return found / np.sqrt(self.n)
+        basis = self.model.basis(self.counts.shape)
+        root = np.sqrt(p)[:, None]
+        weighted = root * (basis - p @ basis)
+        return root * np.linalg.qr(weighted)[0] / np.sqrt(self.n)
+
+    @property
+    def value(self) -> Floats:
+        """The estimate of the delta method: `probability`."""
+        return self.probability
+
+    @property
+    def columns(self) -> int:
+        """The number of columns of `error_root`; for presmoothed counts the number of parameters."""
+        return self.error_root.shape[1]
+
+    def varied(self, column: int, steps: float) -> Floats:
+        """`probability` moved by `steps` times a column of `error_root`; presmoothed shares stay above 0."""
+        step = steps * self.error_root[:, column].reshape(self.counts.shape)
+        if self.model is None:
+            return self.probability + step
+        moved = self.probability * np.exp(step / self.probability)
+        return moved / moved.sum()
+
+    @property
+    def deviance(self) -> float:
+        """The likelihood-ratio statistic G² of the model against the observed counts; 0 without a model."""
+        seen = self.counts > 0
+        return float(2 * (self.counts[seen] * np.log(self.counts[seen] / (self.n * self.probability[seen]))).sum())
+
+    @property
+    def aic(self) -> float:
+        """G² + 2·(number of parameters), to compare models of the same counts (Moses & Holland 2010)."""
+        return self.deviance + 2 * self.columns
+
+    def resampled(self, random: np.random.Generator) -> ScoreCounts:
+        """Counts of as many learners, drawn from the distribution, with the same model."""
+        drawn = random.multinomial(round(self.n), self.probability.ravel() / self.probability.sum())
+        return replace(self, counts=drawn.reshape(self.counts.shape).astype(float))
+
+
+def _whole_scores(scores: npt.ArrayLike, highest: int | None, called: str) -> npt.NDArray[np.int64]:
+    values = np.asarray(scores, dtype=float)
+    if values.ndim != 1 or not values.size:
+        raise PsychometricsError(f"the {called}s are one number a learner, shape (n,); these have shape {values.shape}")
+    top = np.inf if highest is None else highest
+    wrong = np.flatnonzero(~((values >= 0) & (values <= top) & (values == np.floor(values))))
+    if wrong.size:
+        raise PsychometricsError(
+            f"{called} {values[wrong[0]]:g} of learner {wrong[0]} is not a whole number from 0 to"
+            f" {'its maximum' if highest is None else highest}; raw scores are sums of points"
+        )
+    return values.astype(np.int64)
+
+
+def _fitted(share: Floats, basis: Floats) -> Floats:
+    """The distribution of exponential form with the moments of `share` in `basis`, by Newton's method."""
+    target = share @ basis
+    coefficients = np.zeros(basis.shape[1])
+
+    def distribution(at: Floats) -> tuple[Floats, float]:
+        logits = basis @ at
+        top = logits.max()
+        weights = np.exp(logits - top)
+        total = weights.sum()
+        return weights / total, float(top + np.log(total) - target @ at)
+
+    p, loss = distribution(coefficients)
+    for _ in range(_MAX_STEPS):
+        gap = target - p @ basis
+        if np.abs(gap).max() < _TOLERANCE:
+            return p
+        centred = basis - p @ basis
+        step = np.linalg.lstsq(centred.T @ (p[:, None] * centred), gap, rcond=None)[0]
+        size = 1.0
+        while size > 1e-8:
+            p_new, loss_new = distribution(coefficients + size * step)
+            if loss_new <= loss + 1e-14 * abs(loss):
+                break
+            size /= 2
+        coefficients, p, loss = coefficients + size * step, p_new, loss_new
+    raise PsychometricsError(
+        "the log-linear model has no maximum of the likelihood: use lower degrees, or more learners than scores"
+    )

@@ -1,0 +1,142 @@
+"""Raw scores of a form with known items: expected scores, their inverse, distributions, and the items' errors.
+
+`sum_scores` has the recursion for distributions of scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import expit, logit
+
+from irt_psychometrics.core import covariances
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.wording import some_of
+from irt_psychometrics.scoring.sum_scores import distribution_of_points
+
+_HALVINGS = 60
+_WIDEST = 700.0
+"""The largest |a·θ| at which a curve is evaluated."""
+
+
+def require_curves(items: ItemParameters, form: str) -> None:
+    """Raise PsychometricsError if the form has no items, or one without parameters or with a slope of 0 or less."""
+    known = (items.a > 0) & np.isfinite(items.d + items.c)
+    if not known.all() or not known.size:
+        wrong = [item for item, has in zip(items.item_ids, known, strict=True) if not has]
+        raise PsychometricsError(
+            f"{form} has {'no parameters of ' + some_of(wrong) if wrong else 'no items'}: every item needs parameters"
+            " with a slope above 0"
+        )
+
+
+def max_scores(items: ItemParameters) -> Floats:
+    """Shape (J,)."""
+    return (items.curves.categories - 1).astype(float)
+
+
+def lowest_score(items: ItemParameters) -> float:
+    """The score expected of θ = −∞."""
+    return float(items.c @ max_scores(items))
+
+
+def expected_scores(items: ItemParameters, theta: Floats) -> Floats:
+    """The test curve, shape (T,)."""
+    return items.curve(theta) @ max_scores(items)
+
+
+def thetas_of_scores(items: ItemParameters, scores: Floats) -> Floats:
+    """θ at which the test curve has each score, which must be above the lowest and below the highest score."""
+    reach = _WIDEST / items.a.max()
+    low, high = np.full(scores.shape, -reach), np.full(scores.shape, reach)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = expected_scores(items, middle) < scores
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+def score_distributions(items: ItemParameters, theta: Floats) -> Floats:
+    """P(raw score = k | θ_t), shape (K + 1, T)."""
+    given, lowest = items.curves.score_tables(theta)
+    shares: Floats = distribution_of_points(np.exp(given), np.exp(lowest), items.curves.categories - 1)
+    return shares
+
+
+@dataclass(frozen=True)
+class FormsWithErrors:
+    """Items of one form or more and further numbers, with a root of their joint covariance: an `Estimate`.
+
+    Attributes:
+        forms: the items of each form.
+        numbers: shape (N,), estimates that are no item's.
+        root: shape (size, columns). The rows are a, b and the further parameters (on the scale of estimation; M for
+            every item) of all items in turn, then the numbers.
+    """
+
+    forms: tuple[ItemParameters, ...]
+    numbers: Floats
+    root: Floats
+
+    @classmethod
+    def from_forms(
+        cls, forms: Sequence[ItemParameters], numbers: Sequence[float] = (), joint_cov: Floats | None = None
+    ) -> FormsWithErrors:
+        """Make the estimate; `joint_cov` is the items' own covariances, and the numbers have no errors, if it is None.
+
+        Raises PsychometricsError if `joint_cov` has another shape.
+        """
+        further = max(form.n_further for form in forms)
+        width = 2 + further
+        size = width * sum(len(form.a) for form in forms) + len(numbers)
+        if joint_cov is None:
+            joint_cov, start = np.zeros((size, size)), 0
+            for form in forms:
+                own = covariances.padded(form.further_cov, len(form.a), further)
+                block = covariances.block_diagonal(covariances.with_further(form.cov_of_each, own))
+                end = start + len(block)
+                joint_cov[start:end, start:end] = block
+                ab = (start + width * np.arange(len(form.a))[:, None] + np.arange(2)).ravel()
+                joint_cov[np.ix_(ab, ab)] = form.joint_cov
+                start = end
+        if joint_cov.shape != (size, size):
+            raise PsychometricsError(
+                f"joint_cov has shape {joint_cov.shape}; these items, with {further} further parameters each, and"
+                f" {len(numbers)} other numbers need ({size}, {size})"
+            )
+        if not np.isfinite(joint_cov).all():
+            return cls(tuple(forms), np.array(numbers), np.full((size, 1), np.nan))
+        values, vectors = np.linalg.eigh(joint_cov)
+        kept = values > 1e-14 * values.max(initial=0.0)
+        return cls(tuple(forms), np.array(numbers), vectors[:, kept] * np.sqrt(values[kept]))
+
+    @property
+    def value(self) -> tuple[tuple[ItemParameters, ...], Floats]:
+        return self.forms, self.numbers
+
+    @property
+    def columns(self) -> int:
+        return self.root.shape[1]
+
+    def varied(self, column: int, steps: float) -> tuple[tuple[ItemParameters, ...], Floats]:
+        by = steps * self.root[:, column]
+        n_items = sum(len(form.a) for form in self.forms)
+        end = by.size - self.numbers.size
+        per_item = by[:end].reshape(n_items, -1)
+        starts = np.cumsum([0, *(len(form.a) for form in self.forms)])
+        forms = [_moved(form, per_item[s : s + len(form.a)]) for form, s in zip(self.forms, starts, strict=False)]
+        return tuple(forms), self.numbers + by[end:]
+
+
+def _moved(items: ItemParameters, by: Floats) -> ItemParameters:
+    """The items with a, b and the further parameters changed by `by`, shape (J, 2 + M)."""
+    with np.errstate(divide="ignore"):
+        c = expit(logit(items.c) + by[:, 2])
+    others = tuple(
+        replace(some, further=some.further + by[some.at, 2 : 2 + len(some.further)].T) for some in items.others
+    )
+    return replace(items, a=items.a + by[:, 0], b=items.b + by[:, 1], c=c, others=others)

@@ -1,0 +1,255 @@
+"""Score tables: from the raw scores of a form to θ, scaled scores, percentiles and the cut.
+
+Equating, which gives raw scores of an older form, is in `equating`. Learners' scores do not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.results import Result
+from irt_psychometrics.scoring.form_scores import (
+    lowest_score,
+    max_scores,
+    require_curves,
+    thetas_of_scores,
+)
+from irt_psychometrics.scoring.sum_scores import sum_score_table
+
+_EXACT = 1e-9
+"""Differences of scaled scores that rounding errors can make."""
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """A scale on which scores are reported: slope·x + intercept, rounded, between a lowest and a highest score.
+
+    Attributes
+    ----------
+    slope, intercept
+        The line. x is θ, a raw score of the base form, or a normal deviate (`normal_deviates`).
+    step
+        Reported scores are multiples of it; halves are rounded up.
+    lowest, highest
+        The lowest and the highest obtainable scores; None: no limit.
+    """
+
+    slope: float
+    intercept: float
+    step: float = 1.0
+    lowest: float | None = None
+    highest: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self._limits
+        if not (self.slope > 0 and np.isfinite(self.intercept) and self.step > 0 and low < high):
+            raise PsychometricsError(
+                f"score scale {self.slope:g}·x + {self.intercept:g}, step {self.step:g}, {low:g} … {high:g}: slope and"
+                " step must be above 0, and the lowest score below the highest"
+            )
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return -np.inf if self.lowest is None else self.lowest, np.inf if self.highest is None else self.highest
+
+    def unrounded(self, x: Floats) -> Floats:
+        """Scaled scores between the lowest and the highest, which decide who passes."""
+        return np.clip(self.slope * x + self.intercept, *self._limits)
+
+    def rounded(self, unrounded: Floats) -> Floats:
+        """Scaled scores for display."""
+        return np.clip(np.floor(unrounded / self.step + 0.5 + _EXACT) * self.step, *self._limits)
+
+
+def normal_deviates(counts: npt.ArrayLike) -> Floats:
+    """Normal deviates of the percentile ranks of the scores 0 … K, whose numbers in the norm group are `counts`."""
+    return np.asarray(ndtri(percentile_ranks(counts) / 100))
+
+
+def percentile_ranks(counts: npt.ArrayLike) -> Floats:
+    """Percentage of a norm group below each score, with half of those who have it; `counts` for the scores 0 … K.
+
+    Ranks of scores below and above all learners' are those of half a learner, so that no score is infinitely far off.
+
+    Raises PsychometricsError for a norm group without learners.
+    """
+    n = np.asarray(counts, float)
+    if not n.sum() > 0:
+        raise PsychometricsError("the norm group has no learners: give the counts of raw scores of its window")
+    middle = n.cumsum() - n / 2
+    return np.clip(middle, 0.5, n.sum() - 0.5) / n.sum() * 100
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreTable(Result):
+    """The scores that each raw score of a form gives.
+
+    Attributes
+    ----------
+    raw
+        Shape (K + 1,), 0 … K.
+    theta, se
+        Shape (K + 1,), θ and its standard error: of the posterior given the raw score, or where the test curve has it.
+    unrounded, scaled
+        Shape (K + 1,), scaled scores before and after rounding.
+    scaled_se
+        Shape (K + 1,), standard error of the scaled score.
+    percentile
+        Shape (K + 1,), percentile ranks in the norm group; NaN without one.
+    passes
+        Shape (K + 1,), whether the raw score reaches the mark; False without one.
+    notes
+        What a reader of the table must know.
+    """
+
+    raw: Floats
+    theta: Floats
+    se: Floats
+    unrounded: Floats
+    scaled: Floats
+    scaled_se: Floats
+    percentile: Floats
+    passes: Mask
+    notes: tuple[str, ...]
+    frame_kind: str | None = None
+
+    @classmethod
+    def from_items(
+        cls,
+        items: ItemParameters,
+        scale: ScoreScale,
+        *,
+        theta: Literal["eap", "test-curve"] = "eap",
+        mean: float = 0.0,
+        sd: float = 1.0,
+        norm_counts: Sequence[float] | None = None,
+        mark: float | None = None,
+    ) -> ScoreTable:
+        """Make the table of a form from its items.
+
+        Parameters
+        ----------
+        items
+            The form's items.
+        scale
+            The scale of reported scores, as a line in θ.
+        theta
+            "eap": mean and SD of θ given the raw score (Thissen, Pommerich, Billeaud & Williams 1995). "test-curve":
+            where the expected raw score is the raw score, with 1/√information; scores up to the sum of the c and the
+            highest continue the line through the two nearest scores (Kolen & Brennan 2014, section 6.5).
+        mean, sd
+            The prior of "eap".
+        norm_counts
+            The number of learners of the norm group with each raw score 0 … K.
+        mark
+            The lowest unrounded scaled score that passes.
+
+        Raises
+        ------
+        PsychometricsError
+            For items without parameters, and for counts of other scores than 0 … K.
+
+        References
+        ----------
+        Thissen, D., Pommerich, M., Billeaud, K. & Williams, V. S. L. (1995). Item response theory for scores on tests
+        including polytomous items with ordered responses. Applied Psychological Measurement, 19, 39-49.
+        """
+        require_curves(items, "the form")
+        notes: tuple[str, ...] = ()
+        if theta == "eap":
+            found = sum_score_table(items.a, items.d, items.c, others=items.others, mean=mean, sd=sd)
+            at, se = found.theta, found.se
+        else:
+            at, se, notes = _by_test_curve(items)
+        return cls.from_values(at, se, scale, norm_counts=norm_counts, mark=mark, notes=notes)
+
+    @classmethod
+    def from_values(
+        cls,
+        values: Floats,
+        se: Floats,
+        scale: ScoreScale,
+        *,
+        norm_counts: Sequence[float] | None = None,
+        mark: float | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> ScoreTable:
+        """Make the table from the value x of each raw score (θ, an equated score, a normal deviate) and its error.
+
+        A value below that of a lower raw score is raised to it, and a note says so. Other arguments as in `from_items`.
+        """
+        rising = np.maximum.accumulate(values)
+        if fell := np.flatnonzero(rising > values + _EXACT).tolist():
+            notes = (*notes, f"Raw scores {fell} would give less than a lower raw score, and are given the same.")
+        raw = np.arange(values.size, dtype=float)
+        counts = None if norm_counts is None else np.asarray(norm_counts, float)
+        if counts is not None and counts.shape != values.shape:
+            raise PsychometricsError(f"norm_counts has {counts.size} counts; the form has {values.size} raw scores")
+        unrounded = scale.unrounded(rising)
+        passes = np.zeros(values.size, dtype=bool) if mark is None else unrounded >= mark - _EXACT
+        scaled = scale.rounded(unrounded)
+        if mark is not None and (shown := np.flatnonzero(~passes & (scaled >= mark)).tolist()):
+            notes = (*notes, f"Raw scores {shown} are shown as {mark:g} or more by rounding, and do not pass.")
+        percentile = np.full(values.size, np.nan) if counts is None else percentile_ranks(counts)
+        return cls(raw, rising, se, unrounded, scaled, scale.slope * se, percentile, passes, notes)
+
+    @property
+    def raw_cut(self) -> int | None:
+        """The lowest raw score that passes; None if no score does."""
+        return int(self.passes.argmax()) if self.passes.any() else None
+
+    @property
+    def ties(self) -> list[tuple[int, int]]:
+        """The first and the last of raw scores with one scaled score, for each scaled score of several."""
+        starts = np.flatnonzero(np.diff(self.scaled, prepend=-np.inf) > _EXACT)
+        ends = np.append(starts[1:], self.scaled.size) - 1
+        return [(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if b > a]
+
+    def gaps(self, step: float) -> list[tuple[float, float]]:
+        """Neighbouring scaled scores more than `step` apart."""
+        found = np.unique(self.scaled)
+        return [(float(a), float(b)) for a, b in pairwise(found) if b - a > step + _EXACT]
+
+    def _title(self) -> str:
+        return f"score table of {self.raw.size} raw scores"
+
+    def _facts(self) -> dict[str, str]:
+        return {} if self.raw_cut is None else {"lowest raw score that passes": str(self.raw_cut)}
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("raw", "theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
+        return {name: getattr(self, name) for name in names}
+
+    def _notes(self) -> Sequence[str]:
+        return self.notes
+
+
+def _by_test_curve(items: ItemParameters) -> tuple[Floats, Floats, tuple[str, ...]]:
+    """θ where the test curve has each raw score, its error, and a note on the scores that continue a line."""
+    lowest, highest = lowest_score(items), max_scores(items).sum()
+    raw = np.arange(highest + 1)
+    inside = np.flatnonzero((raw > lowest) & (raw < highest))
+    if inside.size < 2:
+        raise PsychometricsError('fewer than two raw scores of the form have a θ on its test curve; use "eap"')
+    theta = thetas_of_scores(items, raw[inside])
+    low, high = theta[0] - theta[1], theta[-1] - theta[-2]
+    at = np.concatenate(
+        [
+            theta[0] + low * np.arange(inside[0], 0, -1),
+            theta,
+            theta[-1] + high * np.arange(1, raw.size - inside[-1]),
+        ]
+    )
+    se = 1 / np.sqrt(items.curves.information(at).sum(axis=1))
+    outside = sorted({*range(int(inside[0])), *range(int(inside[-1]) + 1, raw.size)})
+    return at, se, (f"Raw scores {outside} have no θ on the test curve, and continue the line of the two nearest.",)
