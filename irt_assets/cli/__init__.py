@@ -13,7 +13,7 @@ import traceback
 from contextlib import nullcontext
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -136,8 +136,9 @@ class _Irt(TyperGroup):
             raise
 
 
-SERVERS = ("webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard")
+Server = Literal["webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard"]
 """Servers that `irt run` starts."""
+SERVERS: tuple[Server, ...] = get_args(Server)
 _WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)\)")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import typer
 
 from irt_assets.blocks import Pairs, table
-from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, MaxAge, duration, exit_with_failure, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.intake.silence import alert_on_silence
 from irt_assets.invariants.open_violations import last_evaluated
@@ -53,8 +53,8 @@ def run(
         _print(report)
     if report.crashed_results:
         raise typer.Exit(2)
-    if report.violated_invariants("error") or (strict and (report.violated_invariants("warning") or report.incomplete)):
-        raise typer.Exit(1)
+    too_strict = strict and (report.violated_invariants("warning") or report.incomplete)
+    exit_with_failure(report.violated_invariants("error") or too_strict)
 
 
 @app.command(epilog="Example: irt invariants fresh --max-age 26h")
@@ -72,8 +72,7 @@ def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     else:
         age_text = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
         say(age_text if is_fresh else f"{age_text}, not within {max_age}: run `irt job invariants`")
-    if not is_fresh:
-        raise typer.Exit(1)
+    exit_with_failure(not is_fresh)
 
 
 @app.command("list", epilog="Example: irt invariants list")

@@ -36,8 +36,7 @@ def reopen(
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
-    for line in found.sentences:
-        say(line)
+    say(*found.sentences)
     confirm(f"reopen {quantity(len({closing.month for closing in found.closed}), 'month')}?", yes)
     reopen_months(database, first, last, by=by, reason=reason)
     say(f"reopened by {by}")
