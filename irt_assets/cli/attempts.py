@@ -114,8 +114,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     """
     lake, database = _lake(), current_database()
     start, end = _period(since, until)
-    with database.connect() as connection:
-        different = compare_days(connection, lake, start, end)
+    different = database.call(compare_days, lake, start, end)
     with progress_bar("reading days", as_json) as progress:
         found = list(lake_upkeep.faults(lake, start, end, progress))
     if as_json:

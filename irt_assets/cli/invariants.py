@@ -44,8 +44,7 @@ def run(
         report = make_report(
             database, current_store(database), instance, first_month=database.settings.irt_first_month, run=name
         )
-    with database.connect() as connection:
-        alert_on_silence(connection, database.settings)
+    database.call(alert_on_silence, database.settings)
     deliver(database)
     if as_json:
         print_json(as_dict(report, name))
@@ -61,8 +60,7 @@ def run(
 def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     """Check that the invariants were evaluated recently, whatever the result. For monitors."""
     limit = duration(max_age)
-    with current_database().connect() as connection:
-        last = last_evaluated(connection)
+    last = current_database().call(last_evaluated)
     age = None if last is None else datetime.now(UTC) - last
     is_fresh = age is not None and age <= limit
     if as_json:

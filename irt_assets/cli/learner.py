@@ -76,8 +76,7 @@ def erase(
 @app.command("erasures", epilog="Example: irt learner erasures")
 def list_(as_json: AsJson = False) -> None:
     """List erasures: who erased a learner, when, why, and what was removed, without the learner's id."""
-    with current_database().connect() as connection:
-        found = erasures(connection)
+    found = current_database().call(erasures)
     if as_json:
         print_json([_as_dict(erasure) for erasure in found])
     else:

@@ -51,8 +51,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the proposals that need a decision, each with its evidence on one line."""
-    with current_database().connect() as connection:
-        found = proposals(connection, windows=None if month is None else [month])
+    found = current_database().call(proposals, windows=None if month is None else [month])
     shown = found if every else latest_waiting(found)
     if as_json:
         print_json([as_dict(p) for p in shown])
@@ -214,8 +213,7 @@ def _change_anchors(
     by, reason = signature(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
-    with database.connect() as connection:
-        change = anchor_versions.preview_change(connection, kind, scale, items, month)
+    change = database.call(anchor_versions.preview_change, kind, scale, items, month)
     say(change.sentence)
     for stale, would_be in try_anchors(database, current_store(database), change).items():
         say(f"  {stale} {would_be}")

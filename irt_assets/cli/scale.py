@@ -119,8 +119,7 @@ def init(
     say(*(f"  left out: {item}: {why}" for item, why in list(done.left_out.items())[:10]))
     if len(done.left_out) > 10:
         out.print(f"  … and {len(done.left_out) - 10} more")
-    with database.connect() as connection:
-        days = days_of_new_scale(connection, scale, datetime.now(UTC))
+    days = database.call(days_of_new_scale, scale, datetime.now(UTC))
     if days.sentence:
         say(f"  {days.sentence}")
     _judge(database, days)
@@ -299,8 +298,7 @@ def movement(
 @app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     """List the decisions on a scale's model, priors, movement and rules, and on guessing and misfit, newest last."""
-    with current_database().connect() as connection:
-        found = read_decisions(connection, scale)
+    found = current_database().call(read_decisions, scale)
     if as_json:
         print_json([asdict(decision) for decision in found])
         return
