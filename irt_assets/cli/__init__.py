@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, s
 its input is wrong, and the message says what to do.
 """
 
-import atexit
-import gc
 import re
 import signal
 import sys
@@ -169,7 +167,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point. An error with an explanation ends the command with this message and exit code 2."""
-    _collect_garbage_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
@@ -194,18 +191,6 @@ def main() -> None:
             sys.exit(1)
         print_error("error: ", logs.hide(explanation))
         sys.exit(2)
-
-
-def _collect_garbage_rarely() -> None:
-    """Raise the collection threshold, because garbage collection of the loaded code takes half of a short command's
-    time. Servers replace this process and collect as usual."""
-    gc.set_threshold(10_000)
-    atexit.register(_leave_memory_to_the_system)
-
-
-def _leave_memory_to_the_system() -> None:
-    if "duckdb" not in sys.modules:  # DuckDB lists its objects that were not freed on stderr
-        gc.freeze()
 
 
 def _print_version(requested: bool) -> None:
