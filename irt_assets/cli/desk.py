@@ -102,10 +102,7 @@ def fit(
     if folder is not None:
         note(done.write(folder))
     result = done.as_dict()
-    if as_json:
-        print_json(result)
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -143,10 +140,7 @@ def score(
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -171,10 +165,7 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -210,10 +201,7 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report(folder))
+    _print_result(done, as_json, folder)
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
@@ -233,6 +221,13 @@ def _metrics(text: str) -> tuple[float, float]:
             f"--metric-d takes one D for both tables or NEW,OLD, for example 1.7 or 1,1.7, not {text!r}"
         )
     return values[0], values[-1]
+
+
+def _print_result(done: Any, as_json: bool, *folder: Path) -> None:
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        print_report(done.report(*folder))
 
 
 def print_report(report: Iterable[Any]) -> None:
