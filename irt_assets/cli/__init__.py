@@ -11,11 +11,12 @@ import traceback
 from contextlib import nullcontext
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from irt_assets.servers import SERVERS
 from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
 
@@ -134,9 +135,6 @@ class _Irt(TyperGroup):
             raise
 
 
-Server = Literal["webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard"]
-"""Servers that `irt run` starts."""
-SERVERS: tuple[Server, ...] = get_args(Server)
 _WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)\)")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 

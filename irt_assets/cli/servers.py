@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from irt_assets.cli import SERVERS, Server
 from irt_assets.cli.console import AsJson, exit_with_failure, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, unchecked_database
 from irt_assets.common import probes
 from irt_assets.common.environment import address_of_the_stack, code_server_address, code_server_socket
+from irt_assets.servers import SERVERS, Server
 from irt_assets.servers.standalone import become, become_command, become_service
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import read_database_url

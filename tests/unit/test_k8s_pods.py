@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from irt_assets.cli import SERVERS
 from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.servers import SERVERS
 from jobs.plans import PLANS, Plan
 from resources.serving.service_manager import service_address
 from resources.settings import Settings, known_names

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.cli import SERVERS
 from irt_assets.engines.registry import comparison_names
 from irt_assets.runs.in_process_runs import SENSORS
+from irt_assets.servers import SERVERS
 from jobs.plans import PLANS, Plan
 from resources.settings import known_names
 

@@ -8,10 +8,11 @@ import pytest
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from irt_assets.cli import SERVERS, app
+from irt_assets.cli import app
 from irt_assets.cli.servers import run_app
 from irt_assets.file_commands.files import FILES
 from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
