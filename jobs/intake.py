@@ -31,8 +31,7 @@ def intake(
     inbox = inbox_of(database.settings)
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
-    with database.connect() as connection:
-        files = scan_inbox(connection, inbox)
+    files = database.call(scan_inbox, inbox)
     if not files:
         return dg.SkipReason("no file waits, or every file may still be incomplete")
     return [

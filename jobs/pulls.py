@@ -82,8 +82,7 @@ def _pull_source(database: Database, source: PullSource, seconds: float, marks: 
         if not is_expected:
             LOG.exception(reason)
         alert = Alert(key, "error", reason, f"irt pull {source.name} shows whether it works again.")
-        with database.connect() as connection:
-            open_alert(connection, alert)
+        database.call(open_alert, alert)
         return reason
     with database.connect() as connection:
         resolve_alert(connection, key)

@@ -62,8 +62,7 @@ def find_changed(database: Database, plan: Plan, first_month: str) -> list[str]:
     """The partitions of a plan's asset whose verdicts have changed since they were made, oldest first."""
     if plan.asset not in VERDICT_WINDOWS:
         return []
-    with database.connect() as connection:
-        changed = changed_partitions(connection, plan.asset, VERDICT_WINDOWS[plan.asset])
+    changed = database.call(changed_partitions, plan.asset, VERDICT_WINDOWS[plan.asset])
     begin = Month(first_month).start
     return [key for key in changed if plan.period.bounds(key)[1] > begin]
 

@@ -29,11 +29,11 @@ def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
 
 def online_updates_are_on(database: Database) -> bool:
     """Whether online updates are on, as the θ API last recorded it."""
-    with database.connect() as connection:
-        return one_value(
-            connection,
-            "SELECT EXISTS (SELECT FROM server_setting WHERE name = 'ENABLE_IRT_ONLINE_UPDATE' AND value = 'true')",
-        )
+    return database.call(
+        one_value,
+        """SELECT EXISTS (SELECT FROM server_setting
+                          WHERE name = 'ENABLE_IRT_ONLINE_UPDATE' AND value = 'true')""",
+    )
 
 
 @dataclass(frozen=True)

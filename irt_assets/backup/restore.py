@@ -75,8 +75,7 @@ def restore_backup(
         with database.connect() as connection:
             restored.differences += row_differences(manifest.contents, read_rows(connection))
         restored.notes += _adapt_to_installation(settings, database, manifest)
-        with database.connect() as connection:
-            in_force = read_sets(connection, manifest.made_at)
+        in_force = database.call(read_sets, manifest.made_at)
         restored.differences += set_differences(manifest.contents.sets, in_force)
         if verify:
             store = object_store(settings)

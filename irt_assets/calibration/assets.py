@@ -105,8 +105,7 @@ def published_item_parameters(
     with classify_failures():
         unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
         steps_taken = publish_month(database, store, month, unsettled, context.run.run_id)
-        with database.connect() as connection:
-            decided = newest_decisions(connection, month=month)
+        decided = database.call(newest_decisions, month=month)
     own = [steps[month] for steps in steps_taken.values() if month in steps]
     if own and all(step.state == "held" for step in own):
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))

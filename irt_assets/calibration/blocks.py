@@ -37,11 +37,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
-    found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
-    for o in outcomes:
-        if o.calibration is not None:
-            found |= metadata(dict(_fit_entries(o, o.calibration)), f"{o.scale_id}, {o.engine}")
-    return found
+    return metadata(
+        {"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)},
+        ((f"{o.scale_id}, {o.engine}", _fit_entries(o, o.calibration)) for o in outcomes if o.calibration is not None),
+    )
 
 
 def _fit_entries(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Entry]]:
@@ -178,15 +177,12 @@ def _fit_table(outcomes: Sequence[FitOutcome]) -> Table:
 
 
 def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
-    found = metadata({"linking": _linking_table(outcomes)})
-    for o in outcomes:
-        if o.own and o.placed is not None and o.placed.linking is not None:
-            found |= metadata(dict(_link_entries(o, o.placed.linking)), o.scale_id)
-    return found
+    return metadata({"linking": _linking_table(outcomes)}, ((o.scale_id, _link_entries(o)) for o in outcomes if o.own))
 
 
-def _link_entries(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Entry]]:
-    assert o.placed is not None
+def _link_entries(o: LinkOutcome) -> Iterator[tuple[str, Entry]]:
+    if o.placed is None or (linking := o.placed.linking) is None:
+        return
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
         drawn = plots.linking_scatter(
@@ -335,24 +331,23 @@ def step_table(steps_by_scale: dict[str, dict[str, Step]]) -> Table:
 
 
 def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
-    found = metadata({"abilities": ability_table(measured)})
-    for m in measured:
-        if len(m.theta) < 2:
-            continue
-        found |= metadata(
-            {
-                "learners": len(m.theta),
-                "mean θ": m.theta.mean(),
-                "SD θ": m.theta.std(),
-                "mean SE": m.se.mean(),
-                "reliability": Scores(m.theta, m.se).reliability,
-                "SD of testlet effects": m.testlet_sd,
-                "scores that the values in force lack": absent_scores(m),
-                "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),
-            },
-            m.scale_id,
-        )
-    return found
+    several = [m for m in measured if len(m.theta) > 1]
+    return metadata(
+        {"abilities": ability_table(measured)}, ((m.scale_id, _ability_entries(m).items()) for m in several)
+    )
+
+
+def _ability_entries(m: ScaleAbilities) -> dict[str, Entry]:
+    return {
+        "learners": len(m.theta),
+        "mean θ": m.theta.mean(),
+        "SD θ": m.theta.std(),
+        "mean SE": m.se.mean(),
+        "reliability": Scores(m.theta, m.se).reliability,
+        "SD of testlet effects": m.testlet_sd,
+        "scores that the values in force lack": absent_scores(m),
+        "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),
+    }
 
 
 def absent_scores(measured: ScaleAbilities) -> str:

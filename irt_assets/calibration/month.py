@@ -180,8 +180,7 @@ def _fit(
         if snapshot is None:
             raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
         if scale.scale_id in closed:
-            with database.connect() as connection:
-                kept_fits = _read_closed_fits(connection, snapshot, scale, engines)
+            kept_fits = database.call(_read_closed_fits, snapshot, scale, engines)
             outcomes += kept_fits
             engines = {
                 name: make for name, make in engines.items() if name not in {closing.engine for closing in kept_fits}
@@ -190,8 +189,7 @@ def _fit(
             continue
         if snapshot.snapshot_hash not in tables:
             tables[snapshot.snapshot_hash] = read_month(database.settings, store, snapshot)
-        with database.connect() as connection:
-            inputs = FitInputs.from_database(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
+        inputs = database.call(FitInputs.from_database, store, scale, snapshot, tables[snapshot.snapshot_hash])
         attempts += [inputs.fit(name, make, explained, store) for name, make in engines.items()]
     for attempt in attempts:
         if attempt.draws is not None:

@@ -107,7 +107,7 @@ def night_metadata(night: Night) -> Metadata:
     linked = [(o, o.warning) for o in night.outcomes if o.warning is not None]
     unpublished = [(o.scale_id, o.provisional) for o, _ in linked if o.provisional]
     provisional = [f"{scale}: {len(items)}: {some_of(items, _MAX_ITEMS_SHOWN)}" for scale, items in unpublished]
-    found = metadata(
+    return metadata(
         {
             "night": _night_table(night.outcomes),
             "linking against the last month": _shift_table(linked),
@@ -117,11 +117,9 @@ def night_metadata(night: Night) -> Metadata:
             **ability_metadata(night.measured),
             "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),
             "fitted to": _sample(night) if night.share < 1 else None,
-        }
+        },
+        ((o.scale_id, _night_entries(o)) for o in night.outcomes),
     )
-    for o in night.outcomes:
-        found |= metadata(dict(_night_entries(o)), o.scale_id)
-    return found
 
 
 def _night_entries(o: NightOutcome) -> Iterator[tuple[str, Entry]]:

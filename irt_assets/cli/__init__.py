@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, s
 its input is wrong, and the message says what to do.
 """
 
-import atexit
-import gc
 import re
 import signal
 import sys
@@ -18,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from irt_assets.servers import SERVERS
 from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
 
@@ -136,8 +135,6 @@ class _Irt(TyperGroup):
             raise
 
 
-SERVERS = ("webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard")
-"""Servers that `irt run` starts."""
 _WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)\)")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
@@ -168,7 +165,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point. An error with an explanation ends the command with this message and exit code 2."""
-    _collect_garbage_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
@@ -193,18 +189,6 @@ def main() -> None:
             sys.exit(1)
         print_error("error: ", logs.hide(explanation))
         sys.exit(2)
-
-
-def _collect_garbage_rarely() -> None:
-    """Raise the collection threshold, because garbage collection of the loaded code takes half of a short command's
-    time. Servers replace this process and collect as usual."""
-    gc.set_threshold(10_000)
-    atexit.register(_leave_memory_to_the_system)
-
-
-def _leave_memory_to_the_system() -> None:
-    if "duckdb" not in sys.modules:  # DuckDB lists its objects that were not freed on stderr
-        gc.freeze()
 
 
 def _print_version(requested: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, print_json, say
+from irt_assets.cli.console import AsJson, exit_with_failure, print_json, say
 from irt_assets.cli.installation import current_settings
 from resources.alerts.notifier import send_test
 from resources.alerts.unit_failure import VIOLATION_STATUS, send_unit_failure
@@ -27,8 +27,7 @@ def send_test_alert(as_json: AsJson = False) -> None:
         print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
     else:
         _print(arrived)
-    if not arrived or any(arrived.values()):
-        raise typer.Exit(1)
+    exit_with_failure(not arrived or any(arrived.values()))
 
 
 @app.command("unit-failed", epilog="Example: irt alerts unit-failed irt-daemon.service")
@@ -44,13 +43,11 @@ def unit_failed(unit: Annotated[str, typer.Argument(help="systemd unit, e.g. irt
         return
     arrived = send_unit_failure(current_settings(), unit)
     _print(arrived)
-    if any(arrived.values()):
-        raise typer.Exit(1)
+    exit_with_failure(any(arrived.values()))
 
 
 def _print(arrived: dict[str, str | None]) -> None:
-    for name, why in arrived.items():
-        say(f"{name}: {'arrived' if why is None else why}")
+    say(*(f"{name}: {why or 'arrived'}" for name, why in arrived.items()))
     if not arrived:
         say(
             "no channel is configured: set SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL, ALERT_EMAIL, PD_ROUTING_KEY or "

@@ -12,16 +12,25 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Reopen, print_error, print_json, progress_bar, say
+from irt_assets.cli.console import (
+    AsJson,
+    By,
+    DryRun,
+    Reason,
+    Reopen,
+    exit_with_failure,
+    print_error,
+    print_json,
+    progress_bar,
+    say,
+)
 from irt_assets.cli.installation import current_database, current_settings, signature
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
-from irt_assets.intake.corrections import AnswerSelection, Correction
-from irt_assets.intake.corrections import withdraw as withdraw_answers
+from irt_assets.intake import corrections
 from irt_assets.ledger import closings
+from irt_assets.spark import lake_upkeep
 from irt_assets.spark.lake import compare_days, export_days
-from irt_assets.spark.lake_upkeep import faults
-from irt_assets.spark.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 
@@ -55,9 +64,9 @@ def withdraw(
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("choose the answers: --ids FILE, or --item ID, optionally with --from and --to")
     named = {line.strip() for line in (_read_text(ids) if ids else "").splitlines() if line.strip()}
-    which = AnswerSelection(item, sorted(named), *_period(first, last))
+    which = corrections.AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen_months, by=by, reason=reason) if reopen else None
-    done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
+    done = corrections.withdraw(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     print_correction(done, as_json)
     if len(named) > done.answers:
         print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
@@ -93,8 +102,7 @@ def export(
         )
         for why in done.refused:
             print_error("left as it was: ", why)
-    if done.refused:
-        raise typer.Exit(1)
+    exit_with_failure(done.refused)
 
 
 @app.command(epilog="Example: irt attempts check --since 2026-09-01")
@@ -106,29 +114,24 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     """
     lake, database = _lake(), current_database()
     start, end = _period(since, until)
-    with database.connect() as connection:
-        different = compare_days(connection, lake, start, end)
+    different = database.call(compare_days, lake, start, end)
     with progress_bar("reading days", as_json) as progress:
-        found = list(faults(lake, start, end, progress))
+        found = list(lake_upkeep.faults(lake, start, end, progress))
     if as_json:
         print_json({"differences": [*map(asdict, different)], "faults": [*map(asdict, found)]})
     else:
-        for difference in different:
-            say(str(difference))
-        for fault in found:
-            say(f"{fault.day}: {fault.what}")
+        say(*map(str, different), *(f"{fault.day}: {fault.what}" for fault in found))
         if different or found:
             say("write these days again: irt attempts export --since DAY --until DAY --replace")
         else:
             say(f"{lake.name} equals the database, and its files are unchanged")
-    if different or found:
-        raise typer.Exit(1)
+    exit_with_failure(different or found)
 
 
 @app.command(epilog="Example: irt attempts prune")
 def prune() -> None:
     """Delete files of the lake that were replaced, or left by an interrupted export, over a day ago."""
-    say(f"{quantity(delete_unnamed(_lake()), 'file')} deleted")
+    say(f"{quantity(lake_upkeep.prune(_lake()), 'file')} deleted")
 
 
 def _lake() -> Lake:
@@ -139,12 +142,11 @@ def _period(first: datetime | None, last: datetime | None) -> tuple[datetime | N
     return first and _utc(first), last and _utc(last) + timedelta(days=1)
 
 
-def print_correction(done: Correction, as_json: bool) -> None:
+def print_correction(done: corrections.Correction, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    for line in done.sentences:
-        say(line)
+    say(*done.sentences)
 
 
 def _utc(day: datetime) -> datetime:

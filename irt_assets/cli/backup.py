@@ -9,7 +9,7 @@ import typer
 
 from irt_assets.backup import make, places
 from irt_assets.backup.restore import restore_backup
-from irt_assets.cli.console import AsJson, print_error, print_json, say
+from irt_assets.cli.console import AsJson, exit_with_failure, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, unchecked_database
 from irt_assets.common.wording import join_names, quantity
 
@@ -83,8 +83,7 @@ def restore(
             }
         )
     else:
-        for note in restored.notes:
-            say(note)
+        say(*restored.notes)
         for difference in restored.differences[:MAX_DIFFERENCES]:
             print_error("differs: ", difference)
         if len(restored.differences) > MAX_DIFFERENCES:
@@ -94,5 +93,4 @@ def restore(
         contents = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
         end = "; the copy equals the backup" if verify and not restored.differences else ""
         say(f"restored {contents} in {restored.seconds:,.1f} s{end}")
-    if restored.differences:
-        raise typer.Exit(1)
+    exit_with_failure(restored.differences)

@@ -47,9 +47,10 @@ def print_blocks(*blocks: Block) -> None:
     terminal.show(*blocks, console=out)
 
 
-def say(line: str) -> None:
-    """Print plain text, without markup."""
-    out.print(escape(line))
+def say(*lines: str) -> None:
+    """Print lines of plain text, without markup."""
+    for line in lines:
+        out.print(escape(line))
 
 
 def print_error(mark: str, text: str) -> None:
@@ -81,6 +82,12 @@ def confirm(question: str, yes: bool) -> None:
 
 def _has_terminal() -> bool:
     return sys.stdin.isatty()
+
+
+def exit_with_failure(is_failure: object) -> None:
+    """End the command with exit code 1 if the value is true."""
+    if is_failure:
+        raise typer.Exit(1)
 
 
 def months_table(states: Iterable[MonthState]) -> Table:

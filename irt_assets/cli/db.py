@@ -32,8 +32,7 @@ def upgrade_home(database: Database) -> None:
     """Upgrade the schema, and print its revision and the number of answers that wait to be judged."""
     schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
-    with database.connect() as connection:
-        days, attempts = attempts_without_verdicts(connection, datetime.now(UTC))
+    days, attempts = database.call(attempts_without_verdicts, datetime.now(UTC))
     if days:
         takes = duration_in_words(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
         say(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, err, escape, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, err, escape, exit_with_failure, print_blocks, print_json, say
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
@@ -21,9 +21,7 @@ from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
-from irt_psychometrics.commands import fit as fit_answers
-from irt_psychometrics.commands import score as score_answers
-from irt_psychometrics.commands import simulate_responses as simulate_answers
+from irt_psychometrics import commands
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure
 
@@ -93,7 +91,7 @@ def fit(
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
-    done = fit_answers(
+    done = commands.fit(
         answers,
         model=model,
         calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
@@ -104,10 +102,7 @@ def fit(
     if folder is not None:
         note(done.write(folder))
     result = done.as_dict()
-    if as_json:
-        print_json(result)
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -117,8 +112,7 @@ def fit(
             "hold back for |b| or SE(b), and other slopes may be as far off. This happens if learners were given items "
             f"near their ability: use more answers, or --model 1pl: {some_of(undetermined, 5)}"
         )
-    if undetermined or not result["converged"]:
-        raise typer.Exit(1)
+    exit_with_failure(undetermined or not result["converged"])
 
 
 @app.command(epilog="Example: irt score answers.csv --params fit/fit.json")
@@ -142,14 +136,11 @@ def score(
     missing_of = FILES.missing(missing)
     answers = FILES.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
     note(answers.notes)
-    done = score_answers(answers, known, method=method, partial=partial)
+    done = commands.score(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -166,9 +157,7 @@ def link(
 ) -> None:
     """Put one table of item parameters on the scale of another through common items."""
     d_new, d_old = _metrics(metric_d)
-    from irt_psychometrics.commands import link as link_tables  # imports SciPy, which a fit does without
-
-    done = link_tables(
+    done = commands.link(
         _parameters(new, d_new),
         _parameters(old, d_old),
         method=method,
@@ -176,10 +165,7 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    _print_result(done, as_json)
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -203,7 +189,7 @@ def simulate_responses(
     """Simulate answers that follow a model exactly, and write the true values next to them."""
     FILES.check_folder(folder)
     known = _parameters(params) if params is not None else None
-    done = simulate_answers(
+    done = commands.simulate_responses(
         persons=persons,
         items=items,
         model=model,
@@ -215,10 +201,7 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report(folder))
+    _print_result(done, as_json, folder)
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
@@ -238,6 +221,13 @@ def _metrics(text: str) -> tuple[float, float]:
             f"--metric-d takes one D for both tables or NEW,OLD, for example 1.7 or 1,1.7, not {text!r}"
         )
     return values[0], values[-1]
+
+
+def _print_result(done: Any, as_json: bool, *folder: Path) -> None:
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        print_report(done.report(*folder))
 
 
 def print_report(report: Iterable[Any]) -> None:

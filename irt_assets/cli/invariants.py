@@ -14,7 +14,7 @@ from uuid import uuid4
 import typer
 
 from irt_assets.blocks import Pairs, table
-from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, MaxAge, duration, exit_with_failure, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.intake.silence import alert_on_silence
 from irt_assets.invariants.open_violations import last_evaluated
@@ -44,8 +44,7 @@ def run(
         report = make_report(
             database, current_store(database), instance, first_month=database.settings.irt_first_month, run=name
         )
-    with database.connect() as connection:
-        alert_on_silence(connection, database.settings)
+    database.call(alert_on_silence, database.settings)
     deliver(database)
     if as_json:
         print_json(as_dict(report, name))
@@ -53,16 +52,15 @@ def run(
         _print(report)
     if report.crashed_results:
         raise typer.Exit(2)
-    if report.violated_invariants("error") or (strict and (report.violated_invariants("warning") or report.incomplete)):
-        raise typer.Exit(1)
+    too_strict = strict and (report.violated_invariants("warning") or report.incomplete)
+    exit_with_failure(report.violated_invariants("error") or too_strict)
 
 
 @app.command(epilog="Example: irt invariants fresh --max-age 26h")
 def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     """Check that the invariants were evaluated recently, whatever the result. For monitors."""
     limit = duration(max_age)
-    with current_database().connect() as connection:
-        last = last_evaluated(connection)
+    last = current_database().call(last_evaluated)
     age = None if last is None else datetime.now(UTC) - last
     is_fresh = age is not None and age <= limit
     if as_json:
@@ -72,8 +70,7 @@ def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     else:
         age_text = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
         say(age_text if is_fresh else f"{age_text}, not within {max_age}: run `irt job invariants`")
-    if not is_fresh:
-        raise typer.Exit(1)
+    exit_with_failure(not is_fresh)
 
 
 @app.command("list", epilog="Example: irt invariants list")

@@ -26,8 +26,7 @@ from irt_assets.common.wording import quantity
 from irt_assets.decisions import release
 from irt_assets.intake.pulling.erase import rows_left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
-from jobs.retention.erasure import Holdings, holdings, refuse_while_running
-from jobs.retention.erasure import erase as erase_learner
+from jobs.retention import erasure as erasing
 from resources.cluster.lake import lake_to_write
 
 app = typer.Typer(no_args_is_help=True)
@@ -51,15 +50,15 @@ def erase(
     store = current_store(database)
     lake = lake_to_write(settings)
     with current_instance(database) as instance:
-        refuse_while_running(instance)
-        held = holdings(database, store, user, lake)
+        erasing.refuse_while_running(instance)
+        held = erasing.holdings(database, store, user, lake)
         if held.is_empty and all(erasure.finished_at for erasure in held.earlier):
             _print(held.earlier[-1], as_json, "was erased already")
             return
         if not as_json:
             _print_holdings(held)
         confirm(f"erase {user} permanently?", yes)
-        done, old_versions = erase_learner(
+        done, old_versions = erasing.erase(
             database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects", lake=lake
         )
     _print(done, as_json, "is erased")
@@ -77,8 +76,7 @@ def erase(
 @app.command("erasures", epilog="Example: irt learner erasures")
 def list_(as_json: AsJson = False) -> None:
     """List erasures: who erased a learner, when, why, and what was removed, without the learner's id."""
-    with current_database().connect() as connection:
-        found = erasures(connection)
+    found = current_database().call(erasures)
     if as_json:
         print_json([_as_dict(erasure) for erasure in found])
     else:
@@ -96,7 +94,7 @@ def list_(as_json: AsJson = False) -> None:
         print_blocks(table(columns, rows, empty="no learner was erased"))
 
 
-def _print_holdings(held: Holdings) -> None:
+def _print_holdings(held: erasing.Holdings) -> None:
     rows = [(table, f"{quantity(n, 'row')}, deleted") for table, n in held.rows.items()]
     rows += [(name, "deleted") for name in held.reports]
     if held.in_lake:

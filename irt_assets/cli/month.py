@@ -34,10 +34,8 @@ def reopen(
     The nightly run closes them again.
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
-    with database.connect() as connection:
-        found = preview_reopening(connection, first, last)
-    for line in found.sentences:
-        say(line)
+    found = database.call(preview_reopening, first, last)
+    say(*found.sentences)
     confirm(f"reopen {quantity(len({closing.month for closing in found.closed}), 'month')}?", yes)
     reopen_months(database, first, last, by=by, reason=reason)
     say(f"reopened by {by}")

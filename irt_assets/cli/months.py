@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.blocks import Paragraph
-from irt_assets.cli.console import Here, escape, out, print_blocks, say
+from irt_assets.cli.console import Here, escape, exit_with_failure, out, print_blocks, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, os_user, signature
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, parse_settings
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -76,16 +76,13 @@ def calibrate(
     if setting:
         by = signature(os_user())
         confirm_and_change_rules(database, scale, month, parse_settings(setting), yes, by, "irt calibrate --set")
-    if not _run_months(settings, database, [month], here=here or engine is not None):
-        raise typer.Exit(1)
+    _run_months(settings, database, [month], here=here or engine is not None)
 
 
 def _try_rules(settings: Settings, database: Database, month: str, scale: str, rules: dict[str, Any]) -> None:
     done = try_rules(database, current_store(database), month, scale, rules, partial(build, settings=settings))
-    for line in done.lines:
-        say(line)
-    if not done.after.may_publish:
-        raise typer.Exit(1)
+    say(*done.lines)
+    exit_with_failure(not done.after.may_publish)
 
 
 @app.command(epilog="Example: irt backfill --from 2026-07 --to 2026-09")
@@ -98,11 +95,11 @@ def backfill(
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
-    if not _run_months(current_settings(), current_database(), months, here=here):
-        raise typer.Exit(1)
+    _run_months(current_settings(), current_database(), months, here=here)
 
 
-def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> bool:
+def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> None:
+    """Make the months and print their states. Exits with 1 if a month is not green."""
     current_store(database)
     with logs.print_for_people(), dagster_instance(settings, database) as instance:
         for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=True):
@@ -116,7 +113,7 @@ def _run_months(settings: Settings, database: Database, months: Sequence[str], *
             for state in month_states(database, instance, [made]) if made else ():
                 print_blocks(Paragraph((f"{made} {state.scale_id}: ", state.state.badge, f" – {state.why}")))
         states = month_states(database, instance, months)
-    return all(s.state is State.GREEN for s in states)
+    exit_with_failure(any(state.state is not State.GREEN for state in states))
 
 
 def _with_engine(settings: Settings, engine: str) -> Settings:

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from irt_assets.cli.console import print_error, say
+from irt_assets.cli.console import exit_with_failure, print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
 from irt_assets.common.wording import quantity, span
@@ -71,15 +71,14 @@ def pull(
             _name_months(database, [month for month in done.months if month <= last_complete_month(datetime.now(UTC))])
             if compare or confirm:
                 day = confirm.date() if confirm else None
-                for line in Comparison(database, source_settings, at_once=True).run(datetime.now(UTC), confirm=day):
-                    say(str(line))
+                compared = Comparison(database, source_settings, at_once=True)
+                say(*map(str, compared.run(datetime.now(UTC), confirm=day)))
         except (PermanentFailure, TransientFailure) as error:
             if source is not None:
                 raise
             print_error("error: ", str(error))
             failed = True
-    if failed:
-        raise typer.Exit(1)
+    exit_with_failure(failed)
 
 
 def _name_months(database: Database, filled: Collection[str]) -> None:
@@ -99,7 +98,6 @@ def _check(database: Database, source: PullSource) -> NoReturn:
     found = check_rows(database, source, say)
     for number, finding in enumerate(found, 1):
         say(f"\n{number}. {finding.fault}\n   {finding.consequence}")
-        for line in filter(None, (finding.row, finding.statement)):
-            say(f"   {line}")
+        say(*(f"   {line}" for line in (finding.row, finding.statement) if line))
     say(f"\n{quantity(len(found), 'fault')} found; nothing was stored")
     raise typer.Exit(1 if found else 0)

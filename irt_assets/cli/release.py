@@ -51,8 +51,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the proposals that need a decision, each with its evidence on one line."""
-    with current_database().connect() as connection:
-        found = proposals(connection, windows=None if month is None else [month])
+    found = current_database().call(proposals, windows=None if month is None else [month])
     shown = found if every else latest_waiting(found)
     if as_json:
         print_json([as_dict(p) for p in shown])
@@ -90,8 +89,7 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
             Section(f"{shown_proposal.reference} on scale {shown_proposal.scale_id}", tuple(proposal(shown_proposal)))
         )
     _print_cautions(changes)
-    for effect in effects:
-        say(effect.sentence)
+    say(*(effect.sentence for effect in effects))
 
 
 @app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
@@ -107,8 +105,7 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
             say(f"{proposal.reference}: {'nothing' if proposal.old is None else proposal.old} → {proposal.new}")
             _print_cautions(proposal.cautions, "  ")
         _print_cautions(release.changes_of_answers(connection, found))
-        for effect in impacts(connection, found, since):
-            say(effect.sentence)
+        say(*(effect.sentence for effect in impacts(connection, found, since)))
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
         database,
@@ -160,10 +157,8 @@ def undo(
     database = current_database()
     with database.connect() as connection:
         found = release_undo.preview(connection, references, effective_from=since, now=now)
-        for undone in found:
-            say(undone.sentence)
-        for effect in release_undo.effects(connection, found):
-            say(effect.sentence)
+        say(*(undone.sentence for undone in found))
+        say(*(effect.sentence for effect in release_undo.effects(connection, found)))
     confirm(f"undo what was decided on {', '.join(names)}?", yes)
     done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
     out.print(f"undone: {_count([undone.proposal for undone in done])}")
@@ -189,10 +184,8 @@ def recalibrate(
         print_json(vars(done))
         return
     say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
-    for month, why in done.passed_over.items():
-        say(f"  passed over: {month} {shorten(why, MAX_REASON_LENGTH)}")
-    for name, since in done.changed.items():
-        say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
+    say(*(f"  passed over: {month} {shorten(why, MAX_REASON_LENGTH)}" for month, why in done.passed_over.items()))
+    say(*(f"  {name}: only answers from {day:%Y-%m-%d} on, when it changed" for name, day in done.changed.items()))
     for name, problems in list(done.held.items())[:MAX_NAMED]:
         say(f"  held back: {name}: {shorten('; '.join(problems), MAX_REASON_LENGTH)}")
     say(f"{quantity(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
@@ -220,8 +213,7 @@ def _change_anchors(
     by, reason = signature(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
-    with database.connect() as connection:
-        change = anchor_versions.preview_change(connection, kind, scale, items, month)
+    change = database.call(anchor_versions.preview_change, kind, scale, items, month)
     say(change.sentence)
     for stale, would_be in try_anchors(database, current_store(database), change).items():
         say(f"  {stale} {would_be}")
@@ -230,8 +222,7 @@ def _change_anchors(
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
     change = anchor_versions.change_anchors(database, kind, scale, items, month, by=by, reason=reason)
     out.print(f"{done}: the scale has {change.n_left} anchors from {month} on")
-    for stale in change.stale:
-        say(f"  to be calibrated again: irt calibrate --month {stale}")
+    say(*(f"  to be calibrated again: irt calibrate --month {stale}" for stale in change.stale))
 
 
 def as_dict(p: Proposal) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.blocks import Moment, table
-from irt_assets.cli.console import AsJson, Here, escape, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, Here, escape, exit_with_failure, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
@@ -87,7 +87,7 @@ def job(
         )
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
-    _require_success(outcomes)
+    exit_with_failure(any(not outcome.success for outcome in outcomes))
     if plan.asset == INVARIANT_REPORT and settings.irt_invariants_strict:
         with database.connect() as connection:
             violated = [
@@ -108,7 +108,7 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
             return
         outcomes = _print_outcomes(evaluate_sensor(instance, settings, sensor))
     say(f"{sensor}: done")
-    _require_success(outcomes)
+    exit_with_failure(any(not outcome.success for outcome in outcomes))
 
 
 def _print_outcomes(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
@@ -118,11 +118,6 @@ def _print_outcomes(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
         found.append(outcome)
     return found
-
-
-def _require_success(outcomes: Iterable[RunOutcome]) -> None:
-    if not all(outcome.success for outcome in outcomes):
-        raise typer.Exit(1)
 
 
 @runs_app.command("list", epilog="Example: irt runs list")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from irt_assets.calibration.checks import checks_of_rules
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signature
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
@@ -102,27 +102,24 @@ def init(
             "gives the scale the model of these items"
         )
     if done.shape:
-        out.print(f"  {escape(done.shape)}")
+        say(f"  {done.shape}")
     if done.guessing:
         out.print(
             f"  the origin is a {model.upper()} all the same, and months in which learners guess will be held until "
             f"somebody decides: `irt scale set model=3pl --scale {scale}` freezes the anchors again, or "
             f"`irt scale accept guessing --scale {scale}`"
         )
-    for line in done.misfit:
-        out.print(f"  {escape(line)}")
+    say(*(f"  {line}" for line in done.misfit))
     if done.misfit_holds:
         out.print(
             "  this is more than one ability gives, and months will be held until somebody decides: "
             f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability needs a scale of "
             "its own (`irt scale init --scale NEW`)"
         )
-    for item, why in list(done.left_out.items())[:10]:
-        out.print(f"  left out: {item}: {escape(why)}")
+    say(*(f"  left out: {item}: {why}" for item, why in list(done.left_out.items())[:10]))
     if len(done.left_out) > 10:
         out.print(f"  … and {len(done.left_out) - 10} more")
-    with database.connect() as connection:
-        days = days_of_new_scale(connection, scale, datetime.now(UTC))
+    days = database.call(days_of_new_scale, scale, datetime.now(UTC))
     if days.sentence:
         say(f"  {days.sentence}")
     _judge(database, days)
@@ -243,15 +240,13 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         calibrations_begin=settings.irt_first_month,
         build=partial(build, settings=settings),
     )
-    for line in change.lines:
-        say(line)
+    say(*change.lines)
     if not change.values:
         return
     confirm(f"change scale {scale} from {change.first_month} on?", yes)
     done = model_change.decide_model_change(database, change, by=by, reason=reason)
     say(f"decided: scale {scale} from {done.first_month} on")
-    for month in done.stale:
-        say(f"  to be calibrated again: irt calibrate --month {month}")
+    say(*(f"  to be calibrated again: irt calibrate --month {month}" for month in done.stale))
 
 
 def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
@@ -263,8 +258,7 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
         first_month,
         calibrations_begin=current_settings().irt_first_month,
     )
-    for line in change.lines:
-        say(line)
+    say(*change.lines)
     if not change.values:
         return
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
@@ -297,15 +291,14 @@ def movement(
         return
     numbers = ", ".join(f"{subject} {getattr(known.movement, part):g}" for subject, (part, *_) in MOVEMENT.items())
     say(f"scale {scale}: {numbers}" + ("; proposals are made (auto)" if proposals_wanted(decided) else ""))
-    for line in proposal_lines(found) if found else ["nothing has been proposed yet: --propose makes a proposal now"]:
-        say(line)
+    none_yet = ["nothing has been proposed yet: --propose makes a proposal now"]
+    say(*(proposal_lines(found) if found else none_yet))
 
 
 @app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     """List the decisions on a scale's model, priors, movement and rules, and on guessing and misfit, newest last."""
-    with current_database().connect() as connection:
-        found = read_decisions(connection, scale)
+    found = current_database().call(read_decisions, scale)
     if as_json:
         print_json([asdict(decision) for decision in found])
         return

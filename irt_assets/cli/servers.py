@@ -4,17 +4,17 @@ Exit codes of `irt health`: 0 healthy; 1 not healthy; 2 the request or a setting
 """
 
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from irt_assets.cli.console import AsJson, print_json, say
+from irt_assets.cli.console import AsJson, exit_with_failure, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, unchecked_database
 from irt_assets.common import probes
 from irt_assets.common.environment import address_of_the_stack, code_server_address, code_server_socket
+from irt_assets.servers import SERVERS, Server
 from irt_assets.servers.standalone import become, become_command, become_service
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import read_database_url
@@ -27,21 +27,6 @@ Host = Annotated[
 app = typer.Typer()
 run_app = typer.Typer(name="run", no_args_is_help=True)
 app.add_typer(run_app)
-
-
-class Server(StrEnum):
-    WEBSERVER = "webserver"
-    DAEMON = "daemon"
-    CODE_SERVER = "code-server"
-    THETA_API = "theta-api"
-    JWT_VERIFIER = "jwt-verifier"
-    EXPORTER = "exporter"
-    DASHBOARD = "dashboard"
-
-    @classmethod
-    def stack_servers(cls) -> tuple[Self, ...]:
-        """The servers that `irt serve` starts."""
-        return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 
 @run_app.command(epilog="Example: irt run webserver --port 3000")
@@ -137,16 +122,14 @@ def health(
     """Check settings, database and servers; by default everything that `irt serve` runs."""
     settings = current_settings()
     checks = [name for name, given in (("config", config), ("schema", schema)) if given]
-    checks += [probe.value] if probe else []
+    checks += [probe] if probe else []
     looks = {"config": _config, "schema": _schema, **_PROBES}
-    faults = {name: looks[name](settings) for name in checks or ("config", "schema", *Server.stack_servers())}
+    faults = {name: looks[name](settings) for name in checks or ("config", "schema", *OF_THE_STACK)}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
     else:
-        for name, fault in faults.items():
-            say(f"{name}: {fault or 'well'}")
-    if any(faults.values()):
-        raise typer.Exit(1)
+        say(*(f"{name}: {fault or 'well'}" for name, fault in faults.items()))
+    exit_with_failure(any(faults.values()))
 
 
 def _config(settings: Settings) -> str | None:
@@ -189,6 +172,10 @@ def _embedded_is_down(settings: Settings) -> str | None:
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
-_PROBES: dict[str, Callable[[Settings], str | None]] = {
-    server: partial(service_fault, server.replace("-", "_")) for server in Server
-} | {Server.WEBSERVER: _webserver, Server.DAEMON: _daemon, Server.CODE_SERVER: _code_server}
+OF_THE_STACK: dict[str, Callable[[Settings], str | None]] = {
+    "webserver": _webserver,
+    "daemon": _daemon,
+    "code-server": _code_server,
+}
+"""Probes of the servers that `irt serve` starts."""
+_PROBES = {server: partial(service_fault, server.replace("-", "_")) for server in SERVERS} | OF_THE_STACK

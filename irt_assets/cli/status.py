@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from irt_assets.blocks import Text, table
-from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
+from irt_assets.cli.console import AsJson, escape, exit_with_failure, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import quantity, shorten, some_of, span
 from irt_assets.gates.month_classification import MonthState
@@ -40,8 +40,7 @@ def status(as_json: AsJson = False) -> None:
         print_json(as_dict(overview))
     else:
         show(overview, ZoneInfo(database.settings.irt_time_zone))
-    if any(month.state not in ("green", "origin") for month in overview.months):
-        raise typer.Exit(1)
+    exit_with_failure(any(month.state not in ("green", "origin") for month in overview.months))
 
 
 def show(overview: Overview, zone: ZoneInfo) -> None:

@@ -39,8 +39,5 @@ def make_test(
     if as_json:
         print_json({"token": made.token, "settings": made.settings})
         return
-    say(made.token)
-    say("")
-    say("The servers accept it with these settings:")
-    for name, value in made.settings.items():
-        say(f"{name}={value}")
+    say(made.token, "", "The servers accept it with these settings:")
+    say(*(f"{name}={value}" for name, value in made.settings.items()))

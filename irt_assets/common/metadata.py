@@ -4,7 +4,7 @@ Short tables that programs read use `dagster_schema.rows_shown` instead.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TypeAlias
 
@@ -22,14 +22,16 @@ def md(*blocks: Block) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown(*blocks))
 
 
-def metadata(shown: Mapping[str, Entry], subject: str = "") -> Metadata:
+def metadata(
+    shown: Mapping[str, Entry], by_subject: Iterable[tuple[str, Iterable[tuple[str, Entry]]]] = ()
+) -> Metadata:
     """Convert values to metadata by name. Empty and non-finite values are left out.
 
-    `subject`: the subject, which is added to each name in brackets.
+    `by_subject`: the names and values of each subject, which is added to its names in brackets.
     """
     found: Metadata = {}
-    for name, value in shown.items():
-        key = f"{name} ({subject})" if subject else name
+    of_subjects = {f"{name} ({subject})": value for subject, shown in by_subject for name, value in shown}
+    for key, value in (dict(shown) | of_subjects).items():
         match value:
             case None | "":
                 continue

@@ -53,8 +53,7 @@ def webserver(address: str) -> str | None:
 def daemon(database: Database, since: float = 0.0) -> str | None:
     """Probe of the daemon: each part has sent a heartbeat within SILENT_S and after `since` (Unix time, seconds)."""
     try:
-        with database.connect() as connection:
-            beats = heartbeats(connection)
+        beats = database.call(heartbeats)
     except psycopg.errors.UndefinedTable:
         beats = {}
     except (psycopg.Error, PermanentFailure) as error:

@@ -147,10 +147,9 @@ def build_drift_assets(
                 "flagged items": flagged_table(found),
                 "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
                 "caution": "; ".join(cautions),
-            }
+            },
+            ((scale, _information_entries(of_scale).items()) for scale, of_scale in found.items()),
         )
-        for scale, of_scale in found.items():
-            shown |= metadata(_information_entries(of_scale), scale)
         return dg.MaterializeResult(metadata=shown)
 
     return [of_items, dif_analysis, test_information]

@@ -79,8 +79,7 @@ def dif_of_month(
 
     Returns the rows by scale, as stored in `dif_analysis`.
     """
-    with database.connect() as connection:
-        scales = read_scales(connection, Month(month).start)
+    scales = database.call(read_scales, Month(month).start)
     files: dict[str, pa.Table] = {}
     found: dict[str, list[Row]] = {}
     for scale in scales.values():

@@ -125,13 +125,6 @@ class MonthInformation:
     left: Information
     testlets: EffectsInForce | None = None
 
-    def select_information(self, parameters: ItemParameters, which: np.ndarray) -> Information:
-        """Information of the items `which` (J,) by their `parameters`."""
-        ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
-        return Information.from_parameters(
-            parameters.select(ids), self.theta, self.testlets.effects(ids) if self.testlets else None
-        )
-
     @property
     def drifted_items(self) -> list[str]:
         """Items that drifted with high severity."""
@@ -216,10 +209,7 @@ def compute_information(
     items = Items.from_comparison(compared)
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
     retiring = tuple(sorted({*loss.items.flagged, *high_severity_items(severity)}))
-    force = items.in_force
-    ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
-    effects = testlets.effects(ids) if testlets else None
-    in_force = Information.from_parameters(items.latest.select(ids), theta, effects)
+    in_force = select_information(items.latest, items.in_force, theta, testlets)
     return MonthInformation(
         scale,
         compared,
@@ -233,6 +223,14 @@ def compute_information(
         in_force.without(retiring),
         testlets,
     )
+
+
+def select_information(
+    parameters: ItemParameters, which: np.ndarray, theta: Floats, testlets: EffectsInForce | None
+) -> Information:
+    """Information at `theta` of the items `which` (J,) by their `parameters`."""
+    ids = [item for item, is_in in zip(parameters.item_ids, which, strict=True) if is_in]
+    return Information.from_parameters(parameters.select(ids), theta, testlets.effects(ids) if testlets else None)
 
 
 def high_severity_items(severity: Mapping[str, str]) -> list[str]:
@@ -301,8 +299,8 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {
-        "published": found.select_information(items.published, both),
-        "now": found.select_information(items.now, both),
+        "published": select_information(items.published, both, found.theta, found.testlets),
+        "now": select_information(items.now, both, found.theta, found.testlets),
         "in_force": found.in_force,
         "without_flagged": found.left,
     }

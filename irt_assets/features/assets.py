@@ -30,8 +30,7 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         window = context.partition_time_window
         with classify_failures():
             judge_missing(database, window.start, window.end)
-            with database.connect() as connection:
-                written = write_features(connection, window.start, window.end)
+            written = database.call(write_features, window.start, window.end)
         for day, counts in written.items():
             context.add_asset_metadata(
                 {"dagster/row_count": counts.rows, "answers": counts.answers} | application(database.settings),

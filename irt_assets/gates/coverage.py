@@ -5,7 +5,7 @@ whereas the bank changes with every publication.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -51,24 +51,6 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def coverage_gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
-    """Sentences on the parts of the bank that the anchors used in a linking do not cover.
-
-    max_error: largest accepted standard error of b at either end of the published items.
-    """
-    if not bank.has_more_than_anchors:
-        return []
-    return gaps_in_coverage(
-        constants.slope,
-        constants.intercept,
-        constants.cov,
-        [bank.topics[item] for item in constants.anchors_used if item in bank.topics],
-        bank.b,
-        list(bank.topics.values()),
-        max_error,
-    )
-
-
 def ends_of(constants: LinkingConstants, bank: Bank) -> list[tuple[float, float]]:
     """b at both ends of the published items, with its standard error from the linking. Returns an empty list if only
     anchors are published."""
@@ -89,38 +71,24 @@ def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLi
     return np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
 
 
-def gaps_in_coverage(
-    slope: float,
-    intercept: float,
-    cov: Floats,
-    kept_topics: Collection[str | None],
-    published_b: Mapping[str, float],
-    bank_topics: Collection[str | None],
-    max_error: float,
-) -> list[str]:
-    """A sentence for each part of the bank that the kept anchors hardly cover: ends of the published b, and topics.
+def coverage_gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
+    """A sentence for each part of the bank (ends of the published b, topics) that the anchors used hardly cover.
 
-    Args:
-        cov: covariance of (slope, intercept), shape (2, 2).
-        kept_topics: topic of each kept anchor.
-        published_b: item → published difficulty.
-        bank_topics: topic of each item of the bank.
-        max_error: largest accepted standard error of b at either end.
+    max_error: largest accepted standard error of b at either end of the published items.
     """
+    if not bank.has_more_than_anchors:
+        return []
     sentences = []
-    known = {item: b for item, b in published_b.items() if np.isfinite(b)}
-    if lost := sorted(published_b.keys() - known.keys()):
+    if lost := sorted(item for item, b in bank.b.items() if not np.isfinite(b)):
         sentences.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
-    if known:
-        ends = np.quantile(list(known.values()), _ENDS)
-        for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
-            if not error <= max_error:
-                sentences.append(
-                    f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
-                    f" standard error of {error:.2f}, limit {max_error:.2f}"
-                )
-    items, kept = Counter(bank_topics), Counter(kept_topics)
-    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _LARGE_TOPIC * len(bank_topics))
+    for share, (b, error) in zip(_ENDS, ends_of(constants, bank), strict=False):  # no ends if no b is known
+        if not error <= max_error:
+            sentences.append(
+                f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
+                f" standard error of {error:.2f}, limit {max_error:.2f}"
+            )
+    items, kept = Counter(bank.topics.values()), Counter(map(bank.topics.get, constants.anchors_used))
+    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _LARGE_TOPIC * len(bank.topics))
     if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _MIN_ANCHORS_OF_TOPIC]:
         sentences.append(
             f"fewer than {_MIN_ANCHORS_OF_TOPIC} anchors used from these topics, each a tenth of the bank or more:"

@@ -61,8 +61,7 @@ def make_report(
     months = list(months_between(first_month, last_complete_month(now)))
     made = {asset: last_materializations(instance, dg.AssetKey(asset)) for asset in ANALYSES}
     report = evaluate_all(database, store, month_states(database, instance, months), now, made)
-    with database.connect() as connection:
-        store_results(connection, run, report)
+    database.call(store_results, run, report)
     return report
 
 

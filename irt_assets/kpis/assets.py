@@ -47,8 +47,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         now = datetime.now(UTC)
         with classify_failures():
             judge_until(database, end_of_week(context.partition_key, now))
-            with database.connect() as connection:
-                written = write_week(connection, context.partition_key, now)
+            written = database.call(write_week, context.partition_key, now)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.learners,
@@ -76,8 +75,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         week, now = week_of(context.partition_time_window.end), datetime.now(UTC)
         with classify_failures():
             judge_until(database, end_of_week(week, now))
-            with database.connect() as connection:
-                frame = write_quiet(connection, week, now)
+            frame = database.call(write_quiet, week, now)
         written = Summary()
         written.add(frame["kpis"])
         return dg.MaterializeResult(

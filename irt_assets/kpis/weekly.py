@@ -118,11 +118,7 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     monday = {"week_start": date.fromisoformat(week)}
     warehouse.lock_rows(connection, tables.weekly_kpi, monday)
     states = states_of_verdicts(connection, {week: window_of_week(week)})
-    end = end_of_week(week, now)
-    scales = read_scales(connection, end)
-    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    run, answers = _read_log(connection, end, scales)
-    parts = kpi_parts(run, end, scales, published, answers)
+    parts = kpi_parts(*_read_inputs(connection, end_of_week(week, now)))
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %(week_start)s", monday)
     written = Summary()
     database_now = one_value(connection, "SELECT clock_timestamp()")
@@ -179,10 +175,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)[0], end_of_week(week, now)
     warehouse.lock_rows(connection, tables.weekly_kpi, {"week_start": start.date()})
-    scales = read_scales(connection, end)
-    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    run, answers = _read_log(connection, end, scales)
-    frame = quiet_learners(run, end, scales, published, answers)
+    frame = quiet_learners(*_read_inputs(connection, end))
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NullReason.NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -211,23 +204,28 @@ def end_of_week(week: str, now: datetime) -> datetime:
     return min(week_bounds(week)[1], day_bounds(day_of(now))[0])
 
 
-def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> tuple[Run, Iterable[pa.Table]]:
-    """Access to the part of the log that the KPIs at `end` need, and the answers that count for abilities.
+def _read_inputs(
+    connection: psycopg.Connection, end: datetime
+) -> tuple[Run, datetime, Scales, Published, Iterable[pa.Table]]:
+    """The arguments of `kpi_parts`: access to the part of the log that they need, `end`, scales and sets in force then,
+    and the answers that count for abilities.
 
     The log is read once, so that all KPIs use the same answers. It takes 100 bytes per attempt of a year. Sorting and
     grouping it in memory takes a fraction of the server's time. On Spark it stays in the lake, with its verdicts.
     """
+    scales = read_scales(connection, end)
+    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     start = abilities_start(end, scales)
     run = on_log(connection, min(start, end - YEAR), end)
     if run.backend is not on_postgres:
         require_judged(connection, start, end)
-        return run, _answers(run, end, scales)
+        return run, end, scales, published, _answers(run, end, scales)
     copied = {
         "attempt": attempts_between(end - YEAR, end).select(*ANSWER_COLUMNS),
         "question": QUESTION.select("item_id", "scale_id"),
         "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
     }
-    return copy_to_memory(run, copied), [run(scored_answers(start, end))]
+    return copy_to_memory(run, copied), end, scales, published, [run(scored_answers(start, end))]
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:

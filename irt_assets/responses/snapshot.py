@@ -94,8 +94,7 @@ def take_snapshot(
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
-    with database.connect() as connection:
-        in_postgres = holds_log(connection, start, end)
+    in_postgres = database.call(holds_log, start, end)
     if in_postgres:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:

@@ -165,8 +165,7 @@ def judge_missing(database: Database, start: datetime, end: datetime) -> None:
     For readers of a look-back. Other differences are left to the nightly runs, because finding them means reading the
     whole log of the period.
     """
-    with database.connect() as connection:
-        days = days_without_verdicts(connection, start, end)
+    days = database.call(days_without_verdicts, start, end)
     for first, last in spans(day.isoformat() for day in days):
         judge_differing(database, date.fromisoformat(first), date.fromisoformat(last) + DAY)
 

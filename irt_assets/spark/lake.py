@@ -156,8 +156,7 @@ def _span(database: Database, since: str | None, until: str | None) -> tuple[str
                 raise PermanentFailure(f"{name} must be a day, YYYY-MM-DD, got {day!r}") from error
     last = until or yesterday
     if since is None:
-        with database.connect() as connection:
-            first = one_value(connection, "SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt")
+        first = database.call(one_value, "SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt")
         since = str(first or "")
     if since and since > last:
         raise PermanentFailure(f"there is no day from {since} to {last}: set other days with --since and --until")

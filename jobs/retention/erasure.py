@@ -109,8 +109,7 @@ def erase(
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         erasure_id = _open_tombstone(database, held, by, reason)
-        with database.connect() as connection:
-            wait_for_posts(connection)  # later posts read the tombstone
+        database.call(wait_for_posts)  # later posts read the tombstone
         erase_at_sources(database, held.user_id)
         with database.connect() as connection:
             removed = _remove_rows(connection, held.user_id, f"erasure {erasure_id}")
@@ -125,8 +124,7 @@ def erase(
                 lost = {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
                 _record(database, erasure_id, lost)
         finally:
-            with database.connect() as connection:
-                dropped = drop_refused(connection, partial(contains_id, held.user_id))
+            dropped = database.call(drop_refused, partial(contains_id, held.user_id))
             _record(database, erasure_id, {"rejected rows": dropped})
             shutil.rmtree(rejects, ignore_errors=True)
         with database.connect() as connection:
@@ -151,8 +149,7 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
 
 def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
     if counts := {subject: n for subject, n in removed.items() if n}:
-        with database.connect() as connection:
-            record(connection, erasure_id, counts)
+        database.call(record, erasure_id, counts)
 
 
 def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) -> int:

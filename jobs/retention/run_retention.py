@@ -32,8 +32,7 @@ CHECK_EVENTS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.
 
 def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Deletion]:
     """Delete runs that nothing references, and the logged output of the old runs that are kept."""
-    with database.connect() as connection:
-        referenced = _referenced_runs(connection)
+    referenced = database.call(_referenced_runs)
     under_way = {backfill.backfill_id for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED)}
     latest = _NewestEvents(instance)
     superseded, printed = [], []

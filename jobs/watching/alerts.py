@@ -103,9 +103,7 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     That is so if a repetition succeeded, or if everything that the run planned has been materialised and evaluated.
     """
     record = instance.get_run_record_by_id(run.run_id)
-    if record is None:
-        return True
-    if is_requested_again(instance, record, dg.DagsterRunStatus.SUCCESS):
+    if record is None or is_requested_again(instance, record, dg.DagsterRunStatus.SUCCESS):
         return True
     start = record.start_time or record.create_timestamp.timestamp()
     failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}

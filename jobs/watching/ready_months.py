@@ -35,8 +35,7 @@ def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam
 
 def alert_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Open an alert for each month and scale that turned green. Returns the alerts' texts."""
-    with database.connect() as connection:
-        untold = unannounced_steps(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
+    untold = database.call(unannounced_steps, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
     if not untold:
         return []
     states = month_states(database, instance, sorted({month for month, _ in untold}))

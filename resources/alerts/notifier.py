@@ -196,8 +196,7 @@ def deliver(database: Database, *, limit_s: float = ROUND_TIMEOUT_S) -> dict[str
             waiting = outbox.due(connection, list(configured), MAX_MESSAGES)
         arrived = dict.fromkeys(configured, 0)
         for due, error in _attempts(configured, waiting, database.settings, limit_s):
-            with database.connect() as connection:
-                outbox.record(connection, due, error)
+            database.call(outbox.record, due, error)
             if error is None:
                 arrived[due.channel] += 1
             else:

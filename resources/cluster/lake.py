@@ -116,10 +116,6 @@ class Lake:
         )
 
     @property
-    def schema(self) -> pa.Schema:
-        return SCHEMA
-
-    @property
     def name(self) -> str:
         """The lake's location, as in IRT_ATTEMPTS."""
         if isinstance(self.store, FolderStore):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from types import TracebackType
+from traceback import walk_tb
 from typing import NamedTuple
 
 from resources.failures import PermanentFailure, TransientFailure
@@ -174,9 +174,7 @@ def explain_spark(error: BaseException) -> Failure | None:
 
     This does not import Spark.
     """
-    if "pyspark" not in sys.modules or isinstance(error, PermanentFailure | TransientFailure):
-        return None
-    if not _is_from_spark(error):
+    if "pyspark" not in sys.modules or not _is_from_spark(error):
         return None
     try:
         text = str(error)
@@ -199,15 +197,9 @@ def _is_from_spark(error: BaseException) -> bool:
     module = type(error).__module__
     if module.startswith(("pyspark.", "py4j.")) or module == "grpc._channel":
         return True
-    return isinstance(error, ConnectionError) and _raised_within(error.__traceback__, "py4j")
-
-
-def _raised_within(trace: TracebackType | None, package: str) -> bool:
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith(package):
-            return True
-        trace = trace.tb_next
-    return False
+    return isinstance(error, ConnectionError) and any(
+        frame.f_globals.get("__name__", "").startswith("py4j") for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def _python_failure(text: str) -> Failure | None:

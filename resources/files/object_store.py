@@ -16,7 +16,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from io import BufferedReader
@@ -41,8 +41,7 @@ BOTO3_VARIABLES = (
 )
 """Environment variables of boto3 that have the same meaning on every machine."""
 MAX_PREFIX_LENGTH = 64
-LINK_LIFETIME = timedelta(hours=1)
-MAX_LINK_LIFETIME = timedelta(days=7)
+LINK_LIFETIME_S = 3600
 
 
 class StoredObject(NamedTuple):
@@ -162,12 +161,8 @@ class FolderStore(_Store):
         _, parent, key = path.as_posix().rpartition(f"/{self.root.name}/")
         return key if parent and uri.startswith("file:") else None
 
-    def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """The file's URI, which never expires: anyone who may read the folder can open it.
-
-        Raises ValueError for the lifetimes that a bucket rejects.
-        """
-        _seconds(lifetime)
+    def link(self, key: str) -> str:
+        """The file's URI, which never expires: anyone who may read the folder can open it."""
         return self.uri(key)
 
     @contextmanager
@@ -295,14 +290,11 @@ class BucketStore(_Store):
         start = f"s3://{self.bucket}/"
         return uri.removeprefix(start) if uri.startswith(start) else None
 
-    def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """A URL with which anyone can read the object, without credentials, until `lifetime` is over.
-
-        Raises ValueError if `lifetime` is not positive or more than seven days, which no service grants.
-        """
+    def link(self, key: str) -> str:
+        """A URL with which anyone can read the object, without credentials, until LINK_LIFETIME_S is over."""
         with self._translate_errors(key):
             values = {"Bucket": self.bucket, "Key": _validate_key(key)}
-            return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=_seconds(lifetime)))
+            return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=LINK_LIFETIME_S))
 
     def _head(self, key: str) -> dict[str, Any]:
         from botocore.exceptions import ClientError  # loaded with the client
@@ -391,12 +383,6 @@ def _validate_key(key: str) -> str:
     if "\\" in key or "\0" in key or any(part in ("", ".", "..") or part.startswith(PART) for part in parts):
         raise ValueError(f"{key!r} is not an object key, a relative path such as snapshots/2026-09/abc.parquet")
     return key
-
-
-def _seconds(lifetime: timedelta) -> int:
-    if not timedelta() < lifetime <= MAX_LINK_LIFETIME:
-        raise ValueError(f"a link may live for at most {MAX_LINK_LIFETIME.days} days, not {lifetime}")
-    return int(lifetime.total_seconds())
 
 
 def _is_unfinished(key: str) -> bool:

@@ -7,10 +7,10 @@ here: SQL on tables (see `warehouse` and the packages of `irt_assets`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, LiteralString, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate as Query
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 REMEDY = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
 
@@ -90,6 +91,13 @@ class Database:
         """Open a connection with one transaction: committed at the end of the block, rolled back on an error."""
         with self.open() as connection:
             yield connection
+
+    def call(
+        self, function: Callable[Concatenate[psycopg.Connection, P], T], *arguments: P.args, **options: P.kwargs
+    ) -> T:
+        """Call a function with a connection and the arguments, in a transaction of its own. Returns its result."""
+        with self.connect() as connection:
+            return function(connection, *arguments, **options)
 
     def open(self, options: str = "", **further: Any) -> Connection:
         """Open a connection, which the caller closes. Its parameters are described in `arguments`.

@@ -58,8 +58,7 @@ def upgrade(database: Database) -> None:
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
-    with database.connect() as connection:
-        make_months_ahead(connection, datetime.now(UTC))
+    database.call(make_months_ahead, datetime.now(UTC))
 
 
 def downgrade(database: Database, revision: str) -> str:

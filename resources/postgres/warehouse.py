@@ -89,7 +89,7 @@ def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame)
     Columns that are nullable or have a default may be missing. dict and list are written to jsonb; NaN becomes NULL.
     Raises PermanentFailure with all problems of the frame, before anything is written.
     """
-    return _copy(connection, table, _check_frame(table, frame))
+    return copy_arrow(connection, table.name, _check_frame(table, frame))
 
 
 def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterable[pd.DataFrame]) -> int:
@@ -100,9 +100,12 @@ def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterab
     return _copy_parts(connection, table.name, (_check_frame(table, frame) for frame in frames if len(frame)))
 
 
-def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> None:
-    """COPY the rows of an Arrow table into the columns of the same names, in the caller's transaction and unchecked."""
-    _copy_parts(connection, table, iter([rows] if len(rows) else []))
+def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> int:
+    """COPY the rows of an Arrow table into the columns of the same names, in the caller's transaction and unchecked.
+
+    Returns the number of rows.
+    """
+    return _copy_parts(connection, table, iter([rows] if len(rows) else []))
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
@@ -122,7 +125,7 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
         for name, value in owned.items()
     )
     connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), condition))
-    return _copy(connection, table, rows)
+    return copy_arrow(connection, table.name, rows)
 
 
 def lock_rows(connection: psycopg.Connection, table: sa.Table, key_values: Mapping[str, object]) -> None:
@@ -235,10 +238,6 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
 
 
 # -- writing ---------------------------------------------------------------------------------------
-
-
-def _copy(connection: psycopg.Connection, table: sa.Table, rows: pa.Table) -> int:
-    return _copy_parts(connection, table.name, iter([rows] if len(rows) else []))
 
 
 def _copy_parts(connection: psycopg.Connection, table: str, parts: Iterator[pa.Table]) -> int:

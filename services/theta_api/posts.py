@@ -23,7 +23,6 @@ from psycopg.errors import IntegrityError
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS
 from irt_assets.intake.posted import MAX_ROWS, Post, StoredPost, UnreadablePost, store_post
 from irt_assets.intake.xapi import Naming
-from resources.settings import Settings
 from services.theta_api.admission import require_caller
 from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, problem_responses, unavailable
@@ -86,7 +85,8 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
 
         def work() -> StoredPost:
             settings = ledger.settings
-            post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
+            naming = Naming(settings.irt_xapi_home_page, settings.irt_xapi_item_prefix) if kind else None
+            post = _post(caller.name, unpack(body), lines, naming)
             require_caller()
             with ledger.connect(to_post=True) as connection, connection.pipeline():
                 done = store_post(connection, post, first_month=settings.irt_first_month)
@@ -139,10 +139,6 @@ def _gunzip(body: bytes) -> bytes:
     if not unpacking.eof or unpacking.unused_data:
         raise Problem(400, "bad_request", "The body is not one whole gzip member.")
     return text
-
-
-def _naming(settings: Settings) -> Naming:
-    return Naming(settings.irt_xapi_home_page, settings.irt_xapi_item_prefix)
 
 
 def _post(sender: str, body: bytes, lines: bool, statements: Naming | None) -> Post:

@@ -68,27 +68,6 @@ print(*sys.modules)
     assert not {"scipy.optimize", "scipy.interpolate", "scipy.stats"} & of_fits_too
 
 
-def test_memory_is_left_to_the_system_at_exit_unless_duckdb_is_loaded() -> None:
-    """When the process ends, DuckDB reports on standard error any of its memory that was not freed."""
-    program = """
-import gc, sys
-from irt_assets import cli
-
-@cli.app.command()
-def loaded(name: str) -> None:
-    __import__(name)
-
-try:
-    cli.main()
-finally:
-    cli._leave_memory_to_the_system()
-    print(gc.get_freeze_count() > 0)
-"""
-    for module, is_left in (("json", "True"), ("duckdb", "False")):
-        done = run(program, "loaded", module)
-        assert (done.stdout.split(), done.stderr) == ([is_left], "")
-
-
 def test_json_output_stays_valid_if_a_library_or_a_child_process_prints() -> None:
     done = run(
         """

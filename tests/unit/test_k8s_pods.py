@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from irt_assets.cli.servers import Server
 from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.servers import SERVERS
 from jobs.plans import PLANS, Plan
 from resources.serving.service_manager import service_address
 from resources.settings import Settings, known_names
@@ -147,7 +147,7 @@ def test_every_command_of_a_container_is_accepted_by_irt() -> None:
         probes = [container[kind]["exec"]["command"] for kind in PROBES if "exec" in container.get(kind, {})]
         for probe in probes:
             assert (probe[:3], fault_of_irt(probe[1:])) == (["irt", "health", "--probe"], ""), location
-    assert servers == set(Server)
+    assert servers == set(SERVERS)
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
-from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
+from irt_assets.gates.coverage import Bank, coverage_gaps, error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import BreakdownError
@@ -302,6 +302,25 @@ COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
 and 1.65."""
 
 
+def gaps(
+    b: dict[str, float],
+    topics: list[str | None],
+    used: list[int],
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    times: float = 1.0,
+) -> list[str]:
+    """Gaps in the coverage of items i0, i1, … with these `topics` by those whose numbers are `used`.
+
+    The constants have the covariance `times` COV.
+    """
+    errors = dict(zip(("slope_se", "intercept_se"), np.sqrt(times * np.diag(COV)), strict=True))
+    changes = {"slope": slope, "intercept": intercept, "slope_intercept_cov": times * COV[0, 1], **errors}
+    anchors = {"anchors_used": [f"i{k}" for k in used]}
+    constants = LinkingConstants.from_json(fit_specs.CONSTANTS | changes | anchors, "fit")
+    return coverage_gaps(constants, Bank({f"i{k}": topic for k, topic in enumerate(topics)}, b), 0.10)
+
+
 def published_difficulties(low: float, high: float) -> dict[str, float]:
     """Return difficulties whose 10th and 90th percentiles are `low` and `high`."""
     return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
@@ -312,28 +331,26 @@ def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope:
     """Difficulties of the bank are b = slope·b_fit + intercept, with b_fit of the fit."""
     low, high = (slope * b + intercept for b in (-2.05, 1.65))
 
-    def gaps(b: dict[str, float]) -> list[str]:
-        return gaps_in_coverage(slope, intercept, COV, ["algebra"] * 2, b, ["algebra"], 0.10)
+    def gaps_between(low: float, high: float) -> list[str]:
+        return gaps(published_difficulties(low, high), ["algebra"] * 2, [0, 1], slope, intercept)
 
     assert error_of_linking(slope, intercept, COV, [low, high]) == pytest.approx([0.1, 0.1], abs=1e-3)
-    assert gaps(published_difficulties(low + 0.01, high - 0.01)) == []
+    assert gaps_between(low + 0.01, high - 0.01) == []
     error = error_of_linking(slope, intercept, COV, [low - 0.5])[0]
-    (gap,) = gaps(published_difficulties(low - 0.5, high - 0.01))
+    (gap,) = gaps_between(low - 0.5, high - 0.01)
     assert gap.startswith(f"the anchors used place b = {low - 0.5:.2f}, the 10th percentile of the published b, with")
     assert gap.endswith(f"standard error of {error:.2f}, limit 0.10")
-    assert [gap.partition(", the ")[2][:15] for gap in gaps(published_difficulties(low - 1, high + 1))] == [
+    assert [gap.partition(", the ")[2][:15] for gap in gaps_between(low - 1, high + 1)] == [
         "10th percentile",
         "90th percentile",
     ]
 
 
 def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
-    def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
-        return gaps_in_coverage(1.0, 0.0, COV, kept, published_difficulties(-1, 1), bank, 0.10)
-
+    b = published_difficulties(-1, 1)
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
-    assert gaps(["algebra", "algebra"], ["algebra"] * 18 + ["sets", "sets", "logic"]) == []
-    assert gaps(["algebra", "algebra", "sets", None], ["algebra"] * 5 + ["sets", "logic", None]) == [
+    assert gaps(b, ["algebra"] * 18 + ["sets", "sets", "logic"], [0, 1]) == []
+    assert gaps(b, ["algebra"] * 5 + ["sets", "logic", None], [0, 1, 5, 7]) == [
         "fewer than 2 anchors used from these topics, each a tenth of the bank or more: logic (0), sets (1)"
     ]
 
@@ -341,9 +358,9 @@ def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
 def test_published_difficulties_that_are_not_finite_are_listed_and_ignored() -> None:
     b = published_difficulties(-1, 1) | {"lost": np.nan, "far": np.inf}
     named = "2 items are published with a b that is not a number: far, lost"
-    assert gaps_in_coverage(1.0, 0.0, COV, [], b, [], 0.10) == [named]
-    assert len(gaps_in_coverage(1.0, 0.0, 9 * COV, [], b, [], 0.10)) == 3
-    assert gaps_in_coverage(1.0, 0.0, COV, [], {}, [], 0.10) == []
+    assert gaps(b, [], []) == [named]
+    assert len(gaps(b, [], [], times=9)) == 3
+    assert gaps({}, [], []) == []
 
 
 def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> None:

@@ -87,7 +87,9 @@ def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
 
 
 def test_metadata_omits_numbers_that_are_nan() -> None:
-    assert metadata({"slope": 1.0, "p of Q": float("nan")}, "math") == {"slope (math)": dg.MetadataValue.float(1.0)}
+    assert metadata({}, [("math", [("slope", 1.0), ("p of Q", float("nan"))])]) == {
+        "slope (math)": dg.MetadataValue.float(1.0)
+    }
 
 
 def test_rows_of_a_metadata_table_are_read_back() -> None:

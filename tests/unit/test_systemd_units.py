@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.cli.servers import Server
 from irt_assets.engines.registry import comparison_names
 from irt_assets.runs.in_process_runs import SENSORS
+from irt_assets.servers import SERVERS
 from jobs.plans import PLANS, Plan
 from resources.settings import known_names
 
@@ -118,12 +118,12 @@ def test_programs_and_commands_of_units_exist() -> None:
     for name in SERVICES:
         for command, *words in start_commands(name):
             if command.endswith("bin/irt"):
-                known = {"run": set(Server), "job": jobs, "calibrate": {"--engine"}, "report": {"drift"}}
+                known = {"run": set(SERVERS), "job": jobs, "calibrate": {"--engine"}, "report": {"drift"}}
                 assert words == ["backup"] or words[1] in known.get(words[0], {"unit-failed"}), name
             else:
                 assert (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
     servers = {words[2] for name in SERVICES for words in start_commands(name) if words[1:2] == ["run"]}
-    assert servers == set(Server)
+    assert servers == set(SERVERS)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
 from typer.testing import CliRunner
 
-from irt_assets.cli import SERVERS, app
-from irt_assets.cli.servers import Server
+from irt_assets.cli import app
+from irt_assets.cli.servers import run_app
 from irt_assets.file_commands.files import FILES
 from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
@@ -34,7 +36,8 @@ def test_error_for_an_unknown_command_lists_existing_commands(typed: str) -> Non
 
 
 def test_servers_in_hints_equal_the_servers_that_irt_run_starts() -> None:
-    assert {*SERVERS} == {*Server}
+    commands = get_group(run_app).commands
+    assert {*commands} == {*SERVERS, "worker"}
 
 
 def test_error_for_a_misspelt_rule_names_the_intended_rule() -> None:
