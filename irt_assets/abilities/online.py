@@ -149,8 +149,8 @@ def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None
     return Learner(user_id, False, None) if has_attempts(connection, user_id) else None
 
 
-def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:
-    """At most `most` learners with a row whose id begins with `prefix`, in order of id.
+def find_learners(connection: psycopg.Connection, prefix: str, most: int, skip: int = 0) -> list[Learner]:
+    """At most `most` learners with a row whose id begins with `prefix`, in order of id, without the first `skip`.
 
     With the collation C, as in the embedded database, the query uses the index and reads no other rows.
     """
@@ -159,8 +159,8 @@ def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> lis
         connection,
         Learner,
         """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
-               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s""",
-        (pattern, most),
+               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s OFFSET %s""",
+        (pattern, most, skip),
     )
 
 

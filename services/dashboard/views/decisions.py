@@ -22,7 +22,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, require_known, whole_number
 from services.dashboard.decisions import DECIDER, may_decide
-from services.dashboard.elements import choice, markup, query_form, section, shorten, tick_box
+from services.dashboard.elements import choice, markup, query_form, section, shorten, tick_box, turn_pages
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
@@ -136,13 +136,7 @@ def _proposal_list(
     boxes = {str(p.reference): p.state is State.OPEN for p in listed}
     yield _choice_form(request, "proposal", "Decide on the chosen ones …", proposed, boxes)
     all_of = {"month": month, "scale": scale, "all": "1" if every else ""}
-    yield Paragraph(
-        tuple(
-            (page_link(name, "decisions", **all_of, first=str(at)), " ")
-            for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
-            if 0 <= at < len(proposals)
-        )
-    )
+    yield turn_pages("decisions", first, PER_PAGE, len(proposals), **all_of)
 
 
 def _settled_list(proposals: Sequence[Proposal]) -> Details:
