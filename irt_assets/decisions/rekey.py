@@ -22,6 +22,7 @@ from irt_assets.intake.corrections import Rekeying, rekey_answers
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.ledger.closings import reopen_months
 from irt_assets.ledger.publications import in_force
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
 from irt_assets.responses.scale_decisions import KEY_OF, record_decisions
@@ -81,6 +82,19 @@ def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str
            WHERE subject = %s ORDER BY decision_id""",
         (KEY_OF + item_id,),
     )
+
+
+def closed_months_changed(connection: psycopg.Connection, item_id: str) -> list[str]:
+    """The closed months of the item's scale in which scores of the item's answers have changed since they closed."""
+    changed: dict[str, datetime] = dict(
+        connection.execute(
+            """SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM'), max(corrected_at) FROM attempt_correction
+               WHERE item_id = %s AND how = 'rescore' GROUP BY 1""",
+            (item_id,),
+        )
+    )
+    closed = read_closed(connection, changed)
+    return sorted({closing.month for closing in closed if changed[closing.month] > closing.since})
 
 
 def preview(
