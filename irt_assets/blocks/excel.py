@@ -59,10 +59,9 @@ def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, s
         last = book.add_worksheet(ABOUT)
         last.set_column(0, 0, 30)
         last.set_column(1, 1, 90, wrapped)
-        last.write_string(0, 0, title, bold)
-        for k, (name, value) in enumerate(about, 1):
-            last.write_string(k, 0, name)
-            last.write_string(k, 1, value)
+        last.write_row(0, 0, (title,), bold)
+        for k, pair in enumerate(about, 1):
+            last.write_row(k, 0, pair)
 
 
 def write_xlsx(document: Document) -> bytes:
@@ -84,15 +83,12 @@ def _add_sheet(book: Workbook, sheet: Sheet, title: str, bold: Any) -> None:
     if name.casefold() in taken:
         name = f"{name[: MAX_NAME - 4]} {len(taken)}"
     page = book.add_worksheet(name)
-    n = 0
+    page.write_row(0, 0, sheet.columns, bold)
     for column, text in enumerate(sheet.columns):
-        page.write_string(0, column, text, bold)
-        shown = book.add_format({"num_format": sheet.formats.get(text, "General")})
-        page.set_column(column, column, None, shown)
+        page.set_column(column, column, None, book.add_format({"num_format": sheet.formats.get(text, "General")}))
+    n = 0
     for n, row in enumerate(sheet.rows, 1):
-        for column, value in enumerate(row):
-            if value is not None and value == value:
-                page.write(n, column, value)
+        page.write_row(n, 0, [None if value != value else value for value in row])
     page.autofit(MAX_WIDTH)
     page.freeze_panes(1, 0)
     page.autofilter(0, 0, n, max(len(sheet.columns) - 1, 0))

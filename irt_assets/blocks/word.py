@@ -44,7 +44,7 @@ def write_docx(document: Document) -> bytes:
     """Render the document as a Word file. Raises PermanentFailure if Typst, which draws the charts, is missing."""
     import docx  # only Word files need it
 
-    word = docx.Document()
+    word: Any = docx.Document()
     page, properties, normal = word.sections[0], word.core_properties, word.styles["Normal"]
     page.page_width, page.page_height = 21 * CM, 297 * CM // 10
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = 2 * CM
