@@ -10,8 +10,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from markupsafe import Markup
 
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Block, Paragraph
-from irt_assets.common.dashboard_pages import page_link
+from irt_assets.blocks import Block
 from irt_assets.common.wording import shorten as shorten
 from services.dashboard.figures import render_blocks
 
@@ -87,14 +86,6 @@ def query_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = No
         method="get",
         class_="row g-3 align-items-end mb-3",
         data_live="",
-    )
-
-
-def turn_pages(view: str, first: int, size: int, total: int, **fields: str) -> Paragraph:
-    """Links to the rows before and after the `size` rows from `first` on, in a list of `total` rows."""
-    places = (("Before", first - size), ("Next", first + size))
-    return Paragraph(
-        tuple((page_link(name, view, **fields, first=str(at)), " ") for name, at in places if 0 <= at < total)
     )
 
 
