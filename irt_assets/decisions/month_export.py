@@ -14,7 +14,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger import fits
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import initialised_scale
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
@@ -51,9 +51,8 @@ class MonthFit:
         Raises PermanentFailure if there is no fit, or if the scripts cannot repeat it: by an engine other than em, or
         with several populations, which are formed from learners' earlier answers.
         """
-        scale, start, end = read_scales(connection).get(scale_id), Month(month).start, Month(month).end
-        if scale is None or not scale.initialised:
-            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+        start, end = Month(month).bounds
+        scale = initialised_scale(connection, scale_id, start)
         raw, snapshot = None, None
         if origin := overlapping_origin(connection, scale_id, start, end):
             linked = fits.linked_fit(connection, scale_id, "origin", origin.window_start, origin.engine)
