@@ -26,7 +26,7 @@ from irt_assets.responses.learner_answers import (
 )
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.scoring import Curves, ParameterErrors, theta_now
-from resources.postgres.database import advisory_lock, records
+from resources.postgres.database import advisory_lock, one_value, records
 
 MAX_HISTORY = 100
 DEFAULT_DAYS = 30
@@ -149,19 +149,27 @@ def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None
     return Learner(user_id, False, None) if has_attempts(connection, user_id) else None
 
 
-def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:
-    """At most `most` learners with a row whose id begins with `prefix`, in order of id.
+def count_learners(connection: psycopg.Connection, prefix: str) -> int:
+    """Number of the learners with a row whose id begins with `prefix`."""
+    return one_value(connection, "SELECT count(*) FROM learner WHERE user_id LIKE %s", (_pattern(prefix),))
+
+
+def find_learners(connection: psycopg.Connection, prefix: str, most: int, skip: int = 0) -> list[Learner]:
+    """At most `most` learners with a row whose id begins with `prefix`, in order of id, without the first `skip`.
 
     With the collation C, as in the embedded database, the query uses the index and reads no other rows.
     """
-    pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
     return records(
         connection,
         Learner,
         """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
-               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s""",
-        (pattern, most),
+               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s OFFSET %s""",
+        (_pattern(prefix), most, skip),
     )
+
+
+def _pattern(prefix: str) -> str:
+    return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
 
 
 def update(

@@ -250,6 +250,24 @@ class Document:
         return tuple(block for block in self.blocks if isinstance(block, Section) and block.id)
 
 
+def walk(blocks: Iterable[Block], section: str = "") -> Iterator[tuple[str, Block]]:
+    """Yield the blocks of all depths, each with the title of its innermost section; a section has its own title.
+
+    A box and figures next to each other are not yielded, only their blocks.
+    """
+    for block in blocks:
+        match block:
+            case Figures():
+                yield from walk(block.figures, section)
+            case Section(title=title) | Details(summary=title):
+                yield title, block
+                yield from walk(block.blocks, title)
+            case Box():
+                yield from walk(block.blocks, section)
+            case _:
+                yield section, block
+
+
 def table(
     names: Sequence[Text | Column],
     rows: Iterable[Sequence[Cell]],

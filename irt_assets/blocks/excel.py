@@ -5,27 +5,24 @@ document (see the callers), and CSV and Parquet files (see `decisions.exports`).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 from xlsxwriter import Workbook
 
 from irt_assets.blocks import (
     Badge,
-    Block,
-    Box,
-    Cell,
+    Column,
     Details,
     Document,
     List,
     Moment,
     Pairs,
-    Section,
     Span,
     Table,
     plain,
+    walk,
 )
 
 MAX_NAME = 31
@@ -35,14 +32,8 @@ MAX_WIDTH = 400
 ABOUT = "About"
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table for a sheet. `formats`: Excel's formats of numbers, by column."""
-
-    name: str
-    columns: Sequence[str]
-    rows: Iterable[Sequence[Any]]
-    formats: Mapping[str, str] = field(default_factory=dict)
+Sheet: TypeAlias = tuple[str, Sequence[Column], Iterable[Sequence[Any]]]
+"""Name, columns and rows of a sheet."""
 
 
 def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, str]], sheets: Iterable[Sheet]) -> None:
@@ -59,64 +50,48 @@ def write_workbook(file: str | BytesIO, title: str, about: Iterable[tuple[str, s
         last = book.add_worksheet(ABOUT)
         last.set_column(0, 0, 30)
         last.set_column(1, 1, 90, wrapped)
-        last.write_string(0, 0, title, bold)
-        for k, (name, value) in enumerate(about, 1):
-            last.write_string(k, 0, name)
-            last.write_string(k, 1, value)
+        last.write_row(0, 0, (title,), bold)
+        for k, pair in enumerate(about, 1):
+            last.write_row(k, 0, pair)
 
 
 def write_xlsx(document: Document) -> bytes:
     """Write the document's tables as sheets, named after their sections, and its pairs on *About*."""
     written = BytesIO()
-    pairs, tables = [("", document.subtitle)], []
-    for section, block in _walk(document.blocks, document.title):
+    pairs, tables = [("", document.subtitle)], list[Sheet]()
+    for section, block in walk(document.blocks, document.title):
         if isinstance(block, Pairs):
             pairs += [(name, plain(value)) for name, value in block.rows]
         elif isinstance(block, Table) and block.rows:
-            tables.append(_sheet(block, section))
+            tables.append((section, block.columns, block.rows))
     write_workbook(written, document.title, pairs, tables)
     return written.getvalue()
 
 
 def _add_sheet(book: Workbook, sheet: Sheet, title: str, bold: Any) -> None:
+    section, columns, rows = sheet
     taken = {page.get_name().casefold() for page in book.worksheets()} | {ABOUT.casefold()}
-    name = re.sub(r"[\[\]:*?/\\']", " ", sheet.name).strip()[:MAX_NAME] or "Table"
+    name = re.sub(r"[\[\]:*?/\\']", " ", section).strip()[:MAX_NAME] or "Table"
     if name.casefold() in taken:
         name = f"{name[: MAX_NAME - 4]} {len(taken)}"
     page = book.add_worksheet(name)
+    for k, column in enumerate(columns):
+        page.write_string(0, k, plain(column.name), bold)
+        page.set_column(k, k, None, book.add_format({"num_format": _excel_format(column.format)}))
     n = 0
-    for column, text in enumerate(sheet.columns):
-        page.write_string(0, column, text, bold)
-        shown = book.add_format({"num_format": sheet.formats.get(text, "General")})
-        page.set_column(column, column, None, shown)
-    for n, row in enumerate(sheet.rows, 1):
-        for column, value in enumerate(row):
-            if value is not None and value == value:
-                page.write(n, column, value)
+    for n, row in enumerate(rows, 1):
+        page.write_row(n, 0, map(_value, row))
     page.autofit(MAX_WIDTH)
     page.freeze_panes(1, 0)
-    page.autofilter(0, 0, n, max(len(sheet.columns) - 1, 0))
+    page.autofilter(0, 0, n, max(len(columns) - 1, 0))
     page.set_header(f"&L{title.replace('&', '&&')}&R&D")
     page.repeat_rows(0)
 
 
-def _walk(blocks: Iterable[Block], section: str) -> Iterator[tuple[str, Block]]:
-    """Yield the blocks at all depths, each with the title of its innermost section."""
-    for block in blocks:
-        yield section, block
-        if isinstance(block, Section | Details | Box):
-            inner = {Section: "title", Details: "summary"}.get(type(block))
-            yield from _walk(block.blocks, getattr(block, inner) if inner else section)
-
-
-def _sheet(table: Table, section: str) -> Sheet:
-    names = [plain(column.name) for column in table.columns]
-    formats = {name: _excel_format(column.format) for name, column in zip(names, table.columns, strict=True)}
-    return Sheet(section, names, [[*map(_value, row)] for row in table.rows], formats)
-
-
-def _value(cell: Cell) -> Any:
-    return plain(cell) if isinstance(cell, str | tuple | Span | Badge | Moment | List | Details) else cell
+def _value(cell: Any) -> Any:
+    if isinstance(cell, str | tuple | Span | Badge | Moment | List | Details):
+        return plain(cell)
+    return cell if cell == cell else None
 
 
 def _excel_format(spec: str) -> str:

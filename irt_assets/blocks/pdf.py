@@ -31,26 +31,28 @@ def typeset(document: Document) -> bytes:
 
     Raises PermanentFailure if Typst is not installed or rejects the document.
     """
+    inputs = {"document": json.dumps(_plain(document), ensure_ascii=False)}
+    return _compile("document.typ", inputs, f"a PDF of “{document.title}”", format="pdf", pdf_standards=["ua-1"])
+
+
+def draw_png(figure: Figure) -> bytes:
+    """Draw the figure's chart as PNG, 1,600 pixels wide. Raises PermanentFailure as `typeset` does."""
+    return _compile(
+        "picture.typ", {"svg": visible(figure.svg)}, f"the figure “{figure.caption}”", format="png", ppi=240
+    )
+
+
+def _compile(template: str, inputs: dict[str, str], name: str, **options: Any) -> bytes:
     if problem := pdf_problem():
         raise PermanentFailure(problem)
     from typst import TypstError  # may be absent, see `pdf_problem`
 
-    data = json.dumps(_plain(document), ensure_ascii=False)
     with _COMPILER_LOCK:
         try:
-            made: bytes = _compiler().compile(format="pdf", pdf_standards=["ua-1"], sys_inputs={"document": data})
+            made: bytes = _compiler(template).compile(sys_inputs=inputs, **options)
         except TypstError as error:
-            raise PermanentFailure(f"Typst could not make a PDF of “{document.title}”: {error}") from error
+            raise PermanentFailure(f"Typst could not make {name}: {error}") from error
     return made
-
-
-def draw_png(figure: Figure) -> bytes:
-    """Draw the figure's chart as PNG, 1,600 pixels wide. Raises PermanentFailure if Typst is not installed."""
-    if problem := pdf_problem():
-        raise PermanentFailure(problem)
-    with _COMPILER_LOCK:
-        drawn: bytes = _compiler("picture.typ").compile(format="png", ppi=240, sys_inputs={"svg": visible(figure.svg)})
-    return drawn
 
 
 def _plain(value: Any) -> Any:
@@ -98,7 +100,7 @@ def _insert_breaks(word: re.Match[str]) -> str:
 
 
 @cache
-def _compiler(template: str = "document.typ") -> Any:
+def _compiler(template: str) -> Any:
     """The process's compiler of a template, which caches the fonts and the template."""
     from typst import Compiler  # may be absent, see `pdf_problem`
 

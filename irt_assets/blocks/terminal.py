@@ -11,11 +11,9 @@ from rich.text import Text as Styled
 from irt_assets.blocks import (
     Badge,
     Block,
-    Box,
     Content,
     Details,
     Figure,
-    Figures,
     List,
     Pairs,
     Paragraph,
@@ -23,6 +21,7 @@ from irt_assets.blocks import (
     Span,
     Table,
     plain,
+    walk,
 )
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -38,8 +37,8 @@ def show(*blocks: Block, console: Console) -> None:
 
     If a table needs more, it is wider and the terminal wraps its lines.
     """
-    for block in blocks:
-        for part in _parts(block):
+    for title, block in walk(blocks):
+        for part in _parts(title, block):
             if isinstance(part, Grid):
                 needed = Measurement.get(console, console.options.update(max_width=10_000), part).minimum
                 width = max(console.width if console.is_terminal else PIPED_WIDTH, needed)
@@ -53,7 +52,7 @@ def visible(text: str) -> str:
     return CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def _parts(block: Block) -> Iterator[RenderableType]:
+def _parts(title: str, block: Block) -> Iterator[RenderableType]:
     match block:
         case Paragraph():
             yield _words(block.text)
@@ -66,16 +65,9 @@ def _parts(block: Block) -> Iterator[RenderableType]:
             yield _grid(block)
         case Figure():
             yield Styled(visible(block.description))
-            yield from _parts(block.numbers) if block.numbers else ()
-        case Figures():
-            for figure in block.figures:
-                yield from _parts(figure)
-        case Section() | Details() | Box():
-            title = getattr(block, "title", "") or getattr(block, "summary", "")
-            if title:
-                yield Styled(visible(title), "bold")
-            for inner in block.blocks:
-                yield from _parts(inner)
+            yield from _parts(title, block.numbers) if block.numbers else ()
+        case Section() | Details() if title:
+            yield Styled(visible(title), "bold")
 
 
 def _grid(block: Table | Pairs) -> Grid:

@@ -27,9 +27,11 @@ from irt_assets.blocks import (
 )
 from irt_assets.blocks.pdf import draw_png, visible
 
-PAGE_CM = 17.0
+CM, POINT = 360_000, 12_700
+"""Lengths in English Metric Units, in which python-docx measures."""
+TEXT_WIDTH = 17 * CM
 """Width of the text on a page of A4 with margins of 2 cm."""
-SINGLE_CM = 11.0
+SINGLE_WIDTH = 11 * CM
 """Width of a figure without a neighbour."""
 MIN_LETTERS, MAX_LETTERS = 5, 40
 """Shortest and longest text of a cell that its column's width follows."""
@@ -41,13 +43,12 @@ COLOURS = {"good": "0072B2", "bad": "D55E00", "warning": "D55E00", "info": "0072
 def write_docx(document: Document) -> bytes:
     """Render the document as a Word file. Raises PermanentFailure if Typst, which draws the charts, is missing."""
     import docx  # only Word files need it
-    from docx.shared import Cm, Pt
 
-    word = docx.Document()
+    word: Any = docx.Document()
     page, properties, normal = word.sections[0], word.core_properties, word.styles["Normal"]
-    page.page_width, page.page_height = Cm(21), Cm(29.7)
-    page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Cm(2)
-    normal.font.size, normal.paragraph_format.space_after = Pt(10), Pt(4)
+    page.page_width, page.page_height = 21 * CM, 297 * CM // 10
+    page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = 2 * CM
+    normal.font.size, normal.paragraph_format.space_after = 10 * POINT, 4 * POINT
     properties.title, properties.author, properties.language = visible(document.title), "irt-assets", document.language
     page.header.paragraphs[0].text = visible(document.running)
     word.add_heading(visible(document.title), 0)
@@ -87,7 +88,7 @@ def _add_blocks(word: Any, blocks: Iterable[Block]) -> None:
 
 def _add_text(paragraph: Any, text: Content, *, bold: bool = False, quiet: bool = False) -> None:
     """Add the text to the paragraph, with a run for each style."""
-    from docx.shared import Pt, RGBColor
+    from docx.shared import RGBColor
 
     if isinstance(text, tuple):
         for part in text:
@@ -97,7 +98,7 @@ def _add_text(paragraph: Any, text: Content, *, bold: bool = False, quiet: bool 
     style = text.style if isinstance(text, Span) else ""
     run.bold = bold or style == "bold" or isinstance(text, Badge) or None
     if style == "code":
-        run.font.name, run.font.size = "Consolas", Pt(9)
+        run.font.name, run.font.size = "Consolas", 9 * POINT
     if quiet or style == "quiet":
         run.font.color.rgb = RGBColor.from_string(GREY)
 
@@ -106,7 +107,6 @@ def _add_data(word: Any, block: Table) -> None:
     """Add the table below its caption. Word repeats its header on each page."""
     from docx.enum.text import WD_ALIGN_PARAGRAPH
     from docx.oxml import OxmlElement
-    from docx.shared import Pt
 
     if block.caption:
         _add_text(word.add_paragraph(), block.caption, bold=True)
@@ -122,20 +122,18 @@ def _add_data(word: Any, block: Table) -> None:
             if column.number:
                 paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
             for run in paragraph.runs:
-                run.font.size = Pt(8)
+                run.font.size = 8 * POINT
 
 
 def _add_table(word: Any, rows: Sequence[Sequence[Content]], style: str | None = None) -> Any:
-    from docx.shared import Cm, Pt
-
     table = word.add_table(len(rows), max(map(len, rows), default=1), style)
     longest = [max(len(plain(content)) for content in column) for column in zip(*rows, strict=True)]
     letters = [min(max(length, MIN_LETTERS), MAX_LETTERS) for length in longest]
     table.autofit = False
     for row, contents in zip(table.rows, rows, strict=True):
         for cell, content, share in zip(row.cells, contents, letters, strict=True):
-            cell.width = Cm(PAGE_CM * share / sum(letters))
-            cell.paragraphs[0].paragraph_format.space_after = Pt(1)
+            cell.width = TEXT_WIDTH * share // sum(letters)
+            cell.paragraphs[0].paragraph_format.space_after = POINT
             _add_text(cell.paragraphs[0], content)
     word.add_paragraph()
     return table
@@ -143,12 +141,10 @@ def _add_table(word: Any, rows: Sequence[Sequence[Content]], style: str | None =
 
 def _add_figures(word: Any, figures: Sequence[Figure]) -> None:
     """Add the pictures, two in a row unless they are wide, with their captions below them."""
-    from docx.shared import Cm
-
-    width = PAGE_CM if figures[0].wide else PAGE_CM / 2 - 0.5 if len(figures) > 1 else SINGLE_CM
+    width = TEXT_WIDTH if figures[0].wide else TEXT_WIDTH // 2 - CM // 2 if len(figures) > 1 else SINGLE_WIDTH
     paragraph = word.add_paragraph()
     for figure in figures:
-        picture = paragraph.add_run().add_picture(BytesIO(draw_png(figure)), width=Cm(width))
+        picture = paragraph.add_run().add_picture(BytesIO(draw_png(figure)), width=width)
         picture._inline.docPr.set("descr", visible(figure.description))
     for figure in figures:
         if figure.caption:

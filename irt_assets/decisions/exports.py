@@ -14,7 +14,8 @@ from typing import Any, Literal
 import pandas as pd
 import psycopg
 
-from irt_assets.blocks.excel import Sheet, write_workbook
+from irt_assets.blocks import Column
+from irt_assets.blocks.excel import write_workbook
 from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
@@ -122,12 +123,17 @@ def _write_csv(frame: pd.DataFrame, path: str, _title: str) -> None:
 def _write_excel(frame: pd.DataFrame, path: str, title: str) -> None:
     times = frame.select_dtypes("datetimetz").columns
     naive = frame.assign(**{name: frame[name].dt.tz_localize(None) for name in times})
-    columns = [f"{name} (UTC)" if name in times else str(name) for name in frame.columns]
-    rows = (map(_excel_value, row) for row in naive.itertuples(index=False, name=None))
-    formats = {str(name): "0.000" for name, column in frame.items() if pd.api.types.is_float_dtype(column)}
+    columns = [
+        Column(
+            f"{name} (UTC)" if name in times else str(name),
+            format=".3f" if pd.api.types.is_float_dtype(column) else "",
+        )
+        for name, column in frame.items()
+    ]
+    rows = ([*map(_excel_value, row)] for row in naive.itertuples(index=False, name=None))
     about = [("rows", f"{len(frame):,}"), ("written by", f"irt-assets {code_version()}")]
     about += [(str(name), _MEANINGS[name]) for name in frame.columns if name in _MEANINGS]
-    write_workbook(path, title, about, [Sheet(title.partition(",")[0], columns, map(list, rows), formats)])
+    write_workbook(path, title, about, [(title.partition(",")[0], columns, rows)])
 
 
 def _excel_value(value: Any) -> Any:

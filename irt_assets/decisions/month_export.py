@@ -1,21 +1,21 @@
 """Export a month: the answers of its fit, the parameters before and after linking, and scripts that repeat the fit."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
-from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger import fits
 from irt_assets.ledger.origin_fit import overlapping_origin
-from irt_assets.responses.scales import read_scales
-from irt_assets.responses.scored_models import models_in_bank
+from irt_assets.responses.scales import initialised_scale
+from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from irt_psychometrics import Calibration
@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
 ENGINE = "em"
-SCRIPTS = ("reproduce.py", "reproduce.R")
+ESTIMATES = ("a", "a_se", "b", "b_se", "c", "c_se")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,6 @@ class MonthFit:
         latent: the distribution of θ that it assumed.
         snapshot: its answers.
         linked: the fit on the bank's scale, or None if it could not be linked.
-        blocks: item → block of items that share their steps.
     """
 
     fit_id: str
@@ -44,7 +43,6 @@ class MonthFit:
     latent: str
     snapshot: Snapshot
     linked: fits.LinkedFit | None
-    blocks: Mapping[str, str]
 
     @classmethod
     def from_database(cls, connection: psycopg.Connection, scale_id: str, month: str) -> Self:
@@ -53,9 +51,8 @@ class MonthFit:
         Raises PermanentFailure if there is no fit, or if the scripts cannot repeat it: by an engine other than em, or
         with several populations, which are formed from learners' earlier answers.
         """
-        scale, start, end = read_scales(connection).get(scale_id), Month(month).start, Month(month).end
-        if scale is None or not scale.initialised:
-            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+        start, end = Month(month).bounds
+        scale = initialised_scale(connection, scale_id, start)
         raw, snapshot = None, None
         if origin := overlapping_origin(connection, scale_id, start, end):
             linked = fits.linked_fit(connection, scale_id, "origin", origin.window_start, origin.engine)
@@ -77,48 +74,7 @@ class MonthFit:
                 f"the fit {fit_id} was made {cause}, which the scripts cannot repeat. `irt export parameters` writes "
                 "the values in force"
             )
-        blocks = {item: entry.block for item, entry in models_in_bank(connection, scale_id).items() if entry.block}
-        return cls(fit_id=fit_id, raw=raw, latent=latent, snapshot=snapshot, linked=linked, blocks=blocks)
-
-    def settings(self) -> dict[str, Any]:
-        """Models, priors and distribution of θ, as the scripts read them."""
-        raw, priors = self.raw, dict(self.raw.priors)
-        rare, known = priors.pop("rare_steps", None), priors.pop("known_guessing", None)
-        sizes = raw.n_categories.tolist()
-        return {
-            "fit": self.fit_id,
-            "items": {
-                item: {"model": model, "max_score": size - 1}
-                for item, model, size in zip(raw.item_ids, raw.models, sizes, strict=True)
-            },
-            "latent": self.latent,
-            "priors": priors,
-            "guessing": dict(zip(known["items"], known["c"], strict=True)) if known else {},
-            "guessing_sd": known["sd"] if known else None,
-            "prior_on_rare_steps": rare["items"] if rare else [],
-            "blocks": {item: block for item, block in self.blocks.items() if item in raw.item_ids},
-            "loglik": raw.convergence.loglik,
-        }
-
-    def parameters(self) -> pd.DataFrame:
-        """A row for each item: raw parameters with errors, the same in mirt's form, and linked parameters."""
-        raw, rows = self.raw, []
-        for j, item in enumerate(raw.item_ids):
-            row: dict[str, Any] = {"item": item, "model": raw.models[j], "n": int(raw.n[j])}
-            row["flags"] = " ".join(flag.value for flag in raw.flags[j])
-            for name in ("a", "a_se", "b", "b_se", "c", "c_se"):
-                row[f"raw_{name}"] = float(getattr(raw, name)[j])
-            further = raw.further_of(j)
-            row |= {f"raw_{name}": value for name, value in further.items()}
-            if isfinite(row["raw_a"]):
-                of_mirt = ItemRow(row["raw_a"], row["raw_b"], row["raw_c"], further=further).columns("mirt")
-                row |= {f"mirt_{name}": value for name, value in of_mirt.items()}
-            fitted = self.linked.items.get(item) if self.linked else None
-            if fitted is not None and fitted.values is not None:
-                values = asdict(fitted.values)
-                row |= {name: values[name] for name in ("a", "a_se", "b", "b_se", "c", "c_se")} | values["further"]
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return cls(fit_id=fit_id, raw=raw, latent=latent, snapshot=snapshot, linked=linked)
 
 
 def write_month(
@@ -128,39 +84,20 @@ def write_month(
 
     Raises PermanentFailure if the month has no fit that the scripts can repeat, or if the folder cannot be written.
     """
-    fit = MonthFit.from_database(connection, scale_id, month)
+    fit, scripts = MonthFit.from_database(connection, scale_id, month), resources.files(__package__) / "reproduce"
     table = read_snapshot(store, fit.snapshot, columns=CALIBRATION_COLUMNS)
     responses, learners = scored_responses_of(table, scale_id)
-    items = pd.Series(responses.item_ids, dtype=object)
-    answers = pd.DataFrame(
-        {
-            "learner_key": learners[responses.person],
-            "item": items.to_numpy()[responses.item],
-            "score": responses.score,
-        }
-    )
-    raw, scripts = fit.raw, resources.files(__package__) / "reproduce"
-    linked = fit.linked
-    texts = {
-        "@TITLE@": f"{month} of scale {scale_id}",
-        "@FIT@": f"`{fit.fit_id}`, a {raw.model} by {raw.engine} {raw.engine_version}",
-        "@VERSION@": raw.engine_version,
-        "@PERSONS@": f"{raw.n_persons:,}",
-        "@RESPONSES@": f"{raw.n_responses:,}",
-        "@LOGLIK@": f"{raw.convergence.loglik:.4f}",
-        "@LINK@": "The fit could not be linked."
-        if linked is None
-        else f"θ of the bank = {linked.constants.slope:.6f} · θ of the fit + {linked.constants.intercept:.6f}",
+    answers = {
+        "learner_key": learners[responses.person],
+        "item": np.array(responses.item_ids, dtype=object)[responses.item],
+        "score": responses.score,
     }
-    readme = (scripts / "README.md").read_text("utf-8")
-    for mark, text in texts.items():
-        readme = readme.replace(mark, text)
     contents = {
-        "README.md": readme,
-        "responses.csv": answers.to_csv(index=False),
-        "parameters.csv": fit.parameters().to_csv(index=False),
-        "settings.json": json.dumps(fit.settings(), indent=1) + "\n",
-        **{name: (scripts / name).read_text("utf-8") for name in SCRIPTS},
+        "README.md": _readme((scripts / "README.md").read_text("utf-8"), f"{month} of scale {scale_id}", fit),
+        "responses.csv": pd.DataFrame(answers).to_csv(index=False),
+        "parameters.csv": pd.DataFrame(_parameters(fit)).to_csv(index=False),
+        "settings.json": json.dumps(_settings(fit, models_in_bank(connection, scale_id)), indent=1) + "\n",
+        **{name: (scripts / name).read_text("utf-8") for name in ("reproduce.py", "reproduce.R")},
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,3 +106,48 @@ def write_month(
     except OSError as error:
         raise PermanentFailure(f"{folder} cannot be written: {error}") from error
     return [folder / name for name in contents]
+
+
+def _readme(template: str, title: str, fit: MonthFit) -> str:
+    link = "The fit could not be linked."
+    if fit.linked:
+        constants = fit.linked.constants
+        link = f"θ of the bank = {constants.slope:.6f} · θ of the fit + {constants.intercept:.6f}"
+    return template.format(title=title, fit_id=fit.fit_id, fit=fit.raw, link=link)
+
+
+def _settings(fit: MonthFit, in_bank: Mapping[str, ModelInBank]) -> dict[str, Any]:
+    """Models, priors and distribution of θ, as the scripts read them."""
+    raw, priors = fit.raw, dict(fit.raw.priors)
+    rare, known = priors.pop("rare_steps", None), priors.pop("known_guessing", None)
+    return {
+        "fit": fit.fit_id,
+        "items": {
+            item: {"model": model, "max_score": size - 1}
+            for item, model, size in zip(raw.item_ids, raw.models, raw.n_categories.tolist(), strict=True)
+        },
+        "latent": fit.latent,
+        "priors": priors,
+        "guessing": dict(zip(known["items"], known["c"], strict=True)) if known else {},
+        "guessing_sd": known["sd"] if known else None,
+        "prior_on_rare_steps": rare["items"] if rare else [],
+        "blocks": {item: entry.block for item, entry in in_bank.items() if entry.block and item in raw.item_ids},
+        "loglik": raw.convergence.loglik,
+    }
+
+
+def _parameters(fit: MonthFit) -> Iterator[dict[str, Any]]:
+    """Yield a row for each item: raw parameters with errors, the same in mirt's form, and linked parameters."""
+    raw, linked = fit.raw, fit.linked.values if fit.linked else {}
+    for j, item in enumerate(raw.item_ids):
+        further = raw.further_of(j)
+        estimates = {name: float(getattr(raw, name)[j]) for name in ESTIMATES} | further
+        row = {"item": item, "model": raw.models[j], "n": int(raw.n[j])}
+        row["flags"] = " ".join(flag.value for flag in raw.flags[j])
+        row |= {f"raw_{name}": value for name, value in estimates.items()}
+        if raw.estimated[j]:
+            of_mirt = ItemRow(estimates["a"], estimates["b"], estimates["c"], further=further).columns("mirt")
+            row |= {f"mirt_{name}": value for name, value in of_mirt.items()}
+        if values := linked.get(item):
+            row |= {name: getattr(values, name) for name in ESTIMATES} | dict(values.further)
+        yield row

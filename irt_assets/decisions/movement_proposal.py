@@ -149,19 +149,14 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
 def waiting_movement(connection: psycopg.Connection, scale: Scale) -> MovementProposal | None:
     """The newest proposal of a scale, if it differs from the movement in force and nobody has decided since."""
     proposal = newest_proposal(connection, scale.scale_id)
-    if proposal is None or proposal.movement is None or proposed_values(proposal) == _texts(scale.movement):
+    if proposal is None or proposal.movement is None or as_settings(proposal.movement) == as_settings(scale.movement):
         return None
     decided = [d.decided_at for d in read_decisions(connection, scale.scale_id) if d.subject in MOVEMENT]
     return None if proposal.proposed_at and any(at > proposal.proposed_at for at in decided) else proposal
 
 
-def proposed_values(proposal: MovementProposal) -> dict[Subject, str]:
-    """The values that adopt a proposal, as `irt scale set` takes them. The proposal must have values."""
-    assert proposal.movement is not None
-    return _texts(proposal.movement)
-
-
-def _texts(movement: Movement) -> dict[Subject, str]:
+def as_settings(movement: Movement) -> dict[Subject, str]:
+    """The values of a movement, as `irt scale set` takes them."""
     return {subject: f"{getattr(movement, part):.6g}" for subject, (part, *_) in MOVEMENT.items()}
 
 
@@ -181,7 +176,7 @@ def proposal_lines(proposal: MovementProposal) -> Iterator[str]:
             f"{known['errors'][part]:.2g}, p = {known['p'][part]:.2g} that it is 0"
         )
     yield from (f"  {remark}" for remark in remarks(known))
-    values = " ".join(f"{subject}={value}" for subject, value in proposed_values(proposal).items())
+    values = " ".join(f"{subject}={value}" for subject, value in as_settings(proposal.movement).items())
     yield f"to adopt it: irt scale set {values} --scale {proposal.scale_id}"
 
 

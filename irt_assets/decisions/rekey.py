@@ -22,6 +22,7 @@ from irt_assets.intake.corrections import Rekeying, rekey_answers
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.ledger.closings import reopen_months
 from irt_assets.ledger.publications import in_force
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
 from irt_assets.responses.scale_decisions import KEY_OF, record_decisions
@@ -83,6 +84,19 @@ def key_decisions(connection: psycopg.Connection, item_id: str) -> list[dict[str
     )
 
 
+def closed_months_changed(connection: psycopg.Connection, item_id: str) -> list[str]:
+    """The closed months of the item's scale in which scores of the item's answers have changed since they closed."""
+    changed: dict[str, datetime] = dict(
+        connection.execute(
+            """SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM'), max(corrected_at) FROM attempt_correction
+               WHERE item_id = %s AND how = 'rescore' GROUP BY 1""",
+            (item_id,),
+        )
+    )
+    closed = read_closed(connection, changed)
+    return sorted({closing.month for closing in closed if changed[closing.month] > closing.since})
+
+
 def preview(
     database: Database, item_id: str, key: Key | None, *, reopen: bool = False, now: datetime
 ) -> tuple[Rekeying, ThetaShift]:
@@ -93,9 +107,9 @@ def preview(
     with database.connect() as connection, connection.transaction(force_rollback=True):
         done = _decide(connection, item_id, key, "preview", "preview", reopen)
         scale = read_scales(connection)[done.scale_id]
-        before = _thetas(connection, scale, item_id, now)
+        before = _thetas(connection, scale, now)
         connection.execute(JUDGE_CHANGED)
-        after = _thetas(connection, scale, item_id, now)
+        after = _thetas(connection, scale, now)
     pairs = np.array([(before[user], after[user]) for user in before.keys() & after.keys()]).reshape(-1, 2)
     old, new = pairs[np.abs(pairs[:, 1] - pairs[:, 0]) > SAME].T
     return done, ThetaShift.from_thetas(old, new, scale.pass_theta) if old.size else ThetaShift()
@@ -171,11 +185,10 @@ def _standing_decision(connection: psycopg.Connection, item_id: str) -> dict[str
     return standing[-1]
 
 
-def _thetas(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> dict[str, float]:
-    """θ of the learners with an answer to the item, by the set in force."""
+def _thetas(connection: psycopg.Connection, scale: Scale, at: datetime) -> dict[str, float]:
+    """θ of the learners of whom this transaction has corrected an answer, by the set in force."""
     published, start = in_force(connection, scale.scale_id, at), ability_start(at, scale)
-    answered = "SELECT DISTINCT user_id FROM response_log WHERE item_id = %s AND completed_at >= %s"
-    users = first_column(connection, answered, (item_id, start))
+    users = first_column(connection, "SELECT DISTINCT user_id FROM attempt_correction WHERE corrected_at = now()")
     items = published.items
     responses, learners = scoring_responses(connection, start, at, list(items), users, published.withdrawn)
     return dict(zip(learners.tolist(), estimate(responses, items, scale).theta.tolist(), strict=True))

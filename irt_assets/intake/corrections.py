@@ -58,7 +58,7 @@ class Correction:
         if self.closed_months:
             found.append(
                 f"closed: {join_names(self.closed_months)}; the change does not count there unless you reopen them, "
-                "with --reopen or later with irt month reopen"
+                "with --reopen or later with irt month reopen or on the month's page"
             )
         return found
 

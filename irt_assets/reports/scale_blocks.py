@@ -107,11 +107,15 @@ def scales_table(scales: Sequence[ScaleFacts]) -> Table:
     return table(names, rows, numbers=dict.fromkeys(counts, ","), caption="Scales", empty="The bank has no scale yet.")
 
 
-def sections(facts: ScaleFacts, *, zone: str = "UTC", dashboard: str | None = None) -> Iterator[Section]:
-    """Yield the sections of a scale. Times are in the time zone `zone`; for `dashboard` see `page_link`."""
+def sections(
+    facts: ScaleFacts, *, zone: str = "UTC", dashboard: str | None = None, commands: bool = True
+) -> Iterator[Section]:
+    """Yield the sections of a scale. Times are in the time zone `zone`; for `dashboard` see `page_link`. `commands`:
+    whether hints name shell commands."""
     if not facts.scale.initialised:
-        why = f"No month can be linked before `irt scale init --scale {facts.scale.scale_id}` makes an origin."
-        yield Section("No origin yet", (notice(prose(why), "warning"),))
+        command = f": `irt scale init --scale {facts.scale.scale_id}` makes it" if commands else ""
+        why = prose(f"No month can be linked before the scale has an origin{command}.")
+        yield Section("No origin yet", (notice(why, "warning"),))
     yield Section("Bank and learners", tuple(_bank(facts)))
     if facts.measured:
         yield Section("θ by month", tuple(_learners(facts)))
@@ -119,7 +123,7 @@ def sections(facts: ScaleFacts, *, zone: str = "UTC", dashboard: str | None = No
         figures = [history_figures(facts.linked)] if linked_months(facts.linked) else []
         yield Section("Linking by month", (*figures, Details("The numbers", (history_table(facts.linked),))))
     if facts.scale.initialised:
-        yield Section(MOVEMENT_TITLE, tuple(_movement(facts)))
+        yield Section(MOVEMENT_TITLE, tuple(_movement(facts, commands)))
     yield Section("Model and origin", tuple(_identity(facts, zone)))
     yield Section("Rules", tuple(_rules(facts, zone)))
     yield Section("Decisions on the scale", tuple(_decisions(facts, zone, dashboard)))
@@ -134,7 +138,9 @@ def document(facts: ScaleFacts, at: datetime, zone: str) -> Document:
         running=title,
         language="en",
         kind="bank",
-        blocks=without_page_links((Paragraph(scale_in_short(facts), "lead"), *sections(facts, zone=zone))),
+        blocks=without_page_links(
+            (Paragraph(scale_in_short(facts), "lead"), *sections(facts, zone=zone, commands=False))
+        ),
     )
 
 
@@ -334,7 +340,7 @@ def _decision(d: ScaleDecision, zone: str) -> tuple[Cell, ...]:
     return d.subject, d.value, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason
 
 
-def _movement(facts: ScaleFacts) -> Iterator[Block]:
+def _movement(facts: ScaleFacts, commands: bool) -> Iterator[Block]:
     """Yield the movement in force, and the newest proposal with its evidence."""
     movement, proposal = facts.scale.movement, facts.proposal
     if not movement:
@@ -351,13 +357,13 @@ def _movement(facts: ScaleFacts) -> Iterator[Block]:
     formats = {"in force": "", "proposed": "", "estimate ± SE": "", "p that it is 0": ".2g"}
     caption = "How abilities move"
     yield table(names, rows, numbers={n: f for n, f in formats.items() if n in names}, caption=caption)
-    yield from _proposal(proposal, facts.is_waiting)
+    yield from _proposal(proposal, facts.is_waiting, commands)
 
 
-def _proposal(proposal: MovementProposal | None, is_waiting: bool) -> Iterator[Block]:
+def _proposal(proposal: MovementProposal | None, is_waiting: bool, commands: bool) -> Iterator[Block]:
     if proposal is None:
-        hint = "Nothing has been proposed. `irt scale movement --propose` estimates it from the last year."
-        yield Paragraph(prose(hint))
+        command = " `irt scale movement --propose` estimates it from the last year." if commands else ""
+        yield Paragraph(prose(f"Nothing has been proposed.{command}"))
         return
     if proposal.movement is None:
         yield Paragraph(f"As of {proposal.month} nothing is proposed: {sentence(proposal.why_not)}")

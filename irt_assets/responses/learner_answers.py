@@ -277,6 +277,24 @@ def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime |
     )
 
 
+def points_of_last_month(
+    connection: psycopg.Connection, user_ids: Collection[str]
+) -> dict[tuple[str, str], tuple[str, int, int]]:
+    """The month (UTC) of each learner's last answers that count, with their points and the maximum.
+
+    The keys are learner and scale. Meant for a few learners, because all verdicts of each are read.
+    """
+    rows = connection.execute(
+        """SELECT DISTINCT ON (user_id, scale_id) user_id, scale_id,
+                  to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month, sum(score), sum(coalesce(max_score, 1))
+           FROM learner JOIN attempt_verdict USING (learner_key)
+           WHERE user_id = ANY(%s) AND reason IS NULL
+           GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 DESC""",
+        (list(user_ids),),
+    )
+    return {(user, scale): (month, points, maximum) for user, scale, month, points, maximum in rows}
+
+
 def has_attempts(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the log has any attempt of a learner, eligible or not."""
     return one_value(connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,))

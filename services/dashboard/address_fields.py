@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
+from htmltools import TagChild, tags
+
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import join_names
 from irt_assets.gates.month_classification import MonthState
@@ -26,12 +29,36 @@ def require_known(noun: str, name: str, names: Collection[str]) -> None:
         raise NotFound(f"There is no {noun}{message}.")
 
 
-def whole_number(request: ViewRequest, field: str, noun: str, default: int, lowest: int, highest: int) -> int:
-    """The number in a field of the address, or `default` if the field is empty."""
-    text = request.field(field, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
-        raise NotFound(f"{shorten(text)!r} is not a {noun}: write {lowest} to {highest}.")
-    return int(text)
+def changed_address(request: ViewRequest, **changes: str | None) -> str:
+    """The page's address with some fields changed or, if None, left out."""
+    fields = {**request.fields, **changes}
+    return address(request.view, **{name: value for name, value in fields.items() if name != "view"})
+
+
+def paginate(request: ViewRequest, n_rows: int, size: int) -> tuple[int, TagChild]:
+    """The index of the first row on the page of a table that the address chooses, and links to the other pages."""
+    pages = max(1, -(-n_rows // size))
+    text = request.field("page", "1")
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= pages):
+        raise NotFound(f"{shorten(text)!r} is not a page: write 1 to {pages}.")
+    current = int(text)
+    if pages == 1:
+        return 0, None
+    near = sorted({1, pages, *range(max(1, current - 3), min(pages, current + 3) + 1)})
+    entries = [
+        tags.li(
+            tags.a(
+                str(k),
+                href=changed_address(request, page=str(k)),
+                class_="page-link",
+                aria_current="page" if k == current else None,
+            ),
+            class_="page-item active" if k == current else "page-item",
+        )
+        for k in near
+    ]
+    links = tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
+    return (current - 1) * size, links
 
 
 def bounds_of_month(text: str) -> tuple[datetime, datetime]:

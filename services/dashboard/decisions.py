@@ -14,7 +14,7 @@ import psycopg
 from irt_assets.common.wording import join_names, quantity, sentence, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, rekey, release, release_undo, withdrawal
 from irt_assets.decisions.movement_change import MovementChange, decide_movement_change, preview_movement_change
-from irt_assets.decisions.movement_proposal import proposed_values
+from irt_assets.decisions.movement_proposal import as_settings
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.item_keys import Key
@@ -219,7 +219,7 @@ def _preview_movement(request: ViewRequest, scale_id: str) -> MovementChange:
     if proposal is None or proposal.movement is None:
         raise PermanentFailure(f"no movement of scale {scale_id} is proposed")
     begin = request.reader.settings.irt_first_month
-    values = proposed_values(proposal)
+    values = as_settings(proposal.movement)
     return preview_movement_change(request.reader.database, scale_id, values, None, calibrations_begin=begin)
 
 

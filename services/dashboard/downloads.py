@@ -8,10 +8,10 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, cast
+from typing import cast
 
 import pandas as pd
 import psycopg
@@ -61,20 +61,17 @@ def download(request: ViewRequest) -> Response:
     except TokenRefused as refused:
         return _error_page(refused.status, f"{table} are data of learners, for the role {role} and above: {refused}")
     title = ", ".join(filter(None, (table, request.field("scale"), f"{request.reader.now():%Y-%m-%d}")))
-    return _respond(request, table, kind, lambda: _write_table(read_table(request), cast("Kind", kind), title))
+    return _respond(
+        request, table, kind, lambda path: write_export(read_table(request), cast("Kind", kind), path, title)
+    )
 
 
 def document(request: ViewRequest) -> Response:
     """The page of a view as a file, or a sentence that says why it does not exist."""
-    kind = request.field("to", "pdf")
-    if request.view not in DOCUMENTS or kind not in RENDERERS:
-        return _nothing_to_download(request.view, DOCUMENTS, kind, RENDERERS)
-
-    def render() -> tuple[BytesIO, int]:
-        data = RENDERERS[kind](DOCUMENTS[request.view](request))
-        return BytesIO(data), len(data)
-
-    return _respond(request, request.view, kind, render)
+    view, kind = request.view, request.field("to", "pdf")
+    if view not in DOCUMENTS or kind not in RENDERERS:
+        return _nothing_to_download(view, DOCUMENTS, kind, RENDERERS)
+    return _respond(request, view, kind, lambda path: path.write_bytes(RENDERERS[kind](DOCUMENTS[view](request))))
 
 
 def _nothing_to_download(name: str, names: Iterable[str], kind: str, kinds: Iterable[str]) -> Response:
@@ -82,12 +79,18 @@ def _nothing_to_download(name: str, names: Iterable[str], kind: str, kinds: Iter
     return _error_page(404, f"there is nothing to download as {shorten(unknown)!r}: choose one of {', '.join(choices)}")
 
 
-def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[], tuple[IO[bytes], int]]) -> Response:
-    """The file that `write` returns with its size in bytes, or a sentence that says why it cannot be written."""
+def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path], object]) -> Response:
+    """The file that `write` writes to a path, or a sentence that says why it cannot be written.
+
+    The file is unlinked before it is sent, so closing it removes it, even if it was not read to the end.
+    """
     if not WRITE_SLOTS.acquire(timeout=MAX_WAIT_S):
         return _error_page(503, "other files are being written: try again in a minute")
     try:
-        opened, size = write()
+        with TemporaryDirectory(prefix="irt-download-") as folder:
+            path = Path(folder, f"file.{kind}")
+            write(path)
+            opened, size = path.open("rb"), path.stat().st_size
     except NotFound as missing:
         return _error_page(404, str(missing))
     except PermanentFailure as failure:
@@ -108,18 +111,7 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[], tup
     return StreamingResponse(_pieces(opened), media_type=TYPES[kind], headers=headers)
 
 
-def _write_table(frame: pd.DataFrame, kind: Kind, title: str) -> tuple[BufferedReader, int]:
-    """Write the table to a file. Returns the open file and its size in bytes.
-
-    The file is already unlinked, so closing it removes it, even if it was not read to the end.
-    """
-    with TemporaryDirectory(prefix="irt-download-") as folder:
-        path = Path(folder, f"table.{kind}")
-        write_export(frame, kind, path, title)
-        return path.open("rb"), path.stat().st_size
-
-
-def _pieces(opened: IO[bytes]) -> Iterator[bytes]:
+def _pieces(opened: BufferedReader) -> Iterator[bytes]:
     with opened:
         while piece := opened.read(PIECE_BYTES):
             yield piece

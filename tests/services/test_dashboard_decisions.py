@@ -36,6 +36,7 @@ from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, DecisionOutcome, decide, review
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
+from services.dashboard.views import decisions as decisions_page
 from services.dashboard.views import item, proposal
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
@@ -323,12 +324,13 @@ def test_latest_decisions_are_listed_and_decisions_in_force_can_be_undone(ask: A
     look("decisions", "undone")
 
 
-def test_proposals_of_a_month_are_listed_in_pages(bank: Database, page: Page) -> None:
+def test_proposals_of_a_month_are_listed_in_pages(bank: Database, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions_page, "PER_PAGE", 1)
     (n,) = rows(bank, "SELECT count(*) FROM item_parameter_proposal WHERE month = %s", (FEB,))[0]
-    for first in ("-1", "x", "99", "1e9", "٣"):
-        page("decisions", {"month": FEB, "all": "1", "first": first}, status=404)
-    text = page("decisions", {"month": FEB, "all": "1", "first": "1"})
-    assert not missing_sentences(text, f"2 to {n} of {n}", str(STILL))
+    for odd in ("-1", "0", "x", "99", "1e9", "٣"):
+        page("decisions", {"month": FEB, "all": "1", "page": odd}, status=404)
+    text = page("decisions", {"month": FEB, "all": "1", "page": "2"})
+    assert not missing_sentences(text, f"2 to 2 of {n}", str(STILL))
     assert f'chosen:{MOVED}"' not in text, "it is first, as it changes most"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
@@ -39,6 +40,7 @@ from services.dashboard.server import build_app, make_page
 from services.dashboard.views.arrivals import refused_table
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers.asgi import Answer, ask
+from tests.helpers.kpi_reference import verdicts
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import add_attempts, add_learners, attempt, call, copied, folder_store, rows, run_sql
 from tests.helpers.sentences import missing_sentences
@@ -134,11 +136,28 @@ def test_learners_who_have_only_answers_are_found_by_their_whole_id(settings: Se
     assert "there is no θ" in page("learner", user="only answers")
 
 
-def test_list_of_learners_is_cut_after_fifty_with_a_note(settings: Settings, page: Page) -> None:
-    add_learners(Database(settings), [f"many-{n:03d}" for n in range(51)])
-    text = page("learners", search="many-")
-    assert "more than 50 learners" in text
-    assert text.count("?view=learner&") == 50
+def test_every_learner_is_on_one_page_of_the_list(settings: Settings, page: Page) -> None:
+    add_learners(Database(settings), [f"many-{n:03d}" for n in range(101)])
+    pages = [page("learners", search="many-", page=k) for k in ("1", "2", "3")]
+    assert "101 learners whose id begins with many-." in pages[1]
+    assert [re.findall(r"user=many-(\d+)", text) for text in pages] == [
+        [f"{n:03d}" for n in range(at, min(at + 50, 101))] for at in (0, 50, 100)
+    ]
+    assert re.findall(r"\?view=learners&search=many-&page=(\d+)", pages[1]) == ["1", "2", "3"]
+    for odd in ("0", "4", "-1", "x"):
+        page("learners", status=404, search="many-", page=odd)
+
+
+def test_raw_score_has_the_points_of_the_last_month_that_counts(settings: Settings, page: Page) -> None:
+    """The reference of the KPIs scores the answers."""
+    scale = WORLD.learners[SOMEBODY]["target_scale_id"]
+    points: dict[str, list[int]] = {}
+    for one, score in verdicts(WORLD):
+        if one["user_id"] == SOMEBODY and WORLD.scale_of(one["item_id"]) == scale and one["completed_at"] < END:
+            points.setdefault(f"{one['completed_at']:%Y-%m}", []).append(score)
+    month = max(points)
+    row = page("learners", search=SOMEBODY).partition(f"user={SOMEBODY}")[2].partition("</tr>")[0]
+    assert f">{sum(points[month])} of {len(points[month])} in {month}</td>" in row
 
 
 def test_learner_page_shows_the_stored_thetas_kpis_and_weekly_answers(settings: Settings, page: Page) -> None:

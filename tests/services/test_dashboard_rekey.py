@@ -13,6 +13,8 @@ import pytest
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Reference
+from irt_assets.ledger.closings import close_month
+from irt_assets.responses.snapshot import current_snapshots
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.data_access import Reader
@@ -20,7 +22,7 @@ from services.dashboard.decisions import DecisionForm, DecisionOutcome, decide, 
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
 from services.jwt_verifier.tokens import Identity
-from tests.helpers.rooms import add_attempts, attempt, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, attempt, call, rows, run_sql
 from tests.helpers.sentences import missing_sentences
 from tests.helpers.waiting_decision import FEB, bank
 
@@ -67,6 +69,19 @@ def test_key_is_decided_on_the_page_after_its_effect_was_shown(bank: Database, r
     assert "1 become wrong" in text(decide(request_of, replace(BOTH, kind="undo_key")))
     assert "count no more" in text(review(request_of, replace(BOTH, scoring="drop")))
     assert "2 become right" in text(review(request_of, replace(BOTH, scoring="all")))
+
+
+def test_closed_months_that_a_new_key_changes_are_linked_until_they_are_reopened(
+    bank: Database, request_of: ViewRequest
+) -> None:
+    call(bank, close_month, call(bank, current_snapshots)[FEB], [SCALE])
+    link = f"?view=month&month={FEB}&scale={SCALE}"
+    assert f"Closed: {FEB}" in text(review(request_of, BOTH))
+    assert link not in shown(request_of)
+    assert decide(request_of, BOTH).ok
+    assert link in shown(request_of)
+    assert decide(request_of, DecisionForm("reopen", (Reference(FEB, ""),), "the key was wrong")).ok
+    assert link not in shown(request_of)
 
 
 def test_key_is_not_changed_without_the_role_or_a_choice(bank: Database, request_of: ViewRequest) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from irt_assets.blocks import number
+from irt_assets.blocks.markdown import markdown
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.movement_proposals import MovementProposal, store_proposal
@@ -26,6 +27,7 @@ from services.dashboard.data_access import Reader
 from services.dashboard.decisions import DecisionForm, decide, review
 from services.dashboard.page import ViewRequest
 from services.dashboard.server import make_page
+from services.dashboard.views.scale import document
 from services.jwt_verifier.tokens import Identity
 from tests.helpers.rooms import SCALE, call, rows, run_sql
 from tests.helpers.sentences import missing_sentences
@@ -111,6 +113,14 @@ def test_person_who_changed_a_rule_is_shown_with_the_default(reader: Reader, ban
     row = text.partition(">max_rmsd</td>")[2]
     assert not missing_sentences(row[:400], ">0.08</td>", ">0.05</td>", ">Kim</td>")
     assert "short tests" in text
+
+
+def test_page_names_the_command_that_proposes_and_the_document_names_none(reader: Reader, bank: Database) -> None:
+    run_sql(bank, "DELETE FROM movement_proposal")
+    written = markdown(*document(ViewRequest("scale", {}, ANN, reader)).blocks)
+    assert "irt scale movement --propose" in page(reader)
+    assert "Nothing has been proposed." in written
+    assert "irt " not in written
 
 
 def test_proposed_movement_is_reviewed_and_accepted_once(reader: Reader, bank: Database) -> None:

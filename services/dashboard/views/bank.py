@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from htmltools import Tag, TagChild, tags
+from htmltools import Tag
 
 from irt_assets.blocks import DASH, Badge, Cell, Column, Paragraph, Span, Table, Text, Tone, value_with_error
-from irt_assets.common.dashboard_pages import address, page_link
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import natural_order, quantity
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.items import ItemRow
-from services.dashboard.address_fields import require_known, whole_number
+from services.dashboard.address_fields import changed_address, paginate, require_known
 from services.dashboard.elements import choice, download_links, query_form, shorten, text_field
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -113,9 +113,7 @@ def sort_items(items: Sequence[BankItem], sort: str) -> list[BankItem]:
 
 def page(request: ViewRequest) -> Page:
     selection = read_selection(request, request.reader.now())
-    pages = max(1, -(-len(selection.items) // PAGE_SIZE))
-    number_of_page = whole_number(request, "page", "page", 1, 1, pages)
-    first = (number_of_page - 1) * PAGE_SIZE
+    first, pages = paginate(request, len(selection.items), PAGE_SIZE)
     rows = selection.items[first : first + PAGE_SIZE]
     columns = [name for name in COLUMNS if name not in SCORED_COLUMNS or selection.scale.scored]
     column = selection.sort.removeprefix("-")
@@ -137,7 +135,7 @@ def page(request: ViewRequest) -> Page:
             Paragraph(summary(selection), "lead"),
             form(request, selection),
             table,
-            _pages(request, number_of_page, pages),
+            pages,
             _files(request, selection),
         ),
     )
@@ -253,32 +251,7 @@ def _header(request: ViewRequest, name: str, sort: str) -> Span:
     text, kind, _ = COLUMNS[name]
     first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name
     reversed_order = {f"-{name}": name, name: f"-{name}"}
-    return Span(text + mark, link=_changed_address(request, sort=reversed_order.get(sort, first), page=None))
-
-
-def _changed_address(request: ViewRequest, **changes: str | None) -> str:
-    """The page's address with some fields changed."""
-    fields = {name: request.field(name) for name in ("scale", "search", "status", "flag", "sort", "page")}
-    return address("bank", **(fields | changes))
-
-
-def _pages(request: ViewRequest, current: int, pages: int) -> TagChild:
-    if pages == 1:
-        return None
-    near = sorted({1, pages, *range(max(1, current - 3), min(pages, current + 3) + 1)})
-    entries = [
-        tags.li(
-            tags.a(
-                str(k),
-                href=_changed_address(request, page=str(k)),
-                class_="page-link",
-                aria_current="page" if k == current else None,
-            ),
-            class_="page-item active" if k == current else "page-item",
-        )
-        for k in near
-    ]
-    return tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
+    return Span(text + mark, link=changed_address(request, sort=reversed_order.get(sort, first), page=None))
 
 
 def _files(request: ViewRequest, selection: BankSelection) -> Tag:

@@ -20,7 +20,7 @@ from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_ta
 from irt_assets.reports.scale_blocks import movement_in_short
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
-from services.dashboard.address_fields import BOX_PREFIX, require_known, whole_number
+from services.dashboard.address_fields import BOX_PREFIX, paginate, require_known
 from services.dashboard.decisions import DECIDER, may_decide
 from services.dashboard.elements import choice, markup, query_form, section, shorten, tick_box
 from services.dashboard.figures import render_blocks
@@ -77,7 +77,7 @@ def page(request: ViewRequest) -> Page:
             ),
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
-                *_proposal_list(listed, request, month, scale, every),
+                *_proposal_list(listed, request, every),
                 _settled_list(settled) if settled else None,
             )
             if listed or settled
@@ -123,26 +123,17 @@ def _answer(
     return f"{with_capital(summary)} {'waits' if is_single else 'wait'} for a decision."
 
 
-def _proposal_list(
-    proposals: Sequence[Proposal], request: ViewRequest, month: str, scale: str, every: bool
-) -> Iterator[Block | TagChild]:
+def _proposal_list(proposals: Sequence[Proposal], request: ViewRequest, every: bool) -> Iterator[Block | TagChild]:
     if not proposals:
         yield Paragraph("None.")
         return
-    first = whole_number(request, "first", "place in this list", 0, 0, len(proposals) - 1)
+    first, pages = paginate(request, len(proposals), PER_PAGE)
     listed = proposals[first : first + PER_PAGE]
     caption = f"Largest change first; {first + 1} to {first + len(listed)} of {len(proposals)}"
     proposed = proposals_table(listed, states=every, dashboard="", caption=caption)
     boxes = {str(p.reference): p.state is State.OPEN for p in listed}
     yield _choice_form(request, "proposal", "Decide on the chosen ones …", proposed, boxes)
-    all_of = {"month": month, "scale": scale, "all": "1" if every else ""}
-    yield Paragraph(
-        tuple(
-            (page_link(name, "decisions", **all_of, first=str(at)), " ")
-            for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
-            if 0 <= at < len(proposals)
-        )
-    )
+    yield pages
 
 
 def _settled_list(proposals: Sequence[Proposal]) -> Details:

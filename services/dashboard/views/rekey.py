@@ -9,7 +9,7 @@ from shiny import Inputs, Outputs, Session, ui
 from irt_assets.blocks import Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
-from irt_assets.decisions.rekey import key_decisions, read_options
+from irt_assets.decisions.rekey import closed_months_changed, key_decisions, read_options
 from irt_assets.responses.item_keys import key_in_words
 from services.dashboard import decision_form
 from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome, may_decide
@@ -23,6 +23,7 @@ SCORING = {
     "all": "Every answer gets credit",
     "drop": "The item is dropped from scoring, in all sittings",
 }
+CLOSED_NOTE = "These months closed before scores of the item changed. Reopen them on their pages: "
 FORMATS = {"answers": ",", "share": ".1%"}
 TIMEOUT_MS = 30_000
 
@@ -31,10 +32,11 @@ def page(request: ViewRequest) -> Page:
     item = request.field("item")
     with request.reader.connect(TIMEOUT_MS) as connection:
         key, options = read_options(connection, item)
-        decided = key_decisions(connection, item)
+        decided, closed = key_decisions(connection, item), closed_months_changed(connection, item)
     total = sum(n for _, n, _ in options) or 1
     rows = [(option, n, n / total, "right" if right else "") for option, n, right in options]
     names = {option: shorten(option) for option, *_ in options}
+    links = [(page_link(month, "month", month=month, scale=request.field("scale")), " ") for month in closed]
     right_now = [option for option, _, right in options if right]
     inputs = (
         ui.input_radio_buttons("scoring", "Its answers are scored like this", SCORING, width="100%"),
@@ -50,6 +52,7 @@ def page(request: ViewRequest) -> Page:
                 *(inputs if may_decide(request.identity) else ()),
                 decision_form.form(request, KINDS if decided else KINDS[:1]),
             ),
+            Paragraph((CLOSED_NOTE, *links)) if links else None,
             Paragraph(page_link("The item", "item", scale=request.field("scale"), item=item)),
         ),
     )
