@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from irt_assets.demo import compare
+from irt_assets.demo.findings import compare
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import DecisionSubject, record_release_decisions
 from resources.postgres.database import Database
