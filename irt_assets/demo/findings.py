@@ -12,6 +12,7 @@ from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.responses.scales import read_scales
+from irt_assets.simulation.files import SCALE_ID
 from irt_psychometrics.estimation import Flag
 from resources.postgres.database import Database
 
@@ -37,11 +38,12 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
     findings.append(_false_alarms(truth, flags))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
-        expected = State.RED if state.month in bad else State.GREEN
+        planted = state.scale_id == SCALE_ID and state.month in bad
+        expected = State.RED if planted else State.GREEN
         found, as_expected = f"{state.state}", state.state is expected
-        if not as_expected and state.month in bad and dropped[state.month]:
+        if not as_expected and planted and dropped[state.month]:
             found, as_expected = f"{found}: {dropped[state.month]}", True
-        findings.append(Finding(f"state of {state.month}", f"{expected}", found, as_expected))
+        findings.append(Finding(f"state of {state.month}", f"{state.scale_id} {expected}", found, as_expected))
     return findings
 
 
@@ -73,7 +75,8 @@ def _finding(
     kind, items = fault["kind"], fault["item_ids"]
     active = [m for m in fault["months"] if m in flags]
     planted = some_of(items, 3) + (f" in {active[0]}" if len(active) == 1 else f" from {active[0]}")
-    judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
+    of_scale = {s.month: s.state for s in states if s.scale_id == SCALE_ID}
+    judged = [m for m in active if of_scale.get(m) is State.GREEN]
     if kind == "dif":
         return _dif_finding(connection, planted, set(items), judged)
     if kind in ("drift", "leak"):
@@ -89,11 +92,10 @@ def _finding(
             kind, planted, found + (f", as {', '.join(other_kinds)} too" if other_kinds else ""), rightly == judged
         )
     if kind == "anchors_moved":
-        state = next(s.state for s in states if s.month == active[0])
+        state = of_scale[active[0]]
         if decided := _dropped_by(connection, active[0]):
             return Finding("anchors moved", planted, f"{decided}; month is {state}", as_expected=True)
-        scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
-        evidence = load_evidence(connection, active[0], scale)
+        evidence = load_evidence(connection, active[0], read_scales(connection, Month(active[0]).start)[SCALE_ID])
         constants = anchors_agree(evidence).details
         named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from dagster import DagsterEventType, DagsterInstance, RunsFilter
+from dagster import DagsterInstance
 
-from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB
+from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
-from irt_assets.common.retries import failed_because_held
 from irt_assets.decisions.origin import initialise
 from irt_assets.demo.findings import Finding, compare
 from irt_assets.demo.running import FOREIGN_DATA, Jobs, OpenInstance, Say, write_lake
@@ -24,7 +23,7 @@ from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.inbox import import_waiting_files
 from irt_assets.intake.load import import_attempts
 from irt_assets.invariants.open_violations import last_evaluated
-from irt_assets.ledger.steps import last_settled_at
+from irt_assets.ledger.steps import last_settled_at, steps_of_month
 from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
@@ -33,8 +32,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.simulation.files import SimulatedFiles, write
 from irt_assets.simulation.response_log import simulate
-from irt_assets.simulation.scenario import demo_scenario
-from resources.dagster_compat import PARTITION_NAME_TAG
+from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
 from resources.failures import PermanentFailure
 from resources.files.inbox_files import FolderInbox, inbox_of
 from resources.files.object_store import object_store
@@ -46,6 +44,8 @@ MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": 
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
 KPI_WEEKS = 8
 """Number of weeks before the running one for which the demo computes KPIs."""
+ITEM_DAYS = 5
+"""Number of days before today for which the demo analyses items."""
 
 
 class DemoResult(NamedTuple):
@@ -69,9 +69,8 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
         again, states = run_months(database, instance, settings, months, say)
         jobs = Jobs(instance, settings, say, again)
         say("looking for drift and DIF …")
-        for state in states:
-            if state.state is State.GREEN:
-                jobs.run(DRIFT_JOB, state.month)
+        for month in dict.fromkeys(state.month for state in states if state.state is State.GREEN):
+            jobs.run(DRIFT_JOB, month)
         say("writing the drift report of every month …")
         for month in months:
             jobs.run(DRIFT_REPORT_JOB, month)
@@ -84,37 +83,41 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
     return DemoResult(settings, states, findings)
 
 
-def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
-    """Simulate a log (or reuse the files of an earlier demo) and write settings that suit it."""
-    names = ("questions.jsonl", "learners.jsonl", "attempts.parquet", "late_attempts.parquet", "truth.json")
-    files = SimulatedFiles(*(folder / name for name in names))
-    if not files.truth.exists():
+def prepare(folder: Path, settings: Settings, say: Say) -> tuple[list[SimulatedFiles], dict[str, Any]]:
+    """Simulate a log of two scales (or reuse the files of an earlier demo) and write settings that suit it.
+
+    Returns the files of each scale, and the truth of the first one. No fault is planted in the second one.
+    """
+    scales = [SimulatedFiles.in_folder(folder / name) for name in ("", VocabularyScenario.scale_id)]
+    if not scales[0].truth.exists():
         say("simulating four months and the running one …")
-        scenario = replace(
-            demo_scenario(datetime.now(UTC), scored=True), weekly_variance=float(MOVES["ability_variance"])
-        )
-        files = write(*simulate(scenario), folder)
-    truth = json.loads(files.truth.read_text("utf-8"))
+        first = demo_scenario(datetime.now(UTC), scored=True)
+        second = VocabularyScenario(first.months, first.now)
+        for scenario, files in zip((second, first), reversed(scales), strict=True):  # the first scale's truth is last
+            walking = replace(scenario, weekly_variance=float(MOVES["ability_variance"]))
+            write(*simulate(walking), files.truth.parent)
+    truth = json.loads(scales[0].truth.read_text("utf-8"))
     inbox = settings.irt_inbox or str((settings.irt_home / "inbox").resolve())
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped", irt_inbox=inbox)
-    return files, truth
+    return [files for files in scales if files.truth.exists()], truth
 
 
-def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say) -> None:
+def load(database: Database, scales: list[SimulatedFiles], settings: Settings, say: Say) -> None:
     """Migrate, import everything and freeze the anchors. Safe to repeat."""
     upgrade(database)
-    _refuse_foreign_data(database, files)
+    _refuse_foreign_data(database, scales)
     with database.connect() as connection:
         known = read_scales(connection).values()
     if known and all(scale.initialised for scale in known):
         say("questions, learners and answers have already been imported")
         return
     say("importing questions, learners and answers …")
-    import_bank_file(database, QUESTIONS, files.questions)
-    import_bank_file(database, LEARNERS, files.learners)
-    report = import_attempts(database, [files.attempts], first_month=settings.irt_first_month)
+    for files in reversed(scales):  # the first scale's values of a learner count
+        import_bank_file(database, QUESTIONS, files.questions)
+        import_bank_file(database, LEARNERS, files.learners)
+    report = import_attempts(database, [files.attempts for files in scales], first_month=settings.irt_first_month)
     say(f"  {report.accepted:,} answers imported, {report.duplicates:,} were there already")
-    _take_file_from_inbox(database, files.late_attempts, settings, say)
+    _take_file_from_inbox(database, scales[0].late_attempts, settings, say)
     with database.connect() as connection:
         new = [s.scale_id for s in read_scales(connection).values() if not s.initialised]
     for scale_id in new:
@@ -125,8 +128,9 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
             record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
 
 
-def _refuse_foreign_data(database: Database, files: SimulatedFiles) -> None:
-    bank = {json.loads(line)["item_id"] for line in files.questions.read_text("utf-8").splitlines()}
+def _refuse_foreign_data(database: Database, scales: list[SimulatedFiles]) -> None:
+    banks = [files.questions.read_text("utf-8").splitlines() for files in scales]
+    bank = {json.loads(line)["item_id"] for lines in banks for line in lines}
     with database.connect() as connection:
         present = first_column(connection, "SELECT item_id FROM question")
     if not bank.issuperset(present):
@@ -156,30 +160,39 @@ def run_months(
     states = month_states(database, instance, months)
     any_run = False
     for month in months:
-        present_states = {s.state for s in states if s.month == month}
-        if present_states == {State.GREEN} or (present_states == {State.RED} and _was_held(instance, month)):
-            say(f"  {month}: {', '.join(present_states)} already")
+        of_month = [state for state in states if state.month == month]
+        held = _held_scales(database, month)
+        if all(s.state is State.GREEN or (s.state is State.RED and s.scale_id in held) for s in of_month):
+            say(f"  {month}: {', '.join(f'{s.scale_id} {s.state}' for s in of_month)} already")
             continue
         any_run = True
         outcome = run_month(instance, settings, month)
-        ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.why}"
-        say(f"  {outcome.why if outcome.held else ended}")
+        held = _held_scales(database, month)
+        if not (outcome.success or outcome.held):
+            say(f"  {month}: failed – {outcome.why}")
+        elif not held:
+            say(f"  {month}: materialised")
+        for scale_id, why in held.items():
+            say(f"  {month} is held on {scale_id}: {why}")
     return any_run, month_states(database, instance, months) if any_run else states
 
 
-def _was_held(instance: DagsterInstance, month: str) -> bool:
-    """Whether the newest run of the month judged it and held it."""
-    newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
-    failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
-    return any(failed_because_held(f.dagster_event.step_failure_data) for f in failures if f.dagster_event is not None)
+def _held_scales(database: Database, month: str) -> dict[str, str]:
+    """Scale → the reason why the month is held on it."""
+    with database.connect() as connection:
+        return {step.scale_id: step.why for step in steps_of_month(connection, month) if step.state == "held"}
 
 
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
-    """Run the jobs that schedules would have run by now: features of all days, KPIs of nine weeks, one night."""
-    jobs.say("features of every day, KPIs of eight weeks and the running one, the last night, the invariants …")
+    """Run the jobs that schedules would have run by now.
+
+    Features of all days, KPIs of nine weeks, items of the last days, and one night.
+    """
+    jobs.say("features of every day, KPIs of eight weeks and the running one, the last nights, the invariants …")
     (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, KPI_WEEKS), WEEKS.key_of(now)]
     requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     requests += [(KPI_JOB, week, "") for week in weeks]
+    requests += [(ITEM_ANALYSIS_JOB, day, "") for day in DAYS.last_keys(now, ITEM_DAYS)]
     requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
     for job, first, last in requests:
         made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
