@@ -50,10 +50,10 @@ def main(folder: Path) -> None:
     english = next(html for html in learner_reports if 'lang="en"' in html.read_text("utf-8"))
     photograph_report(english.with_suffix(".pdf"), folder / "learner-report.png")
     views = {  # with the height in pixels
-        "dashboard.png": ("", 900),
+        "dashboard.png": ("", 965),
         "month-red.png": (f"?view=month&month={red}", 1330),
-        "proposal.png": (f"?view=proposal&proposal={last}/{DRIFTED}", 1360),
-        "item.png": (f"?view=item&item={DRIFTED}", 1290),
+        "proposal.png": (f"?view=proposal&proposal={last}/{DRIFTED}", 1325),
+        "item.png": (f"?view=item&item={DRIFTED}", 1470),
         "learner.png": (f"?view=learner&user={most_measured_learner(database)}", 1030),
         "arrivals.png": ("?view=arrivals", 620),
     }

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from irt_assets import demo as demonstration
 from irt_assets.blocks import Badge, table
 from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, MaxScores, Missing, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.scale import parse_settings
 from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
+from irt_assets.demo import own_log, simulated
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.files import FILES
 from irt_assets.intake.load import import_attempts
@@ -52,7 +52,7 @@ def demo(
     """Calibrate, publish, compare and serve four simulated months, or your own log."""
     with logs.print_for_people(), stop_own_server(current_settings()):
         if data is not None:
-            settings = demonstration.own_log(
+            settings = own_log.own_log(
                 current_settings(),
                 data,
                 say,
@@ -67,7 +67,7 @@ def demo(
                     key=key,
                     max_scores=max_score or (),
                     missing=FILES.missing(missing),
-                    first_month=demonstration.EARLIEST_MONTH,
+                    first_month=own_log.EARLIEST_MONTH,
                 ),
                 model=model,
                 rules=parse_settings(setting),
@@ -76,7 +76,7 @@ def demo(
         elif dichotomise or key or max_score or missing or setting:
             raise PermanentFailure("the options of scores, keys and rules are for your own log: --data FILE")
         else:
-            done = demonstration.run_simulated(current_settings(), say, dagster_instance)
+            done = simulated.run_simulated(current_settings(), say, dagster_instance)
             settings = done.settings
             print_blocks(months_table(done.states))
             marks = {True: Badge("as expected", "good"), False: Badge("NOT as expected", "bad")}

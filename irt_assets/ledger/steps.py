@@ -114,8 +114,8 @@ def unannounced_steps(connection: psycopg.Connection, since: datetime, runs: str
     """Steps done after `since` that have not been announced, by month and scale; the value is whether the month has
     steps on other scales.
 
-    An announcement no longer counts if the month was held after it, or if an alert on a run of the month, whose key
-    begins with `runs`, was opened after it.
+    An announcement no longer counts if the month was held after it and the step was done after it, or if an alert on a
+    run of the month, whose key begins with `runs`, was opened after it. (A month can be held on another scale only.)
     """
     rows = connection.execute(
         """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
@@ -125,7 +125,8 @@ def unannounced_steps(connection: psycopg.Connection, since: datetime, runs: str
              WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
                SELECT FROM alert red
                WHERE red.partition = s.month AND red.opened_at > announced.opened_at
-                 AND (red.key = 'held ' || s.month OR starts_with(red.key, %(runs)s))))
+                 AND ((red.key = 'held ' || s.month AND s.stepped_at > announced.opened_at)
+                      OR starts_with(red.key, %(runs)s))))
            ORDER BY 1, 2""",
         {"since": since, "runs": runs},
     )

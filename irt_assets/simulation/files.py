@@ -12,12 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.simulation.scenario import OPTIONS, Bank
+from irt_assets.simulation.scenario import OPTIONS, Bank, Scenario
 from irt_assets.simulation.truth import Learners, SimulatedLog, Truth
 
-SCALE_ID = "default"
+SCALE_ID = Scenario.scale_id
 ROW_GROUP = 100_000
-KOREAN_TOPICS = {"algebra": "대수", "data": "자료", "functions": "함수", "geometry": "기하", "number": "수"}
+KOREAN_TOPICS = {
+    "algebra": "대수",
+    "data": "자료",
+    "functions": "함수",
+    "geometry": "기하",
+    "number": "수",
+    "everyday": "일상어",
+    "technical": "전문어",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,16 @@ class SimulatedFiles:
     late_attempts: Path
     truth: Path
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> "SimulatedFiles":
+        return cls(
+            questions=folder / "questions.jsonl",
+            learners=folder / "learners.jsonl",
+            attempts=folder / "attempts.parquet",
+            late_attempts=folder / "late_attempts.parquet",
+            truth=folder / "truth.json",
+        )
+
 
 def write(
     log: SimulatedLog, truth: Truth, folder: Path, progress: Callable[[str], None] | None = None
@@ -39,16 +57,10 @@ def write(
     `progress` is called with the name of each file that has been written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = SimulatedFiles(
-        questions=folder / "questions.jsonl",
-        learners=folder / "learners.jsonl",
-        attempts=folder / "attempts.parquet",
-        late_attempts=folder / "late_attempts.parquet",
-        truth=folder / "truth.json",
-    )
+    files = SimulatedFiles.in_folder(folder)
     steps: tuple[tuple[Path, Callable[[Path], object]], ...] = (
         (files.questions, lambda path: _write_lines(path, _questions(truth.bank))),
-        (files.learners, lambda path: _write_lines(path, _learners(truth.learners))),
+        (files.learners, lambda path: _write_lines(path, _learners(truth.learners, truth.bank.scale_id))),
         (files.attempts, lambda path: _write_attempts(path, log, log.arrived)),
         (files.late_attempts, lambda path: _write_attempts(path, log, ~log.arrived)),
         (files.truth, lambda path: path.write_text(json.dumps(truth.as_dict(), ensure_ascii=False), "utf-8")),
@@ -136,14 +148,14 @@ def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
             }
         yield {
             "item_id": item,
-            "scale_id": SCALE_ID,
+            "scale_id": bank.scale_id,
             "topic_id": bank.topics[bank.topic[j]],
             "testlet_id": None,
             "meta": meta,
         }
 
 
-def _learners(learners: Learners) -> Iterable[dict[str, Any]]:
+def _learners(learners: Learners, scale_id: str) -> Iterable[dict[str, Any]]:
     for i, user in enumerate(learners.user_ids):
         yield {
             "user_id": str(user),
@@ -153,6 +165,6 @@ def _learners(learners: Learners) -> Iterable[dict[str, Any]]:
                 "tier": str(learners.tier[i]),
             },
             "is_test": bool(learners.is_test[i]),
-            "target_scale_id": SCALE_ID,
+            "target_scale_id": scale_id,
             "target_theta": float(learners.target_theta[i]),
         }

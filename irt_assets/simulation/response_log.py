@@ -195,7 +195,9 @@ class _Cohort:
         late = rng.random(self.person.size) < s.late_rate
         delay = np.minimum(rng.exponential(s.late_days, self.person.size), 45) * DAY
         self.lateness = np.where(late, delay, rng.integers(200, 4000, self.person.size)).astype(np.int64)
-        self.session_ids = np.array([f"S{s.seed}-{self.tag}-{i + 1:05d}" for i in range(self.person.size)])
+        self.session_ids = np.array(
+            [f"{s.session_prefix}{s.seed}-{self.tag}-{i + 1:05d}" for i in range(self.person.size)]
+        )
 
     def _meet_items(self) -> None:
         """Assign an item to each place of each session: sets `item`, shape (attempts,), in order of session."""
@@ -359,7 +361,7 @@ def _running_sum(values: Ints, lengths: Ints) -> Ints:
 def _form_ids(scenario: Scenario) -> tuple[str, ...]:
     if scenario.assignment == "adaptive":
         return ("placement", "adaptive")
-    letters = [chr(65 + k) for k in range(scenario.blocks)]
+    letters = scenario.block_letters
     return tuple(
         "".join(letters[(k + i) % scenario.blocks] for i in range(scenario.blocks_per_form))
         for k in range(scenario.blocks)

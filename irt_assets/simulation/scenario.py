@@ -6,7 +6,7 @@ calibration would have left in the bank.
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,10 @@ class Scenario:
             month after it, from items with |b − θ̂| ≤ `adaptive_width`, where θ̂ is the EAP of the first session's
             answers.
 
-    Constants of all simulations:
+    Constants of all simulations, except those that `VocabularyScenario` replaces:
+        scale_id: the scale of all items.
+        first_block: letter of the first block; the next letters name the other blocks.
+        session_prefix: start of the session ids.
         cohort_means, cohort_sds: mean and SD of new learners' θ, by month, repeated if there are more months.
         growth_mean, growth_sd: mean and SD of a learner's gain in θ from one calendar month to the next.
         blocks, items_per_block, blocks_per_form: the bank, and the linear forms: all combinations of neighbouring
@@ -122,6 +125,9 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     assignment: Literal["linear", "adaptive"] = "linear"
 
+    scale_id = "default"
+    first_block = "A"
+    session_prefix = "S"
     cohort_means = (0.0, 0.15, -0.1, 0.2, 0.05)
     cohort_sds = (1.0, 1.1, 0.95, 1.05, 1.0)
     growth_mean = 0.12
@@ -130,7 +136,7 @@ class Scenario:
     items_per_block = 40
     blocks_per_form = 2
     anchors_per_block = 10
-    topics = ("algebra", "data", "functions", "geometry", "number")
+    topics: ClassVar[tuple[str, ...]] = ("algebra", "data", "functions", "geometry", "number")
     discrimination_sd = 0.25
     difficulty_sd = 1.0
     guessing = 0.0
@@ -184,9 +190,35 @@ class Scenario:
         return self.blocks * self.items_per_block
 
     @property
+    def block_letters(self) -> tuple[str, ...]:
+        """Names of the blocks, in order."""
+        return tuple(chr(ord(self.first_block) + k) for k in range(self.blocks))
+
+    @property
     def exam_items(self) -> int:
         """Number of items in a learner's exam sessions."""
         return self.blocks_per_form * self.items_per_block if self.assignment == "linear" else self.adaptive_items
+
+
+@dataclass(frozen=True)
+class VocabularyScenario(Scenario):
+    """The small second scale of the demo: one form of 18 items, which some learners of the first scale take, too.
+
+    A learner of both scales has the same θ on them at first. Test accounts belong to the first scale.
+    """
+
+    learners_per_month: int = 600
+    scale_id = "vocabulary"
+    first_block = "V"
+    session_prefix = "V"
+    blocks = 1
+    items_per_block = 18
+    blocks_per_form = 1
+    anchors_per_block = 9
+    topics = ("everyday", "technical")
+    practice_sessions = 0.5
+    practice_items = 6
+    test_share = 0.0
 
 
 def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scenario:
@@ -219,6 +251,7 @@ class Bank:
     """J items: their true values, and their values in the bank. Logistic metric, D = 1; b and θ are on one scale.
 
     Attributes:
+        scale_id: the scale of all items.
         item_ids: block letter and number, e.g. `A07`, sorted.
         block, topic: shape (J,), indices.
         anchor: shape (J,), whether an item is an anchor.
@@ -235,6 +268,7 @@ class Bank:
         faults: the scenario's faults with their items.
     """
 
+    scale_id: str
     item_ids: tuple[str, ...]
     topics: tuple[str, ...]
     block: Ints
@@ -291,7 +325,7 @@ def make_bank(scenario: Scenario) -> Bank:
     anchor = rank_is_anchor[shuffle].ravel()
     n = b.size
     width = len(str(per_block))
-    item_ids = tuple(f"{chr(65 + k)}{j + 1:0{width}d}" for k in range(blocks) for j in range(per_block))
+    item_ids = tuple(f"{letter}{j + 1:0{width}d}" for letter in scenario.block_letters for j in range(per_block))
     block = np.repeat(np.arange(blocks), per_block)
     a = np.clip(np.exp(rng.normal(0, scenario.discrimination_sd, n)), 0.5, 2.0)
     topic = np.empty(n, dtype=np.int64)
@@ -329,6 +363,7 @@ def make_bank(scenario: Scenario) -> Bank:
     cov = calibration_covariance(a, b, c, scenario.bank_n)
     error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((n, 2)))
     return Bank(
+        scale_id=scenario.scale_id,
         item_ids=item_ids,
         topics=scenario.topics,
         block=block,

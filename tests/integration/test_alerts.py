@@ -453,6 +453,11 @@ def test_month_that_was_red_since_its_announcement_is_announced_again(months: In
     assert [months.announce(), months.announce()] == [[WAITS], []]
 
 
+def test_month_that_is_held_on_another_scale_is_announced_only_once(months: Instance) -> None:
+    assert (months.announce(), call(months.database, open_alert, RED)) == ([WAITS], True)
+    assert months.announce() == []
+
+
 def test_month_is_announced_again_after_a_failed_calibration_but_not_a_failed_report(months: Instance) -> None:
     assert months.announce() == [WAITS]
     for job, announced in (("drift_report", []), ("monthly_calibration", [WAITS])):

@@ -21,7 +21,7 @@ import pytest
 
 from irt_assets.common import retries
 from irt_assets.common.job_names import JUDGE_JOB, LAKE
-from irt_assets.demo import write_lake
+from irt_assets.demo.running import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark import lake as exports

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURE_WIDTH = 1800
-GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1950
+GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 2150
 GRAPH_GROUPS = ("intake", "responses", "calibration")
 """Groups that are open in the picture. The whole graph fits a page of this size, which is then scaled down."""
 UNLOADED = re.compile("Loading|fetching statuses")

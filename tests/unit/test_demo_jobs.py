@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets import demo
+from irt_assets.demo import running
 from resources.settings import Settings
 from tests.helpers.dagster_private import create_run_for_test
 
@@ -41,9 +41,9 @@ def test_successful_partition_is_run_again_only_if_requested(
     expected: list[str],
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, _name, first, _last: ran.append(first) or True)
+    monkeypatch.setattr(running, "run_job", lambda _instance, _settings, _name, first, _last: ran.append(first) or True)
     lines: list[str] = []
-    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again)
+    jobs = running.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again)
     for key in ("made", "failed", "new"):
         jobs.run("work", key)
     assert ran == expected
@@ -54,8 +54,8 @@ def test_other_jobs_and_ranges_of_partitions_run_although_a_partition_succeeded(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *arguments: ran.append(arguments) or True)
-    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lambda _line: None, again=False)
+    monkeypatch.setattr(running, "run_job", lambda _instance, _settings, *arguments: ran.append(arguments) or True)
+    jobs = running.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lambda _line: None, again=False)
     jobs.run("other", "made")
     jobs.run("work", "made", "new")
     assert ran == [("other", "made", ""), ("work", "made", "new")]
@@ -67,6 +67,6 @@ def test_night_is_not_run_again_if_a_job_of_the_old_name_succeeded(
     tags = {"dagster/partition": "2026-07-16"}
     create_run_for_test(instance, job_name="mirt_calibrate", tags=tags, status=dg.DagsterRunStatus.SUCCESS)
     lines: list[str] = []
-    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again=False)
+    jobs = running.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lines.append, again=False)
     jobs.run("calibrate_night", "2026-07-16")
     assert lines == ["  calibrate_night 2026-07-16: already made"]

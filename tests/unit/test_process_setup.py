@@ -94,7 +94,8 @@ def test_daemon_and_webserver_use_our_log_handler_once_their_instance_exists() -
 MAY_READ_SETTINGS = {
     "irt_assets/definitions.py": "the graph's root",
     "irt_assets/cli/installation.py": "the root of every command",
-    "irt_assets/demo.py": "it writes settings and goes on with them",
+    "irt_assets/demo/own_log.py": "it writes settings and goes on with them",
+    "irt_assets/demo/simulated.py": "it writes settings and goes on with them",
     "irt_assets/servers/code_server.py": "a program",
     "irt_assets/servers/daemon.py": "a program",
     "irt_assets/webserver/__main__.py": "a program",

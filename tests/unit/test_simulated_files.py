@@ -13,7 +13,7 @@ import pytest
 
 from irt_assets.simulation.files import write
 from irt_assets.simulation.response_log import simulate
-from irt_assets.simulation.scenario import Fault
+from irt_assets.simulation.scenario import Fault, VocabularyScenario
 from resources.tables import learner, question, response_log
 from tests.testbed.scenario import AnyScenario
 
@@ -121,3 +121,20 @@ def test_same_scenario_writes_the_same_bytes(files, simulated, tmp_path):
     assert seen == ["questions.jsonl", "learners.jsonl", "attempts.parquet", "late_attempts.parquet", "truth.json"]
     other = write(*simulate(replace(SCENARIO, seed=9)), tmp_path)
     assert other.attempts.read_bytes() != files.attempts.read_bytes()
+
+
+def test_scales_of_the_demo_share_learners_but_no_item_form_or_attempt(tmp_path):
+    months, now = SCENARIO.months, SCENARIO.now
+    first = AnyScenario(months, now, learners_per_month=60)
+    second = VocabularyScenario(months, now, learners_per_month=40)
+    made = [write(*simulate(scenario), tmp_path / scenario.scale_id) for scenario in (first, second)]
+    one, other = ([pq.read_table(path) for path in (f.attempts, f.late_attempts)] for f in made)
+    for column in ("attempt_id", "session_id", "item_id", "form_id"):
+        values = [{v for table in tables for v in table[column].to_pylist()} - {None} for tables in (one, other)]
+        assert all(values), column
+        assert values[0].isdisjoint(values[1]), column
+    assert {line["scale_id"] for line in lines(made[1].questions)} == {"vocabulary"}
+    accounts = [{line["user_id"]: line["is_test"] for line in lines(files.learners)} for files in made]
+    shared = accounts[0].keys() & accounts[1].keys()
+    assert len(shared) > 0.9 * len(accounts[1])
+    assert not any(accounts[0][user] or accounts[1][user] for user in shared)

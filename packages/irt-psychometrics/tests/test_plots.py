@@ -150,6 +150,9 @@ def test_names_of_a_wright_map_do_not_overlap() -> None:
     assert 0 < len(names.names) < k
     drawn = plots.wright_map(many).to_svg()
     assert all(f">{name}<" in drawn for name in names.names), "the drawing leaves none of them out"
+    half_width = 0.5 * len(names.names[0]) * 5.2 / 290  # of the letters, as a share of the items' half of the chart
+    assert min(names.xs) - half_width > 0
+    assert max(names.xs) + half_width < 1
 
 
 def test_histogram_counts_finite_abilities_and_notes_the_number_left_out() -> None:

@@ -222,7 +222,7 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
         if free.size:
             last[column] = b[j]
             named.append(j)
-        places[j] = 0.97 * (column + 1) / columns
+        places[j] = (column + 0.5) / columns
     return places, np.array(named, dtype=np.intp)
 
 

@@ -45,7 +45,8 @@ def _axis(label: str, ends: Sequence[float], names: Any, *, dated: bool = False)
     axis: dict[str, Any] = {"title": {"text": label}, "range": _values(ends, dated=dated)}
     if names:
         axis |= {"tickvals": list(names), "ticktext": list(names.values())}
-    return axis | ({"type": "date"} if dated else {})
+    months = {"dtickrange": ["M1", "M6"], "value": "%y-%m"}  # short, because Plotly turns labels that are too wide
+    return axis | ({"type": "date", "tickformatstops": [months]} if dated else {})
 
 
 def _line(line: Line, dated: bool) -> Iterator[dict[str, Any]]:

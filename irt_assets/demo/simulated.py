@@ -1,0 +1,249 @@
+"""The simulated demo: plant faults, run every month, and compare the findings with the truth."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from dagster import DagsterInstance
+
+from irt_assets.common.job_names import INVARIANTS_JOB, ITEM_ANALYSIS_JOB, KPI_JOB, NIGHTLY_JOB
+from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
+from irt_assets.decisions.origin import initialise
+from irt_assets.demo.findings import Finding, compare
+from irt_assets.demo.running import FOREIGN_DATA, Jobs, OpenInstance, Say, write_lake
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.gates.month_classification import MonthState, State
+from irt_assets.gates.month_status import month_states
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
+from irt_assets.intake.inbox import import_waiting_files
+from irt_assets.intake.load import import_attempts
+from irt_assets.invariants.open_violations import last_evaluated
+from irt_assets.ledger.steps import last_settled_at, steps_of_month
+from irt_assets.reports import drift_month, learner_copies, learner_week
+from irt_assets.reports.artifacts import store_report
+from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.responses.scale_decisions import Subject, record_decisions
+from irt_assets.responses.scales import read_scales
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.simulation.files import SimulatedFiles, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
+from resources.failures import PermanentFailure
+from resources.files.inbox_files import FolderInbox, inbox_of
+from resources.files.object_store import object_store
+from resources.postgres.database import Database, first_column
+from resources.postgres.schema import upgrade
+from resources.settings import Settings, get_settings, write_env_file
+
+MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
+"""Abilities walk by .05 a week, and grow by .12 from month to month."""
+KPI_WEEKS = 8
+"""Number of weeks before the running one for which the demo computes KPIs."""
+ITEM_DAYS = 5
+"""Number of days before today for which the demo analyses items."""
+
+
+class DemoResult(NamedTuple):
+    """Result of a demo: the settings that it wrote, the states of its months, and the findings on planted faults."""
+
+    settings: Settings
+    states: list[MonthState]
+    findings: list[Finding]
+
+
+def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> DemoResult:
+    """Run the demo, from the simulation to the comparison of planted faults with findings."""
+    files, truth = prepare(settings.irt_home / "simulated", settings, say)
+    settings = get_settings()
+    database = Database(settings)
+    load(database, files, settings, say)
+    write_lake(database, say)
+    months = truth["months"][:-1]
+    say("calibrating, linking, checking and publishing month by month …")
+    with open_instance(settings, database) as instance:
+        again, states = run_months(database, instance, settings, months, say)
+        jobs = Jobs(instance, settings, say, again)
+        say("looking for drift and DIF …")
+        for month in dict.fromkeys(state.month for state in states if state.state is State.GREEN):
+            jobs.run(DRIFT_JOB, month)
+        say("writing the drift report of every month …")
+        for month in months:
+            jobs.run(DRIFT_REPORT_JOB, month)
+        for url in drift_month.stored_uris(database, months[-1]):
+            say(f"  {months[-1]}: {url}")
+        run_daily_life(jobs, settings, datetime.now(UTC))
+        write_learner_reports(database, settings, datetime.now(UTC), say)
+        jobs.run("inventory")
+        findings = compare(database, truth, months, states)
+    return DemoResult(settings, states, findings)
+
+
+def prepare(folder: Path, settings: Settings, say: Say) -> tuple[list[SimulatedFiles], dict[str, Any]]:
+    """Simulate a log of two scales (or reuse the files of an earlier demo) and write settings that suit it.
+
+    Returns the files of each scale, and the truth of the first one. No fault is planted in the second one.
+    """
+    scales = [SimulatedFiles.in_folder(folder / name) for name in ("", VocabularyScenario.scale_id)]
+    if not scales[0].truth.exists():
+        say("simulating four months and the running one …")
+        first = demo_scenario(datetime.now(UTC), scored=True)
+        second = VocabularyScenario(first.months, first.now)
+        for scenario, files in zip((second, first), reversed(scales), strict=True):  # the first scale's truth is last
+            walking = replace(scenario, weekly_variance=float(MOVES["ability_variance"]))
+            write(*simulate(walking), files.truth.parent)
+    truth = json.loads(scales[0].truth.read_text("utf-8"))
+    inbox = settings.irt_inbox or str((settings.irt_home / "inbox").resolve())
+    write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped", irt_inbox=inbox)
+    return [files for files in scales if files.truth.exists()], truth
+
+
+def load(database: Database, scales: list[SimulatedFiles], settings: Settings, say: Say) -> None:
+    """Migrate, import everything and freeze the anchors. Safe to repeat."""
+    upgrade(database)
+    _refuse_foreign_data(database, scales)
+    with database.connect() as connection:
+        known = read_scales(connection).values()
+    if known and all(scale.initialised for scale in known):
+        say("questions, learners and answers have already been imported")
+        return
+    say("importing questions, learners and answers …")
+    for files in reversed(scales):  # the first scale's values of a learner count
+        import_bank_file(database, QUESTIONS, files.questions)
+        import_bank_file(database, LEARNERS, files.learners)
+    report = import_attempts(database, [files.attempts for files in scales], first_month=settings.irt_first_month)
+    say(f"  {report.accepted:,} answers imported, {report.duplicates:,} were there already")
+    _take_file_from_inbox(database, scales[0].late_attempts, settings, say)
+    with database.connect() as connection:
+        new = [s.scale_id for s in read_scales(connection).values() if not s.initialised]
+    for scale_id in new:
+        origin = initialise(database, scale_id, first_month=settings.irt_first_month)
+        say(f"  scale {scale_id}: {origin.anchors} anchors frozen and published")
+        with database.connect() as connection:
+            start = Month(settings.irt_first_month).start
+            record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
+
+
+def _refuse_foreign_data(database: Database, scales: list[SimulatedFiles]) -> None:
+    banks = [files.questions.read_text("utf-8").splitlines() for files in scales]
+    bank = {json.loads(line)["item_id"] for lines in banks for line in lines}
+    with database.connect() as connection:
+        present = first_column(connection, "SELECT item_id FROM question")
+    if not bank.issuperset(present):
+        raise PermanentFailure(FOREIGN_DATA)
+
+
+def _take_file_from_inbox(database: Database, late_attempts: Path, settings: Settings, say: Say) -> None:
+    """Deliver the late answers of the running month through the inbox, unless it is in a bucket."""
+    inbox = inbox_of(settings)
+    if not isinstance(inbox, FolderInbox):
+        return
+    folder = inbox.root / "attempts"
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = pq.read_table(late_attempts, filters=pc.field("completed_at") >= Month(month_of(datetime.now(UTC))).start)
+    pq.write_table(answers, folder / "late-answers.parquet")
+    for outcome in import_waiting_files(database, inbox, unchanged_for=timedelta()):
+        say(f"  {outcome.path}: {outcome.why or f'{outcome.report.accepted:,} answers imported'}")
+
+
+def run_months(
+    database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say
+) -> tuple[bool, list[MonthState]]:
+    """Materialise every month that an earlier demo has not made green or found to be held, oldest first.
+
+    Returns whether a month was run, and the states of all months.
+    """
+    states = month_states(database, instance, months)
+    any_run = False
+    for month in months:
+        of_month = [state for state in states if state.month == month]
+        held = _held_scales(database, month)
+        if all(s.state is State.GREEN or (s.state is State.RED and s.scale_id in held) for s in of_month):
+            say(f"  {month}: {', '.join(f'{s.scale_id} {s.state}' for s in of_month)} already")
+            continue
+        any_run = True
+        outcome = run_month(instance, settings, month)
+        held = _held_scales(database, month)
+        if not (outcome.success or outcome.held):
+            say(f"  {month}: failed – {outcome.why}")
+        elif not held:
+            say(f"  {month}: materialised")
+        for scale_id, why in held.items():
+            say(f"  {month} is held on {scale_id}: {why}")
+    return any_run, month_states(database, instance, months) if any_run else states
+
+
+def _held_scales(database: Database, month: str) -> dict[str, str]:
+    """Scale → the reason why the month is held on it."""
+    with database.connect() as connection:
+        return {step.scale_id: step.why for step in steps_of_month(connection, month) if step.state == "held"}
+
+
+def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
+    """Run the jobs that schedules would have run by now.
+
+    Features of all days, KPIs of nine weeks, items of the last days, and one night.
+    """
+    jobs.say("features of every day, KPIs of eight weeks and the running one, the last nights, the invariants …")
+    (yesterday,), weeks = DAYS.last_keys(now, 1), [*WEEKS.last_keys(now, KPI_WEEKS), WEEKS.key_of(now)]
+    requests = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
+    requests += [(KPI_JOB, week, "") for week in weeks]
+    requests += [(ITEM_ANALYSIS_JOB, day, "") for day in DAYS.last_keys(now, ITEM_DAYS)]
+    requests += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
+    for job, first, last in requests:
+        made_since = job == INVARIANTS_JOB and _months_changed_since_evaluation(Database(settings))
+        (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
+
+
+def _months_changed_since_evaluation(database: Database) -> bool:
+    """Whether a month was published or held after the invariants were last evaluated."""
+    with database.connect() as connection:
+        evaluated = last_evaluated(connection)
+        settled = last_settled_at(connection)
+    return bool(evaluated and settled and settled > evaluated)
+
+
+def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
+    """Write last week's report of a learner in each language, to a folder and to the store.
+
+    The weekly job writes all reports and takes minutes.
+    """
+    (week,) = WEEKS.last_keys(now, 1)
+    with database.connect() as connection:
+        users = first_column(
+            connection,
+            """SELECT DISTINCT ON (lang) user_id FROM (
+                 SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
+                 FROM features_topic_daily f JOIN learner l USING (user_id)
+                 WHERE NOT is_test AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
+               ORDER BY lang, answers DESC, user_id""",
+            {"monday": date.fromisoformat(week)},
+        )
+    folder = (settings.report_output_dir or settings.irt_home / "reports") / week
+    existing = [folder / name for user in users for name in learner_copies.names(week, user)]
+    if all(path.exists() for path in existing):
+        say(f"  the reports of {len(users)} learners are already in {folder}")
+        return
+    say(f"the week's report of {len(users)} learners, one in each language …")
+    copies = learner_copies.write_copies(
+        database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1
+    )
+    store = object_store(settings)
+    of_user = {name: user for user in users for name in learner_copies.names(week, user)}
+    for path in copies.files:
+        say(f"  {path}")
+        store_report(
+            database,
+            store,
+            f"{learner_week.folder(week)}/{path.name}",
+            path.read_bytes(),
+            format="pdf" if path.suffix == ".pdf" else "html",
+            user_id=of_user[path.name],
+            week_start=date.fromisoformat(week),
+        )
+    for user, why in copies.failed.items():
+        say(f"  {user}: {why}")
