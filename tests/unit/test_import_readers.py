@@ -212,6 +212,12 @@ def test_json_text_that_resembles_a_time_is_read_as_text(tmp_path: Path) -> None
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
 
 
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BLOCK", 2**16)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_json_lines_keep_their_line_numbers_across_blocks(tmp_path: Path) -> None:
     filler = "x" * (sources.BLOCK // 30)
     content = "".join(json.dumps({"u": filler, "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
@@ -219,11 +225,12 @@ def test_json_lines_keep_their_line_numbers_across_blocks(tmp_path: Path) -> Non
     assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("flat", [True, False])
 def test_key_that_first_occurs_late_in_a_file_becomes_a_column(tmp_path: Path, flat: bool) -> None:
     """Columns were once read from the first MiB alone, so answers with a late `"mode": "sandbox"` were imported as
     live."""
-    early = json.dumps({"u": "a" * 2**20, "q": 1 if flat else [1]}) + "\n"
+    early = json.dumps({"u": "a" * 2**17, "q": 1 if flat else [1]}) + "\n"
     path = write(tmp_path / "log.jsonl", early * 20 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
     source = open_source(path)
     assert source.columns == ["u", "q", "mode"]
@@ -349,9 +356,10 @@ def test_quotation_mark_inside_a_value_is_an_ordinary_character(tmp_path: Path) 
     assert rows(write(tmp_path / "log.tsv", 'u\tq\nann\t5"\n')) == [(2, {"u": "ann", "q": '5"'})]
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("line_break", ["\n", "\r"])
 def test_rows_are_numbered_as_in_a_spreadsheet_if_cells_contain_line_breaks(tmp_path: Path, line_break: str) -> None:
-    records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**18}",3'] * 80
+    records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**11}",3'] * 80
     path = write(tmp_path / "log.csv", "\n".join(['u,"q\n?"', *records, ""]).replace("\n", line_break))
     assert len(list(open_source(path).batches())) > 2
     assert [line for line, _ in rows(path)] == [2 + 4 * n + k for n in range(80) for k in (0, 1, 3)]
@@ -437,9 +445,10 @@ def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> Non
     assert len(rows(essays)) == 50_000
 
 
-def test_block_of_ragged_rows_raises_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PermanentFailure, match="200,001 rows have more or fewer cells than the header"):
-        rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 200_001))
+def test_block_of_ragged_rows_raises_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_UNREADABLE_ROWS", 1_000)
+    with pytest.raises(PermanentFailure, match="1,001 rows have more or fewer cells than the header"):
+        rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 1_001))
 
 
 def test_nested_values_of_parquet_are_read_as_null(tmp_path: Path) -> None:
