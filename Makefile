@@ -53,7 +53,7 @@ lint: venv
 # computes while others wait for the database. What lint finds ends it all after the unit tests, which run meanwhile.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
 LIBRARY := packages/irt-psychometrics/tests
-FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services $(LIBRARY)/computing
+FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/programs tests/engines tests/services $(LIBRARY)/computing
 PYTEST = $(BIN)/pytest --quiet $(if $(ALL),--hypothesis-profile=new,--changed)
 COVER = $(if $(ALL),--cov --cov-append --cov-report=)
 SUBMAKE = $(MAKE) --no-print-directory
@@ -82,7 +82,7 @@ tests-new-year: NEW_YEAR = $(BIN)/python -m tests.helpers.new_year
 tests-new-year: WITHOUT_SERVERS = --quiet --numprocesses=2 --dist=worksteal -m 'not xdist_group and not long and not ci'
 tests-new-year:
 	$(call timed,unit tests at New Year,$(NEW_YEAR) 20 $(BIN)/pytest $(WITHOUT_SERVERS) tests/unit)
-	$(call timed,integration at New Year,$(NEW_YEAR) 120 $(BIN)/pytest $(WITHOUT_SERVERS) tests/integration)
+	$(call timed,integration at New Year,$(NEW_YEAR) 120 $(BIN)/pytest $(WITHOUT_SERVERS) tests/integration tests/programs)
 
 # Of what the tests run in their own processes; the floor is in pyproject.toml.
 coverage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from itertools import count
@@ -27,6 +28,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first process of a run measures the slowness, and its workers use the same value.
 os.environ.setdefault(patience.VARIABLE, f"{patience.measure_slowness():.2f}")
+
+# Many containers set this variable. Each process would then compile every module that it imports, for seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The tests may run in a pod themselves, and keep their files on its disk.
 os.environ.pop(KUBERNETES, None)

@@ -288,3 +288,9 @@ def test_websocket_messages_pass_nginx_only_with_a_token_and_the_right_origin(do
     for headers, elsewhere in (([], origin), ([cookie()], f"https://sibling.{HOST}")):
         with pytest.raises(InvalidStatus), websocket(door, *headers, origin=elsewhere):
             pass
+
+
+def test_dashboard_without_a_login_names_the_demo(tmp_path: Path) -> None:
+    settings = Settings(irt_home=tmp_path, database_url=None, _env_file=None)
+    with pytest.raises(PermanentFailure, match=r"set JWT_ISSUER.* a demo .* irt run dashboard --demo"):
+        server.serve(settings, demo=False)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 PRODUCT = ("irt_assets", "packages/irt-psychometrics/irt_psychometrics", "resources", "jobs", "services")
 LIBRARY_TESTS = tuple(f"packages/irt-psychometrics/{folder}" for folder in ("tests", "psychometrics_testbed"))
+CONTAINERS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+"""Nodes that are or contain statements."""
 
 
 def is_docstring(node: ast.AST) -> bool:
@@ -18,7 +20,7 @@ def is_docstring(node: ast.AST) -> bool:
 def statements_in(node: ast.AST) -> Iterator[ast.AST]:
     """Statements below a node, and the parts of `try` and `match` that contain statements. Expressions are skipped."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+        if isinstance(child, CONTAINERS):
             yield child
             yield from statements_in(child)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -159,13 +157,6 @@ def test_image_with_too_many_points_draws_a_sample_and_states_the_share() -> Non
     )
     assert "one of 3 points is drawn" in many.to_svg()
     assert len(many.to_markdown()) < 150_000
-
-
-def test_modules_for_learner_reports_do_not_import_numpy_and_plotly() -> None:
-    code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.chart; "
-    code += "print({'numpy', 'plotly'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 # -- plots -------------------------------------------------------------------------------------------

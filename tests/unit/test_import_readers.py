@@ -24,7 +24,7 @@ from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.jsonlines import UnstorableJson, parse_json
-from irt_assets.intake.mapping import Mapping, MatrixMapping, load_mapping
+from irt_assets.intake.mapping import Mapping, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, ignore_rows
 from irt_assets.intake.sources import BadRow
@@ -212,6 +212,12 @@ def test_json_text_that_resembles_a_time_is_read_as_text(tmp_path: Path) -> None
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
 
 
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BLOCK", 2**16)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_json_lines_keep_their_line_numbers_across_blocks(tmp_path: Path) -> None:
     filler = "x" * (sources.BLOCK // 30)
     content = "".join(json.dumps({"u": filler, "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
@@ -219,11 +225,12 @@ def test_json_lines_keep_their_line_numbers_across_blocks(tmp_path: Path) -> Non
     assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("flat", [True, False])
 def test_key_that_first_occurs_late_in_a_file_becomes_a_column(tmp_path: Path, flat: bool) -> None:
     """Columns were once read from the first MiB alone, so answers with a late `"mode": "sandbox"` were imported as
     live."""
-    early = json.dumps({"u": "a" * 2**20, "q": 1 if flat else [1]}) + "\n"
+    early = json.dumps({"u": "a" * 2**17, "q": 1 if flat else [1]}) + "\n"
     path = write(tmp_path / "log.jsonl", early * 20 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
     source = open_source(path)
     assert source.columns == ["u", "q", "mode"]
@@ -349,9 +356,10 @@ def test_quotation_mark_inside_a_value_is_an_ordinary_character(tmp_path: Path) 
     assert rows(write(tmp_path / "log.tsv", 'u\tq\nann\t5"\n')) == [(2, {"u": "ann", "q": '5"'})]
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("line_break", ["\n", "\r"])
 def test_rows_are_numbered_as_in_a_spreadsheet_if_cells_contain_line_breaks(tmp_path: Path, line_break: str) -> None:
-    records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**18}",3'] * 80
+    records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**11}",3'] * 80
     path = write(tmp_path / "log.csv", "\n".join(['u,"q\n?"', *records, ""]).replace("\n", line_break))
     assert len(list(open_source(path).batches())) > 2
     assert [line for line, _ in rows(path)] == [2 + 4 * n + k for n in range(80) for k in (0, 1, 3)]
@@ -377,31 +385,11 @@ def test_repeated_names_are_numbered_in_linear_time(tmp_path: Path, name: str) -
     assert len(set(columns)) == 19_000
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_file_with_more_than_20000_columns_is_refused(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "log"
-    if kind == "csv":
-        write(path, "," * 20_000 + "\n")
-    else:
-        pq.write_table(pa.table({f"c{n}": pa.nulls(0, pa.int8()) for n in range(20_001)}), path)
-    with pytest.raises(PermanentFailure, match="20,001 columns; a file has at most 20,000"):
-        open_source(path)
-
-
 def test_duplicate_json_key_is_detected_in_linear_time() -> None:
     """Keys were once compared with all others: 20,000 keys took 5.7 s."""
     keys = ", ".join(f'"k{n}": 1' for n in range(100_000))
     with linear_time(), pytest.raises(UnstorableJson, match="the key 'k99999' occurs twice"):
         parse_json(f'{{{keys}, "k99999": 1}}')
-
-
-@pytest.mark.parametrize("same_ends", [True, False])
-def test_json_lines_with_changing_keys_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
-    """Lines once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
-    ends = '{"k0": 1}\n' if same_ends else ""
-    path = write(tmp_path / "log.jsonl", ends + "".join(f'{{"k{n}": 1}}\n' for n in range(10_000)) + ends)
-    with linear_time():
-        assert sum(batch.rows.num_rows for batch in open_source(path).batches()) == 10_000 + 2 * same_ends
 
 
 def test_batch_has_fewer_rows_if_the_table_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,13 +409,6 @@ def test_rejected_json_row_is_stored_without_keys_of_other_rows(tmp_path: Path) 
     assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
-    path = write(tmp_path / "log.gz", gzip.compress(("u,q\nann,1\n" + ending * sources.BLOCK).encode()))
-    with linear_time(), pytest.raises(PermanentFailure, match="empty lines in 8,388,608 bytes"):
-        rows(path)
-
-
 def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> None:
     """An empty line was once a row of 20,000 cells."""
     path = write(tmp_path / "log.csv", ",".join(f"c{n}" for n in range(20_000)) + "\n" * 2_000)
@@ -437,9 +418,10 @@ def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> Non
     assert len(rows(essays)) == 50_000
 
 
-def test_block_of_ragged_rows_raises_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PermanentFailure, match="200,001 rows have more or fewer cells than the header"):
-        rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 200_001))
+def test_block_of_ragged_rows_raises_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_UNREADABLE_ROWS", 1_000)
+    with pytest.raises(PermanentFailure, match="1,001 rows have more or fewer cells than the header"):
+        rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 1_001))
 
 
 def test_nested_values_of_parquet_are_read_as_null(tmp_path: Path) -> None:
@@ -464,29 +446,6 @@ def read_log(path: Path, mapping: Mapping | None = None) -> ImportReport:
     for _ in AnswerSource(open_source(path), mapping, None).answers(limits, report, ignore_rows):
         pass
     return report
-
-
-def test_overlong_id_in_a_wide_matrix_is_rejected_without_copies_for_each_item(tmp_path: Path) -> None:
-    """3,000 copies of a megabyte exceed the size of an Arrow array."""
-    items = [f"i{n}" for n in range(3_000)]
-    row = ["x" * 2**20, "2026-07-01T12:00:00Z", *["1"] * len(items)]
-    path = write(tmp_path / "log.csv", ",".join(["u", "at", *items]) + "\n" + ",".join(row) + "\n")
-    columns = {"user_id": ("u",), "completed_at": ("at",)}
-    report = read_log(path, Mapping(name="ours", columns=columns, wide=MatrixMapping(items=("i*",))))
-    assert report.rejected == {"id_too_long": 3_000}
-
-
-@pytest.mark.parametrize("kind", ["learners", "answers"])
-def test_table_with_many_columns_is_read_in_linear_time(tmp_path: Path, kind: str) -> None:
-    names = [f"c{n}" for n in range(19_000)]
-    ours = ["user_id"] if kind == "learners" else ["user_id", "item_id", "completed_at", "correct"]
-    row = ["ann", "q1", "2026-07-01T12:00:00Z", "1"][: len(ours)] + ["x"] * len(names)
-    path = write(tmp_path / "log.csv", ",".join([*ours, *names]) + "\n" + ",".join(row) + "\n")
-    with linear_time():
-        if kind == "learners":
-            assert len(read_rows(open_source(path), "auto", LEARNERS, ImportReport(), ignore_rows)) == 1
-        else:
-            assert read_log(path).read == 1
 
 
 def test_error_names_the_columns_of_a_table_and_shows_no_content_of_other_files(tmp_path: Path) -> None:

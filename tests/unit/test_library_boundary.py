@@ -19,10 +19,12 @@ OF_THE_CALLER = {"plotly", "sklearn", "tqdm"}
 """Optional packages, each imported only in the function that needs it."""
 
 
-def imports(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield file, module and name of each import. The name is empty if a module is imported."""
+def imports(folder: Path, word: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield file, module and name of each import of the files that contain `word`. The name is empty if a module is
+    imported."""
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text if word in text else "")):
             if isinstance(node, ast.Import):
                 yield from ((path.relative_to(ROOT).as_posix(), name.name, "") for name in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -32,7 +34,7 @@ def imports(folder: Path) -> Iterator[tuple[str, str, str]]:
 def names_of_the_library() -> list[tuple[str, str, str]]:
     """Return the platform's imports from the library: file, module and name."""
     folders = (ROOT / folder for folder in ("irt_assets", "jobs", "resources", "services", "deploy"))
-    found = [one for folder in folders for one in imports(folder)]
+    found = [one for folder in folders for one in imports(folder, LIBRARY.name)]
     return [one for one in found if one[1].partition(".")[0] == "irt_psychometrics"]
 
 

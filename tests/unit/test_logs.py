@@ -6,8 +6,6 @@ import io
 import json
 import logging
 import re
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -140,34 +138,6 @@ def test_setting_of_the_log_format_has_precedence_over_the_kind_of_standard_erro
         logging.getLogger("irt").warning("the daemon ended")
     assert written.getvalue().startswith(begins)
     assert written.getvalue().endswith("WARNING the daemon ended\n") == (expected == "text")
-
-
-PROGRAM = """
-import logging, os, sys
-stderr = os.fstat(2)
-os.environ["JOURNAL_STREAM"] = f"{stderr.st_dev}:{stderr.st_ino + int(sys.argv[1])}"
-from resources.serving import logs
-logs.configure()
-logging.getLogger("irt").info("began")
-try:
-    1 / 0
-except ZeroDivisionError:
-    logging.getLogger("irt").exception("failed")
-"""
-
-
-def test_every_line_in_the_journal_begins_with_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise `journalctl -p err` would find no entries. Every line of a traceback has the priority, too."""
-    monkeypatch.setenv("LOG_FORMAT", "text")
-    journal, elsewhere = (
-        subprocess.run([sys.executable, "-c", PROGRAM, off], capture_output=True, text=True, check=True).stderr
-        for off in ("0", "1")
-    )
-    first, *rest = journal.splitlines()
-    assert first.startswith("<6>")
-    assert len(rest) > 3
-    assert all(line.startswith("<3>") for line in rest)
-    assert "<" not in elsewhere.splitlines()[0]
 
 
 def test_only_errors_are_logged_and_as_text_while_prose_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +20,6 @@ from resources.postgres.own_schema import first_of, named_schema, path_option
 from resources.postgres.roles import role_statements
 from resources.serving.logs import without_password
 from resources.settings import Settings, configured_names, get_settings, known_names, private_home, write_env_file
-from tests.testbed.patience import patient
 
 
 def test_settings_have_the_documented_defaults(tmp_path: Path) -> None:
@@ -272,14 +269,6 @@ def test_unknown_names_of_settings_are_found(monkeypatch: pytest.MonkeyPatch, tm
     given = configured_names(get_settings())
     assert {name for name in given if name not in known_names()} == {"DATABSE_URL", "IRT_TREADS"}
     assert given["DATABSE_URL"].endswith("irt.env")
-
-
-def test_importing_the_resources_opens_no_connection_and_writes_no_file(tmp_path: Path) -> None:
-    modules = ["doctor", "files.object_store", "postgres.embedded_postgres", "postgres.schema", "postgres.warehouse"]
-    code = "import socket; socket.socket.connect = None; import " + ", ".join(f"resources.{name}" for name in modules)
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=patient(60))
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
-from resources.settings import Settings, get_settings
-from services.dashboard import server
+from resources.settings import get_settings
 
 TYPED = {
     "scale lists": "There are: accept, decisions, init, list, movement, pass-mark, set, show.",
@@ -52,12 +51,6 @@ def test_error_for_a_setting_that_is_not_a_month_shows_a_month(monkeypatch: pyte
     with pytest.raises(PermanentFailure, match=r"^setting IRT_FIRST_MONTH: must be a month, such as 2026-07$"):
         get_settings()
     get_settings.cache_clear()
-
-
-def test_dashboard_without_a_login_names_the_demo(tmp_path: Path) -> None:
-    settings = Settings(irt_home=tmp_path, database_url=None, _env_file=None)
-    with pytest.raises(PermanentFailure, match=r"set JWT_ISSUER.* a demo .* irt run dashboard --demo"):
-        server.serve(settings, demo=False)
 
 
 CELLS = {

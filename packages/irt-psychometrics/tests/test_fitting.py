@@ -2,10 +2,7 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -206,29 +203,3 @@ def test_progress_is_shown_as_a_tqdm_bar_or_refused_without_tqdm(
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(irt.PsychometricsError, match="progress=True needs tqdm; install it"):
         irt.fit(X, progress=True)
-
-
-LONG_FIT = """
-import numpy as np, irt_psychometrics as irt
-rng = np.random.default_rng(0)
-items = irt.ItemParameters.from_frame({"item": [f"q{j}" for j in range(60)], "a": rng.lognormal(0, .3, 60),
-                                       "b": rng.normal(size=60)})
-x = irt.simulate_responses(items, rng.normal(size=20_000), random_state=1)
-try:
-    irt.fit(x, "3pl", tolerance=1e-300, max_iterations=1_000_000, progress=lambda n, _: print(n, flush=True))
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-
-
-def test_fit_ends_at_ctrl_c() -> None:
-    command = [sys.executable, "-c", LONG_FIT]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().strip() == "1"
-        child.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        lines = child.stdout.read().split()
-        assert child.wait() == 0
-    assert lines[-1] == "interrupted"
-    assert time.monotonic() - began < 20

@@ -1,7 +1,4 @@
-"""The logistic function and related functions compared with SciPy's; modules that a fit imports."""
-
-import subprocess
-import sys
+"""The logistic function and related functions compared with SciPy's."""
 
 import numpy as np
 import pytest
@@ -32,16 +29,3 @@ def test_functions_of_a_number_return_a_number():
 def test_softmax_equals_scipy_and_does_not_overflow():
     x = np.array([[1000.0, 1001.0, 0.0], [-5.0, 0.0, 5.0]])
     np.testing.assert_allclose(logistic.softmax(x, axis=1), special.softmax(x, axis=1), rtol=1e-15)
-
-
-def test_fit_imports_no_module_of_scipy():
-    """Their import takes longer than fitting 5,000 persons and 50 items."""
-    code = (
-        "import sys, numpy as np, irt_psychometrics as irt\n"
-        "x = (np.random.default_rng(1).random((200, 5)) < 0.6).astype(float)\n"
-        "fit = irt.fit(irt.Responses.from_wide(x), '2pl')\n"
-        "fit.items.b, fit.reliability\n"
-        "print([m for m in ('scipy.special', 'scipy.linalg', 'scipy.sparse', 'scipy.optimize') if m in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

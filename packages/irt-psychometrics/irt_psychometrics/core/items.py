@@ -394,17 +394,6 @@ class ItemParameters:
             found[some.at, : len(by)] = by.swapaxes(0, 1)
         return found
 
-    def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
-        """Fisher information of R answers, shape (R,), to the items `item` (R,) by learners at `theta` (R,)."""
-        a = self.a[item]
-        found = curves.information_at(a * (theta - self.b[item]), a, self.c[item])
-        for some in self.others:
-            parameters = some.parameters(self.a, self.d)
-            for k, j in enumerate(some.at.tolist()):
-                mine = item == j
-                found[mine] = some.model.information(theta[mine], parameters[:, [k]], some.categories[[k]])[0]
-        return found
-
     def _logits(self, theta: Floats) -> Floats:
         return self.a[:, None] * (theta - self.b[:, None])
 

@@ -11,7 +11,7 @@ from scipy.stats import chi2, kstest
 
 import irt_psychometrics as irt
 
-REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
+REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[5] / "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 MIN_P = 1e-3
 """A correct test of uniform p-values fails for one seed in a thousand; the seeds are fixed."""

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from irt_assets import definitions
 from irt_assets.common.environment import CONFIGURATION, WORKSPACE
@@ -89,6 +90,34 @@ def test_daemon_and_webserver_use_our_log_handler_once_their_instance_exists() -
     assert dagster.handlers == []
     [ours] = [handler for handler in root.handlers if type(handler).__name__ == "_StandardError"]
     root.removeHandler(ours)
+
+
+JOURNAL = """
+import logging, os, sys
+stderr = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{stderr.st_dev}:{stderr.st_ino + int(sys.argv[1])}"
+from resources.serving import logs
+logs.configure()
+logging.getLogger("irt").info("began")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("irt").exception("failed")
+"""
+
+
+def test_every_line_in_the_journal_begins_with_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise `journalctl -p err` would find no entries. Every line of a traceback has the priority, too."""
+    monkeypatch.setenv("LOG_FORMAT", "text")
+    journal, elsewhere = (
+        subprocess.run([sys.executable, "-c", JOURNAL, off], capture_output=True, text=True, check=True).stderr
+        for off in ("0", "1")
+    )
+    first, *rest = journal.splitlines()
+    assert first.startswith("<6>")
+    assert len(rest) > 3
+    assert all(line.startswith("<3>") for line in rest)
+    assert "<" not in elsewhere.splitlines()[0]
 
 
 MAY_READ_SETTINGS = {
