@@ -12,6 +12,7 @@ from irt_assets.common.wording import natural_order
 from irt_assets.item_analysis.answers import complete_form
 from irt_assets.item_analysis.forms import Form
 from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, RestScore, TracePoint
+from irt_assets.responses.eligibility.rules import WarningRules
 from irt_psychometrics import ItemParameters, Responses
 from irt_psychometrics.classical import Choices, ItemAnalysis, OptionStatistics, analyse_items
 from irt_psychometrics.itemfit import Observed
@@ -25,18 +26,23 @@ OMITTED = ""
 ITEM_STATISTICS = (
     *("mean", "sd", "facility", "facility_se", "item_rest", "biserial", "alpha_if_deleted", "lower", "upper"),
 )
+LIMITS = ("min_facility", "max_facility", "min_item_rest", "min_option_share")
+"""Rules of the scale, whose names are flags."""
+MAX_NOT_REACHED = 0.05
+"""Share of the learners who did not reach an item from which it is flagged as speeded; no rule of the scale."""
 FORM_STATISTICS = {field.name for field in fields(FormRow)} - {"n", "n_items", "max_score"}
 TIMES = (0.5, 0.05, 0.95)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Right options and published parameters of a scale's items, and mean and SD of θ."""
+    """Right options and published parameters of a scale's items, mean and SD of θ, and the rules for flags."""
 
     keys: Mapping[str, tuple[str, ...]]
     published: Mapping[str, Parameters]
     mean: float
     sd: float
+    rules: WarningRules
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class _Part:
         shown: its answers, including answers that do not count.
         counted: the answers that were analysed, with their rest scores.
         form: the form, if it is known.
+        item_flags, option_flags: flags of each item and option, without "speeded".
         max_score: the maximum score of each item.
         labelled: the items with options.
     """
@@ -92,6 +99,8 @@ class _Part:
     counted: pd.DataFrame
     form: Form | None
     analysis: ItemAnalysis
+    item_flags: Sequence[tuple[str, ...]]
+    option_flags: Sequence[tuple[str, ...]]
     rest: RestScore
     max_score: Sequence[int]
     labelled: Collection[str]
@@ -131,16 +140,19 @@ def _analyse_part(
         most + 1,
     )
     rest = None if complete else _theta_of_others(responses, bank)
+    choices = _choices(counted, responses.item_ids, labels, bank.keys)
     analysis = analyse_items(
         responses,
-        _choices(counted, responses.item_ids, labels, bank.keys),
+        choices,
         forms=persons["form"].tolist(),
         omitted=(~counted["answered"] & ~counted["not_reached"]).to_numpy(bool),
         not_reached=counted["not_reached"].to_numpy(bool),
         rest=rest,
     )
+    flags = analysis.flags(choices, **{name: getattr(bank.rules, name) for name in LIMITS})
     kind: RestScore = "sum" if complete else "share" if rest is None else "theta"
-    return _Part(form_id, shown, counted.assign(rest=analysis.rest), form, analysis, kind, most.tolist(), labels.keys())
+    counted = counted.assign(rest=analysis.rest)
+    return _Part(form_id, shown, counted, form, analysis, *flags, kind, most.tolist(), labels.keys())
 
 
 def _theta_of_others(responses: Responses, bank: Bank) -> Floats | None:
@@ -195,7 +207,7 @@ def _form_row(part: _Part) -> FormRow:
 
 def _item_rows(part: _Part) -> Iterator[ItemRow]:
     found, shown = part.analysis, part.shown
-    options = _options(found.options)
+    options = _options(found.options, part.option_flags)
     by_item = shown.groupby("item")
     presented, unreached, rapid = by_item.size(), by_item["not_reached"].sum(), by_item["rapid"].sum()
     answered = (shown["counted"] & shown["answered"]).groupby(shown["item"]).sum()
@@ -206,25 +218,29 @@ def _item_rows(part: _Part) -> Iterator[ItemRow]:
         keys = [option.option for option in options[item] if option.is_key]
         place = part.form.items.get(item) if part.form else None
         values: dict[str, Any] = {name: finite(getattr(found, name)[j]) for name in ITEM_STATISTICS}
+        shown_to = max(int(presented.get(item, 0)), int(found.n[j]))
+        not_reached = int(found.not_reached[j] if part.rest == "sum" else unreached[item])
+        speeded = not_reached >= MAX_NOT_REACHED * shown_to > 0
         yield ItemRow(
             item_id=item,
             form_id=part.form_id,
             position=place.position if place else None,
             max_score=part.max_score[j],
-            presented=max(int(presented.get(item, 0)), int(found.n[j])),
+            presented=shown_to,
             n=int(found.n[j]),
             omitted=int(found.omitted[j]),
-            not_reached=int(found.not_reached[j] if part.rest == "sum" else unreached[item]),
+            not_reached=not_reached,
             **values,
             **dict(zip(("time_median", "time_low", "time_high"), times, strict=True)),
             rapid=float(rapid[item] / max(rapid[item] + answered[item], 1)) if item in rapid else None,
             rest=part.rest,
             key=", ".join(keys) if part.max_score[j] == 1 and keys and item in part.labelled else None,
+            flags=(*part.item_flags[j], *["speeded"] * speeded),
             options=options[item],
         )
 
 
-def _options(found: OptionStatistics) -> dict[str, tuple[OptionRow, ...]]:
+def _options(found: OptionStatistics, flags: Sequence[tuple[str, ...]]) -> dict[str, tuple[OptionRow, ...]]:
     rows: dict[str, list[OptionRow]] = {}
     for m, item in enumerate(found.item_ids):
         if found.options[m] == OMITTED:
@@ -241,6 +257,7 @@ def _options(found: OptionStatistics) -> dict[str, tuple[OptionRow, ...]]:
                 mean_rest=finite(found.mean_rest[m]),
                 rest_correlation=finite(found.rest_correlation[m]),
                 thirds=tuple(map(finite, found.group_shares[m])),
+                flags=flags[m],
                 trace=tuple(
                     TracePoint(rest=float(r), n=int(k), share=float(p), low=float(low), high=float(high))
                     for r, k, p, low, high in trace

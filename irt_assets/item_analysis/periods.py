@@ -10,7 +10,6 @@ import psycopg
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.item_analysis.analysis import Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
-from irt_assets.item_analysis.flags import add_flags
 from irt_assets.item_analysis.forms import read_forms, take_from_log
 from irt_assets.item_analysis.key_evidence import follow_keys, read_keys
 from irt_assets.item_analysis.stored import FormRow, ItemRow, write_analysis
@@ -93,8 +92,7 @@ def _analyse_scales(
         if analysis is None:
             found.append(ScaleAnalysis(scale_id, why=why))
         else:
-            items = [add_flags(row, scale.rules.warnings) for row in analysis.items]
-            found.append(ScaleAnalysis(scale_id, analysis.forms, items))
+            found.append(ScaleAnalysis(scale_id, analysis.forms, analysis.items))
             if not whole_month:
                 follow_keys(connection, period, bank.keys, analysis.answers)
         write_analysis(connection, scale_id, period, found[-1].forms, found[-1].items)
@@ -103,4 +101,4 @@ def _analyse_scales(
 
 def _read_bank(connection: psycopg.Connection, scale: Scale, at: datetime) -> Bank:
     published = in_force(connection, scale.scale_id, at).items
-    return Bank(read_keys(connection, scale.scale_id), published, scale.mu, scale.sigma)
+    return Bank(read_keys(connection, scale.scale_id), published, scale.mu, scale.sigma, scale.rules.warnings)

@@ -8,7 +8,7 @@ from typing import Any
 
 from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, percent, table, value_with_error
 from irt_assets.common.wording import join_names, shorten
-from irt_assets.item_analysis.flags import ABOVE_KEY, find_option_above_key
+from irt_assets.item_analysis.flags import find_option_above_key
 from irt_assets.item_analysis.stored import ItemRow, OptionRow
 from irt_psychometrics.plots import Chart
 
@@ -18,14 +18,14 @@ REST_SCORES = {
     "theta": "θ from the other items",
 }
 FLAGS = {
-    ABOVE_KEY: "above the key",
+    "above_key": "above the key",
     "min_option_share": "chosen by few",
     "min_facility": "hard",
     "max_facility": "easy",
     "min_item_rest": "low item-rest r",
     "speeded": "many did not reach it",
 }
-"""Flags in words, by the name of the rule or of the finding."""
+"""Flags in words, by the name of the rule or of the finding. `key_warning` is the sentence on the others."""
 SHAPES = ("circle", "diamond", "square", "triangle", "cross")
 SHARE = ("share", "low", "high")
 THIRDS = ("lower third", "middle", "upper")
@@ -52,7 +52,7 @@ def _in_words(option: OptionRow) -> str:
 
 def flags_in_words(flags: Sequence[str]) -> str | None:
     """The flags of an item or of an option, in words. Returns None if it has no flag."""
-    return "; ".join(FLAGS.get(flag, flag) for flag in flags) or None
+    return "; ".join(FLAGS[flag] for flag in flags if flag in FLAGS) or None
 
 
 def discrimination(item: ItemRow) -> float | None:

@@ -419,7 +419,8 @@ def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path
     assert (done.code, done.err) == (0, "")
     text = " ".join(done.out.split())
     assert "mean 18.202, SD 5.054, α 0.798 (0.774 … 0.820)" in text
-    assert "beats_key: an option has a positive correlation with the rest score, above the key's: check the key" in text
+    assert "above_key: an option has a positive correlation with the rest score, above the key's" in text
+    assert "beats_key: such an option, beyond chance: check the key" in text
     items = pd.read_csv(tmp_path / "items.csv")
     assert (items.omitted.sum(), list(items.item[items.item_rest < 0.15])) == (
         69,

@@ -19,7 +19,7 @@ OPTIONS = tuple(
         rest_correlation=r,
         thirds=(0.33, 0.43, 0.58),
         trace=TRACE,
-        flags=("above_key",) if name == "3" else (),
+        flags=("above_key", "beats_key") if name == "3" else (),
     )
     for name, (n, share, r) in (CHOICES | {"5": (97, 0.162, 0.037)}).items()
 )

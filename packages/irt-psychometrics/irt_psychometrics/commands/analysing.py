@@ -11,16 +11,17 @@ from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
+from irt_psychometrics.core.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
 from irt_psychometrics.core.results import Result
 
-HARD, EASY, LOW_R, RARE = 0.15, 0.95, 0.15, 0.05
 EXPLANATIONS = {
-    "hard": f"p is below {HARD}",
-    "easy": f"p is above {EASY}",
-    "low_r": f"the item-rest correlation is below {LOW_R}",
-    "beats_key": "an option has a positive correlation with the rest score, above the key's: check the key",
+    "min_facility": f"p is below {MIN_FACILITY}",
+    "max_facility": f"p is above {MAX_FACILITY}",
+    "min_item_rest": f"the item-rest correlation is below {MIN_ITEM_REST}",
+    "above_key": "an option has a positive correlation with the rest score, above the key's",
+    "beats_key": "such an option, beyond chance: check the key",
 }
-"""Flag of an item → its reason. Options are flagged as beats_key, or as rare if under 5 % choose them."""
+"""Flag of an item → its reason."""
 INCOMPLETE = (
     "not all persons have a score on all items, so there is no α, and r is with the mean of the other items that each"
     " person saw. If blank cells are omitted answers, --omitted '' counts them as wrong"
@@ -34,36 +35,20 @@ class FileAnalysis:
 
     Attributes:
         analysis: the statistics.
+        flags: the flags of items and options.
         has_choices: whether the options are choices; otherwise they are scores, which have no flags.
     """
 
     analysis: ItemAnalysis
+    flags: Flags
     has_choices: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Rows of forms, items and options. Numbers that do not exist are None."""
-        options = rows_of(self.analysis.options)
-        items = rows_of(self.analysis)
-        key_r = {
-            item["item"]: max(o["rest_correlation"] or 0.0 for o in options if o["item"] == item["item"] and o["key"])
-            for item in items
-            if self.has_choices
-        }
-        for option in options:
-            r, rivals = option["rest_correlation"] or 0.0, self.has_choices and not option["key"]
-            beats = rivals and r > max(key_r[option["item"]], 0.0)
-            rare = rivals and (option["share"] or 0.0) < RARE
-            option["flags"] = ["beats_key"] * beats + ["rare"] * rare
-        beaten = {option["item"] for option in options if "beats_key" in option["flags"]}
-        for item in items:
-            p, r = item["facility"], item["item_rest"]
-            found = {
-                "hard": p is not None and p < HARD,
-                "easy": p is not None and p > EASY,
-                "low_r": r is not None and r < LOW_R,
-                "beats_key": item["item"] in beaten,
-            }
-            item["flags"] = [flag for flag, holds in found.items() if holds]
+        items, options = (
+            [row | {"flags": list(found)} for row, found in zip(rows_of(result), flags, strict=True)]
+            for result, flags in ((self.analysis, self.flags.items), (self.analysis.options, self.flags.options))
+        )
         return {"forms": rows_of(self.analysis.forms), "items": items, "options": options}
 
     def report(self) -> Report:
@@ -113,7 +98,7 @@ def analyse(answers: Answers) -> FileAnalysis:
         Statistics of forms, items and options, and flags.
     """
     found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted)
-    return FileAnalysis(found, answers.choices is not None)
+    return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
 
 
 def rows_of(result: Result) -> list[dict[str, Any]]:

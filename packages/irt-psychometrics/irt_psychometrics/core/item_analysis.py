@@ -14,6 +14,15 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.classical import rest_correlation
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_flags import (
+    MAX_FACILITY,
+    MIN_FACILITY,
+    MIN_ITEM_REST,
+    MIN_OPTION_SHARE,
+    Flags,
+    compare_with_keys,
+    names_where,
+)
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.results import Result, format_value
 
@@ -203,6 +212,48 @@ class ItemAnalysis(Result):
     def discrimination(self) -> Floats:
         """The index D, `upper` − `lower`, shape (J,)."""
         return self.upper - self.lower
+
+    def flags(
+        self,
+        choices: Choices | None = None,
+        *,
+        min_facility: float = MIN_FACILITY,
+        max_facility: float = MAX_FACILITY,
+        min_item_rest: float = MIN_ITEM_REST,
+        min_option_share: float = MIN_OPTION_SHARE,
+    ) -> Flags:
+        """Compare the statistics with limits.
+
+        Parameters
+        ----------
+        choices
+            The choices that were analysed. Only their options have flags; an option without a name is an omission.
+        min_facility, max_facility, min_item_rest
+            Limits of `facility` and `item_rest`.
+        min_option_share
+            Smallest share of a wrong option.
+
+        Returns
+        -------
+        Flags
+            Names of the limits that each of the J items and M options breaks. A wrong option and its item have the flag
+            `above_key` if the option-rest correlation is above 0 and above the key's, and `beats_key` if this is
+            certain: 3.3 standard errors above 0, and 2 above the key's (Meng, Rosenthal & Rubin 1992).
+        """
+        options, J = self.options, len(self.item_ids)
+        place = {name: j for j, name in enumerate(self.item_ids)}
+        item = np.array([place[name] for name in options.item_ids], dtype=np.int64)
+        has_options = np.array([bool(found) for found in choices.labels] if choices else [False] * J)
+        named = has_options[item] & (np.array(options.options) != "")
+        shares = (named, options.is_key, options.share, options.rest_correlation)
+        of_options = compare_with_keys(item, self.n, *shares, min_option_share)
+        of_items = {
+            "min_facility": self.facility < min_facility,
+            "max_facility": self.facility > max_facility,
+            "min_item_rest": self.item_rest < min_item_rest,
+            **{name: np.bincount(item, of_options[name], J) > 0 for name in ("above_key", "beats_key")},
+        }
+        return Flags(names_where(of_items), names_where(of_options))
 
     def _title(self) -> str:
         return f"{len(self.item_ids):,} items"
