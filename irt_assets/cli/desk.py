@@ -18,8 +18,8 @@ from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
 from irt_psychometrics.commands import score as score_answers

@@ -9,8 +9,8 @@ import typer
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import quantity
-from irt_assets.file_commands.files import FILES
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
+from irt_assets.intake.library_files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
 from irt_assets.intake.suggest import suggest as suggest_mapping

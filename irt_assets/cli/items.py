@@ -33,7 +33,7 @@ from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions import release, withdrawal
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.item_status import Status, item_status
 from irt_psychometrics.commands import analyse as analyse_answers
 

@@ -7,7 +7,6 @@ values are applied in `clean`.
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -21,9 +20,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
+from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
+matches = Files.matches
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -190,11 +191,6 @@ class Binding:
         known = self.mapping.null_values
         both = {name: (*known.get(name, ()), *more.get(name, ())) for name in {**known, **more}}
         return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a name equals or matches the pattern. Brackets denote a class of characters or themselves."""
-    return name == pattern or any(fnmatchcase(name, form) for form in (pattern, pattern.replace("[", "[[]")))
 
 
 def _presets() -> dict[str, Mapping]:

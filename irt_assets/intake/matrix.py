@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, matches
-from irt_assets.intake.scoring import MAX_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring, points
 from irt_assets.intake.sources import Batch
+from irt_psychometrics.commands import Files
 
 MAX_VALUES = 200
 
@@ -112,5 +113,5 @@ def _are_points(counts: Counter[str]) -> bool:
 
 def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
     """Number of cells that, times the denominator, are whole numbers from 0 to `most`."""
-    numbers = {text: float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
-    return sum(counts[text] for text, n in numbers.items() if n <= most and abs(n - round(n)) < WHOLE)
+    numbers = {text: float(text) for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
+    return sum(counts[text] for text, n in numbers.items() if Files.whole_scores(n, denominator) <= most)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers

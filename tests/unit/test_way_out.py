@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from irt_assets.cli import SERVERS, app
 from irt_assets.cli.servers import Server
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.commands.cell_scores import Reading
-from irt_psychometrics.commands.choices import ChoiceCounts, blanks_described, shortened_ids
+from irt_psychometrics.commands.choices import ChoiceCounts, describe_blanks, describe_shortened
 from irt_psychometrics.commands.tables import Batch, Cells, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
@@ -346,12 +346,12 @@ def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str)
 
 
 def _notes(table: Table, choices: ChoiceCounts, blanks: Mapping[str, int]) -> list[str]:
-    described = blanks_described(blanks)
+    described = describe_blanks(blanks)
     return [*choices.check(str(table.path)), *([f"{table.path}: {described}"] if described else [])]
 
 
 def _with_notes(table: Table, read: Answers, notes: list[str]) -> Answers:
-    if warned := shortened_ids([*read.person_ids, *read.responses.item_ids]):
+    if warned := describe_shortened([*read.person_ids, *read.responses.item_ids]):
         notes = [*notes, f"{table.path}: {warned}"]
     return replace(read, notes=tuple(notes))
 

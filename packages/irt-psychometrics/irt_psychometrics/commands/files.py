@@ -6,8 +6,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
-from irt_psychometrics.commands.cell_scores import Codes, MaxScores, Reading, codes_by_column, read_max_scores
-from irt_psychometrics.commands.choices import read_key
+from irt_psychometrics.commands.cell_scores import (
+    Codes,
+    MaxScores,
+    Reading,
+    codes_by_column,
+    matches,
+    points,
+    read_max_scores,
+    whole_scores,
+)
+from irt_psychometrics.commands.choices import check_key, describe_blanks, describe_shortened, read_key
 from irt_psychometrics.commands.output import check_folder
 from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
@@ -18,13 +27,20 @@ NONE: Codes = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Files:
-    """Reader of the files of a command.
+    """Reader of the files of a command, and the meaning of their cells.
 
     Attributes:
         read: function that reads the columns and rows of a file; by default it reads CSV, TSV and Parquet.
     """
 
     read: Callable[[Path], tuple[Sequence[str], Rows]] = read_rows
+
+    matches = staticmethod(matches)
+    points = staticmethod(points)
+    whole_scores = staticmethod(whole_scores)
+    check_key = staticmethod(check_key)
+    describe_blanks = staticmethod(describe_blanks)
+    describe_shortened = staticmethod(describe_shortened)
 
     def open_table(self, path: Path) -> Table:
         """Open the file as a table. Raises PsychometricsError if it cannot be read."""

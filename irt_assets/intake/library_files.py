@@ -1,6 +1,7 @@
-"""Files of answers and parameters, read with the encodings, hints and formats of imports."""
+"""Files in the form that the library reads: answers and parameters of its commands, and keys of imports."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from irt_assets.common.arrays import Ints
 from irt_assets.intake import sources
 from irt_assets.intake.cells import as_ids, as_text, trim_cells
 from irt_assets.intake.readers import open_source
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import Files
+from resources.failures import PermanentFailure
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,20 @@ class FileRows:
         return texts.dictionary.to_pylist(), np.asarray(texts.indices).astype(np.int64)
 
 
-def open_rows(path: Path) -> tuple[Sequence[str], Callable[[], Iterator[FileRows]]]:
+def open_rows(path: Path, encoding: str | None = None) -> tuple[Sequence[str], Callable[[], Iterator[FileRows]]]:
     """The columns of `path`, and a function that returns its rows. The first bytes determine the kind of the file."""
-    source = open_source(path)
+    source = open_source(path, encoding)
     return source.columns, lambda: map(FileRows, source.batches())
 
 
 FILES = Files(open_rows)
 """Reader of all files of the commands."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the library's errors into PermanentFailure."""
+    try:
+        yield
+    except PsychometricsError as error:
+        raise PermanentFailure(str(error)) from error
