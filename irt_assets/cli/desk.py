@@ -80,11 +80,10 @@ def fit(
     There are no thresholds: parameters that cannot be estimated are flagged.
     """
     FILES.check_folder(folder)
-    most = FILES.max_scores(max_score) if max_score is not None else None
     answers = FILES.answers(
         file,
         FILES.key(key) if key is not None else None,
-        most,
+        FILES.max_scores(max_score) if max_score is not None else None,
         missing=FILES.missing(missing),
         denominator=denominator,
         groups=groups,
@@ -104,10 +103,7 @@ def fit(
     if folder is not None:
         note(done.write(folder))
     result = done.as_dict()
-    if as_json:
-        print_json(result)
-    else:
-        print_report(done.report())
+    print_result(result, done.report(), as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -138,18 +134,19 @@ def score(
     """Estimate abilities from a file of answers and known item parameters."""
     FILES.check_folder(folder)
     known = _parameters(params)
-    key_of = FILES.key(key) if key is not None else None
-    missing_of = FILES.missing(missing)
-    answers = FILES.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
+    answers = FILES.answers(
+        file,
+        FILES.key(key) if key is not None else None,
+        known.max_scores,
+        missing=FILES.missing(missing),
+        denominator=denominator,
+    )
     note(answers.notes)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    print_result(done.as_dict(), done.report(), as_json)
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -176,10 +173,7 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    print_result(done.as_dict(), done.report(), as_json)
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -215,10 +209,7 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report(folder))
+    print_result(done.as_dict(), done.report(folder), as_json)
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
@@ -240,8 +231,11 @@ def _metrics(text: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def print_report(report: Iterable[Any]) -> None:
-    """Print the sentences and tables of a result."""
+def print_result(content: Any, report: Iterable[Any], as_json: bool) -> None:
+    """Print a result as JSON, or the sentences and tables of its report."""
+    if as_json:
+        print_json(content)
+        return
     for part in report:
         if isinstance(part, str):
             say(part)

@@ -27,7 +27,7 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_result
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
@@ -182,10 +182,7 @@ def analyse(
     done = analyse_answers(answers)
     if folder is not None:
         done.write(folder)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    print_result(done.as_dict(), done.report(), as_json)
 
 
 def _print(decided: Sequence[Status]) -> None:

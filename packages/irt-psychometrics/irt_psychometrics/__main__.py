@@ -48,11 +48,10 @@ def fit(
 
     files = Files()
     files.check_folder(out)
-    most = files.max_scores(max_score) if max_score is not None else None
     answers = files.answers(
         file,
         files.key(key) if key is not None else None,
-        most,
+        files.max_scores(max_score) if max_score is not None else None,
         missing=files.missing(missing),
         denominator=denominator,
         groups=groups,
@@ -128,9 +127,13 @@ def score(
     files = Files()
     files.check_folder(out)
     known = _parameters(params)
-    key_of = files.key(key) if key is not None else None
-    missing_of = files.missing(missing)
-    answers = files.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
+    answers = files.answers(
+        file,
+        files.key(key) if key is not None else None,
+        known.max_scores,
+        missing=files.missing(missing),
+        denominator=denominator,
+    )
     _tell(*(f"note: {note}" for note in answers.notes))
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:

@@ -113,10 +113,13 @@ class Reading:
         blanks.update({text: n for text, n in named if n and text and text.lower() in words})
 
 
-def codes_by_column(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Parse options `TEXT`, for all columns, and `COLUMN=TEXT`, for a column or a pattern such as `essay_*`."""
+def codes_by_column(options: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
+    """Parse options `TEXT`, for all columns, and `COLUMN=TEXT`, for a column or a pattern such as `essay_*`.
+
+    None: there are no options.
+    """
     codes: dict[str, tuple[str, ...]] = {}
-    for option in options:
+    for option in options or ():
         column, _, text = option.rpartition("=")
         codes[column or "*"] = (*codes.get(column or "*", ()), text)
     return codes

@@ -1,6 +1,6 @@
 """The files that the commands read, with one reader of tables."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,8 @@ class Files:
     check_key = staticmethod(check_key)
     describe_blanks = staticmethod(describe_blanks)
     describe_shortened = staticmethod(describe_shortened)
+    missing = staticmethod(codes_by_column)
+    check_folder = staticmethod(check_folder)
 
     def open_table(self, path: Path) -> Table:
         """Open the file as a table. Raises PsychometricsError if it cannot be read."""
@@ -82,14 +84,3 @@ class Files:
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
         """Read item parameters; see `read_parameters`."""
         return read_parameters(path, metric_d, self.open_table)
-
-    @staticmethod
-    def missing(options: Iterable[str] | None) -> Codes:
-        """Parse options `TEXT` and `COLUMN=TEXT` for missing or omitted answers; see `codes_by_column`."""
-        return codes_by_column(options or ())
-
-    @staticmethod
-    def check_folder(folder: Path | None) -> None:
-        """Raise PsychometricsError if results cannot be written to the folder. Does nothing if it is None."""
-        if folder is not None:
-            check_folder(folder)
