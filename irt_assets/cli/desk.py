@@ -79,16 +79,7 @@ def fit(
 
     There are no thresholds: parameters that cannot be estimated are flagged.
     """
-    FILES.check_folder(folder)
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        FILES.max_scores(max_score) if max_score is not None else None,
-        missing=FILES.missing(missing),
-        denominator=denominator,
-        groups=groups,
-    )
-    note(answers.notes)
+    answers = read_answers(file, key, max_score, missing, folder, denominator=denominator, groups=groups)
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
@@ -132,16 +123,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Estimate abilities from a file of answers and known item parameters."""
-    FILES.check_folder(folder)
     known = _parameters(params)
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        known.max_scores,
-        missing=FILES.missing(missing),
-        denominator=denominator,
-    )
-    note(answers.notes)
+    answers = read_answers(file, key, known.max_scores, missing, folder, denominator=denominator)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
@@ -210,6 +193,22 @@ def simulate_responses(
     )
     done.write(folder)
     print_result(done.as_dict(), done.report(folder), as_json)
+
+
+def read_answers(
+    file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, folder: Path | None, **options: Any
+) -> Any:
+    """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `folder`."""
+    FILES.check_folder(folder)
+    answers = FILES.answers(
+        file,
+        FILES.key(key) if key is not None else None,
+        FILES.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
+        missing=FILES.missing(missing),
+        **options,
+    )
+    note(answers.notes)
+    return answers
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:

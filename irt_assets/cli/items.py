@@ -27,7 +27,7 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_result
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
@@ -169,17 +169,8 @@ def analyse(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    FILES.check_folder(folder)
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        FILES.max_scores(max_score) if max_score is not None else None,
-        missing=FILES.missing(missing),
-        omitted=FILES.missing(omitted),
-        denominator=denominator,
-    )
-    note(answers.notes)
-    done = analyse_answers(answers)
+    codes = FILES.missing(omitted)
+    done = analyse_answers(read_answers(file, key, max_score, missing, folder, omitted=codes, denominator=denominator))
     if folder is not None:
         done.write(folder)
     print_result(done.as_dict(), done.report(), as_json)
