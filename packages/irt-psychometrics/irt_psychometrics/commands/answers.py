@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.commands.cell_scores import Reading, ScoredCells
-from irt_psychometrics.commands.choices import ChoiceCounts, describe_blanks, describe_shortened
+from irt_psychometrics.commands.choices import check_key, choices_of, describe_blanks, describe_shortened
 from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
@@ -49,11 +49,6 @@ class Answers:
     choices: Choices | None = None
     groups: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def seen(self) -> Mask:
-        """Mask of the persons with at least one answer, shape (n_persons,)."""
-        return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
 
 
 def read_answers(table: Table, reading: Reading, groups: str | None = None) -> Answers:
@@ -106,7 +101,8 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
         f"left out, because the key does not have them: {some_of(without)}" if without else "",
         describe_shortened([*read.person_ids, *items]),
     ]
-    return replace(read, notes=(*cells.choices.check(str(path)), *(f"{path}: {note}" for note in notes if note)))
+    of_key = check_key(str(path), key or {}, cells.counts)
+    return replace(read, notes=(*of_key, *(f"{path}: {note}" for note in notes if note)))
 
 
 def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
@@ -156,6 +152,8 @@ class _Cells:
         wrong: column of a matrix, or item of a list → lines and texts of cells that are neither a score nor blank.
         nameless: lines with an answer without a person or an item.
         n_scores, n_unseen: column → number of cells with a score, and of cells without one in rows with names.
+        texts: chosen option → its code, in the order in which they occur.
+        counts: item → number of answers with each option.
         parts: persons, items, scores, omissions, codes of the chosen options, and lines of the answers.
     """
 
@@ -167,10 +165,9 @@ class _Cells:
     nameless: list[int] = field(default_factory=list)
     n_scores: Counter[str] = field(default_factory=Counter)
     n_unseen: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
     parts: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.choices = ChoiceCounts(self.reading.key or {})
 
     def add(self, batch: Batch, columns: Sequence[str], of_person: Cells, of_item: Cells | None) -> None:
         """Add the columns of a batch. `of_item` is None if the columns are items."""
@@ -181,7 +178,9 @@ class _Cells:
             cells = batch.text(column)
             scored = self._score(column, items, cells)
             seen = scored.score >= 0
-            code = self.choices.add(items, cells, seen & ~scored.omitted)
+            has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
+            code = _numbers(cells, has_choice, self.texts)
+            code[~has_choice] = -1
             for row in scored.wrong.tolist():
                 wrong = self.wrong[items.texts[items.places[row]]]
                 wrong.append((int(batch.lines[row]), cells.texts[cells.places[row]]))
@@ -209,7 +208,7 @@ class _Cells:
         return max(numbers) if values and len(numbers) == len(values) else None
 
     def columns_aside(self) -> list[str]:
-        """Columns of a matrix most of whose cells cannot be scores, whatever the maximum; none if all are such."""
+        """Columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are such."""
         found = [
             name for name in self.items if len(self.wrong[name]) > self.n_scores[name] and self.highest(name) is None
         ]
@@ -218,7 +217,7 @@ class _Cells:
     def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:
         """The answers to these items, sorted by person and item, and the number of cells without an answer.
 
-        `numbered`: persons are numbers, and rows after the last answer are no persons. Raises PsychometricsError if a
+        `numbered`: persons are numbers, and rows after the last answer do not count. Raises PsychometricsError if a
         person answered an item twice.
         """
         empty = (np.empty(0, dtype=np.int32),) * 6
@@ -248,10 +247,12 @@ class _Cells:
             tuple(items),
             categories if scored else None,
         )
-        chosen = None if self.reading.key is None else self.choices.chosen(items, item, code[order])
+        choices = None
+        if self.reading.key is not None:
+            choices, self.counts = choices_of(items, item, code[order], [*self.texts], self.reading.key)
         n_unseen = sum(n for name, n in self.n_unseen.items() if name not in self.items or name in items)
         n_unseen -= (len(self.persons) - len(persons)) * len(items)
-        return Answers(responses, tuple(persons), omitted[order].astype(bool), chosen), n_unseen
+        return Answers(responses, tuple(persons), omitted[order].astype(bool), choices), n_unseen
 
 
 def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | None) -> list[str]:

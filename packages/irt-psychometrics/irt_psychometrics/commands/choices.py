@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from irt_psychometrics.commands.tables import Cells, Table
-from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.commands.tables import Table
+from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_analysis import Choices
 from irt_psychometrics.core.wording import some_of
@@ -22,51 +23,30 @@ REMEDY = (
 _SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+")
 
 
-class ChoiceCounts:
-    """Counts of the options that were chosen, by item, and a code of each option in the order of first occurrence."""
+class ItemChoices(NamedTuple):
+    """The chosen options, and the number of answers with each option, by item."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = keys
-        self._of: dict[str, Counter[str]] = {}
-        self._codes: dict[tuple[str, str], int] = {}
+    choices: Choices
+    counts: dict[str, Counter[str]]
 
-    def add(self, items: Cells, chosen: Cells, seen: Mask) -> Ints:
-        """Count answers. Returns the codes of their options, shape (n_rows,), −1 for other cells.
 
-        The mask `seen` (n_rows,) marks the cells that are answers.
-        """
-        codes = np.full(len(seen), -1, dtype=np.int64)
-        if not self._keys:
-            return codes
-        pairs, place, counts = np.unique(
-            items.places[seen] * len(chosen.texts) + chosen.places[seen], return_inverse=True, return_counts=True
-        )
-        of_pair = np.full(len(pairs), -1, dtype=np.int64)
-        for k, (pair, n) in enumerate(zip(pairs.tolist(), counts.tolist(), strict=True)):
-            item, choice = divmod(pair, len(chosen.texts))
-            if (name := items.texts[item]) in self._keys:
-                found = self._of.setdefault(name, Counter())
-                of_pair[k] = self._codes.setdefault((name, chosen.texts[choice]), len(found))
-                found[chosen.texts[choice]] += n
-        codes[seen] = of_pair[place]
-        return codes
+def choices_of(
+    items: Sequence[str], item: Ints, code: Ints, texts: Sequence[str], keys: Mapping[str, str]
+) -> ItemChoices:
+    """The options of each item, shortest first, and how often each was chosen.
 
-    def chosen(self, items: Sequence[str], item: Ints, code: Ints) -> Choices:
-        """The options, in the order of their names, of responses to the items of index `item` with these codes."""
-        labels, ranks = [], []
-        for name in items:
-            found = [*self._of.get(name, ())]
-            options = sorted({*found, self._keys[name]}, key=lambda option: (len(option), option))
-            labels.append(tuple(options))
-            ranks.append([options.index(option) for option in found])
-        start = np.cumsum([0, *map(len, ranks)])
-        rank = np.array([place for of_item in ranks for place in of_item] + [-1], dtype=np.int64)
-        option = np.where(code < 0, -1, rank[np.where(code < 0, -1, start[item] + code)])
-        return Choices(option, tuple(labels), tuple(frozenset((self._keys[name],)) for name in items))
-
-    def check(self, file: str) -> list[str]:
-        """Notes about the key; see `check_key`."""
-        return check_key(file, self._keys, self._of)
+    `item` and `code`, shape (n_responses,), are places in `items` and in `texts`; the code is −1 without a choice.
+    """
+    known, counts = code >= 0, dict[str, Counter[str]]()
+    pairs, place, n = np.unique(item[known] * len(texts) + code[known], return_inverse=True, return_counts=True)
+    chosen = [(items[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist()]
+    for (name, text), times in zip(chosen, n.tolist(), strict=True):
+        counts.setdefault(name, Counter())[text] = times
+    labels = {name: sorted({*counts.get(name, ()), keys[name]}, key=lambda text: (len(text), text)) for name in items}
+    option = np.full(len(code), -1)
+    option[known] = np.array([labels[name].index(text) for name, text in chosen], dtype=np.int64)[place]
+    right = tuple(frozenset((keys[name],)) for name in items)
+    return ItemChoices(Choices(option, tuple(map(tuple, labels.values())), right), counts)
 
 
 def check_key(
@@ -85,7 +65,7 @@ def check_key(
             named.append(f"item {item}, key {keys[item]!r}, chosen: {some_of(chosen)}")
         return some_of(named, between="; ")
 
-    unchosen = [item for item, found in counts.items() if not found[keys[item]]]
+    unchosen = [item for item in keys if item in counts and not counts[item][keys[item]]]
     total = sum(found.total() for found in counts.values())
     all_wrong = len(unchosen) == len(counts) and total >= MANY
     if wrong := [item for item in unchosen if all_wrong or counts[item].total() >= MANY]:
