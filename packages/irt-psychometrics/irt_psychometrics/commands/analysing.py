@@ -12,7 +12,6 @@ from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
 from irt_psychometrics.core.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
-from irt_psychometrics.core.results import Result
 
 EXPLANATIONS = {
     "min_facility": f"p is below {MIN_FACILITY}",
@@ -46,10 +45,10 @@ class FileAnalysis:
     def as_dict(self) -> dict[str, Any]:
         """Rows of forms, items and options. Numbers that do not exist are None."""
         items, options = (
-            [row | {"flags": list(found)} for row, found in zip(rows_of(result), flags, strict=True)]
+            [row | {"flags": list(found)} for row, found in zip(rows_of(result._columns()), flags, strict=True)]
             for result, flags in ((self.analysis, self.flags.items), (self.analysis.options, self.flags.options))
         )
-        return {"forms": rows_of(self.analysis.forms), "items": items, "options": options}
+        return {"forms": rows_of(self.analysis.forms._columns()), "items": items, "options": options}
 
     def report(self) -> Report:
         """Report on the form, the items and the options of flagged items."""
@@ -101,13 +100,10 @@ def analyse(answers: Answers) -> FileAnalysis:
     return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
 
 
-def rows_of(result: Result) -> list[dict[str, Any]]:
-    """A dict for each row of a result. Numbers that are not finite are None."""
-    columns = {
-        name: values.tolist() if isinstance(values, np.ndarray) else values
-        for name, values in result._columns().items()
-    }
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A dict for each row of the columns. Numbers that are not finite are None."""
+    values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
+    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True))
     return [{name: finite(x) if isinstance(x, float) else x for name, x in row.items()} for row in rows]
 
 
