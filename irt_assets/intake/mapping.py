@@ -193,10 +193,6 @@ class Binding:
         return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
 
 
-def _presets() -> dict[str, Mapping]:
-    return {name: _preset(name) for name in PRESETS}
-
-
 @cache
 def _preset(name: str) -> Mapping:
     path = resources.files(__package__) / "presets" / f"{name}.yaml"
@@ -205,7 +201,7 @@ def _preset(name: str) -> Mapping:
 
 def presets() -> dict[str, str]:
     """Built-in mapping → its description."""
-    return {name: mapping.description for name, mapping in _presets().items()}
+    return {name: _preset(name).description for name in PRESETS}
 
 
 def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
@@ -329,7 +325,7 @@ def list_preset(columns: Sequence[str]) -> Binding | None:
 
 
 def _fitting_presets(columns: Sequence[str]) -> list[Mapping]:
-    return [preset for preset in _presets().values() if _recognises(preset, columns)]
+    return [preset for preset in map(_preset, PRESETS) if _recognises(preset, columns)]
 
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:

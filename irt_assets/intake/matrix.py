@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, matches
-from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring
 from irt_assets.intake.sources import Batch
 from irt_psychometrics.commands import Files
 
@@ -99,8 +99,7 @@ def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequ
 
 
 def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    known = [text for text in counts if text not in ("f", "t")]  # f and t are more often a gender or an option
-    number = dict(zip(known, points(pa.array(known, pa.string())).tolist(), strict=True))
+    number = {text: Files.points(text) for text in counts}  # not f and t: they are more often a gender or an option
     scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
     right_or_wrong = sum(counts[text] for text in scores)
     some_wrong = any(x == 0 for x in number.values())
