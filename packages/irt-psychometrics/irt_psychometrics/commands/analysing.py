@@ -1,7 +1,7 @@
 """`analyse`: classical item analysis of a file of answers, with flags of items and options to look at."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ class FileAnalysis:
                 "beats_key": item["item"] in beaten,
             }
             item["flags"] = [flag for flag, holds in found.items() if holds]
-        return {"forms": rows_of(self.analysis.forms), "items": items, "options": options}
+        forms = [without_nan(asdict(form)) for form in self.analysis.forms]
+        return {"forms": forms, "items": items, "options": options}
 
     def report(self) -> Report:
         """Report on the form, the items and the options of flagged items."""
@@ -123,7 +124,12 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
         for name, values in result._columns().items()
     }
     rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
-    return [{name: finite(x) if isinstance(x, float) else x for name, x in row.items()} for row in rows]
+    return [without_nan(row) for row in rows]
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None instead of numbers that are not finite."""
+    return {name: finite(x) if isinstance(x, float) else x for name, x in row.items()}
 
 
 def _describe_form(form: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from irt_psychometrics.commands.tables import Cells, Table
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_analysis import Choices
+from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
