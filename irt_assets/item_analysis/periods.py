@@ -85,13 +85,12 @@ def _analyse_scales(
     forms, found = read_forms(connection), []
     for scale_id, of_scale in answers.items():
         scale = scales[scale_id]
+        in_use = in_force(connection, scale_id, start).items
+        bank = Bank(read_keys(connection, scale_id), in_use, scale.mu, scale.sigma)
         try:
-            bank = _read_bank(connection, scale, start)
-            analysis, why = analyse(of_scale, bank, forms), "no answer counts"
+            analysis = analyse(of_scale, bank, forms)
         except PsychometricsError as error:
-            analysis, why = None, str(error)
-        if analysis is None:
-            found.append(ScaleAnalysis(scale_id, why=why))
+            found.append(ScaleAnalysis(scale_id, why=str(error)))
         else:
             items = [add_flags(row, scale.rules.warnings) for row in analysis.items]
             found.append(ScaleAnalysis(scale_id, analysis.forms, items))
@@ -99,8 +98,3 @@ def _analyse_scales(
                 follow_keys(connection, period, bank.keys, analysis.answers)
         write_analysis(connection, scale_id, period, found[-1].forms, found[-1].items)
     return found
-
-
-def _read_bank(connection: psycopg.Connection, scale: Scale, at: datetime) -> Bank:
-    published = in_force(connection, scale.scale_id, at).items
-    return Bank(read_keys(connection, scale.scale_id), published, scale.mu, scale.sigma)
