@@ -10,7 +10,6 @@ import pandas as pd
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import natural_order
 from irt_assets.item_analysis.answers import complete_form
-from irt_assets.item_analysis.forms import Form
 from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, RestScore, TracePoint
 from irt_psychometrics import ItemParameters, PsychometricsError, Responses
 from irt_psychometrics.classical import Choices, OptionStatistics, analyse_items
@@ -48,27 +47,28 @@ class Analysis:
     answers: pd.DataFrame
 
 
-def analyse(answers: pd.DataFrame, bank: Bank, forms: Mapping[str, Form]) -> Analysis:
+def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:
     """Analyse each form, and all answers, whose `form_id` is empty.
 
-    `answers` has the columns of `answers.read_answers`, for one scale. Complete forms are analysed by the sum score.
-    Otherwise the rest score is θ from the other items if at least half of the answers have it, and their mean share of
-    the maximum score if not. Raises PsychometricsError if no answer counts.
+    `answers` has the columns of `answers.read_answers`, for one scale, and `forms` are those of `forms.read_forms`.
+    Complete forms are analysed by the sum score. Otherwise the rest score is θ from the other items if at least half of
+    the answers have it, and their mean share of the maximum score if not. Raises PsychometricsError if no answer
+    counts.
     """
     if not answers["counted"].any():
         raise PsychometricsError("no answer counts")
     labels = _labels(answers)
     parts: list[Analysis] = []
     for name, of_form in answers.groupby("form"):
-        form = forms.get(str(name))
-        complete = complete_form(of_form, form.items if form else None)
+        form = forms[forms["form_id"] == name]
+        complete = complete_form(of_form, form)
         counted = of_form[of_form["counted"]] if complete is None else complete
         if len(counted):
             parts.append(_analyse_form(str(name), of_form, counted, labels, bank, form, complete=complete is not None))
     if len(parts) == 1:
         whole = parts[0]
     else:
-        whole = _analyse_form("", answers, answers[answers["counted"]], labels, bank, None, complete=False)
+        whole = _analyse_form("", answers, answers[answers["counted"]], labels, bank, forms[:0], complete=False)
     named = [part for part in parts if part.forms[0].form_id]
     return Analysis(
         [row for part in named for row in part.forms] + [replace(row, form_id="") for row in whole.forms],
@@ -93,11 +93,11 @@ def _analyse_form(
     counted: pd.DataFrame,
     labels: Mapping[str, tuple[str, ...]],
     bank: Bank,
-    form: Form | None,
+    form: pd.DataFrame,
     *,
     complete: bool,
 ) -> Analysis:
-    """Analyse the `counted` answers of a form. `shown` are all of its answers; a form that is not known is None."""
+    """Analyse the `counted` answers of a form. `shown` are all of its answers; `form` has no rows if it is unknown."""
     counted = counted.assign(person=counted.groupby(["learner", "form"]).ngroup())
     counted = counted.sort_values(["person", "item"], ignore_index=True)
     item, ids = pd.factorize(counted["item"], sort=True)
@@ -126,11 +126,11 @@ def _analyse_form(
     columns["presented"] = columns[["presented", "n"]].max(axis=1)
     if complete:
         columns["not_reached"] = found.not_reached
-    options, places = _options(found.options), form.items if form else {}
+    options = _options(found.options)
     columns = columns.assign(
         options=pd.Series(options),
         key=pd.Series({item: _key(options[item]) for item in labels if item in options}, dtype=object),
-        position=pd.Series({item: place.position for item, place in places.items()}, dtype=object),
+        position=form.set_index("item_id")["position"].astype(object),
     )
     rows = columns.rename_axis("item_id").reset_index().to_dict("records")
     totals = counted.groupby("person")["score"].sum().astype(int)
@@ -140,7 +140,7 @@ def _analyse_form(
         n=counted["learner"].nunique(),
         n_items=len(most),
         max_score=int(most.sum()),
-        source=form.source if form else "",
+        source="".join(form["source"][:1]),
         statistics={name: finite(x) for name, x in sums.items() if isinstance(x, float)},
         scores=tuple(np.bincount(totals, minlength=most.sum() + 1).tolist()) if complete else (),
     )
