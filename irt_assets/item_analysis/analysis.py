@@ -40,11 +40,15 @@ class Bank:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The rows of a form, or of a scale's period, and its answers with their rest scores, in the column `rest`."""
+    """The rows of a form, or of a scale's period, and its answers with their rest scores, in the column `rest`.
+
+    `why` is the reason why there are no rows; empty if there are.
+    """
 
     forms: list[FormRow]
     items: list[ItemRow]
     answers: pd.DataFrame
+    why: str = ""
 
 
 def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:

@@ -79,18 +79,18 @@ def complete_form(answers: pd.DataFrame, form: pd.DataFrame) -> pd.DataFrame | N
 
 def _fill(sat: pd.DataFrame, positions: pd.Series) -> pd.DataFrame:
     """Add a row for each item of the form without an attempt: omitted, or not reached if it is at the form's end."""
-    items = positions.index[positions.index.isin(sat["item"])]
-    whole = pd.MultiIndex.from_product([sat["learner"].unique(), items], names=["learner", "item"])
-    filled = sat.set_index(["learner", "item"]).reindex(whole).reset_index()
-    place = filled["item"].map(positions)
-    last = place.where(filled["answered"].eq(True)).groupby(filled["learner"]).transform("max")
-    added = filled["form"].isna()
-    filled["position"], filled["form"] = place, sat["form"].iloc[0]
-    filled["option"] = filled["option"].astype(object).where(filled["option"].notna(), None)
-    filled["max_score"] = filled["max_score"].fillna(filled["item"].map(sat.groupby("item")["max_score"].first()))
-    filled.loc[added, "not_reached"] = place[added] > last[added]
-    filled.loc[added, "score"] = 0
-    for name in ("counted", "answered", "not_reached", "rapid"):
-        filled[name] = filled[name].eq(True)
-    filled.loc[added, "counted"] = ~filled.loc[added, "not_reached"]
-    return filled
+    positions = positions[positions.index.isin(sat["item"])]
+    whole = pd.MultiIndex.from_product([sat["learner"].unique(), positions.index], names=["learner", "item"])
+    added = whole.difference(pd.MultiIndex.from_frame(sat[["learner", "item"]])).to_frame(index=False)
+    last = sat["item"].map(positions)[sat["answered"]].groupby(sat["learner"]).max()
+    late = added["item"].map(positions) > added["learner"].map(last)
+    added = added.assign(
+        form=sat["form"].iloc[0],
+        score=0,
+        max_score=added["item"].map(sat.groupby("item")["max_score"].first()),
+        counted=~late,
+        answered=False,
+        not_reached=late,
+        rapid=False,
+    )
+    return pd.concat([sat, added], ignore_index=True) if len(added) else sat

@@ -67,13 +67,13 @@ def key_check(database: Database, store: ObjectStore, partition: str) -> dg.Asse
 @pytest.mark.ci
 def test_sat12_with_choices_has_the_reference_numbers_and_names_item_32(sat12: Database, store: ObjectStore) -> None:
     """psych and ShinyItemAnalysis give these numbers, here rounded, if code 8 is wrong."""
-    (found,) = analyse_month(sat12, store, "2026-10")
-    of_form, of_all = call(sat12, stored_forms, found.scale_id, "2026-10")[::-1]
+    (scale_id,) = analyse_month(sat12, store, "2026-10")
+    of_form, of_all = call(sat12, stored_forms, scale_id, "2026-10")[::-1]
     assert (of_form.form_id, of_form.source, of_form.n, sum(of_form.scores)) == ("SAT12", "file", 600, 600)
     assert of_all.statistics == of_form.statistics
     statistics = [of_form.statistics[name] for name in ("mean", "sd", "alpha", "sem")]
     assert statistics == pytest.approx([18.20, 5.05, 0.798, 2.27], abs=0.005)
-    items = call(sat12, read_items, found.scale_id, "2026-10", form_id="SAT12")
+    items = call(sat12, read_items, scale_id, "2026-10", form_id="SAT12")
     assert [item.item_id for item in items] == [f"item_{k}" for k in range(1, 33)]  # by position
     low = {item.item_id: item.item_rest for item in items if "min_item_rest" in item.flags}
     assert low == pytest.approx({"item_9": 0.127, "item_12": 0.076, "item_21": 0.136, "item_32": 0.037}, abs=5e-4)
@@ -160,9 +160,9 @@ def test_day_before_and_after_judging_has_the_same_analysis(world_database: Data
     start, end = day_bounds(day)
     judge_differing(world_database, start.date(), end.date())
     after = analyse_day(world_database, day)
-    assert [scale.items for scale in before] == [scale.items for scale in after]
-    assert {row.rest for scale in after for row in scale.items} <= {"theta", "share"}
-    assert any(option.trace for scale in after for row in scale.items for option in row.options)
+    assert [scale.items for scale in before.values()] == [scale.items for scale in after.values()]
+    assert {row.rest for scale in after.values() for row in scale.items} <= {"theta", "share"}
+    assert any(option.trace for scale in after.values() for row in scale.items for option in row.options)
 
 
 @pytest.mark.ci
