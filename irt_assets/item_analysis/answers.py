@@ -82,6 +82,8 @@ def _fill(sat: pd.DataFrame, positions: pd.Series) -> pd.DataFrame:
     positions = positions[positions.index.isin(sat["item"])]
     whole = pd.MultiIndex.from_product([sat["learner"].unique(), positions.index], names=["learner", "item"])
     added = whole.difference(pd.MultiIndex.from_frame(sat[["learner", "item"]])).to_frame(index=False)
+    if added.empty:
+        return sat
     last = sat["item"].map(positions)[sat["answered"]].groupby(sat["learner"]).max()
     late = added["item"].map(positions) > added["learner"].map(last)
     added = added.assign(
@@ -93,4 +95,4 @@ def _fill(sat: pd.DataFrame, positions: pd.Series) -> pd.DataFrame:
         not_reached=late,
         rapid=False,
     )
-    return pd.concat([sat, added], ignore_index=True) if len(added) else sat
+    return pd.concat([sat, added], ignore_index=True)
