@@ -1,5 +1,6 @@
 """The commands of `irt import`: answers, questions, learners and forms from files."""
 
+from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -133,7 +134,7 @@ def forms(
     stored.
     """
     found = import_forms(current_database(), file, encoding=encoding, dry_run=dry_run)
-    sizes = {form_id: len(form.items) for form_id, form in found.items()}
+    sizes = Counter(found["form_id"])
     if as_json:
         print_json(sizes)
     else:

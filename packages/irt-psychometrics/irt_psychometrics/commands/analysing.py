@@ -1,7 +1,7 @@
 """`analyse`: classical item analysis of a file of answers, with flags of items and options to look at."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class FileAnalysis:
             [row | {"flags": list(found)} for row, found in zip(rows_of(result._columns()), flags, strict=True)]
             for result, flags in ((self.analysis, self.flags.items), (self.analysis.options, self.flags.options))
         )
-        return {"forms": rows_of(self.analysis.forms._columns()), "items": items, "options": options}
+        forms = [without_nan(asdict(form)) for form in self.analysis.forms]
+        return {"forms": forms, "items": items, "options": options}
 
     def report(self) -> Report:
         """Report on the form, the items and the options of flagged items."""
@@ -104,7 +105,12 @@ def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A dict for each row of the columns. Numbers that are not finite are None."""
     values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
     rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True))
-    return [{name: finite(x) if isinstance(x, float) else x for name, x in row.items()} for row in rows]
+    return [without_nan(row) for row in rows]
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None instead of numbers that are not finite."""
+    return {name: finite(x) if isinstance(x, float) else x for name, x in row.items()}
 
 
 def _describe_form(form: Mapping[str, Any]) -> str:

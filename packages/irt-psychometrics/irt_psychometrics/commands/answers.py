@@ -14,7 +14,7 @@ from irt_psychometrics.commands.choices import check_key, choices_of, describe_b
 from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_analysis import Choices
+from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of

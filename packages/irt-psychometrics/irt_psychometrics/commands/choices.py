@@ -10,7 +10,7 @@ import numpy as np
 from irt_psychometrics.commands.tables import Table
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_analysis import Choices
+from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
