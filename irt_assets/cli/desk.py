@@ -94,7 +94,7 @@ def fit(
     if folder is not None:
         note(done.write(folder))
     result = done.as_dict()
-    print_result(result, done.report(), as_json)
+    print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -129,7 +129,7 @@ def score(
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
-    print_result(done.as_dict(), done.report(), as_json)
+    print_result(done, as_json)
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -156,7 +156,7 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    print_result(done.as_dict(), done.report(), as_json)
+    print_result(done, as_json)
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -192,7 +192,7 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    print_result(done.as_dict(), done.report(folder), as_json)
+    print_result(done, as_json, folder)
 
 
 def read_answers(
@@ -230,12 +230,12 @@ def _metrics(text: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def print_result(content: Any, report: Iterable[Any], as_json: bool) -> None:
-    """Print a result as JSON, or the sentences and tables of its report."""
+def print_result(done: Any, as_json: bool, *folder: Path) -> None:
+    """Print a result as JSON, or the sentences and tables of its report on the files in `folder`."""
     if as_json:
-        print_json(content)
+        print_json(done.as_dict())
         return
-    for part in report:
+    for part in done.report(*folder):
         if isinstance(part, str):
             say(part)
         else:

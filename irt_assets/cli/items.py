@@ -173,7 +173,7 @@ def analyse(
     done = analyse_answers(read_answers(file, key, max_score, missing, folder, omitted=codes, denominator=denominator))
     if folder is not None:
         done.write(folder)
-    print_result(done.as_dict(), done.report(), as_json)
+    print_result(done, as_json)
 
 
 def _print(decided: Sequence[Status]) -> None:
