@@ -7,7 +7,7 @@ import dagster as dg
 
 from irt_assets.blocks import Table, table
 from irt_assets.common.dashboard_pages import address
-from irt_assets.common.job_names import JUDGED
+from irt_assets.common.job_names import ITEM_ANALYSIS_DAILY, JUDGED
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import existing_partitions
@@ -25,7 +25,7 @@ from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, database_settings
 
-ITEM_ANALYSIS, ITEM_ANALYSIS_DAILY = "item_analysis", "item_analysis_daily"
+ITEM_ANALYSIS = "item_analysis"
 KEYS_ARE_RIGHT = "keys_are_right"
 REMEDY = "Read each item. If the option is right, score the answers again: "
 STATISTICS = ("mean", "sd", "alpha", "sem")

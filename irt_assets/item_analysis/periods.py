@@ -6,6 +6,7 @@ from datetime import date, datetime
 import pandas as pd
 import psycopg
 
+from irt_assets.common.job_names import ITEM_ANALYSIS_DAILY
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.item_analysis.analysis import Analysis, Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
@@ -18,6 +19,7 @@ from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_for_run, snapshot_for_scale
 from irt_assets.responses.stored_window import share_for_run, stored_window
+from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from irt_assets.responses.verdicts import days_that_differ
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import on_postgres
@@ -43,10 +45,12 @@ def analyse_month(database: Database, store: ObjectStore, month: str) -> dict[st
 def analyse_day(database: Database, day: str) -> dict[str, Analysis]:
     """Analyse the day's answers on every scale, and replace its stored rows.
 
-    The answers of a day that has not been judged, or has changed since, are judged without storing the verdicts.
+    The answers of a day that has not been judged, or has changed since, are judged without storing the verdicts. The
+    state of the stored verdicts is recorded, so that the day is analysed again once they have changed.
     """
     start, end = day_bounds(day)
     with database.connect() as connection:
+        record_states(connection, ITEM_ANALYSIS_DAILY, states_of_verdicts(connection, {day: (start, end)}))
         scales = scales_of_month(connection, month_of(start))
         if days_that_differ(connection, date.fromisoformat(day), end.date()):
             window = proposed_window(connection, start, end, scales)

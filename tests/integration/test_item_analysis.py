@@ -202,7 +202,9 @@ def test_evidence_names_a_wrong_key_over_days_and_begins_again_with_another_key(
 
 
 @pytest.mark.ci
-def test_running_day_is_requested_only_after_an_answer_with_a_choice(database: Database) -> None:
+def test_running_day_is_requested_after_an_answer_with_a_choice_and_after_its_verdicts_change(
+    database: Database,
+) -> None:
     plan, tick = find_plan(ITEM_ANALYSIS_JOB), datetime(2026, 9, 14, 12, 50, tzinfo=UTC)
     rooms.add_items(database, {"X": None})
     with dg.DagsterInstance.ephemeral() as instance:
@@ -222,6 +224,12 @@ def test_running_day_is_requested_only_after_an_answer_with_a_choice(database: D
         rooms.add_attempts(database, [rooms.attempt("u2", "X", at, response="A")])
         assert requested() == ["2026-09-14"]
         make("2026-09-14")
+        assert requested() == []
+        analyse_day(database, "2026-09-14")
+        assert requested() == []
+        judge_differing(database, date(2026, 9, 14), date(2026, 9, 15))
+        assert requested() == ["2026-09-14"]
+        analyse_day(database, "2026-09-14")
         assert requested() == []
     newest = plan.newest_due(tick, "2026-09")
     assert newest is not None
