@@ -8,6 +8,7 @@ from dagster import MAX_RUNTIME_SECONDS_TAG
 
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
+    ITEM_ANALYSIS_DAILY,
     ITEM_ANALYSIS_JOB,
     KPI_JOB,
     LEARNER_REPORT,
@@ -19,7 +20,7 @@ from irt_assets.common.job_names import (
 )
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
-from irt_assets.item_analysis.assets import ITEM_ANALYSIS, ITEM_ANALYSIS_DAILY
+from irt_assets.item_analysis.assets import ITEM_ANALYSIS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake

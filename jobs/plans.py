@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
+    ITEM_ANALYSIS_DAILY,
     ITEM_ANALYSIS_JOB,
     JUDGE_JOB,
     KPI_JOB,
@@ -94,7 +95,7 @@ class Plan:
 PLANS = (
     Plan(JUDGE_JOB, "30 0 * * *"),
     # After the judging of the night, and every hour of an exam day.
-    Plan(ITEM_ANALYSIS_JOB, "50 * * * *", "item_analysis_daily", DAYS, 3, running=True, if_new=True),
+    Plan(ITEM_ANALYSIS_JOB, "50 * * * *", ITEM_ANALYSIS_DAILY, DAYS, 3, running=True, if_new=True),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # A month that was fitted and is red waits for a person; a month without a fit is requested again the next day.

@@ -1,8 +1,9 @@
 """Schedules. Dagster does not catch up on missed ticks, so each tick requests all missing partitions of its look-back.
 
 A partition is complete if its asset was materialised after the partition's end. So the running week is requested at
-each tick, and once more after its end. Days of features and weeks of KPIs are also requested again if their verdicts
-have changed since. A job without partitions runs once per tick, started by its schedule or by a timer.
+each tick, and once more after its end. Days of features, days of item analysis and weeks of KPIs are also requested
+again if their verdicts have changed since. A job without partitions runs once per tick, started by its schedule or by a
+timer.
 
 The decisions are pure functions; the schedules only fetch and pack. `stale_months` requests months whose verdicts have
 changed.
@@ -14,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from irt_assets.common.job_names import same_job
+from irt_assets.common.job_names import ITEM_ANALYSIS_DAILY, same_job
 from irt_assets.common.partitions import Month, day_bounds, spans
 from irt_assets.common.run_progress import RANGE_TAGS, materialized_since, partitions_under_way
 from irt_assets.kpis.weekly import window_of_week
@@ -25,7 +26,11 @@ from resources.postgres.database import Database, one_value
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
-VERDICT_WINDOWS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekly_kpi": window_of_week}
+VERDICT_WINDOWS: dict[str, WindowOf] = {
+    "features_topic_daily": day_bounds,
+    "weekly_kpi": window_of_week,
+    ITEM_ANALYSIS_DAILY: day_bounds,
+}
 """Assets whose partitions are requested again if a verdict has changed in their window, with that window."""
 
 

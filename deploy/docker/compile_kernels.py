@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_psychometrics import Calibration, Responses
 from irt_psychometrics.commands import score, simulate_responses
 from irt_psychometrics.itemfit import FitSummary

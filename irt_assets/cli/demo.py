@@ -18,7 +18,7 @@ from irt_assets.cli.scale import parse_settings
 from irt_assets.cli.serve import serve_until_interrupted, stop_own_server
 from irt_assets.demo import own_log, simulated
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance

@@ -18,8 +18,8 @@ from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
-from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics import commands
 from irt_psychometrics.items import Model
@@ -77,17 +77,7 @@ def fit(
 
     There are no thresholds: parameters that cannot be estimated are flagged.
     """
-    FILES.check_folder(folder)
-    most = FILES.max_scores(max_score) if max_score is not None else None
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        most,
-        missing=FILES.missing(missing),
-        denominator=denominator,
-        groups=groups,
-    )
-    note(answers.notes)
+    answers = read_answers(file, key, max_score, missing, folder, denominator=denominator, groups=groups)
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
@@ -102,7 +92,7 @@ def fit(
     if folder is not None:
         note(done.write(folder))
     result = done.as_dict()
-    _print_result(done, as_json)
+    print_result(done, as_json)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
     limits = PublicationRules()
@@ -130,17 +120,13 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Estimate abilities from a file of answers and known item parameters."""
-    FILES.check_folder(folder)
     known = _parameters(params)
-    key_of = FILES.key(key) if key is not None else None
-    missing_of = FILES.missing(missing)
-    answers = FILES.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
-    note(answers.notes)
+    answers = read_answers(file, key, known.max_scores, missing, folder, denominator=denominator)
     done = commands.score(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
-    _print_result(done, as_json)
+    print_result(done, as_json)
 
 
 @app.command(epilog="Example: irt link new.csv old.csv --method haebara")
@@ -165,7 +151,7 @@ def link(
         purify=purify,
     )
     _warn(*done.warnings)
-    _print_result(done, as_json)
+    print_result(done, as_json)
 
 
 @app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
@@ -201,7 +187,23 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    _print_result(done, as_json, folder)
+    print_result(done, as_json, folder)
+
+
+def read_answers(
+    file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, folder: Path | None, **options: Any
+) -> Any:
+    """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `folder`."""
+    FILES.check_folder(folder)
+    answers = FILES.answers(
+        file,
+        FILES.key(key) if key is not None else None,
+        FILES.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
+        missing=FILES.missing(missing),
+        **options,
+    )
+    note(answers.notes)
+    return answers
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
@@ -223,16 +225,12 @@ def _metrics(text: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _print_result(done: Any, as_json: bool, *folder: Path) -> None:
+def print_result(done: Any, as_json: bool, *folder: Path) -> None:
+    """Print a result as JSON, or the sentences and tables of its report on the files in `folder`."""
     if as_json:
         print_json(done.as_dict())
-    else:
-        print_report(done.report(*folder))
-
-
-def print_report(report: Iterable[Any]) -> None:
-    """Print the sentences and tables of a result."""
-    for part in report:
+        return
+    for part in done.report(*folder):
         if isinstance(part, str):
             say(part)
         else:

@@ -1,5 +1,6 @@
 """The commands of `irt import`: answers, questions, learners and forms from files."""
 
+from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,8 @@ import typer
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import quantity
-from irt_assets.file_commands.files import FILES
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
+from irt_assets.intake.library_files import FILES
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, csv_of_refused
 from irt_assets.intake.suggest import suggest as suggest_mapping
@@ -133,7 +134,7 @@ def forms(
     stored.
     """
     found = import_forms(current_database(), file, encoding=encoding, dry_run=dry_run)
-    sizes = {form_id: len(form.items) for form_id, form in found.items()}
+    sizes = Counter(found["form_id"])
     if as_json:
         print_json(sizes)
     else:

@@ -27,13 +27,13 @@ from irt_assets.cli.console import (
     print_json,
     say,
 )
-from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, note, print_report
+from irt_assets.cli.desk import Denominator, Key, MaxScore, Responses, print_result, read_answers
 from irt_assets.cli.import_ import Missing
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.wording import join_names, quantity
 from irt_assets.decisions import rekey as decide_key
 from irt_assets.decisions import release, withdrawal
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.item_status import Status, item_status
 from irt_psychometrics.commands import analyse as analyse_answers
 
@@ -169,23 +169,11 @@ def analyse(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the items and options of a file of answers, without a model or a database."""
-    FILES.check_folder(folder)
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        FILES.max_scores(max_score) if max_score is not None else None,
-        missing=FILES.missing(missing),
-        omitted=FILES.missing(omitted),
-        denominator=denominator,
-    )
-    note(answers.notes)
-    done = analyse_answers(answers)
+    codes = FILES.missing(omitted)
+    done = analyse_answers(read_answers(file, key, max_score, missing, folder, omitted=codes, denominator=denominator))
     if folder is not None:
         done.write(folder)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        print_report(done.report())
+    print_result(done, as_json)
 
 
 def _print(decided: Sequence[Status]) -> None:

@@ -1,12 +1,9 @@
 """Conversion of a file's columns of any type to text and to ids."""
 
-from collections.abc import Collection
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
 SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -59,14 +56,6 @@ def find_shortened_ids(ids: pa.StringArray) -> set[str]:
     if b"E+" not in _bytes(ids):
         return set()
     return set(ids.filter(pc.match_substring_regex(ids, r"^\d(\.\d+)?E\+\d+$")).unique().drop_null().to_pylist())
-
-
-def shortened_ids_note(ids: Collection[str]) -> str:
-    """Warn of ids that Excel has shortened, in a clause."""
-    return (
-        f"ids that look like numbers which Excel has shortened: {some_of(sorted(ids), 5)}. Different learners or items"
-        " may have become one: export the file again with ids as text"
-    )
 
 
 def _bytes(cells: pa.StringArray) -> bytes:

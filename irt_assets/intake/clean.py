@@ -18,7 +18,6 @@ from irt_assets.intake.choices import Choices, spellings
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.scoring import (
     NUMBER,
-    WHOLE,
     WORDS,
     AsGiven,
     AsRecorded,
@@ -30,6 +29,7 @@ from irt_assets.intake.scoring import (
 )
 from irt_assets.intake.sources import Batch, plain
 from irt_assets.intake.times import MISSING, parse_times
+from irt_psychometrics.commands import Files
 
 MAX_ID_LENGTH = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
 WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other values
@@ -300,16 +300,14 @@ class Cleaner:
         `right`: whether each answer is right by the column `correct`, which must agree.
         """
         most, given = self._scoring.maxima.by_answer(items), np.asarray(pc.is_valid(cells))
-        numbers = points(cells) * self._mapping.denominator
-        scores = np.rint(np.where(given, numbers, -1))
-        near = WHOLE if self._mapping.denominator > 1 else 0.0
-        verdicts.refuse(given & ~((numbers >= 0) & (np.abs(numbers - scores) <= near)), "bad_score", cells)
-        verdicts.refuse(np.asarray(pc.is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
+        scores = Files.whole_scores(points(cells), self._mapping.denominator)
+        verdicts.refuse(given & ~(scores >= 0), "bad_score", cells)
+        verdicts.refuse(np.asarray(_is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
         verdicts.refuse((scores > most) & (most == 1), "max_score_unknown", cells)
         verdicts.refuse(scores > most, "score_above_max", cells)
         full = pa.array(scores == most, mask=~given)
         verdicts.refuse(pc.fill_null(pc.not_equal(right, full), False), "score_contradicts", cells)
-        known = given & (scores >= 0) & (scores <= most)
+        known = (scores >= 0) & (scores <= most)
         return pc.coalesce(right, full), pa.array(np.where(known, scores, 0).astype(np.int16), mask=~known)
 
     def _refuse_skipped_rows(self, batch: Batch, raw: _RawAnswers) -> _Verdicts:

@@ -21,8 +21,6 @@ import pyarrow.compute as pc
 
 from irt_assets.common.wording import some_of
 from irt_assets.intake.arrivals import Arrival
-from irt_assets.intake.cells import shortened_ids_note
-from irt_assets.intake.choices import no_answer_note
 from irt_assets.intake.clean import Cleaner, Columns, Limits, Refusals
 from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.intake.matrix import item_columns
@@ -49,6 +47,7 @@ from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_row
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, find_zone
 from irt_assets.responses.item_keys import Key
+from irt_psychometrics.commands import Files
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
@@ -219,10 +218,8 @@ class AnswerSource:
             yield batch, cleaned.answers
         self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
-        if cleaner.shortened_ids:
-            report.notes.append(f"{self.name}: {shortened_ids_note(cleaner.shortened_ids)}")
-        if noted := no_answer_note(cleaner.no_answers):
-            report.notes.append(f"{self.name}: {noted}")
+        notes = (Files.describe_shortened(cleaner.shortened_ids), Files.describe_blanks(cleaner.no_answers))
+        report.notes += [f"{self.name}: {note}" for note in notes if note]
 
     def _source_scoring(self, scoring: Scoring) -> Scoring:
         """The scoring rule with the maximum scores that the mapping declares.

@@ -7,7 +7,6 @@ values are applied in `clean`.
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -21,9 +20,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
+from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
+matches = Files.matches
 AUTO = "auto"
 PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
@@ -192,15 +193,6 @@ class Binding:
         return replace(self, mapping=self.mapping.model_copy(update={"null_values": both}))
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether a name equals or matches the pattern. Brackets denote a class of characters or themselves."""
-    return name == pattern or any(fnmatchcase(name, form) for form in (pattern, pattern.replace("[", "[[]")))
-
-
-def _presets() -> dict[str, Mapping]:
-    return {name: _preset(name) for name in PRESETS}
-
-
 @cache
 def _preset(name: str) -> Mapping:
     path = resources.files(__package__) / "presets" / f"{name}.yaml"
@@ -209,7 +201,7 @@ def _preset(name: str) -> Mapping:
 
 def presets() -> dict[str, str]:
     """Built-in mapping → its description."""
-    return {name: mapping.description for name, mapping in _presets().items()}
+    return {name: _preset(name).description for name in PRESETS}
 
 
 def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
@@ -333,7 +325,7 @@ def list_preset(columns: Sequence[str]) -> Binding | None:
 
 
 def _fitting_presets(columns: Sequence[str]) -> list[Mapping]:
-    return [preset for preset in _presets().values() if _recognises(preset, columns)]
+    return [preset for preset in map(_preset, PRESETS) if _recognises(preset, columns)]
 
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from irt_assets.intake.cells import as_text, trim_cells
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, matches
-from irt_assets.intake.scoring import MAX_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.scoring import MAX_POINTS, ByKey, FromPoints, Scoring
 from irt_assets.intake.sources import Batch
+from irt_psychometrics.commands import Files
 
 MAX_VALUES = 200
 
@@ -98,8 +99,7 @@ def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequ
 
 
 def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    known = [text for text in counts if text not in ("f", "t")]  # f and t are more often a gender or an option
-    number = dict(zip(known, points(pa.array(known, pa.string())).tolist(), strict=True))
+    number = {text: Files.points(text) for text in counts}  # not f and t: they are more often a gender or an option
     scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
     right_or_wrong = sum(counts[text] for text in scores)
     some_wrong = any(x == 0 for x in number.values())
@@ -112,5 +112,5 @@ def _are_points(counts: Counter[str]) -> bool:
 
 def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
     """Number of cells that, times the denominator, are whole numbers from 0 to `most`."""
-    numbers = {text: float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
-    return sum(counts[text] for text, n in numbers.items() if n <= most and abs(n - round(n)) < WHOLE)
+    numbers = {text: float(text) for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
+    return sum(counts[text] for text, n in numbers.items() if Files.whole_scores(n, denominator) <= most)

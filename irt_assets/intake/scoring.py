@@ -6,10 +6,10 @@ a file's scores fit a rule.
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -19,25 +19,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.intake.cells import as_text, trim_cells
+from irt_assets.intake.choices import spellings
+from irt_assets.intake.library_files import open_rows, refusals
 from irt_assets.intake.mapping import matches
-from irt_assets.intake.readers import open_source
-from irt_assets.intake.sources import names_of
 from irt_assets.responses.item_keys import Key
+from irt_psychometrics.commands import Files
 from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
-USUAL = pa.array(["0", "1", "false", "true"])
-WORDS = pa.array(["false", "true", "f", "t"])
-"""Words for wrong (even index) and right (odd index). They are not valid for items with a maximum score above 1."""
+WORDS = {"false": 0.0, "true": 1.0, "f": 0.0, "t": 1.0}
+"""Words for wrong and right. They are not valid for items with a maximum score above 1."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # before three digits, the comma may group thousands
-WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
 MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
-KEY_COLUMNS = {
-    "item": ("item", "item_id", "question", "question_id"),
-    "key": ("key", "answer", "correct", "correct_answer"),
-}
 
 
 @dataclass(frozen=True)
@@ -72,12 +65,7 @@ class Maxima:
 
     def by_answer(self, items: pa.StringArray) -> np.ndarray:
         """Maximum score of each answer's item, shape (N,); 1 if neither the bank nor the import has one."""
-        if not self:
-            return np.ones(len(items))
-        encoded = items.dictionary_encode()
-        maxima = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
-        most = pa.array([*maxima, 1], pa.float64())
-        return np.asarray(most.take(pc.fill_null(encoded.indices, len(maxima))))
+        return _by_distinct_text(items, self.of_item, 1.0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +76,6 @@ class AsGiven:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """Whether each answer is right, shape (N,); null if the cell is empty or not a score."""
-        usual = pc.index_in(pc.utf8_lower(cells), USUAL, skip_nulls=True)
-        if usual.null_count == cells.null_count:  # fast path for the most frequent case
-            return pc.equal(pc.bit_wise_and(usual, 1), 1)
         numbers = points(cells)
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
@@ -264,39 +249,20 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
 
     Raises PermanentFailure if the file is not such a table, has two keys for an item, or has no key.
     """
-    source = open_source(path, encoding)
-    found = {
-        column: next((name for name in names if name in source.columns), None) for column, names in KEY_COLUMNS.items()
-    }
-    if None in found.values():
-        names = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
-        raise PermanentFailure(f"{path}: a key is a table item,key{names}")
-    keys: dict[str, str] = {}
-    for batch in source.batches():
-        if batch.bad:
-            raise PermanentFailure(
-                f"{path}, line {batch.bad[0].line}: {batch.bad[0].value}. A key is a table item,key."
-            )
-        columns = [(batch.rows.column(source.columns.index(name)), name) for name in found.values() if name]
-        texts = [pc.fill_null(trim_cells(as_text(cells, name)), "").to_pylist() for cells, name in columns]
-        for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
-            if item and key and keys.setdefault(item, key) != key:
-                raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}")
-    if not keys:
-        raise PermanentFailure(f"{path}: no item has a key")
-    return keys
+    with refusals():
+        return Files(partial(open_rows, encoding=encoding)).key(path)
 
 
 def points(cells: pa.StringArray) -> np.ndarray:
     """The cells as float64; NaN if a cell is empty, or neither a finite number nor a word for right or wrong."""
-    encoded = cells.dictionary_encode()  # only distinct texts are parsed; a file has few of them
-    lower = pc.replace_substring_regex(pc.utf8_lower(encoded.dictionary), DECIMAL_COMMA, r"\1.\2")
-    shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
-    numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
-    words = pc.bit_wise_and(pc.index_in(lower, WORDS, skip_nulls=True), 1)
-    values = pc.coalesce(numbers, pc.cast(words, pa.float64())).take(encoded.indices)
-    found = np.asarray(pc.fill_null(values, np.nan))
-    return np.where(np.isfinite(found), found, np.nan)
+    return _by_distinct_text(cells, partial(Files.points, words=WORDS), np.nan)
+
+
+def _by_distinct_text(texts: pa.StringArray, function: Callable[[str], float], otherwise: float) -> np.ndarray:
+    """The value of `function` for each text as float64; `otherwise` for nulls. A file has few distinct texts."""
+    encoded = texts.dictionary_encode()
+    values = [*map(function, encoded.dictionary.to_pylist()), otherwise]
+    return np.array(values, dtype=np.float64)[np.asarray(pc.fill_null(encoded.indices, -1))]
 
 
 @dataclass
@@ -317,7 +283,7 @@ class Tally:
 
     def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
         numbers = points(cells)
-        self.answers.update(_counts(items))
+        self.answers.update(spellings(items.drop_null()))
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
         if (more := numbers > 1).any():
             several = pa.table({"item": items.filter(pa.array(more)), "points": pa.array(numbers[more])}).drop_null()
@@ -352,7 +318,3 @@ If they are points: --dichotomise full (right is the item's highest score) or --
 If they are choices: --key FILE, a table item,key.
 If they are codes: --missing 9 for cells without an answer, or a mapping file with values: {correct: …}.
 If some columns are not items: name the items in a mapping file, wide: {items: "item_*"}."""
-
-
-def _counts(items: pa.StringArray) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in pc.value_counts(items.drop_null()).to_pylist()}

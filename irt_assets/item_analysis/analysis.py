@@ -1,7 +1,7 @@
 """Compute the item analysis of a scale from its judged attempts."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ import pandas as pd
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import natural_order
 from irt_assets.item_analysis.answers import complete_form
-from irt_assets.item_analysis.forms import Form
 from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, RestScore, TracePoint
-from irt_psychometrics import ItemParameters, Responses
-from irt_psychometrics.classical import Choices, ItemAnalysis, OptionStatistics, analyse_items
-from irt_psychometrics.itemfit import Observed
+from irt_assets.responses.eligibility.rules import WarningRules
+from irt_psychometrics import ItemParameters, PsychometricsError, Responses
+from irt_psychometrics.classical import Choices, OptionStatistics, analyse_items
 from irt_psychometrics.items import ItemRow as Parameters
 from irt_psychometrics.scoring import rest_abilities
 
@@ -23,78 +22,69 @@ MAX_OPTIONS = 20
 OMITTED = ""
 """Option of learners without a choice. They count in the shares of the real options."""
 ITEM_STATISTICS = (
-    *("mean", "sd", "facility", "facility_se", "item_rest", "biserial", "alpha_if_deleted", "lower", "upper"),
+    *("n", "omitted", "mean", "sd", "facility", "facility_se", "item_rest", "biserial", "alpha_if_deleted"),
+    *("lower", "upper"),
 )
-FORM_STATISTICS = {field.name for field in fields(FormRow)} - {"n", "n_items", "max_score"}
-TIMES = (0.5, 0.05, 0.95)
+LIMITS = ("min_facility", "max_facility", "min_item_rest", "min_option_share")
+"""Rules of the scale, whose names are flags."""
+MAX_NOT_REACHED = 0.05
+"""Share of the learners who did not reach an item from which it is flagged as speeded; no rule of the scale."""
+TIMES = {"time_median": 0.5, "time_low": 0.05, "time_high": 0.95}
+"""Quantiles of the response times."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Right options and published parameters of a scale's items, and mean and SD of θ."""
+    """Right options and published parameters of a scale's items, mean and SD of θ, and the rules for flags."""
 
     keys: Mapping[str, tuple[str, ...]]
     published: Mapping[str, Parameters]
     mean: float
     sd: float
+    rules: WarningRules
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """The rows of a scale's period, and its answers with their rest scores, in the column `rest`."""
+    """The rows of a form, or of a scale's period, and its answers with their rest scores, in the column `rest`.
+
+    `why` is the reason why there are no rows; empty if there are.
+    """
 
     forms: list[FormRow]
     items: list[ItemRow]
     answers: pd.DataFrame
+    why: str = ""
 
 
-def analyse(answers: pd.DataFrame, bank: Bank, forms: Mapping[str, Form]) -> Analysis | None:
-    """Analyse each form, and all answers, whose `form_id` is empty. Returns None if no answer counts.
+def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:
+    """Analyse each form, and all answers, whose `form_id` is empty.
 
-    `answers` has the columns of `answers.read_answers`, for one scale. Complete forms are analysed by the sum score.
-    Otherwise the rest score is θ from the other items if at least half of the answers have it, and their mean share of
-    the maximum score if not.
+    `answers` has the columns of `answers.read_answers`, for one scale, and `forms` are those of `forms.read_forms`.
+    Complete forms are analysed by the sum score. Otherwise the rest score is θ from the other items if at least half of
+    the answers have it, and their mean share of the maximum score if not. Raises PsychometricsError if no answer
+    counts.
     """
     if not answers["counted"].any():
-        return None
+        raise PsychometricsError("no answer counts")
     labels = _labels(answers)
-    parts: list[_Part] = []
+    parts: list[Analysis] = []
     for name, of_form in answers.groupby("form"):
-        form = forms.get(str(name))
-        complete = complete_form(of_form, form.items if form else None)
+        form = forms[forms["form_id"] == name]
+        complete = complete_form(of_form, form)
         counted = of_form[of_form["counted"]] if complete is None else complete
         if len(counted):
-            parts.append(_analyse_part(str(name), of_form, counted, labels, bank, form, complete=complete is not None))
-    if len(parts) == 1:  # also the analysis of all answers
-        whole = replace(parts[0], form_id="")
+            parts.append(_analyse_form(str(name), of_form, counted, labels, bank, form, complete=complete is not None))
+    if len(parts) == 1:
+        whole = parts[0]
     else:
-        whole = _analyse_part("", answers, answers[answers["counted"]], labels, bank, None, complete=False)
-    rows = [*(part for part in parts if part.form_id), whole]
+        whole = _analyse_form("", answers, answers[answers["counted"]], labels, bank, forms[:0], complete=False)
+    named = [part for part in parts if part.forms[0].form_id]
     return Analysis(
-        [_form_row(part) for part in rows], [row for part in rows for row in _item_rows(part)], whole.counted
+        [row for part in named for row in part.forms] + [replace(row, form_id="") for row in whole.forms],
+        [row for part in named for row in part.items] + [replace(row, form_id="") for row in whole.items],
+        whole.answers,
     )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The analysis of a form or of all answers.
-
-    Attributes:
-        shown: its answers, including answers that do not count.
-        counted: the answers that were analysed, with their rest scores.
-        form: the form, if it is known.
-        max_score: the maximum score of each item.
-        labelled: the items with options.
-    """
-
-    form_id: str
-    shown: pd.DataFrame
-    counted: pd.DataFrame
-    form: Form | None
-    analysis: ItemAnalysis
-    rest: RestScore
-    max_score: Sequence[int]
-    labelled: Collection[str]
 
 
 def _labels(answers: pd.DataFrame) -> dict[str, tuple[str, ...]]:
@@ -107,20 +97,21 @@ def _labels(answers: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _analyse_part(
+def _analyse_form(
     form_id: str,
     shown: pd.DataFrame,
     counted: pd.DataFrame,
     labels: Mapping[str, tuple[str, ...]],
     bank: Bank,
-    form: Form | None,
+    form: pd.DataFrame,
     *,
     complete: bool,
-) -> _Part:
-    person = counted.groupby(["learner", "form"]).ngroup()
-    counted = counted.assign(person=person).sort_values(["person", "item"], ignore_index=True)
+) -> Analysis:
+    """Analyse the `counted` answers of a form. `shown` are all of its answers; `form` has no rows if it is unknown."""
+    counted = counted.assign(person=counted.groupby(["learner", "form"]).ngroup())
+    counted = counted.sort_values(["person", "item"], ignore_index=True)
     item, ids = pd.factorize(counted["item"], sort=True)
-    most = counted.groupby("item")["max_score"].first().to_numpy(int)
+    most = counted.groupby("item")["max_score"].first().astype(int)
     persons = counted.drop_duplicates("person")
     responses = Responses(
         counted["person"].to_numpy(np.int32),
@@ -128,19 +119,63 @@ def _analyse_part(
         counted["score"].to_numpy(np.int8),
         len(persons),
         tuple(ids),
-        most + 1,
+        np.asarray(most, dtype=np.int64) + 1,
     )
     rest = None if complete else _theta_of_others(responses, bank)
-    analysis = analyse_items(
+    choices = _choices(counted, responses.item_ids, labels, bank.keys)
+    found = analyse_items(
         responses,
-        _choices(counted, responses.item_ids, labels, bank.keys),
+        choices,
         forms=persons["form"].tolist(),
         omitted=(~counted["answered"] & ~counted["not_reached"]).to_numpy(bool),
         not_reached=counted["not_reached"].to_numpy(bool),
         rest=rest,
     )
     kind: RestScore = "sum" if complete else "share" if rest is None else "theta"
-    return _Part(form_id, shown, counted.assign(rest=analysis.rest), form, analysis, kind, most.tolist(), labels.keys())
+    columns = _item_columns(shown, counted).loc[list(ids)]
+    columns = columns.assign(max_score=most, **{name: getattr(found, name) for name in ITEM_STATISTICS})
+    columns["presented"] = columns[["presented", "n"]].max(axis=1)
+    if complete:
+        columns["not_reached"] = found.not_reached
+    flags = found.flags(choices, **{name: getattr(bank.rules, name) for name in LIMITS})
+    speeded = columns["not_reached"] >= (MAX_NOT_REACHED * columns["presented"]).clip(lower=1)
+    named = zip(found.item_ids, flags.items, strict=True)
+    options = _options(found.options, flags.options)
+    columns = columns.assign(
+        options=pd.Series(options),
+        flags=pd.Series({item: (*names, *["speeded"] * bool(speeded[item])) for item, names in named}),
+        key=pd.Series({item: _key(options[item]) for item in labels if item in options}, dtype=object),
+        position=form.set_index("item_id")["position"].astype(object),
+    )
+    rows = columns.rename_axis("item_id").reset_index().to_dict("records")
+    totals = counted.groupby("person")["score"].sum().astype(int)
+    sums = asdict(found.forms[0]) if complete else {}
+    of_form = FormRow(
+        form_id=form_id,
+        n=counted["learner"].nunique(),
+        n_items=len(most),
+        max_score=int(most.sum()),
+        source="".join(form["source"][:1]),
+        statistics={name: finite(x) for name, x in sums.items() if isinstance(x, float)},
+        scores=tuple(np.bincount(totals, minlength=most.sum() + 1).tolist()) if complete else (),
+    )
+    items = [ItemRow(form_id=form_id, rest=kind, **_without_nan(row)) for row in rows]
+    return Analysis([of_form], items, counted.assign(rest=found.rest))
+
+
+def _item_columns(shown: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """The counts of the answers to each item that were `shown`, and the times of the answers that are `counted`."""
+    by_item = shown.assign(used=shown["counted"] & shown["answered"]).groupby("item")
+    sums = by_item[["not_reached", "rapid", "used"]].sum()
+    columns = sums[["not_reached"]].assign(
+        presented=by_item.size(), rapid=sums["rapid"] / (sums["rapid"] + sums["used"]).clip(lower=1)
+    )
+    seconds = counted[counted["answered"]].groupby("item")["seconds"]
+    return columns.assign(**{name: seconds.quantile(share) for name, share in TIMES.items()})
+
+
+def _without_nan(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: finite(x) if isinstance(x, float) else x for name, x in values.items()}
 
 
 def _theta_of_others(responses: Responses, bank: Bank) -> Floats | None:
@@ -175,63 +210,19 @@ def _choices(
     )
 
 
-def _form_row(part: _Part) -> FormRow:
-    complete, statistics = part.rest == "sum", part.analysis.forms
-    names = [field.name for field in fields(statistics) if field.name in FORM_STATISTICS]
-    known: dict[str, Any] = {name: finite(getattr(statistics, name)[0]) for name in names} if complete else {}
-    if complete:
-        totals = part.counted.groupby("person")["score"].sum().astype(int)
-        known["scores"] = tuple(np.bincount(totals, minlength=sum(part.max_score) + 1).tolist())
-    return FormRow(
-        form_id=part.form_id,
-        n=part.counted["learner"].nunique(),
-        n_items=len(part.max_score),
-        max_score=sum(part.max_score),
-        complete=complete,
-        source=part.form.source if part.form else "",
-        **known,
-    )
+def _key(options: Sequence[OptionRow]) -> str | None:
+    return ", ".join(option.option for option in options if option.is_key) or None
 
 
-def _item_rows(part: _Part) -> Iterator[ItemRow]:
-    found, shown = part.analysis, part.shown
-    options = _options(found.options)
-    by_item = shown.groupby("item")
-    presented, unreached, rapid = by_item.size(), by_item["not_reached"].sum(), by_item["rapid"].sum()
-    answered = (shown["counted"] & shown["answered"]).groupby(shown["item"]).sum()
-    seconds = dict(iter(part.counted[part.counted["answered"]].groupby("item")["seconds"]))
-    for j, item in enumerate(found.item_ids):
-        known = seconds[item].dropna().to_numpy() if item in seconds else np.empty(0)
-        times = np.quantile(known, TIMES).tolist() if known.size else [None] * len(TIMES)
-        keys = [option.option for option in options[item] if option.is_key]
-        place = part.form.items.get(item) if part.form else None
-        values: dict[str, Any] = {name: finite(getattr(found, name)[j]) for name in ITEM_STATISTICS}
-        yield ItemRow(
-            item_id=item,
-            form_id=part.form_id,
-            position=place.position if place else None,
-            max_score=part.max_score[j],
-            presented=max(int(presented.get(item, 0)), int(found.n[j])),
-            n=int(found.n[j]),
-            omitted=int(found.omitted[j]),
-            not_reached=int(found.not_reached[j] if part.rest == "sum" else unreached[item]),
-            **values,
-            **dict(zip(("time_median", "time_low", "time_high"), times, strict=True)),
-            rapid=float(rapid[item] / max(rapid[item] + answered[item], 1)) if item in rapid else None,
-            rest=part.rest,
-            key=", ".join(keys) if part.max_score[j] == 1 and keys and item in part.labelled else None,
-            options=options[item],
-        )
-
-
-def _options(found: OptionStatistics) -> dict[str, tuple[OptionRow, ...]]:
+def _options(found: OptionStatistics, flags: Sequence[tuple[str, ...]]) -> dict[str, tuple[OptionRow, ...]]:
     rows: dict[str, list[OptionRow]] = {}
     for m, item in enumerate(found.item_ids):
         if found.options[m] == OMITTED:
             continue
         groups = np.flatnonzero(found.trace_n[m])
-        rest, n, share = found.trace_rest[m, groups], found.trace_n[m, groups], found.trace[m, groups]
-        trace = zip(rest, n, share, *Observed(rest, share, n).interval(), strict=True)
+        trace = zip(
+            *(values[m, groups].tolist() for values in (found.trace_rest, found.trace_n, found.trace)), strict=True
+        )
         rows.setdefault(item, []).append(
             OptionRow(
                 option=found.options[m],
@@ -241,10 +232,8 @@ def _options(found: OptionStatistics) -> dict[str, tuple[OptionRow, ...]]:
                 mean_rest=finite(found.mean_rest[m]),
                 rest_correlation=finite(found.rest_correlation[m]),
                 thirds=tuple(map(finite, found.group_shares[m])),
-                trace=tuple(
-                    TracePoint(rest=float(r), n=int(k), share=float(p), low=float(low), high=float(high))
-                    for r, k, p, low, high in trace
-                ),
+                flags=flags[m],
+                trace=tuple(TracePoint(rest=rest, n=n, share=share) for rest, n, share in trace),
             )
         )
     return {item: tuple(options) for item, options in rows.items()}

@@ -1,13 +1,10 @@
 """Answers of a month or a day as item analysis counts them."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.item_analysis.forms import FormItem
 from irt_assets.responses.columns import instants, max_scores, numbers
 from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import KEY, SCORES
@@ -57,44 +54,45 @@ def read_answers(table: pa.Table, scale_id: str) -> pd.DataFrame:
     return frame[~of_others].drop_duplicates(["learner", "form", "item"], ignore_index=True)
 
 
-def complete_form(answers: pd.DataFrame, known: Mapping[str, FormItem] | None) -> pd.DataFrame | None:
+def complete_form(answers: pd.DataFrame, form: pd.DataFrame) -> pd.DataFrame | None:
     """The rows of the learners who have a score on all items of the form. Returns None if they are too few.
 
-    Items that a learner did not reach, or that have no row although the form has them (`known`), have the score 0.
-    Learners with an answer that does not count are left out.
+    `form` has the columns of `forms`, and no rows if the form is not known. Items that a learner did not reach, or that
+    have no row although the form has them, have the score 0. Learners with an answer that does not count are left out.
     """
-    items = None if known is None else {name: item for name, item in known.items() if item.scored}
-    if items is not None:
-        answers = answers[answers["item"].isin(list(items))]
+    scored = form[form["scored"].astype(bool)].set_index("item_id")
+    if len(form):
+        answers = answers[answers["item"].isin(scored.index)]
     sat = answers[answers["counted"] | (answers["not_reached"] & (answers["form"] != ""))]
     learners = pd.unique(sat["learner"][sat["answered"]])
     rejected = answers["learner"][~answers.index.isin(sat.index)]
     sat = sat[sat["learner"].isin(learners) & ~sat["learner"].isin(rejected)]
     if sat.empty:
         return None
-    if items is not None:
-        sat = _fill(sat, items)
+    if len(form):
+        sat = _fill(sat, scored["position"])
     n = sat.groupby("learner")["item"].transform("size")
     sat = sat[n == sat["item"].nunique()]
     enough = sat["learner"].nunique() >= MIN_COMPLETE_SHARE * len(learners)
     return sat.assign(score=sat["score"].where(sat["counted"], 0)) if enough else None
 
 
-def _fill(sat: pd.DataFrame, items: Mapping[str, FormItem]) -> pd.DataFrame:
+def _fill(sat: pd.DataFrame, positions: pd.Series) -> pd.DataFrame:
     """Add a row for each item of the form without an attempt: omitted, or not reached if it is at the form's end."""
-    present = sat["item"].unique()
-    items = {name: item for name, item in items.items() if name in present}
-    whole = pd.MultiIndex.from_product([sat["learner"].unique(), list(items)], names=["learner", "item"])
-    filled = sat.set_index(["learner", "item"]).reindex(whole).reset_index()
-    place = filled["item"].map({name: item.position for name, item in items.items()})
-    last = place.where(filled["answered"].eq(True)).groupby(filled["learner"]).transform("max")
-    added = filled["form"].isna()
-    filled["position"], filled["form"] = place, sat["form"].iloc[0]
-    filled["option"] = filled["option"].astype(object).where(filled["option"].notna(), None)
-    filled["max_score"] = filled["max_score"].fillna(filled["item"].map(sat.groupby("item")["max_score"].first()))
-    filled.loc[added, "not_reached"] = place[added] > last[added]
-    filled.loc[added, "score"] = 0
-    for name in ("counted", "answered", "not_reached", "rapid"):
-        filled[name] = filled[name].eq(True)
-    filled.loc[added, "counted"] = ~filled.loc[added, "not_reached"]
-    return filled
+    positions = positions[positions.index.isin(sat["item"])]
+    whole = pd.MultiIndex.from_product([sat["learner"].unique(), positions.index], names=["learner", "item"])
+    added = whole.difference(pd.MultiIndex.from_frame(sat[["learner", "item"]])).to_frame(index=False)
+    if added.empty:
+        return sat
+    last = sat["item"].map(positions)[sat["answered"]].groupby(sat["learner"]).max()
+    late = added["item"].map(positions) > added["learner"].map(last)
+    added = added.assign(
+        form=sat["form"].iloc[0],
+        score=0,
+        max_score=added["item"].map(sat.groupby("item")["max_score"].first()),
+        counted=~late,
+        answered=False,
+        not_reached=late,
+        rapid=False,
+    )
+    return pd.concat([sat, added], ignore_index=True)

@@ -1,22 +1,23 @@
 """The assets of item analysis, and the check of keys on both. Their rows are computed in `periods`."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
 from irt_assets.blocks import Table, table
 from irt_assets.common.dashboard_pages import address
-from irt_assets.common.job_names import JUDGED
+from irt_assets.common.job_names import ITEM_ANALYSIS_DAILY, JUDGED
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import natural_order, quantity, some_of
 from irt_assets.engines.spec import LIGHT_POOL
-from irt_assets.item_analysis.flags import best_key, find_option_above_key
-from irt_assets.item_analysis.key_evidence import named_options
-from irt_assets.item_analysis.periods import ScaleAnalysis, analyse_day, analyse_month
+from irt_assets.item_analysis.analysis import Analysis
+from irt_assets.item_analysis.flags import find_option_above_key
+from irt_assets.item_analysis.key_evidence import describe_rival, named_options
+from irt_assets.item_analysis.periods import analyse_day, analyse_month
 from irt_assets.item_analysis.stored import ItemRow, OptionRow, read_items
 from irt_assets.responses.scales import read_scales
 from resources import tables
@@ -24,9 +25,10 @@ from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, database_settings
 
-ITEM_ANALYSIS, ITEM_ANALYSIS_DAILY = "item_analysis", "item_analysis_daily"
+ITEM_ANALYSIS = "item_analysis"
 KEYS_ARE_RIGHT = "keys_are_right"
 REMEDY = "Read each item. If the option is right, score the answers again: "
+STATISTICS = ("mean", "sd", "alpha", "sem")
 MAX_NAMED, MAX_SHOWN = 10, 200
 
 
@@ -70,23 +72,23 @@ def build_item_analysis_assets(
     return [item_analysis, item_analysis_daily]
 
 
-def _result(found: Sequence[ScaleAnalysis]) -> dg.MaterializeResult:
+def _result(found: Mapping[str, Analysis]) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "items": md(_items_table(found)),
             "forms": md(_forms_table(found)),
-            "dagster/row_count": sum(len(scale.forms) + len(scale.items) for scale in found),
-            **{f"not analysed ({scale.scale_id})": scale.why for scale in found if scale.why},
+            "dagster/row_count": sum(len(scale.forms) + len(scale.items) for scale in found.values()),
+            **{f"not analysed ({scale_id})": scale.why for scale_id, scale in found.items() if scale.why},
         }
     )
 
 
-def _items_table(found: Sequence[ScaleAnalysis]) -> Table:
+def _items_table(found: Mapping[str, Analysis]) -> Table:
     """The flagged items by all answers."""
     rows = [
         (
             *(
-                scale.scale_id,
+                scale_id,
                 item.item_id,
                 item.n,
                 item.facility,
@@ -96,11 +98,11 @@ def _items_table(found: Sequence[ScaleAnalysis]) -> Table:
             ),
             ", ".join(f"{option.option}: {', '.join(option.flags)}" for option in item.options if option.flags),
         )
-        for scale in found
+        for scale_id, scale in found.items()
         for item in sorted(scale.items, key=lambda item: natural_order(item.item_id))
         if not item.form_id and item.flags
     ]
-    n = sum(not item.form_id for scale in found for item in scale.items)
+    n = sum(not item.form_id for scale in found.values() for item in scale.items)
     return table(
         ("scale", "item", "learners", "p", "item-rest r", "key", "flags", "options"),
         rows[:MAX_SHOWN],
@@ -110,10 +112,10 @@ def _items_table(found: Sequence[ScaleAnalysis]) -> Table:
     )
 
 
-def _forms_table(found: Sequence[ScaleAnalysis]) -> Table:
+def _forms_table(found: Mapping[str, Analysis]) -> Table:
     rows = [
-        (scale.scale_id, form.form_id or "all answers", form.n, form.n_items, form.mean, form.sd, form.alpha, form.sem)
-        for scale in found
+        (scale_id, form.form_id or "all answers", form.n, form.n_items, *map(form.statistics.get, STATISTICS))
+        for scale_id, scale in found.items()
         for form in scale.forms
     ]
     return table(
@@ -163,8 +165,8 @@ def _judge(look: CheckInput, find_on: Callable[[str], Find]) -> dg.AssetCheckRes
         find = find_on(scale_id)
         for item in read_items(look.connection, scale_id, look.partition, form_id=""):
             if option := find(item):
-                why = _in_words(item, option)
-                named.append(f"an option beats the key of {item.item_id}: {why}")
+                why = describe_rival(item, option)
+                named.append(f"{item.item_id}: {why}")
                 rows.append((scale_id, item.item_id, why))
                 where = f"{page}/{address('item', scale=scale_id, item=item.item_id)}" if page else ""
                 fixes.append(
@@ -173,18 +175,9 @@ def _judge(look: CheckInput, find_on: Callable[[str], Find]) -> dg.AssetCheckRes
     return dg.AssetCheckResult(
         passed=not named,
         severity=dg.AssetCheckSeverity.WARN,
-        description=some_of(named, MAX_NAMED, between="; ") if named else "no option beats a key",
+        description=some_of(named, MAX_NAMED, between=" ") if named else "no option beats a key",
         metadata={
             ITEMS: row_table(("scale", "item", "why"), rows),
             **({HOW_TO_FIX: REMEDY + some_of(fixes, MAX_NAMED)} if fixes else {}),
         },
-    )
-
-
-def _in_words(item: ItemRow, option: OptionRow) -> str:
-    key = best_key(item)
-    shown = [("key", key)] if key else []
-    return ", ".join(
-        f"{name} {o.option} chosen by {o.share or 0:.0%} (r = {o.rest_correlation or 0:.2f})"
-        for name, o in [*shown, ("option", option)]
     )

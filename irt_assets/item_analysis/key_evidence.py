@@ -8,6 +8,9 @@ import pandas as pd
 import psycopg
 from psycopg.types.json import Jsonb
 
+from irt_assets.blocks import number, percent
+from irt_assets.common.wording import join_names, shorten
+from irt_assets.item_analysis.stored import ItemRow, OptionRow
 from irt_psychometrics.classical import KeyEvidence
 
 NAMED_FROM = 1000.0
@@ -73,6 +76,17 @@ def named_options(connection: psycopg.Connection, scale_id: str, day: str) -> di
         {"least": NAMED_FROM, "items": [*keys], "day": day},
     )
     return {item: option for item, key, option, first in found if key == keys[item] and first == day}
+
+
+def describe_rival(item: ItemRow, rival: OptionRow) -> str:
+    """A sentence on the option that beats the item's key, with shares and correlations."""
+    described = {
+        option.option: f"{shorten(option.option, 20)} (chosen by {percent(option.share)}, "
+        f"r = {number(option.rest_correlation)})"
+        for option in item.options
+    }
+    keys = join_names(described[option.option] for option in item.options if option.is_key)
+    return f"Option {described[rival.option]} beats the key {keys}: the key may be wrong."
 
 
 def _as_text(key: tuple[str, ...]) -> str:

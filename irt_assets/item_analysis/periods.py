@@ -1,25 +1,25 @@
 """Analyse a month or a day on every scale, and store the result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import pandas as pd
 import psycopg
 
+from irt_assets.common.job_names import ITEM_ANALYSIS_DAILY
 from irt_assets.common.partitions import Month, day_bounds, month_of
-from irt_assets.item_analysis.analysis import Bank, analyse
+from irt_assets.item_analysis.analysis import Analysis, Bank, analyse
 from irt_assets.item_analysis.answers import COLUMNS, read_answers
-from irt_assets.item_analysis.flags import add_flags
 from irt_assets.item_analysis.forms import read_forms, take_from_log
 from irt_assets.item_analysis.key_evidence import follow_keys, read_keys
-from irt_assets.item_analysis.stored import FormRow, ItemRow, write_analysis
+from irt_assets.item_analysis.stored import write_analysis
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_for_run, snapshot_for_scale
 from irt_assets.responses.stored_window import share_for_run, stored_window
+from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from irt_assets.responses.verdicts import days_that_differ
 from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import on_postgres
@@ -27,18 +27,8 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, database_settings
 
 
-@dataclass(frozen=True)
-class ScaleAnalysis:
-    """The analysis of a scale's period. `why`: the reason why it is missing; empty if it exists."""
-
-    scale_id: str
-    forms: list[FormRow] = field(default_factory=list)
-    items: list[ItemRow] = field(default_factory=list)
-    why: str = ""
-
-
-def analyse_month(database: Database, store: ObjectStore, month: str) -> list[ScaleAnalysis]:
-    """Analyse the month's snapshot on every scale, and replace its stored rows.
+def analyse_month(database: Database, store: ObjectStore, month: str) -> dict[str, Analysis]:
+    """Analyse the month's snapshot on every scale, and replace its stored rows. Returns the analysis of each scale.
 
     In a month that is too large for one machine, only a random sample of learners is analysed.
     """
@@ -52,13 +42,15 @@ def analyse_month(database: Database, store: ObjectStore, month: str) -> list[Sc
         return _analyse_scales(connection, month, Month(month).start, scales, answers, whole_month=True)
 
 
-def analyse_day(database: Database, day: str) -> list[ScaleAnalysis]:
+def analyse_day(database: Database, day: str) -> dict[str, Analysis]:
     """Analyse the day's answers on every scale, and replace its stored rows.
 
-    The answers of a day that has not been judged, or has changed since, are judged without storing the verdicts.
+    The answers of a day that has not been judged, or has changed since, are judged without storing the verdicts. The
+    state of the stored verdicts is recorded, so that the day is analysed again once they have changed.
     """
     start, end = day_bounds(day)
     with database.connect() as connection:
+        record_states(connection, ITEM_ANALYSIS_DAILY, states_of_verdicts(connection, {day: (start, end)}))
         scales = scales_of_month(connection, month_of(start))
         if days_that_differ(connection, date.fromisoformat(day), end.date()):
             window = proposed_window(connection, start, end, scales)
@@ -79,28 +71,20 @@ def _analyse_scales(
     answers: Mapping[str, pd.DataFrame],
     *,
     whole_month: bool,
-) -> list[ScaleAnalysis]:
+) -> dict[str, Analysis]:
     if answers:
         take_from_log(connection, pd.concat(answers.values()), whole_month=whole_month)
-    forms, found = read_forms(connection), []
+    forms, found = read_forms(connection), {}
     for scale_id, of_scale in answers.items():
         scale = scales[scale_id]
+        in_use = in_force(connection, scale_id, start).items
+        bank = Bank(read_keys(connection, scale_id), in_use, scale.mu, scale.sigma, scale.rules.warnings)
         try:
-            bank = _read_bank(connection, scale, start)
-            analysis, why = analyse(of_scale, bank, forms), "no answer counts"
+            analysis = analyse(of_scale, bank, forms)
         except PsychometricsError as error:
-            analysis, why = None, str(error)
-        if analysis is None:
-            found.append(ScaleAnalysis(scale_id, why=why))
-        else:
-            items = [add_flags(row, scale.rules.warnings) for row in analysis.items]
-            found.append(ScaleAnalysis(scale_id, analysis.forms, items))
-            if not whole_month:
-                follow_keys(connection, period, bank.keys, analysis.answers)
-        write_analysis(connection, scale_id, period, found[-1].forms, found[-1].items)
+            analysis = Analysis([], [], of_scale[:0], why=str(error))
+        write_analysis(connection, scale_id, period, analysis.forms, analysis.items)
+        if not whole_month and analysis.items:
+            follow_keys(connection, period, bank.keys, analysis.answers)
+        found[scale_id] = analysis
     return found
-
-
-def _read_bank(connection: psycopg.Connection, scale: Scale, at: datetime) -> Bank:
-    published = in_force(connection, scale.scale_id, at).items
-    return Bank(read_keys(connection, scale.scale_id), published, scale.mu, scale.sigma)

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import psycopg
 from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter
 
 from irt_assets.common.wording import natural_order
+from resources.postgres.database import first_column
 
 RestScore = Literal["sum", "share", "theta"]
 """Rest score of an item: the sum of the other scores (complete forms), the mean share of the maximum score on the other
@@ -17,13 +19,11 @@ items standardised within the form, or θ from the other items by the published 
 
 @dataclass(frozen=True, kw_only=True)
 class TracePoint:
-    """Share of an option in learners with the mean rest score `rest`, and its 95 % interval (Wilson 1927)."""
+    """Share of an option in n learners with the mean rest score `rest`."""
 
     rest: float
     n: int
     share: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,39 +96,22 @@ class FormRow:
     """A form, or all answers of a period (`form_id` is empty then).
 
     Attributes:
-        complete: whether all learners have a score on all items; the statistics of the sum score exist only then.
-        scores: number of learners with each sum score, from 0 to `max_score`.
         source: whether the form was imported (file) or taken from the log; empty if the form is not known.
+        statistics: statistics of the sum score, by their names in `irt_psychometrics.classical.FormStatistics`. Empty
+            unless all learners have a score on all items.
+        scores: number of learners with each sum score, from 0 to `max_score`; empty likewise.
     """
 
     form_id: str
     n: int
     n_items: int
     max_score: int
-    complete: bool
     source: str = ""
-    mean: float | None = None
-    sd: float | None = None
-    median: float | None = None
-    skewness: float | None = None
-    kurtosis: float | None = None
-    alpha: float | None = None
-    alpha_low: float | None = None
-    alpha_high: float | None = None
-    lambda2: float | None = None
-    omega: float | None = None
-    split_half: float | None = None
-    sem: float | None = None
+    statistics: Mapping[str, float | None] = field(default_factory=dict)
     scores: tuple[int, ...] = ()
 
 
-def item_from_json(form_id: str, item_id: str, statistics: Mapping[str, Any]) -> ItemRow:
-    """Return the item of a stored row."""
-    options = tuple(
-        OptionRow(**option | {"trace": tuple(TracePoint(**point) for point in option["trace"])})
-        for option in statistics["options"]
-    )
-    return ItemRow(form_id=form_id, item_id=item_id, **{**statistics, "options": options})
+_FORMS, _ITEMS = TypeAdapter(list[FormRow]), TypeAdapter(list[ItemRow])
 
 
 def write_analysis(
@@ -140,33 +123,26 @@ def write_analysis(
     with connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO item_analysis (scale_id, period, form_id, item_id, n, statistics)
-               VALUES (%s, %s, %s, %s, %s, %s)""",
-            [
-                (scale_id, period, row.form_id, getattr(row, "item_id", ""), row.n, Jsonb(_statistics(row)))
-                for row in rows
-            ],
+               VALUES (%s, %s, %s, %s, %s, %s::jsonb - '{form_id,item_id}'::text[])""",
+            [(scale_id, period, row.form_id, getattr(row, "item_id", ""), row.n, Jsonb(asdict(row))) for row in rows],
         )
 
 
 def analysed_months(connection: psycopg.Connection, scale_id: str) -> list[str]:
     """The months of the scale with an analysis, oldest first."""
-    return [
-        period
-        for (period,) in connection.execute(
-            """SELECT DISTINCT period FROM item_analysis WHERE scale_id = %s AND length(period) = 7 ORDER BY 1""",
-            (scale_id,),
-        )
-    ]
+    months = "SELECT DISTINCT period FROM item_analysis WHERE scale_id = %s AND length(period) = 7 ORDER BY 1"
+    return first_column(connection, months, (scale_id,))
 
 
 def read_forms(connection: psycopg.Connection, scale_id: str, period: str) -> list[FormRow]:
     """The forms of the scale's period, by name; the row of all answers, whose name is empty, is first."""
-    found = connection.execute(
-        """SELECT form_id, statistics FROM item_analysis
+    found = first_column(
+        connection,
+        """SELECT statistics || jsonb_build_object('form_id', form_id) FROM item_analysis
            WHERE (scale_id, period, item_id) = (%s, %s, '') ORDER BY form_id""",
         (scale_id, period),
     )
-    return [FormRow(form_id=form_id, **_tuples(statistics)) for form_id, statistics in found]
+    return _FORMS.validate_python(found)
 
 
 def read_items(
@@ -178,20 +154,12 @@ def read_items(
     item_id: str | None = None,
 ) -> list[ItemRow]:
     """The items of the scale's period, by form, position and name. None: all forms, or all items."""
-    found = connection.execute(
-        """SELECT form_id, item_id, statistics FROM item_analysis
+    found = first_column(
+        connection,
+        """SELECT statistics || jsonb_build_object('form_id', form_id, 'item_id', item_id) FROM item_analysis
            WHERE (scale_id, period) = (%s, %s) AND item_id <> ''
-             AND form_id = coalesce(%s, form_id) AND item_id = coalesce(%s, item_id)
-        """,
+             AND form_id = coalesce(%s, form_id) AND item_id = coalesce(%s, item_id)""",
         (scale_id, period, form_id, item_id),
     )
-    rows = [item_from_json(form, item, _tuples(statistics)) for form, item, statistics in found]
+    rows = _ITEMS.validate_python(found)
     return sorted(rows, key=lambda row: (row.form_id, row.position or sys.maxsize, natural_order(row.item_id)))
-
-
-def _statistics(row: FormRow | ItemRow) -> dict[str, Any]:
-    return {name: value for name, value in asdict(row).items() if name not in ("form_id", "item_id")}
-
-
-def _tuples(statistics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in statistics.items()}

@@ -6,10 +6,14 @@ The pages of an item and of a form show them.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, percent, table, value_with_error
-from irt_assets.common.wording import join_names, shorten
-from irt_assets.item_analysis.flags import ABOVE_KEY, find_option_above_key
-from irt_assets.item_analysis.stored import ItemRow, OptionRow
+import numpy as np
+
+from irt_assets.blocks import Badge, Cell, Figure, Pairs, Table, number, pairs, table, value_with_error
+from irt_assets.common.wording import shorten
+from irt_assets.item_analysis.flags import find_option_above_key
+from irt_assets.item_analysis.key_evidence import describe_rival
+from irt_assets.item_analysis.stored import ItemRow
+from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots import Chart
 
 REST_SCORES = {
@@ -18,26 +22,22 @@ REST_SCORES = {
     "theta": "θ from the other items",
 }
 FLAGS = {
-    ABOVE_KEY: "above the key",
+    "above_key": "above the key",
     "min_option_share": "chosen by few",
     "min_facility": "hard",
     "max_facility": "easy",
     "min_item_rest": "low item-rest r",
     "speeded": "many did not reach it",
 }
-"""Flags in words, by the name of the rule or of the finding."""
+"""Flags in words, by the name of the rule or of the finding. `key_warning` is the sentence on the others."""
 SHAPES = ("circle", "diamond", "square", "triangle", "cross")
-SHARE = ("share", "low", "high")
 THIRDS = ("lower third", "middle", "upper")
 
 
 def key_warning(item: ItemRow) -> str:
-    """A sentence on the option that certainly beats the key, with shares and correlations; "" if no option does."""
+    """A sentence on the option that certainly beats the key; "" if no option does."""
     option = find_option_above_key(item)
-    if option is None:
-        return ""
-    keys = join_names(_in_words(key) for key in item.options if key.is_key)
-    return f"Option {_in_words(option)} beats the key {keys}: the key may be wrong."
+    return describe_rival(item, option) if option else ""
 
 
 def key_warnings(items: Iterable[ItemRow]) -> tuple[str, ...]:
@@ -45,14 +45,9 @@ def key_warnings(items: Iterable[ItemRow]) -> tuple[str, ...]:
     return tuple(f"{item.item_id}: {warning}" for item in items if (warning := key_warning(item)))
 
 
-def _in_words(option: OptionRow) -> str:
-    chosen = f"chosen by {percent(option.share)}"
-    return f"{shorten(option.option, 20)} ({chosen}, r = {number(option.rest_correlation)})"
-
-
 def flags_in_words(flags: Sequence[str]) -> str | None:
     """The flags of an item or of an option, in words. Returns None if it has no flag."""
-    return "; ".join(FLAGS.get(flag, flag) for flag in flags) or None
+    return "; ".join(FLAGS[flag] for flag in flags if flag in FLAGS) or None
 
 
 def discrimination(item: ItemRow) -> float | None:
@@ -112,24 +107,25 @@ def trace_lines(item: ItemRow) -> Figure:
     described = f"Share of each {subject} of item {shorten(item.item_id)} by rest score, with 95 % intervals."
     ends = Chart.ends_of([point.rest for option in item.options for point in option.trace])
     chart = Chart(ends, (0.0, 1.0), REST_SCORES[item.rest], "share of the learners", described, height=190)
-    last = [(option.trace[-1].rest, option.trace[-1].share, option.option) for option in item.options if option.trace]
+    rows, last = [], []
     for k, option in enumerate(item.options):
         is_key = bool(item.key) and option.is_key
         name = f"{subject} {shorten(option.option, 20)}" + (" (key)" if is_key else "")
         style: dict[str, Any] = {"colour": Chart.SERIES[k % len(Chart.SERIES)], "shape": SHAPES[k % len(SHAPES)]}
-        x, y, low, high = ([getattr(point, each) for point in option.trace] for each in ("rest", *SHARE))
+        x, n, y = (np.array([getattr(point, each) for point in option.trace]) for each in ("rest", "n", "share"))
+        low, high = Observed(x, y, n).interval()
         titles = [f"{name}: {point.share:.2f} of {point.n} learners" for point in option.trace]
         chart.points(x, y, name=name, low=low, high=high, titles=titles, joined=True, **style)
         if is_key:
             chart.line(x, y, style["colour"], width=2.6)
+        rows += [
+            (option.option, point.rest, point.n, point.share, *ends)
+            for point, *ends in zip(option.trace, low, high, strict=True)
+        ]
+        last += [(point.rest, point.share, option.option) for point in option.trace[-1:]]
     if last:
         chart.names(*map(list, zip(*last, strict=True)))
     formats = {"rest score": ".2f", "learners": ",", "share": ".2f", "95 % from": ".2f", "to": ".2f"}
-    rows = [
-        (option.option, point.rest, point.n, point.share, point.low, point.high)
-        for option in item.options
-        for point in option.trace
-    ]
     numbers = table((subject, *formats), rows, numbers=formats, caption="The points of the chart", small=True)
     key = " The wide line is the key." if item.key else ""
     return Figure(chart, f"Choices by ability.{key} Bars: 95 %.", numbers=numbers)

@@ -37,6 +37,7 @@ from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
+FORM_STATISTICS = ("mean", "sd", "alpha", "sem")
 SOURCES = {"file": "imported", "log": "taken from the log"}
 
 
@@ -80,29 +81,34 @@ def keys(facts: FormFacts) -> Iterator[Block]:
 
 def key_figures(facts: FormFacts) -> Pairs:
     """Return the size of the form, the moments of its sum scores, and its reliability."""
-    form, seen = facts.form, [score for score, n in enumerate(facts.form.scores) if n]
-    interval = f" ({number(form.alpha_low, 3)} to {number(form.alpha_high, 3)})" if form.alpha_low is not None else ""
+    form = facts.form
     known = {
         "learners": f"{form.n:,}",
         "items": f"{form.n_items:,}, maximum {form.max_score:,} points",
         "form": SOURCES.get(form.source),
-        "mean and SD": f"{number(form.mean)}, SD {number(form.sd)}",
-        "median and range": f"{number(form.median, 1)}" + (f", {seen[0]} to {seen[-1]}" if seen else ""),
-        "skewness and kurtosis": f"{number(form.skewness)}, {number(form.kurtosis)}",
-        "Cronbach's α": f"{number(form.alpha, 3)}{interval}",
-        "SEM": f"{number(form.sem)} points",
-        "ω and λ₂": f"{number(form.omega, 3)}, {number(form.lambda2, 3)}",
-        "split half": f"{number(form.split_half, 3)} (odd and even items, Spearman–Brown)",
     }
-    if form.mean is None:  # the sum scores of learners with different items cannot be compared
-        known = dict([*known.items()][:3]) | {"sum scores": "none: not all learners have a score on all items"}
+    if not form.statistics:  # the sum scores of learners with different items cannot be compared
+        return pairs(known | {"sum scores": "none: not all learners have a score on all items"}, small=True)
+    seen = np.flatnonzero(form.scores)
+    of, to_3 = ({name: number(x, digits) for name, x in form.statistics.items()} for digits in (2, 3))
+    interval = f" ({to_3['alpha_low']} to {to_3['alpha_high']})" if form.statistics["alpha"] is not None else ""
+    known |= {
+        "mean and SD": f"{of['mean']}, SD {of['sd']}",
+        "median and range": f"{number(form.statistics['median'], 1)}, {seen[0]} to {seen[-1]}",
+        "skewness and kurtosis": f"{of['skewness']}, {of['kurtosis']}",
+        "Cronbach's α": f"{to_3['alpha']}{interval}",
+        "SEM": f"{of['sem']} points",
+        "ω and λ₂": f"{to_3['omega']}, {to_3['lambda2']}",
+        "split half": f"{to_3['split_half']} (odd and even items, Spearman–Brown)",
+    }
     return pairs(known, small=True)
 
 
 def scores(form: FormRow) -> Figure:
     """Draw the number of learners with each sum score."""
     at, n = np.arange(len(form.scores)), np.array(form.scores)
-    described = f"Learners by sum score: mean {number(form.mean)} of {form.max_score}, SD {number(form.sd)}."
+    mean, sd = (number(form.statistics[name]) for name in ("mean", "sd"))
+    described = f"Learners by sum score: mean {mean} of {form.max_score}, SD {sd}."
     chart = Chart((-0.5, len(n) - 0.5), (0, 1.08 * max(int(n.max()), 1)), "sum score", "learners", described)
     return Figure(chart.boxes(at - 0.45, np.zeros(n.size), at + 0.45, n), "Learners by sum score.")
 
@@ -197,7 +203,7 @@ def forms_table(forms: Sequence[FormRow], scale: str, month: str) -> Table:
     rows = [
         (
             page_link(form.form_id or "all answers", "form", scale=scale, month=month, form=form.form_id),
-            *(form.n, form.n_items, form.max_score, form.mean, form.sd, form.alpha, form.sem),
+            *(form.n, form.n_items, form.max_score, *map(form.statistics.get, FORM_STATISTICS)),
             SOURCES.get(form.source),
         )
         for form in forms

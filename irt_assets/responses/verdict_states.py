@@ -1,8 +1,8 @@
 """The state of verdicts: a hash of the judged days of a window, and of the time when a verdict of each last changed.
 
-A month's snapshot, a day's features and a week's KPIs are stored with the state of the verdicts from which they were
-made. They are stale if the present state differs. The state is read before the verdicts, so that verdicts that are
-committed in between make the state differ.
+A month's snapshot, a day's features and item analysis and a week's KPIs are stored with the state of the verdicts from
+which they were made. They are stale if the present state differs. The state is read before the verdicts, so that
+verdicts that are committed in between make the state differ.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -184,7 +184,7 @@ def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, i
     for month in _months(connection, user_id):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
-    with kept_current(connection, VERDICT_WINDOWS):  # the learner's rows are deleted from these assets, too
+    with kept_current(connection, VERDICT_WINDOWS):  # they name no learner, or the learner's rows are deleted, too
         days = first_column(connection, LEARNER_VERDICTS.format("DELETE") + RETURNING_DAYS, (user_id,))
         connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (days,))
     removed = {VERDICTS: len(days)}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers
@@ -250,7 +250,7 @@ def test_a_matrix_keeps_the_order_of_persons_and_items(file) -> None:
 
 def test_persons_without_names_are_numbered_including_persons_without_answers(file) -> None:
     answers = FILES.answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
-    assert (answers.person_ids, answers.seen.tolist()) == (("1", "2", "3"), [True, False, True])
+    assert (answers.person_ids, {*answers.responses.person.tolist()}) == (("1", "2", "3"), {0, 2})
 
 
 LATENT = '"latent": {"mean": 0, "sd": 1}'
@@ -419,7 +419,8 @@ def test_items_are_analysed_without_a_database(irt, shared: Path, tmp_path: Path
     assert (done.code, done.err) == (0, "")
     text = " ".join(done.out.split())
     assert "mean 18.202, SD 5.054, α 0.798 (0.774 … 0.820)" in text
-    assert "beats_key: an option has a positive correlation with the rest score, above the key's: check the key" in text
+    assert "above_key: an option has a positive correlation with the rest score, above the key's" in text
+    assert "beats_key: such an option, beyond chance: check the key" in text
     items = pd.read_csv(tmp_path / "items.csv")
     assert (items.omitted.sum(), list(items.item[items.item_rest < 0.15])) == (
         69,

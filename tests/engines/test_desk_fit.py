@@ -14,8 +14,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from irt_assets.engines.r_engines import REngine
-from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
+from irt_assets.intake.library_files import FILES
 from irt_psychometrics.commands import fit, link, score, simulate_responses
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.fitting import FileFit

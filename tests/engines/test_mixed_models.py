@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec

@@ -5,10 +5,7 @@ from __future__ import annotations
 from irt_assets.item_analysis.stored import FormRow, ItemRow, OptionRow, TracePoint
 
 CHOICES = {"1": (75, 0.125, -0.045), "2": (110, 0.183, -0.19), "3": (266, 0.443, 0.203), "4": (45, 0.075, -0.07)}
-TRACE = tuple(
-    TracePoint(rest=rest, n=200, share=share, low=share - 0.07, high=share + 0.07)
-    for rest, share in ((12.0, 0.33), (17.5, 0.43), (23.9, 0.58))
-)
+TRACE = tuple(TracePoint(rest=rest, n=200, share=share) for rest, share in ((12.0, 0.33), (17.5, 0.43), (23.9, 0.58)))
 OPTIONS = tuple(
     OptionRow(
         option=name,
@@ -19,7 +16,7 @@ OPTIONS = tuple(
         rest_correlation=r,
         thirds=(0.33, 0.43, 0.58),
         trace=TRACE,
-        flags=("above_key",) if name == "3" else (),
+        flags=("above_key", "beats_key") if name == "3" else (),
     )
     for name, (n, share, r) in (CHOICES | {"5": (97, 0.162, 0.037)}).items()
 )
@@ -48,19 +45,20 @@ FORM = FormRow(
     n=600,
     n_items=2,
     max_score=2,
-    complete=True,
     source="log",
-    mean=18.20,
-    sd=5.05,
-    median=18.0,
-    skewness=0.19,
-    kurtosis=-0.24,
-    alpha=0.798,
-    alpha_low=0.774,
-    alpha_high=0.820,
-    lambda2=0.805,
-    omega=0.799,
-    split_half=0.812,
-    sem=2.27,
+    statistics={
+        "mean": 18.20,
+        "sd": 5.05,
+        "median": 18.0,
+        "skewness": 0.19,
+        "kurtosis": -0.24,
+        "alpha": 0.798,
+        "alpha_low": 0.774,
+        "alpha_high": 0.820,
+        "lambda2": 0.805,
+        "omega": 0.799,
+        "split_half": 0.812,
+        "sem": 2.27,
+    },
     scores=(120, 300, 180),
 )

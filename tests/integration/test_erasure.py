@@ -251,7 +251,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[
     assert 0 < n == of_learners
     with database.connect() as connection:
         changed = [changed_partitions(connection, asset, window_of) for asset, window_of in VERDICT_WINDOWS.items()]
-        assert changed == [[], []]
+        assert changed == [[], [], []]
     stale = rows(
         database,
         """SELECT f.month FROM fit_staging f LEFT JOIN scored_snapshot s USING (month, snapshot_hash)

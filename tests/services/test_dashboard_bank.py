@@ -237,7 +237,7 @@ def test_pages_of_an_item_and_of_its_form_name_an_option_that_beats_the_key(faul
     period = rooms.MONTHS[-1]
     with Database(faulty[0]).connect() as connection:
         row = replace(ITEM_32, item_id=item, position=7)
-        forms = [FormRow(form_id=form, n=600, n_items=1, max_score=1, complete=False) for form in ("", "booklet")]
+        forms = [FormRow(form_id=form, n=600, n_items=1, max_score=1) for form in ("", "booklet")]
         items = [row, replace(row, form_id="booklet", omitted=30)]
         write_analysis(connection, rooms.SCALE, period, forms, items)
     status, html = show_page(faulty[0], "item", item=item)

@@ -45,7 +45,7 @@ def test_key_figures_of_a_complete_form_include_reliability_with_its_interval() 
 
 
 def test_form_whose_learners_answered_different_items_has_no_sum_scores() -> None:
-    facts = replace(FACTS, form=FormRow(form_id="", n=600, n_items=2, max_score=2, complete=False))
+    facts = replace(FACTS, form=FormRow(form_id="", n=600, n_items=2, max_score=2))
     known = dict(form_blocks.key_figures(facts).rows)
     assert known["sum scores"] == "none: not all learners have a score on all items"
     assert "SEM" not in known

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from irt_assets.file_commands.files import FILES
 from irt_assets.intake import parquet, sources
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
 from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.jsonlines import UnstorableJson, parse_json
+from irt_assets.intake.library_files import FILES
 from irt_assets.intake.mapping import Mapping, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, ignore_rows

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.file_commands.files import FILES
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import CleanedBatch, Cleaner, Limits
 from irt_assets.intake.ingest import AnswerSource
+from irt_assets.intake.library_files import FILES
 from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source

@@ -15,7 +15,7 @@ BY_POSITION = {
     "irt_assets/decisions/rekey.py read_options": "rows of a table",
     "irt_assets/intake/recognise.py rows_beside_answers": "rows of a table",
     "services/dashboard/views/form.py _choose": "unpacked at once by the pages that share it",
-    "irt_psychometrics/core/item_analysis.py by_group": "columns of a record, in its order",
+    "irt_psychometrics/core/option_statistics.py by_group": "columns of a record, in its order",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
     "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
     "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `from_errors` takes them",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from irt_assets.cli import app
 from irt_assets.cli.servers import run_app
-from irt_assets.file_commands.files import FILES
+from irt_assets.intake.library_files import FILES
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.servers import SERVERS
 from irt_psychometrics.core.errors import PsychometricsError

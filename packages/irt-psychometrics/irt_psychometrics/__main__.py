@@ -15,7 +15,6 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
 
 PROGRAM = "python -m irt_psychometrics"
-MAX_SCORE_HELP = "Maximum score: a number, or a table item,max_score. Default: 1."
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,21 +42,9 @@ def fit(
     as_json: bool,
 ) -> int:
     """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
-    from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import fit as fit_answers
 
-    files = Files()
-    files.check_folder(out)
-    most = files.max_scores(max_score) if max_score is not None else None
-    answers = files.answers(
-        file,
-        files.key(key) if key is not None else None,
-        most,
-        missing=files.missing(missing),
-        denominator=denominator,
-        groups=groups,
-    )
-    _tell(*(f"note: {note}" for note in answers.notes))
+    answers = _answers(file, key, max_score, missing, out, denominator=denominator, groups=groups)
     done = fit_answers(
         answers,
         model=model,
@@ -92,18 +79,8 @@ def analyse(
     from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import analyse as analyse_answers
 
-    files = Files()
-    files.check_folder(out)
-    answers = files.answers(
-        file,
-        files.key(key) if key is not None else None,
-        files.max_scores(max_score) if max_score is not None else None,
-        missing=files.missing(missing),
-        omitted=files.missing(omitted),
-        denominator=denominator,
-    )
-    _tell(*(f"note: {note}" for note in answers.notes))
-    done = analyse_answers(answers)
+    codes = Files.missing(omitted)
+    done = analyse_answers(_answers(file, key, max_score, missing, out, omitted=codes, denominator=denominator))
     if out is not None:
         done.write(out)
     _print(done.as_dict(), done.report(), as_json)
@@ -122,16 +99,10 @@ def score(
     as_json: bool,
 ) -> int:
     """Estimate abilities of persons from their answers and known item parameters."""
-    from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import score as score_answers
 
-    files = Files()
-    files.check_folder(out)
     known = _parameters(params)
-    key_of = files.key(key) if key is not None else None
-    missing_of = files.missing(missing)
-    answers = files.answers(file, key_of, known.max_scores, missing=missing_of, denominator=denominator)
-    _tell(*(f"note: {note}" for note in answers.notes))
+    answers = _answers(file, key, known.max_scores, missing, out, denominator=denominator)
     done = score_answers(answers, known, method=method, partial=partial)
     if out is not None:
         done.write(out)
@@ -169,11 +140,94 @@ def simulate(folder: Path, params: Path | None, as_json: bool, **options: Any) -
     return 0
 
 
+def _metrics(text: str) -> list[float]:
+    values = [float(part) for part in text.split(",")]
+    if len(values) > 2:
+        raise ValueError
+    return values
+
+
+_metrics.__name__ = "D of both tables, or NEW,OLD"  # argparse shows this name in its message
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "file": {"type": Path, "help": "Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."},
+    "--key": {"type": Path, "help": "Table item,key of the right options, if cells are choices."},
+    "--missing": {"action": "append", "help": "Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."},
+    "--denominator": {"type": int, "default": 1, "help": "Factor that makes scores whole numbers."},
+    "--out": {"type": Path, "help": "Folder for the results, created if it is missing."},
+}
+MAX_SCORE = {"--max-score": {"help": "Maximum score: a number, or a table item,max_score. Default: 1."}}
+COMMANDS: dict[Callable[..., int], dict[str, dict[str, Any]]] = {
+    analyse: ANSWERS
+    | MAX_SCORE
+    | {
+        "--omitted": {
+            "action": "append",
+            "help": "Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT.",
+        },
+    },
+    fit: ANSWERS
+    | MAX_SCORE
+    | {
+        "--model": {"choices": MODELS, "default": DEFAULT_MODEL, "help": "Item response model."},
+        "--anchors": {"type": Path, "help": "Table item,a,b,c of items that keep these parameters."},
+        "--groups": {"help": "Column of FILE, or table person,group: groups with their own mean and SD."},
+        "--latent": {
+            "choices": get_args(LatentRule),
+            "default": "normal",
+            "help": "Distribution of θ; auto: a histogram if the answers need one.",
+        },
+    },
+    score: ANSWERS
+    | {
+        "--params": {
+            "type": Path,
+            "required": True,
+            "help": "Table item,a,b,c, or the fit.json that fit --out writes.",
+        },
+        "--method": {"choices": ("eap", "map", "wle", "ml"), "default": "eap", "help": "Estimator of ability."},
+        "--partial": {
+            "action": "store_true",
+            "help": "Score even if less than half of the table's items have answers.",
+        },
+    },
+    link: {
+        "new": {"type": Path, "help": "Table item,a,b,c[,a_se,b_se], or a fit.json, to transform."},
+        "old": {"type": Path, "help": "Table or fit.json with the scale to which NEW is transformed."},
+        "--method": {"choices": get_args(Method), "default": "stocking-lord", "help": "Criterion of the constants."},
+        "--symmetric": {"action": "store_true", "help": "Compare curves on both scales (stocking-lord, haebara)."},
+        "--metric-d": {
+            "type": _metrics,
+            "default": "1",
+            "help": "D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7.",
+        },
+        "--purify": {
+            "action": argparse.BooleanOptionalAction,
+            "default": True,
+            "help": "Drop common items that moved.",
+        },
+    },
+    simulate: {
+        "folder": {"type": Path, "help": "Folder of responses.csv, items.csv and persons.csv."},
+        "--persons": {"type": int, "default": 1000, "help": "Number of persons."},
+        "--items": {"type": int, "default": 20, "help": "Number of items to draw if no --params are given."},
+        "--model": {"choices": MODELS, "default": DEFAULT_MODEL, "help": "Model of the items that are drawn."},
+        "--params": {"type": Path, "help": "Table item,a,b,c of the items to answer."},
+        "--mean": {"type": float, "default": 0.0, "help": "Mean of θ."},
+        "--sd": {"type": float, "default": 1.0, "help": "SD of θ."},
+        "--each": {"type": int, "help": "Items that a person sees, at random; all by default."},
+        "--max-score": {"type": int, "help": "Maximum score of items of a pcm, rsm or gpcm; 3 by default."},
+        "--seed": {"type": int, "default": 1, "help": "Seed of all random draws."},
+    },
+}
+"""Command → its arguments and options, with the settings of each for `argparse`. Its docstring is its help."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Item response theory on files: CSV, TSV and Parquet.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(function: Callable[..., int]) -> argparse.ArgumentParser:
+    for function, arguments in COMMANDS.items():
         command = commands.add_parser(
             function.__name__,
             help=function.__doc__,
@@ -183,88 +237,28 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(command=function)
         command.add_argument("--json", dest="as_json", action="store_true", help="Print JSON for machines.")
-        return command
-
-    command = add(analyse)
-    _add_answers(command)
-    command.add_argument("--max-score", help=MAX_SCORE_HELP)
-    command.add_argument(
-        "--omitted", action="append", help="Cells of omitted answers, which are wrong: TEXT, or COLUMN=TEXT."
-    )
-
-    command = add(fit)
-    _add_answers(command)
-    command.add_argument("--max-score", help=MAX_SCORE_HELP)
-    command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Item response model.")
-    command.add_argument("--anchors", type=Path, help="Table item,a,b,c of items that keep these parameters.")
-    command.add_argument("--groups", help="Column of FILE, or table person,group: groups with their own mean and SD.")
-    command.add_argument(
-        "--latent",
-        choices=get_args(LatentRule),
-        default="normal",
-        help="Distribution of θ; auto: a histogram if the answers need one.",
-    )
-
-    command = add(score)
-    _add_answers(command)
-    command.add_argument(
-        "--params", type=Path, required=True, help="Table item,a,b,c, or the fit.json that fit --out writes."
-    )
-    command.add_argument("--method", choices=("eap", "map", "wle", "ml"), default="eap", help="Estimator of ability.")
-    command.add_argument(
-        "--partial", action="store_true", help="Score even if less than half of the table's items have answers."
-    )
-
-    command = add(link)
-    command.add_argument("new", type=Path, help="Table item,a,b,c[,a_se,b_se], or a fit.json, to transform.")
-    command.add_argument("old", type=Path, help="Table or fit.json with the scale to which NEW is transformed.")
-    command.add_argument(
-        "--method", choices=get_args(Method), default="stocking-lord", help="Criterion of the constants."
-    )
-    command.add_argument(
-        "--symmetric", action="store_true", help="Compare curves on both scales (stocking-lord, haebara)."
-    )
-    command.add_argument(
-        "--metric-d", type=_metrics, default="1", help="D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7."
-    )
-    command.add_argument(
-        "--purify", action=argparse.BooleanOptionalAction, default=True, help="Drop common items that moved."
-    )
-
-    command = add(simulate)
-    command.add_argument("folder", type=Path, help="Folder of responses.csv, items.csv and persons.csv.")
-    command.add_argument("--persons", type=int, default=1000, help="Number of persons.")
-    command.add_argument("--items", type=int, default=20, help="Number of items to draw if no --params are given.")
-    command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Model of the items that are drawn.")
-    command.add_argument("--params", type=Path, help="Table item,a,b,c of the items to answer.")
-    command.add_argument("--mean", type=float, default=0.0, help="Mean of θ.")
-    command.add_argument("--sd", type=float, default=1.0, help="SD of θ.")
-    command.add_argument("--each", type=int, help="Items that a person sees, at random; all by default.")
-    command.add_argument("--max-score", type=int, help="Maximum score of items of a pcm, rsm or gpcm; 3 by default.")
-    command.add_argument("--seed", type=int, default=1, help="Seed of all random draws.")
+        for name, settings in arguments.items():
+            command.add_argument(name, **settings)
     return parser
 
 
-def _add_answers(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "file", type=Path, help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."
+def _answers(
+    file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, out: Path | None, **options: Any
+) -> Any:
+    """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `out`."""
+    from irt_psychometrics.commands import Files
+
+    files = Files()
+    files.check_folder(out)
+    answers = files.answers(
+        file,
+        files.key(key) if key is not None else None,
+        files.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
+        missing=files.missing(missing),
+        **options,
     )
-    command.add_argument("--key", type=Path, help="Table item,key of the right options, if cells are choices.")
-    command.add_argument(
-        "--missing", action="append", help="Cells without an answer: TEXT, or COLUMN=TEXT. May be repeated."
-    )
-    command.add_argument("--denominator", type=int, default=1, help="Factor that makes scores whole numbers.")
-    command.add_argument("--out", type=Path, help="Folder for the results, created if it is missing.")
-
-
-def _metrics(text: str) -> list[float]:
-    values = [float(part) for part in text.split(",")]
-    if len(values) > 2:
-        raise ValueError
-    return values
-
-
-_metrics.__name__ = "D of both tables, or NEW,OLD"  # argparse shows this name in its message
+    _tell(*(f"note: {note}" for note in answers.notes))
+    return answers
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:

@@ -1,7 +1,7 @@
 """`analyse`: classical item analysis of a file of answers, with flags of items and options to look at."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.item_analysis import ItemAnalysis, analyse_items
-from irt_psychometrics.core.results import Result
+from irt_psychometrics.core.item_flags import MAX_FACILITY, MIN_FACILITY, MIN_ITEM_REST, Flags
 
-HARD, EASY, LOW_R, RARE = 0.15, 0.95, 0.15, 0.05
 EXPLANATIONS = {
-    "hard": f"p is below {HARD}",
-    "easy": f"p is above {EASY}",
-    "low_r": f"the item-rest correlation is below {LOW_R}",
-    "beats_key": "an option has a positive correlation with the rest score, above the key's: check the key",
+    "min_facility": f"p is below {MIN_FACILITY}",
+    "max_facility": f"p is above {MAX_FACILITY}",
+    "min_item_rest": f"the item-rest correlation is below {MIN_ITEM_REST}",
+    "above_key": "an option has a positive correlation with the rest score, above the key's",
+    "beats_key": "such an option, beyond chance: check the key",
 }
-"""Flag of an item → its reason. Options are flagged as beats_key, or as rare if under 5 % choose them."""
+"""Flag of an item → its reason."""
 INCOMPLETE = (
     "not all persons have a score on all items, so there is no α, and r is with the mean of the other items that each"
     " person saw. If blank cells are omitted answers, --omitted '' counts them as wrong"
@@ -34,37 +34,22 @@ class FileAnalysis:
 
     Attributes:
         analysis: the statistics.
+        flags: the flags of items and options.
         has_choices: whether the options are choices; otherwise they are scores, which have no flags.
     """
 
     analysis: ItemAnalysis
+    flags: Flags
     has_choices: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Rows of forms, items and options. Numbers that do not exist are None."""
-        options = rows_of(self.analysis.options)
-        items = rows_of(self.analysis)
-        key_r = {
-            item["item"]: max(o["rest_correlation"] or 0.0 for o in options if o["item"] == item["item"] and o["key"])
-            for item in items
-            if self.has_choices
-        }
-        for option in options:
-            r, rivals = option["rest_correlation"] or 0.0, self.has_choices and not option["key"]
-            beats = rivals and r > max(key_r[option["item"]], 0.0)
-            rare = rivals and (option["share"] or 0.0) < RARE
-            option["flags"] = ["beats_key"] * beats + ["rare"] * rare
-        beaten = {option["item"] for option in options if "beats_key" in option["flags"]}
-        for item in items:
-            p, r = item["facility"], item["item_rest"]
-            found = {
-                "hard": p is not None and p < HARD,
-                "easy": p is not None and p > EASY,
-                "low_r": r is not None and r < LOW_R,
-                "beats_key": item["item"] in beaten,
-            }
-            item["flags"] = [flag for flag, holds in found.items() if holds]
-        return {"forms": rows_of(self.analysis.forms), "items": items, "options": options}
+        items, options = (
+            [row | {"flags": list(found)} for row, found in zip(rows_of(result._columns()), flags, strict=True)]
+            for result, flags in ((self.analysis, self.flags.items), (self.analysis.options, self.flags.options))
+        )
+        forms = [without_nan(asdict(form)) for form in self.analysis.forms]
+        return {"forms": forms, "items": items, "options": options}
 
     def report(self) -> Report:
         """Report on the form, the items and the options of flagged items."""
@@ -113,17 +98,19 @@ def analyse(answers: Answers) -> FileAnalysis:
         Statistics of forms, items and options, and flags.
     """
     found = analyse_items(answers.responses, answers.choices, omitted=answers.omitted)
-    return FileAnalysis(found, answers.choices is not None)
+    return FileAnalysis(found, found.flags(answers.choices), answers.choices is not None)
 
 
-def rows_of(result: Result) -> list[dict[str, Any]]:
-    """A dict for each row of a result. Numbers that are not finite are None."""
-    columns = {
-        name: values.tolist() if isinstance(values, np.ndarray) else values
-        for name, values in result._columns().items()
-    }
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
-    return [{name: finite(x) if isinstance(x, float) else x for name, x in row.items()} for row in rows]
+def rows_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A dict for each row of the columns. Numbers that are not finite are None."""
+    values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
+    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True))
+    return [without_nan(row) for row in rows]
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None instead of numbers that are not finite."""
+    return {name: finite(x) if isinstance(x, float) else x for name, x in row.items()}
 
 
 def _describe_form(form: Mapping[str, Any]) -> str:

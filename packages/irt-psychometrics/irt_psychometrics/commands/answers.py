@@ -1,21 +1,20 @@
 """Answers from a table, a matrix of scores or a list with a line for each answer, and errors in them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.commands.cell_scores import Reading
-from irt_psychometrics.commands.choices import ChoiceCounts, blanks_described, shortened_ids
-from irt_psychometrics.commands.tables import Batch, Cells, Table, faults
+from irt_psychometrics.commands.cell_scores import Reading, ScoredCells
+from irt_psychometrics.commands.choices import check_key, choices_of, describe_blanks, describe_shortened
+from irt_psychometrics.commands.tables import Batch, Cells, Table, encode, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_analysis import Choices
+from irt_psychometrics.core.option_statistics import Choices
 from irt_psychometrics.core.options import MAX_SCORE
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some_of
@@ -51,11 +50,6 @@ class Answers:
     groups: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def seen(self) -> Mask:
-        """Mask of the persons with at least one answer, shape (n_persons,)."""
-        return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
-
 
 def read_answers(table: Table, reading: Reading, groups: str | None = None) -> Answers:
     """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
@@ -68,12 +62,47 @@ def read_answers(table: Table, reading: Reading, groups: str | None = None) -> A
     columns that occur twice, keys that nobody chose, and persons without a group or with two.
     """
     table.require_unique_columns()
+    path, key = table.path, reading.key
     person, item, score = table.person, table.item, table.first_of(SCORE_NAMES)
-    if person is not None and item is not None and score is not None:
-        return _read_list(table, person, item, score, reading, groups)
-    return _read_matrix(
-        table, person, [name for name in table.columns if name not in (person, groups)], reading, groups
-    )
+    is_list = None not in (person, item, score)
+    names = [name for name in table.columns if name not in (person, groups)]
+    columns = [str(score)] if is_list else _item_columns(path, names, key)
+    cells = _Cells(reading, {} if is_list else {name: k for k, name in enumerate(columns)})
+    labels: list[tuple[int, str, str]] = []
+    n_rows = 0
+    for batch in table.batches():
+        rows = range(n_rows + 1, n_rows + len(batch.lines) + 1)
+        n_rows += len(batch.lines)
+        of_person = encode(map(str, rows)) if person is None else batch.ids(person)
+        of_item = batch.ids(str(item)) if is_list else None
+        _check_key(path, [name for name in (of_item.texts if of_item else ()) if name], key)
+        cells.add(batch, columns, of_person, of_item)
+        if groups is not None:
+            told = zip(batch.lines.tolist(), of_person.to_list(), batch.text(groups).to_list(), strict=True)
+            labels += [row for row in told if row[1]]
+    aside = [] if is_list else cells.columns_aside()
+    wrong = {name: found for name, found in cells.wrong.items() if found and name not in aside}
+    messages = [
+        f"line {line}, {reading.max_scores.wrong(name, text)}" for name, found in wrong.items() for line, text in found
+    ]
+    messages += [f"line {line}: an answer without a person or an item" for line in dict.fromkeys(cells.nameless)]
+    if messages:
+        highest = [None if is_list else cells.highest(name) for name in wrong]
+        raise _matrix_error(path, messages, highest, len(columns) - len(aside))
+    items = sorted(cells.items) if is_list else [name for name in columns if name not in aside]
+    read, n_unseen = cells.answers(path, items, numbered=person is None)
+    if groups is not None:
+        read = replace(read, groups=_group_of_each(path, read.person_ids, labels))
+    blanks = sum((cells.blanks[name] for name in columns if name not in aside), Counter[str]())
+    without = [name for name in names if key is not None and name not in key and not is_list]
+    notes = [
+        describe_blanks({**blanks, "": n_unseen - blanks.total()}),
+        f"left out, because most cells are not scores: {some_of(aside)}" if aside else "",
+        f"left out, because the key does not have them: {some_of(without)}" if without else "",
+        describe_shortened([*read.person_ids, *items]),
+    ]
+    of_key = check_key(str(path), key or {}, cells.counts)
+    return replace(read, notes=(*of_key, *(f"{path}: {note}" for note in notes if note)))
 
 
 def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
@@ -109,251 +138,140 @@ def _group_of_each(path: Path, persons: Sequence[str], rows: Iterable[tuple[int,
     return tuple(group[name] for name in persons)
 
 
-# -- the two layouts -----------------------------------------------------------------------------------------------
+# -- answers of both layouts ---------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Rows:
-    """Scores, omissions and, with a key, codes of the chosen options of a column's or list's rows, in batches."""
+class _Cells:
+    """The cells of a file, batch by batch.
 
-    score: list[npt.NDArray[np.int8]] = field(default_factory=list)
-    code: list[Ints] = field(default_factory=list)
-    omitted: list[Mask] = field(default_factory=list)
+    Attributes:
+        items: item → its number. A matrix has them from the start, a list in the order in which they occur.
+        persons: person → number, in the order in which they occur.
+        blanks: column → counts of the words that mean that an item was not seen.
+        wrong: column of a matrix, or item of a list → lines and texts of cells that are neither a score nor blank.
+        nameless: lines with an answer without a person or an item.
+        n_scores, n_unseen: column → number of cells with a score, and of cells without one in rows with names.
+        texts: chosen option → its code, in the order in which they occur.
+        counts: item → number of answers with each option.
+        parts: persons, items, scores, omissions, codes of the chosen options, and lines of the answers.
+    """
 
+    reading: Reading
+    items: dict[str, int]
+    persons: dict[str, int] = field(default_factory=dict)
+    blanks: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    wrong: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
+    nameless: list[int] = field(default_factory=list)
+    n_scores: Counter[str] = field(default_factory=Counter)
+    n_unseen: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    parts: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
 
-@dataclass
-class _Column(_Rows):
-    """A column of a matrix. `wrong`: lines and texts of the cells that are neither a score nor blank."""
+    def add(self, batch: Batch, columns: Sequence[str], of_person: Cells, of_item: Cells | None) -> None:
+        """Add the columns of a batch. `of_item` is None if the columns are items."""
+        named = ~of_person.equal("") if of_item is None else ~(of_person.equal("") | of_item.equal(""))
+        person = _numbers(of_person, named, self.persons)
+        for column in columns:
+            items = of_item or Cells([column], np.zeros(len(person), dtype=np.int64))
+            cells = batch.text(column)
+            scored = self._score(column, items, cells)
+            seen = scored.score >= 0
+            has_choice = seen & ~scored.omitted if self.reading.key else np.zeros_like(seen)
+            code = _numbers(cells, has_choice, self.texts)
+            code[~has_choice] = -1
+            for row in scored.wrong.tolist():
+                wrong = self.wrong[items.texts[items.places[row]]]
+                wrong.append((int(batch.lines[row]), cells.texts[cells.places[row]]))
+            self.nameless += batch.lines[seen & ~named].tolist()
+            self.n_scores[column] += int(seen.sum())
+            self.n_unseen[column] += int((named & ~seen).sum())
+            item = _numbers(items, named, self.items)
+            kept = seen & named
+            arrays = (person.astype(np.int32), item.astype(np.int32), scored.score, scored.omitted, code, batch.lines)
+            self.parts.append(tuple(array[kept] for array in arrays))
 
-    wrong: list[tuple[int, str]] = field(default_factory=list)
+    def _score(self, column: str, items: Cells, cells: Cells) -> ScoredCells:
+        key, right = self.reading.key, None
+        if key is not None:
+            options = {text: k for k, text in enumerate(cells.texts)}
+            right = cells.places == items.map(lambda item: options.get(key.get(item, ""), -1))
+        scored = self.reading.score(column, cells, items.map(self.reading.max_scores.__getitem__), right)
+        self.reading.count_blanks(self.blanks[column], column, cells, scored)
+        return scored
 
-    @property
-    def highest(self) -> int | None:
-        """The largest wrong cell, if all of them are whole numbers that can be scores; otherwise None."""
-        values = [text.removesuffix(".0") for text in dict.fromkeys(text for _, text in self.wrong)]
+    def highest(self, item: str) -> int | None:
+        """The largest wrong cell of an item, if all of them are whole numbers that can be scores; otherwise None."""
+        values = {text.removesuffix(".0") for _, text in self.wrong[item]}
         numbers = [int(value) for value in values if value.isdecimal() and int(value) <= MAX_SCORE]
         return max(numbers) if values and len(numbers) == len(values) else None
 
-    @property
-    def is_aside(self) -> bool:
-        """Whether most of the cells cannot be scores, whatever the maximum score is."""
-        found = sum(int((score >= 0).sum()) for score in self.score)
-        return len(self.wrong) > found and self.highest is None
-
-    def add(self, name: str, batch: Batch, reading: Reading, choices: ChoiceCounts, blanks: Counter[str]) -> None:
-        cells = batch.text(name)
-        right = None if reading.key is None else cells.equal(reading.key[name])
-        scored = reading.score(name, cells, reading.max_scores[name], right)
-        reading.count_blanks(blanks, name, cells, scored)
-        chosen = (scored.score >= 0) & ~scored.omitted
-        self.score.append(scored.score)
-        if right is not None:
-            self.code.append(choices.add(Cells([name], np.zeros(len(chosen), dtype=np.int64)), cells, chosen))
-        self.omitted.append(scored.omitted)
-        lines = batch.lines[scored.wrong].tolist()
-        self.wrong += [(line, cells.texts[k]) for line, k in zip(lines, cells.places[scored.wrong], strict=True)]
-
-
-def _read_matrix(table: Table, person: str | None, names: list[str], reading: Reading, groups: str | None) -> Answers:
-    key = reading.key
-    items = names if key is None else [name for name in names if name in key]
-    if not items:
-        _check_key(table.path, names, key)
-        raise PsychometricsError(f"{table.path} has no column that is an item. {LAYOUTS}")
-    columns = {name: _Column() for name in items}
-    choices, blanks = ChoiceCounts(key or {}), {name: Counter[str]() for name in items}
-    ids: list[str] = []
-    labels: list[str] = []
-    lines: list[Ints] = []
-    for batch in table.batches():
-        for name, column in columns.items():
-            column.add(name, batch, reading, choices, blanks[name])
-        lines.append(batch.lines)
-        ids += batch.ids(person).to_list() if person is not None else [""] * len(batch.lines)
-        labels += batch.text(groups).to_list() if groups is not None else []
-    aside = [name for name, column in columns.items() if column.is_aside]
-    if len(aside) == len(columns):
-        aside = []
-    items = [name for name in items if name not in aside]
-    at = np.concatenate([np.empty(0, dtype=np.int64), *lines])
-    filled = np.zeros(len(at), dtype=bool)
-    for name in items:
-        filled |= _joined(columns[name].score) >= 0
-    named = np.array([bool(name) for name in ids], dtype=bool)
-    wrong = [
-        f"line {line}, {reading.max_scores.wrong(name, text)}" for name in items for line, text in columns[name].wrong
-    ]
-    wrong += [f"line {line}: answers without a person" for line in at[filled & ~named] if person is not None]
-    if wrong:
-        raise _matrix_error(table.path, wrong, [columns[name] for name in items])
-    kept = named if person is not None else np.arange(len(at)) <= np.flatnonzero(filled).max(initial=-1)
-    rows = np.flatnonzero(kept)
-    ids = [ids[row] if person is not None else str(row + 1) for row in rows.tolist()]
-    place = {name: k for k, name in enumerate(dict.fromkeys(ids))}
-    person_index = np.array([place[name] for name in ids], dtype=np.int64)
-    matrix = np.stack([_joined(columns[name].score)[kept] for name in items], axis=1)
-    row, item = np.nonzero(matrix >= 0)
-    omitted = np.stack([_joined(columns[name].omitted)[kept] for name in items], axis=1)[row, item]
-    code = None
-    if key is not None:
-        code = np.stack([_joined(columns[name].code)[kept] for name in items], axis=1)[row, item]
-    counts = sum((blanks[name] for name in items), Counter[str]())
-    counts[""] = int((matrix < 0).sum()) - counts.total()
-    read = _answers(
-        table.path,
-        [*place],
-        items,
-        person_index[row],
-        item,
-        matrix[row, item],
-        at[rows][row],
-        omitted,
-        code,
-        reading,
-        choices,
-    )
-    notes = _notes(table, choices, counts)
-    if aside:
-        notes.append(f"{table.path}: left out, because most cells are not scores: {some_of(aside)}")
-    if without := [name for name in names if key is not None and name not in key]:
-        notes.append(f"{table.path}: left out, because the key does not have them: {some_of(without)}")
-    if groups is not None:
-        known = zip(at[rows].tolist(), ids, (labels[k] for k in rows.tolist()), strict=True)
-        read = replace(read, groups=_group_of_each(table.path, read.person_ids, known))
-    return _with_notes(table, read, notes)
-
-
-def _matrix_error(path: Path, messages: Sequence[str], columns: Sequence[_Column]) -> PsychometricsError:
-    wrong = [column for column in columns if column.wrong]
-    highest = [column.highest for column in wrong if column.highest is not None]
-    if len(highest) < len(wrong) or not wrong:
-        return faults(path, messages, LAYOUTS)
-    top = max(highest)
-    remedy = f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
-    if len(highest) == len(columns) > 1:
-        return PsychometricsError(f"{path}: cells go up to {top} in all {len(columns)} columns. {remedy}")
-    return faults(path, messages, remedy)
-
-
-def _read_list(table: Table, person: str, item: str, score: str, reading: Reading, groups: str | None) -> Answers:
-    persons: dict[str, int] = {}
-    items: dict[str, int] = {}
-    places: list[tuple[Ints, Ints, Ints]] = []
-    wrong: list[str] = []
-    labels: list[tuple[int, str, str]] = []
-    key, rows = reading.key, _Rows()
-    choices, blanks = ChoiceCounts(key or {}), Counter[str]()
-    for batch in table.batches():
-        of_person, of_item, cells = batch.ids(person), batch.ids(item), batch.text(score)
-        nameless = of_person.equal("") | of_item.equal("")
-        right = None
-        if key is not None:
-            _check_key(table.path, [name for name in of_item.texts if name], key)
-            options = {text: k for k, text in enumerate(cells.texts)}
-            right = cells.places == of_item.map(partial(_place_of_key, key, options))
-        scored = reading.score(score, cells, of_item.map(reading.max_scores.__getitem__), right)
-        values = scored.score
-        if right is not None:
-            rows.code.append(choices.add(of_item, cells, (values >= 0) & ~scored.omitted)[~nameless])
-        reading.count_blanks(blanks, score, cells, scored)
-        for row in scored.wrong:
-            name, cell = of_item.texts[of_item.places[row]], cells.texts[cells.places[row]]
-            wrong.append(f"line {batch.lines[row]}, {reading.max_scores.wrong(name, cell)}")
-        wrong += [f"line {n}: an answer without a person or an item" for n in batch.lines[nameless & (values >= 0)]]
-        blanks[""] += int(((values < 0) & ~nameless).sum())
-        numbers = (_numbers(of_person, ~nameless, persons), _numbers(of_item, ~nameless, items))
-        places.append((*numbers, batch.lines[~nameless]))
-        rows.score.append(values[~nameless])
-        rows.omitted.append(scored.omitted[~nameless])
-        if groups is not None:
-            told = zip(batch.lines.tolist(), of_person.to_list(), batch.text(groups).to_list(), strict=True)
-            labels += [row for row in told if row[1]]
-    if wrong:
-        raise faults(table.path, wrong, LAYOUTS)
-    empty = np.empty(0, dtype=np.int64)
-    p, i, at = (np.concatenate([empty, *part]) for part in (zip(*places, strict=True) if places else [()] * 3))
-    values, omitted = _joined(rows.score), _joined(rows.omitted)
-    by_name = sorted(items)
-    rank = np.empty(len(items), dtype=np.int64)
-    rank[[items[name] for name in by_name]] = np.arange(len(items))
-    seen = values >= 0
-    blanks[""] -= blanks.total() - blanks[""]
-    code = None if key is None else _joined(rows.code)[seen]
-    read = _answers(
-        table.path,
-        [*persons],
-        by_name,
-        p[seen],
-        rank[i[seen]],
-        values[seen],
-        at[seen],
-        omitted[seen],
-        code,
-        reading,
-        choices,
-    )
-    if groups is not None:
-        read = replace(read, groups=_group_of_each(table.path, read.person_ids, labels))
-    return _with_notes(table, read, _notes(table, choices, blanks))
-
-
-def _answers(
-    path: Path,
-    persons: list[str],
-    items: list[str],
-    person: Ints,
-    item: Ints,
-    score: npt.NDArray[np.int8],
-    line: Ints,
-    omitted: Mask,
-    code: Ints | None,
-    reading: Reading,
-    choices: ChoiceCounts,
-) -> Answers:
-    """The answers sorted by person and item. Raises PsychometricsError if a person answered an item twice."""
-    categories = np.array([reading.max_scores[name] for name in items], dtype=np.int64) + 1
-    pair = person.astype(np.int64) * len(items) + item
-    order = np.argsort(pair, kind="stable")
-    twice = np.flatnonzero(np.diff(pair[order]) == 0)
-    if twice.size:
-        repeats = [
-            f"person {persons[person[now]]}, item {items[item[now]]} in lines {line[now]} and {line[again]}"
-            for now, again in zip(order[twice], order[twice + 1], strict=True)
+    def columns_aside(self) -> list[str]:
+        """Columns of a matrix most of whose cells cannot be scores, whatever the maximum; empty if all are such."""
+        found = [
+            name for name in self.items if len(self.wrong[name]) > self.n_scores[name] and self.highest(name) is None
         ]
-        raise faults(path, repeats, "A person answers an item once: decide which answer counts and delete the others")
-    responses = Responses(
-        person[order].astype(np.int32),
-        item[order].astype(np.int32),
-        score[order].astype(np.int8),
-        len(persons),
-        tuple(items),
-        categories if reading.key is None and (categories > 2).any() else None,
-    )
-    chosen = None if code is None else choices.chosen(items, responses.item.astype(np.int64), code[order])
-    return Answers(responses, tuple(persons), omitted[order], chosen)
+        return found if len(found) < len(self.items) else []
+
+    def answers(self, path: Path, items: Sequence[str], *, numbered: bool) -> tuple[Answers, int]:
+        """The answers to these items, sorted by person and item, and the number of cells without an answer.
+
+        `numbered`: persons are numbers, and rows after the last answer do not count. Raises PsychometricsError if a
+        person answered an item twice.
+        """
+        empty = (np.empty(0, dtype=np.int32),) * 6
+        person, number, score, omitted, code, line = map(np.concatenate, zip(empty, *self.parts, strict=True))
+        rank = np.full(len(self.items), -1)
+        rank[[self.items[name] for name in items]] = np.arange(len(items))
+        item = rank[number]
+        order = np.argsort(person.astype(np.int64) * len(items) + item, kind="stable")
+        order = order[item[order] >= 0]
+        person, item, line = person[order], item[order], line[order]
+        persons = [*self.persons][: person.max(initial=-1) + 1 if numbered else None]
+        twice = np.flatnonzero((np.diff(person) == 0) & (np.diff(item) == 0))
+        if twice.size:
+            repeats = [
+                f"person {persons[person[k]]}, item {items[item[k]]} in lines {line[k]} and {line[k + 1]}"
+                for k in twice.tolist()
+            ]
+            remedy = "A person answers an item once: decide which answer counts and delete the others"
+            raise faults(path, repeats, remedy)
+        categories = np.array([self.reading.max_scores[name] for name in items], dtype=np.int64) + 1
+        scored = self.reading.key is None and bool((categories > 2).any())
+        responses = Responses(
+            person,
+            item.astype(np.int32),
+            score[order].astype(np.int8),
+            len(persons),
+            tuple(items),
+            categories if scored else None,
+        )
+        choices = None
+        if self.reading.key is not None:
+            choices, self.counts = choices_of(items, item, code[order], [*self.texts], self.reading.key)
+        n_unseen = sum(n for name, n in self.n_unseen.items() if name not in self.items or name in items)
+        n_unseen -= (len(self.persons) - len(persons)) * len(items)
+        return Answers(responses, tuple(persons), omitted[order].astype(bool), choices), n_unseen
 
 
-def _joined(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(batches) if batches else np.empty(0, dtype=np.int8)
+def _item_columns(path: Path, names: Sequence[str], key: Mapping[str, str] | None) -> list[str]:
+    items = [name for name in names if key is None or name in key]
+    if not items:
+        _check_key(path, names, key)
+        raise PsychometricsError(f"{path} has no column that is an item. {LAYOUTS}")
+    return items
 
 
-# -- cells ---------------------------------------------------------------------------------------------------------
-
-
-def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str) -> int:
-    """The place of an item's key among the options that persons chose, −1 if nobody chose it."""
-    return options.get(key.get(item, ""), -1)
-
-
-def _notes(table: Table, choices: ChoiceCounts, blanks: Mapping[str, int]) -> list[str]:
-    described = blanks_described(blanks)
-    return [*choices.check(str(table.path)), *([f"{table.path}: {described}"] if described else [])]
-
-
-def _with_notes(table: Table, read: Answers, notes: list[str]) -> Answers:
-    if warned := shortened_ids([*read.person_ids, *read.responses.item_ids]):
-        notes = [*notes, f"{table.path}: {warned}"]
-    return replace(read, notes=tuple(notes))
+def _matrix_error(path: Path, messages: Sequence[str], highest: Sequence[int | None], n: int) -> PsychometricsError:
+    """The error for a matrix of `n` items, given the highest score of each item with wrong cells."""
+    top = max((score or 0 for score in highest), default=0)
+    if not top or None in highest:
+        return faults(path, messages, LAYOUTS)
+    remedy = f"Use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices"
+    if len(highest) == n > 1:
+        return PsychometricsError(f"{path}: cells go up to {top} in all {n} columns. {remedy}")
+    return faults(path, messages, remedy)
 
 
 def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) -> None:
@@ -367,10 +285,10 @@ def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) 
 
 
 def _numbers(names: Cells, kept: Mask, known: dict[str, int]) -> Ints:
-    """Numbers of the names in the kept rows; new names get the next numbers in the order in which they first occur."""
-    places = names.places[kept]
-    numbers = np.zeros(len(names.texts), dtype=np.int64)
-    first = np.unique(places, return_index=True)
+    """The number of each row's name, −1 for names of no kept row. New names get the next numbers in the order in which
+    they first occur."""
+    numbers = np.full(len(names.texts), -1, dtype=np.int64)
+    first = np.unique(names.places[kept], return_index=True)
     for place in first[0][np.argsort(first[1])].tolist():
         numbers[place] = known.setdefault(names.texts[place], len(known))
-    return numbers[places]
+    return numbers[names.places]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.commands.tables import Cells, Table, faults
-from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
 
@@ -96,10 +96,8 @@ class Reading:
         omitted = cells.in_words(_texts_of(self.omitted, column))
         blank = cells.in_words(self.blanks(column)) & ~omitted
         if right is None:
-            numbers = cells.map(points) * self.denominator
-            whole = np.round(numbers)
-            near = np.abs(numbers - whole) <= (WHOLE if self.denominator > 1 else 0.0)
-            known = near & (whole >= 0) & (whole <= most) & ~blank
+            whole = whole_scores(cells.map(points), self.denominator)
+            known = (whole >= 0) & (whole <= most) & ~blank
             score = np.where(omitted, 0, np.where(known, whole, -1)).astype(np.int8)
         else:
             score = np.where(blank, -1, right & ~omitted).astype(np.int8)
@@ -115,10 +113,13 @@ class Reading:
         blanks.update({text: n for text, n in named if n and text and text.lower() in words})
 
 
-def codes_by_column(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Parse options `TEXT`, for all columns, and `COLUMN=TEXT`, for a column or a pattern such as `essay_*`."""
+def codes_by_column(options: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
+    """Parse options `TEXT`, for all columns, and `COLUMN=TEXT`, for a column or a pattern such as `essay_*`.
+
+    None: there are no options.
+    """
     codes: dict[str, tuple[str, ...]] = {}
-    for option in options:
+    for option in options or ():
         column, _, text = option.rpartition("=")
         codes[column or "*"] = (*codes.get(column or "*", ()), text)
     return codes
@@ -150,11 +151,23 @@ def read_max_scores(text: str, open_table: Callable[[Path], Table]) -> MaxScores
     return MaxScores(known)
 
 
-def points(text: str) -> float:
-    """The number in a cell, with a decimal point or comma; 0 and 1 for false and true, NaN for anything else."""
+def points(text: str, words: Mapping[str, float] = WORDS) -> float:
+    """The number in a cell, with a decimal point or comma, or the value of a lower-case word; otherwise NaN."""
     text = _DECIMAL_COMMA.sub(r"\1.\2", lower) if _DECIMAL_COMMA.fullmatch(lower := text.lower()) else lower
-    value = float(text) if _NUMBER.fullmatch(text) else WORDS.get(text, math.nan)
+    value = float(text) if _NUMBER.fullmatch(text) else words.get(text, math.nan)
     return value if math.isfinite(value) else math.nan
+
+
+def whole_scores(numbers: npt.ArrayLike, denominator: int) -> Floats:
+    """The numbers times the denominator if this is whole, otherwise NaN; any shape."""
+    scaled = np.asarray(numbers, dtype=np.float64) * denominator
+    near = np.abs(scaled - np.round(scaled)) <= (WHOLE if denominator > 1 else 0.0)
+    return np.where(near, np.round(scaled), np.nan)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name equals or matches the pattern. Brackets denote a class of characters or themselves."""
+    return name == pattern or any(fnmatchcase(name, form) for form in (pattern, pattern.replace("[", "[[]")))
 
 
 def is_blank(text: str) -> bool:
@@ -162,5 +175,5 @@ def is_blank(text: str) -> bool:
 
 
 def _texts_of(codes: Codes, column: str) -> tuple[str, ...]:
-    fitting = (texts for name, texts in codes.items() if name == column or fnmatchcase(column, name))
+    fitting = (texts for name, texts in codes.items() if matches(column, name))
     return tuple(text.lower() for texts in fitting for text in texts)

@@ -1,13 +1,22 @@
 """The files that the commands read, with one reader of tables."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
-from irt_psychometrics.commands.cell_scores import Codes, MaxScores, Reading, codes_by_column, read_max_scores
-from irt_psychometrics.commands.choices import read_key
+from irt_psychometrics.commands.cell_scores import (
+    Codes,
+    MaxScores,
+    Reading,
+    codes_by_column,
+    matches,
+    points,
+    read_max_scores,
+    whole_scores,
+)
+from irt_psychometrics.commands.choices import check_key, describe_blanks, describe_shortened, read_key
 from irt_psychometrics.commands.output import check_folder
 from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
 from irt_psychometrics.commands.tables import Rows, Table, read_rows
@@ -18,13 +27,22 @@ NONE: Codes = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Files:
-    """Reader of the files of a command.
+    """Reader of the files of a command, and the meaning of their cells.
 
     Attributes:
         read: function that reads the columns and rows of a file; by default it reads CSV, TSV and Parquet.
     """
 
     read: Callable[[Path], tuple[Sequence[str], Rows]] = read_rows
+
+    matches = staticmethod(matches)
+    points = staticmethod(points)
+    whole_scores = staticmethod(whole_scores)
+    check_key = staticmethod(check_key)
+    describe_blanks = staticmethod(describe_blanks)
+    describe_shortened = staticmethod(describe_shortened)
+    missing = staticmethod(codes_by_column)
+    check_folder = staticmethod(check_folder)
 
     def open_table(self, path: Path) -> Table:
         """Open the file as a table. Raises PsychometricsError if it cannot be read."""
@@ -66,14 +84,3 @@ class Files:
     def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
         """Read item parameters; see `read_parameters`."""
         return read_parameters(path, metric_d, self.open_table)
-
-    @staticmethod
-    def missing(options: Iterable[str] | None) -> Codes:
-        """Parse options `TEXT` and `COLUMN=TEXT` for missing or omitted answers; see `codes_by_column`."""
-        return codes_by_column(options or ())
-
-    @staticmethod
-    def check_folder(folder: Path | None) -> None:
-        """Raise PsychometricsError if results cannot be written to the folder. Does nothing if it is None."""
-        if folder is not None:
-            check_folder(folder)

@@ -1,6 +1,7 @@
 """Tables of a fit's folder: classical item analysis, item fit, person fit and DIF, as CSV."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -58,11 +59,8 @@ def _person_fit(answers: Answers, calibration: Calibration) -> str:
 
 def _dif(answers: Answers, calibration: Calibration) -> str:
     models = dict(zip(calibration.item_ids, calibration.models, strict=True))
-    rows = rows_of(find_dif(answers.responses, answers.groups or (), model=models))
-    return csv_of(rows, [*rows[0]])
+    return _csv(find_dif(answers.responses, answers.groups or (), model=models)._columns())
 
 
-def _csv(columns: dict[str, object]) -> str:
-    values = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*values, strict=True)]
-    return csv_of([{k: None if x != x else x for k, x in row.items()} for row in rows], [*columns])
+def _csv(columns: Mapping[str, Any]) -> str:
+    return csv_of(rows_of(columns), [*columns])

@@ -87,8 +87,13 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
             fresh.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise PsychometricsError if results cannot be written to the folder; commands check this before they compute."""
+def check_folder(folder: Path | None) -> None:
+    """Raise PsychometricsError if results cannot be written to the folder; commands check this before they compute.
+
+    None: the command writes no files.
+    """
+    if folder is None:
+        return
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir():
         raise PsychometricsError(f"{folder}: results go into a folder, and {existing} is a file")

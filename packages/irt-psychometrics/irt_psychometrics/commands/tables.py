@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,36 +54,25 @@ class Cells(NamedTuple):
         return [self.texts[k] for k in self.places.tolist()]
 
 
-class RowBatch(Protocol):
-    """Rows of a file from a reader.
+Column = Callable[[str, bool], tuple[Sequence[str], Ints]]
+"""A function of a column's name that returns its distinct texts, trimmed, and the place of each row's text among them.
 
-    Attributes:
-        lines: line number of each row in its file; the header is counted, and numbers begin with 1.
-        bad: lines that are not valid rows, each with the reason.
-    """
-
-    @property
-    def lines(self) -> Ints: ...
-
-    @property
-    def bad(self) -> Sequence[tuple[int, str]]: ...
-
-    def column(self, name: str, ids: bool, /) -> tuple[Sequence[str], Ints]:
-        """Distinct texts of a column, trimmed, and the place of each row's text among them.
-
-        `ids` says whether the cells are ids. A number that may represent several ids is then an error.
-        """
-
-
-Rows = Callable[[], Iterable[RowBatch]]
-"""A function that returns the rows of a file in batches."""
+The second argument says whether the cells are ids. A number that may represent several ids is then an error."""
+Rows = Callable[[], Iterable[Sequence[Any]]]
+"""A function that returns the rows of a file in batches, each with the parts of a `Batch`."""
 
 
 class Batch(NamedTuple):
-    """Rows of a table, with the attributes of a `RowBatch`."""
+    """Rows of a table.
+
+    Attributes:
+        lines: line number of each row in its file; the header is counted, and numbers begin with 1.
+        column: the cells.
+        bad: lines that are not valid rows, each with the reason.
+    """
 
     lines: Ints
-    column: Callable[[str, bool], tuple[Sequence[str], Ints]]
+    column: Column
     bad: Sequence[tuple[int, str]] = ()
 
     def text(self, name: str) -> Cells:
@@ -104,9 +93,9 @@ class Table:
     def batches(self) -> Iterator[Batch]:
         """Yield all batches. Raises PsychometricsError after the last batch if some lines are not valid rows."""
         bad: list[tuple[int, str]] = []
-        for rows in self.read():
-            bad += rows.bad
-            yield Batch(rows.lines, rows.column, rows.bad)
+        for batch in map(Batch._make, self.read()):
+            bad += batch.bad
+            yield batch
         if bad:
             messages = [f"line {line}: {reason}" for line, reason in bad]
             raise faults(self.path, messages, "Every row needs as many cells as the header")

@@ -5,7 +5,7 @@ A score of an item scored 0 … m counts as its share of m, and the mean share i
 
 import numpy as np
 
-from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.responses import Responses
 
 
@@ -32,17 +32,21 @@ def item_rest_correlation(responses: Responses) -> Floats:
     others = np.bincount(person, minlength=responses.n_persons)[person] - 1
     kept = others > 0
     rest = (total[person] - deviation)[kept] / others[kept]
-    item, x = item[kept], x[kept]
-    summed = (np.ones_like(x), x, rest, x * rest, rest**2)
-    sums = [np.bincount(item, weights=values, minlength=responses.n_items) for values in summed]
-    squares: Floats = np.bincount(item, weights=x**2, minlength=responses.n_items).astype(float)
-    return rest_correlation(np.stack(sums, axis=1), squares)
+    return correlations_with_rest(item[kept].astype(np.int64), x[kept], rest, responses.n_items)
 
 
 def _share(responses: Responses) -> Floats:
     """Share of the maximum score in each answer, shape (R,)."""
     share: Floats = responses.score / (responses.n_categories - 1)[responses.item]
     return share
+
+
+def correlations_with_rest(item: Ints, x: Floats, rest: Floats, n_items: int) -> Floats:
+    """Correlation of x (R,) with the rest score (R,) among the responses to each item, shape (J,)."""
+    centred = rest - np.bincount(item, rest, n_items)[item] / np.bincount(item, minlength=n_items)[item]
+    summed = (np.ones_like(x), x, centred, x * centred, centred**2)
+    sums = [np.bincount(item, weights=values, minlength=n_items) for values in summed]
+    return rest_correlation(np.stack(sums, axis=1), np.bincount(item, x**2, n_items).astype(float))
 
 
 def rest_correlation(sums: Floats, squares: Floats | None = None) -> Floats:

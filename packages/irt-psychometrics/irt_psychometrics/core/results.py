@@ -23,6 +23,7 @@ _KEPT = {
     "Calibration": _CORE,
     "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
+    "FormStatistics": "irt_psychometrics.core.form_statistics",
     "Linking": "irt_psychometrics.linking.placement",
     "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,

@@ -154,12 +154,12 @@ def test_item_analysis_of_sat12_names_the_weak_items_and_the_wrong_key(shared: P
     assert [form[name] for name in ("mean", "sd", "alpha", "sem")] == pytest.approx(
         [18.20, 5.05, 0.798, 2.27], abs=0.005
     )
-    weak = {row["item"]: round(row["item_rest"], 3) for row in found["items"] if "low_r" in row["flags"]}
+    weak = {row["item"]: round(row["item_rest"], 3) for row in found["items"] if "min_item_rest" in row["flags"]}
     assert weak == {"item_9": 0.127, "item_12": 0.076, "item_21": 0.136, "item_32": 0.037}
     assert [row["item"] for row in found["items"] if "beats_key" in row["flags"]] == ["item_32"]
     options = [row for row in found["options"] if row["option"] != "8" and not row["key"]]
     assert [(row["item"], row["option"]) for row in options if "beats_key" in row["flags"]] == [("item_32", "3")]
-    assert (len(options), sum("rare" in row["flags"] for row in options)) == (128, 49)
+    assert (len(options), sum("min_option_share" in row["flags"] for row in options)) == (128, 49)
     shown = {f"{row['item']}/{row['option']}": round(row["rest_correlation"], 3) for row in options}
     strong = {name: r for name, r in shown.items() if r > 0.05}
     assert strong == {"item_8/5": 0.076, "item_12/3": 0.069, "item_23/3": 0.072, "item_32/3": 0.203}

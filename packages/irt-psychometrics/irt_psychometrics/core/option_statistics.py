@@ -1,0 +1,143 @@
+"""Statistics of the options of items, or of the scores of items without options, by rest score.
+
+Does not belong here: statistics of items and forms (`item_analysis`, `form_statistics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result
+
+ABILITY_GROUPS, TRACE_GROUPS = 3, 8
+"""Groups of equal size by rest score in which the options' shares are given, and in which they are traced."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options that were chosen in the R responses of a `Responses`.
+
+    Attributes
+    ----------
+    option
+        Shape (R,), index into the labels of the response's item; −1 if no choice is known.
+    labels
+        The options of each of the J items, as text.
+    keys
+        The right options of each item; empty for items without options.
+    """
+
+    option: Ints
+    labels: tuple[tuple[str, ...], ...]
+    keys: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OptionStatistics(Result):
+    """Statistics of the M options, or scores, of all items; a row for each.
+
+    Attributes
+    ----------
+    item_ids, options
+        The item and the option of each row.
+    is_key
+        Shape (M,), whether the option is right; of scored items, whether the score is the maximum.
+    n, share
+        Shape (M,), number of learners who chose the option, and their share of the item's learners.
+    mean_rest
+        Shape (M,), mean rest score of these learners.
+    rest_correlation
+        Shape (M,), correlation of choosing the option with the rest score.
+    group_shares
+        Shape (M, 3), share of the option in the lower, middle and upper third of the item's learners by rest score.
+    trace_n, trace_rest, trace
+        Shape (M, 8), groups of (nearly) equal size of the item's learners by rest score: their number, their mean rest
+        score and the share of the option. Equal rest scores are in one group, so groups may be empty (NaN).
+    """
+
+    item_ids: tuple[str, ...]
+    options: tuple[str, ...]
+    is_key: Mask
+    n: Ints
+    share: Floats
+    mean_rest: Floats
+    rest_correlation: Floats
+    group_shares: Floats
+    trace_n: Ints
+    trace_rest: Floats
+    trace: Floats
+    frame_kind: str | None = None
+
+    def _title(self) -> str:
+        return f"{len(self.options):,} options of {len(set(self.item_ids)):,} items"
+
+    def _columns(self) -> dict[str, Any]:
+        groups = dict(zip(("lower", "middle", "upper"), self.group_shares.T, strict=True))
+        return {
+            "item": self.item_ids,
+            "option": self.options,
+            "key": self.is_key,
+            "n": self.n,
+            "share": self.share,
+            "mean_rest": self.mean_rest,
+            "rest_correlation": self.rest_correlation,
+            **groups,
+        }
+
+
+def option_statistics(x: Responses, choices: Choices | None, rest: Floats) -> OptionStatistics:
+    """The rows of all items' options or, for an item without options, of its scores.
+
+    `rest` (R,) is the rest score of each response; NaN if it is not known.
+    """
+    chosen = choices or Choices(x.score.astype(np.int64), ((),) * x.n_items, (frozenset(),) * x.n_items)
+    scores = [tuple(map(str, range(size))) for size in x.n_categories.tolist()]
+    labels = [options or own for options, own in zip(chosen.labels, scores, strict=True)]
+    keys = [key if found else {own[-1]} for key, found, own in zip(chosen.keys, chosen.labels, scores, strict=True)]
+    has_options = np.array([bool(options) for options in chosen.labels])
+    code = np.where(has_options[x.item], chosen.option, x.score)
+    lengths = np.array([len(options) for options in labels])
+    start, M = np.cumsum(lengths) - lengths, int(lengths.sum())
+    known = (code >= 0) & ~np.isnan(rest)
+    row, item, rest = (start[x.item] + code)[known], x.item[known].astype(np.int64), rest[known]
+    n, of_item = np.bincount(row, minlength=M), np.bincount(item, minlength=x.n_items)
+    owner = np.repeat(np.arange(x.n_items), lengths)
+    share, mean_rest = n / of_item[owner], np.bincount(row, rest, M) / n
+    mean, square = np.bincount(item, rest, x.n_items) / of_item, np.bincount(item, rest**2, x.n_items) / of_item
+    spread = np.sqrt(square - mean**2)[owner]
+    correlation = np.where(n > 0, (mean_rest - mean[owner]) / spread * np.sqrt(share / (1 - share)), np.nan)
+
+    def by_group(groups: int) -> tuple[Ints, Floats, Floats]:
+        """Learners, mean rest score and share of the option in groups by rest score, shape (M, G) each."""
+        of_item, of_row = (place * groups + _groups(item, rest, groups) for place in (item, row))
+        cells = np.bincount(of_row, minlength=M * groups).reshape(M, groups)
+        sums = np.bincount(of_item, minlength=x.n_items * groups).reshape(-1, groups)
+        rests = np.bincount(of_item, rest, x.n_items * groups).reshape(-1, groups)
+        return sums[owner], (rests / sums)[owner], cells / sums[owner]
+
+    return OptionStatistics(
+        tuple(x.item_ids[j] for j in owner.tolist()),
+        tuple(option for options in labels for option in options),
+        np.array([option in key for options, key in zip(labels, keys, strict=True) for option in options], dtype=bool),
+        n,
+        share,
+        mean_rest,
+        correlation,
+        by_group(ABILITY_GROUPS)[2],
+        *by_group(TRACE_GROUPS),
+        x.frame_kind,
+    )
+
+
+def _groups(item: Ints, rest: Floats, groups: int) -> Ints:
+    """The group of its item's learners by rest score to which each response belongs; equal scores share a group."""
+    pairs = item + 1j * rest  # complex numbers are sorted by item, then by rest score
+    _, pair, ties = np.unique(pairs, return_inverse=True, return_counts=True)
+    sizes = np.bincount(item)
+    middle_rank = (np.cumsum(ties) - (ties + 1) / 2)[pair] - (np.cumsum(sizes) - sizes)[item]
+    return np.minimum((middle_rank * groups / sizes[item]).astype(np.int64), groups - 1)
