@@ -138,7 +138,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
     severity = dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN
 
     def judge(evidence: Mapping[str, Evidence]) -> dg.AssetCheckResult:
-        verdicts = {scale_id: gate.judge(of_scale) for scale_id, of_scale in evidence.items()}
+        verdicts = {scale_id: _judge_scale(gate, of_scale) for scale_id, of_scale in evidence.items()}
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
@@ -158,6 +158,13 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         else ""
     )
     return _MonthCheck(gate.name, f"{kind}{gate.explanation} If it fails: {gate.fix}", severity, judge)
+
+
+def _judge_scale(gate: SetGate, evidence: Evidence) -> GateResult:
+    """The result of the gate. It passes for a scale without answers, on which the month has no fit."""
+    if evidence.snapshot and not evidence.snapshot.has_attempts(evidence.scale.scale_id):
+        return GateResult(True, "no answers to this scale in this month")
+    return gate.judge(evidence)
 
 
 def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:

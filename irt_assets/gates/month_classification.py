@@ -165,7 +165,7 @@ def classify_month(
     running
         Whether a run of the month is queued or has started.
     answers
-        Whether the month has answers, and "scored" if it has a snapshot.
+        Whether the month has answers on the scale, and "scored" if it has a snapshot.
     failure
         The reason why the month could not be fitted or linked, or None if it could.
     drift_begins

@@ -66,6 +66,9 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                 snapshot, file = current, closed_with.get((month, scale_id))
                 if file and current and file != current.snapshot_hash:
                     snapshot = snapshot_of(connection, month, file)
+                has_other_answers, has_answers = scale_id in other_verdicts.get(month, ()), month in answered
+                if snapshot and not has_other_answers:
+                    has_answers = snapshot.has_attempts(scale_id)
                 changed = None
                 if snapshot:
                     changed = _newer(
@@ -74,7 +77,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         scale,
                         all_steps[scale_id].get(month),
                         in_bank[scale_id],
-                        has_other_answers=scale_id in other_verdicts.get(month, ()),
+                        has_other_answers=has_other_answers,
                         decided=decided.get((month, scale_id)),
                     )
                 found.append(
@@ -85,7 +88,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         all_steps[scale_id].get(month),
                         changed,
                         month in running,
-                        "scored" if snapshot else "unscored" if month in answered else "none",
+                        "none" if not has_answers else "scored" if snapshot else "unscored",
                         _failure(connection, month, snapshot, scale) if snapshot else None,
                         _drift_begins(month, windows.get(scale_id)),
                     )

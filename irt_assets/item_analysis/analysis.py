@@ -60,7 +60,7 @@ class Analysis:
 def analyse(answers: pd.DataFrame, bank: Bank, forms: pd.DataFrame) -> Analysis:
     """Analyse each form, and all answers, whose `form_id` is empty.
 
-    `answers` has the columns of `answers.read_answers`, for one scale, and `forms` are those of `forms.read_forms`.
+    `answers` has the columns of `answers.read_answers`, for one scale, and `forms` the columns of `forms.read_forms`.
     Complete forms are analysed by the sum score. Otherwise the rest score is θ from the other items if at least half of
     the answers have it, and their mean share of the maximum score if not. Raises PsychometricsError if no answer
     counts.

@@ -18,7 +18,7 @@ from irt_assets.item_analysis.analysis import Analysis
 from irt_assets.item_analysis.flags import find_option_above_key
 from irt_assets.item_analysis.key_evidence import describe_rival, named_options
 from irt_assets.item_analysis.periods import analyse_day, analyse_month
-from irt_assets.item_analysis.stored import ItemRow, OptionRow, read_items
+from irt_assets.item_analysis.stored import SUMMARY, ItemRow, OptionRow, read_items
 from irt_assets.responses.scales import read_scales
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
@@ -28,7 +28,6 @@ from resources.postgres.database import Database, database_settings
 ITEM_ANALYSIS = "item_analysis"
 KEYS_ARE_RIGHT = "keys_are_right"
 REMEDY = "Read each item. If the option is right, score the answers again: "
-STATISTICS = ("mean", "sd", "alpha", "sem")
 MAX_NAMED, MAX_SHOWN = 10, 200
 
 
@@ -114,7 +113,7 @@ def _items_table(found: Mapping[str, Analysis]) -> Table:
 
 def _forms_table(found: Mapping[str, Analysis]) -> Table:
     rows = [
-        (scale_id, form.form_id or "all answers", form.n, form.n_items, *map(form.statistics.get, STATISTICS))
+        (scale_id, form.form_id or "all answers", form.n, form.n_items, *map(form.statistics.get, SUMMARY))
         for scale_id, scale in found.items()
         for form in scale.forms
     ]

@@ -111,6 +111,8 @@ class FormRow:
     scores: tuple[int, ...] = ()
 
 
+SUMMARY = ("mean", "sd", "alpha", "sem")
+"""Statistics in tables of forms."""
 _FORMS, _ITEMS = TypeAdapter(list[FormRow]), TypeAdapter(list[ItemRow])
 
 

@@ -30,14 +30,13 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import quantity, sentence
 from irt_assets.gates.misfit import misfit_in_words
-from irt_assets.item_analysis.stored import FormRow, ItemRow
+from irt_assets.item_analysis.stored import SUMMARY, FormRow, ItemRow
 from irt_assets.reports.classical_blocks import discrimination, flags_in_words, key_warning
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
-FORM_STATISTICS = ("mean", "sd", "alpha", "sem")
 SOURCES = {"file": "imported", "log": "taken from the log"}
 
 
@@ -203,7 +202,7 @@ def forms_table(forms: Sequence[FormRow], scale: str, month: str) -> Table:
     rows = [
         (
             page_link(form.form_id or "all answers", "form", scale=scale, month=month, form=form.form_id),
-            *(form.n, form.n_items, form.max_score, *map(form.statistics.get, FORM_STATISTICS)),
+            *(form.n, form.n_items, form.max_score, *map(form.statistics.get, SUMMARY)),
             SOURCES.get(form.source),
         )
         for form in forms

@@ -73,6 +73,10 @@ class Snapshot:
     rules: dict[str, dict[str, Any]]
     verdict_state: str = ""
 
+    def has_attempts(self, scale_id: str) -> bool:
+        """Whether the month has an attempt on the scale, also one that does not count."""
+        return any(self.counts.get(scale_id, {}).values())
+
 
 def take_snapshot(
     database: Database,

@@ -26,6 +26,8 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SET_GATES, failures
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
+from irt_assets.gates.month_classification import State
+from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -102,15 +104,32 @@ def test_gates_of_an_asset_run_in_a_single_step() -> None:
 
 def test_gate_failed_by_a_single_scale_is_an_error_and_names_both_scales(calibrated: Settings) -> None:
     """The passing scale continues: `green` and publication read the verdict of each scale."""
-    add_items(Database(calibrated), {"o1": None}, "other")
+    database = Database(calibrated)
+    add_items(database, {"o1": None}, "other")
+    run_sql(database, """UPDATE scored_snapshot SET counts = counts || '{"other": {"scored": 1}}'""")
     found = evaluate(calibrated, "converged")
-    run_sql(Database(calibrated), "DELETE FROM question WHERE scale_id = 'other'")
+    run_sql(database, "DELETE FROM question WHERE scale_id = 'other'")
+    run_sql(database, "UPDATE scored_snapshot SET counts = counts - 'other'")
     assert (
         found.passed,
         found.severity,
         scales_of(found),
         "other: the month has not been fitted" in (found.description or ""),
     ) == (False, dg.AssetCheckSeverity.ERROR, {SCALE: True, "other": False}, True)
+
+
+def test_month_with_answers_to_one_of_two_scales_is_empty_on_the_other_and_its_gates_pass(
+    calibrated: Settings, instance: dg.DagsterInstance
+) -> None:
+    database = Database(calibrated)
+    add_items(database, {"o1": None}, "other")
+    found = [evaluate(calibrated, name) for name in ("few_answers_are_rejected", "converged", "linked")]
+    states = {state.scale_id: state for state in month_states(database, instance, [MONTH])}
+    run_sql(database, "DELETE FROM question WHERE scale_id = 'other'")
+    assert [scales_of(result) for result in found] == [{SCALE: True, "other": True}] * 3
+    assert all("other: no answers to this scale in this month" in (result.description or "") for result in found)
+    assert (states["other"].state, states["other"].why) == (State.EMPTY, "no answers")
+    assert states[SCALE].state is not State.EMPTY
 
 
 def test_crashed_check_fails_with_the_reason_and_does_not_stop_further_checks(
