@@ -87,7 +87,10 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
         return
     for shown_proposal in found:
         print_blocks(
-            Section(f"{shown_proposal.reference} on scale {shown_proposal.scale_id}", tuple(proposal(shown_proposal)))
+            Section(
+                f"{shown_proposal.reference} on scale {shown_proposal.scale_id}",
+                tuple(proposal(shown_proposal, datetime.now(UTC))),
+            )
         )
     _print_cautions(changes)
     for effect in effects:

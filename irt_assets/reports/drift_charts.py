@@ -38,7 +38,9 @@ def changes(facts: Facts) -> Chart:
         kinds,
         Chart.ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
         named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MAX_NAMES]],
-        titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
+        titles=[
+            f"{row.item_id}: Δb {row.delta_b:+.2f}, difference of curves {row.wabc:.3f}, {row.severity}" for row in rows
+        ],
     )
 
 

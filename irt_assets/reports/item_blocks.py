@@ -105,7 +105,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     elif drift is not None:
         rows += [
             ("models", d.get("across_models", "")),
-            ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
+            ("difference of curves", f"{number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
         ]
     if trend := d.get("trend"):
         by_month = f"{signed_number(trend['b_a_month'], 3)} a month, {trend['months']} months"
@@ -267,9 +267,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
     name, row = shorten(facts.item_id), facts.publication
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
-    # of several publications on a day the first one counts, and `min` returns it
-    to_come = [publication for publication in facts.publications if publication["effective_from"] > at]
-    after = min(to_come, key=lambda publication: publication["effective_from"], default=row)
+    after = facts.coming(at) or row
     if after is None:
         return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
     if row is None:
@@ -287,12 +285,12 @@ def _in_words(values: ItemRow) -> str:
     return join_names(known + [f"steps {steps}"] * bool(steps))
 
 
-def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
-    """Return the item's published values, key, scale, topic, forms, role as an anchor, exposure and response time.
+def identity(facts: ItemFacts, at: datetime, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
+    """Return the item's values (in force and coming), key, scale, topic, forms, role as an anchor, exposure and time.
 
     `analysed` are its rows of the month's item analysis.
     """
-    row, time = facts.publication, facts.response_time
+    row, coming, time = facts.publication, facts.coming(at), facts.response_time
     most = max((found.max_score for found in analysed), default=1)
     # "2pl+gpcm" is a fit in which scored items have the second model
     models = ((row or {}).get("model") or facts.scale.model).split("+")
@@ -301,6 +299,9 @@ def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
+            "comes into force": f"{parameters(ItemRow.from_row(coming))}, from {coming['effective_from']:%Y-%m-%d} on"
+            if coming
+            else None,
             "key": next((found.key for found in analysed if found.key), None),
             "model": facts.of_bank.get("model") or models[-1 if most > 1 else 0],
             "maximum score": str(most) if most > 1 else None,

@@ -44,7 +44,7 @@ def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
         yield month_by_month(facts)
     if facts.drift:
         drift = [((row.month,), row) for row in reversed(facts.drift)]
-        caption = "Each month against what was published when it began; wABC is the area between the curves"
+        caption = "Each month against what was published when it began"
         yield Section("Drift", (drift_table(("month",), drift, caption=caption, small=True),))
     if facts.information:
         kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]

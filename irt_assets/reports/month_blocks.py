@@ -8,7 +8,7 @@ one item (item_blocks.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ def sections(
     state: MonthState,
     gates: Mapping[str, GateStatus],
     *,
+    at: datetime,
     dashboard: str | None = None,
     ui_url: str = "",
     zone: str = "UTC",
@@ -95,6 +96,7 @@ def sections(
         scale: the scale.
         state: the month's state.
         gates: status of each set gate, by name.
+        at: the present time.
         dashboard: see `page_link`.
         ui_url: address of the Dagster UI; "" for no links to it.
         zone: time zone of the times shown.
@@ -126,7 +128,7 @@ def sections(
         ("Flagged items", flagged),
         (
             "Answers and learners",
-            [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
+            [*answers(fit, counts), *opening(scale, month, known, at, zone, dashboard), learners(measured)],
         ),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
@@ -264,13 +266,16 @@ def answers(fit: LinkedFitRecord | None, counts: Mapping[str, int]) -> Iterator[
     )
 
 
-def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dashboard: str | None) -> Iterator[Block]:
+def opening(
+    scale: Scale, month: str, known: ClosedMonth | None, at: datetime, zone: str, dashboard: str | None
+) -> Iterator[Block]:
     """Yield whether the month is open, closed or reopened, and the answers that have changed since it closed."""
     if known is None:
         last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
+        due = f"It has been due since {last:%Y-%m-%d}, and" if last <= at else f"From {last:%Y-%m-%d} on it"
         yield Paragraph(
-            f"The month is open. It closes in the first night from {last:%Y-%m-%d} on in which it has been made from "
-            "all its answers, and nothing is being imported."
+            f"The month is open. {due} closes in the first night in which it has been made from all its answers, and "
+            "nothing is being imported."
         )
         return
     since = Moment(known.since, zone)
@@ -404,7 +409,7 @@ def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequen
 
 
 def _drift(row: DriftRow, began: str | None) -> tuple[Badge, str]:
-    words = f"{row.kind or 'changed'}, b {signed_number(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
+    words = f"{row.kind or 'changed'}, b {signed_number(row.delta_b)}, difference of curves {number(row.wabc, 3)}"
     finding = Badge(f"drift {row.severity}", TONES.get(row.severity, "neutral"))
     return finding, words + (f", since {began}" if began else "")
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
+from irt_assets.decisions.proposals import Reference
 from services.dashboard.decisions import (
     DECIDER,
     DecisionForm,
@@ -74,7 +76,7 @@ def form(
     )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
-        ui.input_text("since", day, since, width="100%", placeholder=tomorrow) if day else None,
+        ui.input_text(f"since_{kinds[0]}", day, since, width="100%", placeholder=tomorrow) if day else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
             *(
@@ -102,15 +104,11 @@ def form(
 def handle_events(
     request: ViewRequest,
     inputs: Inputs,
-    fill: Callable[[DecisionKind, str, str, bool], DecisionForm],
-    after: Callable[[DecisionForm, DecisionOutcome], TagChild],
     kinds: Sequence[DecisionKind],
+    references: Callable[[], Sequence[Reference]],
+    scale_id: str = "",
 ) -> None:
-    """React to the form of `kinds` while the page is open.
-
-    fill: makes the form from kind, reason, day, and whether the box is ticked. after: makes the elements below the
-    sentences of an outcome, such as links to the page that shows the effect.
-    """
+    """React to the form of `kinds` while the page is open. `references`, `scale_id`: as in `DecisionForm`."""
     pending: reactive.Value[tuple[DecisionForm, DecisionOutcome] | None] = reactive.Value(None)
     outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
 
@@ -122,12 +120,19 @@ def handle_events(
         @reactive.effect
         @reactive.event(inputs[kind])
         async def _() -> None:
-            filled = fill(
-                kind, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
+            filled = DecisionForm(
+                kind,
+                tuple(references()),
+                reason=_text(inputs, "reason"),
+                since=_text(inputs, f"since_{kind}"),
+                although_it_leaked=bool(_value(inputs, "although_it_leaked")),
+                scale_id=scale_id,
+                scoring=_text(inputs, "scoring"),
+                options=tuple(_value(inputs, "options") or ()),
             )
             outcome = await asyncio.to_thread(review, request, filled)
             pending.set((filled, outcome) if outcome.ok else None)
-            outcome_shown.set(_question(request, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
+            outcome_shown.set(_question(request, filled, outcome) if outcome.ok else _message(outcome))
 
     for kind in kinds:
         on(kind)
@@ -141,8 +146,8 @@ def handle_events(
         pending.set(None)
         filled, before = reviewed
         outcome = await asyncio.to_thread(decide, request, filled, before.seen, before.movement)
-        follows = await asyncio.to_thread(after, filled, outcome)
-        outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
+        reload = None if outcome.ok else tags.p(tags.a("Reload this page", href=""))
+        outcome_shown.set(TagList(_message(outcome), reload))
 
     @reactive.effect
     @reactive.event(inputs["back"])
@@ -166,10 +171,10 @@ def _question(request: ViewRequest, filled: DecisionForm, outcome: DecisionOutco
     )
 
 
-def _message(outcome: DecisionOutcome, follows: TagChild = None, *, tone: str) -> Tag:
-    """Element with the sentences of an outcome. Its class `decided` closes the form."""
-    decided = " decided" if outcome.ok else ""
-    return tags.div(_sentences(outcome), follows, class_=f"alert alert-{tone}{decided}", data_seen="")
+def _message(outcome: DecisionOutcome) -> Tag:
+    """Element with the sentences of an outcome. Its class `decided` makes the script load the page again."""
+    style = "alert alert-success decided" if outcome.ok else "alert alert-warning"
+    return tags.div(_sentences(outcome), class_=style, data_seen="")
 
 
 def _sentences(outcome: DecisionOutcome) -> TagList:
@@ -180,5 +185,5 @@ def _text(inputs: Inputs, name: str) -> str:
     return str(_value(inputs, name) or "")
 
 
-def _value(inputs: Inputs, name: str) -> object:
+def _value(inputs: Inputs, name: str) -> Any:
     return inputs[name]() if name in inputs else None

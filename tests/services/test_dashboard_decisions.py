@@ -365,7 +365,7 @@ def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database
     text = page("decisions", {})
     assert "Two decisions, the newest first" in text
     assert text.index("taken out of use") < text.index("rejected")
-    assert "withdrawn from 2026-03-11 on by Ann: leaked" in str(proposal.decision_state(ask(), [MOVED]))
+    assert "The item is withdrawn from 2026-03-11 on by Ann: leaked." in page("proposal", {"proposal": str(MOVED)})
 
 
 def test_values_decided_for_a_later_day_are_shown_on_the_item_and_bank_pages(

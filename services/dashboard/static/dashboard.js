@@ -149,6 +149,7 @@ function draw() {
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
   root.classList.add("live");
+  showOutcome();
   prepare();
   show(theme());
   new ResizeObserver(fitTables).observe(document.getElementById("content"));
@@ -168,16 +169,13 @@ addEventListener("DOMContentLoaded", () => {
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
-// After a decision, its outcome replaces the description of the previous state.
-async function showDecided() {
-  const answer = await fetch(location.href);
-  if (!answer.ok) return;
-  const after = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of ["#content > h1", "#content .lead", "#content dl"]) {
-    const now = after.querySelector(part);
-    if (now) document.querySelector(part)?.replaceWith(now);
-  }
-  document.title = after.title;
+// After a decision the page is loaded again, so that all of it shows the new state, with the outcome below its heading.
+const OUTCOME = "outcome of the decision";
+function showOutcome() {
+  const outcome = sessionStorage.getItem(OUTCOME);
+  if (!outcome || document.querySelector("[data-again]")) return; // a page that reloads itself is not the new one yet
+  sessionStorage.removeItem(OUTCOME);
+  document.querySelector("#content > h1").insertAdjacentHTML("afterend", outcome);
 }
 
 // Scroll to a new question or outcome of the decision form, and give it the keyboard focus.
@@ -186,6 +184,8 @@ new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes
   if (!said) return;
   said.scrollIntoView({ block: "center" });
   said.querySelector("button")?.focus({ preventScroll: true });
-  if (said.matches(".decided")) showDecided();
+  if (!said.matches("#decision .decided")) return;
+  sessionStorage.setItem(OUTCOME, said.outerHTML);
+  location.reload();
 }))).observe(root, { childList: true, subtree: true });
 addEventListener("load", draw);

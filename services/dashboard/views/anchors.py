@@ -23,7 +23,7 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import bounds_of_month, chosen_names, require_known
-from services.dashboard.decisions import ANCHORS, DecisionForm, DecisionKind, DecisionOutcome, may_decide
+from services.dashboard.decisions import ANCHORS, DecisionKind, may_decide
 from services.dashboard.elements import DASH, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -52,6 +52,7 @@ def page(request: ViewRequest) -> Page:
         moved = moved_anchors(connection, month, scales[scale_id])
         kind = _kind(connection, selection)
         restored = {(scale_id, item) for item in items} <= decided_anchors(connection, "restore_anchor")
+        decided = restored or kind == "put_back"
         try:
             effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
@@ -66,6 +67,7 @@ def page(request: ViewRequest) -> Page:
         else f"{'Among' if kind == 'drop' else 'Out of'} the anchors in {month}: {names}",
         render_blocks(
             Paragraph(DROPPING if kind == "drop" else RESTORING, "lead"),
+            rematerialising.button_place(request) if decided else None,
             section(
                 "Findings",
                 moved_anchors_table(findings, links.__getitem__, f"Moved in {month} against the other anchors")
@@ -94,17 +96,8 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
     async def trial() -> TagChild:
         return await asyncio.to_thread(_trial_results, request, selection) if may_decide(request.identity) else None
 
-    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
-        anchors = tuple(Reference(selection.month, item) for item in selection.items)
-        return DecisionForm(kind, anchors, reason, scale_id=selection.scale_id)
-
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        if not outcome.stale:
-            return render_blocks(_links(selection))
-        sentence = Paragraph(f"To be recomputed: {join_names(outcome.stale, MAX_NAMED)}.")
-        return render_blocks(sentence, rematerialising.button_place(request), _links(selection))
-
-    decision_form.handle_events(request, inputs, fill, after, KINDS)
+    anchors = [Reference(selection.month, item) for item in selection.items]
+    decision_form.handle_events(request, inputs, KINDS, lambda: anchors, selection.scale_id)
     rematerialising.handle_events(request, inputs)
 
 

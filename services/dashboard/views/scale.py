@@ -7,13 +7,12 @@ from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Block, Document, Paragraph
-from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports import scale_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
 from irt_assets.responses.scales import read_scales
 from services.dashboard import decision_form
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
+from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import choice, document_links, download_links, query_form, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
@@ -56,15 +55,7 @@ def document(request: ViewRequest) -> Document:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     with request.reader.connect() as connection:
         scale_id = choose_scale(request, read_scales(connection))[0].scale_id
-
-    def fill(kind: DecisionKind, reason: str, _since: str, _although_it_leaked: bool) -> DecisionForm:
-        return DecisionForm(kind, (), reason, scale_id=scale_id)
-
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        reload = page_link("Reload this page", "scale", scale=scale_id)
-        return render_blocks(Paragraph(reload)) if outcome.ok else None
-
-    decision_form.handle_events(request, inputs, fill, after, MOVEMENT_KINDS)
+    decision_form.handle_events(request, inputs, MOVEMENT_KINDS, tuple, scale_id)
 
 
 def _sections(request: ViewRequest, facts: ScaleFacts, zone: str) -> Iterator[Block | TagChild]:
