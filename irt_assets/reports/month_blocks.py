@@ -7,7 +7,7 @@ one item (item_blocks.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -73,6 +73,7 @@ from irt_psychometrics.itemfit import WindowGrowth
 
 ANCHORS = "Anchors"
 """Title of the first section, with the figure of the anchors, if the month is linked."""
+NOT_COMPARED = "While the month is red its items are not compared with what is published."
 MAX_SHOWN, MAX_ITEMS = 100, 10
 """Maximum numbers of findings shown, and of items shown in other tables."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
@@ -106,23 +107,19 @@ def sections(
         return
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
-    fits = linkings_of(connection, scale, month)
-    fit = next((x for x in fits if x.month == month), None)
+    fit = next((x for x in linkings_of(connection, scale, month) if x.month == month), None)
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    red = Paragraph("While the month is red its items are not compared with what is published.")
-    flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
+    flagged = [Paragraph(NOT_COMPARED)] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     linked = [*linking_blocks(connection, scale, month, dashboard)]
-    of_anchors = [block for block in linked if isinstance(block, Figure)]
-    if of_anchors:
-        yield Section(ANCHORS, tuple(of_anchors))
-    for title, blocks in (
+    yield from _with_content(
+        (ANCHORS, [block for block in linked if isinstance(block, Figure)]),
         ("Set gates", gate_blocks(gates, red=is_red)),
-        ("Linking", [block for block in linked if block not in of_anchors]),
+        ("Linking", [block for block in linked if not isinstance(block, Figure)]),
         ("Growth within the month", growth_within(connection, scale, month)),
         ("Published items", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
@@ -132,7 +129,12 @@ def sections(
         ),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
-    ):
+    )
+
+
+def _with_content(*parts: tuple[str, Iterable[Block]]) -> Iterator[Section]:
+    """Yield a section for each title whose blocks are not empty."""
+    for title, blocks in parts:
         if shown := tuple(blocks):
             yield Section(title, shown)
 
@@ -143,15 +145,13 @@ def _sections_of_origin(
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    for title, blocks in (
+    yield from _with_content(
         ("Published items", origin_report.publication(origin)),
         ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, "", zone)),
-    ):
-        if shown := tuple(blocks):
-            yield Section(title, shown)
+    )
 
 
 def _decisions(taken: Sequence[Decision], zone: str, dashboard: str | None) -> list[Block]:

@@ -12,6 +12,7 @@ from irt_assets.blocks import Paragraph, notice, prose
 from irt_assets.decisions.proposals import Reference
 from services.dashboard.decisions import (
     DECIDER,
+    DECISIONS,
     DecisionForm,
     DecisionKind,
     DecisionOutcome,
@@ -21,39 +22,6 @@ from services.dashboard.decisions import (
 )
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import ViewRequest
-
-BUTTONS: dict[DecisionKind, str] = {
-    "accept": "Accept …",
-    "reject": "Reject …",
-    "undo": "Undo …",
-    "drop": "Drop from the anchors …",
-    "put_back": "Restore to the anchors …",
-    "withdraw": "Take it out of use …",
-    "restore": "Put it back into use …",
-    "reopen": "Reopen the month …",
-    "adopt": "Accept the movement …",
-    "rekey": "Change the key …",
-    "undo_key": "Undo the last change …",
-}
-CONFIRM: dict[DecisionKind, str] = {
-    "accept": "Yes, publish",
-    "reject": "Yes, reject",
-    "undo": "Yes, undo",
-    "drop": "Yes, drop",
-    "put_back": "Yes, restore",
-    "withdraw": "Yes, withdraw",
-    "restore": "Yes, restore",
-    "reopen": "Yes, reopen",
-    "adopt": "Yes, accept",
-    "rekey": "Yes, change the key",
-    "undo_key": "Yes, undo",
-}
-DAYS: dict[DecisionKind, str] = {
-    "accept": "Accepted values are in force from this day on (UTC)",
-    "undo": "First day of the values before, UTC (empty: as soon as it changes nothing reported)",
-    "withdraw": "First day out of use, UTC (empty: tomorrow)",
-    "restore": "First day back in use, UTC (empty: the first that is still to come)",
-}
 
 
 def form(
@@ -70,7 +38,7 @@ def form(
             "it can decide at this page's address."
         )
         return render_blocks(notice(reason, "neutral"))
-    day, tomorrow = DAYS.get(kinds[0]), f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
+    day, tomorrow = DECISIONS[kinds[0]].day, f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
     by_hand = notice(
         prose("Deciding here needs JavaScript. Without it, use `irt release`, `irt items` or `irt month`."), "warning"
     )
@@ -81,7 +49,7 @@ def form(
         tags.div(
             *(
                 ui.input_action_button(
-                    kind, BUTTONS[kind], class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
+                    kind, DECISIONS[kind].button, class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
                 )
                 for kind in kinds
             ),
@@ -144,8 +112,7 @@ def handle_events(
         if reviewed is None:
             return  # second click of a double click
         pending.set(None)
-        filled, before = reviewed
-        outcome = await asyncio.to_thread(decide, request, filled, before.seen, before.movement)
+        outcome = await asyncio.to_thread(decide, request, *reviewed)
         reload = None if outcome.ok else tags.p(tags.a("Reload this page", href=""))
         outcome_shown.set(TagList(_message(outcome), reload))
 
@@ -162,7 +129,7 @@ def _question(request: ViewRequest, filled: DecisionForm, outcome: DecisionOutco
         _sentences(outcome),
         tags.p(f"Decided by {request.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
-            ui.input_action_button("confirm", CONFIRM[filled.kind], class_="btn-primary"),
+            ui.input_action_button("confirm", DECISIONS[filled.kind].confirm, class_="btn-primary"),
             ui.input_action_button("back", "Back", class_="btn-secondary"),
             class_="d-flex flex-wrap gap-2",
         ),

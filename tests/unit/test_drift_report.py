@@ -270,7 +270,7 @@ def test_details_of_an_item_show_its_numbers_and_the_evidence_for_its_kind_of_ch
     shown = dict(details(LEAKED, "2026-10-09").rows)
     assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
     assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
-    assert shown["test"] == "wABC 0.180, q 1e−05"
+    assert shown["difference of curves"] == "0.180, q 1e−05"
     assert shown["kind of change"].startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (gain in")
     assert "faster than usual (z −5.2)" in shown["kind of change"]
 

@@ -141,7 +141,8 @@ function draw() {
     const phone = layout.showlegend ? ON_A_PHONE : { ...ON_A_PHONE, height: 270, margin: { l: 50, r: 8, t: 8, b: 50 } };
     const small = place.closest(".glance") ? AT_A_GLANCE : narrow.matches ? phone : {};
     const fitted = { ...layout, ...axes, ...small };
-    Plotly.react(place, data, { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    const names = { textfont: { size: narrow.matches ? 9 : 12 } };
+    Plotly.react(place, data.map((trace) => (trace.mode === "text" ? { ...trace, ...names } : trace)), { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: small === AT_A_GLANCE ? 11 : 12 } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches || small === AT_A_GLANCE ? false : "hover" });
   }
 }
@@ -186,6 +187,6 @@ new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes
   said.querySelector("button")?.focus({ preventScroll: true });
   if (!said.matches("#decision .decided")) return;
   sessionStorage.setItem(OUTCOME, said.outerHTML);
-  location.reload();
+  location.replace(location.search); // from its top, which a reload would not show
 }))).observe(root, { childList: true, subtree: true });
 addEventListener("load", draw);

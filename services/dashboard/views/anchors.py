@@ -4,6 +4,7 @@ Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; for several a
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -13,7 +14,7 @@ from shiny import Inputs, Outputs, Session, render, ui
 from irt_assets.blocks import List, Paragraph, Span, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, quantity, sentence, with_stop
-from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, Kind, moved_anchors, preview_change
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
@@ -23,12 +24,12 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import bounds_of_month, chosen_names, require_known
-from services.dashboard.decisions import ANCHORS, DecisionKind, may_decide
+from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import DASH, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
-KINDS: tuple[DecisionKind, ...] = ("drop", "put_back")
+CHANGES: Mapping[DecisionKind, Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 MAX_NAMED = 5
 DROPPING = "An anchor that has changed shifts the whole scale. The others keep their frozen values. " + FIND_OUT_FIRST
 RESTORING = "Restored anchors have their frozen values, and later windows are linked with them again."
@@ -54,7 +55,7 @@ def page(request: ViewRequest) -> Page:
         restored = {(scale_id, item) for item in items} <= decided_anchors(connection, "restore_anchor")
         decided = restored or kind == "put_back"
         try:
-            effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
+            effect, can = preview_change(connection, CHANGES[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shorten(str(failure), 500), False
     links = {item: page_link(item, "item", scale=scale_id, item=item) for item in items}
@@ -87,17 +88,14 @@ def page(request: ViewRequest) -> Page:
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    try:
-        selection = _read_selection(request)
-    except NotFound:
-        return
+    selection = _read_selection(request)
 
     @render.ui
     async def trial() -> TagChild:
         return await asyncio.to_thread(_trial_results, request, selection) if may_decide(request.identity) else None
 
     anchors = [Reference(selection.month, item) for item in selection.items]
-    decision_form.handle_events(request, inputs, KINDS, lambda: anchors, selection.scale_id)
+    decision_form.handle_events(request, inputs, tuple(CHANGES), lambda: anchors, selection.scale_id)
     rematerialising.handle_events(request, inputs)
 
 
@@ -116,7 +114,7 @@ def _trial_results(request: ViewRequest, selection: AnchorSelection) -> TagChild
     """Whether each month that the change makes stale would be green, as a list."""
     try:
         with request.reader.connect() as connection:
-            decision = ANCHORS[_kind(connection, selection)]
+            decision = CHANGES[_kind(connection, selection)]
             change = preview_change(connection, decision, selection.scale_id, selection.items, selection.month)
         results = try_anchors(request.reader.database, request.reader.store, change)
     except PermanentFailure as failure:

@@ -53,10 +53,7 @@ def page(request: ViewRequest) -> Page:
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    try:
-        references = tuple(references_in(request))
-    except NotFound:
-        return
+    references = tuple(references_in(request))
 
     @reactive.extended_task
     async def impact_task() -> tuple[str, ...]:

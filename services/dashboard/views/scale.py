@@ -12,12 +12,14 @@ from irt_assets.reports.artifacts import drift_reports
 from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
 from irt_assets.responses.scales import read_scales
 from services.dashboard import decision_form
+from services.dashboard.address_fields import scales_of
 from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import choice, document_links, download_links, query_form, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.report_files import report_files
 from services.dashboard.views.bank import choose_scale
+from services.dashboard.views.glance import strip
 
 MOVEMENT_KINDS: tuple[DecisionKind, ...] = ("adopt",)
 REPORTS_SHOWN = 6
@@ -30,13 +32,13 @@ def page(request: ViewRequest) -> Page:
         scale, scales = choose_scale(request, read_scales(connection))
         facts = scale_facts(connection, scale, request.reader.now())
         files = list(_files(connection, request, scale.scale_id))
-    states = [state for state in request.reader.overview().months if state.scale_id == scale.scale_id]
+    overview = request.reader.overview()
     return Page(
         f"Scale {shorten(scale.scale_id)}",
         render_blocks(
             Paragraph(scale_blocks.scale_in_short(facts), "lead"),
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
-            scale_blocks.month_strip(states),
+            strip(overview, {scale.scale_id}.intersection(scales_of(overview))),
             *_sections(request, facts, zone),
             section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),
