@@ -75,7 +75,12 @@ def page(request: ViewRequest) -> Page:
                 if findings
                 else None,
                 List(others) if others else None,
-                _links(selection),
+                Paragraph(
+                    (
+                        *(page_link("The month", "month", month=month, scale=scale_id), " · "),
+                        page_link("All open decisions", "decisions"),
+                    )
+                ),
             ),
             section(
                 "Effect",
@@ -97,11 +102,6 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
     anchors = [Reference(selection.month, item) for item in selection.items]
     decision_form.handle_events(request, inputs, tuple(CHANGES), lambda: anchors, selection.scale_id)
     rematerialising.handle_events(request, inputs)
-
-
-def _links(selection: AnchorSelection) -> Paragraph:
-    month = page_link("The month", "month", month=selection.month, scale=selection.scale_id)
-    return Paragraph((month, " · ", page_link("All open decisions", "decisions")))
 
 
 def _kind(connection: psycopg.Connection, selection: AnchorSelection) -> DecisionKind:

@@ -1,7 +1,6 @@
 """One month of a scale: whether it is safe to release, the next steps and the evidence (`reports.month_blocks`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import psycopg
 from htmltools import TagChild, tags
@@ -62,13 +61,8 @@ def page(request: ViewRequest) -> Page:
         since = (
             [Paragraph(f"It has closed; {closed.sentence}. {LATE_ANSWERS_NOTE}")] if closed and closed.sentence else []
         )
-        shown_in: dict[str, Any] = {
-            "at": request.reader.now(),
-            "dashboard": "",
-            "ui_url": settings.irt_ui_url or "",
-            "zone": settings.irt_time_zone,
-        }
-        parts = [*month_blocks.sections(connection, scale, state, gates, **shown_in)]
+        at, ui_url, zone = request.reader.now(), settings.irt_ui_url or "", settings.irt_time_zone
+        parts = [*month_blocks.sections(connection, scale, state, gates, at=at, dashboard="", ui_url=ui_url, zone=zone)]
         first = parts[: 2 if parts[0].title == month_blocks.ANCHORS else 1]
         body = render_blocks(
             Box((answer, *next_steps, *since), tone),
