@@ -7,7 +7,7 @@ one item (item_blocks.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from irt_assets.blocks import (
     Span,
     Table,
     Text,
+    filled_sections,
     number,
     pairs,
     percent,
@@ -116,7 +117,7 @@ def sections(
     measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     linked = [*linking_blocks(connection, scale, month, dashboard)]
-    yield from _with_content(
+    yield from filled_sections(
         (ANCHORS, [block for block in linked if isinstance(block, Figure)]),
         ("Set gates", gate_blocks(gates, red=is_red)),
         ("Linking", [block for block in linked if not isinstance(block, Figure)]),
@@ -132,20 +133,13 @@ def sections(
     )
 
 
-def _with_content(*parts: tuple[str, Iterable[Block]]) -> Iterator[Section]:
-    """Yield a section for each title whose blocks are not empty."""
-    for title, blocks in parts:
-        if shown := tuple(blocks):
-            yield Section(title, shown)
-
-
 def _sections_of_origin(
     connection: psycopg.Connection, scale: Scale, month: str, origin: OriginSummary, *, dashboard: str | None, zone: str
 ) -> Iterator[Section]:
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    yield from _with_content(
+    yield from filled_sections(
         ("Published items", origin_report.publication(origin)),
         ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
