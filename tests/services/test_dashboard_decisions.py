@@ -378,6 +378,9 @@ def test_values_decided_for_a_later_day_are_shown_on_the_item_and_bank_pages(
     )
     assert f"{headline}2099-05-01 on." in headline_of("moved", ask)
     assert "2026-02-01; a = 1.00, b = −0.30 from 2099-05-01 on" in page("bank", {})
+    shown = dict(item_blocks.identity(item.find_facts(ask("item", item="moved")), NOW).rows)
+    assert "b 0.50" in str(shown["published"])
+    assert "b −0.30" in str(shown["comes into force"])
     assert decide(ask(), UNDO).ok
     assert "2099-05-01" not in headline_of("moved", ask)
     assert "2099-05-01" not in page("bank", {})
