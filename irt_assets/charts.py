@@ -17,11 +17,13 @@ Values: TypeAlias = Sequence[float] | Floats
 
 PUBLISHED_STYLE: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
 ESTIMATE_STYLE: Mapping[str, Any] = {"colour": "orange"}
+USED_OFF_0 = "used, interval without 0"
 POINT_STYLES = {
     "": ("blue", "circle", 2.4),
     "month": ("orange", "circle", 2.4),
     "certain": ("orange", "diamond", 2.6),
     "left out": ("orange", "cross", 3.2),
+    USED_OFF_0: ("blue", "diamond", 2.6),
     "red month, not relied on": ("grey", "cross", 3.2),
 }
 """Colour, shape and size of the points of a kind; every other kind is an orange triangle. "" is the kind of ordinary

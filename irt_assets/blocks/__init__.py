@@ -308,6 +308,13 @@ def without_page_links(content: Any) -> Any:
     return replace(content, **{name: without_page_links(value) for name, value in vars(content).items()})
 
 
+def filled_sections(*parts: tuple[str, Iterable[Block]]) -> Iterator[Section]:
+    """Yield a section for each title whose blocks are not empty."""
+    for title, blocks in parts:
+        if shown := tuple(blocks):
+            yield Section(title, shown)
+
+
 def notice(text: Text, tone: Tone) -> Box:
     """Return a box with one sentence."""
     return Box((Paragraph(text),), tone)

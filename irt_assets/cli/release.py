@@ -86,7 +86,10 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
         return
     for shown_proposal in found:
         print_blocks(
-            Section(f"{shown_proposal.reference} on scale {shown_proposal.scale_id}", tuple(proposal(shown_proposal)))
+            Section(
+                f"{shown_proposal.reference} on scale {shown_proposal.scale_id}",
+                tuple(proposal(shown_proposal, datetime.now(UTC))),
+            )
         )
     _print_cautions(changes)
     say(*(effect.sentence for effect in effects))

@@ -79,9 +79,10 @@ def variation_warning(details: Iterable[Mapping[str, Any]]) -> str:
 
 def drift_table(id_columns: Sequence[str], rows: RowsWithCells[DriftRow], **options: Any) -> Table:
     """Results of the comparison with the published values. `options`: as in `table`."""
-    formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
-    columns = (*id_columns, "drift", *formats, "kind of change")
-    return table(columns, [(*first, *_comparison_cells(row)) for first, row in rows], numbers=formats, **options)
+    changes = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": ""}
+    columns: tuple[Text | Column, ...] = (*id_columns, "drift", *changes, CURVES, "q", "kind of change")
+    cells = [(*first, *_comparison_cells(row)) for first, row in rows]
+    return table(columns, cells, numbers=changes | {"q": ".3g"}, **options)
 
 
 def _comparison_cells(row: DriftRow) -> tuple[Cell, ...]:
@@ -130,17 +131,18 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
 
 def dif_table(id_columns: Sequence[str], rows: RowsWithCells[DifRow], **options: Any) -> Table:
     """Results of the comparison of groups of equal ability. `options`: as in `table`."""
-    formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
-    columns = (*id_columns, "attribute", "group / against", *formats, "class", "result")
-    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **options)
+    before, after = {"answers": "", "Δb ± SE": "", "Δa ± SE": ""}, {"q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
+    groups = (*id_columns, "attribute", "group / against")
+    columns: tuple[Text | Column, ...] = (*groups, *before, CURVES, *after, "class", "result")
+    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=before | after, **options)
 
 
 DIF_EXPLAINED = (
     "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a group, "
-    "score: the difference of expected scores, below 0: harder), Δa, wABC and q: Wald test of items split by group, "
-    "the primary one, q over the items of all attributes. D and class: Mantel-Haenszel within forms (A negligible, B "
-    "moderate, C large), of a scored item the standardised mean difference in points by Mantel's test; ΔR²: logistic "
-    "regression within forms. Low power: fewer than 500 answers in a group."
+    "score: the difference of expected scores, below 0: harder), Δa, difference of curves and q: Wald test of items "
+    "split by group, the primary one, q over the items of all attributes. D and class: Mantel-Haenszel within forms (A "
+    "negligible, B moderate, C large), of a scored item the standardised mean difference in points by Mantel's test; "
+    "ΔR²: logistic regression within forms. Low power: fewer than 500 answers in a group."
 )
 
 

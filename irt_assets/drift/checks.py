@@ -88,8 +88,9 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             months,
             "dif_analysis",
             "items_treat_groups_alike",
-            "No item is much harder for one group than for another of equal ability: by the Wald test with wABC above "
-            "0.10 or, if that test was not possible, class C of Mantel-Haenszel. It does not hold the month.",
+            "No item is much harder for one group than for another of equal ability: by the Wald test with a "
+            "difference of curves above 0.10 or, if that test was not possible, class C of Mantel-Haenszel. It does "
+            "not hold the month.",
             _items_treat_groups_alike,
         ),
         _items_check(

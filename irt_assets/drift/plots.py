@@ -49,8 +49,8 @@ def heat_map(
         texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
     )
     return Picture(
-        "How much items changed against the published set (wABC): purple easier, brown harder; flagged: m medium, "
-        "h high; grey: not compared",
+        "How much items changed against the published set (difference of curves): purple easier, brown harder; "
+        "flagged: m medium, h high; grey: not compared",
         [chart],
     )
 

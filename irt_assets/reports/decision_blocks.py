@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from irt_assets.blocks import (
@@ -43,16 +44,16 @@ DECISION_WORDS = {
 }
 
 
-def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
+def proposal(p: Proposal, at: datetime, superseded: str = "") -> Iterator[Block]:
     """Yield why a proposal needs a decision or not, the checks before accepting it, and its evidence.
 
-    `superseded` is the reason shown for a proposal that is out of date.
+    `at` is the present time, and `superseded` the reason shown for a proposal that is out of date.
     """
     lead = {State.OPEN: _why_it_waits(p), State.SUPERSEDED: superseded}.get(p.state, p.decided)
     yield Paragraph(sentence(lead or p.state_in_words), "lead")
     for caution in p.cautions:
         yield notice((Badge("look at", "warning"), " ", *prose(caution)), "warning")
-    yield pairs(evidence(p))
+    yield pairs(evidence(p, at))
 
 
 def _why_it_waits(p: Proposal) -> str:
@@ -175,15 +176,16 @@ def _code(text: str | None) -> Span | None:
     return Span(text, "code") if text else None
 
 
-def evidence(proposal: Proposal) -> list[tuple[str, str]]:
-    """Names and values of a proposal's evidence."""
+def evidence(proposal: Proposal, at: datetime) -> list[tuple[str, str]]:
+    """Names and values of a proposal's evidence. Values that are in force later than `at` are not called published."""
+    known = "comes into force" if proposal.old_since and proposal.old_since > at else "published"
     drift, fit = proposal.drift, proposal.fit
     change = drift.get("change") or {}
     return [
         ("state", proposal.state_in_words),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
-        ("published", f"{proposal.old}, in force from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
-        ("difference of curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
+        (known, f"{proposal.old}, from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
+        ("difference of curves", "–" if proposal.wabc is None else f"{proposal.wabc:.3f}"),
         ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
         ("kind of change", _change(change) if change else "–"),
         ("fit", ", ".join(f"{k} {fit[k]:.3f}" for k in ("infit", "outfit", "rmsd") if fit[k] is not None) or "–"),

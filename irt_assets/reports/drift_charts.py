@@ -9,6 +9,7 @@ from irt_assets.charts import (
     ESTIMATE_STYLE,
     MAX_NAMES,
     PUBLISHED_STYLE,
+    USED_OFF_0,
     ability_chart,
     month_chart,
     rank_chart,
@@ -38,7 +39,9 @@ def changes(facts: Facts) -> Chart:
         kinds,
         Chart.ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
         named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MAX_NAMES]],
-        titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
+        titles=[
+            f"{row.item_id}: Δb {row.delta_b:+.2f}, difference of curves {row.wabc:.3f}, {row.severity}" for row in rows
+        ],
     )
 
 
@@ -56,10 +59,11 @@ def history(item: Item) -> Chart:
 def anchors(shifts: Sequence[AnchorShift]) -> Chart:
     """Draw the change in b of each anchor with its 95 % interval, from easier to harder.
 
-    Anchors that moved or were left out have other shapes. Names are shown as far as there is room.
+    Anchors that moved, were left out or lie off 0 have other shapes and, as far as there is room, names.
     """
     rows = sorted(shifts, key=lambda shift: shift.delta_b)
-    kinds = ["moved" if shift.moved else "left out" if shift.left_out else "" for shift in rows]
+    kinds = [kind_of_anchor(shift) for shift in rows]
+    used_first = sorted(range(len(rows)), key=lambda k: kinds[k] != USED_OFF_0)  # a table has the names of the others
     deltas, half = np.array([(shift.delta_b, Z95 * shift.error) for shift in rows]).reshape(-1, 2).T
     return rank_chart(
         ("anchors, from easier to harder than in the anchor set", "Δb"),
@@ -69,11 +73,17 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
         half,
         kinds,
         Chart.ends_of(deltas - half, deltas + half, [0.0]),
-        plain="agrees",
-        # anchors that moved or were left out come first, so that they get the room
-        named=[(k, rows[k].item_id) for k in sorted(range(len(rows)), key=lambda k: not kinds[k])],
+        plain="used",
+        named=[(k, rows[k].item_id) for k in used_first if kinds[k]],
         titles=[f"{shift.item_id}: Δb {shift.delta_b:+.2f} ± {shift.error:.2f}" for shift in rows],
     )
+
+
+def kind_of_anchor(shift: AnchorShift) -> str:
+    """How the linking treats the anchor; empty for one that it uses and whose interval contains 0."""
+    if shift.moved or shift.left_out:
+        return "moved" if shift.moved else "left out"
+    return USED_OFF_0 if abs(shift.delta_b) > Z95 * shift.error else ""
 
 
 def groups(row: DifRow, item: Item, facts: Facts) -> Chart:

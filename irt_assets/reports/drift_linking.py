@@ -16,6 +16,7 @@ from irt_assets.blocks import (
     value_with_error,
 )
 from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_months
+from irt_assets.charts import USED_OFF_0
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, natural_order, quantity
 from irt_assets.gates.anchor_shifts import AnchorShift
@@ -27,6 +28,15 @@ from irt_assets.reports.drift_facts import Facts
 from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
+ANCHORS_CAPTION = (
+    "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with 95 % "
+    "intervals."
+)
+MARKS = {
+    "moved": "Orange triangles: moved against the others.",
+    "left out": "Orange crosses: left out for another reason.",
+    USED_OFF_0: "Blue diamonds: used although the interval excludes 0, as the test of a and b finds no move.",
+}
 JUMP = 3.0
 """A constant jumped if it differs from last month's by more than this number of standard errors of the difference."""
 
@@ -154,21 +164,14 @@ def _constants_paragraph(constants: LinkingConstants, limits: PublicationRules) 
 def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
     """The difference of each anchor from the anchor set, as a figure."""
     formats = {"change in b": "+.2f", "error": ".2f"}
+    kinds = [charts.kind_of_anchor(shift) for shift in shifts]
     rows = [
-        (shift.item_id, shift.delta_b, shift.error, "moved" if shift.moved else shift.left_out or "agrees")
-        for shift in shifts
+        (shift.item_id, shift.delta_b, shift.error, (kind == "left out" and shift.left_out) or kind or "used")
+        for shift, kind in zip(shifts, kinds, strict=True)
     ]
-    caption = (
-        "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
-        "95 % intervals."
-    )
-    if any(shift.moved for shift in shifts):
-        caption += " Orange triangles: moved against the others."
-    if any(shift.left_out and not shift.moved for shift in shifts):
-        caption += " Orange crosses: left out for another reason."
     return Figure(
         charts.anchors(shifts),
-        caption,
+        " ".join([ANCHORS_CAPTION, *(text for kind, text in MARKS.items() if kind in kinds)]),
         wide=True,
         numbers=table(("anchor", *formats, ""), rows, numbers=formats, caption="Change of each anchor"),
     )

@@ -22,7 +22,7 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import join_names, quantity, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
-from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_summary, information_table, severity
+from irt_assets.drift.blocks import CURVES, DIF_EXPLAINED, dif_table, information_summary, information_table, severity
 from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import DifRow
@@ -43,13 +43,13 @@ def proposals(items: Sequence[Item]) -> Table:
     columns: tuple[Column, ...] = (Column("item", share=2), Column("proposed"), Column("why", share=5))
     compared = any(item.drift for item in items)
     if compared:
-        columns += (Column("severity"), Column("Δb", number=True), Column("wABC", number=True))
+        columns += (Column("severity"), Column("Δb", number=True), CURVES)
     rows = []
     for n, item in enumerate(items, 1):
         assert item.proposal is not None
         name: Text = (Span(item.item_id, link=f"#item-{n}"), Span(" (anchor)" if item.is_anchor else "", "quiet"))
         drift = item.drift
-        numbers = (signed_number(drift.delta_b), number(drift.wabc, 3)) if drift else ("–", "–")
+        numbers = (signed_number(drift.delta_b), drift.wabc) if drift else ("–", None)
         level = severity(drift.severity) if drift else "–"
         moved = (level, *numbers) if compared else ()
         rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), *moved))
@@ -91,7 +91,8 @@ def changed_items(facts: Facts) -> Iterator[Block]:
     yield Paragraph(
         f"{facts.n_compared} items were compared with the values in force when the month began. An item is flagged "
         f"if a joint test of {_test_in_words(facts)} shows that it changed (q < 0.05 over the items) and the change "
-        "matters to answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
+        "matters to answers: the mean difference of its two curves over the learners is above 0.05 (medium) or 0.10 "
+        "(high)."
     )
     compared = (item.drift.details for item in facts.items.values() if item.drift)
     across = [details["across_models"] for details in compared if "across_models" in details]
@@ -210,7 +211,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
     scored = any(item.values is not None and item.values.max_score > 1 for item in facts.items.values())
     formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({ItemRow.WHOLE_SLOPE: ".2f"} if scored else {})
     formats |= {"b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
-    moved = {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""} if facts.n_compared else {}
+    moved = {"Δb": "+.2f", "Δa": "+.2f", CURVES.name: ".3f", "q": ""} if facts.n_compared else {}
     of_fit = {"r pb": ".2f", "RMSD": ".3f"}
     columns = (
         Column("item", share=3),

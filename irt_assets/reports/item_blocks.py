@@ -78,6 +78,18 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     s, drift = item.statistics, item.drift
     right = "of the maximum score" if _is_scored(item.published, item.values) else "correct"
     d = drift.details if drift else {}
+    why_not, trend, found = unestimated_reason(drift) if drift else "", d.get("trend"), d.get("curves")
+    kept = lost.details if lost is not None and lost.details.get("ratio") is not None else {}
+    bound = f", at most {kept['upper']:.0%}" if kept.get("upper") is not None else ""
+    changes: list[tuple[str, str]] = []
+    if drift is not None and drift.delta_b is not None:
+        low, high = d["delta_b_95"]
+        changes = [
+            ("Δb", f"{signed_number(drift.delta_b)} (95 %: {signed_number(low)} to {signed_number(high)})"),
+            ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
+            ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
+            ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
+        ]
     rows = [
         ("kind of change", change_in_words(d["change"], onset) if "change" in d else ""),
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
@@ -91,31 +103,25 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
             if s["infit"] is not None
             else "",
         ),
+        *changes,
+        ("not estimated", why_not),
+        ("models", "" if why_not else d.get("across_models", "")),
+        (
+            "difference of curves",
+            f"{number(drift.wabc, 3)}, q {chance(drift.q_value)}" if drift is not None and not why_not else "",
+        ),
+        (
+            "trend of b",
+            f"{signed_number(trend['b_a_month'], 3)} a month, {trend['months']} months, q {chance(trend['q'])}"
+            if trend
+            else "",
+        ),
+        (
+            "right answers",
+            f"{value_with_error(found['right'], found['right_se'], 3, sign=True)} of the learners" if found else "",
+        ),
+        ("information", f"{kept['ratio']:.0%} of the published{bound}" if kept else ""),
     ]
-    if drift is not None and drift.delta_b is not None:
-        low, high = d["delta_b_95"]
-        rows += [
-            ("Δb", f"{signed_number(drift.delta_b)} (95 %: {signed_number(low)} to {signed_number(high)})"),
-            ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
-            ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
-            ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
-        ]
-    if drift is not None and unestimated_reason(drift):
-        rows.append(("not estimated", unestimated_reason(drift)))
-    elif drift is not None:
-        rows += [
-            ("models", d.get("across_models", "")),
-            ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
-        ]
-    if trend := d.get("trend"):
-        by_month = f"{signed_number(trend['b_a_month'], 3)} a month, {trend['months']} months"
-        rows.append(("trend of b", f"{by_month}, q {chance(trend['q'])}"))
-    if found := d.get("curves"):
-        right = value_with_error(found["right"], found["right_se"], 3, sign=True)
-        rows.append(("right answers", f"{right} of the learners"))
-    if lost is not None and lost.details.get("ratio") is not None:
-        bound = f", at most {lost.details['upper']:.0%}" if lost.details.get("upper") is not None else ""
-        rows.append(("information", f"{lost.details['ratio']:.0%} of the published{bound}"))
     rows.sort(key=lambda row: len(row[1]) <= LONG)
     return pairs(rows, small=True)
 
@@ -267,9 +273,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
     name, row = shorten(facts.item_id), facts.publication
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
-    # of several publications on a day the first one counts, and `min` returns it
-    to_come = [publication for publication in facts.publications if publication["effective_from"] > at]
-    after = min(to_come, key=lambda publication: publication["effective_from"], default=row)
+    after = facts.coming(at) or row
     if after is None:
         return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
     if row is None:
@@ -287,12 +291,12 @@ def _in_words(values: ItemRow) -> str:
     return join_names(known + [f"steps {steps}"] * bool(steps))
 
 
-def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
-    """Return the item's published values, key, scale, topic, forms, role as an anchor, exposure and response time.
+def identity(facts: ItemFacts, at: datetime, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
+    """Return the item's values (in force and coming), key, scale, topic, forms, role as an anchor, exposure and time.
 
     `analysed` are its rows of the month's item analysis.
     """
-    row, time = facts.publication, facts.response_time
+    row, coming, time = facts.publication, facts.coming(at), facts.response_time
     most = max((found.max_score for found in analysed), default=1)
     # "2pl+gpcm" is a fit in which scored items have the second model
     models = ((row or {}).get("model") or facts.scale.model).split("+")
@@ -301,6 +305,9 @@ def identity(facts: ItemFacts, analysed: Sequence[ClassicalRow] = ()) -> Pairs:
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
+            "comes into force": f"{parameters(ItemRow.from_row(coming))}, from {coming['effective_from']:%Y-%m-%d} on"
+            if coming
+            else None,
             "key": next((found.key for found in analysed if found.key), None),
             "model": facts.of_bank.get("model") or models[-1 if most > 1 else 0],
             "maximum score": str(most) if most > 1 else None,

@@ -103,6 +103,12 @@ class ItemFacts:
         """The publication in force."""
         return next((row for row in self.publications if row["in_force"]), None)
 
+    def coming(self, at: datetime) -> Mapping[str, Any] | None:
+        """The next publication that comes into force after `at`, or None."""
+        later = [row for row in self.publications if row["effective_from"] > at]
+        # of several on a day the first in the list counts, and `min` returns it
+        return min(later, key=lambda row: row["effective_from"], default=None)
+
     @property
     def onset(self) -> str | None:
         """First day of the leak (ISO) found by the newest comparison, or None if it found no leak."""

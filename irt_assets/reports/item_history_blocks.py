@@ -17,6 +17,7 @@ from irt_assets.blocks import (
     Paragraph,
     Section,
     chance,
+    filled_sections,
     number,
     table,
     value_with_error,
@@ -35,6 +36,9 @@ from irt_psychometrics.plots import Chart
 
 AXIS_MARGIN = timedelta(days=10)
 """Space left of the first month, so that its point is not on the edge."""
+DRIFT_CAPTION = "Each month against what was published when it began"
+KEPT_CAPTION = "Information as published and as each month has it, averaged over the population"
+DIF_NOTE = Paragraph(DIF_EXPLAINED, "quiet")
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
@@ -42,24 +46,23 @@ def history_sections(facts: ItemFacts, zone: str) -> Iterator[Section]:
     """Yield sections on the item's months, findings, decisions and publications. Times are in the time zone `zone`."""
     if facts.months:
         yield month_by_month(facts)
-    if facts.drift:
-        drift = [((row.month,), row) for row in reversed(facts.drift)]
-        caption = "Each month against what was published when it began; wABC is the area between the curves"
-        yield Section("Drift", (drift_table(("month",), drift, caption=caption, small=True),))
-    if facts.information:
-        kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
-        caption = "Information as published and as each month has it, averaged over the population"
-        yield Section("Information", (information_table(("month",), kept, caption=caption, small=True),))
-    if facts.months:
-        yield Section("Fit", tuple(_fit(facts)))
-    if facts.dif:
-        caption = f"Groups of equal ability compared in {facts.dif_month}"
-        compared = dif_table((), [((), row) for row in facts.dif], caption=caption, small=True)
-        yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
-    if facts.decisions:
-        yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
-    if found := tuple(publications(facts.publications, zone)):
-        yield Section("Sources of the published values", (Details(f"Publications: {len(found)}", found),))
+    drift = [((row.month,), row) for row in reversed(facts.drift)]
+    kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
+    groups = f"Groups of equal ability compared in {facts.dif_month}"
+    found = tuple(publications(facts.publications, zone))
+    yield from filled_sections(
+        ("Drift", [drift_table(("month",), drift, caption=DRIFT_CAPTION, small=True)] if drift else ()),
+        ("Information", [information_table(("month",), kept, caption=KEPT_CAPTION, small=True)] if kept else ()),
+        ("Fit", _fit(facts)),
+        (
+            "DIF",
+            [dif_table((), [((), row) for row in facts.dif], caption=groups, small=True), DIF_NOTE]
+            if facts.dif
+            else (),
+        ),
+        ("Decisions", [decisions_table(facts.decisions, zone, dashboard="")] if facts.decisions else ()),
+        ("Sources of the published values", [Details(f"Publications: {len(found)}", found)] if found else ()),
+    )
 
 
 def month_by_month(facts: ItemFacts) -> Section:
@@ -122,6 +125,8 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
 
 def _fit(facts: ItemFacts) -> Iterator[Block]:
     """Yield the fit statistics by month, and the items with which this one shares more than the ability."""
+    if not facts.months:
+        return
     formats = {"infit": ".2f", "z of infit": ".1f", "outfit": ".2f", "z of outfit": ".1f", "RMSD": ".3f"}
     formats["item-rest r"] = ".2f"
     rows = [

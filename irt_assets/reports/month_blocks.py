@@ -8,7 +8,7 @@ one item (item_blocks.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from irt_assets.blocks import (
     Span,
     Table,
     Text,
+    filled_sections,
     number,
     pairs,
     percent,
@@ -73,6 +74,7 @@ from irt_psychometrics.itemfit import WindowGrowth
 
 ANCHORS = "Anchors"
 """Title of the first section, with the figure of the anchors, if the month is linked."""
+NOT_COMPARED = "While the month is red its items are not compared with what is published."
 MAX_SHOWN, MAX_ITEMS = 100, 10
 """Maximum numbers of findings shown, and of items shown in other tables."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
@@ -84,6 +86,7 @@ def sections(
     state: MonthState,
     gates: Mapping[str, GateStatus],
     *,
+    at: datetime,
     dashboard: str | None = None,
     ui_url: str = "",
     zone: str = "UTC",
@@ -95,6 +98,7 @@ def sections(
         scale: the scale.
         state: the month's state.
         gates: status of each set gate, by name.
+        at: the present time.
         dashboard: see `page_link`.
         ui_url: address of the Dagster UI; "" for no links to it.
         zone: time zone of the times shown.
@@ -104,35 +108,29 @@ def sections(
         return
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
-    fits = linkings_of(connection, scale, month)
-    fit = next((x for x in fits if x.month == month), None)
+    fit = next((x for x in linkings_of(connection, scale, month) if x.month == month), None)
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    red = Paragraph("While the month is red its items are not compared with what is published.")
-    flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
+    flagged = [Paragraph(NOT_COMPARED)] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = read_measured_learners(connection, scale.scale_id, Month(month).end)
     known = next((x for x in read_states(connection, [month]) if x.scale_id == scale.scale_id), None)
     linked = [*linking_blocks(connection, scale, month, dashboard)]
-    of_anchors = [block for block in linked if isinstance(block, Figure)]
-    if of_anchors:
-        yield Section(ANCHORS, tuple(of_anchors))
-    for title, blocks in (
+    yield from filled_sections(
+        (ANCHORS, [block for block in linked if isinstance(block, Figure)]),
         ("Set gates", gate_blocks(gates, red=is_red)),
-        ("Linking", [block for block in linked if block not in of_anchors]),
+        ("Linking", [block for block in linked if not isinstance(block, Figure)]),
         ("Growth within the month", growth_within(connection, scale, month)),
         ("Published items", publication_blocks(step, proposed)),
         ("Flagged items", flagged),
         (
             "Answers and learners",
-            [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
+            [*answers(fit, counts), *opening(scale, month, known, at, zone, dashboard), learners(measured)],
         ),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, ui_url, zone)),
-    ):
-        if shown := tuple(blocks):
-            yield Section(title, shown)
+    )
 
 
 def _sections_of_origin(
@@ -141,15 +139,13 @@ def _sections_of_origin(
     """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
-    for title, blocks in (
+    yield from filled_sections(
         ("Published items", origin_report.publication(origin)),
         ("Fit of the model", origin_report.model_fit(origin)),
         ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
         ("Decisions on the month", _decisions(taken, zone, dashboard)),
         ("Sources of the numbers", provenance(fit, scale, "", zone)),
-    ):
-        if shown := tuple(blocks):
-            yield Section(title, shown)
+    )
 
 
 def _decisions(taken: Sequence[Decision], zone: str, dashboard: str | None) -> list[Block]:
@@ -264,13 +260,16 @@ def answers(fit: LinkedFitRecord | None, counts: Mapping[str, int]) -> Iterator[
     )
 
 
-def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dashboard: str | None) -> Iterator[Block]:
+def opening(
+    scale: Scale, month: str, known: ClosedMonth | None, at: datetime, zone: str, dashboard: str | None
+) -> Iterator[Block]:
     """Yield whether the month is open, closed or reopened, and the answers that have changed since it closed."""
     if known is None:
         last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
+        due = f"It has been due since {last:%Y-%m-%d}, and" if last <= at else f"From {last:%Y-%m-%d} on it"
         yield Paragraph(
-            f"The month is open. It closes in the first night from {last:%Y-%m-%d} on in which it has been made from "
-            "all its answers, and nothing is being imported."
+            f"The month is open. {due} closes in the first night in which it has been made from all its answers, and "
+            "nothing is being imported."
         )
         return
     since = Moment(known.since, zone)
@@ -404,7 +403,7 @@ def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequen
 
 
 def _drift(row: DriftRow, began: str | None) -> tuple[Badge, str]:
-    words = f"{row.kind or 'changed'}, b {signed_number(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
+    words = f"{row.kind or 'changed'}, b {signed_number(row.delta_b)}, difference of curves {number(row.wabc, 3)}"
     finding = Badge(f"drift {row.severity}", TONES.get(row.severity, "neutral"))
     return finding, words + (f", since {began}" if began else "")
 

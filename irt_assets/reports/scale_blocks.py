@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 
 from irt_assets.blocks import (
-    Badge,
     Block,
     Cell,
     Column,
@@ -42,12 +40,11 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, natural_order, quantity, sentence, shorten
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem
 from irt_assets.decisions.movement_proposal import remarks
-from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.responses.eligibility.rules import STAGES
-from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, ScaleDecision, decision_in_force
+from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, decision_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
 from resources.version import code_version
@@ -58,8 +55,6 @@ MOVEMENT_WORDS = {
     "occasion_variance": "variance of θ from day to day",
 }
 MOVEMENT_TITLE = "How abilities move"
-MAX_STRIP = 24
-"""Maximum number of months in the strip."""
 
 
 def scale_in_short(facts: ScaleFacts) -> str:
@@ -74,17 +69,6 @@ def scale_in_short(facts: ScaleFacts) -> str:
         f"A {model} with {bank} {last.learners:,} learners of {last.month} have a mean θ of {number(last.mean)} and an "
         f"SD of {number(last.sd)}.{passing}"
     )
-
-
-def month_strip(states: Sequence[MonthState]) -> Paragraph:
-    """The last months with answers, the newest last, each with its state and a link to its page."""
-    answered = [state for state in states if state.state is not State.EMPTY][-MAX_STRIP:]
-    return Paragraph(tuple((_square(state), " ") for state in answered))
-
-
-def _square(state: MonthState) -> Badge:
-    link = page_link("", "month", month=state.month, scale=state.scale_id).link
-    return Badge(f"{state.month} {state.state}", state.state.badge.tone, link)
 
 
 def scales_table(scales: Sequence[ScaleFacts]) -> Table:
@@ -197,16 +181,17 @@ def _bank_table(facts: ScaleFacts) -> Table:
     edges = [mu + k * sigma for k in (-2, -1, 0, 1, 2)]
     bands = [f"b < {number(edges[0], 1)}", *(f"{number(x, 1)} to {number(y, 1)}" for x, y in pairwise(edges))]
     bands.append(f"b ≥ {number(edges[-1], 1)}")
-    by_topic: dict[str, list[BankItem]] = {}
-    for item in sorted(facts.items, key=lambda item: natural_order(item.topic or "")):
-        by_topic.setdefault(shorten(item.topic or "no topic"), []).append(item)
-    whole = {"all": list(facts.items)} if len(by_topic) > 1 else {}
-    rows: list[tuple[Cell, ...]] = []
-    for topic, items in (by_topic | whole).items():
-        statuses = Counter(item.status for item in items)
+    ordered = sorted(facts.items, key=lambda item: natural_order(item.topic or ""))
+    by_topic = {name: [*items] for name, items in groupby(ordered, lambda item: shorten(item.topic or "no topic"))}
+    whole = {"all": ordered} if len(by_topic) > 1 else {}
+
+    def counts(items: Sequence[BankItem]) -> Sequence[Cell]:
+        statuses = [item.status for item in items]
         b = [item.values.b for item in items if item.status == IN_USE and item.values]
         n = np.bincount(np.searchsorted(edges, b, side="right"), minlength=len(bands))
-        rows.append((topic, *(statuses[name] for name in (IN_USE, NOT_PUBLISHED, WITHDRAWN)), *n.tolist()))
+        return [*map(statuses.count, (IN_USE, NOT_PUBLISHED, WITHDRAWN)), *n.tolist()]
+
+    rows: list[Sequence[Cell]] = [(topic, *counts(items)) for topic, items in (by_topic | whole).items()]
     columns = (IN_USE, NOT_PUBLISHED, WITHDRAWN, *bands)
     caption = "Items by topic and status, and those in use by b"
     return table(("topic", *columns), rows, numbers=columns, caption=caption, small=True)
@@ -265,10 +250,12 @@ def _identity(facts: ScaleFacts, zone: str) -> Iterator[Block]:
     )
     if anchors is None:
         return
-    rows: list[tuple[Cell, ...]] = []
-    for topic in sorted({*anchors.topics}, key=lambda topic: natural_order(topic or "")):
-        b = anchors.b[[other == topic for other in anchors.topics]]
-        rows.append((shorten(topic or "no topic"), b.size, b.mean(), b.std(ddof=1) if b.size > 1 else None))
+    topics = sorted({*anchors.topics}, key=lambda topic: natural_order(topic or ""))
+    by_topic = {topic: anchors.b[[other == topic for other in anchors.topics]] for topic in topics}
+    rows = [
+        (shorten(topic or "no topic"), b.size, b.mean(), b.std(ddof=1) if b.size > 1 else None)
+        for topic, b in by_topic.items()
+    ]
     formats = {"anchors": "", "mean of b": ".2f", "SD of b": ".2f"}
     caption = f"Anchors by topic, version {anchors.version} of the set"
     yield Details("Anchors by topic", (table(("topic", *formats), rows, numbers=formats, caption=caption),))
@@ -328,16 +315,15 @@ def _set_by(facts: ScaleFacts, name: str, zone: str) -> tuple[Text, Text | None]
 
 
 def _decisions(facts: ScaleFacts, zone: str, dashboard: str | None) -> Iterator[Block]:
-    rows = [_decision(d, zone) for d in reversed(facts.decisions)]
+    rows = [
+        (d.subject, d.value, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
+        for d in reversed(facts.decisions)
+    ]
     columns = ("on", "value", "by", "when", "for months from", "why")
     yield table(columns, rows, empty="Nothing has been decided since the scale was made.")
     yield Paragraph(
         ("Decisions on items and anchors: ", page_link("Decisions", "decisions", dashboard=dashboard), "."), "quiet"
     )
-
-
-def _decision(d: ScaleDecision, zone: str) -> tuple[Cell, ...]:
-    return d.subject, d.value, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason
 
 
 def _movement(facts: ScaleFacts, commands: bool) -> Iterator[Block]:

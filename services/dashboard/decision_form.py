@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
+from irt_assets.decisions.proposals import Reference
 from services.dashboard.decisions import (
     DECIDER,
+    DECISIONS,
     DecisionForm,
     DecisionKind,
     DecisionOutcome,
@@ -19,39 +22,6 @@ from services.dashboard.decisions import (
 )
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import ViewRequest
-
-BUTTONS: dict[DecisionKind, str] = {
-    "accept": "Accept …",
-    "reject": "Reject …",
-    "undo": "Undo …",
-    "drop": "Drop from the anchors …",
-    "put_back": "Restore to the anchors …",
-    "withdraw": "Take it out of use …",
-    "restore": "Put it back into use …",
-    "reopen": "Reopen the month …",
-    "adopt": "Accept the movement …",
-    "rekey": "Change the key …",
-    "undo_key": "Undo the last change …",
-}
-CONFIRM: dict[DecisionKind, str] = {
-    "accept": "Yes, publish",
-    "reject": "Yes, reject",
-    "undo": "Yes, undo",
-    "drop": "Yes, drop",
-    "put_back": "Yes, restore",
-    "withdraw": "Yes, withdraw",
-    "restore": "Yes, restore",
-    "reopen": "Yes, reopen",
-    "adopt": "Yes, accept",
-    "rekey": "Yes, change the key",
-    "undo_key": "Yes, undo",
-}
-DAYS: dict[DecisionKind, str] = {
-    "accept": "Accepted values are in force from this day on (UTC)",
-    "undo": "First day of the values before, UTC (empty: as soon as it changes nothing reported)",
-    "withdraw": "First day out of use, UTC (empty: tomorrow)",
-    "restore": "First day back in use, UTC (empty: the first that is still to come)",
-}
 
 
 def form(
@@ -68,18 +38,18 @@ def form(
             "it can decide at this page's address."
         )
         return render_blocks(notice(reason, "neutral"))
-    day, tomorrow = DAYS.get(kinds[0]), f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
+    day, tomorrow = DECISIONS[kinds[0]].day, f"{request.reader.now() + timedelta(days=1):%Y-%m-%d}"
     by_hand = notice(
         prose("Deciding here needs JavaScript. Without it, use `irt release`, `irt items` or `irt month`."), "warning"
     )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
-        ui.input_text("since", day, since, width="100%", placeholder=tomorrow) if day else None,
+        ui.input_text(f"since_{kinds[0]}", day, since, width="100%", placeholder=tomorrow) if day else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
             *(
                 ui.input_action_button(
-                    kind, BUTTONS[kind], class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
+                    kind, DECISIONS[kind].button, class_=f"btn-{'secondary' if kind == 'reject' else 'primary'}"
                 )
                 for kind in kinds
             ),
@@ -102,15 +72,11 @@ def form(
 def handle_events(
     request: ViewRequest,
     inputs: Inputs,
-    fill: Callable[[DecisionKind, str, str, bool], DecisionForm],
-    after: Callable[[DecisionForm, DecisionOutcome], TagChild],
     kinds: Sequence[DecisionKind],
+    references: Callable[[], Sequence[Reference]],
+    scale_id: str = "",
 ) -> None:
-    """React to the form of `kinds` while the page is open.
-
-    fill: makes the form from kind, reason, day, and whether the box is ticked. after: makes the elements below the
-    sentences of an outcome, such as links to the page that shows the effect.
-    """
+    """React to the form of `kinds` while the page is open. `references`, `scale_id`: as in `DecisionForm`."""
     pending: reactive.Value[tuple[DecisionForm, DecisionOutcome] | None] = reactive.Value(None)
     outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
 
@@ -122,12 +88,19 @@ def handle_events(
         @reactive.effect
         @reactive.event(inputs[kind])
         async def _() -> None:
-            filled = fill(
-                kind, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
+            filled = DecisionForm(
+                kind,
+                tuple(references()),
+                reason=_text(inputs, "reason"),
+                since=_text(inputs, f"since_{kind}"),
+                although_it_leaked=bool(_value(inputs, "although_it_leaked")),
+                scale_id=scale_id,
+                scoring=_text(inputs, "scoring"),
+                options=tuple(_value(inputs, "options") or ()),
             )
             outcome = await asyncio.to_thread(review, request, filled)
             pending.set((filled, outcome) if outcome.ok else None)
-            outcome_shown.set(_question(request, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
+            outcome_shown.set(_question(request, filled, outcome) if outcome.ok else _message(outcome))
 
     for kind in kinds:
         on(kind)
@@ -139,10 +112,9 @@ def handle_events(
         if reviewed is None:
             return  # second click of a double click
         pending.set(None)
-        filled, before = reviewed
-        outcome = await asyncio.to_thread(decide, request, filled, before.seen, before.movement)
-        follows = await asyncio.to_thread(after, filled, outcome)
-        outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
+        outcome = await asyncio.to_thread(decide, request, *reviewed)
+        reload = None if outcome.ok else tags.p(tags.a("Reload this page", href=""))
+        outcome_shown.set(TagList(_message(outcome), reload))
 
     @reactive.effect
     @reactive.event(inputs["back"])
@@ -157,7 +129,7 @@ def _question(request: ViewRequest, filled: DecisionForm, outcome: DecisionOutco
         _sentences(outcome),
         tags.p(f"Decided by {request.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
-            ui.input_action_button("confirm", CONFIRM[filled.kind], class_="btn-primary"),
+            ui.input_action_button("confirm", DECISIONS[filled.kind].confirm, class_="btn-primary"),
             ui.input_action_button("back", "Back", class_="btn-secondary"),
             class_="d-flex flex-wrap gap-2",
         ),
@@ -166,10 +138,10 @@ def _question(request: ViewRequest, filled: DecisionForm, outcome: DecisionOutco
     )
 
 
-def _message(outcome: DecisionOutcome, follows: TagChild = None, *, tone: str) -> Tag:
-    """Element with the sentences of an outcome. Its class `decided` closes the form."""
-    decided = " decided" if outcome.ok else ""
-    return tags.div(_sentences(outcome), follows, class_=f"alert alert-{tone}{decided}", data_seen="")
+def _message(outcome: DecisionOutcome) -> Tag:
+    """Element with the sentences of an outcome. Its class `decided` makes the script load the page again."""
+    style = "alert alert-success decided" if outcome.ok else "alert alert-warning"
+    return tags.div(_sentences(outcome), class_=style, data_seen="")
 
 
 def _sentences(outcome: DecisionOutcome) -> TagList:
@@ -180,5 +152,5 @@ def _text(inputs: Inputs, name: str) -> str:
     return str(_value(inputs, name) or "")
 
 
-def _value(inputs: Inputs, name: str) -> object:
+def _value(inputs: Inputs, name: str) -> Any:
     return inputs[name]() if name in inputs else None

@@ -4,10 +4,11 @@ The decisions call the functions of `irt release`, with the name that the login 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import partial, wraps
+from typing import Any, Literal, ParamSpec
 
 import psycopg
 
@@ -30,9 +31,25 @@ MAX_NAMED = 10
 DecisionKind = Literal[
     "accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen", "adopt", "rekey", "undo_key"
 ]
-ANCHORS: dict[str, anchor_versions.Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
-KEYS = ("rekey", "undo_key")
-USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
+SCORING_NOTE = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
+EFFECTS_OF_USE: Mapping[withdrawal.Use, str] = {
+    "withdrawn": "{item} is out of use from {day:%Y-%m-%d} 00:00 UTC on: answers from then on count towards no "
+    "ability, and nothing about it asks for a decision. What was reported until then stays as it is.",
+    "restored": "{item} is in use again from {day:%Y-%m-%d} 00:00 UTC on; answers given while it was withdrawn never "
+    "count.",
+}
+FAULT = "This is a fault of the dashboard; see its log. Reload the page to see the decisions."
+TYPED = "What you typed is still there"
+DATABASE_REFUSALS: Mapping[type[Exception], str] = {
+    psycopg.errors.QueryCanceled: f"The database is busy, and nothing was decided: try again. {TYPED}.",
+    psycopg.errors.DeadlockDetected: f"The database is busy, and nothing was decided: try again. {TYPED}.",
+    psycopg.errors.ReadOnlySqlTransaction: "The database cannot be changed at the moment, and nothing was decided: try "
+    f"again in a minute. {TYPED}.",
+    psycopg.OperationalError: f"The database does not answer: try again in a minute. {TYPED}, and nothing is decided "
+    "twice.",
+}
+"""Refusals by error. The first class that fits counts."""
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,24 @@ class DecisionForm:
     scoring: str = "options"
     options: tuple[str, ...] = ()
 
+    @property
+    def items(self) -> list[str]:
+        return [reference.item_id for reference in self.references]
+
+    @property
+    def month(self) -> str:
+        return self.references[0].window if self.references else ""
+
+    @property
+    def day(self) -> datetime | None:
+        return release.midnight(self.since, "the first day") if self.since else None
+
+    @property
+    def key(self) -> Key | None:
+        scoring = "undo" if self.kind == "undo_key" else self.scoring
+        options = self.options if scoring == "options" else ()
+        return rekey.choose_key(options, every_answer=scoring == "all", drop=scoring == "drop", undo=scoring == "undo")
+
 
 @dataclass(frozen=True)
 class DecisionOutcome:
@@ -77,36 +112,76 @@ class DecisionOutcome:
     movement: MovementChange | None = None
 
 
+@dataclass(frozen=True)
+class DecisionType:
+    """A kind of decision: the texts of its form, and what it does.
+
+    Attributes:
+        button: the button that previews it.
+        confirm: the button that makes it.
+        preview: the effect that it would have, from a read-only connection. Changes nothing.
+        make: makes it; gets the outcome of `preview` that the person has seen, and fails if it has changed since.
+        day: label of the field for its first day; empty if it has none.
+    """
+
+    button: str
+    confirm: str
+    preview: Callable[[psycopg.Connection, ViewRequest, DecisionForm], DecisionOutcome]
+    make: Callable[[ViewRequest, DecisionForm, DecisionOutcome], DecisionOutcome]
+    day: str = ""
+
+
 def may_decide(identity: Identity) -> bool:
     return identity.has_role(DECIDER)
 
 
+def _report_errors(attempt: Callable[Arguments, DecisionOutcome]) -> Callable[Arguments, DecisionOutcome]:
+    """Turn the errors of a function into refusals, with the way out."""
+
+    @wraps(attempt)
+    def attempt_or_refuse(*args: Arguments.args, **kwargs: Arguments.kwargs) -> DecisionOutcome:
+        try:
+            return attempt(*args, **kwargs)
+        except TokenRefused as refused:
+            LOG.warning("a decision was refused: %s", refused.reason)
+            if refused.reason == "role_too_low":
+                return DecisionOutcome(False, (f"Deciding needs the role {DECIDER}, which your login does not give.",))
+            expired = "Your login has expired: reload the page, and log in. Nothing was decided."
+            return DecisionOutcome(False, (expired,))
+        except (PermanentFailure, TransientFailure) as failure:
+            return DecisionOutcome(False, (with_stop(str(failure)),))
+        except Exception as error:
+            reason = next((text for kind, text in DATABASE_REFUSALS.items() if isinstance(error, kind)), FAULT)
+            LOG.warning("a decision failed: %s", explain(error) or error, exc_info=reason == FAULT)
+            return DecisionOutcome(False, (reason,))
+
+    return attempt_or_refuse
+
+
+@_report_errors
 def review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     """The effect that the decision would have. Changes nothing."""
-    return _report_errors(lambda: _review(request, form))
+    _require_decider(request.identity)
+    release.require_text("name", request.identity.sub)
+    release.require_text("reason", form.reason)
+    return _preview(request, form)
 
 
-def decide(
-    request: ViewRequest,
-    form: DecisionForm,
-    seen: Sequence[Proposal] = (),
-    movement: MovementChange | None = None,
-) -> DecisionOutcome:
+@_report_errors
+def decide(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome | None = None) -> DecisionOutcome:
     """Decide on all references or, on any error, on nothing.
 
-    `seen`, `movement`: the proposals and the change of movement as reviewed. Nothing is decided if they have changed.
+    `seen`: the outcome of the review. Nothing is decided if its proposals or its movement have changed.
     """
-    if form.kind == "adopt":
-        return _report_errors(lambda: _adopt(request, form, movement))
-    return _report_errors(lambda: _decide(request, form, seen))
+    _require_decider(request.identity)
+    outcome = DECISIONS[form.kind].make(request, form, seen or _preview(request, form))
+    request.reader.drop_overview()
+    return outcome
 
 
+@_report_errors
 def queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     """Queue a run of each of the months that is stale, in the caller's name."""
-    return _report_errors(lambda: _queue_months(request, months))
-
-
-def _queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     _require_decider(request.identity)
     reader, by = request.reader, request.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
@@ -119,122 +194,9 @@ def _queue_months(request: ViewRequest, months: Sequence[str]) -> DecisionOutcom
     return DecisionOutcome(True, (sentence,), stale=tuple(queued))
 
 
-def _review(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
-    _require_decider(request.identity)
-    release.require_text("name", request.identity.sub)
-    release.require_text("reason", form.reason)
-    if form.kind == "adopt":
-        movement = _preview_movement(request, form.scale_id)
-        return DecisionOutcome(bool(movement.values), tuple(map(sentence, movement.lines)), movement=movement)
-    now = request.reader.now()
-    if form.kind in KEYS:
-        done, shift = rekey.preview(request.reader.database, _items(form)[0], _key(form), now=now)
-        return DecisionOutcome(True, _whole_sentences(rekey.effect_in_words(done, shift)))
+def _preview(request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     with request.reader.connect() as connection:
-        if anchor_decision := ANCHORS.get(form.kind):
-            change = anchor_versions.preview_change(
-                connection, anchor_decision, form.scale_id, _items(form), _month(form)
-            )
-            return DecisionOutcome(True, (with_stop(change.sentence), _reversal_hint(change)), stale=change.stale)
-        if use := USES.get(form.kind):
-            begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
-            return DecisionOutcome(
-                True, _shorten_list(_effect_of_use(item, use, since) for item, since in begins.items())
-            )
-        if form.kind == "reopen":
-            opening = closing.preview_reopening(connection, _month(form))
-            return DecisionOutcome(True, _whole_sentences(opening.sentences), stale=opening.stale)
-        if form.kind == "undo":
-            again_from = release.parse_start(form.since, now) if form.since else None
-            undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
-            return DecisionOutcome(
-                True, _shorten_list(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone)
-            )
-        if form.kind == "reject":
-            rejected = release.open_proposals(connection, form.references)
-            sentences = [release.effect_of_reject(rejected), *release.changes_of_answers(connection, rejected)]
-            return DecisionOutcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
-        since = release.parse_start(form.since, now)
-        accepted = release.find_acceptable(connection, form.references, since, now)
-        _require_leaks_confirmed(form, accepted)
-        lines = _shorten_list(
-            f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
-            for p in accepted
-        )
-        scoring_note = (
-            "θ reported before that day stay as they are; from then on everybody is scored with the new values."
-        )
-        changes = map(with_stop, release.changes_of_answers(connection, accepted))
-        return DecisionOutcome(True, (*lines, scoring_note, *changes), tuple(accepted))
-
-
-def _decide(request: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) -> DecisionOutcome:
-    _require_decider(request.identity)
-    by, reason, now, database = request.identity.sub, form.reason, request.reader.now(), request.reader.database
-    stale: tuple[str, ...] = ()
-    if anchor_decision := ANCHORS.get(form.kind):
-        items, month = _items(form), _month(form)
-        change = anchor_versions.change_anchors(
-            database, anchor_decision, form.scale_id, items, month, by=by, reason=reason
-        )
-        word = "Dropped" if form.kind == "drop" else "Restored"
-        sentences = [
-            f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on.",
-            _reversal_hint(change),
-        ]
-        stale = change.stale
-    elif form.kind in USES:
-        decide_use = withdrawal.withdraw if form.kind == "withdraw" else withdrawal.restore
-        statuses = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
-        sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in statuses]
-    elif form.kind in KEYS:
-        done = rekey.rekey(database, _items(form)[0], _key(form), by=by, reason=reason)
-        sentences = [*_whole_sentences(done.sentences)]
-    elif form.kind == "reopen":
-        opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
-        sentences, stale = ["Reopened.", *_whole_sentences(opening.sentences)], opening.stale
-    elif form.kind == "undo":
-        again_from = release.parse_start(form.since, now) if form.since else None
-        undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
-        sentences = ["Undone.", *(with_stop(one.sentence) for one in undone)]
-    elif form.kind == "reject":
-        rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
-        sentences = [f"Rejected: {_reference_list(rejected)}.", with_stop(release.effect_of_reject(rejected))]
-    else:
-        since = release.parse_start(form.since, now)
-        seen = seen or _review(request, form).seen
-        _require_leaks_confirmed(form, seen)
-        accepted = release.accept(
-            database, form.references, by=by, reason=reason, effective_from=since, now=now, seen=seen
-        )
-        sentences = [f"Accepted: {_reference_list(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
-    request.reader.drop_overview()
-    return DecisionOutcome(True, _shorten_list(sentences), stale=stale)
-
-
-def _preview_movement(request: ViewRequest, scale_id: str) -> MovementChange:
-    """The change that adopts the newest proposal of a scale's movement from the first open month on."""
-    with request.reader.connect() as connection:
-        proposal = newest_proposal(connection, scale_id)
-    if proposal is None or proposal.movement is None:
-        raise PermanentFailure(f"no movement of scale {scale_id} is proposed")
-    begin = request.reader.settings.irt_first_month
-    values = as_settings(proposal.movement)
-    return preview_movement_change(request.reader.database, scale_id, values, None, calibrations_begin=begin)
-
-
-def _adopt(request: ViewRequest, form: DecisionForm, change: MovementChange | None) -> DecisionOutcome:
-    _require_decider(request.identity)
-    change = change or _preview_movement(request, form.scale_id)
-    done = decide_movement_change(request.reader.database, change, by=request.identity.sub, reason=form.reason)
-    request.reader.drop_overview()
-    again = f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs."
-    sentences = (f"Accepted: the movement holds from {done.first_month} on.", *((again,) if done.stale else ()))
-    return DecisionOutcome(True, sentences, stale=done.stale)
-
-
-def _whole_sentences(clauses: Iterable[str]) -> tuple[str, ...]:
-    return tuple(with_capital(with_stop(clause)) for clause in clauses)
+        return DECISIONS[form.kind].preview(connection, request, form)
 
 
 def _require_decider(identity: Identity) -> None:
@@ -242,81 +204,205 @@ def _require_decider(identity: Identity) -> None:
     identity.require_role(DECIDER)
 
 
-def _require_leaks_confirmed(form: DecisionForm, accepted: Sequence[Proposal]) -> None:
-    if not form.although_it_leaked:
-        release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
+def _effect(*clauses: str, **details: Any) -> DecisionOutcome:
+    return DecisionOutcome(True, tuple(map(with_stop, clauses)), **details)
 
 
-def _report_errors(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
-    try:
-        return attempt()
-    except TokenRefused as refused:
-        LOG.warning("a decision was refused: %s", refused.reason)
-        if refused.reason == "role_too_low":
-            return _refusal(f"Deciding needs the role {DECIDER}, which your login does not give.")
-        return _refusal("Your login has expired: reload the page, and log in. Nothing was decided.")
-    except (PermanentFailure, TransientFailure) as failure:
-        return _refusal(with_stop(str(failure)))
-    except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
-        return _refusal("The database is busy, and nothing was decided: try again. What you typed is still there.")
-    except psycopg.errors.ReadOnlySqlTransaction:
-        return _refusal(
-            "The database cannot be changed at the moment, and nothing was decided: try again in a minute. "
-            "What you typed is still there."
-        )
-    except psycopg.OperationalError as error:
-        LOG.warning("the database does not answer: %s", explain(error) or error)
-        return _refusal(
-            "The database does not answer: try again in a minute. What you typed is still there, and nothing is "
-            "decided twice."
-        )
-    except Exception:
-        LOG.exception("a decision failed")
-        return _refusal("This is a fault of the dashboard; see its log. Reload the page to see the decisions.")
+def _signature(request: ViewRequest, form: DecisionForm) -> dict[str, Any]:
+    return {"by": request.identity.sub, "reason": form.reason}
 
 
-def _refusal(reason: str) -> DecisionOutcome:
-    return DecisionOutcome(False, (reason,))
-
-
-def _items(form: DecisionForm) -> list[str]:
-    return [reference.item_id for reference in form.references]
-
-
-def _key(form: DecisionForm) -> Key | None:
-    scoring = "undo" if form.kind == "undo_key" else form.scoring
-    options = form.options if scoring == "options" else ()
-    return rekey.choose_key(options, every_answer=scoring == "all", drop=scoring == "drop", undo=scoring == "undo")
-
-
-def _day(form: DecisionForm) -> datetime | None:
-    return release.midnight(form.since, "the first day") if form.since else None
-
-
-def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
-    here = "“Restore …” under Decisions, or " if change.what == "drop_anchor" else ""
-    return with_stop(f"{here}{change.undo_sentence}")
-
-
-def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
-    day = f"{since:%Y-%m-%d} 00:00 UTC"
-    if use == "withdrawn":
-        return (
-            f"{item} is out of use from {day} on: answers from then on count towards no ability, and nothing "
-            "about it asks for a decision. What was reported until then stays as it is."
-        )
-    return f"{item} is in use again from {day} on; answers given while it was withdrawn never count."
-
-
-def _month(form: DecisionForm) -> str:
-    return form.references[0].window if form.references else ""
+def _shorten_list(sentences: Iterable[str]) -> list[str]:
+    every = list(sentences)
+    more = [f"And {quantity(len(every) - MAX_NAMED, 'other')} likewise."] if len(every) > MAX_NAMED else []
+    return every[:MAX_NAMED] + more
 
 
 def _reference_list(proposals: Sequence[Proposal]) -> str:
     return join_names((str(p.reference) for p in proposals), MAX_NAMED)
 
 
-def _shorten_list(sentences: Iterable[str]) -> tuple[str, ...]:
-    every = tuple(sentences)
-    more = (f"And {quantity(len(every) - MAX_NAMED, 'other')} likewise.",) if len(every) > MAX_NAMED else ()
-    return every[:MAX_NAMED] + more
+# -- proposals ---------------------------------------------------------------------------------------
+
+
+def _preview_accept(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    now = request.reader.now()
+    since = release.parse_start(form.since, now)
+    accepted = release.find_acceptable(connection, form.references, since, now)
+    if not form.although_it_leaked:
+        release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
+    changes = release.changes_of_answers(connection, accepted)
+    lines = _shorten_list(
+        f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
+        for p in accepted
+    )
+    return _effect(*lines, SCORING_NOTE, *changes, seen=tuple(accepted))
+
+
+def _accept(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    now = request.reader.now()
+    since = release.parse_start(form.since, now)
+    signed = _signature(request, form)
+    accepted = release.accept(
+        request.reader.database, form.references, **signed, effective_from=since, now=now, seen=seen.seen
+    )
+    return _effect(f"Accepted: {_reference_list(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
+
+
+def _preview_reject(connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    rejected = release.open_proposals(connection, form.references)
+    changes = release.changes_of_answers(connection, rejected)
+    return _effect(release.effect_of_reject(rejected), *changes, seen=tuple(rejected))
+
+
+def _reject(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    database = request.reader.database
+    rejected = release.reject(database, form.references, **_signature(request, form), seen=seen.seen)
+    return _effect(f"Rejected: {_reference_list(rejected)}", release.effect_of_reject(rejected))
+
+
+def _preview_undo(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    undone = release_undo.preview(connection, form.references, **_undo_from(request, form))
+    lines = _shorten_list(with_stop(one.sentence) for one in undone)
+    return _effect(*lines, seen=tuple(one.proposal for one in undone))
+
+
+def _undo(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
+    database, signature = request.reader.database, _signature(request, form)
+    undone = release_undo.undo(database, form.references, **signature, **_undo_from(request, form))
+    return _effect("Undone", *_shorten_list(with_stop(one.sentence) for one in undone))
+
+
+def _undo_from(request: ViewRequest, form: DecisionForm) -> dict[str, Any]:
+    now = request.reader.now()
+    return {"effective_from": release.parse_start(form.since, now) if form.since else None, "now": now}
+
+
+# -- anchors, items, months and movement -------------------------------------------------------------
+
+
+def _preview_anchors(
+    kind: anchor_versions.Kind, connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    change = anchor_versions.preview_change(connection, kind, form.scale_id, form.items, form.month)
+    return _effect(change.sentence, _reversal_hint(change), stale=change.stale)
+
+
+def _change_anchors(
+    kind: anchor_versions.Kind, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
+) -> DecisionOutcome:
+    change = anchor_versions.change_anchors(
+        request.reader.database, kind, form.scale_id, form.items, form.month, **_signature(request, form)
+    )
+    word = "Dropped" if kind == "drop_anchor" else "Restored"
+    done = f"{word}: {', '.join(change.items)}; {change.n_left} anchors are in the set from {change.first_month} on"
+    again = [f"To be recomputed: {join_names(change.stale, MAX_NAMED)}"] if change.stale else []
+    return _effect(done, *again, _reversal_hint(change), stale=change.stale)
+
+
+def _reversal_hint(change: anchor_versions.AnchorChange) -> str:
+    here = "“Restore …” under Decisions, or " if change.what == "drop_anchor" else ""
+    return f"{here}{change.undo_sentence}"
+
+
+def _preview_use(
+    use: withdrawal.Use, connection: psycopg.Connection, request: ViewRequest, form: DecisionForm
+) -> DecisionOutcome:
+    begins = withdrawal.preview(connection, form.items, use, since=form.day, now=request.reader.now())
+    return _effect(*_shorten_list(EFFECTS_OF_USE[use].format(item=item, day=day) for item, day in begins.items()))
+
+
+def _change_use(
+    use: withdrawal.Use, request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome
+) -> DecisionOutcome:
+    decide_use = withdrawal.withdraw if use == "withdrawn" else withdrawal.restore
+    begin: dict[str, Any] = {"since": form.day, "now": request.reader.now()}
+    statuses = decide_use(request.reader.database, form.items, **_signature(request, form), **begin)
+    return _effect(*_shorten_list(with_stop(f"{status.item_id} is {status.sentence}") for status in statuses))
+
+
+def _preview_key(_connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    done, shift = rekey.preview(request.reader.database, form.items[0], form.key, now=request.reader.now())
+    return _effect(*map(with_capital, rekey.effect_in_words(done, shift)))
+
+
+def _change_key(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
+    done = rekey.rekey(request.reader.database, form.items[0], form.key, **_signature(request, form))
+    return _effect(*map(with_capital, done.sentences))
+
+
+def _preview_reopening(connection: psycopg.Connection, _request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    opening = closing.preview_reopening(connection, form.month)
+    return _effect(*map(with_capital, opening.sentences), stale=opening.stale)
+
+
+def _reopen(request: ViewRequest, form: DecisionForm, _seen: DecisionOutcome) -> DecisionOutcome:
+    opening = closing.reopen_months(request.reader.database, form.month, **_signature(request, form))
+    return _effect("Reopened", *map(with_capital, opening.sentences), stale=opening.stale)
+
+
+def _preview_movement(connection: psycopg.Connection, request: ViewRequest, form: DecisionForm) -> DecisionOutcome:
+    """The change that adopts the newest proposal of a scale's movement from the first open month on."""
+    proposal = newest_proposal(connection, form.scale_id)
+    if proposal is None or proposal.movement is None:
+        raise PermanentFailure(f"no movement of scale {form.scale_id} is proposed")
+    begin, values = request.reader.settings.irt_first_month, as_settings(proposal.movement)
+    change = preview_movement_change(request.reader.database, form.scale_id, values, None, calibrations_begin=begin)
+    return DecisionOutcome(bool(change.values), tuple(map(sentence, change.lines)), movement=change)
+
+
+def _adopt(request: ViewRequest, form: DecisionForm, seen: DecisionOutcome) -> DecisionOutcome:
+    assert seen.movement is not None
+    done = decide_movement_change(request.reader.database, seen.movement, **_signature(request, form))
+    again = [f"{join_names(done.stale, MAX_NAMED)}: abilities are measured again while `irt serve` runs"]
+    accepted = f"Accepted: the movement holds from {done.first_month} on"
+    return _effect(accepted, *(again if done.stale else ()), stale=done.stale)
+
+
+DECISIONS: Mapping[DecisionKind, DecisionType] = {
+    "accept": DecisionType(
+        "Accept …",
+        "Yes, publish",
+        _preview_accept,
+        _accept,
+        "Accepted values are in force from this day on (UTC)",
+    ),
+    "reject": DecisionType("Reject …", "Yes, reject", _preview_reject, _reject),
+    "undo": DecisionType(
+        "Undo …",
+        "Yes, undo",
+        _preview_undo,
+        _undo,
+        "First day of the values before, UTC (empty: as soon as it changes nothing reported)",
+    ),
+    "drop": DecisionType(
+        "Drop from the anchors …",
+        "Yes, drop",
+        partial(_preview_anchors, "drop_anchor"),
+        partial(_change_anchors, "drop_anchor"),
+    ),
+    "put_back": DecisionType(
+        "Restore to the anchors …",
+        "Yes, restore",
+        partial(_preview_anchors, "restore_anchor"),
+        partial(_change_anchors, "restore_anchor"),
+    ),
+    "withdraw": DecisionType(
+        "Take it out of use …",
+        "Yes, withdraw",
+        partial(_preview_use, "withdrawn"),
+        partial(_change_use, "withdrawn"),
+        "First day out of use, UTC (empty: tomorrow)",
+    ),
+    "restore": DecisionType(
+        "Put it back into use …",
+        "Yes, restore",
+        partial(_preview_use, "restored"),
+        partial(_change_use, "restored"),
+        "First day back in use, UTC (empty: the first that is still to come)",
+    ),
+    "reopen": DecisionType("Reopen the month …", "Yes, reopen", _preview_reopening, _reopen),
+    "adopt": DecisionType("Accept the movement …", "Yes, accept", _preview_movement, _adopt),
+    "rekey": DecisionType("Change the key …", "Yes, change the key", _preview_key, _change_key),
+    "undo_key": DecisionType("Undo the last change …", "Yes, undo", _preview_key, _change_key),
+}

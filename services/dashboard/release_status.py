@@ -1,16 +1,31 @@
 """A month's state in words: whether the month is safe to release, the short reason, and the next step."""
 
 import re
+from collections.abc import Mapping
+
+import psycopg
 
 from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import quantity, with_capital
+from irt_assets.common.wording import join_names, quantity, with_capital
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_classification import MonthState, State
-from irt_assets.ledger.steps import Step
+from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.steps import Step, step_of
+from jobs.watching.overview import Overview
 
-MAX_REASON_LENGTH = 100
+MAX_REASON_LENGTH, MAX_DECISIONS = 100, 20
+"""Maximum length of a short reason in characters, and maximum number of decisions that are counted."""
 NOTHING_TO_DO = "nothing to do"
+VERDICTS: Mapping[State, str] = {
+    State.GREEN: "{month} is green and safe to release; {waits}.",
+    State.RED: "{month} is red and not safe to release: {short}. {published}.",
+    State.STALE: "{month} is not safe to release yet: {short}.",
+    State.PENDING: "{month} is not released yet: it {short}.",
+    State.RUNNING: "{month} is not settled yet: {short}. {follows}.",
+    State.EMPTY: "{month} has no answers.",
+    State.ORIGIN: "{month} is {why}.",
+}
 _GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
 
 
@@ -22,30 +37,28 @@ def shorten_reason(reason: str) -> str:
 
 def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
     """Whether the month is safe to release, in one or two sentences. `step`: its publication step, if it has one."""
-    name, short = state.month, shorten_reason(state.why)
-    match state.state:
-        case State.GREEN:
-            wait = f"{waiting_decisions(waiting)}." if waiting else "nothing waits for a decision."
-            return f"{name} is green and safe to release; {wait}"
-        case State.RED:
-            published = step is not None and step.settled_at is not None
-            publication = "What it published before stays in force." if published else "Nothing of it was published."
-            return f"{name} is red and not safe to release: {short}. {publication}"
-        case State.STALE:
-            return f"{name} is not safe to release yet: {short}."
-        case State.PENDING:
-            return f"{name} is not released yet: it {short}."
-        case State.RUNNING:
-            wait = (
-                with_capital(waiting_decisions(waiting)) if waiting else "Its decisions follow when its runs have ended"
-            )
-            return f"{name} is not settled yet: {short}. {wait}."
-        case State.EMPTY:
-            return f"{name} has no answers."
-        case State.ORIGIN:
-            return f"{name} is {state.why}."
-        case _:
-            return f"{name} has not been calibrated: {short}."
+    published = step is not None and step.settled_at is not None
+    decisions = waiting_decisions(waiting)
+    return VERDICTS.get(state.state, "{month} has not been calibrated: {short}.").format(
+        month=state.month,
+        why=state.why,
+        short=shorten_reason(state.why),
+        published="What it published before stays in force" if published else "Nothing of it was published",
+        waits=decisions if waiting else "nothing waits for a decision",
+        follows=with_capital(decisions) if waiting else "Its decisions follow when its runs have ended",
+    )
+
+
+def changes_since_evaluation(connection: psycopg.Connection, overview: Overview) -> str:
+    """The months recomputed and the decisions made after the invariants were evaluated, as a clause; empty if none."""
+    at = overview.evaluated_at
+    if at is None:
+        return ""
+    steps = [(state.month, step_of(connection, state.scale_id, state.month)) for state in overview.months]
+    months = sorted({month for month, step in steps if step and step.settled_at and step.settled_at > at})
+    decisions = sum(decision.at > at for decision in newest_decisions(connection, MAX_DECISIONS))
+    counted = [(join_names(months, 3), "recomputed", len(months)), (quantity(decisions, "decision"), "made", decisions)]
+    return " and ".join(f"{names} {'was' if n == 1 else 'were'} {verb}" for names, verb, n in counted if n)
 
 
 def waiting_decisions(n: int) -> str:
@@ -56,24 +69,16 @@ def waiting_decisions(n: int) -> str:
 def next_step(state: MonthState, waiting: int) -> Text:
     """The next step for the month, as a link or a command."""
     fields = {"month": state.month, "scale": state.scale_id}
+    decide = page_link(waiting_decisions(waiting), "decisions", **fields)
+    runs = page_link("what runs", "health")
     by_hand = Span(f"irt calibrate --month {state.month}", "code")
-    match state.state:
-        case State.GREEN if waiting:
-            return page_link(waiting_decisions(waiting), "decisions", **fields)
-        case State.GREEN:
-            return NOTHING_TO_DO
-        case State.RED:
-            return page_link("why, and what to do", "month", **fields)
-        case State.PENDING:
-            return "follows by itself"
-        case State.RUNNING:
-            runs = page_link("what runs", "health")
-            return (runs, ", ", page_link(waiting_decisions(waiting), "decisions", **fields)) if waiting else runs
-        case State.STALE:
-            return page_link("recompute it", "month", **fields), " or ", by_hand
-        case State.ORIGIN:
-            return page_link("look at the window's fit", "month", **fields)
-        case State.EMPTY:
-            return Span("irt import attempts FILE", "code")
-        case _:
-            return by_hand
+    steps: dict[State, Text] = {
+        State.GREEN: decide if waiting else NOTHING_TO_DO,
+        State.RED: page_link("why, and what to do", "month", **fields),
+        State.PENDING: "follows by itself",
+        State.RUNNING: (runs, ", ", decide) if waiting else runs,
+        State.STALE: (page_link("recompute it", "month", **fields), " or ", by_hand),
+        State.ORIGIN: page_link("look at the window's fit", "month", **fields),
+        State.EMPTY: Span("irt import attempts FILE", "code"),
+    }
+    return steps.get(state.state, by_hand)

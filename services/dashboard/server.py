@@ -4,6 +4,7 @@ Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket s
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -147,12 +148,9 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         with reactive.isolate():
             query = QueryParams(session.clientdata.url_search().removeprefix("?"))
         request = parse_request(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
-        try:
-            view = find_view(request)
-        except NotFound:
-            return
-        if view.server is not None:
-            view.server(request, input, output, session)
+        with suppress(NotFound):  # the page says what is missing
+            if (server := find_view(request).server) is not None:
+                server(request, input, output, session)
 
     app = App(show_page, handle_events)
     app.sanitize_errors = True

@@ -361,14 +361,17 @@ def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
     assert reasons == [("Ann", "a leak")]
 
 
-def opening(home: Home, dashboard: str | None = None) -> str:
+def opening(home: Home, at: datetime = datetime(2026, 7, 14, tzinfo=UTC)) -> str:
     known = next(iter(call(home.database, read_states, [MONTH])), None)
-    return str([*month_blocks.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
+    return str([*month_blocks.opening(Scale(rooms.SCALE), MONTH, known, at, "UTC", None)])
 
 
 def test_months_page_shows_the_state_of_the_month_and_items_with_many_changed_answers(home: Home) -> None:
     home.make()
-    assert "It closes in the first night from 2026-07-15 on" in opening(home)
+    assert "From 2026-07-15 on it closes in the first night" in opening(home)
+    assert "It has been due since 2026-07-15, and closes in the first night" in opening(
+        home, datetime(2026, 7, 15, tzinfo=UTC)
+    )
     home.close()
     assert "No answer has changed since" in opening(home)
     home.add_answers([(f"new{n}", "q1") for n in range(3)])

@@ -261,7 +261,12 @@ def test_report_of_an_origin_window_names_published_and_left_out_items(answered:
     with answered.connect() as connection:
         facts = gather(connection, store, FIRST, read_scales(connection)[SCALE], state)
         on_page = page_of(
-            Document("", "en", "bank", tuple(sections(connection, facts.scale, state, {}, dashboard="", zone="UTC")))
+            Document(
+                "",
+                "en",
+                "bank",
+                tuple(sections(connection, facts.scale, state, {}, at=datetime.now(UTC), dashboard="")),
+            )
         )
     assert windows(answered) == [FIRST]
     assert [(item.item_id, item.proposal.action) for item in items_to_review(facts)] == [

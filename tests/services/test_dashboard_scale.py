@@ -132,10 +132,10 @@ def test_proposed_movement_is_reviewed_and_accepted_once(reader: Reader, bank: D
     assert not missing_sentences(" ".join(outcome.sentences), change)
     assert rows(bank, "SELECT * FROM scale_decision") == []
     assert not review(request, replace(ADOPT, reason=" ")).ok
-    assert not decide(replace(request, identity=ANALYST), ADOPT, movement=outcome.movement).ok
+    assert not decide(replace(request, identity=ANALYST), ADOPT, outcome).ok
 
-    assert decide(request, ADOPT, movement=outcome.movement).ok
-    again = decide(request, ADOPT, movement=outcome.movement)
+    assert decide(request, ADOPT, outcome).ok
+    again = decide(request, ADOPT, outcome)
     assert "have changed since the preview" in " ".join(again.sentences)
     assert rows(
         bank, "SELECT subject, value, effective_from, decided_by, reason FROM scale_decision ORDER BY subject"

@@ -141,9 +141,10 @@ def test_a_decision_requires_a_reason_and_shows_its_effect_before_confirmation(
     expect(psychometrician.get_by_role("button", name="Yes, publish")).to_be_focused()
     picture(psychometrician, "dashboard-3-confirm", full_page=True)
     psychometrician.get_by_role("button", name="Yes, publish").click()
-    expect(psychometrician.locator("#decision .decided")).to_contain_text("accepted by ann")
+    expect(psychometrician.locator("h1 + .decided")).to_contain_text(f"Accepted: {dashboard.proposal}")
     expect(psychometrician.get_by_role("heading", level=1)).to_contain_text("is accepted")
     expect(psychometrician.locator("main dl")).not_to_contain_text("open")
+    expect(psychometrician.get_by_role("button", name="Accept")).to_have_count(0)
     with dashboard.database.connect() as connection:
         assert dashboard.proposal not in waiting_in(connection)
         row = connection.execute("SELECT decision, decided_by, reason FROM release_decision").fetchall()
@@ -153,7 +154,7 @@ def test_a_decision_requires_a_reason_and_shows_its_effect_before_confirmation(
 def test_decision_is_shown_on_the_item_page_and_in_the_list_of_decisions(
     dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
-    psychometrician.locator("#decision").get_by_role("link", name=dashboard.item, exact=True).click()
+    psychometrician.get_by_role("link", name="The item", exact=True).click()
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Item {dashboard.item}")
     expect(psychometrician.get_by_text(REASON).first).to_be_attached()
     picture(psychometrician, "dashboard-4-item", full_page=True)
@@ -170,7 +171,7 @@ def test_a_decision_can_be_undone_on_the_proposals_page(
     psychometrician.get_by_label("Reason").fill("the other way round")
     psychometrician.get_by_role("button", name="Undo").click()
     psychometrician.get_by_role("button", name="Yes, undo").click()
-    expect(psychometrician.locator("#decision .decided")).to_be_visible()
+    expect(psychometrician.locator("h1 + .decided")).to_be_visible()
     picture(psychometrician, "dashboard-5-undone", full_page=True)
     with dashboard.database.connect() as connection:
         assert dashboard.proposal in waiting_in(connection)

@@ -15,6 +15,7 @@ from irt_assets.blocks import Figure
 from irt_assets.blocks.html import page as page_of
 from irt_assets.blocks.html import part
 from irt_assets.blocks.pdf import typeset
+from irt_assets.charts import USED_OFF_0
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
@@ -25,6 +26,7 @@ from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import LinkedFitRecord
+from irt_assets.reports.drift_charts import kind_of_anchor
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jump_in_words, linking
 from irt_assets.reports.drift_report import document, items_to_review, verdict
@@ -266,11 +268,21 @@ def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Pict
     picture(page, "findings", version=re.escape(code_version()))
 
 
+def test_anchor_that_is_used_although_its_interval_excludes_0_is_marked() -> None:
+    shifts = {
+        "": AnchorShift("A1", 0.5, 0.3, moved=False, left_out=""),
+        USED_OFF_0: AnchorShift("A2", -0.6, 0.3, moved=False, left_out=""),
+        "moved": AnchorShift("A3", 0.6, 0.1, moved=True, left_out="moved"),
+        "left out": AnchorShift("A4", 0.6, 0.1, moved=False, left_out="too few answers"),
+    }
+    assert [kind_of_anchor(shift) for shift in shifts.values()] == [*shifts]
+
+
 def test_details_of_an_item_show_its_numbers_and_the_evidence_for_its_kind_of_change() -> None:
     shown = dict(details(LEAKED, "2026-10-09").rows)
     assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
     assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
-    assert shown["test"] == "wABC 0.180, q 1e−05"
+    assert shown["difference of curves"] == "0.180, q 1e−05"
     assert shown["kind of change"].startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (gain in")
     assert "faster than usual (z −5.2)" in shown["kind of change"]
 

@@ -141,7 +141,8 @@ function draw() {
     const phone = layout.showlegend ? ON_A_PHONE : { ...ON_A_PHONE, height: 270, margin: { l: 50, r: 8, t: 8, b: 50 } };
     const small = place.closest(".glance") ? AT_A_GLANCE : narrow.matches ? phone : {};
     const fitted = { ...layout, ...axes, ...small };
-    Plotly.react(place, data, { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    const names = { textfont: { size: narrow.matches ? 9 : 12 } };
+    Plotly.react(place, data.map((trace) => (trace.mode === "text" ? { ...trace, ...names } : trace)), { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: small === AT_A_GLANCE ? 11 : 12 } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches || small === AT_A_GLANCE ? false : "hover" });
   }
 }
@@ -149,6 +150,7 @@ function draw() {
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
   root.classList.add("live");
+  showOutcome();
   prepare();
   show(theme());
   new ResizeObserver(fitTables).observe(document.getElementById("content"));
@@ -168,16 +170,13 @@ addEventListener("DOMContentLoaded", () => {
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
-// After a decision, its outcome replaces the description of the previous state.
-async function showDecided() {
-  const answer = await fetch(location.href);
-  if (!answer.ok) return;
-  const after = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of ["#content > h1", "#content .lead", "#content dl"]) {
-    const now = after.querySelector(part);
-    if (now) document.querySelector(part)?.replaceWith(now);
-  }
-  document.title = after.title;
+// After a decision the page is loaded again, so that all of it shows the new state, with the outcome below its heading.
+const OUTCOME = "outcome of the decision";
+function showOutcome() {
+  const outcome = sessionStorage.getItem(OUTCOME);
+  if (!outcome || document.querySelector("[data-again]")) return; // a page that reloads itself is not the new one yet
+  sessionStorage.removeItem(OUTCOME);
+  document.querySelector("#content > h1").insertAdjacentHTML("afterend", outcome);
 }
 
 // Scroll to a new question or outcome of the decision form, and give it the keyboard focus.
@@ -186,6 +185,8 @@ new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes
   if (!said) return;
   said.scrollIntoView({ block: "center" });
   said.querySelector("button")?.focus({ preventScroll: true });
-  if (said.matches(".decided")) showDecided();
+  if (!said.matches("#decision .decided")) return;
+  sessionStorage.setItem(OUTCOME, said.outerHTML);
+  location.replace(location.search); // from its top, which a reload would not show
 }))).observe(root, { childList: true, subtree: true });
 addEventListener("load", draw);

@@ -4,6 +4,7 @@ Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; for several a
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -13,7 +14,7 @@ from shiny import Inputs, Outputs, Session, render, ui
 from irt_assets.blocks import List, Paragraph, Span, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import join_names, quantity, sentence, with_stop
-from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, Kind, moved_anchors, preview_change
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
@@ -23,12 +24,12 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import bounds_of_month, chosen_names, require_known
-from services.dashboard.decisions import ANCHORS, DecisionForm, DecisionKind, DecisionOutcome, may_decide
+from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import DASH, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
 
-KINDS: tuple[DecisionKind, ...] = ("drop", "put_back")
+CHANGES: Mapping[DecisionKind, Kind] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 MAX_NAMED = 5
 DROPPING = "An anchor that has changed shifts the whole scale. The others keep their frozen values. " + FIND_OUT_FIRST
 RESTORING = "Restored anchors have their frozen values, and later windows are linked with them again."
@@ -52,8 +53,9 @@ def page(request: ViewRequest) -> Page:
         moved = moved_anchors(connection, month, scales[scale_id])
         kind = _kind(connection, selection)
         restored = {(scale_id, item) for item in items} <= decided_anchors(connection, "restore_anchor")
+        decided = restored or kind == "put_back"
         try:
-            effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
+            effect, can = preview_change(connection, CHANGES[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shorten(str(failure), 500), False
     links = {item: page_link(item, "item", scale=scale_id, item=item) for item in items}
@@ -66,13 +68,19 @@ def page(request: ViewRequest) -> Page:
         else f"{'Among' if kind == 'drop' else 'Out of'} the anchors in {month}: {names}",
         render_blocks(
             Paragraph(DROPPING if kind == "drop" else RESTORING, "lead"),
+            rematerialising.button_place(request) if decided else None,
             section(
                 "Findings",
                 moved_anchors_table(findings, links.__getitem__, f"Moved in {month} against the other anchors")
                 if findings
                 else None,
                 List(others) if others else None,
-                _links(selection),
+                Paragraph(
+                    (
+                        *(page_link("The month", "month", month=month, scale=scale_id), " · "),
+                        page_link("All open decisions", "decisions"),
+                    )
+                ),
             ),
             section(
                 "Effect",
@@ -85,32 +93,15 @@ def page(request: ViewRequest) -> Page:
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    try:
-        selection = _read_selection(request)
-    except NotFound:
-        return
+    selection = _read_selection(request)
 
     @render.ui
     async def trial() -> TagChild:
         return await asyncio.to_thread(_trial_results, request, selection) if may_decide(request.identity) else None
 
-    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
-        anchors = tuple(Reference(selection.month, item) for item in selection.items)
-        return DecisionForm(kind, anchors, reason, scale_id=selection.scale_id)
-
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        if not outcome.stale:
-            return render_blocks(_links(selection))
-        sentence = Paragraph(f"To be recomputed: {join_names(outcome.stale, MAX_NAMED)}.")
-        return render_blocks(sentence, rematerialising.button_place(request), _links(selection))
-
-    decision_form.handle_events(request, inputs, fill, after, KINDS)
+    anchors = [Reference(selection.month, item) for item in selection.items]
+    decision_form.handle_events(request, inputs, tuple(CHANGES), lambda: anchors, selection.scale_id)
     rematerialising.handle_events(request, inputs)
-
-
-def _links(selection: AnchorSelection) -> Paragraph:
-    month = page_link("The month", "month", month=selection.month, scale=selection.scale_id)
-    return Paragraph((month, " · ", page_link("All open decisions", "decisions")))
 
 
 def _kind(connection: psycopg.Connection, selection: AnchorSelection) -> DecisionKind:
@@ -123,7 +114,7 @@ def _trial_results(request: ViewRequest, selection: AnchorSelection) -> TagChild
     """Whether each month that the change makes stale would be green, as a list."""
     try:
         with request.reader.connect() as connection:
-            decision = ANCHORS[_kind(connection, selection)]
+            decision = CHANGES[_kind(connection, selection)]
             change = preview_change(connection, decision, selection.scale_id, selection.items, selection.month)
         results = try_anchors(request.reader.database, request.reader.store, change)
     except PermanentFailure as failure:

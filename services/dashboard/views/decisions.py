@@ -18,7 +18,7 @@ from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_anchors_table, proposals_table
 from irt_assets.reports.scale_blocks import movement_in_short
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import read_scales
 from irt_psychometrics.linking import Suspect
 from services.dashboard.address_fields import BOX_PREFIX, paginate, require_known
 from services.dashboard.decisions import DECIDER, may_decide
@@ -93,13 +93,12 @@ def page(request: ViewRequest) -> Page:
 
 def find_moved_anchors(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> MovedAnchors:
     """The anchors that moved, for each held month and scale that has any."""
-    moved_by_month: MovedAnchors = {}
-    for held_month, name in held_months(connection):
-        if month in ("", held_month) and scale_id in ("", name):
-            scale: Scale = read_scales(connection, Month(held_month).start)[name]
-            if moved := moved_anchors(connection, held_month, scale):
-                moved_by_month[held_month, name] = moved
-    return moved_by_month
+    return {
+        (held_month, name): moved
+        for held_month, name in held_months(connection)
+        if month in ("", held_month) and scale_id in ("", name)
+        if (moved := moved_anchors(connection, held_month, read_scales(connection, Month(held_month).start)[name]))
+    }
 
 
 def _movement(proposal: MovementProposal) -> Paragraph:

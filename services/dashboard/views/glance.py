@@ -3,7 +3,7 @@
 The plots and cards are read once for each overview (`Reader.read_cached`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -27,7 +27,7 @@ from irt_assets.responses.verdict_states import answers_by_day
 from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
 from jobs.watching.overview import Overview
-from services.dashboard.address_fields import months_of, scales_of, state_of
+from services.dashboard.address_fields import months_of, state_of
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import ViewRequest
 from services.dashboard.views.bank import FLAGS
@@ -47,10 +47,10 @@ SIGNS: Mapping[State, str] = {
 """Signs of the states, as colours alone do not distinguish them."""
 
 
-def strip(overview: Overview) -> Tag:
-    """A square for each of the last months of each scale, oldest first, with its state and a link to its page."""
+def strip(overview: Overview, scales: Iterable[str]) -> Tag:
+    """A square for each of the last months of `scales`, oldest first, with its state and a link to its page."""
     months = months_of(overview)[:MONTHS_SHOWN][::-1]
-    rows = (_squares(overview, scale_id, months) for scale_id in scales_of(overview))
+    rows = (_squares(overview, scale_id, months) for scale_id in scales)
     return tags.div(*rows, class_="strip", role="group", aria_label="Months by scale, oldest first")
 
 

@@ -44,6 +44,7 @@ from resources.settings import Settings
 from services.dashboard.elements import markup
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
+from services.dashboard.release_status import changes_since_evaluation
 
 BY_NAME = {one.name: one for one in INVARIANTS}
 RUNS_SHOWN, ALERTS_SHOWN, MAX_TEXT_LENGTH = 14, 50, 240
@@ -65,11 +66,12 @@ def page(request: ViewRequest) -> Page:
         counts = {violations.invariant: violations for violations in open_violations(connection)}
         runs = runs_of_invariants(connection, RUNS_SHOWN)
         messages = recent_alerts(connection, ALERTS_SHOWN)
+        since = changes_since_evaluation(connection, overview) if counts else ""
     return Page(
         "Checks and alerts",
         render_blocks(
             Paragraph(_answer(latest, counts, overview, zone), "lead"),
-            *(notice(("Next: ", step), tone) for step, tone in _next_steps(latest, counts, overview)),
+            *(notice(("Next: ", step), tone) for step, tone in _next_steps(latest, counts, overview, since)),
             Section("Invariants", tuple(_invariants(request, latest, counts, runs, zone))),
             Section("Alerts", tuple(_alerts(request, messages))),
             Section("Schedules", (_daemon(overview, zone), _schedules(overview, zone))),
@@ -103,13 +105,15 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
 
 
 def _next_steps(
-    latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview
+    latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, since: str
 ) -> Iterator[tuple[Text, Tone]]:
     """The next steps, in order. The daemon comes first: without it nothing else improves."""
     if not overview.daemon_alive:
         yield prose("start the daemon, `irt serve`, or see why it ended."), "warning"
     if latest is None:
         yield prose("check everything now, `irt invariants run`."), "warning"
+    if since:
+        yield prose(f"check everything again, `irt invariants run`: since it was checked, {since}."), "warning"
     worst = min(counts.values(), key=lambda invariant: invariant.severity, default=None)
     if worst is not None and worst.invariant in BY_NAME:
         invariant = BY_NAME[worst.invariant]

@@ -21,7 +21,7 @@ from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from resources.version import code_version
 from services.dashboard import decision_form
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
+from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import choice, document_links, query_form, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -81,7 +81,7 @@ def _head(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Bl
     yield Paragraph(item_blocks.item_in_short(facts, request.reader.now()), "lead")
     if chosen.rows and (warning := key_warning(chosen.rows[0])):
         yield notice(warning, "bad")
-    yield item_blocks.identity(facts, chosen.rows)
+    yield item_blocks.identity(facts, request.reader.now(), chosen.rows)
 
 
 def _body(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Block]:
@@ -92,16 +92,7 @@ def _body(request: ViewRequest, facts: ItemFacts, chosen: Chosen) -> Iterator[Bl
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    name = request.fields.get("item", "")
-
-    def fill(kind: DecisionKind, reason: str, since: str, _although_it_leaked: bool) -> DecisionForm:
-        return DecisionForm(kind, (Reference("", name),), reason, since)
-
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        reload = page_link("Reload this page", "item", scale=request.field("scale"), item=name)
-        return render_blocks(Paragraph(reload)) if outcome.ok else None
-
-    decision_form.handle_events(request, inputs, fill, after, USE_KINDS)
+    decision_form.handle_events(request, inputs, USE_KINDS, lambda: [Reference("", request.fields.get("item", ""))])
 
 
 def find_facts(request: ViewRequest) -> ItemFacts:

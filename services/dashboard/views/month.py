@@ -19,6 +19,7 @@ from irt_assets.reports import month_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
+from jobs.watching.overview import Overview
 from services.dashboard import decision_form, rematerialising
 from services.dashboard.address_fields import (
     decisions_waiting,
@@ -28,7 +29,6 @@ from services.dashboard.address_fields import (
     scales_of,
     state_of,
 )
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
 from services.dashboard.elements import section
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
@@ -47,7 +47,7 @@ TAKE_OUT_NOTE = ": take out those that really changed (a leak, a wrong key, an e
 def page(request: ViewRequest) -> Page:
     overview, settings = request.reader.overview(), request.reader.settings
     scale_id = find_scale(request, overview)
-    name = find_month(request, overview, "month", next(iter(months_of(overview)), ""))
+    name = _find_month(request, overview)
     state, waiting = state_of(overview, name, scale_id), decisions_waiting(overview, name, scale_id)
     statuses = gate_statuses(request.reader.instance, name)
     gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in statuses.items()}
@@ -61,8 +61,8 @@ def page(request: ViewRequest) -> Page:
         since = (
             [Paragraph(f"It has closed; {closed.sentence}. {LATE_ANSWERS_NOTE}")] if closed and closed.sentence else []
         )
-        shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
-        parts = [*month_blocks.sections(connection, scale, state, gates, **shown_in)]
+        at, ui_url, zone = request.reader.now(), settings.irt_ui_url or "", settings.irt_time_zone
+        parts = [*month_blocks.sections(connection, scale, state, gates, at=at, dashboard="", ui_url=ui_url, zone=zone)]
         first = parts[: 2 if parts[0].title == month_blocks.ANCHORS else 1]
         body = render_blocks(
             Box((answer, *next_steps, *since), tone),
@@ -79,15 +79,14 @@ def page(request: ViewRequest) -> Page:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     rematerialising.handle_events(request, inputs)
 
-    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
-        overview = request.reader.overview()
-        name = find_month(request, overview, "month", next(iter(months_of(overview)), ""))
-        return DecisionForm(kind, (Reference(name, ""),), reason)
+    def month() -> list[Reference]:
+        return [Reference(_find_month(request, request.reader.overview()), "")]
 
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        return render_blocks(rematerialising.button_place(request)) if outcome.stale else None
+    decision_form.handle_events(request, inputs, ("reopen",), month)
 
-    decision_form.handle_events(request, inputs, fill, after, ("reopen",))
+
+def _find_month(request: ViewRequest, overview: Overview) -> str:
+    return find_month(request, overview, "month", next(iter(months_of(overview)), ""))
 
 
 def gate_of(by_scale: Mapping[str, GateStatus], scale_id: str) -> GateStatus:

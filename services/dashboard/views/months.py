@@ -1,7 +1,7 @@
 """Every month of every scale as a traffic light, with the reason and the next step."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from htmltools import tags
@@ -39,7 +39,13 @@ from services.dashboard.address_fields import decisions_waiting, find_scale, mon
 from services.dashboard.elements import markup
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
-from services.dashboard.release_status import NOTHING_TO_DO, next_step, shorten_reason, verdict
+from services.dashboard.release_status import (
+    NOTHING_TO_DO,
+    changes_since_evaluation,
+    next_step,
+    shorten_reason,
+    verdict,
+)
 from services.dashboard.views import glance
 
 NOTHING_YET = (
@@ -63,7 +69,7 @@ def page(request: ViewRequest) -> Page:
             rematerialising.button_place(request) if to_make else None,
             *_missing_months(request, overview),
             _status_line(request, overview),
-            glance.strip(overview),
+            glance.strip(overview, scales),
             glance.plots(request, overview, shown),
             glance.cards(request, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
@@ -114,11 +120,13 @@ def backfill_path(months: Sequence[str]) -> str:
 def _status_line(request: ViewRequest, overview: Overview) -> Paragraph:
     """The time at which the overview was read, and everything outside the months that is wrong."""
     zone = request.reader.settings.irt_time_zone
-    wrong = tuple((summary, " ") for summary in _problems(overview, _recomputed_months(request, overview), zone))
+    with request.reader.connect() as connection:
+        since = changes_since_evaluation(connection, overview) if overview.violations else ""
+    wrong = tuple((summary, " ") for summary in _problems(overview, since, zone))
     return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or NO_PROBLEMS))
 
 
-def _problems(overview: Overview, recomputed: Collection[str], zone: str) -> Iterator[Text]:
+def _problems(overview: Overview, since: str, zone: str) -> Iterator[Text]:
     if not overview.daemon_alive:
         seen = overview.daemon_seen
         how_long: Text = (" has not been seen since ", Moment(seen, zone)) if seen else " does not run"
@@ -133,26 +141,27 @@ def _problems(overview: Overview, recomputed: Collection[str], zone: str) -> Ite
         n = page_link(quantity(len(late_jobs), "schedule"), "health")
         yield Badge("late", "warning"), " ", n, f": {join_names(late_jobs, 3)}."
     if overview.violations:
-        yield _violated_invariants(overview, recomputed, zone)
+        yield _violated_invariants(overview, since, zone)
     if overview.alerts:
         n = page_link(quantity(len(overview.alerts), "alert"), "health")
         tone: Tone = "bad" if any(alert.severity == "error" for alert in overview.alerts) else "warning"
         yield Badge("alert", tone), " ", n, f" {is_or_are(len(overview.alerts))} open."
 
 
-def _violated_invariants(overview: Overview, recomputed: Collection[str], zone: str) -> Text:
+def _violated_invariants(overview: Overview, since: str, zone: str) -> Text:
     """The number of violated invariants, their months, and the time of the evaluation.
 
-    `recomputed`: the months that have been recomputed since, so that the invariants have to be evaluated again.
+    `since`: what has changed since then, so that the invariants have to be evaluated again.
     """
     partitions, last, n_violated = _violated_partitions(overview), months_of(overview)[0], len(overview.violations)
     n = page_link(quantity(n_violated, "invariant"), "health")
     at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
-    if recomputed:
-        were, names = "was" if n_violated == 1 else "were", join_names(sorted(recomputed), 3)
-        since = f", before {names} {'was' if len(recomputed) == 1 else 'were'} recomputed: "
-        by_hand = prose("`irt invariants run` evaluates them now.")
-        return Badge("to be evaluated", "warning"), " ", n, f" {were} violated as of ", at, since, *by_hand
+    if since:
+        were, by_hand = "was" if n_violated == 1 else "were", prose("`irt invariants run` evaluates them now.")
+        return (
+            *(Badge("to be evaluated", "warning"), " ", n),
+            *(f" {were} violated as of ", at, f", before {since}: ", *by_hand),
+        )
     tone: Tone = "warning"
     if not any(p == "" or p.startswith(last) for p in partitions):
         matters = f", for {join_names(sorted(partitions), 3)} and not for {last}"
@@ -167,16 +176,6 @@ def _violated_invariants(overview: Overview, recomputed: Collection[str], zone: 
 def _violated_partitions(overview: Overview) -> set[str]:
     """Months and days of the violations; "" for violations without a month or day."""
     return {p for violation in overview.violations for p in violation.partitions}
-
-
-def _recomputed_months(request: ViewRequest, overview: Overview) -> set[str]:
-    """The months that were published or held after the invariants were evaluated."""
-    at = overview.evaluated_at
-    if at is None or not overview.violations:
-        return set()
-    with request.reader.connect() as connection:
-        steps = ((state.month, step_of(connection, state.scale_id, state.month)) for state in overview.months)
-        return {month for month, step in steps if step and step.settled_at and step.settled_at > at}
 
 
 def _list(overview: Overview, scale_id: str) -> Block:

@@ -6,15 +6,14 @@ Addresses are `?view=proposal&proposal=2026-10/A21`; for several proposals, `&ch
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
-from irt_assets.blocks import Box, List, Paragraph, Span, Text, notice, prose
-from irt_assets.common.dashboard_pages import address, page_link
-from irt_assets.common.wording import quantity, with_capital
+from irt_assets.blocks import Box, List, Paragraph, notice, prose
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import quantity, sentence, with_capital
 from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposals import (
     Proposal,
@@ -32,8 +31,8 @@ from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.address_fields import BOX_PREFIX, chosen_names
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
+from services.dashboard.address_fields import chosen_names
+from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -54,10 +53,7 @@ def page(request: ViewRequest) -> Page:
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    try:
-        references = tuple(references_in(request))
-    except NotFound:
-        return
+    references = tuple(references_in(request))
 
     @reactive.extended_task
     async def impact_task() -> tuple[str, ...]:
@@ -69,14 +65,7 @@ def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Ses
             return _waiting_text()
         return TagList(*(tags.p(sentence) for sentence in impact_task.result()))
 
-    def fill(kind: DecisionKind, reason: str, since: str, although_it_leaked: bool) -> DecisionForm:
-        tomorrow = kind == "withdraw"  # the day on the form is the first day of the values, not of the withdrawal
-        return DecisionForm(kind, references, reason, "" if tomorrow else since, although_it_leaked)
-
-    def after(_form: DecisionForm, _outcome: DecisionOutcome) -> TagChild:
-        return decision_state(request, references)
-
-    decision_form.handle_events(request, inputs, fill, after, KINDS)
+    decision_form.handle_events(request, inputs, KINDS, lambda: references)
     impact_task()
 
 
@@ -92,12 +81,6 @@ def references_in(request: ViewRequest) -> list[Reference]:
         return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
         raise NotFound(f"{with_capital(shorten(str(failure), 300))}. Open proposals are under Decisions.") from None
-
-
-def proposals_address(references: Sequence[Reference]) -> str:
-    if len(references) == 1:
-        return address("proposal", proposal=str(references[0]))
-    return address("proposal", **{f"{BOX_PREFIX}{reference}": "on" for reference in references})
 
 
 def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> tuple[str, ...]:
@@ -120,16 +103,6 @@ def impact_sentences(request: ViewRequest, references: Sequence[Reference]) -> t
     )
 
 
-def decision_state(request: ViewRequest, references: Sequence[Reference]) -> TagList:
-    """The present state of the proposals in the ledger, with links to the items."""
-    states: list[Text] = []
-    with suppress(psycopg.Error, PermanentFailure), request.reader.connect() as connection:
-        for p in find_proposals(connection, references)[:MAX_PROPOSALS]:
-            item = page_link(p.item_id, "item", scale=p.scale_id, item=p.item_id)
-            states.append((shorten(str(p.reference)), f": {p.withdrawn or p.state_in_words}. See the item: ", item))
-    return render_blocks(List(tuple(states)), Paragraph(Span("Reload this page", link=proposals_address(references))))
-
-
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
         return find_proposals(connection, references)
@@ -149,7 +122,8 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, request: ViewRequ
         if p.state is State.OPEN
         else f"The proposal of {p.window} for {item} is {state}",
         render_blocks(
-            *proposal(p, superseded),
+            *proposal(p, request.reader.now(), superseded),
+            Paragraph(sentence(f"The item is {p.withdrawn}")) if p.withdrawn else None,
             item_blocks.curves(p.item_id, p.old if p.state is State.OPEN else None, p.new, scale, p.window),
             Paragraph(
                 (

@@ -3,7 +3,6 @@
 Addresses are `?view=rekey&scale=default&item=A01`.
 """
 
-from htmltools import TagChild
 from shiny import Inputs, Outputs, Session, ui
 
 from irt_assets.blocks import Paragraph, table
@@ -12,7 +11,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import closed_months_changed, key_decisions, read_options
 from irt_assets.responses.item_keys import key_in_words
 from services.dashboard import decision_form
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome, may_decide
+from services.dashboard.decisions import DecisionKind, may_decide
 from services.dashboard.elements import section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
@@ -59,13 +58,4 @@ def page(request: ViewRequest) -> Page:
 
 
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    def fill(kind: DecisionKind, reason: str, _since: str, _leaked: bool) -> DecisionForm:
-        options = tuple(inputs["options"]()) if "options" in inputs else ()
-        item = Reference("", request.field("item"))
-        return DecisionForm(kind, (item,), reason, scoring=inputs["scoring"](), options=options)
-
-    def after(_form: DecisionForm, _outcome: DecisionOutcome) -> TagChild:
-        link = page_link("The item", "item", scale=request.field("scale"), item=request.field("item"))
-        return render_blocks(Paragraph(link))
-
-    decision_form.handle_events(request, inputs, fill, after, KINDS)
+    decision_form.handle_events(request, inputs, KINDS, lambda: [Reference("", request.field("item"))])

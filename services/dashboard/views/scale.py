@@ -7,18 +7,19 @@ from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Block, Document, Paragraph
-from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports import scale_blocks
 from irt_assets.reports.artifacts import drift_reports
 from irt_assets.reports.scale_facts import ScaleFacts, scale_facts
 from irt_assets.responses.scales import read_scales
 from services.dashboard import decision_form
-from services.dashboard.decisions import DecisionForm, DecisionKind, DecisionOutcome
+from services.dashboard.address_fields import scales_of
+from services.dashboard.decisions import DecisionKind
 from services.dashboard.elements import choice, document_links, download_links, query_form, section, shorten
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import Page, ViewRequest
 from services.dashboard.report_files import report_files
 from services.dashboard.views.bank import choose_scale
+from services.dashboard.views.glance import strip
 
 MOVEMENT_KINDS: tuple[DecisionKind, ...] = ("adopt",)
 REPORTS_SHOWN = 6
@@ -31,13 +32,13 @@ def page(request: ViewRequest) -> Page:
         scale, scales = choose_scale(request, read_scales(connection))
         facts = scale_facts(connection, scale, request.reader.now())
         files = list(_files(connection, request, scale.scale_id))
-    states = [state for state in request.reader.overview().months if state.scale_id == scale.scale_id]
+    overview = request.reader.overview()
     return Page(
         f"Scale {shorten(scale.scale_id)}",
         render_blocks(
             Paragraph(scale_blocks.scale_in_short(facts), "lead"),
             query_form("scale", choice("Scale", "scale", scales, scale.scale_id)) if len(scales) > 1 else None,
-            scale_blocks.month_strip(states),
+            strip(overview, {scale.scale_id}.intersection(scales_of(overview))),
             *_sections(request, facts, zone),
             section("Files", document_links("scale", scale=scale.scale_id), *files),
             Paragraph(ANOTHER_SCALE, "quiet"),
@@ -56,15 +57,7 @@ def document(request: ViewRequest) -> Document:
 def server(request: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     with request.reader.connect() as connection:
         scale_id = choose_scale(request, read_scales(connection))[0].scale_id
-
-    def fill(kind: DecisionKind, reason: str, _since: str, _although_it_leaked: bool) -> DecisionForm:
-        return DecisionForm(kind, (), reason, scale_id=scale_id)
-
-    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        reload = page_link("Reload this page", "scale", scale=scale_id)
-        return render_blocks(Paragraph(reload)) if outcome.ok else None
-
-    decision_form.handle_events(request, inputs, fill, after, MOVEMENT_KINDS)
+    decision_form.handle_events(request, inputs, MOVEMENT_KINDS, tuple, scale_id)
 
 
 def _sections(request: ViewRequest, facts: ScaleFacts, zone: str) -> Iterator[Block | TagChild]:
