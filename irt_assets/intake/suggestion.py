@@ -54,7 +54,7 @@ SENTENCES = (
     (r"values.*\{'\d+'", f"nobody has a 0: ratings from 1 on; {IF_OPTIONS}"),
     ("values", f"labels of a rating scale, from the lowest; {IF_OPTIONS}"),
     ("denominator", "scores are fractions of a point: this many parts are a point"),
-    ("max_scores", "the highest scores that the file names or has: write those that can be reached"),
+    ("max_scores", "the highest scores that the file names or has: write the ones that can be reached"),
     ("null_values", "texts and codes that mean that there is no answer"),
     ("units", "the values are too small for milliseconds"),
     ("constants", "no column is a discrimination: a Rasch model, in which a = 1 for all items"),

@@ -36,7 +36,7 @@ from irt_psychometrics.plots import Chart
 
 AXIS_MARGIN = timedelta(days=10)
 """Space left of the first month, so that its point is not on the edge."""
-DRIFT_CAPTION = "Each month against what was published when it began"
+DRIFT_CAPTION = "Each month against the values published when it began"
 KEPT_CAPTION = "Information as published and as each month has it, averaged over the population"
 DIF_NOTE = Paragraph(DIF_EXPLAINED, "quiet")
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}

@@ -78,7 +78,7 @@ class Scenario:
             month after it, from items with |b − θ̂| ≤ `adaptive_width`, where θ̂ is the EAP of the first session's
             answers.
 
-    Constants of all simulations, except those that `VocabularyScenario` replaces:
+    Constants of all simulations, except the ones that `VocabularyScenario` replaces:
         scale_id: the scale of all items.
         first_block: letter of the first block; the next letters name the other blocks.
         session_prefix: start of the session ids.

@@ -114,14 +114,14 @@ class DecisionOutcome:
 
 @dataclass(frozen=True)
 class DecisionType:
-    """A kind of decision: the texts of its form, and what it does.
+    """A kind of decision: the texts of its form, and its effect.
 
     Attributes:
         button: the button that previews it.
         confirm: the button that makes it.
         preview: the effect that it would have, from a read-only connection. Changes nothing.
         make: makes it; gets the outcome of `preview` that the person has seen, and fails if it has changed since.
-        day: label of the field for its first day; empty if it has none.
+        day: label of the field for its first day; empty if it has no first day.
     """
 
     button: str
@@ -136,7 +136,7 @@ def may_decide(identity: Identity) -> bool:
 
 
 def _report_errors(attempt: Callable[Arguments, DecisionOutcome]) -> Callable[Arguments, DecisionOutcome]:
-    """Turn the errors of a function into refusals, with the way out."""
+    """Turn the errors of a function into refusals, with the remedy."""
 
     @wraps(attempt)
     def attempt_or_refuse(*args: Arguments.args, **kwargs: Arguments.kwargs) -> DecisionOutcome:

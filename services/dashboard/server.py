@@ -148,7 +148,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         with reactive.isolate():
             query = QueryParams(session.clientdata.url_search().removeprefix("?"))
         request = parse_request(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
-        with suppress(NotFound):  # the page says what is missing
+        with suppress(NotFound):  # the page names the missing part
             if (server := find_view(request).server) is not None:
                 server(request, input, output, session)
 

@@ -292,6 +292,15 @@ def stale_and_missing(world: World) -> None:
     )
 
 
+def late_start_and_gap(world: World) -> None:
+    states = (("late", State.EMPTY, State.GREEN), ("gap", State.GREEN, State.EMPTY))
+    world.states = tuple(
+        MonthState(month, scale, state, "so")
+        for scale, *both in states
+        for month, state in zip((JUNE, JULY), both, strict=True)
+    )
+
+
 def again(rule: str, **values: str) -> Callable[[World], None]:
     """A second publication of A01, with these columns changed."""
 
@@ -361,6 +370,7 @@ class Case:
 CASES = [
     Case("every_month_is_green", red_july, {SCALE}, partition=JULY),
     Case("every_month_is_green", stale_and_missing, {SCALE}, partition=None),
+    Case("every_month_is_green", late_start_and_gap, {"gap"}, partition=None),
     Case(
         "published_parameters_come_from_sound_fits",
         sql("UPDATE item_parameter_publication SET fit_id = 'nowhere' WHERE item_id = 'A01'"),

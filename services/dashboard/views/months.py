@@ -151,7 +151,7 @@ def _problems(overview: Overview, since: str, zone: str) -> Iterator[Text]:
 def _violated_invariants(overview: Overview, since: str, zone: str) -> Text:
     """The number of violated invariants, their months, and the time of the evaluation.
 
-    `since`: what has changed since then, so that the invariants have to be evaluated again.
+    `since`: the changes since then, so that the invariants have to be evaluated again.
     """
     partitions, last, n_violated = _violated_partitions(overview), months_of(overview)[0], len(overview.violations)
     n = page_link(quantity(n_violated, "invariant"), "health")

@@ -33,7 +33,7 @@ class ContinuousScores(Protocol):
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Each score spread evenly over ± ½, so that `cdf` is the percentile rank (Kolen & Brennan 2014, section 2.4).
+    """Scores spread evenly over ± ½, so that `cdf` is the percentile rank (Kolen & Brennan 2014, section 2.4).
 
     Attributes:
         share: shape (K + 1,), the shares of the scores 0 … K.
@@ -96,7 +96,7 @@ class GaussianKernels:
         return np.exp(-z * z / 2) @ self.share / (sd * _SQRT_2PI)
 
     def quantile(self, p: Floats) -> Floats:
-        """By Newton's method between bounds that close in."""
+        """The scores with these percentile ranks, by Newton's method between bounds that close in."""
         centres, sd = self._centres
         low, high = np.full(p.shape, centres[0] - 12 * sd), np.full(p.shape, centres[-1] + 12 * sd)
         x = Percentiles(self.share).quantile(p)

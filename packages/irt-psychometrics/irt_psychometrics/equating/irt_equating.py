@@ -51,7 +51,7 @@ def equate_by_items(
     Parameters
     ----------
     new, old
-        The items of both forms, each on its own scale; an item in both forms stands in both.
+        The items of both forms, each on its own scale; an item of both forms is given in both.
     method
         "true-score" or "observed-score".
     slope, intercept

@@ -1,6 +1,6 @@
 """Lines and arcs from the moments of scores: mean, linear and circle-arc equating.
 
-With common items, the moments are those of the synthetic population of Tucker's or Levine's method, or of frequency
+With common items, the moments are taken in the synthetic population of Tucker's or Levine's method, or of frequency
 estimation (Kolen & Brennan 2014, chapter 4). Equal percentiles are in `score_equating`.
 """
 

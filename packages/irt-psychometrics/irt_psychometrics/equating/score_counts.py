@@ -55,7 +55,7 @@ class ScoreCounts:
         Shape (K + 1,), for the scores 0 … K. Or shape (K + 1, A + 1), by the score of the form and a second score: of
         the anchor items (common items), or of the other form (single group).
     model
-        The log-linear model that presmooths the counts; None if they are used as observed.
+        The log-linear model that presmooths the counts, or None for counts as observed.
     """
 
     counts: Floats
@@ -196,7 +196,7 @@ class ScoreCounts:
         return self.deviance + 2 * self.columns
 
     def resampled(self, random: np.random.Generator) -> ScoreCounts:
-        """Counts of as many learners, drawn from the distribution, with the same model."""
+        """Counts of n learners drawn from the distribution, with the same model."""
         drawn = random.multinomial(round(self.n), self.probability.ravel() / self.probability.sum())
         return replace(self, counts=drawn.reshape(self.counts.shape).astype(float))
 

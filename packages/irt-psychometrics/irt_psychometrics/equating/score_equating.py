@@ -1,4 +1,4 @@
-"""Equate raw scores of a new form to those of an old one by distributions of observed scores.
+"""Equate raw scores of two forms by distributions of observed scores.
 
 Lines are in `linear_equating`, percentiles and kernels in `continuous_scores`; equating by item parameters is in
 `irt_equating`.

@@ -79,7 +79,7 @@ def normal_deviates(counts: npt.ArrayLike) -> Floats:
 def percentile_ranks(counts: npt.ArrayLike) -> Floats:
     """Percentage of a norm group below each score, with half of those who have it; `counts` for the scores 0 … K.
 
-    Ranks of scores below and above all learners' are those of half a learner, so that no score is infinitely far off.
+    A score below or above all learners' scores gets the rank of half a learner, so that its deviate is finite.
 
     Raises PsychometricsError for a norm group without learners.
     """
@@ -109,7 +109,7 @@ class ScoreTable(Result):
     passes
         Shape (K + 1,), whether the raw score reaches the mark; False without one.
     notes
-        What a reader of the table must know.
+        Sentences for the reader of the table.
     """
 
     raw: Floats
@@ -186,7 +186,7 @@ class ScoreTable(Result):
     ) -> ScoreTable:
         """Make the table from the value x of each raw score (θ, an equated score, a normal deviate) and its error.
 
-        A value below that of a lower raw score is raised to it, and a note says so. Other arguments as in `from_items`.
+        A value below the value of a lower raw score is raised to it, and a note says so. Other arguments as in `from_items`.
         """
         rising = np.maximum.accumulate(values)
         if fell := np.flatnonzero(rising > values + _EXACT).tolist():
@@ -205,7 +205,7 @@ class ScoreTable(Result):
 
     @property
     def raw_cut(self) -> int | None:
-        """The lowest raw score that passes; None if no score does."""
+        """The lowest raw score that passes. Returns None if no raw score passes."""
         return int(self.passes.argmax()) if self.passes.any() else None
 
     @property
