@@ -21,7 +21,9 @@ from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.library_files import FILES
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
-from irt_psychometrics import commands
+from irt_psychometrics.commands import fit as fit_answers
+from irt_psychometrics.commands import score as score_answers
+from irt_psychometrics.commands import simulate_responses as simulate_to_files
 from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure
 
@@ -81,7 +83,7 @@ def fit(
     external = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     scored, grouped = answers.responses.categories is not None, groups is not None
-    done = commands.fit(
+    done = fit_answers(
         answers,
         model=model,
         calibrate=None if external is None else calibrate_by(external, scored=scored, groups=grouped, latent=latent),
@@ -122,7 +124,7 @@ def score(
     """Estimate abilities from a file of answers and known item parameters."""
     known = _parameters(params)
     answers = read_answers(file, key, known.max_scores, missing, folder, denominator=denominator)
-    done = commands.score(answers, known, method=method, partial=partial)
+    done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
@@ -143,7 +145,9 @@ def link(
 ) -> None:
     """Put one table of item parameters on the scale of another through common items."""
     d_new, d_old = _metrics(metric_d)
-    done = commands.link(
+    from irt_psychometrics.commands import link as link_parameters  # imports SciPy, which a fit does without
+
+    done = link_parameters(
         _parameters(new, d_new),
         _parameters(old, d_old),
         method=method,
@@ -175,7 +179,7 @@ def simulate_responses(
     """Simulate answers that follow a model exactly, and write the true values next to them."""
     FILES.check_folder(folder)
     known = _parameters(params) if params is not None else None
-    done = commands.simulate_responses(
+    done = simulate_to_files(
         persons=persons,
         items=items,
         model=model,

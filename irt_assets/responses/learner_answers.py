@@ -277,10 +277,18 @@ def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime |
     )
 
 
+class MonthPoints(NamedTuple):
+    """The points of a learner's answers that count in a month (UTC), and the maximum."""
+
+    month: str
+    points: int
+    maximum: int
+
+
 def points_of_last_month(
     connection: psycopg.Connection, user_ids: Collection[str]
-) -> dict[tuple[str, str], tuple[str, int, int]]:
-    """The month (UTC) of each learner's last answers that count, with their points and the maximum.
+) -> dict[tuple[str, str], MonthPoints]:
+    """Points of each learner in the month of the last answers that count.
 
     The keys are learner and scale. Meant for a few learners, because all verdicts of each are read.
     """
@@ -292,7 +300,7 @@ def points_of_last_month(
            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 DESC""",
         (list(user_ids),),
     )
-    return {(user, scale): (month, points, maximum) for user, scale, month, points, maximum in rows}
+    return {(user, scale): MonthPoints(*last) for user, scale, *last in rows}
 
 
 def has_attempts(connection: psycopg.Connection, user_id: str) -> bool:

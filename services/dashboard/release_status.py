@@ -50,7 +50,7 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
 
 
 def changes_since_evaluation(connection: psycopg.Connection, overview: Overview) -> str:
-    """The months recomputed and the decisions made after the invariants were evaluated, as a clause; empty without any."""
+    """The months recomputed and the decisions made after the invariants were evaluated, as a clause or ''."""
     at = overview.evaluated_at
     if at is None:
         return ""

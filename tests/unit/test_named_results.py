@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "irt_assets/decisions/rekey.py read_options": "rows of a table",
-    "irt_assets/intake/recognise.py rows_beside_answers": "rows of a table",
+    "irt_assets/kpis/weekly.py _read_inputs": "the arguments of `kpi_parts`, in its order",
+    "services/dashboard/views/learners.py _search": "unpacked at once by the page",
     "services/dashboard/views/form.py _choose": "unpacked at once by the pages that share it",
     "irt_psychometrics/core/option_statistics.py by_group": "columns of a record, in its order",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",

@@ -16,14 +16,13 @@ from irt_assets.abilities.online import (
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports.learner_blocks import as_of
-from irt_assets.responses.learner_answers import points_of_last_month
+from irt_assets.responses.learner_answers import MonthPoints, points_of_last_month
 from services.dashboard.address_fields import paginate
 from services.dashboard.elements import download_links, query_form, shorten, text_field
 from services.dashboard.figures import render_blocks
 from services.dashboard.page import NotAllowed, Page, ViewRequest
 
 PAGE_SIZE = 50
-Points = Mapping[tuple[str, str], tuple[str, int, int]]
 
 
 def page(request: ViewRequest) -> Page:
@@ -88,16 +87,18 @@ def _answer(prefix: str, n: int) -> str:
     return f"No learner {begins}: ids are case-sensitive, and are searched from their beginning."
 
 
-def _row(learner: Learner, thetas: Mapping[str, Theta], points: Points, zone: str) -> tuple[Cell, ...]:
+def _row(
+    learner: Learner, thetas: Mapping[str, Theta], points: Mapping[tuple[str, str], MonthPoints], zone: str
+) -> tuple[Cell, ...]:
     scale = default_scale(learner, thetas) or ""
     theta = thetas.get(scale)
-    month, score, maximum = points.get((learner.user_id, scale), ("", 0, 0))
+    last = points.get((learner.user_id, scale))
     return (
         page_link(learner.user_id, "learner", user=learner.user_id),
         learner.target_scale_id,
         theta.theta if theta else None,
         theta.se if theta else None,
         Moment(as_of(theta), zone) if theta else None,
-        f"{score:,} of {maximum:,} in {month}" if month else None,
+        f"{last.points:,} of {last.maximum:,} in {last.month}" if last else None,
         "test account, never scored" if learner.is_test else "",
     )

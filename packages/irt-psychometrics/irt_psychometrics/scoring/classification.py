@@ -6,7 +6,7 @@ The cuts are given; raw cuts come from a score scale. This module judges a form 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -263,7 +263,16 @@ def _ascending(cuts: npt.ArrayLike) -> Floats:
     return found
 
 
-def _true_score_beta(proportions: Floats, length: float) -> tuple[float, float, float, float]:
+class _TrueScores(NamedTuple):
+    """A beta distribution of true scores between two limits."""
+
+    low: float
+    high: float
+    alpha: float
+    beta: float
+
+
+def _true_score_beta(proportions: Floats, length: float) -> _TrueScores:
     """Limits and parameters of the beta distribution of the true scores, from proportions of points.
 
     Its raw moments are the factorial moments of the binomial scores on a form of `length` items (Hanson 1991).
@@ -284,6 +293,6 @@ def _true_score_beta(proportions: Floats, length: float) -> tuple[float, float, 
     width = np.sqrt(m2 * (alpha + beta) ** 2 * (alpha + beta + 1) / (alpha * beta)) if smaller > 0 else np.nan
     low = mean - width * alpha / (alpha + beta)
     if np.isfinite(low) and low >= 0 and low + width <= 1:
-        return float(low), float(low + width), float(alpha), float(beta)
+        return _TrueScores(float(low), float(low + width), float(alpha), float(beta))
     common = mean * (1 - mean) / m2 - 1
-    return 0.0, 1.0, float(mean * common), float((1 - mean) * common)
+    return _TrueScores(0.0, 1.0, float(mean * common), float((1 - mean) * common))

@@ -73,7 +73,7 @@ class FormsWithErrors:
 
     Attributes:
         forms: the items of each form.
-        numbers: shape (N,), estimates that are no item's.
+        numbers: shape (N,), estimates that belong to none of the items.
         root: shape (size, columns). The rows are a, b and the further parameters (on the scale of estimation; M for
             every item) of all items in turn, then the numbers.
     """

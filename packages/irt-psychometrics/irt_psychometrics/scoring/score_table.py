@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.results import Result
@@ -170,7 +170,9 @@ class ScoreTable(Result):
             found = sum_score_table(items.a, items.d, items.c, others=items.others, mean=mean, sd=sd)
             at, se = found.theta, found.se
         else:
-            at, se, notes = _by_test_curve(items)
+            at, se = _by_test_curve(items)
+            outside = np.setdiff1d(np.arange(at.size), _inside(items)).tolist()
+            notes = (f"Raw scores {outside} have no θ on the test curve, and continue the line of the two nearest.",)
         return cls.from_values(at, se, scale, norm_counts=norm_counts, mark=mark, notes=notes)
 
     @classmethod
@@ -186,7 +188,8 @@ class ScoreTable(Result):
     ) -> ScoreTable:
         """Make the table from the value x of each raw score (θ, an equated score, a normal deviate) and its error.
 
-        A value below the value of a lower raw score is raised to it, and a note says so. Other arguments as in `from_items`.
+        A value below the value of a lower raw score is raised to it, and a note says so. Other
+        arguments as in `from_items`.
         """
         rising = np.maximum.accumulate(values)
         if fell := np.flatnonzero(rising > values + _EXACT).tolist():
@@ -234,22 +237,25 @@ class ScoreTable(Result):
         return self.notes
 
 
-def _by_test_curve(items: ItemParameters) -> tuple[Floats, Floats, tuple[str, ...]]:
-    """θ where the test curve has each raw score, its error, and a note on the scores that continue a line."""
-    lowest, highest = lowest_score(items), max_scores(items).sum()
+def _inside(items: ItemParameters) -> Ints:
+    """The raw scores that the test curve reaches."""
+    highest = max_scores(items).sum()
     raw = np.arange(highest + 1)
-    inside = np.flatnonzero((raw > lowest) & (raw < highest))
+    return np.flatnonzero((raw > lowest_score(items)) & (raw < highest))
+
+
+def _by_test_curve(items: ItemParameters) -> tuple[Floats, Floats]:
+    """θ where the test curve has each raw score, or continues, and its error."""
+    inside = _inside(items)
     if inside.size < 2:
         raise PsychometricsError('fewer than two raw scores of the form have a θ on its test curve; use "eap"')
-    theta = thetas_of_scores(items, raw[inside])
-    low, high = theta[0] - theta[1], theta[-1] - theta[-2]
+    theta = thetas_of_scores(items, inside.astype(float))
+    n_above = int(max_scores(items).sum() - inside[-1])
     at = np.concatenate(
         [
-            theta[0] + low * np.arange(inside[0], 0, -1),
+            theta[0] + (theta[0] - theta[1]) * np.arange(inside[0], 0, -1),
             theta,
-            theta[-1] + high * np.arange(1, raw.size - inside[-1]),
+            theta[-1] + (theta[-1] - theta[-2]) * np.arange(1, n_above + 1),
         ]
     )
-    se = 1 / np.sqrt(items.curves.information(at).sum(axis=1))
-    outside = sorted({*range(int(inside[0])), *range(int(inside[-1]) + 1, raw.size)})
-    return at, se, (f"Raw scores {outside} have no θ on the test curve, and continue the line of the two nearest.",)
+    return at, 1 / np.sqrt(items.curves.information(at).sum(axis=1))
