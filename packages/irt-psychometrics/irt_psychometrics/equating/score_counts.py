@@ -6,7 +6,7 @@ The methods of equating are in `score_equating`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ class LogLinear:
     anchor_degree: int = 0
     cross: int = 0
 
+    @cache  # noqa: B019 - a model is small, and bootstrap samples share it
     def basis(self, shape: tuple[int, ...]) -> Floats:
         """The powers at each cell, shape (cells, number of powers), with orthonormal columns and no constant."""
         axes = np.meshgrid(*(np.linspace(-1, 1, k) for k in shape), indexing="ij")
@@ -98,18 +99,17 @@ class ScoreCounts:
             For a score that is not a whole number from 0 to its maximum, naming its place; and if both have
             different lengths.
         """
-        own = _whole_scores(scores, max_score, "score")
-        if second is None:
-            return cls(np.bincount(own, minlength=1 + (own.max() if max_score is None else max_score)).astype(float))
-        other = _whole_scores(second, max_second, "second score")
-        if own.size != other.size:
-            raise PsychometricsError(f"{own.size} scores and {other.size} second scores: each learner has one of each")
-        shape = (
-            1 + (own.max() if max_score is None else max_score),
-            1 + (other.max() if max_second is None else max_second),
-        )
-        counts = np.zeros(shape)
-        np.add.at(counts, (own, other), 1.0)
+        places = [_whole_scores(scores, max_score, "score")]
+        highest = [max_score]
+        if second is not None:
+            places.append(_whole_scores(second, max_second, "second score"))
+            highest.append(max_second)
+            if places[0].size != places[1].size:
+                raise PsychometricsError(
+                    f"{places[0].size} scores and {places[1].size} second scores: each learner has one of each"
+                )
+        counts = np.zeros([1 + (at.max() if top is None else top) for at, top in zip(places, highest, strict=True)])
+        np.add.at(counts, tuple(places), 1.0)
         return cls(counts)
 
     def presmoothed(self, degree: int, anchor_degree: int = 0, cross: int = 0) -> ScoreCounts:

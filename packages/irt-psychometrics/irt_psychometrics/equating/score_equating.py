@@ -7,7 +7,7 @@ Lines are in `linear_equating`, percentiles and kernels in `continuous_scores`; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -209,7 +209,7 @@ class _Plan:
             raise PsychometricsError(
                 f"this kernel equating needs {len(distributions)} bandwidths above 0; given are {list(given)}"
             )
-        return _Plan(self.method, self.adjustment, self.weight, self.internal, self.n, tuple(given))
+        return replace(self, bandwidths=tuple(given))
 
     @property
     def named_bandwidths(self) -> dict[str, float]:
