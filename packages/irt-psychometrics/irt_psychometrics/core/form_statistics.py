@@ -60,7 +60,7 @@ def form_statistics(form: str, scores: Floats, covariance: Floats, max_score: in
     from scipy.special import fdtri
 
     (n, k), total = scores.shape, scores.sum(axis=1)
-    variance, alpha = covariance.sum(), _alpha(covariance)
+    variance, alpha = covariance.sum(), cronbach_alpha(covariance)
     skewness, kurtosis = _skewness_and_kurtosis(total)
     off = covariance - np.diag(np.diag(covariance))
     odd, even, both = (covariance[rows].sum() for rows in (np.s_[::2, ::2], np.s_[1::2, 1::2], np.s_[::2, 1::2]))
@@ -99,7 +99,7 @@ def alphas_if_deleted(covariance: Floats) -> Floats:
     return (k - 1) / (k - 2) * (1 - (variances.sum() - variances) / without) if k > 2 else np.full(k, np.nan)
 
 
-def _alpha(covariance: Floats) -> float:
+def cronbach_alpha(covariance: Floats) -> float:
     """Cronbach's (1951) α of items with this covariance."""
     k, total = len(covariance), covariance.sum()
     return k / (k - 1) * (1 - np.trace(covariance) / total) if k > 1 and total > 0 else np.nan

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
 
@@ -39,7 +39,12 @@ def moved_curves(items: ItemParameters, n: int) -> Iterator[ItemCurves]:
 
 def _add_to_parameters(items: ItemCurves, by: Floats) -> ItemCurves:
     """The curves of the items with `by` (J, 2 + M) added to their parameters."""
+    return ItemCurves(items.a + by[:, 0], items.d + by[:, 1], *add_to_further(items, by))
+
+
+def add_to_further(items: ItemCurves | ItemParameters, by: Floats) -> tuple[Floats, tuple[OtherItems, ...]]:
+    """c and the items of other models, with `by[:, 2:]` added to the further parameters on the scale of estimation."""
     others = tuple(
         replace(some, further=some.further + by[some.at, 2 : 2 + len(some.further)].T) for some in items.others
     )
-    return ItemCurves(items.a + by[:, 0], items.d + by[:, 1], expit(logit(items.c) + by[:, 2]), others)
+    return expit(logit(items.c) + by[:, 2]), others

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.form_statistics import covariance_of, cronbach_alpha
 from irt_psychometrics.core.results import Result
 
 
@@ -94,8 +95,7 @@ def subscores(points: npt.ArrayLike, topics: Sequence[str]) -> Subscores:
     for name, size, own in zip(names, sizes, variance, strict=True):
         if size < 2 or not own > 0:
             raise PsychometricsError(f"topic {name} has {size} items and variance {own:g}: it has no reliability")
-    within = np.array([x[:, of == name].var(axis=0, ddof=1).sum() for name in names])
-    alpha = sizes / (sizes - 1) * (1 - within / variance)
+    alpha = np.array([cronbach_alpha(covariance_of(x[:, of == name])) for name in names])
     with_total = cov[:-1, -1] - variance * (1 - alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_total = with_total**2 / (alpha * variance * total_variance)

@@ -23,9 +23,9 @@ from irt_psychometrics.scoring.form_scores import (
     lowest_score,
     max_scores,
     require_curves,
-    score_distributions,
     thetas_of_scores,
 )
+from irt_psychometrics.scoring.sum_scores import score_distributions
 
 ItemMethod = Literal["true-score", "observed-score"]
 
@@ -121,7 +121,7 @@ def _by_observed_scores(
 ) -> Floats:
     """`groups` are the share in the synthetic population and the nodes of θ of each group."""
     new_shares, old_shares = (
-        np.sum([share * score_distributions(form, theta) @ node_weights for share, theta in groups], axis=0)
+        np.sum([share * score_distributions(form.curves, theta) @ node_weights for share, theta in groups], axis=0)
         for form in (new, old)
     )
     ranks = Percentiles(new_shares).cdf(np.arange(new_shares.size, dtype=float))

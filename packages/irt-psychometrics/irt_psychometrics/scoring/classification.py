@@ -22,9 +22,9 @@ from irt_psychometrics.scoring.form_scores import (
     lowest_score,
     max_scores,
     require_curves,
-    score_distributions,
     thetas_of_scores,
 )
+from irt_psychometrics.scoring.sum_scores import score_distributions
 
 _NODES = 40
 """Gauss-Legendre nodes between two cuts, where the true category does not change."""
@@ -90,8 +90,8 @@ class Classification(Result):
         below = ndtr((limits - at[:, None]) / error[:, None])
         own = (at[:, None] >= limits).sum(axis=1)
         weights = np.full(at.size, 1 / at.size)
-        found = _Decisions(below, own, weights).statistics()
-        correct = _Decisions(below, own, weights).correct()
+        decisions = _Decisions(below, own, weights)
+        found, correct = decisions.statistics(), decisions.correct()
         spread = correct.std(axis=0, ddof=1) / np.sqrt(at.size) if at.size > 1 else np.full(correct.shape[1], np.nan)
         return cls._from("Rudner", limits, found, spread)
 
@@ -132,11 +132,9 @@ class Classification(Result):
             (form,), _ = value
             at = thetas_of_scores(form, limits)
             bounds = np.clip([-_WIDEST, *((at - mean) / sd), _WIDEST], -_WIDEST, _WIDEST)
-            x, w = np.polynomial.legendre.leggauss(_NODES)
-            halves = np.diff(bounds)[:, None] / 2
-            z = (bounds[:-1, None] + halves * (x + 1)).ravel()
-            weights = (halves * w).ravel() * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
-            shares = score_distributions(form, mean + sd * z).cumsum(axis=0)
+            z, lengths = _nodes_between(bounds, _NODES)
+            weights = lengths * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+            shares = score_distributions(form.curves, mean + sd * z).cumsum(axis=0)
             below = shares[np.ceil(limits).astype(int) - 1].T
             return _Decisions(
                 below, np.repeat(np.arange(limits.size + 1), _NODES), weights / weights.sum()
@@ -192,13 +190,11 @@ class Classification(Result):
         low, high, alpha, beta = _true_score_beta(x / max_score, effective)
         cut, length = limits / max_score, round(effective)
         bounds = np.clip([low, *cut, high], low, high)
-        u, w = np.polynomial.legendre.leggauss(4 * _NODES)
-        halves = np.diff(bounds)[:, None] / 2
-        t = (bounds[:-1, None] + halves * (u + 1)).ravel()
+        t, lengths = _nodes_between(bounds, 4 * _NODES)
         part = (t - low) / (high - low)
         with np.errstate(divide="ignore"):
             log_density = (alpha - 1) * np.log(part) + (beta - 1) * np.log1p(-part) - betaln(alpha, beta)
-        weights = (halves * w).ravel() * np.exp(log_density) / (high - low)
+        weights = lengths * np.exp(log_density) / (high - low)
         below = bdtr(np.round(cut * length) - 1, length, t[:, None])
         own = np.repeat(np.arange(limits.size + 1), 4 * _NODES)
         found = _Decisions(below, own, weights / weights.sum()).statistics()
@@ -254,6 +250,13 @@ class _Decisions:
             chance = ((self.weights @ p) ** 2).sum()
             columns.append([*(self.weights @ s for s in by_side), consistency, (consistency - chance) / (1 - chance)])
         return np.array(columns).T
+
+
+def _nodes_between(bounds: Floats, nodes: int) -> tuple[Floats, Floats]:
+    """Gauss-Legendre nodes and weights between each two neighbours of `bounds`, in their order."""
+    x, weights = np.polynomial.legendre.leggauss(nodes)
+    halves = np.diff(bounds)[:, None] / 2
+    return (bounds[:-1, None] + halves * (x + 1)).ravel(), (halves * weights).ravel()
 
 
 def _ascending(cuts: npt.ArrayLike) -> Floats:

@@ -1,6 +1,6 @@
-"""Raw scores of a form with known items: expected scores, their inverse, distributions, and the items' errors.
+"""Raw scores of a form with known items: expected scores, their inverse, and the errors of the items.
 
-`sum_scores` has the recursion for distributions of scores.
+Distributions of raw scores are in `sum_scores`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit, logit
 
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.moved_items import add_to_further
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.scoring.sum_scores import distribution_of_points
 
 _HALVINGS = 60
 _WIDEST = 700.0
@@ -51,20 +50,13 @@ def expected_scores(items: ItemParameters, theta: Floats) -> Floats:
 
 def thetas_of_scores(items: ItemParameters, scores: Floats) -> Floats:
     """θ at which the test curve has each score, which must be above the lowest and below the highest score."""
-    reach = _WIDEST / items.a.max()
+    reach, points = _WIDEST / items.a.max(), max_scores(items)
     low, high = np.full(scores.shape, -reach), np.full(scores.shape, reach)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = expected_scores(items, middle) < scores
+        below = items.curve(middle) @ points < scores
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
-
-
-def score_distributions(items: ItemParameters, theta: Floats) -> Floats:
-    """P(raw score = k | θ_t), shape (K + 1, T)."""
-    given, lowest = items.curves.score_tables(theta)
-    shares: Floats = distribution_of_points(np.exp(given), np.exp(lowest), items.curves.categories - 1)
-    return shares
 
 
 @dataclass(frozen=True)
@@ -134,9 +126,5 @@ class FormsWithErrors:
 
 def _moved(items: ItemParameters, by: Floats) -> ItemParameters:
     """The items with a, b and the further parameters changed by `by`, shape (J, 2 + M)."""
-    with np.errstate(divide="ignore"):
-        c = expit(logit(items.c) + by[:, 2])
-    others = tuple(
-        replace(some, further=some.further + by[some.at, 2 : 2 + len(some.further)].T) for some in items.others
-    )
+    c, others = add_to_further(items, by)
     return replace(items, a=items.a + by[:, 0], b=items.b + by[:, 1], c=c, others=others)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.kernels import _kernel
 from irt_psychometrics.core.quadrature import Grid
@@ -56,18 +55,22 @@ def sum_score_table(
         )
     unit = Grid.symmetric(nodes)
     theta = mean + sd * unit.nodes
-    if others:
-        items = ItemCurves(a, d, c, tuple(others))
-        given, lowest = items.score_tables(theta)
-        by_score = distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
-    else:
-        by_score = score_distribution(np.ascontiguousarray(probability(theta, a, d, c).T))
-    joint = by_score * np.exp(unit.log_weights())
+    joint = score_distributions(ItemCurves(a, d, c, tuple(others)), theta) * np.exp(unit.log_weights())
     total = joint.sum(axis=1)
     with np.errstate(invalid="ignore"):
         eap = joint @ theta / total
         variance = (joint * (theta - eap[:, None]) ** 2).sum(axis=1) / total
     return SumScoreTable(eap, np.sqrt(variance), total)
+
+
+def score_distributions(items: ItemCurves, theta: Floats) -> Floats:
+    """P(sum score = k | θ_q), shape (K, Q); all items have parameters."""
+    if not items.others:
+        found: Floats = score_distribution(np.ascontiguousarray(items.probability(theta).T))
+        return found
+    given, lowest = items.score_tables(theta)
+    of_points: Floats = distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
+    return of_points
 
 
 @_kernel
