@@ -198,14 +198,7 @@ def read_answers(
     file: Path, key: Path | None, max_scores: Any, missing: list[str] | None, folder: Path | None, **options: Any
 ) -> Any:
     """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `folder`."""
-    FILES.check_folder(folder)
-    answers = FILES.answers(
-        file,
-        FILES.key(key) if key is not None else None,
-        FILES.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
-        missing=FILES.missing(missing),
-        **options,
-    )
+    answers = FILES.answers_by_options(file, key, max_scores, missing, folder, **options)
     note(answers.notes)
     return answers
 

@@ -248,15 +248,7 @@ def _answers(
     """The answers of a file; prints their notes. Raises PsychometricsError if results cannot be written to `out`."""
     from irt_psychometrics.commands import Files
 
-    files = Files()
-    files.check_folder(out)
-    answers = files.answers(
-        file,
-        files.key(key) if key is not None else None,
-        files.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
-        missing=files.missing(missing),
-        **options,
-    )
+    answers = Files().answers_by_options(file, key, max_scores, missing, out, **options)
     _tell(*(f"note: {note}" for note in answers.notes))
     return answers
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from irt_psychometrics.commands.answers import Answers, read_answers, read_groups
 from irt_psychometrics.commands.cell_scores import (
@@ -72,6 +73,28 @@ class Files:
         if groups is None or column is not None:
             return found
         return replace(found, groups=read_groups(self.open_table(Path(groups)), found))
+
+    def answers_by_options(
+        self,
+        path: Path,
+        key: Path | None,
+        max_scores: str | MaxScores | None,
+        missing: Sequence[str] | None,
+        folder: Path | None,
+        **options: Any,
+    ) -> Answers:
+        """Read answers by the options of a command: a file of keys, the text of maximum scores, and missing codes.
+
+        Raises PsychometricsError if results cannot be written to `folder`. `options`: as in `answers`.
+        """
+        self.check_folder(folder)
+        return self.answers(
+            path,
+            self.key(key) if key is not None else None,
+            self.max_scores(max_scores) if isinstance(max_scores, str) else max_scores,
+            missing=self.missing(missing),
+            **options,
+        )
 
     def key(self, path: Path) -> dict[str, str]:
         """Read the items' right options; see `read_key`."""
