@@ -186,7 +186,7 @@ def _standing_decision(connection: psycopg.Connection, item_id: str) -> dict[str
 
 
 def _thetas(connection: psycopg.Connection, scale: Scale, at: datetime) -> dict[str, float]:
-    """θ of the learners of whom this transaction has corrected an answer, by the set in force."""
+    """θ by the set in force, of the learners with an answer that this transaction has corrected."""
     published, start = in_force(connection, scale.scale_id, at), ability_start(at, scale)
     users = first_column(connection, "SELECT DISTINCT user_id FROM attempt_correction WHERE corrected_at = now()")
     items = published.items
