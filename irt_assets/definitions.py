@@ -29,6 +29,7 @@ from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
 from irt_assets.responses.judged_assets import build_judged_check
+from irt_assets.scores.assets import build_score_asset, build_score_check
 from irt_assets.spark.lake_assets import build_lake_assets
 from irt_assets.spark.window import collect_on_spark
 from jobs.automation import AFTER_A_MONTH
@@ -65,7 +66,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     keys_of_month, keys_of_day = build_key_checks(months, days_running)
-    monthly_checks.append(keys_of_month)
+    monthly_checks += [keys_of_month, build_score_check(months)]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
 
@@ -87,6 +88,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
             build_movement_asset(months),
+            build_score_asset(months),
         ],
         "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
         "kpis": [*build_kpi_assets(weeks, days)],

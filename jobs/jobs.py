@@ -22,6 +22,7 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.item_analysis.assets import ITEM_ANALYSIS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
+from irt_assets.scores.assets import SCORE_TABLES
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
 from jobs.judging import build_judge_job
@@ -107,7 +108,7 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
-    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement")
+    ends = (ITEM_ANALYSIS, "abilities", "ability_movement", "engine_agreement", SCORE_TABLES)
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (

@@ -530,6 +530,52 @@ key_evidence = _table(
     _req("state", JSONB, "state from which the next day's answers go on"),
 )
 
+score_table = _table(
+    "score_table",
+    "Score tables of forms: θ, scaled score, percentile and pass of each raw score. Append-only.",
+    Column("table_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the table, in order"),
+    _req("scale_id", Text, "scale"),
+    _req("form_id", Text, "form"),
+    _req("month", Text, "month whose published values and learners the table uses"),
+    _req("method", Text, "eap, test-curve or normalised; or the equating that was chosen"),
+    _req("set_hash", Text, "hash of the published set"),
+    _req("spec", JSONB, "rules of the reported scale, pass mark, number of learners, and equating"),
+    _req("scores", JSONB, "for each raw score, from 0: its scores and their errors, and whether it passes"),
+    _req("table_hash", Text, "hash of the form's items, the specification and the scores"),
+    _req("code_version", Text, "version of this code"),
+    _opt("run_id", Text, "Dagster run that made it"),
+    _req("made_at", UTC, "time at which it was made", NOW),
+    Index("score_table_form", "scale_id", "form_id", "month"),
+)
+
+issued_score = _table(
+    "issued_score",
+    "Scores that were handed out, by sitting. A newer row replaces an older one, which stays. Append-only.",
+    Column("issued_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the row, in order"),
+    _req("user_id", Text, "learner"),
+    _req("scale_id", Text, "scale"),
+    _req("form_id", Text, "form"),
+    _req("session_id", Text, "session; empty: the log has none"),
+    _req("sat_at", UTC, "time of the sitting's last answer"),
+    _opt("raw", Integer, "raw score; null: scored by θ", ge=0),
+    _req("theta", Double, "ability", unit="θ"),
+    _req("theta_se", Double, "standard error of θ, with the errors of the items if scored by θ", unit="θ", ge=0),
+    _req("scaled", Double, "reported score"),
+    _req("scaled_se", Double, "standard error of the reported score", ge=0),
+    _opt("percentile", Double, "percentile rank in the norm group; null: there is none", ge=0, le=100),
+    _opt("passes", Boolean, "whether the learner passes; null: no pass mark"),
+    _opt("pass_probability", Double, "probability that the learner's true θ reaches the pass mark", ge=0, le=1),
+    _opt("table_id", BigInteger, "score table; null: scored by θ"),
+    _req("set_hash", Text, "hash of the published set"),
+    _req("status", Text, "issued, held (not handed out), or invalid (does not count)"),
+    _opt("replaces", BigInteger, "row that this one replaces"),
+    _req("decided_by", Text, "person who decided"),
+    _req("reason", Text, "reason"),
+    _req("issued_at", UTC, "time of the decision", NOW),
+    Index("issued_score_learner", "user_id", "scale_id", "issued_id"),
+    Index("issued_score_form", "scale_id", "form_id", "issued_id"),
+)
+
 item_parameter_publication = _table(
     "item_parameter_publication",
     "The ledger: published values, each with its start, its fit, the rule or person, and the reason. Append-only.",
@@ -664,8 +710,8 @@ calibration_scale = _table(
 
 scale_decision = _table(
     "scale_decision",
-    "Decisions on a scale's model, priors, movement, guessing, misfit and rules, and on keys of its items. "
-    "Append-only.",
+    "Decisions on a scale's model, priors, movement, guessing, misfit, rules and pass mark, on keys of its items, and "
+    "on score tables of its forms. Append-only.",
     Column(
         "decision_id", BigInteger, Identity(always=True), primary_key=True, comment="number of the decision, in order"
     ),
@@ -674,14 +720,15 @@ scale_decision = _table(
         "subject",
         Text,
         "model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, guessing, "
-        "misfit, the name of a rule, or key: and an item",
+        "misfit, the name of a rule, standard, or key: and an item, scores: and a form, or equating: and a form",
     ),
     _req(
         "value",
         Text,
         "the model; a prior, such as lognormal(0, 0.5), or none; for a rule of movement, a number or "
         "auto; for guessing, accepted; for misfit, accepted or reference; for a rule, its value as JSON; for a key, "
-        "the former key, the new one, and the decision that is undone, as JSON",
+        "the former key, the new one, and the decision that is undone, as JSON; for score tables, equating and pass "
+        "marks, a JSON object",
     ),
     _req(
         "effective_from",

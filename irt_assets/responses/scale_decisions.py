@@ -1,4 +1,4 @@
-"""Decisions on a scale: its model, its priors, its rules, the movement of its learners' abilities, and keys of items.
+"""Decisions on a scale: model, priors, rules, movement of abilities, keys of items, score tables, and pass mark.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
 Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move. Rows are never
@@ -42,6 +42,12 @@ MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
 """Subject → the field of `Movement` that it sets, and its minimum and maximum."""
 KEY_OF = "key:"
 """Beginning of the subject of a decision on an item's key; the item's id follows (see `decisions.rekey`)."""
+TABLE_OF = "scores:"
+"""Beginning of the subject of a decision on a form's score table; the form follows (see `scores.releases`)."""
+EQUATING_OF = "equating:"
+"""Beginning of the subject of a choice of equating; the new form follows (see `scores.chosen_equating`)."""
+STANDARD = "standard"
+"""Subject of a standard setting (see `scores.standards`)."""
 AUTO = "auto"
 """Value of a field of the movement: keep the number in force, and propose changes."""
 ACCEPTED = "accepted"

@@ -26,6 +26,8 @@ AssignmentRule = Literal["linear", "by_level"]
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 HoldRule = Literal["warn", "hold"]
+ScoreRule = Literal["eap", "test-curve", "normalised", "theta"]
+RetestRule = Literal["last", "best"]
 Occasions = Literal["month", "week"]
 """Unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it."""
 OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
@@ -52,6 +54,9 @@ class Stage(BaseModel):
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UpTo100 = Annotated[float, Field(ge=0, le=100)]
+MAX_REPORTED = 1_000_000.0
+"""Largest absolute value of a reported score; a limit with this value is no limit."""
+Reported = Annotated[float, Field(ge=-MAX_REPORTED, le=MAX_REPORTED)]
 
 
 class AnswerRules(Stage):
@@ -278,6 +283,54 @@ class WarningRules(Stage):
         return tuple(dict.fromkeys(_names(self.dif_attributes)))
 
 
+class ScoreRules(Stage):
+    """The scale of the scores that are handed out."""
+
+    change: ClassVar[str] = (
+        "A change makes nothing stale. `form_score_tables` uses it when a month is next materialised. Released tables "
+        "and issued scores stay as they are."
+    )
+
+    score_slope: float = Field(
+        default=0.0,
+        ge=0,
+        le=MAX_REPORTED,
+        description="Points of the reported scale for a difference of 1 in θ, or in the normal deviate of the raw "
+        "score with `score_by=normalised`. 0: no scores are reported.",
+    )
+    score_intercept: Reported = Field(default=0.0, description="Reported score at θ = 0, or at the deviate 0.")
+    score_step: float = Field(
+        default=1.0, ge=0.001, le=1000, description="Reported scores are rounded to multiples of this."
+    )
+    score_lowest: Reported = Field(default=-MAX_REPORTED, description="Lowest obtainable score.")
+    score_highest: Reported = Field(default=MAX_REPORTED, description="Highest obtainable score.")
+    score_by: ScoreRule = Field(
+        default="eap",
+        description="How a raw score is reported: by the mean of θ given the raw score (`eap`), by θ where the test "
+        "curve has it (`test-curve`), or by its percentile rank in the month's learners (`normalised`). `theta`: forms "
+        "have no tables, and scores are reported by each learner's θ.",
+    )
+    max_score_shift: float = Field(
+        default=1.0,
+        ge=0,
+        le=MAX_REPORTED,
+        description="A check fails if a month's table gives a raw score that differs by more points from the released "
+        "table.",
+    )
+    retest: RetestRule = Field(
+        default="last", description="Score that counts of a learner with several sittings: the `last` or the `best`."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> ScoreRules:
+        if self.score_lowest >= self.score_highest:
+            raise PsychometricsError(
+                f"rules score_lowest={self.score_lowest:g} and score_highest={self.score_highest:g} contradict each "
+                "other: set the lowest score below the highest"
+            )
+        return self
+
+
 class Rules(BaseModel):
     """The settings of a scale, by the stage of a month that reads them. Elsewhere they are named without a stage."""
 
@@ -289,6 +342,7 @@ class Rules(BaseModel):
     linking: LinkingRules = LinkingRules()
     publication: PublicationRules = PublicationRules()
     warnings: WarningRules = WarningRules()
+    scores: ScoreRules = ScoreRules()
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
@@ -352,6 +406,7 @@ STAGES: dict[str, type[Stage]] = {
     "linking": LinkingRules,
     "publication": PublicationRules,
     "warnings": WarningRules,
+    "scores": ScoreRules,
 }
 """The stages in the order of a month."""
 STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.model_fields}

@@ -6,7 +6,7 @@ Equating, which gives raw scores of an older form, is in `equating`. Learners' s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -205,6 +205,10 @@ class ScoreTable(Result):
             notes = (*notes, f"Raw scores {shown} are shown as {mark:g} or more by rounding, and do not pass.")
         percentile = np.full(values.size, np.nan) if counts is None else percentile_ranks(counts)
         return cls(raw, rising, se, unrounded, scaled, scale.slope * se, percentile, passes, notes)
+
+    def with_theta(self, theta: Floats, se: Floats) -> ScoreTable:
+        """The same scores with θ and its standard error, shape (K + 1,), if the values are on another scale."""
+        return replace(self, theta=theta, se=se)
 
     @property
     def raw_cut(self) -> int | None:

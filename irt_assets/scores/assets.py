@@ -1,0 +1,107 @@
+"""The asset `form_score_tables`, and the check that released tables hold. Tables are made in `form_tables`."""
+
+import dagster as dg
+
+from irt_assets.blocks import Table, table
+from irt_assets.common.metadata import md
+from irt_assets.common.partition_checks import CheckInput, partition_check
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
+from irt_assets.engines.spec import LIGHT_POOL
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.scales import read_scales
+from irt_assets.scores.form_tables import FormTable, make_month, read_tables
+from irt_assets.scores.releases import released_tables
+from resources import tables
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
+from resources.postgres.database import Database
+
+SCORE_TABLES = "form_score_tables"
+TABLES_HOLD = "released_tables_hold"
+MAX_NAMED = 10
+
+
+def build_score_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`form_score_tables` of the months."""
+
+    @dg.asset(
+        name=SCORE_TABLES,
+        partitions_def=months,
+        deps=["item_analysis", "published_item_parameters"],
+        description="One row per fixed form of scales with reported scores: the score table by the values published at "
+        "the month's end. A person releases it.",
+        metadata={"dagster/column_schema": column_schema(tables.score_table)},
+        pool=LIGHT_POOL,
+    )
+    def form_score_tables(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        month, made, without = context.partition_key, [], []
+        with classify_failures(), database.connect() as connection:
+            for scale_id, scale in scales_of_month(connection, month).items():
+                if scale.initialised and scale.rules.scores.score_slope and scale.rules.scores.score_by != "theta":
+                    found, reasons = make_month(connection, scale, month, context.run.run_id)
+                    made += found
+                    without += [(scale_id, form_id, why) for form_id, why in reasons.items()]
+        return dg.MaterializeResult(
+            metadata={
+                "tables": md(tables_overview(made)),
+                "forms without a table": row_table(("scale", "form", "why"), without),
+                "dagster/row_count": len(made),
+            }
+        )
+
+    return form_score_tables
+
+
+def tables_overview(found: list[FormTable]) -> Table:
+    """A table with one row per score table."""
+    rows = [
+        (
+            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+        )
+        for each in found
+    ]
+    formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
+    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
+
+
+def build_score_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """`released_tables_hold` of the months."""
+    return partition_check(
+        months,
+        SCORE_TABLES,
+        TABLES_HOLD,
+        "No raw score of a form moves from its released table by more than `max_score_shift`, and none passes that "
+        "failed, or the other way round. The released table stays in force until a person releases another one.",
+        _judge,
+    )
+
+
+def _judge(look: CheckInput) -> dg.AssetCheckResult:
+    named, rows, fixes = [], [], []
+    for scale_id, scale in read_scales(look.connection).items():
+        made = {found.form_id: found for found in read_tables(look.connection, scale_id, month=look.partition)}
+        for form_id, released in released_tables(look.connection, scale_id).items():
+            if (new := made.get(form_id)) is None or new.table_id == released.table_id:
+                continue
+            move, other_pass = new.largest_move(released), new.table.raw_cut != released.table.raw_cut
+            if move > scale.rules.scores.max_score_shift or other_pass:
+                why = f"moves by up to {move:.2f}" + (
+                    f"; raw scores pass from {new.table.raw_cut} on, not from {released.table.raw_cut}"
+                    if other_pass
+                    else ""
+                )
+                named.append(f"{form_id}: {why}")
+                rows.append((scale_id, form_id, released.table_id, new.table_id, why))
+                fixes.append(f"`irt scores release {form_id} --scale {scale_id} --dry-run`")
+    return dg.AssetCheckResult(
+        passed=not named,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=some_of(named, MAX_NAMED, between="; ") if named else "released tables hold",
+        metadata={
+            ITEMS: row_table(("scale", "form", "released", "new", "why"), rows),
+            **({HOW_TO_FIX: "Look at the changes, then decide: " + some_of(fixes, MAX_NAMED)} if fixes else {}),
+        },
+    )

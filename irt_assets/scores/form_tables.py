@@ -1,0 +1,224 @@
+"""Score tables of forms: make them from the published values of a form's items, store them, and read them.
+
+A table is never changed. `releases` has the decisions on which table is in force; learners' scores are in `issued`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.types.json import Jsonb
+
+from irt_assets.common.partitions import Month
+from irt_assets.common.wording import some_of
+from irt_assets.item_analysis.stored import read_forms
+from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.responses.scales import Scale
+from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
+from irt_assets.scores.reported import reported_scale, score_mark
+from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics.scoring import ScoreScale, ScoreTable, normal_deviates
+from resources.postgres.database import named_rows
+from resources.version import code_version
+
+MAX_NAMED = 5
+COLUMNS = ("theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
+"""The stored columns of a table; its raw scores are 0 … K."""
+_DIGITS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormTable:
+    """A score table of a form.
+
+    Attributes:
+        month: the month at whose end the published values were in force, and whose learners are the norm group.
+        method: eap, test-curve or normalised; or the chosen equating, such as linear, tucker to booklet-a.
+        spec: `items` (item → maximum score), `n` (learners in the norm group), `mark` (lowest unrounded score that
+            passes, or None), `pass_theta`, `rules` (of the reported scale), and `notes`.
+        table: its scores.
+        table_id: None until it is stored.
+    """
+
+    scale_id: str
+    form_id: str
+    month: str
+    method: str
+    set_hash: str
+    spec: Mapping[str, Any]
+    table: ScoreTable = field(repr=False)
+    table_id: int | None = None
+    made_at: datetime | None = None
+
+    @property
+    def table_hash(self) -> str:
+        """SHA-256 of the items, the specification and the scores, rounded to nine digits."""
+        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, _DIGITS)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def passes_or_none(self) -> list[bool | None]:
+        """Whether each raw score passes; None without a pass mark."""
+        return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
+
+    def largest_move(self, before: "FormTable") -> float:
+        """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
+        if self.table.raw.size != before.table.raw.size:
+            return float("inf")
+        return float(np.abs(self.table.unrounded - before.table.unrounded).max())
+
+
+def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[str, int]]:
+    """The fixed forms with items of a scale: form → its scored items in their order, with their maximum scores.
+
+    Items that are dropped from scoring are left out.
+    """
+    forms: dict[str, dict[str, int]] = {}
+    for form, item, most in connection.execute(
+        """SELECT form_id, item_id, f.max_score FROM form_item f JOIN question q USING (item_id)
+           WHERE q.scale_id = %s AND f.scored AND q.meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY 1, position""",
+        (scale_id,),
+    ):
+        forms.setdefault(form, {})[item] = most
+    return forms
+
+
+def make_month(
+    connection: psycopg.Connection, scale: Scale, month: str, run_id: str | None = None
+) -> tuple[list[FormTable], dict[str, str]]:
+    """Make and store the tables of all forms by the published values in force at the month's end.
+
+    A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
+    the reasons why other forms have none.
+    """
+    published = in_force(connection, scale.scale_id, Month(month).end)
+    counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
+    chosen = chosen_equatings(connection, scale.scale_id)
+    found, without = [], {}
+    for form_id, items in form_items(connection, scale.scale_id).items():
+        try:
+            made = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+        except PsychometricsError as error:
+            without[form_id] = str(error)
+        else:
+            found.append(_store(connection, made, run_id))
+    return found, without
+
+
+def _make(
+    scale: Scale,
+    month: str,
+    published: PublishedSet,
+    form_id: str,
+    items: Mapping[str, int],
+    counts: Sequence[int],
+    equating: ChosenEquating | None,
+) -> FormTable:
+    if missing := [item for item in items if item not in published.items]:
+        raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
+    known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
+    if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
+        raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
+    method: str = scale.rules.scores.score_by
+    line, mark = reported_scale(scale), score_mark(scale)
+    n_scores = sum(items.values()) + 1
+    norm = tuple(counts) if len(counts) == n_scores and any(counts) else None
+    table = ScoreTable.from_items(
+        known,
+        line,
+        theta="test-curve" if method == "test-curve" else "eap",
+        mean=scale.mu,
+        sd=scale.sigma,
+        norm_counts=norm,
+        mark=mark,
+    )
+    if equating is not None and len(equating.value) == n_scores:
+        method, table = f"equated to {equating.old}", equating.convert(line, norm, mark)
+    elif method == "normalised":
+        if norm is None:
+            raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
+        table, mark = _normalise(table, line, norm, has_mark=mark is not None)
+    rules = {name: value for name, value in scale.rules.scores if name.startswith("score_")}
+    spec = {"items": dict(items), "n": sum(norm or ()), "mark": mark, "pass_theta": scale.pass_theta, "rules": rules}
+    spec["notes"] = list(table.notes)
+    return FormTable(
+        scale_id=scale.scale_id,
+        form_id=form_id,
+        month=month,
+        method=method,
+        set_hash=published.set_hash,
+        spec=spec,
+        table=table,
+    )
+
+
+def _normalise(
+    table: ScoreTable, line: ScoreScale, norm: Sequence[int], *, has_mark: bool
+) -> tuple[ScoreTable, float | None]:
+    """The table by percentile ranks in the norm group, and its mark: the score of the lowest raw score whose θ passes.
+
+    The error of the scaled score follows from the error of θ.
+    """
+    deviates = normal_deviates(norm)
+    slope = np.gradient(deviates, table.theta)
+    mark = float(line.unrounded(deviates)[table.raw_cut]) if has_mark and table.raw_cut is not None else None
+    made = ScoreTable.from_values(deviates, slope * table.se, line, norm_counts=norm, mark=mark)
+    return made.with_theta(table.theta, table.se), mark
+
+
+def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) -> FormTable:
+    """Store the table, unless it equals the newest one of the form and month. Returns it as it is stored."""
+    newest = read_tables(connection, made.scale_id, form_id=made.form_id, month=made.month)
+    if newest and newest[-1].table_hash == made.table_hash:
+        return newest[-1]
+    [(table_id, made_at)] = connection.execute(
+        """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version,
+                                    run_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING table_id, made_at""",
+        (made.scale_id, made.form_id, made.month, made.method, made.set_hash, Jsonb(made.spec))
+        + (Jsonb(_as_json(made.table)), made.table_hash, code_version(), run_id),
+    ).fetchall()
+    return replace(made, table_id=table_id, made_at=made_at)
+
+
+def read_tables(
+    connection: psycopg.Connection,
+    scale_id: str,
+    *,
+    form_id: str | None = None,
+    month: str | None = None,
+    table_id: int | None = None,
+) -> list[FormTable]:
+    """The stored tables of a scale, by month and number. None: all forms, months and numbers."""
+    rows = named_rows(
+        connection,
+        """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at FROM score_table
+           WHERE scale_id = %s AND form_id = coalesce(%s, form_id) AND month = coalesce(%s, month)
+             AND table_id = coalesce(%s, table_id) ORDER BY month, table_id""",
+        (scale_id, form_id, month, table_id),
+    )
+    return [FormTable(table=_from_json(row.pop("scores"), row["spec"]), **row) for row in rows]
+
+
+def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
+    """The newest table of each form."""
+    return {found.form_id: found for found in read_tables(connection, scale_id)}
+
+
+def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
+    """The columns of the table; NaN becomes null."""
+    columns = {name: getattr(table, name).tolist() for name in COLUMNS}
+    return {
+        name: [None if x != x else x if digits is None else round(x, digits) for x in values]
+        for name, values in columns.items()
+    }
+
+
+def _from_json(stored: Mapping[str, Sequence[Any]], spec: Mapping[str, Any]) -> ScoreTable:
+    columns: dict[str, Any] = {name: np.array(stored[name], bool if name == "passes" else float) for name in COLUMNS}
+    return ScoreTable(np.arange(len(stored["theta"]), dtype=float), **columns, notes=tuple(spec["notes"]))

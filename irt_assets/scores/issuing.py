@@ -1,0 +1,300 @@
+"""Hand out scores: issue the scores of sittings, issue them again, hold or invalidate them.
+
+Every change adds a row with the person and the reason, in one transaction, and names those concerned before it is made.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pyarrow as pa
+
+from irt_assets.abilities.batch import estimate_with_errors, judge_until, newest_thetas
+from irt_assets.common.partitions import Month
+from irt_assets.common.wording import quantity, some_of
+from irt_assets.decisions.release import require_text
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.responses.scales import Scale, initialised_scale
+from irt_assets.responses.scored_answers import responses_of
+from irt_assets.scores.form_tables import FormTable, form_items
+from irt_assets.scores.issued import IssuedScore, Status, current_scores
+from irt_assets.scores.releases import released_tables
+from irt_assets.scores.reported import SAME, pass_probability, report_thetas
+from irt_assets.scores.sittings import SITTING, raw_scores, read_answers
+from irt_psychometrics.scoring import Movement
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
+
+MAX_AGE = timedelta(days=366)
+"""Age of the sittings whose scores are issued, if no month is named."""
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Scores that are issued, or would be.
+
+    Attributes:
+        new: scores of sittings that had none.
+        changed: scores that were handed out and differ by the present table or answers, before and after.
+        without: sittings that have no score, and why.
+    """
+
+    form_id: str
+    new: tuple[IssuedScore, ...] = ()
+    changed: tuple[tuple[IssuedScore, IssuedScore], ...] = ()
+    without: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        passed = sum(bool(score.passes) for score in self.new)
+        newly = sum(bool(new.passes) and not old.passes for old, new in self.changed)
+        lost = sum(bool(old.passes) and not new.passes for old, new in self.changed)
+        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}, {passed:,} of them pass"]
+        if self.changed:
+            lines.append(
+                f"{quantity(len(self.changed), 'score')} that were handed out differ by the present table and answers: "
+                f"{newly:,} newly pass and {lost:,} newly fail"
+            )
+        if self.without:
+            named = some_of([f"{user}: {why}" for user, why in self.without], MAX_NAMED, between="; ")
+            lines.append(f"{quantity(len(self.without), 'sitting')} without a score ({named})")
+        return lines
+
+
+def preview_issue(database: Database, scale_id: str, form_id: str, month: str | None = None, *, now: datetime) -> Issue:
+    """The scores that `issue_scores` would issue. Judges answers that are not judged yet, and changes nothing else."""
+    start, end = Month(month).bounds if month else (now - MAX_AGE, now)
+    judge_until(database, now)
+    with database.connect() as connection:
+        scale = initialised_scale(connection, scale_id, now)
+        return _plan(connection, scale, form_id, start, end, now)
+
+
+def issue_scores(
+    database: Database,
+    scale_id: str,
+    form_id: str,
+    month: str | None = None,
+    *,
+    again: bool = False,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Issue:
+    """Record that `by` hands out the scores of a form's sittings.
+
+    Parameters
+    ----------
+    database
+        The database.
+    scale_id, form_id
+        The form. A form with fixed items needs a released table; other forms are scored by θ.
+    month
+        The month of the sittings; None: the year before `now`.
+    again
+        Whether scores that were handed out and differ by the present table or answers are issued again. They stay as
+        they are otherwise.
+    by, reason
+        Name of the person who decides, and the reason.
+    now
+        The current time.
+
+    Returns
+    -------
+    Issue
+        The issued scores; `changed` is empty unless `again`.
+
+    Raises
+    ------
+    PermanentFailure
+        If the scale reports no scores, or the form has neither a released table nor sittings.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    start, end = Month(month).bounds if month else (now - MAX_AGE, now)
+    judge_until(database, now)
+    with database.connect() as connection:
+        scale = initialised_scale(connection, scale_id, now)
+        advisory_lock(connection, "scores", scale_id)
+        planned = _plan(connection, scale, form_id, start, end, now)
+        if not again:
+            planned = replace(planned, changed=())
+        _append(connection, [*planned.new, *(new for _, new in planned.changed)], by, reason)
+    return planned
+
+
+def change_status(
+    database: Database,
+    scale_id: str,
+    form_id: str,
+    users: Collection[str],
+    status: Status,
+    *,
+    by: str,
+    reason: str,
+) -> list[IssuedScore]:
+    """Record that `by` holds, invalidates or issues again the scores of these learners on a form.
+
+    Returns the scores as they were before. Raises PermanentFailure, which names the learners, if a learner has no score
+    on the form, or has this status already; nothing is changed then.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        advisory_lock(connection, "scores", scale_id)
+        found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in users]
+        known = {score.user_id for score in found}
+        wrong = [f"{user} has no score" for user in sorted(set(users) - known)]
+        wrong += [f"the score of {score.user_id} is {status} already" for score in found if score.status == status]
+        if wrong:
+            raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")
+        _append(connection, [replace(s, status=status, replaces=s.issued_id) for s in found], by, reason)
+    return found
+
+
+def _plan(
+    connection: psycopg.Connection, scale: Scale, form_id: str, start: datetime, end: datetime, now: datetime
+) -> Issue:
+    answers = read_answers(connection, scale.scale_id, form_id, start, end)
+    items = form_items(connection, scale.scale_id).get(form_id)
+    table = released_tables(connection, scale.scale_id).get(form_id)
+    by_theta = scale.rules.scores.score_by == "theta" or items is None
+    if not by_theta and table is None:
+        raise PermanentFailure(
+            f"no score table of form {form_id} is released: `irt scores release {form_id} --scale {scale.scale_id}`"
+        )
+    if answers.empty:
+        raise PermanentFailure(
+            f"the log has no sitting of a form {form_id} on scale {scale.scale_id} from {start:%Y-%m-%d} to "
+            f"{end:%Y-%m-%d}: form ids are case-sensitive"
+        )
+    without: dict[str, str] = {}
+    if table is not None and not by_theta:
+        found = _by_table(table, answers, items or {}, without)
+    else:
+        found = _by_theta(connection, scale, form_id, answers, now, without)
+    before = {row.sitting: row for row in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)}
+    new = [score for score in found if score.sitting not in before]
+    changed = [
+        (old, replace(score, replaces=old.issued_id))
+        for score in found
+        if (old := before.get(score.sitting)) and old.status == "issued" and _differs(old, score)
+    ]
+    return Issue(form_id, tuple(new), tuple(changed), tuple(without.items()))
+
+
+def _differs(old: IssuedScore, new: IssuedScore) -> bool:
+    same_pass = (old.passes, old.raw) == (new.passes, new.raw)
+    return not same_pass or abs(old.scaled - new.scaled) > SAME
+
+
+def _by_table(
+    table: FormTable, answers: pd.DataFrame, items: Mapping[str, int], without: dict[str, str]
+) -> list[IssuedScore]:
+    """Scores by raw score and table. Adds to `without` the learners who have no raw score, with the reason."""
+    if dict(items) != table.spec["items"]:
+        raise PermanentFailure(
+            f"the released table of form {table.form_id} is for {quantity(len(table.spec['items']), 'item')}, and "
+            f"{len(items)} or other items of the form are scored now: release the table of a later month"
+        )
+    raw = raw_scores(answers, items)
+    without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}
+    raw = raw.dropna().astype(int)
+    k, scored = raw.to_numpy(), table.table
+    se = scored.se[k]
+    return _rows(
+        table.scale_id,
+        table.form_id,
+        answers,
+        raw.index,
+        table.spec["pass_theta"],
+        raw=k,
+        theta=scored.theta[k],
+        theta_se=se,
+        scaled=scored.scaled[k],
+        scaled_se=scored.scaled_se[k],
+        percentile=scored.percentile[k],
+        passes=scored.passes[k],
+        table_id=table.table_id,
+        set_hash=table.set_hash,
+    )
+
+
+def _by_theta(
+    connection: psycopg.Connection,
+    scale: Scale,
+    form_id: str,
+    answers: pd.DataFrame,
+    now: datetime,
+    without: dict[str, str],
+) -> list[IssuedScore]:
+    """Scores by the θ of each sitting's answers that count, by the published set in force now."""
+    published = set_with_errors(connection, scale.scale_id, now)
+    counted = answers[answers["counts"].astype(bool) & answers["item_id"].isin(list(published.items))]
+    sittings = pd.MultiIndex.from_frame(answers[SITTING].drop_duplicates())
+    measured = pd.MultiIndex.from_frame(counted[SITTING].drop_duplicates())
+    without |= {user: "no answer to a published item counts" for user, _ in sittings.difference(measured)}
+    if counted.empty:
+        return []
+    number = dict(zip(measured, range(len(measured)), strict=True))
+    columns = counted[["item_id", "completed_at", "score", "max_score"]]
+    of_sitting = counted.set_index(SITTING).index.map(number).astype(str)
+    table = pa.Table.from_pandas(columns.assign(user_id=of_sitting), preserve_index=False)
+    responses, numbers = responses_of(table, published.withdrawn)
+    scores = estimate_with_errors(responses, published, replace(scale, movement=Movement()))
+    se = scores.se if scores.se_total is None or np.isnan(scores.se_total).any() else scores.se_total
+    reported = report_thetas(scale, scores.theta, se)
+    norm = np.sort(newest_thetas(connection, scale.scale_id))
+    below = (np.searchsorted(norm, scores.theta) + np.searchsorted(norm, scores.theta, "right")) / 2
+    return _rows(
+        scale.scale_id,
+        form_id,
+        answers,
+        measured[numbers.astype(int)],
+        scale.pass_theta,
+        theta=scores.theta,
+        theta_se=se,
+        scaled=reported.scaled,
+        scaled_se=reported.scaled_se,
+        percentile=100 * below / norm.size if norm.size else np.full(se.size, np.nan),
+        passes=reported.passes,
+        set_hash=published.set_hash,
+    )
+
+
+def _rows(
+    scale_id: str, form_id: str, answers: pd.DataFrame, sittings: pd.Index, pass_theta: float | None, **columns: Any
+) -> list[IssuedScore]:
+    """The rows of these sittings (user_id, session_id). `columns` are arrays in their order, or one value for all."""
+    last = answers.groupby(SITTING)["completed_at"].max()
+    if pass_theta is None:
+        columns |= {"passes": None, "pass_probability": None}
+    else:
+        columns["pass_probability"] = pass_probability(columns["theta"], columns["theta_se"], pass_theta)
+    found = pd.DataFrame({"raw": None, "table_id": None} | columns, index=range(len(sittings))).astype(object)
+    rows: list[dict[str, Any]] = found.where(found.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return [
+        IssuedScore(
+            user_id=user,
+            scale_id=scale_id,
+            form_id=form_id,
+            session_id=session,
+            sat_at=last[user, session],
+            status="issued",
+            decided_by="",
+            reason="",
+            **row,
+        )
+        for (user, session), row in zip(sittings, rows, strict=True)
+    ]
+
+
+def _append(connection: psycopg.Connection, scores: Iterable[IssuedScore], by: str, reason: str) -> None:
+    columns = [column.name for column in fields(IssuedScore) if column.name not in ("issued_id", "issued_at")]
+    with connection.cursor().copy(f"COPY issued_score ({', '.join(columns)}) FROM STDIN") as copy:
+        for score in scores:
+            signed = replace(score, decided_by=by, reason=reason)
+            copy.write_row([getattr(signed, name) for name in columns])

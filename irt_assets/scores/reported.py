@@ -1,0 +1,77 @@
+"""The reported score of a θ: scaled score, pass, and the probability of a pass. All ways to a score use these rules."""
+
+from typing import NamedTuple
+
+from scipy.special import ndtr
+
+from irt_assets.common.arrays import Floats, Mask
+from irt_assets.responses.eligibility.rules import MAX_REPORTED, ScoreRules
+from irt_assets.responses.scales import Scale
+from irt_psychometrics.scoring import ScoreScale
+from resources.failures import PermanentFailure
+
+SAME = 1e-9
+"""Largest difference of unrounded scores that rounding errors can make."""
+
+
+class ReportedScores(NamedTuple):
+    """Reported scores, each of the shape of θ. `passes` and `pass_probability` are None without a pass mark."""
+
+    unrounded: Floats
+    scaled: Floats
+    scaled_se: Floats
+    passes: Mask | None
+    pass_probability: Floats | None
+
+
+def reported_scale(scale: Scale) -> ScoreScale:
+    """The scale of reported scores. Raises PermanentFailure if no scores are reported."""
+    rules: ScoreRules = scale.rules.scores
+    if not rules.score_slope:
+        raise PermanentFailure(
+            f"scale {scale.scale_id} reports no scores: `irt scale set score_slope=100 score_intercept=500 --scale "
+            f"{scale.scale_id}`"
+        )
+    lowest, highest = (
+        None if abs(limit) == MAX_REPORTED else limit for limit in (rules.score_lowest, rules.score_highest)
+    )
+    return ScoreScale(rules.score_slope, rules.score_intercept, rules.score_step, lowest, highest)
+
+
+def score_mark(scale: Scale) -> float | None:
+    """The lowest unrounded score that passes. Returns None without a pass mark.
+
+    Raises PermanentFailure if everybody or nobody can have this score.
+    """
+    line, theta = reported_scale(scale), scale.pass_theta
+    if theta is None:
+        return None
+    mark, rules = line.slope * theta + line.intercept, scale.rules.scores
+    if not rules.score_lowest < mark <= rules.score_highest:
+        raise PermanentFailure(
+            f"the pass mark of scale {scale.scale_id}, θ = {theta:g}, is the score {mark:g}, outside of score_lowest "
+            f"{rules.score_lowest:g} and score_highest {rules.score_highest:g}: everybody or nobody would pass"
+        )
+    return mark
+
+
+def report_thetas(scale: Scale, theta: Floats, se: Floats) -> ReportedScores:
+    """Reported scores of abilities with their standard errors, for forms without a table.
+
+    Raises PermanentFailure on a scale whose scores are percentile ranks of raw scores, which θ does not have.
+    """
+    if scale.rules.scores.score_by == "normalised":
+        raise PermanentFailure(
+            f"scores of scale {scale.scale_id} are normalised raw scores, and this form has no raw score: set score_by "
+            "to eap, test-curve or theta"
+        )
+    line, mark = reported_scale(scale), score_mark(scale)
+    unrounded = line.unrounded(theta)
+    passes = None if mark is None else unrounded >= mark - SAME
+    probability = None if scale.pass_theta is None else pass_probability(theta, se, scale.pass_theta)
+    return ReportedScores(unrounded, line.rounded(unrounded), line.slope * se, passes, probability)
+
+
+def pass_probability(theta: Floats, se: Floats, pass_theta: float) -> Floats:
+    """Probability that the true θ is at or above the pass mark, if it is normal around the estimate."""
+    return ndtr((theta - pass_theta) / se)
