@@ -14,6 +14,7 @@ import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
+from irt_assets.blocks import Table, table
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.item_analysis.stored import read_forms
@@ -208,6 +209,19 @@ def read_tables(
 def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The newest table of each form."""
     return {found.form_id: found for found in read_tables(connection, scale_id)}
+
+
+def tables_overview(found: list[FormTable]) -> Table:
+    """A table with one row per score table."""
+    rows = [
+        (
+            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+        )
+        for each in found
+    ]
+    formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
+    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
