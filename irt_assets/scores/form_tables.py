@@ -64,7 +64,7 @@ class FormTable:
 
     @property
     def passes_or_none(self) -> list[bool | None]:
-        """Whether each raw score passes; None without a pass mark."""
+        """Whether each raw score passes, or None if there is no pass mark."""
         return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
 
     def largest_move(self, before: "FormTable") -> float:
@@ -95,7 +95,7 @@ def make_month(
     """Make and store the tables of all forms by the published values in force at the month's end.
 
     A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
-    the reasons why other forms have none.
+    the reasons why other forms have no table.
     """
     published = in_force(connection, scale.scale_id, Month(month).end)
     counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
