@@ -155,7 +155,7 @@ def release(
         out.print("undone" if undo else "released")
 
 
-@app.command(epilog='Example: irt scores issue F1 --month 2026-06 --by Kim --reason "results of June"')
+@app.command(epilog='Example: irt scores issue F1 --by Kim --reason "results of June"')
 def issue(
     form: Form,
     by: By,

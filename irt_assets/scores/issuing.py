@@ -163,7 +163,7 @@ def scores_to_change(
 ) -> list[IssuedScore]:
     """The scores of these learners on a form that have another status.
 
-    Raises PermanentFailure, which names the learners, if a learner has no score on the form, or none with another
+    Raises PermanentFailure, which names the learners, if a learner has no score on the form, or no score with another
     status.
     """
     asked = set(users)

@@ -137,8 +137,10 @@ def find_table(
     table_id: int | None = None,
     released: bool = False,
 ) -> FormTable:
-    """The newest table of a form: of this month, with this number, or the released one. Raises PermanentFailure if
-    there is none."""
+    """The newest table of a form: of this month, with this number, or the released one.
+
+    Raises PermanentFailure if the form has no such table.
+    """
     found = read_tables(connection, scale_id, form_id=form_id, month=month, table_id=table_id)
     if released:
         found = [*filter(None, [released_tables(connection, scale_id).get(form_id)])]
