@@ -139,8 +139,9 @@ def mention(settings: Settings) -> None:
         database,
         """INSERT INTO invariant_result (run, invariant, partition, subject, passed)
            VALUES ('r', 'kpis_are_whole', %s, %s, false),
+                  ('r', 'issued_scores_agree_with_their_tables', '', %s, false),
                   ('r', 'every_learner_with_answers_has_an_ability', '', %s, false)""",
-        (WEEK, USER, f"{SCALE}: {USER}"),
+        (WEEK, USER, USER, f"{SCALE}: {USER}"),
     )
     run_sql(
         database,
