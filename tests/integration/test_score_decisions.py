@@ -407,6 +407,16 @@ def test_form_with_an_unpublished_item_has_no_table_and_the_overview_says_why(ex
     assert typed("scores", "table", "--json").json["without"] == {"F3": "no values are published of new"}
 
 
+def test_scores_by_theta_are_issued_and_shown_without_a_table(typed: Irt, exam: Database) -> None:
+    """The form P has no fixed items."""
+    sit(exam, "P", FORMS["F1"], ["p1", "p2"], day=8)
+    issued = typed("scores", "issue", "P", "--month", MONTH, "--yes", *BY)
+    assert not missing_sentences(issued.out, "form P: two new scores", "p1", "p2", "issued: two scores")
+    shown = typed("scores", "show", "P").out
+    assert not missing_sentences(shown, "no score table of form P is released", "current scores of sittings: 2 issued")
+    assert typed("scores", "table", "--released", "--json").json["tables"] == []
+
+
 def test_commands_show_release_issue_and_hold_the_scores_of_a_form(typed: Irt, exam: Database, tmp_path: Path) -> None:
     assert not missing_sentences(typed("scores", "table").out, "F1", MONTH, "eap")
     assert (
