@@ -24,8 +24,8 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
-from services.dashboard.page import NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, form, item, scale
+from services.dashboard.page import NotAllowed, NotFound, ViewRequest
+from services.dashboard.views import arrivals, bank, form, item, learner, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -93,6 +93,8 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
             opened, size = path.open("rb"), path.stat().st_size
     except NotFound as missing:
         return _error_page(404, str(missing))
+    except NotAllowed as refused:
+        return _error_page(403, str(refused))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
@@ -158,6 +160,7 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "form": form.document,
     "item": item.document,
+    "learner": learner.document,
     "scale": scale.document,
 }
 """The views whose pages can be written as files."""
