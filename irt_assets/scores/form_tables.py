@@ -5,12 +5,13 @@ A table is never changed. `releases` has the decisions on which table is in forc
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -96,17 +97,23 @@ def make_month(
     A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
     the reasons why other forms have none.
     """
+    made, without = compute_month(connection, scale, month)
+    return [_store(connection, each, run_id) for each in made], without
+
+
+def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
+    """The tables that `make_month` would store, and the reasons why other forms have none."""
     published = in_force(connection, scale.scale_id, Month(month).end)
     counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
     chosen = chosen_equatings(connection, scale.scale_id)
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            made = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            table = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
         except PsychometricsError as error:
             without[form_id] = str(error)
         else:
-            found.append(_store(connection, made, run_id))
+            found.append(table)
     return found, without
 
 
@@ -208,6 +215,20 @@ def read_tables(
 def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The newest table of each form."""
     return {found.form_id: found for found in read_tables(connection, scale_id)}
+
+
+def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
+    """One row per table and raw score, to export."""
+    names = "scale_id", "form_id", "month", "table_id", "method"
+    frames = [
+        pd.DataFrame(
+            {name: getattr(found, name) for name in names}
+            | {name: getattr(found.table, name) for name in ("raw", *COLUMNS)}
+            | {"passes": found.passes_or_none}
+        )
+        for found in tables
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*names, "raw", *COLUMNS])
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:

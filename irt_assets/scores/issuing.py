@@ -85,6 +85,7 @@ def issue_scores(
     by: str,
     reason: str,
     now: datetime,
+    seen: Issue | None = None,
 ) -> Issue:
     """Record that `by` hands out the scores of a form's sittings.
 
@@ -103,6 +104,8 @@ def issue_scores(
         Name of the person who decides, and the reason.
     now
         The current time.
+    seen
+        The preview that the person has seen.
 
     Returns
     -------
@@ -112,7 +115,8 @@ def issue_scores(
     Raises
     ------
     PermanentFailure
-        If the scale reports no scores, or the form has neither a released table nor sittings.
+        If the scale reports no scores, if the form has neither a released table nor sittings, or if the scores differ
+        from `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     start, end = Month(month).bounds if month else (now - MAX_AGE, now)
@@ -121,6 +125,8 @@ def issue_scores(
         scale = initialised_scale(connection, scale_id, now)
         advisory_lock(connection, "scores", scale_id)
         planned = _plan(connection, scale, form_id, start, end, now)
+        if seen is not None and (seen.new, seen.changed) != (planned.new, planned.changed):
+            raise PermanentFailure("nothing was issued: the table or the answers have changed since. Look again")
         if not again:
             planned = replace(planned, changed=())
         _append(connection, [*planned.new, *(new for _, new in planned.changed)], by, reason)

@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +22,9 @@ from irt_assets.blocks import Document, excel, html, pdf, word
 from irt_assets.common.wording import sentence
 from irt_assets.decisions.exports import Kind, Subject, read_export, write_export
 from irt_assets.responses.scales import read_scales
+from irt_assets.scores.form_tables import as_rows
+from irt_assets.scores.issued import IssuedScore, issued_scores
+from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
@@ -147,12 +151,36 @@ def _export(table: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
     return read
 
 
+def _scores(rows_of: Callable[[psycopg.Connection, str], pd.DataFrame]) -> Callable[[ViewRequest], pd.DataFrame]:
+    """Rows of the form of the address or, without one, of all forms of the scale."""
+
+    def read(request: ViewRequest) -> pd.DataFrame:
+        scale, form_id = request.field("scale"), request.field("form")
+        with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
+            require_known("scale", scale, read_scales(connection))
+            frame = rows_of(connection, scale)
+        return frame[frame["form_id"] == form_id] if form_id else frame
+
+    return read
+
+
+def _released(connection: psycopg.Connection, scale_id: str) -> pd.DataFrame:
+    return as_rows(released_tables(connection, scale_id).values())
+
+
+def _issued(connection: psycopg.Connection, scale_id: str) -> pd.DataFrame:
+    rows = issued_scores(connection, scale_id=scale_id)
+    return pd.DataFrame(map(asdict, rows), columns=[column.name for column in fields(IssuedScore)])
+
+
 DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
     "parameters": (_export("parameters"), "viewer"),
     "flags": (_export("flags"), "viewer"),
     "abilities": (_export("abilities"), "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
+    "scores": (_scores(_released), "viewer"),
+    "issued": (_scores(_issued), "analyst"),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
