@@ -35,7 +35,6 @@ from irt_assets.reports import score_blocks
 from irt_assets.reports.classical_blocks import discrimination, flags_in_words, key_warning
 from irt_assets.reports.form_facts import FormFacts
 from irt_assets.reports.item_blocks import abilities
-from irt_assets.scores.form_tables import FormTable
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
@@ -218,25 +217,19 @@ def _reliability_by_ability(facts: FormFacts, theta: Floats, error: Floats) -> F
     )
 
 
-def forms_table(
-    forms: Sequence[FormRow], scale: str, month: str, released: Mapping[str, FormTable] | None = None
-) -> Table:
-    """Return a table of a month's forms, with links to their pages. `released`: their released score tables, on a scale
-    with reported scores."""
+def forms_table(forms: Sequence[FormRow], scale: str, month: str, released: Mapping[str, str] | None = None) -> Table:
+    """Return a table of a month's forms, with links to their pages. `released`: their released score tables in words,
+    on a scale with reported scores."""
     formats = {"learners": ",", "items": ",", "maximum": ",", "mean": ".2f", "SD": ".2f", "α": ".3f", "SEM": ".2f"}
     rows = [
         (
             page_link(form.form_id or "all answers", "form", scale=scale, month=month, form=form.form_id),
             *(form.n, form.n_items, form.max_score, *map(form.statistics.get, SUMMARY)),
             SOURCES.get(form.source),
-            *(() if released is None else (_released_in_words(released.get(form.form_id)),)),
+            *(() if released is None else (released.get(form.form_id),)),
         )
         for form in forms
     ]
     columns = ("form", *formats, "source", *(() if released is None else ("released score table",)))
     caption = f"Forms of {month}; a form has no mean and no α if not all of its learners have a score on all items"
     return table(columns, rows, numbers=formats, caption=caption)
-
-
-def _released_in_words(found: FormTable | None) -> str | None:
-    return f"{found.table_id} of {found.month}" if found else None

@@ -1,13 +1,13 @@
 """Blocks about the scores that a form's learners get: the score table, pass and fail, and subscores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import compress
 
 import numpy as np
 
 from irt_assets.blocks import (
     Block,
-    Cell,
     Figure,
     Figures,
     List,
@@ -37,7 +37,7 @@ METHODS = {
 }
 SCORE = ",.10g"
 """Format of scaled scores."""
-PASSED = {True: "pass", False: "fail", None: None}
+PASSED: Mapping[bool | None, str | None] = {True: "pass", False: "fail", None: None}
 SHARES = ("accuracy", "consistency", "κ", "false pass", "false fail")
 
 
@@ -94,14 +94,13 @@ def _pass_in_words(found: FormTable) -> str:
 def _key_facts(found: FormTable) -> Block:
     rules, n = found.spec["rules"], found.spec["n"]
     unit = "deviate" if found.method == "normalised" else "θ"
-    limits = [rules["score_lowest"], rules["score_highest"]]
-    between = [
-        f"{word} {x:,.10g}" for word, x in zip(("at least", "at most"), limits, strict=True) if abs(x) < MAX_REPORTED
-    ]
-    line = f"{rules['score_slope']:,.10g} · {unit} + {rules['score_intercept']:,.10g}".replace("+ -", "− ")
+    limits = {"at least": rules["score_lowest"], "at most": rules["score_highest"]}
+    scale = [f"{rules['score_slope']:,.10g} · {unit} + {rules['score_intercept']:,.10g}".replace("+ -", "− ")]
+    scale += [f"rounded to multiples of {rules['score_step']:,.10g}"]
+    scale += [f"{word} {limit:,.10g}" for word, limit in limits.items() if abs(limit) < MAX_REPORTED]
     known = {
         "method": METHODS.get(found.method, f"a raw score of another form: {found.method}"),
-        "scaled score": ", ".join([line, f"rounded to multiples of {rules['score_step']:,.10g}", *between]),
+        "scaled score": ", ".join(scale),
         "norm group": f"learners of {found.month}, n = {n:,}" if n else "none, so there are no percentiles",
         "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
     }
@@ -125,17 +124,11 @@ def _remarks(found: FormTable) -> Iterator[str]:
 def score_table(found: FormTable) -> Table:
     """Return the scores that each raw score gives."""
     scores = found.table
-    formats = {"raw": "", "θ": ".2f", "SE of θ": ".2f", "unrounded": ",.2f", "scaled": SCORE, "SE": ",.2f"}
-    formats["percentile"] = ".1f"
+    formats = {"raw": "", "θ": ".2f", "SE of θ": ".2f", "unrounded": ",.2f", "scaled": SCORE, "SE of scaled": ",.2f"}
     columns = (scores.theta, scores.se, scores.unrounded, scores.scaled, scores.scaled_se, scores.percentile)
-    rows = [
-        (k, *map(float, values), PASSED[passed])
-        for k, (*values, passed) in enumerate(zip(*columns, found.passes_or_none, strict=True))
-    ]
-    caption = f"Table {found.table_id}: scores by raw score. SE: standard error of the scaled score"
-    if found.spec["n"]:
-        caption += f"; percentile: among the learners of {found.month}, n = {found.spec['n']:,}"
-    return table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
+    rows = zip(range(scores.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
+    names, caption = formats | {"percentile": ".1f"}, f"Table {found.table_id}: scores by raw score"
+    return table((*names, "result"), rows, numbers=names, caption=caption, small=True, sortable=True)
 
 
 def _error_by_score(found: FormTable) -> Figure:
@@ -157,19 +150,16 @@ def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
     old, new = release.before, release.table
     if old is None or new is None or old.table.raw.size != new.table.raw.size:
         return
-    move = new.table.unrounded - old.table.unrounded
-    moved = np.flatnonzero((new.table.scaled != old.table.scaled) | (new.table.passes != old.table.passes))
-    counts = facts.form.scores if len(facts.form.scores) == move.size else [None] * move.size
-    results = list(zip(old.passes_or_none, new.passes_or_none, strict=True))
-    rows: list[tuple[Cell, ...]] = [
-        (
-            *(int(k), counts[k], float(old.table.scaled[k]), float(new.table.scaled[k]), float(move[k])),
-            PASSED[results[k][0]] if len(set(results[k])) == 1 else " → ".join(str(PASSED[was]) for was in results[k]),
-        )
-        for k in moved
+    moved = (new.table.scaled != old.table.scaled) | (new.table.passes != old.table.passes)
+    counts = facts.form.scores if len(facts.form.scores) == moved.size else [None] * moved.size
+    columns = (old.table.scaled, new.table.scaled, new.table.unrounded - old.table.unrounded)
+    results = [
+        PASSED[was] if was == now else f"{PASSED[was]} → {PASSED[now]}"
+        for was, now in zip(old.passes_or_none, new.passes_or_none, strict=True)
     ]
+    rows = compress(zip(range(moved.size), counts, *columns, results, strict=True), moved)
     before, after = f"table {old.table_id}", f"table {new.table_id}"
-    formats = {"raw": "", "learners": ",", before: SCORE, after: SCORE, "before rounding": "+,.2f"}
+    formats = {"raw": "", "learners": ",", before: SCORE, after: SCORE, "move, unrounded": "+,.2f"}
     caption = f"Raw scores with another scaled score or result; learners of {facts.month}"
     yield table((*formats, "result"), rows, numbers=formats, caption=caption, small=True, sortable=True)
 
@@ -184,15 +174,12 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
             reasons.append(f"{method}: {error}")
     if rows:
         method, *_, accuracy, consistency, _, false_pass, false_fail = rows[0]
-        caption = (
-            "Decisions at the pass mark; in brackets: 95 % interval, by the errors of the items (Lee) or the sample"
-        )
-        columns = ("method", "learners", "who should pass", *SHARES)
-        yield table(columns, rows, numbers=SHARES, caption=caption, small=True)
+        yield table(("method", "learners", "who should pass", *SHARES), rows, numbers=SHARES, small=True)
         yield Paragraph(
             f"How to read it: by {method}, {accuracy} of the learners get the result that their true score deserves. "
             f"{false_pass} pass although they should fail, and {false_fail} fail although they should pass. "
-            f"{consistency} would get the same result on another form like this; κ is this agreement beyond chance."
+            f"{consistency} would get the same result on another form like this; κ is this agreement beyond chance. "
+            "In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample (Rudner)."
         )
     elif not reasons:
         why = (

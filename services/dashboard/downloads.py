@@ -139,48 +139,42 @@ def _bank(request: ViewRequest) -> pd.DataFrame:
     )
 
 
-def _export(table: Subject) -> Callable[[ViewRequest], pd.DataFrame]:
+def _export(read_frame: Callable[[psycopg.Connection, ViewRequest], pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Read a table of all scales, and keep the rows of the address's scale and form."""
+
     def read(request: ViewRequest) -> pd.DataFrame:
-        scale = request.field("scale")
         with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
-            if scale:
+            if scale := request.field("scale"):
                 require_known("scale", scale, read_scales(connection))
-            frame = read_export(connection, table, request.reader.now())
-        return frame[frame["scale_id"] == scale] if scale else frame
+            frame = read_frame(connection, request)
+        for name in ("scale", "form"):
+            if (chosen := request.field(name)) and f"{name}_id" in frame:
+                frame = frame[frame[f"{name}_id"] == chosen]
+        return frame
 
     return read
 
 
-def _scores(rows_of: Callable[[psycopg.Connection, str], pd.DataFrame]) -> Callable[[ViewRequest], pd.DataFrame]:
-    """Rows of the form of the address or, without one, of all forms of the scale."""
-
-    def read(request: ViewRequest) -> pd.DataFrame:
-        scale, form_id = request.field("scale"), request.field("form")
-        with request.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
-            require_known("scale", scale, read_scales(connection))
-            frame = rows_of(connection, scale)
-        return frame[frame["form_id"] == form_id] if form_id else frame
-
-    return read
+def _subject(subject: Subject) -> Callable[..., pd.DataFrame]:
+    return _export(lambda connection, request: read_export(connection, subject, request.reader.now()))
 
 
-def _released(connection: psycopg.Connection, scale_id: str) -> pd.DataFrame:
-    return as_rows(released_tables(connection, scale_id).values())
+def _released(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
+    return as_rows(found for scale in read_scales(connection) for found in released_tables(connection, scale).values())
 
 
-def _issued(connection: psycopg.Connection, scale_id: str) -> pd.DataFrame:
-    rows = issued_scores(connection, scale_id=scale_id)
-    return pd.DataFrame(map(asdict, rows), columns=[column.name for column in fields(IssuedScore)])
+def _issued(connection: psycopg.Connection, _request: ViewRequest) -> pd.DataFrame:
+    return pd.DataFrame(map(asdict, issued_scores(connection)), columns=[field.name for field in fields(IssuedScore)])
 
 
 DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
-    "parameters": (_export("parameters"), "viewer"),
-    "flags": (_export("flags"), "viewer"),
-    "abilities": (_export("abilities"), "analyst"),
+    "parameters": (_subject("parameters"), "viewer"),
+    "flags": (_subject("flags"), "viewer"),
+    "abilities": (_subject("abilities"), "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
-    "scores": (_scores(_released), "viewer"),
-    "issued": (_scores(_issued), "analyst"),
+    "scores": (_export(_released), "viewer"),
+    "issued": (_export(_issued), "analyst"),
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {

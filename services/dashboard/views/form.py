@@ -32,8 +32,10 @@ def forms_page(request: ViewRequest) -> Page:
         return Page("Forms", render_blocks(query_form("forms", *choices), Paragraph(text)))
     with request.reader.connect() as connection:
         forms = read_forms(connection, scale.scale_id, month)
-        released = released_tables(connection, scale.scale_id) if scale.rules.scores.score_slope else None
-    found = form_blocks.forms_table(forms, scale.scale_id, month, released)
+        tables = released_tables(connection, scale.scale_id)
+    released = {name: f"{each.table_id} of {each.month}" for name, each in tables.items()}
+    reports_scores = bool(scale.rules.scores.score_slope)
+    found = form_blocks.forms_table(forms, scale.scale_id, month, released if reports_scores else None)
     return Page(f"Forms of scale {scale.scale_id}", render_blocks(query_form("forms", *choices), found))
 
 
