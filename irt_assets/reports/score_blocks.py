@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from irt_assets.blocks import (
     table,
 )
 from irt_assets.common.intervals import Z95
-from irt_assets.common.wording import join_names, sentence, span
+from irt_assets.common.wording import join_names, sentence, with_capital
 from irt_assets.item_analysis.stored import FormRow
 from irt_assets.reports.form_facts import FormFacts, ReportedForm
 from irt_assets.responses.eligibility.rules import MAX_REPORTED
@@ -55,7 +56,7 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
         blocks += [
             Paragraph(_pass_in_words(found)),
             _key_facts(found),
-            List(tuple(_remarks(found))),
+            List(tuple(map(sentence, found.remarks))),
             score_table(found),
         ]
         blocks.append(Figures((_error_by_score(found),)))
@@ -79,15 +80,12 @@ def _status(reported: ReportedForm) -> str:
 
 
 def _pass_in_words(found: FormTable) -> str:
-    mark, cut, most = found.spec["mark"], found.table.raw_cut, found.table.raw.size - 1
-    if mark is None:
-        return "The scale has no pass mark, so nobody passes or fails."
-    where = f"the mark of {mark:,.10g} (θ = {number(found.spec['pass_theta'])})"
-    if cut is None:
-        return f"No raw score reaches {where}, so nobody passes."
+    mark, cut = found.spec["mark"], found.table.raw_cut
+    if mark is None or cut is None:
+        return sentence(found.passing_in_words)
     return (
-        f"Learners with a raw score of {cut} or more of {most} pass. {cut} is the lowest raw score whose scaled score, "
-        f"before rounding, reaches {where}."
+        f"{with_capital(found.passing_in_words)}. {cut} is the lowest raw score whose scaled score, before rounding, "
+        f"reaches the mark of {mark:,.10g} (θ = {number(found.spec['pass_theta'])})."
     )
 
 
@@ -105,20 +103,6 @@ def _key_facts(found: FormTable) -> Block:
         "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
     }
     return pairs(known)
-
-
-def _remarks(found: FormTable) -> Iterator[str]:
-    """The notes of the table, the raw scores with one scaled score, and the scaled scores that nobody can get."""
-    scores, step = found.table, found.spec["rules"]["score_step"]
-    yield from found.spec["notes"]
-    if ties := [f"{span(str(a), str(b))} ({scores.scaled[a]:,.10g})" for a, b in scores.ties]:
-        yield f"Raw scores with the same scaled score: {', '.join(ties)}."
-    if gaps := scores.gaps(step):
-        low, high = max(gaps, key=lambda gap: gap[1] - gap[0])
-        yield (
-            f"The {scores.raw.size} raw scores give {len(np.unique(scores.scaled))} scaled scores. Nobody can get a "
-            f"score between them; the widest gap is from {low:,.10g} to {high:,.10g}."
-        )
 
 
 def score_table(found: FormTable) -> Table:
@@ -195,20 +179,22 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
     yield from (Paragraph(sentence(reason)) for reason in reasons)
 
 
-def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[tuple[str, str, str, Callable[[], Classification]]]:
-    """Yield the methods that apply: name, learners, who should pass, and the classification."""
+class _Method(NamedTuple):
+    name: str
+    learners: str
+    who_should_pass: str
+    classify: Callable[[], Classification]
+
+
+def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[_Method]:
+    """Yield the methods that apply."""
     scale, found, counts = facts.scale, reported.table, facts.form.scores
     if found is None:
         theta, se = (np.array([getattr(score, name) for score in reported.issued]) for name in ("theta", "theta_se"))
         if scale.pass_theta is not None and theta.size:
-            cut_theta = scale.pass_theta
+            by_theta = partial(Classification.from_abilities, theta, se, [scale.pass_theta])
             who = f"{theta.size:,} scores of {facts.month}"
-            yield (
-                "Rudner",
-                who,
-                f"θ from {number(cut_theta)}",
-                partial(Classification.from_abilities, theta, se, [cut_theta]),
-            )
+            yield _Method("Rudner", who, f"θ from {number(scale.pass_theta)}", by_theta)
         return
     scores, cut = found.table, found.table.raw_cut
     if cut is None or not any(counts) or len(counts) != scores.raw.size:
@@ -217,11 +203,12 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[tuple[str, st
     population, learners = f"θ ~ N({scale.mu:g}, {scale.sigma:g}²)", f"{facts.form.n:,} of {facts.month}"
     of_raw, of_theta = f"expected raw score from {cut}", found.spec["pass_theta"]
     items = facts.published.among(list(found.spec["items"]))
-    yield "Lee", population, of_raw, lambda: Classification.from_items(items, [cut], mean=scale.mu, sd=scale.sigma)
+    by_items = partial(Classification.from_items, items, [cut], mean=scale.mu, sd=scale.sigma)
+    yield _Method("Lee", population, of_raw, by_items)
     by_theta = partial(Classification.from_abilities, scores.theta[raw], scores.se[raw], [of_theta])
-    yield "Rudner", learners, f"θ from {number(of_theta)}", by_theta
+    yield _Method("Rudner", learners, f"θ from {number(of_theta)}", by_theta)
     by_alpha = partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1]))
-    yield f"Livingston and Lewis (α {number(alpha)})", learners, of_raw, by_alpha
+    yield _Method(f"Livingston and Lewis (α {number(alpha)})", learners, of_raw, by_alpha)
 
 
 def _shares(found: Classification) -> list[str]:

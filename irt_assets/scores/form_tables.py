@@ -15,6 +15,7 @@ import pandas as pd
 import psycopg
 from psycopg.types.json import Jsonb
 
+from irt_assets.blocks import Table, table
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.item_analysis.stored import read_forms
@@ -43,7 +44,7 @@ class FormTable:
         spec: `items` (item → maximum score), `n` (learners in the norm group), `mark` (lowest unrounded score that
             passes, or None), `pass_theta`, `rules` (of the reported scale), and `notes`.
         table: its scores.
-        table_id: None until it is stored.
+        table_id, made_at, code_version: empty until it is stored.
     """
 
     scale_id: str
@@ -55,6 +56,7 @@ class FormTable:
     table: ScoreTable = field(repr=False)
     table_id: int | None = None
     made_at: datetime | None = None
+    code_version: str = ""
 
     @property
     def table_hash(self) -> str:
@@ -64,8 +66,24 @@ class FormTable:
 
     @property
     def passes_or_none(self) -> list[bool | None]:
-        """Whether each raw score passes; None without a pass mark."""
+        """Whether each raw score passes, or None if there is no pass mark."""
         return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
+
+    @property
+    def passing_in_words(self) -> str:
+        if self.spec["mark"] is None:
+            return "no pass mark is set"
+        cut = self.table.raw_cut
+        return "no raw score passes" if cut is None else f"raw scores from {cut} of {self.table.raw.size - 1} on pass"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for the reader of the table: its notes, raw scores with one scaled score, and gaps."""
+        ties = [f"{first} to {last}" for first, last in self.table.ties]
+        gaps = [f"{low:.10g} and {high:.10g}" for low, high in self.table.gaps(self.spec["rules"]["score_step"])]
+        lines = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
+        lines += [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
+        return [*self.spec["notes"], *lines]
 
     def largest_move(self, before: "FormTable") -> float:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
@@ -95,7 +113,7 @@ def make_month(
     """Make and store the tables of all forms by the published values in force at the month's end.
 
     A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
-    the reasons why other forms have none.
+    the reasons why other forms have no table.
     """
     made, without = compute_month(connection, scale, month)
     return [_store(connection, each, run_id) for each in made], without
@@ -190,7 +208,7 @@ def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) 
         (made.scale_id, made.form_id, made.month, made.method, made.set_hash, Jsonb(made.spec))
         + (Jsonb(_as_json(made.table)), made.table_hash, code_version(), run_id),
     ).fetchall()
-    return replace(made, table_id=table_id, made_at=made_at)
+    return replace(made, table_id=table_id, made_at=made_at, code_version=code_version())
 
 
 def read_tables(
@@ -204,7 +222,8 @@ def read_tables(
     """The stored tables of a scale, by month and number. None: all forms, months and numbers."""
     rows = named_rows(
         connection,
-        """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at FROM score_table
+        """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at, code_version
+           FROM score_table
            WHERE scale_id = %s AND form_id = coalesce(%s, form_id) AND month = coalesce(%s, month)
              AND table_id = coalesce(%s, table_id) ORDER BY month, table_id""",
         (scale_id, form_id, month, table_id),
@@ -229,6 +248,19 @@ def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
         for found in tables
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*names, "raw", *COLUMNS])
+
+
+def tables_overview(found: list[FormTable]) -> Table:
+    """A table with one row per score table."""
+    rows = [
+        (
+            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+        )
+        for each in found
+    ]
+    formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
+    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:

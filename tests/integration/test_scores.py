@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from irt_assets.common.partitions import Month
 from irt_assets.scores.issued import current_scores
-from irt_assets.scores.issuing import issue_scores
+from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
 from resources.postgres.database import Database
 from tests.helpers import rooms
-from tests.helpers.rooms import call
+from tests.helpers.rooms import add_attempts, attempt, call
 from tests.helpers.score_world import MONTH, NOW, SIGNED, build_exam, make_tables
 
 
@@ -33,3 +35,25 @@ def test_released_table_gives_the_issued_scores(exam: Database) -> None:
         assert score.raw is not None
         assert score.scaled == table.table.scaled[score.raw]
         assert score.passes == (score.raw >= table.table.raw_cut)
+
+
+@pytest.mark.ci
+def test_sessions_with_further_items_continue_a_sitting_until_an_item_is_met_again(exam: Database) -> None:
+    make_tables(exam)
+    release_table(exam, rooms.SCALE, "F1", **SIGNED)
+    start = Month(MONTH).start
+    sessions = [(1, "s1", range(1, 13)), (3, "s2", range(13, 21)), (20, "s3", range(1, 21)), (28, "s4", range(1, 5))]
+    add_attempts(
+        exam,
+        [
+            attempt("eve", f"i{k}", start + timedelta(days=day, minutes=k), form_id="F1", session_id=session)
+            for day, session, items in sessions
+            for k in items
+        ],
+    )
+    found = preview_issue(exam, rooms.SCALE, "F1", MONTH, now=start + timedelta(days=29))
+    scores = {score.session_id: score.raw for score in found.new if score.user_id == "eve"}
+    assert (scores, found.without) == ({"s1": 20, "s3": 20}, (("eve", "it has not been finished yet"),))
+    found = preview_issue(exam, rooms.SCALE, "F1", MONTH, now=start + timedelta(days=43))
+    assert {score.session_id: score.raw for score in found.new if score.user_id == "eve"} == scores | {"s4": 4}
+    assert found.without == ()

@@ -82,16 +82,16 @@ def test_score_table_gives_scores_and_the_pass_in_words() -> None:
         ["3", "1.50", "0.50", "65.00", "65", "5.00", "87.5", "pass"],
     ]
     shown = text(found["Scores"].blocks)
-    assert "Learners with a raw score of 2 or more of 3 pass." in shown
+    assert "Raw scores from 2 of 3 on pass. 2 is the lowest raw score" in shown
     assert "the mark of 50 (θ = 0.00)" in shown
     assert "Kolen" in shown
     assert "learners of 2026-06, n = 4" in shown
-    assert "the widest gap is from 35 to 45" in shown
+    assert "No raw score gives a scaled score between 35 and 45;" in shown
 
 
 def test_raw_scores_with_one_scaled_score_are_named() -> None:
     found = sections(ReportedForm(released=score_table(1, highest=55.0)))
-    assert "Raw scores with the same scaled score: 2…3 (55)." in text(found["Scores"].blocks)
+    assert "Raw scores with one scaled score: 2 to 3." in text(found["Scores"].blocks)
 
 
 def test_rudners_accuracy_is_the_mean_probability_of_the_own_side_of_the_mark() -> None:
