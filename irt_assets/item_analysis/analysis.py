@@ -170,8 +170,8 @@ def _analyse_form(
 def _subscores(
     counted: pd.DataFrame, items: Sequence[str], topic_of: Mapping[str, str]
 ) -> tuple[tuple[SubscoreRow, ...], str]:
-    """PRMSE of the topics of a complete form, or the reason why there is none. `counted` is sorted by person and
-    item."""
+    """PRMSE of the topics of a complete form, or the reason why a form has no subscores. `counted` is sorted by
+    person and item."""
     topics = [topic_of.get(item, "") for item in items]
     if "" in topics or len(set(topics)) < 2:
         return (), "an item has no topic in the bank" if "" in topics else "all items have one topic"

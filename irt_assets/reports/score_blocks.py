@@ -99,7 +99,7 @@ def _key_facts(found: FormTable) -> Block:
     known = {
         "method": METHODS.get(found.method, f"a raw score of another form: {found.method}"),
         "scaled score": ", ".join(scale),
-        "norm group": f"learners of {found.month}, n = {n:,}" if n else "none, so there are no percentiles",
+        "norm group": f"learners of {found.month}, n = {n:,}" if n else "no learner, so there are no percentiles",
         "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
     }
     return pairs(known)
@@ -121,11 +121,13 @@ def _error_by_score(found: FormTable) -> Figure:
     described = f"Standard error of the scaled score: {number(y.min(), 1)} to {number(y.max(), 1)}."
     top = 1.15 * float(y.max())
     chart = Chart(Chart.ends_of(x), (0.0, top), "scaled score", "standard error", described, height=190)
+    caption = "Standard error of each scaled score (conditional SEM)."
     if mark is not None:
+        caption += f" Dashed: the pass mark {mark:,.10g}."
         chart.line((mark, mark), (0.0, top), "grey", f"pass mark {mark:,.10g}", dash="dash", width=1.2)
     titles = [f"raw score {k}: {score:,.10g} ± {error:.1f}" for k, (score, error) in enumerate(zip(x, y, strict=True))]
     chart.points(x, y, titles=titles, joined=True)
-    return Figure(chart, "Standard error of each scaled score (conditional SEM).")
+    return Figure(chart, caption)
 
 
 def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:

@@ -128,7 +128,7 @@ def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, 
 
 
 class MovedTable(NamedTuple):
-    """A released table that does not hold, the table that shows it, and what has moved."""
+    """A released table that does not hold, the table that shows it, and how scores and passes moved."""
 
     released: FormTable
     new: FormTable

@@ -65,7 +65,7 @@ class DecisionForm:
     Attributes:
         references: the proposals. For anchors: the first month that is linked with the change, and the item. For
             items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
-            without an item. For scores: the month of the sittings, and the form in the place of the item.
+            without an item. For scores: the month of the sittings, and the form as the item.
         scale_id: scale of the anchors, of the movement that is adopted, or of the scores.
         since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
         although_it_leaked: whether the person confirmed accepting an item that may have leaked.

@@ -1,4 +1,4 @@
-"""The scores of a form in the dashboard: what its page shows, decisions on them, and files."""
+"""The scores of a form in the dashboard: its page, the decisions on them, and files."""
 
 from __future__ import annotations
 
