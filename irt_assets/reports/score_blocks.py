@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import compress
-from typing import NamedTuple
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def reported_scores(facts: FormFacts) -> Iterator[Block]:
     yield Section("Scores", tuple(blocks), "scores")
     if reported.release and reported.released:
         yield Section("Changes by the newest table", tuple(_changes(reported.release, facts)), "changes")
-    if facts.scale.pass_theta is not None and (found is not None or reported.by_theta):
+    if (facts.scale.pass_theta if reported.by_theta else found and found.spec["pass_theta"]) is not None:
         yield Section("Pass and fail", tuple(pass_and_fail(facts, reported)), "pass-and-fail")
 
 
@@ -153,11 +152,11 @@ def _changes(release: TableRelease, facts: FormFacts) -> Iterator[Block]:
 def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
     """Yield how often the decision is right, and how often it would be repeated, by each method."""
     rows, reasons = list[list[str]](), list[str]()
-    for method, learners, true, classify in _methods(facts, reported):
+    for names, classify in _methods(facts, reported):
         try:
-            rows.append([method, learners, true, *_shares(classify())])
+            rows.append([*names, *_shares(classify())])
         except PsychometricsError as error:
-            reasons.append(f"{method}: {error}")
+            reasons.append(f"{names[0]}: {error}")
     if rows:
         method, *_, accuracy, consistency, _, false_pass, false_fail = rows[0]
         yield table(("method", "learners", "who should pass", *SHARES), rows, numbers=SHARES, small=True)
@@ -168,35 +167,20 @@ def pass_and_fail(facts: FormFacts, reported: ReportedForm) -> Iterator[Block]:
             "In brackets are 95 % intervals: by the errors of the items' values (Lee), or of the sample (Rudner)."
         )
     elif not reasons:
-        why = (
-            "nobody passes"
-            if reported.table and not reported.table.table.passes.any()
-            else (
-                f"no score of {facts.month} is handed out"
-                if reported.by_theta
-                else "not all learners have a score on all items"
-            )
-        )
+        why = "nobody passes" if facts.form.scores else "not all learners have a score on all items"
+        why = f"no score of {facts.month} is handed out" if reported.by_theta else why
         reasons.append(f"nothing can be said about the decisions of {facts.month}, because {why}")
     yield from (Paragraph(sentence(reason)) for reason in reasons)
 
 
-class _Method(NamedTuple):
-    name: str
-    learners: str
-    who_should_pass: str
-    classify: Callable[[], Classification]
-
-
-def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[_Method]:
-    """Yield the methods that apply."""
+def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[tuple[list[str], Callable[[], Classification]]]:
+    """Yield the methods that apply: the name with the learners and who of them should pass, and the classification."""
     scale, found, counts = facts.scale, reported.table, facts.form.scores
     if found is None:
         theta, se = (np.array([getattr(score, name) for score in reported.issued]) for name in ("theta", "theta_se"))
         if scale.pass_theta is not None and theta.size:
             by_theta = partial(Classification.from_abilities, theta, se, [scale.pass_theta])
-            who = f"{theta.size:,} scores of {facts.month}"
-            yield _Method("Rudner", who, f"θ from {number(scale.pass_theta)}", by_theta)
+            yield ["Rudner", f"{theta.size:,} scores of {facts.month}", f"θ from {number(scale.pass_theta)}"], by_theta
         return
     scores, cut = found.table, found.table.raw_cut
     if cut is None or not any(counts) or len(counts) != scores.raw.size:
@@ -206,11 +190,11 @@ def _methods(facts: FormFacts, reported: ReportedForm) -> Iterator[_Method]:
     of_raw, of_theta = f"expected raw score from {cut}", found.spec["pass_theta"]
     items = facts.published.among(list(found.spec["items"]))
     by_items = partial(Classification.from_items, items, [cut], mean=scale.mu, sd=scale.sigma)
-    yield _Method("Lee", population, of_raw, by_items)
+    yield ["Lee", population, of_raw], by_items
     by_theta = partial(Classification.from_abilities, scores.theta[raw], scores.se[raw], [of_theta])
-    yield _Method("Rudner", learners, f"θ from {number(of_theta)}", by_theta)
+    yield ["Rudner", learners, f"θ from {number(of_theta)}"], by_theta
     by_alpha = partial(Classification.from_reliability, raw, alpha, [cut], max_score=float(scores.raw[-1]))
-    yield _Method(f"Livingston and Lewis (α {number(alpha)})", learners, of_raw, by_alpha)
+    yield [f"Livingston and Lewis (α {number(alpha)})", learners, of_raw], by_alpha
 
 
 def _shares(found: Classification) -> list[str]:
