@@ -110,7 +110,10 @@ def score_table(found: FormTable) -> Table:
     formats = {"raw": "", "θ": ".2f", "SE of θ": ".2f", "unrounded": ",.2f", "scaled": SCORE, "SE of scaled": ",.2f"}
     columns = (scores.theta, scores.se, scores.unrounded, scores.scaled, scores.scaled_se, scores.percentile)
     rows = zip(range(scores.raw.size), *columns, map(PASSED.get, found.passes_or_none), strict=True)
-    names, caption = formats | {"percentile": ".1f"}, f"Table {found.table_id}: scores by raw score"
+    names, caption = (
+        formats | {"percentile": ".1f"},
+        f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})",
+    )
     return table((*names, "result"), rows, numbers=names, caption=caption, small=True, sortable=True)
 
 
