@@ -96,7 +96,7 @@ def _key_facts(found: FormTable) -> Block:
     scale += [f"rounded to multiples of {rules['score_step']:,.10g}"]
     scale += [f"{word} {limit:,.10g}" for word, limit in limits.items() if abs(limit) < MAX_REPORTED]
     known = {
-        "method": METHODS.get(found.method, f"a raw score of another form: {found.method}"),
+        "method": METHODS.get(found.method, f"raw scores are {found.method}"),
         "scaled score": ", ".join(scale),
         "norm group": f"learners of {found.month}, n = {n:,}" if n else "no learner, so there are no percentiles",
         "items": f"{len(found.spec['items']):,}, by the values published at the end of {found.month}",
