@@ -85,6 +85,7 @@ def issue_scores(
     by: str,
     reason: str,
     now: datetime,
+    seen: Issue | None = None,
 ) -> Issue:
     """Record that `by` hands out the scores of a form's sittings.
 
@@ -103,6 +104,8 @@ def issue_scores(
         Name of the person who decides, and the reason.
     now
         The current time.
+    seen
+        The preview that the person has seen.
 
     Returns
     -------
@@ -112,7 +115,8 @@ def issue_scores(
     Raises
     ------
     PermanentFailure
-        If the scale reports no scores, or the form has neither a released table nor sittings.
+        If the scale reports no scores, the form has neither a released table nor sittings, its items differ from the
+        items of its table, or the scores differ from `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     start, end = Month(month).bounds if month else (now - MAX_AGE, now)
@@ -121,6 +125,8 @@ def issue_scores(
         scale = initialised_scale(connection, scale_id, now)
         advisory_lock(connection, "scores", scale_id)
         planned = _plan(connection, scale, form_id, start, end, now)
+        if seen is not None and (planned.new, planned.changed) != (seen.new, seen.changed):
+            raise PermanentFailure("nothing was issued: answers, scores or the table have changed since. Look again")
         if not again:
             planned = replace(planned, changed=())
         _append(connection, [*planned.new, *(new for _, new in planned.changed)], by, reason)
@@ -139,20 +145,34 @@ def change_status(
 ) -> list[IssuedScore]:
     """Record that `by` holds, invalidates or issues again the scores of these learners on a form.
 
-    Returns the scores as they were before. Raises PermanentFailure, which names the learners, if a learner has no score
-    on the form, or has this status already; nothing is changed then.
+    Scores of other sittings that have this status already stay as they are. Returns the scores as they were before.
+
+    Raises PermanentFailure as `scores_to_change` does; nothing is changed then.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
-        found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in users]
-        known = {score.user_id for score in found}
-        wrong = [f"{user} has no score" for user in sorted(set(users) - known)]
-        wrong += [f"the score of {score.user_id} is {status} already" for score in found if score.status == status]
-        if wrong:
-            raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")
+        found = scores_to_change(connection, scale_id, form_id, users, status)
         _append(connection, [replace(s, status=status, replaces=s.issued_id) for s in found], by, reason)
     return found
+
+
+def scores_to_change(
+    connection: psycopg.Connection, scale_id: str, form_id: str, users: Collection[str], status: Status
+) -> list[IssuedScore]:
+    """The scores of these learners on a form that have another status.
+
+    Raises PermanentFailure, which names the learners, if a learner has no score on the form, or none with another
+    status.
+    """
+    found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in users]
+    other = [score for score in found if score.status != status]
+    known, changing = ({score.user_id for score in scores} for scores in (found, other))
+    wrong = [f"{user} has no score" for user in sorted(set(users) - known)]
+    wrong += [f"the score of {user} is {status} already" for user in sorted(known - changing)]
+    if wrong:
+        raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")
+    return other
 
 
 def _plan(
@@ -198,7 +218,8 @@ def _by_table(
     if dict(items) != table.spec["items"]:
         raise PermanentFailure(
             f"the released table of form {table.form_id} is for {quantity(len(table.spec['items']), 'item')}, and "
-            f"{len(items)} or other items of the form are scored now: release the table of a later month"
+            f"{len(items)} or other items of the form are scored now: materialise form_score_tables of a month again, "
+            f"then `irt scores release {table.form_id} --scale {table.scale_id}`"
         )
     raw = raw_scores(answers, items)
     without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}

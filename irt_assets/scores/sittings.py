@@ -5,7 +5,7 @@ answers to items that the learner had met before, from which nothing is estimate
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 import psycopg
@@ -13,6 +13,8 @@ import psycopg
 from resources.postgres.warehouse import read_frame
 
 SITTING = ["user_id", "session_id"]
+MAX_LENGTH = timedelta(days=7)
+"""Longest time between the first and the last answer of a sitting."""
 _ANSWERS = """
     SELECT DISTINCT ON (r.user_id, r.session_id, r.item_id)
            r.user_id, coalesce(r.session_id, '') AS session_id, r.item_id, r.completed_at, v.score, v.max_score,
@@ -31,13 +33,15 @@ _ANSWERS = """
 def read_answers(
     connection: psycopg.Connection, scale_id: str, form_id: str, start: datetime, end: datetime
 ) -> pd.DataFrame:
-    """The judged answers of real learners to a form in [start, end), the first to each item of a sitting.
+    """The judged answers of real learners in sittings of a form that end in [start, end), the first to each item.
 
     Columns: user_id, session_id (empty if the log has no session), item_id, completed_at, score and max_score of the
     verdict, counts (whether the verdict has a score), and points, which are missing if the answer has no score at all.
     """
-    values = {"form": form_id, "scale": scale_id, "start": start, "end": end}
-    return read_frame(connection, _ANSWERS, values).astype({"points": float})
+    values = {"form": form_id, "scale": scale_id, "start": start - MAX_LENGTH, "end": end + MAX_LENGTH}
+    found = read_frame(connection, _ANSWERS, values).astype({"points": float})
+    last = found.groupby(SITTING)["completed_at"].transform("max")
+    return found[(last >= start) & (last < end)]
 
 
 def raw_scores(answers: pd.DataFrame, items: Collection[str]) -> pd.Series:
