@@ -5,7 +5,7 @@ The numbers come from `irt_psychometrics.equating`. `chosen_equating` has the ch
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 import psycopg
 from pydantic import TypeAdapter
 
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
@@ -74,6 +74,11 @@ class FormSample:
     @property
     def n(self) -> int:
         return len(self.scores)
+
+    @property
+    def counts(self) -> Floats:
+        """The number of learners with each raw score 0 … K."""
+        return np.bincount(self.scores["raw"], minlength=self.highest + 1).astype(float)
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,38 @@ class EquatingComparison:
     smoothing: tuple[Smoothing, ...]
     in_force: ChosenEquating | None
 
+    @property
+    def n_of_both(self) -> int:
+        """The number of learners who took both forms."""
+        return len(self.new.scores.index.intersection(self.old.scores.index))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison as JSON; NaN becomes None."""
+        methods = {
+            found.name: {
+                "equated": found.chosen.equated,
+                "se": [finite(x) for x in found.chosen.equated_se],
+                "difference": found.difference.tolist(),
+                "affected": found.affected,
+                "raw_cut": found.table.raw_cut,
+                "passing": found.passing,
+            }
+            for found in self.methods
+        }
+        return {
+            "new": self.new.form_id,
+            "old": self.old.form_id,
+            "table": self.old_table.table_id,
+            "design": self.design,
+            "learners": [self.new.n, self.old.n],
+            "common_items": list(self.anchor),
+            "baseline": self.baseline,
+            "methods": methods,
+            "without": self.without,
+            "smoothing": [asdict(model) for model in self.smoothing],
+            "in_force": self.in_force and asdict(self.in_force),
+        }
+
     def method(self, name: str) -> ComparedMethod:
         """The result of a method. Raises PermanentFailure if it has no result, or no standard errors."""
         known = {found.name: found for found in self.methods}
@@ -190,7 +227,7 @@ def compare_methods(
         except PsychometricsError as error:
             without[name] = str(error)
     baseline = TRUE_SCORE if TRUE_SCORE in found else IDENTITY
-    n = np.bincount(samples[0].scores["raw"], minlength=samples[0].highest + 1).astype(float)
+    n = samples[0].counts
     return EquatingComparison(
         scale=scale,
         new=samples[0],
@@ -204,6 +241,26 @@ def compare_methods(
         smoothing=smoothing,
         in_force=chosen_equatings(connection, scale_id).get(new),
     )
+
+
+def choice_in_words(comparison: EquatingComparison, name: str) -> list[str]:
+    """The effect of choosing a method, for the person who decides. Raises PermanentFailure as `method` does."""
+    new, found, former = comparison.new, comparison.method(name), comparison.in_force
+    passing = "no pass mark is set" if found.passing is None else f"{found.passing:,} of {new.n:,} learners pass"
+    if found.table.raw_cut is not None:
+        passing += f", from raw score {found.table.raw_cut} on"
+    lines = [
+        f"raw scores of form {new.form_id} are equated to {comparison.old.form_id} by {found.chosen.method}",
+        passing,
+        "its next score table is made by these numbers: materialise form_score_tables, then release the table",
+    ]
+    return lines if former is None else [*lines, f"the former choice was {former.method}, to {former.old}"]
+
+
+def undo_in_words(new: str, former: ChosenEquating) -> str:
+    """The effect of `undo_equating`, for the person who decides."""
+    made_by = "its next score table is made by its own items"
+    return f"form {new} is no longer equated to {former.old} ({former.method}): {made_by}"
 
 
 def choose_equating(

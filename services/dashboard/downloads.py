@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
 from services.dashboard.page import NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, form, item, scale
+from services.dashboard.views import arrivals, bank, equate, form, item, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -156,6 +156,7 @@ DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
 }
 """The tables that can be downloaded, with the lowest role that may download them."""
 DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
+    "equate": equate.document,
     "form": form.document,
     "item": item.document,
     "scale": scale.document,

@@ -116,7 +116,7 @@ def make_tables(database: Database, month: str = MONTH) -> dict[str, FormTable]:
     with database.connect() as connection:
         scale = read_scales(connection, Month(month).start)[rooms.SCALE]
         made, without = make_month(connection, scale, month)
-    assert without == {}
+    assert without == {}, without
     return {found.form_id: found for found in made}
 
 
