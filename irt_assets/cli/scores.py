@@ -5,14 +5,14 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from irt_assets.blocks import Moment, Section, Table, pairs, table
+from irt_assets.blocks import Moment, Section, pairs, table
 from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
 from irt_assets.common.partitions import month_of
@@ -40,7 +40,14 @@ from irt_assets.scores.form_tables import (
 )
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
-from irt_assets.scores.releases import TableRelease, find_table, preview_release, release_table, table_decisions
+from irt_assets.scores.releases import (
+    TableRelease,
+    find_table,
+    preview_release,
+    release_table,
+    released_tables,
+    table_decisions,
+)
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
@@ -72,11 +79,13 @@ def table_(
             listed = {each.form_id: each for each in found}
             of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
             made, without = compute_month(connection, of_scale, of)
-            later = f"form_score_tables of {of} has not been materialised"
+            by_theta = of_scale.rules.scores.score_by == "theta"
+            later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
+            in_force = released_tables(connection, scale)
         else:
             listed = {form: find_table(connection, scale, form, month=named, released=released)}
-            without = {}
+            without, in_force = {}, {}
     missing = {name: why for name, why in without.items() if name not in listed}
     if to is not None:
         if to.suffix not in (".csv", ".xlsx"):
@@ -88,7 +97,8 @@ def table_(
     elif form is not None:
         _print_table(listed[form])
     else:
-        print_blocks(tables_overview([*listed.values()]))
+        numbers = [in_force[name].table_id if name in in_force else None for name in listed]
+        print_blocks(tables_overview([*listed.values()]).with_column("released table", numbers))
         if missing:
             print_blocks(table(("form", "without a table, because"), missing.items()))
 
@@ -175,10 +185,11 @@ def issue(
     """
     by, reason, database, now = signature(by), require_text("reason", reason), current_database(), datetime.now(UTC)
     seen = preview_issue(database, scale, form, _month(month), now=now)
+    count = len(seen.new) + again * len(seen.changed)
     if not as_json:
         say(*seen.sentences)
-        print_blocks(_scores_table([(None, score) for score in seen.new] + [*seen.changed]))
-    count = len(seen.new) + again * len(seen.changed)
+        say(*["--again issues them again"] if seen.changed and not again else [])
+        _print_changes([*((None, score) for score in seen.new), *seen.changed])
     if not dry_run and count:
         confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)
         issue_scores(database, scale, form, _month(month), again=again, by=by, reason=reason, now=now, seen=seen)
@@ -205,7 +216,7 @@ def hold(
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     status: Status = "invalid" if invalid else "issued" if restore else "held"
     found = database.call(scores_to_change, scale, form, users, status)
-    print_blocks(_scores_table((score, None) for score in found))
+    _print_changes((score, replace(score, status=status)) for score in found)
     confirm(f"make {quantity(len(found), 'score')} of form {form} {status}?", yes)
     change_status(database, scale, form, users, status, by=by, reason=reason)
     out.print(f"{status}: {quantity(len(found), 'score')}")
@@ -258,9 +269,9 @@ def _print_table(found: FormTable) -> None:
     columns = ("raw", "theta", "se", "unrounded", "scaled", "scaled_se", "percentile")
     scores = zip(*(getattr(found.table, name).tolist() for name in columns), found.passes_or_none, strict=True)
     rows = [(*row, {True: "yes", False: "no"}.get(passes)) for *row, passes in scores]
-    caption = f"Form {found.form_id}, table {found.table_id} of {found.month} ({found.method})"
-    print_blocks(table((*SCORE_FORMATS, "passes"), rows, numbers=SCORE_FORMATS, caption=caption))
-    say(*map(sentence, [found.passing_in_words, *found.remarks]))
+    say(f"form {found.form_id}, table {found.table_id} of {found.month} ({found.method}): {found.passing_in_words}")
+    print_blocks(table((*SCORE_FORMATS, "passes"), rows, numbers=SCORE_FORMATS))
+    say(*map(sentence, found.remarks))
 
 
 def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
@@ -278,21 +289,18 @@ def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _scores_table(changes: Iterable[tuple[IssuedScore | None, IssuedScore | None]]) -> Table:
-    """One row per sitting, with its score before and after a decision."""
+def _print_changes(changes: Iterable[tuple[IssuedScore | None, IssuedScore]]) -> None:
+    """Print one row per sitting, with its score before and after a decision."""
     rows = [
-        (score.user_id, f"{score.sat_at:%Y-%m-%d}", _in_words(old), _in_words(new))
+        (new.user_id, f"{new.sat_at:%Y-%m-%d}", None if old is None else _in_words(old), _in_words(new))
         for old, new in changes
-        if (score := new or old)
     ]
-    caption = f"The first {MAX_LISTED} of {len(rows):,}" if len(rows) > MAX_LISTED else ""
-    return table(("learner", "sat on", "before", "score"), rows[:MAX_LISTED], caption=caption)
+    print_blocks(*[table(("learner", "sat on", "before", "after"), rows[:MAX_LISTED])] if rows else [])
+    say(*[f"the first {MAX_LISTED} of {len(rows):,}; --dry-run --json lists all"] if len(rows) > MAX_LISTED else [])
 
 
-def _in_words(score: IssuedScore | None) -> str | None:
-    if score is None:
-        return None
-    passes = {True: ", passes", False: ", fails"}.get(score.passes, "") if score.passes is not None else ""
+def _in_words(score: IssuedScore) -> str:
+    passes = "" if score.passes is None else ", passes" if score.passes else ", fails"
     return f"{score.scaled:,.10g}{f' ({score.raw} points)' if score.raw is not None else ''}{passes}, {score.status}"
 
 

@@ -54,7 +54,8 @@ class Issue:
         passed = sum(bool(score.passes) for score in self.new)
         newly = sum(bool(new.passes) and not old.passes for old, new in self.changed)
         lost = sum(bool(old.passes) and not new.passes for old, new in self.changed)
-        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}, {passed:,} of them pass"]
+        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}"]
+        lines[0] += f", {passed:,} of them pass" if self.new else ""
         if self.changed:
             lines.append(
                 f"{quantity(len(self.changed), 'score')} that were handed out differ by the present table and answers: "
@@ -165,10 +166,11 @@ def scores_to_change(
     Raises PermanentFailure, which names the learners, if a learner has no score on the form, or none with another
     status.
     """
-    found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in users]
+    asked = set(users)
+    found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in asked]
     other = [score for score in found if score.status != status]
     known, changing = ({score.user_id for score in scores} for scores in (found, other))
-    wrong = [f"{user} has no score" for user in sorted(set(users) - known)]
+    wrong = [f"{user} has no score" for user in sorted(asked - known)]
     wrong += [f"the score of {user} is {status} already" for user in sorted(known - changing)]
     if wrong:
         raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")

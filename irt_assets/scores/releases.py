@@ -84,14 +84,16 @@ class TableRelease:
             f"{self.table.passing_in_words}"
         )
         if self.before is None:
-            return [new, "no table was released before"]
-        move = self.table.largest_move(self.before)
-        lines = [f"{new}; it replaces table {self.before.table_id} of {self.before.month}"]
-        if not np.isfinite(move):
+            lines = [f"{new}; no table was in force before"]
+        elif not np.isfinite(move := self.table.largest_move(self.before)):
             again = f"`irt scores issue {self.form_id} --again`"
             why = "the number of raw scores differs, because items were dropped or added"
-            return [*lines, f"{why}; after the release, {again} lists the scores that change"]
-        lines.append(f"the unrounded score of a raw score moves by up to {move:.2f}")
+            lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
+        else:
+            lines = [
+                f"{new}; it replaces table {self.before.table_id} of {self.before.month}",
+                f"the unrounded score of a raw score moves by up to {move:.2f}",
+            ]
         if self.of_month is not None:
             lines.append(
                 f"of {quantity(self.of_month.learners, 'learner')} of {self.table.month}, {self.of_month.in_words}"
@@ -141,9 +143,9 @@ def find_table(
     if released:
         found = [*filter(None, [released_tables(connection, scale_id).get(form_id)])]
     if not found:
-        which = " released" * released + f" with the number {table_id}" * (table_id is not None)
+        which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
         raise PermanentFailure(
-            f"scale {scale_id} has no{which} score table of a form {form_id}{f' of {month}' if month else ''}: "
+            f"scale {scale_id} has no {'released ' * released}score table{which} of a form {form_id}: "
             f"`irt scores table --scale {scale_id}` lists the tables, and the forms without one"
         )
     return found[-1]
@@ -229,18 +231,18 @@ def _plan(
 def _compare(
     connection: psycopg.Connection, form_id: str, table: FormTable | None, before: FormTable | None
 ) -> TableRelease:
-    if table is None or before is None or before.table.raw.size != table.table.raw.size:
+    if table is None or (before is not None and before.table.raw.size != table.table.raw.size):
         return TableRelease(form_id, table, before)
     forms = {form.form_id: form.scores for form in read_forms(connection, table.scale_id, table.month)}
     counts = forms.get(form_id, ())
-    of_month = ScoreChanges.between(before, table, counts) if len(counts) == table.table.raw.size else None
+    of_month = ScoreChanges.between(before, table, counts) if before and len(counts) == table.table.raw.size else None
     issued = [
         score
         for score in current_scores(connection, scale_id=table.scale_id, form_id=form_id)
         if score.status == "issued" and score.raw is not None and score.raw < table.table.raw.size
     ]
     raw = np.array([score.raw for score in issued], dtype=int)
-    passed, passes = np.array([bool(score.passes) for score in issued]), table.table.passes[raw]
+    passed, passes = np.array([bool(score.passes) for score in issued], dtype=bool), table.table.passes[raw]
     of_issued = ScoreChanges(
         len(issued),
         int((np.array([score.scaled for score in issued]) != table.table.scaled[raw]).sum()),
