@@ -180,8 +180,8 @@ def scores_to_change(
 def _plan(
     connection: psycopg.Connection, scale: Scale, form_id: str, start: datetime, end: datetime, now: datetime
 ) -> Issue:
-    answers = read_answers(connection, scale.scale_id, form_id, start, end)
     items = form_items(connection, scale.scale_id).get(form_id)
+    answers = read_answers(connection, scale.scale_id, form_id, start, end, fixed=items is not None)
     table = released_tables(connection, scale.scale_id).get(form_id)
     by_theta = scale.rules.scores.score_by == "theta" or items is None
     if not by_theta and table is None:
@@ -195,7 +195,8 @@ def _plan(
         )
     without: dict[str, str] = {}
     if table is not None and not by_theta:
-        found = _by_table(table, answers, items or {}, without)
+        unfinished_since = now - timedelta(days=scale.rules.answers.late_days)
+        found = _by_table(table, answers, items or {}, unfinished_since, without)
     else:
         found = _by_theta(connection, scale, form_id, answers, now, without)
     before = {row.sitting: row for row in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)}
@@ -214,18 +215,28 @@ def _differs(old: IssuedScore, new: IssuedScore) -> bool:
 
 
 def _by_table(
-    table: FormTable, answers: pd.DataFrame, items: Mapping[str, int], without: dict[str, str]
+    table: FormTable,
+    answers: pd.DataFrame,
+    items: Mapping[str, int],
+    unfinished_since: datetime,
+    without: dict[str, str],
 ) -> list[IssuedScore]:
-    """Scores by raw score and table. Adds to `without` the learners who have no raw score, with the reason."""
+    """Scores by raw score and table. Adds to `without` the learners who have no raw score, with the reason.
+
+    A sitting with answers since `unfinished_since` that lacks an item has no score yet; an older one has it without the
+    item's points.
+    """
     if dict(items) != table.spec["items"]:
         raise PermanentFailure(
             f"the released table of form {table.form_id} is for {quantity(len(table.spec['items']), 'item')}, and "
             f"{len(items)} or other items of the form are scored now: materialise form_score_tables of a month again, "
             f"then `irt scores release {table.form_id} --scale {table.scale_id}`"
         )
-    raw = raw_scores(answers, items)
+    raw, sittings = raw_scores(answers, items), answers[answers["item_id"].isin(list(items))].groupby(SITTING)
     without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}
-    raw = raw.dropna().astype(int)
+    unfinished = (sittings.size() < len(items)) & (sittings["completed_at"].max() >= unfinished_since)
+    without |= {user: "it has not been finished yet" for user, _ in raw.index[unfinished]}
+    raw = raw[~unfinished].dropna().astype(int)
     k, scored = raw.to_numpy(), table.table
     se = scored.se[k]
     return _rows(
