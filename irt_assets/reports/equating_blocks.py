@@ -58,9 +58,9 @@ def equating_blocks(comparison: EquatingComparison) -> Iterator[Block]:
     """Yield all blocks about the comparison."""
     yield Paragraph(sentence(choice(comparison)), "lead")
     yield List(tuple(map(sentence, design_in_words(comparison))))
+    yield Section("Methods", (methods_table(comparison), *missing(comparison)), "methods")
     caption = DIFFERENCES.format(baseline=comparison.baseline, old=comparison.old.form_id, new=comparison.new.form_id)
     yield Section("Differences", (Paragraph(caption), Figures(tuple(differences(comparison)))), "differences")
-    yield Section("Methods", (methods_table(comparison), *missing(comparison)), "methods")
     yield Section("Equivalents", (equivalents_table(comparison),), "equivalents")
     if comparison.smoothing:
         yield Section("Smoothing", (smoothing_table(comparison),), "smoothing")
@@ -122,9 +122,9 @@ def differences(comparison: EquatingComparison) -> Iterator[Figure]:
     for found in others:
         y, half = found.difference[shown], halves[found.name]
         described = f"Difference of {found.name} from {comparison.baseline} by raw score."
-        chart = Chart((at[0], at[-1]), ends, "raw score", "difference", described, heading=found.name, height=170)
+        chart = Chart((at[0], at[-1]), ends, "raw score", "difference", described, height=110)
         chart.boxes([at[0]], [-MATTERS], [at[-1]], [MATTERS], "grey", pale=True).level(0)
-        yield Figure(chart.line(at, y, "blue", "", y - half, y + half))
+        yield Figure(chart.line(at, y, "blue", "", y - half, y + half), found.name)
 
 
 def methods_table(comparison: EquatingComparison) -> Table:

@@ -6,7 +6,7 @@ The numbers come from `irt_psychometrics.equating`. `chosen_equating` has the ch
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from irt_assets.scores.chosen_equating import ChosenEquating, as_floats, chosen_
 from irt_assets.scores.form_tables import FormTable, form_items, published_items
 from irt_assets.scores.issuing import MAX_AGE
 from irt_assets.scores.releases import released_tables
-from irt_assets.scores.sittings import SITTING, raw_scores, read_answers
+from irt_assets.scores.sittings import SITTING, raw_scores, read_answers, unfinished_sittings
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.equating import Equating, ScoreCounts, equate, equate_by_items
 from irt_psychometrics.scoring import ParameterErrors, ScoreTable
@@ -210,7 +210,7 @@ def compare_methods(
         )
     of_old: Mapping[str, int] = table.spec["items"]
     anchor = {item: most for item, most in items.items() if of_old.get(item) == most}
-    samples = [_sample(connection, scale_id, form, of, anchor, now) for form, of in ((new, items), (old, of_old))]
+    samples = [_sample(connection, scale, form, of, anchor, now) for form, of in ((new, items), (old, of_old))]
     counts, design = _count(samples[0], samples[1], anchor)
     smoothing, smoothed = _presmooth(samples, counts)
     runs: dict[str, Callable[[], Equating]] = {}
@@ -333,17 +333,19 @@ def joint_covariance(errors: ParameterErrors, forms: Iterable[Iterable[str]]) ->
 
 def _sample(
     connection: psycopg.Connection,
-    scale_id: str,
+    scale: Scale,
     form_id: str,
     items: Mapping[str, int],
     anchor: Mapping[str, int],
     now: datetime,
 ) -> FormSample:
-    answers = read_answers(connection, scale_id, form_id, now - MAX_AGE, now)
+    answers = read_answers(connection, scale.scale_id, form_id, now - MAX_AGE, now, fixed=True)
+    since = now - timedelta(days=scale.rules.answers.late_days)
     scores = pd.DataFrame({"raw": raw_scores(answers, items), "anchor": raw_scores(answers, anchor)})
+    scores["unfinished"] = unfinished_sittings(answers, items, since)
     scores["at"] = answers.groupby(SITTING)["completed_at"].min()
     first = scores.sort_values("at").groupby(level="user_id").head(1).droplevel("session_id")
-    known = first[first["raw"].notna()].fillna({"anchor": 0})
+    known = first[first["raw"].notna() & ~first["unfinished"]].fillna({"anchor": 0})
     return FormSample(form_id, sum(items.values()), known[["raw", "anchor"]].astype(int))
 
 

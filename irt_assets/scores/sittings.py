@@ -77,3 +77,9 @@ def raw_scores(answers: pd.DataFrame, items: Collection[str]) -> pd.Series:
     """
     points = answers[answers["item_id"].isin(list(items))].groupby(SITTING)["points"]
     return points.sum().where(points.count() == points.size())
+
+
+def unfinished_sittings(answers: pd.DataFrame, items: Collection[str], since: datetime) -> pd.Series:
+    """Whether a sitting lacks one of the items and has answers since a time, by user_id and session_id."""
+    sittings = answers[answers["item_id"].isin(list(items))].groupby(SITTING)
+    return (sittings.size() < len(items)) & (sittings["completed_at"].max() >= since)

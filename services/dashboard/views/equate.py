@@ -33,7 +33,7 @@ def page(request: ViewRequest) -> Page:
         return Page("Equating", render_blocks(query_form("equate", *choices), Paragraph(text)))
     fields = {"scale": comparison.scale.scale_id, "new": comparison.new.form_id, "old": comparison.old.form_id}
     methods = {found.name: found.name for found in comparison.methods}
-    radio = ui.input_radio_buttons("method", "Method", methods, selected=comparison.baseline)
+    radio = ui.input_radio_buttons("method", "Method", methods, selected=comparison.baseline, width="100%")
     return Page(
         f"Equating of {shorten(fields['new'])} to {shorten(fields['old'])}",
         render_blocks(
