@@ -27,16 +27,24 @@ from irt_assets.blocks import (
 )
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import join_names, quantity, sentence
-from irt_assets.scores.equating import MATTERS, MIN_ANCHORS, EquatingComparison, FormSample
+from irt_assets.scores.equating import IDENTITY, MATTERS, MIN_ANCHORS, EquatingComparison, FormSample
 from irt_psychometrics.plots import Chart
 from resources.version import code_version
 
 MAX_ITEMS_NAMED = 20
 COVERED = 0.01, 0.99
 """Shares of the new form's learners between whose raw scores differences are shown."""
+METHODS = (
+    "Over {learners} of {new}. Differences are from {baseline}, in raw points of {old}. Beyond ½: learners whose "
+    "equivalent differs by more than half a point, the difference that matters, because rounded scores then differ."
+)
+SMOOTHING = (
+    "Log-linear models of the scores, for equipercentile and kernel. Degrees: of {}. Equating uses the model with the "
+    "smallest AIC."
+)
 DIFFERENCES = (
     "Differences of the equivalents by each method from {baseline}, in raw points of {old}, by raw score of {new}. "
-    "Bands: 95 % intervals by the method's own error. Grey: ± ½ point, the difference that matters."
+    "Bands: 95 % intervals by the method's own error. Grey: ± ½ point."
 )
 
 
@@ -58,12 +66,15 @@ def equating_blocks(comparison: EquatingComparison) -> Iterator[Block]:
     """Yield all blocks about the comparison."""
     yield Paragraph(sentence(choice(comparison)), "lead")
     yield List(tuple(map(sentence, design_in_words(comparison))))
-    yield Section("Methods", (methods_table(comparison), *missing(comparison)), "methods")
-    caption = DIFFERENCES.format(baseline=comparison.baseline, old=comparison.old.form_id, new=comparison.new.form_id)
-    yield Section("Differences", (Paragraph(caption), Figures(tuple(differences(comparison)))), "differences")
+    names = {"baseline": comparison.baseline, "old": comparison.old.form_id, "new": comparison.new.form_id}
+    over = Paragraph(METHODS.format(**names, learners=quantity(comparison.new.n, "learner")))
+    yield Section("Methods", (over, methods_table(comparison), *missing(comparison)), "methods")
+    figures = Paragraph(DIFFERENCES.format(**names)), Figures(tuple(differences(comparison)))
+    yield Section("Differences", figures, "differences")
     yield Section("Equivalents", (equivalents_table(comparison),), "equivalents")
     if comparison.smoothing:
-        yield Section("Smoothing", (smoothing_table(comparison),), "smoothing")
+        degrees = "the score" if comparison.design == "random groups" else "the score, the second score, their products"
+        yield Section("Smoothing", (Paragraph(SMOOTHING.format(degrees)), smoothing_table(comparison)), "smoothing")
 
 
 def choice(comparison: EquatingComparison) -> str:
@@ -96,10 +107,8 @@ def design_in_words(comparison: EquatingComparison) -> Iterator[str]:
             f"{MIN_ANCHORS}; the learners of both forms are taken as samples of one population"
         )
     yield "; ".join(map(_sample_in_words, (new, old)))
-    yield (
-        f"scores come from table {comparison.old_table.table_id} of {old.form_id}, made by the values of "
-        f"{comparison.old_table.month} and released"
-    )
+    table_of_old = comparison.old_table
+    yield f"scores come from the released table {table_of_old.table_id} of {old.form_id}, of {table_of_old.month}"
 
 
 def _sample_in_words(form: FormSample) -> str:
@@ -122,7 +131,7 @@ def differences(comparison: EquatingComparison) -> Iterator[Figure]:
     for found in others:
         y, half = found.difference[shown], halves[found.name]
         described = f"Difference of {found.name} from {comparison.baseline} by raw score."
-        chart = Chart((at[0], at[-1]), ends, "raw score", "difference", described, height=110)
+        chart = Chart((at[0], at[-1]), ends, "raw score", "difference", described, height=140)
         chart.boxes([at[0]], [-MATTERS], [at[-1]], [MATTERS], "grey", pale=True).level(0)
         yield Figure(chart.line(at, y, "blue", "", y - half, y + half), found.name)
 
@@ -141,11 +150,7 @@ def methods_table(comparison: EquatingComparison) -> Table:
         )
         for found in comparison.methods
     ]
-    caption = (
-        f"Over {quantity(comparison.new.n, 'learner')} of {comparison.new.form_id}; difference from "
-        f"{comparison.baseline}; beyond ½: learners whose equivalent differs by more than half a point"
-    )
-    return table(("method", *formats), rows, numbers=formats, caption=caption, small=True)
+    return table(("method", *formats), rows, numbers=formats, caption="Methods of equating", small=True)
 
 
 def missing(comparison: EquatingComparison) -> Iterator[Block]:
@@ -159,11 +164,15 @@ def missing(comparison: EquatingComparison) -> Iterator[Block]:
 
 def equivalents_table(comparison: EquatingComparison) -> Table:
     """Return the equivalents of each raw score by each method."""
-    names = [found.name for found in comparison.methods]
-    columns = np.column_stack([found.equating.equated for found in comparison.methods])
+    shown = {
+        found.name.replace("-", " ").replace("equipercentile", "equi-percentile"): found.equating.equated
+        for found in comparison.methods
+        if found.name != IDENTITY
+    }
+    columns = np.column_stack([*shown.values()])
     rows = [(raw, *row) for raw, row in enumerate(columns.tolist())]
     caption = f"Equivalents on {comparison.old.form_id} of raw scores of {comparison.new.form_id}"
-    return table(("raw", *names), rows, numbers={"raw": ","} | dict.fromkeys(names, ".2f"), caption=caption, small=True)
+    return table(("raw", *shown), rows, numbers={"raw": ","} | dict.fromkeys(shown, ".2f"), caption=caption, small=True)
 
 
 def smoothing_table(comparison: EquatingComparison) -> Table:
@@ -175,6 +184,4 @@ def smoothing_table(comparison: EquatingComparison) -> Table:
         + ("used" if model is best[model.form_id] else "",)
         for model in comparison.smoothing
     ]
-    degrees = "score" if comparison.design == "random groups" else "score · second score · products"
-    caption = f"Log-linear models of the scores, for equipercentile and kernel; degrees: {degrees}; used: smallest AIC"
-    return table(("form", "degrees", *formats, ""), rows, numbers=formats, caption=caption, small=True)
+    return table(("form", "degrees", *formats, ""), rows, numbers=formats, caption="Log-linear models", small=True)
