@@ -28,7 +28,7 @@ class ChosenEquating:
         value, value_se: place on the reported scale before slope and intercept, from the old form's table, and its
             error with the error of equating.
         theta, theta_se: the same for θ.
-        mark: the old table's pass mark before slope and intercept, which normalised scores keep; None without a mark.
+        mark: the old table's pass mark before slope and intercept, which normalised scores keep. None without a mark.
     """
 
     old: str

@@ -103,7 +103,7 @@ class ComparedMethod:
         affected: number of the new form's learners whose score differs by more than half a point from the baseline.
         chosen: the equating that is recorded if the method is chosen.
         table: the score table that it makes.
-        passing: number of the new form's learners who pass; None without a pass mark.
+        passing: number of the new form's learners who pass. None without a pass mark.
     """
 
     name: str
@@ -302,7 +302,7 @@ def undo_equating(database: Database, scale_id: str, new: str, *, by: str, reaso
 
 
 def equating_in_force(connection: psycopg.Connection, scale_id: str, new: str) -> ChosenEquating:
-    """The equating that is chosen for a form. Raises PermanentFailure if none is chosen."""
+    """The equating that is chosen for a form. Raises PermanentFailure if no equating is chosen."""
     former = chosen_equatings(connection, scale_id).get(new)
     if former is None:
         raise PermanentFailure(f"no equating of form {new} is chosen, so there is nothing to undo")
@@ -378,9 +378,9 @@ def _counts(
 def _presmooth(
     samples: Iterable[FormSample], counts: Iterable[ScoreCounts]
 ) -> tuple[tuple[Smoothing, ...], list[ScoreCounts]]:
-    """The log-linear models of each form by AIC, and the counts with the best ones (none: as observed).
+    """The log-linear models of each form by AIC, and the counts with the best ones, or as observed if no model fits.
 
-    Both scores of a form get the degree that is best for each alone; then the cross moments are chosen.
+    Both scores of a form get the degree that is best for each alone. Then the cross moments are chosen.
     """
     tried: list[Smoothing] = []
     best: list[ScoreCounts] = []

@@ -194,7 +194,7 @@ def _by_items(
 
 
 def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemParameters:
-    """The values of a form's items. Raises PsychometricsError if an item has none, or another maximum score."""
+    """The values of a form's items. Raises PsychometricsError if an item has no values, or another maximum score."""
     if missing := [item for item in items if item not in published.items]:
         raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
     known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])

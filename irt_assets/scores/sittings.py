@@ -45,7 +45,9 @@ def read_answers(
     values = {"form": form_id, "scale": scale_id, "start": start - MAX_LENGTH, "end": end + MAX_LENGTH}
     found = read_frame(connection, _ANSWERS, values).astype({"points": float})
     if fixed:
-        found["session_id"] = _first_sessions(found)
+        sessions = found.drop_duplicates(SITTING)["user_id"]
+        several = found["user_id"].isin(sessions[sessions.duplicated()])
+        found.loc[several, "session_id"] = _first_sessions(found[several])
     last = found.groupby(SITTING)["completed_at"].transform("max")
     return found[(last >= start) & (last < end)]
 

@@ -36,7 +36,7 @@ def page(request: ViewRequest) -> Page:
             query_form("form", *choices),
             *form_blocks.form_blocks(facts),
             document_links("form", scale=facts.scale.scale_id, month=facts.month, form=facts.form.form_id),
-            Paragraph(all_forms),
+            Paragraph((all_forms, " ", page_link("Equating", "equate", scale=facts.scale.scale_id, new=facts.form.form_id))),
         ),
     )
 
