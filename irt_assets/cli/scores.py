@@ -21,6 +21,7 @@ from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import analysed_months
 from irt_assets.reports.equating_blocks import equating_blocks
+from irt_assets.reports.score_blocks import score_table
 from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores.equating import (
     choice_in_words,
@@ -57,8 +58,6 @@ Form = Annotated[str, typer.Argument(help="Form id.")]
 Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
-SCORE_FORMATS = {"raw": ".0f", "θ": ".2f", "SE of θ": ".2f", "unrounded": ".2f", "scaled": ",.10g", "SE": ".1f"}
-SCORE_FORMATS |= {"percentile": ".1f"}
 
 
 @app.command("table", epilog="Example: irt scores table F1 --to f1.xlsx")
@@ -95,7 +94,8 @@ def table_(
     elif as_json:
         print_json({"tables": [*map(_as_dict, listed.values())], "without": missing})
     elif form is not None:
-        _print_table(listed[form])
+        print_blocks(score_table(listed[form]))
+        say(*map(sentence, [listed[form].passing_in_words, *listed[form].remarks]))
     else:
         numbers = [in_force[name].table_id if name in in_force else None for name in listed]
         print_blocks(tables_overview([*listed.values()]).with_column("released table", numbers))
@@ -263,15 +263,6 @@ def equate(
 
 def _month(at: datetime | None) -> str | None:
     return None if at is None else month_of(at.replace(tzinfo=UTC))
-
-
-def _print_table(found: FormTable) -> None:
-    columns = ("raw", "theta", "se", "unrounded", "scaled", "scaled_se", "percentile")
-    scores = zip(*(getattr(found.table, name).tolist() for name in columns), found.passes_or_none, strict=True)
-    rows = [(*row, {True: "yes", False: "no"}.get(passes)) for *row, passes in scores]
-    say(f"form {found.form_id}, table {found.table_id} of {found.month} ({found.method}): {found.passing_in_words}")
-    print_blocks(table((*SCORE_FORMATS, "passes"), rows, numbers=SCORE_FORMATS))
-    say(*map(sentence, found.remarks))
 
 
 def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
