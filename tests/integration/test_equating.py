@@ -322,5 +322,6 @@ def test_command_compares_and_records_a_choice(
     assert (done.code, "Raw scores of form F2 are equated" in done.out) == (0, True), done
     assert "equated to F1 by linear-chained" in run("scores", "equate", *forms).out
     assert run("scores", "equate", *forms, "--undo", *signed).code == 0
+    assert max(map(len, run("scale", "decisions", "--scale", rooms.SCALE).out.splitlines())) < 200
     assert "nothing to undo" in run("scores", "equate", *forms, "--undo", *signed).err
     assert "contradict" in run("scores", "equate", *forms, "--undo", "--choose", "identity", *signed).err

@@ -33,7 +33,7 @@ UNDO = replace(CHOICE, kind="undo_equating")
 
 
 class ReaderInJuly(Reader):
-    """A reader whose time is that of the exam."""
+    """A reader in the month after the exam."""
 
     def now(self) -> datetime:
         return NOW
