@@ -54,6 +54,8 @@ from resources.failures import PermanentFailure
 app = typer.Typer(no_args_is_help=True)
 
 MAX_LISTED = 30
+PAGE_ONLY = ("differences", "equivalents")
+"""Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
 Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
@@ -248,17 +250,19 @@ def equate(
         say(sentence(undo_in_words(new, database.call(equating_in_force, scale, new))))
         confirm(f"undo the equating of form {new}?", yes)
         undo_equating(database, scale, new, by=by, reason=reason)
+        out.print("undone")
         return
     found = database.call(compare_methods, scale, new, old, now=now)
     if as_json:
         print_json(found.as_dict())
     else:
-        print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") != "differences"))
+        print_blocks(*(block for block in equating_blocks(found) if getattr(block, "id", "") not in PAGE_ONLY))
     if choose:
         lines, chosen = choice_in_words(found, choose), found.method(choose).chosen
         say(*([] if as_json else map(sentence, lines)))
         confirm(f"equate form {new} by {choose}?", yes)
         choose_equating(database, scale, new, old, choose, by=by, reason=reason, now=now, seen=chosen)
+        say(*([] if as_json else ["chosen"]))
 
 
 def _month(at: datetime | None) -> str | None:

@@ -36,7 +36,8 @@ COVERED = 0.01, 0.99
 """Shares of the new form's learners between whose raw scores differences are shown."""
 METHODS = (
     "Over {learners} of {new}. Differences are from {baseline}, in raw points of {old}. Beyond ½: learners whose "
-    "equivalent differs by more than half a point, the difference that matters, because rounded scores then differ."
+    "equivalent differs by more than half a point, the difference that matters, because rounded scores then differ. "
+    "Errors of the irt methods come from the items of both forms, with the errors that items of one fit share."
 )
 SMOOTHING = (
     "Log-linear models of the scores, for equipercentile and kernel. Degrees: of {}. Equating uses the model with the "
