@@ -35,7 +35,6 @@ from irt_assets.scores.form_tables import (
     FormTable,
     as_rows,
     compute_month,
-    newest_tables,
     read_tables,
     tables_overview,
 )
@@ -66,7 +65,7 @@ OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], 
 def table_(
     form: Annotated[str | None, typer.Argument(help="Form id. Default: an overview of all forms.")] = None,
     month: OfMonth = None,
-    released: Annotated[bool, typer.Option("--released", help="The released table, not the newest one.")] = False,
+    released: Annotated[bool, typer.Option("--released", help="Released tables, not the newest ones.")] = False,
     to: Annotated[Path | None, typer.Option(help="File to write the scores to, .csv or .xlsx.")] = None,
     scale: ScaleId = "default",
     as_json: AsJson = False,
@@ -76,14 +75,14 @@ def table_(
     with current_database().connect() as connection:
         if form is None:
             of_scale = initialised_scale(connection, scale, datetime.now(UTC))
-            found = read_tables(connection, scale, month=named) if named else newest_tables(connection, scale).values()
-            listed = {each.form_id: each for each in found}
+            in_force = released_tables(connection, scale)
+            newest = {each.form_id: each for each in read_tables(connection, scale, month=named)}
+            listed = in_force if released else newest
             of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
             made, without = compute_month(connection, of_scale, of)
             by_theta = of_scale.rules.scores.score_by == "theta"
             later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
-            in_force = released_tables(connection, scale)
         else:
             listed = {form: find_table(connection, scale, form, month=named, released=released)}
             without, in_force = {}, {}
@@ -111,16 +110,17 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     database = current_database()
     with database.connect() as connection:
         decisions = table_decisions(connection, scale, form)
-        found = find_table(connection, scale, form, released=bool(decisions and decisions[-1]["table_id"]))
         scores = current_scores(connection, scale_id=scale, form_id=form)
+        in_force = released_tables(connection, scale).get(form)
+        newest = None if scores else find_table(connection, scale, form)
     counts = Counter(score.status for score in scores)
-    in_force = found if decisions and decisions[-1]["table_id"] else None
     if as_json:
         print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
         return
     zone = database.settings.irt_time_zone
     if in_force is None:
-        say(f"no score table of form {form} is released; the newest is table {found.table_id} of {found.month}")
+        other = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
+        say(f"no score table of form {form} is released{other}")
     else:
         print_blocks(Section(f"Form {form} on scale {scale}", (pairs(_lineage(in_force, decisions[-1])),)))
         say(*map(sentence, in_force.remarks))
@@ -166,7 +166,7 @@ def release(
         out.print("undone" if undo else "released")
 
 
-@app.command(epilog='Example: irt scores issue F1 --month 2026-06 --by Kim --reason "results of June"')
+@app.command(epilog='Example: irt scores issue F1 --by Kim --reason "results of June"')
 def issue(
     form: Form,
     by: By,

@@ -7,6 +7,7 @@ handed out (see `issued`).
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ class TableRelease:
         if self.before is None:
             lines = [f"{new}; no table was in force before"]
         elif not np.isfinite(move := self.table.largest_move(self.before)):
-            again = f"`irt scores issue {self.form_id} --again`"
+            again = f"`irt scores issue {quote(self.form_id)} --again --scale {quote(self.table.scale_id)}`"
             why = "the number of raw scores differs, because items were dropped or added"
             lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
         else:
@@ -160,8 +161,10 @@ def find_table(
     table_id: int | None = None,
     released: bool = False,
 ) -> FormTable:
-    """The newest table of a form: of this month, with this number, or the released one. Raises PermanentFailure if
-    there is none."""
+    """The newest table of a form: of this month, with this number, or the released one.
+
+    Raises PermanentFailure if the form has no such table.
+    """
     found = read_tables(connection, scale_id, form_id=form_id, month=month, table_id=table_id)
     if released:
         found = [*filter(None, [released_tables(connection, scale_id).get(form_id)])]
@@ -169,7 +172,7 @@ def find_table(
         which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
         raise PermanentFailure(
             f"scale {scale_id} has no {'released ' * released}score table{which} of a form {form_id}: "
-            f"`irt scores table --scale {scale_id}` lists the tables, and the forms without one"
+            f"`irt scores table --scale {quote(scale_id)}` lists the tables, and the forms without one"
         )
     return found[-1]
 

@@ -28,8 +28,8 @@ from irt_assets.scores.releases import released_tables
 from resources.failures import PermanentFailure, explain
 from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shorten
-from services.dashboard.page import NotFound, ViewRequest
-from services.dashboard.views import arrivals, bank, equate, form, item, scale
+from services.dashboard.page import NotAllowed, NotFound, ViewRequest
+from services.dashboard.views import arrivals, bank, equate, form, item, learner, scale
 from services.jwt_verifier.tokens import Role, TokenRefused
 from services.report_files import TYPES as REPORT_TYPES
 
@@ -97,6 +97,8 @@ def _respond(request: ViewRequest, name: str, kind: str, write: Callable[[Path],
             opened, size = path.open("rb"), path.stat().st_size
     except NotFound as missing:
         return _error_page(404, str(missing))
+    except NotAllowed as refused:
+        return _error_page(403, str(refused))
     except PermanentFailure as failure:
         return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
@@ -181,6 +183,7 @@ DOCUMENTS: Mapping[str, Callable[[ViewRequest], Document]] = {
     "equate": equate.document,
     "form": form.document,
     "item": item.document,
+    "learner": learner.document,
     "scale": scale.document,
 }
 """The views whose pages can be written as files."""
