@@ -431,7 +431,14 @@ def _preview_issue(
     now = request.reader.now()
     found = preview_issue(request.reader.database, form.scale_id, form.items[0], form.month, now=now)
     lines = [f"Scores of the sittings of {form.month}", *map(with_capital, found.sentences)]
-    if found.changed and not again:
+    if again:
+        changed = sorted(found.changed, key=lambda pair: pair[0].passes == pair[1].passes)
+        lines += _shorten_list(
+            f"{new.user_id}: {old.scaled:,.10g} → {new.scaled:,.10g}"
+            + ("" if old.passes == new.passes else ", passes now" if new.passes else ", does not pass any more")
+            for old, new in changed
+        )
+    elif found.changed:
         lines.append("The scores that differ stay as they were handed out, unless they are issued again")
     outcome = _effect(*lines, scores=found)
     return outcome if found.new or (again and found.changed) else replace(outcome, ok=False)
