@@ -36,7 +36,6 @@ MIN_LEARNERS = 30
 MIN_ANCHORS = 3
 MAX_DEGREE = 6
 MAX_CROSS = 3
-MAX_NAMED = 10
 MATTERS = 0.5
 """Difference of two equivalents, in raw points, above which rounded raw scores differ."""
 BY_SCORES = ("identity", "mean", "linear", "circle-arc", "equipercentile", "kernel")
