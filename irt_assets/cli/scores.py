@@ -31,23 +31,10 @@ from irt_assets.scores.equating import (
     undo_equating,
     undo_in_words,
 )
-from irt_assets.scores.form_tables import (
-    FormTable,
-    as_rows,
-    compute_month,
-    read_tables,
-    tables_overview,
-)
+from irt_assets.scores.form_tables import FormTable, as_rows, compute_month, newest_tables, tables_overview
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
-from irt_assets.scores.releases import (
-    TableRelease,
-    find_table,
-    preview_release,
-    release_table,
-    released_tables,
-    table_decisions,
-)
+from irt_assets.scores.releases import find_table, preview_release, release_table, released_tables, table_decisions
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
@@ -71,21 +58,20 @@ def table_(
     as_json: AsJson = False,
 ) -> None:
     """Show the score table of a form, or list the tables of all forms."""
-    named = _month(month)
+    named, now = _month(month), datetime.now(UTC)
     with current_database().connect() as connection:
-        if form is None:
-            of_scale = initialised_scale(connection, scale, datetime.now(UTC))
-            in_force = released_tables(connection, scale)
-            newest = {each.form_id: each for each in read_tables(connection, scale, month=named)}
-            listed = in_force if released else newest
-            of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
+        in_force = released_tables(connection, scale)
+        if form is not None:
+            listed = {form: find_table(connection, scale, form, month=named, released=released)}
+            without = dict[str, str]()
+        else:
+            of_scale = initialised_scale(connection, scale, now)
+            listed = in_force if released else newest_tables(connection, scale, named)
+            of = named or [month_of(now), *analysed_months(connection, scale)][-1]
             made, without = compute_month(connection, of_scale, of)
             by_theta = of_scale.rules.scores.score_by == "theta"
             later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
             without |= {each.form_id: later for each in made}
-        else:
-            listed = {form: find_table(connection, scale, form, month=named, released=released)}
-            without, in_force = {}, {}
     missing = {name: why for name, why in without.items() if name not in listed}
     if to is not None:
         if to.suffix not in (".csv", ".xlsx"):
@@ -117,7 +103,6 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     if as_json:
         print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
         return
-    zone = database.settings.irt_time_zone
     if in_force is None:
         other = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
         say(f"no score table of form {form} is released{other}")
@@ -127,13 +112,12 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     rows = [
         (
             *("none" if each["table_id"] is None else each["table_id"], each["decision_id"], each["undoes"]),
-            *(each["decided_by"], Moment(each["decided_at"], zone), each["reason"]),
+            *(each["decided_by"], Moment(each["decided_at"], database.settings.irt_time_zone), each["reason"]),
         )
         for each in reversed(decisions)
     ]
     print_blocks(table(("table", "decision", "undoes", "by", "when", "why"), rows, empty="no decisions on it yet"))
-    handed_out = ", ".join(f"{n:,} {status}" for status, n in counts.items())
-    say(f"current scores of sittings: {handed_out or 'none'}")
+    say(f"current scores of sittings: {', '.join(f'{n:,} {status}' for status, n in counts.items()) or 'none'}")
 
 
 @app.command(epilog='Example: irt scores release F1 --by Kim --reason "committee of 12 June"')
@@ -161,7 +145,7 @@ def release(
         confirm(f"{'undo the release for' if undo else 'release this table of'} form {form}?", yes)
         release_table(database, scale, form, number, undo=undo, by=by, reason=reason, seen=seen)
     if as_json:
-        print_json(_release_as_dict(seen))
+        print_json(asdict(seen) | dict(zip(("table", "before"), seen.numbers, strict=True)))
     elif not dry_run:
         out.print("undone" if undo else "released")
 
@@ -270,7 +254,6 @@ def _month(at: datetime | None) -> str | None:
 
 
 def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
-    n = found.spec["n"]
     return {
         "released": f"on {decision['decided_at']:%Y-%m-%d %H:%M} UTC by {decision['decided_by']}: {decision['reason']}",
         "table": f"{found.table_id}, made on {found.made_at:%Y-%m-%d %H:%M} UTC by irt-assets {found.code_version}",
@@ -279,7 +262,7 @@ def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
         "month": found.month,
         "published set": found.set_hash,
         "items": f"{len(found.spec['items']):,}, maximum {found.table.raw.size - 1:,} points",
-        "norm group": f"{quantity(n, 'learner')} of {found.month}" if n else "none",
+        "norm group": f"{quantity(n, 'learner')} of {found.month}" if (n := found.spec["n"]) else "none",
         "reported scale": ", ".join(f"{name}={value}" for name, value in found.spec["rules"].items()),
     }
 
@@ -303,8 +286,3 @@ def _as_dict(found: FormTable) -> dict[str, Any]:
     rows = as_rows([found]).drop(columns=["scale_id", "form_id", "month", "table_id", "method"]).astype(object)
     facts = {name: value for name, value in vars(found).items() if name != "table"}
     return facts | {"scores": rows.where(rows.notna(), None).to_dict("records")}
-
-
-def _release_as_dict(done: TableRelease) -> dict[str, Any]:
-    tables = {name: found and found.table_id for name, found in {"table": done.table, "before": done.before}.items()}
-    return asdict(done) | tables

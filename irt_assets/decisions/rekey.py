@@ -25,7 +25,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_keys import DROPPED, RIGHT, Key
-from irt_assets.responses.scale_decisions import KEY_OF, record_decisions
+from irt_assets.responses.scale_decisions import KEY_OF, record_decisions, standing_decision
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from resources.failures import PermanentFailure
@@ -159,7 +159,8 @@ def _decide(
     connection: psycopg.Connection, item_id: str, key: Key | None, by: str, reason: str, reopen: bool
 ) -> Rekeying:
     opens = partial(reopen_months, by=by, reason=reason) if reopen else None
-    undone = _standing_decision(connection, item_id) if key is None else {}
+    decisions = key_decisions(connection, item_id)
+    undone = standing_decision(decisions, f"decision on the key of {item_id}") if key is None else {}
     key, undoes = undone.get("former", key), undone.get("decided_at")
     done = rekey_answers(connection, item_id, key, by=by, reason=reason, undoes=undoes, reopen=opens)
     if undone and done.former != undone["key"]:
@@ -173,16 +174,6 @@ def _decide(
     now = one_value(connection, "SELECT now()")
     record_decisions(connection, done.scale_id, decided, now, by=by, reason=reason)
     return done
-
-
-def _standing_decision(connection: psycopg.Connection, item_id: str) -> dict[str, Any]:
-    """The last decision on the item's key that is not undone. Raises PermanentFailure if no decision stands."""
-    decisions = key_decisions(connection, item_id)
-    over = {decision["undoes"] for decision in decisions}
-    standing = [d for d in decisions if d["undoes"] is None and d["decision_id"] not in over]
-    if not standing:
-        raise PermanentFailure(f"no decision on the key of {item_id} stands, so there is nothing to undo")
-    return standing[-1]
 
 
 def _thetas(connection: psycopg.Connection, scale: Scale, at: datetime) -> dict[str, float]:

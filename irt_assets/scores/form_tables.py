@@ -24,7 +24,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.scores.chosen_equating import ChosenEquating, chosen_equatings
 from irt_assets.scores.reported import reported_scale, score_mark
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.scoring import ScoreScale, ScoreTable, normal_deviates
+from irt_psychometrics.scoring import ScoreTable, normal_deviates
 from resources.postgres.database import named_rows
 from resources.version import code_version
 
@@ -97,14 +97,15 @@ def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[
 
     Items that are dropped from scoring are left out.
     """
-    forms: dict[str, dict[str, int]] = {}
-    for form, item, most in connection.execute(
-        """SELECT form_id, item_id, f.max_score FROM form_item f JOIN question q USING (item_id)
-           WHERE q.scale_id = %s AND f.scored AND q.meta->'key' IS DISTINCT FROM '[]'::jsonb ORDER BY 1, position""",
-        (scale_id,),
-    ):
-        forms.setdefault(form, {})[item] = most
-    return forms
+    return dict(
+        connection.execute(
+            """SELECT form_id, json_object_agg(item_id, f.max_score ORDER BY position)
+               FROM form_item f JOIN question q USING (item_id)
+               WHERE q.scale_id = %s AND f.scored AND q.meta->'key' IS DISTINCT FROM '[]'::jsonb
+               GROUP BY 1 ORDER BY 1""",
+            (scale_id,),
+        ).fetchall()
+    )
 
 
 def make_month(
@@ -127,11 +128,9 @@ def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> t
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            table = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            found.append(_make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id)))
         except PsychometricsError as error:
             without[form_id] = str(error)
-        else:
-            found.append(table)
     return found, without
 
 
@@ -157,16 +156,20 @@ def _make(
             f"form {form_id} has {n_scores} raw scores, and its equating to {equating.old} was chosen for "
             f"{len(equating.value)}: `irt scores equate {form_id} {equating.old} --scale {scale.scale_id}`"
         )
-    rules = {name: value for name, value in scale.rules.scores if name.startswith("score_")}
-    spec = {"items": dict(items), "n": sum(norm or ()), "mark": mark, "pass_theta": scale.pass_theta, "rules": rules}
-    spec["notes"] = list(table.notes)
     return FormTable(
         scale_id=scale.scale_id,
         form_id=form_id,
         month=month,
         method=method,
         set_hash=published.set_hash,
-        spec=spec,
+        spec={
+            "items": dict(items),
+            "n": sum(norm or ()),
+            "mark": mark,
+            "pass_theta": scale.pass_theta,
+            "rules": {name: value for name, value in scale.rules.scores if name.startswith("score_")},
+            "notes": list(table.notes),
+        },
         table=table,
     )
 
@@ -174,7 +177,11 @@ def _make(
 def _by_items(
     scale: Scale, month: str, published: PublishedSet, items: Mapping[str, int], norm: tuple[int, ...] | None
 ) -> tuple[ScoreTable, float | None]:
-    """The table by the published values of the items, and the lowest unrounded score that passes."""
+    """The table by the published values of the items, and the lowest unrounded score that passes.
+
+    A normalised table has percentile ranks in the norm group. Its mark is the score of the lowest raw score whose θ
+    passes, and the error of its scores follows from the error of θ.
+    """
     known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
     line = reported_scale(scale)
     table = ScoreTable.from_items(
@@ -190,7 +197,11 @@ def _by_items(
         return table, mark
     if norm is None:
         raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
-    return _normalise(table, line, norm, has_mark=mark is not None)
+    deviates = normal_deviates(norm)
+    mark = None if table.raw_cut is None else float(line.unrounded(deviates)[table.raw_cut])
+    se = np.gradient(deviates, table.theta) * table.se
+    made = ScoreTable.from_values(deviates, se, line, norm_counts=norm, mark=mark)
+    return made.with_theta(table.theta, table.se), mark
 
 
 def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemParameters:
@@ -201,20 +212,6 @@ def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemPa
     if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
         raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
     return known
-
-
-def _normalise(
-    table: ScoreTable, line: ScoreScale, norm: Sequence[int], *, has_mark: bool
-) -> tuple[ScoreTable, float | None]:
-    """The table by percentile ranks in the norm group, and its mark: the score of the lowest raw score whose θ passes.
-
-    The error of the scaled score follows from the error of θ.
-    """
-    deviates = normal_deviates(norm)
-    slope = np.gradient(deviates, table.theta)
-    mark = float(line.unrounded(deviates)[table.raw_cut]) if has_mark and table.raw_cut is not None else None
-    made = ScoreTable.from_values(deviates, slope * table.se, line, norm_counts=norm, mark=mark)
-    return made.with_theta(table.theta, table.se), mark
 
 
 def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) -> FormTable:
@@ -252,9 +249,9 @@ def read_tables(
     return [FormTable(table=_from_json(row.pop("scores"), row["spec"]), **row) for row in rows]
 
 
-def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
-    """The newest table of each form."""
-    return {found.form_id: found for found in read_tables(connection, scale_id)}
+def newest_tables(connection: psycopg.Connection, scale_id: str, month: str | None = None) -> dict[str, FormTable]:
+    """The newest table of each form, of the month if it is given."""
+    return {found.form_id: found for found in read_tables(connection, scale_id, month=month)}
 
 
 def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
@@ -286,10 +283,9 @@ def tables_overview(found: list[FormTable]) -> Table:
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:
     """The columns of the table; NaN becomes null."""
-    columns = {name: getattr(table, name).tolist() for name in COLUMNS}
     return {
-        name: [None if x != x else x if digits is None else round(x, digits) for x in values]
-        for name, values in columns.items()
+        name: [None if x != x else x if digits is None else round(x, digits) for x in getattr(table, name).tolist()]
+        for name in COLUMNS
     }
 
 
