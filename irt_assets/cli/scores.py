@@ -4,7 +4,7 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +43,6 @@ MAX_LISTED = 30
 PAGE_ONLY = ("differences", "equivalents")
 """Sections of a comparison of equatings that are too wide for a terminal; --json has their numbers."""
 Form = Annotated[str, typer.Argument(help="Form id.")]
-Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
 OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
 
@@ -96,18 +95,29 @@ def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> Non
     database = current_database()
     with database.connect() as connection:
         decisions = table_decisions(connection, scale, form)
-        scores = current_scores(connection, scale_id=scale, form_id=form)
+        counts = Counter(score.status for score in current_scores(connection, scale_id=scale, form_id=form))
         in_force = released_tables(connection, scale).get(form)
-        newest = None if scores else find_table(connection, scale, form)
-    counts = Counter(score.status for score in scores)
+        newest = None if counts else find_table(connection, scale, form)
     if as_json:
         print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
         return
     if in_force is None:
-        other = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
-        say(f"no score table of form {form} is released{other}")
+        newer = f"; the newest is table {newest.table_id} of {newest.month}" if newest else ""
+        say(f"no score table of form {form} is released{newer}")
     else:
-        print_blocks(Section(f"Form {form} on scale {scale}", (pairs(_lineage(in_force, decisions[-1])),)))
+        last, n, made = decisions[-1], in_force.spec["n"], f"{in_force.made_at:%Y-%m-%d %H:%M} UTC"
+        facts = {
+            "released": f"on {last['decided_at']:%Y-%m-%d %H:%M} UTC by {last['decided_by']}: {last['reason']}",
+            "table": f"{in_force.table_id}, made on {made} by irt-assets {in_force.code_version}",
+            "passes": in_force.passing_in_words,
+            "method": in_force.method,
+            "month": in_force.month,
+            "published set": in_force.set_hash,
+            "items": f"{len(in_force.spec['items']):,}, maximum {in_force.table.raw.size - 1:,} points",
+            "norm group": f"{quantity(n, 'learner')} of {in_force.month}" if n else "none",
+            "reported scale": ", ".join(f"{name}={value}" for name, value in in_force.spec["rules"].items()),
+        }
+        print_blocks(Section(f"Form {form} on scale {scale}", (pairs(facts),)))
         say(*map(sentence, in_force.remarks))
     rows = [
         (
@@ -139,15 +149,13 @@ def release(
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     seen = database.call(preview_release, scale, form, number, undo=undo)
-    if not as_json:
-        say(*seen.sentences)
+    say(*seen.sentences)
     if not dry_run:
         confirm(f"{'undo the release for' if undo else 'release this table of'} form {form}?", yes)
         release_table(database, scale, form, number, undo=undo, by=by, reason=reason, seen=seen)
+        out.print("undone" if undo else "released")
     if as_json:
         print_json(asdict(seen) | dict(zip(("table", "before"), seen.numbers, strict=True)))
-    elif not dry_run:
-        out.print("undone" if undo else "released")
 
 
 @app.command(epilog='Example: irt scores issue F1 --by Kim --reason "results of June"')
@@ -172,23 +180,20 @@ def issue(
     by, reason, database, now = signature(by), require_text("reason", reason), current_database(), datetime.now(UTC)
     seen = preview_issue(database, scale, form, _month(month), now=now)
     count = len(seen.new) + again * len(seen.changed)
-    if not as_json:
-        say(*seen.sentences)
-        say(*["--again issues them again"] if seen.changed and not again else [])
-        _print_changes([*((None, score) for score in seen.new), *seen.changed])
+    say(*seen.sentences, *["--again issues them again"] if seen.changed and not again else [])
+    _print_changes([*((None, score) for score in seen.new), *seen.changed])
     if not dry_run and count:
         confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)
         issue_scores(database, scale, form, _month(month), again=again, by=by, reason=reason, now=now, seen=seen)
+        out.print(f"issued: {quantity(count, 'score')}")
     if as_json:
         print_json(asdict(seen))
-    elif not dry_run:
-        out.print(f"issued: {quantity(count, 'score')}")
 
 
 @app.command(epilog='Example: irt scores hold F1 u-17 --by Kim --reason "copied?"')
 def hold(
     form: Form,
-    users: Users,
+    users: Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")],
     by: By,
     reason: Reason,
     invalid: Annotated[bool, typer.Option("--invalid", help="Invalidate the scores: they do not count.")] = False,
@@ -251,20 +256,6 @@ def equate(
 
 def _month(at: datetime | None) -> str | None:
     return None if at is None else month_of(at.replace(tzinfo=UTC))
-
-
-def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "released": f"on {decision['decided_at']:%Y-%m-%d %H:%M} UTC by {decision['decided_by']}: {decision['reason']}",
-        "table": f"{found.table_id}, made on {found.made_at:%Y-%m-%d %H:%M} UTC by irt-assets {found.code_version}",
-        "passes": found.passing_in_words,
-        "method": found.method,
-        "month": found.month,
-        "published set": found.set_hash,
-        "items": f"{len(found.spec['items']):,}, maximum {found.table.raw.size - 1:,} points",
-        "norm group": f"{quantity(n, 'learner')} of {found.month}" if (n := found.spec["n"]) else "none",
-        "reported scale": ", ".join(f"{name}={value}" for name, value in found.spec["rules"].items()),
-    }
 
 
 def _print_changes(changes: Iterable[tuple[IssuedScore | None, IssuedScore]]) -> None:

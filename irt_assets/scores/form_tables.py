@@ -6,7 +6,7 @@ A table is never changed. `releases` has the decisions on which table is in forc
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,6 @@ from resources.version import code_version
 MAX_NAMED = 5
 COLUMNS = ("theta", "se", "unrounded", "scaled", "scaled_se", "percentile", "passes")
 """The stored columns of a table; its raw scores are 0 … K."""
-_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class FormTable:
     @property
     def table_hash(self) -> str:
         """SHA-256 of the items, the specification and the scores, rounded to nine digits."""
-        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, _DIGITS)]
+        content = [self.scale_id, self.form_id, self.method, self.spec, _as_json(self.table, 9)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -81,15 +80,14 @@ class FormTable:
         """Sentences for the reader of the table: its notes, raw scores with one scaled score, and gaps."""
         ties = [f"{first} to {last}" for first, last in self.table.ties]
         gaps = [f"{low:.10g} and {high:.10g}" for low, high in self.table.gaps(self.spec["rules"]["score_step"])]
-        lines = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
-        lines += [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
-        return [*self.spec["notes"], *lines]
+        tied = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
+        apart = [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
+        return [*self.spec["notes"], *tied, *apart]
 
     def largest_move(self, before: "FormTable") -> float:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
-        if self.table.raw.size != before.table.raw.size:
-            return float("inf")
-        return float(np.abs(self.table.unrounded - before.table.unrounded).max())
+        now, then = self.table.unrounded, before.table.unrounded
+        return float(np.abs(now - then).max()) if now.size == then.size else float("inf")
 
 
 def form_items(connection: psycopg.Connection, scale_id: str) -> dict[str, dict[str, int]]:
@@ -117,7 +115,27 @@ def make_month(
     the reasons why other forms have no table.
     """
     made, without = compute_month(connection, scale, month)
-    return [_store(connection, each, run_id) for each in made], without
+    for each in made:
+        values = vars(each) | {
+            "spec": Jsonb(each.spec),
+            "scores": Jsonb(_as_json(each.table)),
+            "table_hash": each.table_hash,
+            "code_version": code_version(),
+            "run_id": run_id,
+        }
+        connection.execute(
+            """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash,
+                                        code_version, run_id)
+               SELECT %(scale_id)s, %(form_id)s, %(month)s, %(method)s, %(set_hash)s, %(spec)s, %(scores)s,
+                      %(table_hash)s, %(code_version)s, %(run_id)s
+               WHERE %(table_hash)s IS DISTINCT FROM
+                     (SELECT table_hash FROM score_table
+                      WHERE (scale_id, form_id, month) = (%(scale_id)s, %(form_id)s, %(month)s)
+                      ORDER BY table_id DESC LIMIT 1)""",
+            values,
+        )
+    stored = newest_tables(connection, scale.scale_id, month)
+    return [stored[each.form_id] for each in made], without
 
 
 def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
@@ -180,7 +198,7 @@ def _by_items(
     """The table by the published values of the items, and the lowest unrounded score that passes.
 
     A normalised table has percentile ranks in the norm group. Its mark is the score of the lowest raw score whose θ
-    passes, and the error of its scores follows from the error of θ.
+    passes, or a step above the highest score. The error of its scores follows from the error of θ.
     """
     known, method, mark = published_items(published, items), scale.rules.scores.score_by, score_mark(scale)
     line = reported_scale(scale)
@@ -198,7 +216,9 @@ def _by_items(
     if norm is None:
         raise PsychometricsError(f"no learner of {month} has a score on all items, so there is no norm group")
     deviates = normal_deviates(norm)
-    mark = None if table.raw_cut is None else float(line.unrounded(deviates)[table.raw_cut])
+    if mark is not None:
+        scores, cut = line.unrounded(deviates), table.raw_cut
+        mark = float(scores[-1] + line.step if cut is None else scores[cut])
     se = np.gradient(deviates, table.theta) * table.se
     made = ScoreTable.from_values(deviates, se, line, norm_counts=norm, mark=mark)
     return made.with_theta(table.theta, table.se), mark
@@ -212,21 +232,6 @@ def published_items(published: PublishedSet, items: Mapping[str, int]) -> ItemPa
     if wrong := [item for item, row in zip(items, known.curves.categories, strict=True) if row - 1 != items[item]]:
         raise PsychometricsError(f"the published values have another maximum score than {some_of(wrong, MAX_NAMED)}")
     return known
-
-
-def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) -> FormTable:
-    """Store the table, unless it equals the newest one of the form and month. Returns it as it is stored."""
-    newest = read_tables(connection, made.scale_id, form_id=made.form_id, month=made.month)
-    if newest and newest[-1].table_hash == made.table_hash:
-        return newest[-1]
-    [(table_id, made_at)] = connection.execute(
-        """INSERT INTO score_table (scale_id, form_id, month, method, set_hash, spec, scores, table_hash, code_version,
-                                    run_id)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING table_id, made_at""",
-        (made.scale_id, made.form_id, made.month, made.method, made.set_hash, Jsonb(made.spec))
-        + (Jsonb(_as_json(made.table)), made.table_hash, code_version(), run_id),
-    ).fetchall()
-    return replace(made, table_id=table_id, made_at=made_at, code_version=code_version())
 
 
 def read_tables(

@@ -21,7 +21,7 @@ from irt_assets.decisions.release import require_text
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_answers import responses_of
-from irt_assets.scores.form_tables import FormTable, form_items
+from irt_assets.scores.form_tables import MAX_NAMED, FormTable, form_items
 from irt_assets.scores.issued import IssuedScore, Status, current_scores
 from irt_assets.scores.releases import released_tables
 from irt_assets.scores.reported import SAME, pass_probability, report_thetas
@@ -32,7 +32,6 @@ from resources.postgres.database import Database, advisory_lock
 
 MAX_AGE = timedelta(days=366)
 """Age of the sittings whose scores are issued, if no month is named."""
-MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -234,14 +233,14 @@ def _by_table(
         table.form_id,
         answers,
         raw.index,
-        table.spec["pass_theta"],
         raw=k,
         theta=scored.theta[k],
         theta_se=scored.se[k],
         scaled=scored.scaled[k],
         scaled_se=scored.scaled_se[k],
         percentile=scored.percentile[k],
-        passes=scored.passes[k],
+        passes=np.array(table.passes_or_none, object)[k],
+        pass_probability=pass_probability(scored.theta[k], scored.se[k], table.spec["pass_theta"]),
         table_id=table.table_id,
         set_hash=table.set_hash,
     )
@@ -264,12 +263,10 @@ def _by_theta(
     if counted.empty:
         return []
     columns = counted[["item_id", "completed_at", "score", "max_score"]]
-    numbered = columns.assign(user_id=of_sitting.ngroup().astype(str))
-    table = pa.Table.from_pandas(numbered, preserve_index=False)
+    table = pa.Table.from_pandas(columns.assign(user_id=of_sitting.ngroup().astype(str)), preserve_index=False)
     responses, numbers = responses_of(table, published.withdrawn)
     scores = estimate_with_errors(responses, published, replace(scale, movement=Movement()))
     se = scores.se if scores.se_total is None or np.isnan(scores.se_total).any() else scores.se_total
-    reported = report_thetas(scale, scores.theta, se)
     norm = np.sort(newest_thetas(connection, scale.scale_id))
     below = (np.searchsorted(norm, scores.theta) + np.searchsorted(norm, scores.theta, "right")) / 2
     return _rows(
@@ -277,26 +274,17 @@ def _by_theta(
         form_id,
         answers,
         measured[numbers.astype(int)],
-        scale.pass_theta,
         theta=scores.theta,
         theta_se=se,
-        scaled=reported.scaled,
-        scaled_se=reported.scaled_se,
-        percentile=100 * below / norm.size if norm.size else np.full(se.size, np.nan),
-        passes=reported.passes,
+        percentile=100 * below / norm.size if norm.size else None,
+        **report_thetas(scale, scores.theta, se)._asdict(),
         set_hash=published.set_hash,
     )
 
 
-def _rows(
-    scale_id: str, form_id: str, answers: pd.DataFrame, sittings: pd.Index, pass_theta: float | None, **columns: Any
-) -> list[IssuedScore]:
+def _rows(scale_id: str, form_id: str, answers: pd.DataFrame, sittings: pd.Index, **columns: Any) -> list[IssuedScore]:
     """The rows of these sittings (user_id, session_id). `columns` are arrays in their order, or one value for all."""
     last = answers.groupby(SITTING)["completed_at"].max()
-    if pass_theta is None:
-        columns |= {"passes": None, "pass_probability": None}
-    else:
-        columns["pass_probability"] = pass_probability(columns["theta"], columns["theta_se"], pass_theta)
     found = pd.DataFrame({"raw": None, "table_id": None} | columns, index=range(len(sittings))).astype(object)
     rows: list[dict[str, Any]] = found.where(found.notna(), None).to_dict("records")  # type: ignore[assignment]
     return [

@@ -127,8 +127,11 @@ def table_decisions(connection: psycopg.Connection, scale_id: str, form_id: str 
 def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The released table of each form that has one."""
     newest = {decision["form_id"]: decision["table_id"] for decision in table_decisions(connection, scale_id)}
-    wanted = {table_id for table_id in newest.values() if table_id is not None}
-    return {found.form_id: found for found in read_tables(connection, scale_id) if found.table_id in wanted}
+    return {
+        found.form_id: found
+        for found in read_tables(connection, scale_id)
+        if found.table_id == newest.get(found.form_id)
+    }
 
 
 def moved_tables(
@@ -190,10 +193,10 @@ def preview_release(
         raise PermanentFailure(f"table {table.table_id} of form {form_id} is released already")
     if before is not None and before.table.raw.size != n_scores:
         return TableRelease(form_id, table, before, undoes=undoes)
-    forms = {form.form_id: np.array(form.scores) for form in read_forms(connection, scale_id, table.month)}
-    if before is not None and form_id in forms and forms[form_id].size == n_scores:
-        old = before.table
-        of_month = ScoreChanges.count(forms[form_id], old.scaled, old.passes, table.table, np.arange(n_scores))
+    for form in read_forms(connection, scale_id, table.month):
+        if before is not None and form.form_id == form_id and len(form.scores) == n_scores:
+            old, learners = before.table, np.array(form.scores)
+            of_month = ScoreChanges.count(learners, old.scaled, old.passes, table.table, np.arange(n_scores))
     issued = [
         (score.raw, score.scaled, bool(score.passes))
         for score in current_scores(connection, scale_id=scale_id, form_id=form_id)

@@ -108,6 +108,7 @@ def assert_paths_agree(scale: Scale, made: FormTable) -> None:
         passes = cut is not None and raw >= cut
         assert bool(table.passes[raw]) == row.passes == score_body(vars(row))["passes"] == passes
         assert transcript_passes(row, scale) == passes
+    assert made.passes_or_none == [row.passes for row in rows], "a mark that nobody reaches is a mark"
     event(f"cut: {'none' if cut is None else 'lowest' if cut == 0 else 'between'}")
 
 
