@@ -102,7 +102,7 @@ def make_month(
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            made = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            made = make_table(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
         except PsychometricsError as error:
             without[form_id] = str(error)
         else:
@@ -110,7 +110,7 @@ def make_month(
     return found, without
 
 
-def _make(
+def make_table(
     scale: Scale,
     month: str,
     published: PublishedSet,
@@ -119,6 +119,10 @@ def _make(
     counts: Sequence[int],
     equating: ChosenEquating | None,
 ) -> FormTable:
+    """The score table of a form with these items, by published values. `counts`: learners with each raw score.
+
+    Raises PsychometricsError if the form has no table, and PermanentFailure if the scale reports no scores.
+    """
     if missing := [item for item in items if item not in published.items]:
         raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
     known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
