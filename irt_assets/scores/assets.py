@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from irt_assets.blocks import Table, table
 from irt_assets.common.metadata import md
 from irt_assets.common.partition_checks import CheckInput, partition_check
 from irt_assets.common.retries import classify_failures
@@ -10,7 +9,7 @@ from irt_assets.common.wording import some_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import read_scales
-from irt_assets.scores.form_tables import FormTable, make_month, read_tables
+from irt_assets.scores.form_tables import make_month, read_tables, tables_overview
 from irt_assets.scores.releases import released_tables
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, row_table
@@ -52,19 +51,6 @@ def build_score_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         )
 
     return form_score_tables
-
-
-def tables_overview(found: list[FormTable]) -> Table:
-    """A table with one row per score table."""
-    rows = [
-        (
-            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
-            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
-        )
-        for each in found
-    ]
-    formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
-    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
 
 
 def build_score_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:

@@ -1,6 +1,6 @@
 """The equating that a person has chosen for a form: its raw scores as raw scores of an older form, and their θ.
 
-The numbers are those of the time of the choice, so a later month does not change them. `equating` computes them.
+The numbers are stored with the choice, so a later month does not change them. `equating` computes them.
 """
 
 from dataclasses import dataclass

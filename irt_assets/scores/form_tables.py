@@ -14,6 +14,7 @@ import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
+from irt_assets.blocks import Table, table
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.item_analysis.stored import read_forms
@@ -63,7 +64,7 @@ class FormTable:
 
     @property
     def passes_or_none(self) -> list[bool | None]:
-        """Whether each raw score passes; None without a pass mark."""
+        """Whether each raw score passes, or None if there is no pass mark."""
         return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
 
     def largest_move(self, before: "FormTable") -> float:
@@ -94,7 +95,7 @@ def make_month(
     """Make and store the tables of all forms by the published values in force at the month's end.
 
     A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
-    the reasons why other forms have none.
+    the reasons why other forms have no table.
     """
     published = in_force(connection, scale.scale_id, Month(month).end)
     counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
@@ -212,6 +213,19 @@ def read_tables(
 def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The newest table of each form."""
     return {found.form_id: found for found in read_tables(connection, scale_id)}
+
+
+def tables_overview(found: list[FormTable]) -> Table:
+    """A table with one row per score table."""
+    rows = [
+        (
+            *(each.scale_id, each.form_id, each.month, each.table_id, each.method, each.table.raw.size - 1),
+            *(each.table.raw_cut, each.table.scaled[0], each.table.scaled[-1], each.spec["n"]),
+        )
+        for each in found
+    ]
+    formats = {"maximum": ",", "passes from": ",", "lowest": ",.10g", "highest": ",.10g", "norm group": ","}
+    return table(("scale", "form", "month", "table", "method", *formats), rows, numbers=formats)
 
 
 def _as_json(table: ScoreTable, digits: int | None = None) -> dict[str, list[Any]]:

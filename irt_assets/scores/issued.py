@@ -87,7 +87,7 @@ def current_scores(
 def score_that_counts(scores: Iterable[IssuedScore], retest: RetestRule) -> IssuedScore | None:
     """The score of a learner on a scale that counts among the current scores of the sittings: the last, or the best.
 
-    Returns None if none is handed out.
+    Returns None if no score is handed out.
     """
     issued = sorted((score for score in scores if score.status == "issued"), key=lambda score: score.sat_at)
     if retest == "best":

@@ -39,7 +39,7 @@ class Issue:
     """Scores that are issued, or would be.
 
     Attributes:
-        new: scores of sittings that had none.
+        new: scores of sittings that had no score.
         changed: scores that were handed out and differ by the present table or answers, before and after.
         without: sittings that have no score, and why.
     """

@@ -64,7 +64,7 @@ class TableRelease:
     Attributes:
         table: the table that is in force afterwards; None: the form has no released table.
         before: the table in force before, or None.
-        of_month: changes among the learners of the table's month; None without both tables, or without raw scores.
+        of_month: changes among the learners of the table's month, or None if a table or the raw scores are missing.
         of_issued: changes among issued scores, if they were issued again.
     """
 

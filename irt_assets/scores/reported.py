@@ -15,7 +15,7 @@ SAME = 1e-9
 
 
 class ReportedScores(NamedTuple):
-    """Reported scores, each of the shape of θ. `passes` and `pass_probability` are None without a pass mark."""
+    """Reported scores, each of the shape of θ. `passes` and `pass_probability` are None if there is no pass mark."""
 
     unrounded: Floats
     scaled: Floats
@@ -39,7 +39,7 @@ def reported_scale(scale: Scale) -> ScoreScale:
 
 
 def score_mark(scale: Scale) -> float | None:
-    """The lowest unrounded score that passes. Returns None without a pass mark.
+    """The lowest unrounded score that passes. Returns None if there is no pass mark.
 
     Raises PermanentFailure if everybody or nobody can have this score.
     """

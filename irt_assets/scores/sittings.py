@@ -33,8 +33,8 @@ def read_answers(
 ) -> pd.DataFrame:
     """The judged answers of real learners to a form in [start, end), the first to each item of a sitting.
 
-    Columns: user_id, session_id (empty: none), item_id, completed_at, score and max_score of the verdict, counts
-    (whether the verdict has a score), and points, which are missing if the answer has no score at all.
+    Columns: user_id, session_id (empty if the log has no session), item_id, completed_at, score and max_score of the
+    verdict, counts (whether the verdict has a score), and points, which are missing if the answer has no score at all.
     """
     values = {"form": form_id, "scale": scale_id, "start": start, "end": end}
     return read_frame(connection, _ANSWERS, values).astype({"points": float})

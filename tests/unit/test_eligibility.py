@@ -345,7 +345,7 @@ def test_recommended_minimum_admits_most_items_of_a_real_log_below_the_default(s
 
 OTHER = {
     "hinted": "exclude", "assignment": "by_level", "latent": "auto", "second_dimension": "hold", "new_misfit": "hold",
-    "demanded_engines": "pymc", "dif_attributes": "grade",
+    "demanded_engines": "pymc", "dif_attributes": "grade", "score_by": "theta", "retest": "best",
 }  # fmt: skip
 
 
@@ -353,7 +353,7 @@ OTHER = {
 def test_rule_changes_only_the_hash_of_its_stage(name: str) -> None:
     usual = Rules()
     value = usual.settings()[name]
-    other = OTHER[name] if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2
+    other = OTHER[name] if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2 or 1.0
     rules = Rules.from_settings({name: other})
     changed = [stage for stage in STAGES if getattr(rules, stage).hash != getattr(usual, stage).hash]
     assert (changed, [*rules.non_defaults()]) == ([STAGE_OF[name]], [name])

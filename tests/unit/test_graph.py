@@ -79,7 +79,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return engines
 
 
-PLAIN = {*MONTHLY_ASSETS, "item_analysis", "abilities", "ability_movement", "engine_agreement"}
+PLAIN = {*MONTHLY_ASSETS, "item_analysis", "abilities", "ability_movement", "engine_agreement", "form_score_tables"}
 
 
 @pytest.mark.parametrize(

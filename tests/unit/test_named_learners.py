@@ -17,7 +17,7 @@ OVER_MANY = {
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),
     *("testlet_sd_publication", "month_impact", "server_setting"),
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
-    *("month_state", "form", "form_item", "item_analysis", "key_evidence"),
+    *("month_state", "form", "form_item", "item_analysis", "key_evidence", "score_table"),
 }
 """Tables of items, months and decisions. Add a new table only if none of its columns can contain a learner's id."""
 

@@ -12,6 +12,7 @@ from tests.testbed.house import PRODUCT
 ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
+    "irt_assets/scores/issued.py IssuedScore.sitting": "a key, compared as a whole",
     "irt_assets/decisions/rekey.py read_options": "rows of a table",
     "irt_assets/kpis/weekly.py _read_inputs": "the arguments of `kpi_parts`, in its order",
     "services/dashboard/views/learners.py _search": "unpacked at once by the page",

@@ -55,7 +55,7 @@ Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UpTo100 = Annotated[float, Field(ge=0, le=100)]
 MAX_REPORTED = 1_000_000.0
-"""Largest absolute value of a reported score; a limit with this value is no limit."""
+"""Largest absolute value of a reported score; a limit with this value has no effect."""
 Reported = Annotated[float, Field(ge=-MAX_REPORTED, le=MAX_REPORTED)]
 
 
