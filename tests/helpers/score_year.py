@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
+from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.closing import close_months
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import rekey
 from irt_assets.item_analysis.forms import import_forms
+from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.scores import assets
 from irt_assets.scores.form_tables import FormTable, make_month
@@ -38,12 +39,17 @@ LEARNERS = 300
 ANCHORS = [f"k{j}" for j in range(1, 11)]
 WRONG = "E7"
 """Item whose key is B, the option of learners who know something, until somebody corrects it."""
-DRIFTING, DRIFT, DRIFTS_FROM = "k4", -0.9, "2025-05"
+DRIFTING, DRIFT, DRIFTS_FROM = "k5", -1.2, "2025-05"
 """An anchor, the change of its b, and the first month of the change."""
-PASS_THETA = 0.2
+PASS_THETA = -0.06
 """θ of the minimally competent learner whom the panel has in mind."""
 SIGNED: dict[str, Any] = {"by": "Ann", "reason": "committee"}
-RULES = score_world.RULES | {"min_responses": 200, "min_provisional_responses": 200, "max_score_shift": 4.0}
+RULES = score_world.RULES | {
+    "min_responses": 200,
+    "min_provisional_responses": 200,
+    "max_score_shift": 4.0,
+    "max_rmsd": 0.08,
+}
 
 
 def items_of(form: str) -> list[str]:
@@ -63,7 +69,12 @@ class Year:
     Attributes:
         true: a and b of each item before any drift; of the wrong-keyed item by the right option.
         theta: true θ of each learner.
-        failed: months in which `released_tables_hold` fails, with the forms named.
+        options: the options that learners chose of the wrong-keyed item.
+        steps: the publication step of each month.
+        failed: the forms that `released_tables_hold` named when it was last evaluated, by month.
+        letters: the scores in force of the learners of form E in March, by time of reading.
+        previews: what would be issued, by time of reading.
+        tables: the released tables, by time of reading.
     """
 
     database: Database
@@ -71,13 +82,17 @@ class Year:
     true: dict[str, tuple[float, float]] = field(default_factory=dict)
     theta: dict[str, float] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
+    letters: dict[str, dict[str, IssuedScore]] = field(default_factory=dict)
+    previews: dict[str, Issue] = field(default_factory=dict)
+    tables: dict[str, dict[str, FormTable]] = field(default_factory=dict)
 
     # -- the bank and the standard -------------------------------------------------------------------
 
-    def begin(self) -> Standard:
-        """Make the bank, the forms, the scale and the standard."""
-        rng = np.random.default_rng(2025)
+    def begin(self) -> None:
+        """Make the bank, the forms and the scale."""
+        rng = np.random.default_rng(2027)
         b = np.concatenate([np.linspace(-1.8, 1.8, 10), *(rng.permutation(np.linspace(-1.8, 1.8, 14)) for _ in FORMS)])
         own = [item for form in FORMS for item in items_of(form)[10:]]
         a = rng.uniform(0.9, 1.7, b.size)
@@ -98,7 +113,6 @@ class Year:
         import_forms(self.database, self.folder / "forms.csv")
         initialise(self.database, rooms.SCALE, first_month=MONTHS[0])
         change_rules(self.database, rooms.SCALE, RULES)
-        return None
 
     def set_standard(self) -> Standard:
         """Set the standard by 12 judges who rate form A for a learner of θ near `PASS_THETA`."""
@@ -112,8 +126,75 @@ class Year:
         file = self.folder / "ratings.csv"
         file.write_text("\n".join(["judge,item_id,rating", *lines]) + "\n")
         panel = "panel of February"
-        return set_standard(
-            self.database, rooms.SCALE, "A", file, "angoff", panel, **SIGNED, now=Month(MONTHS[0]).end
+        return set_standard(self.database, rooms.SCALE, "A", file, "angoff", panel, **SIGNED, now=Month(MONTHS[0]).end)
+
+    # -- the year -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the year with its two faults and the decisions on them."""
+        self.begin()
+        for month in MONTHS:
+            self.sit(month)
+            if month == "2025-04":
+                close_months(self.database, Month(month).start + timedelta(days=18))
+            self.calibrate(month)
+            if month == MONTHS[0]:
+                self.standard = self.set_standard()
+                self.make_tables(month)
+            if month in MONTHS[:3]:
+                self.release(forms_of(month))
+            if month == "2025-06":
+                self.decide_on_drift(month)
+            self.issue(month)
+            if month == "2025-04":
+                self.correct_key(month)
+
+    def correct_key(self, month: str) -> None:
+        """Correct the key in April, calibrate March again, accept the item's new values, and issue the scores again."""
+        self.read("as issued")
+        self.rekeyed = rekey(self.database, WRONG, "A", **SIGNED, reopen=True)
+        self.read("after the key")
+        self.calibrate("2025-03")
+        now = Month(month).end - timedelta(days=5)
+        accepted = [Reference("2025-03", WRONG)]
+        release.accept(self.database, accepted, **SIGNED, effective_from=Month(month).end, now=now)
+        self.make_tables(month)
+        self.read("before the release")
+        self.release("E")
+        self.read("after the release")
+        self.again = self.issue("2025-03", "E", again=True)["E"]
+        self.read("issued again")
+
+    def decide_on_drift(self, month: str) -> None:
+        """Accept May's value of the anchor in June, drop it from the anchors, and release June's tables."""
+        self.make_tables(month)
+        self.read("before the drift's decision")
+        now = Month(month).start + timedelta(days=9)
+        accepted = [Reference(DRIFTS_FROM, DRIFTING)]
+        release.accept(self.database, accepted, **SIGNED, effective_from=Month(month).end, now=now)
+        change_anchors(self.database, "drop_anchor", rooms.SCALE, [DRIFTING], "2025-07", **SIGNED)
+        self.make_tables(month)
+        self.release(FORMS)
+        self.read("after the drift's decision")
+
+    def read(self, time: str) -> None:
+        """Keep the letters, the scores that would be issued, and the released tables of this time."""
+        with self.database.connect() as connection:
+            found = current_scores(connection, scale_id=rooms.SCALE, form_id="E")
+            self.tables[time] = released_tables(connection, rooms.SCALE)
+        self.letters[time] = {score.user_id: score for score in found if score.user_id.startswith("E-2025-03")}
+        now = Month("2025-04").end + timedelta(days=5)
+        self.previews[time] = preview_issue(self.database, rooms.SCALE, "E", "2025-03", now=now)
+
+    def raw_by_right_key(self, form: str, months: Iterable[str]) -> dict[str, int]:
+        """Raw scores of the learners by the right key, from the log."""
+        return dict(
+            rooms.rows(
+                self.database,
+                """SELECT user_id, count(*) FILTER (WHERE response = 'A') FROM response_log
+                   WHERE form_id = %s AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%s) GROUP BY 1""",
+                (form, [*months]),
+            )
         )
 
     # -- a month -------------------------------------------------------------------------------------
@@ -154,14 +235,13 @@ class Year:
                     for at, item in enumerate(items)
                 ],
             )
-            self.options |= {user: str(chosen[row, items.index(WRONG)]) for row, user in enumerate(users)} if (
-                WRONG in items
-            ) else {}
+            if WRONG in items:
+                self.options |= dict(zip(users, chosen[:, items.index(WRONG)].tolist(), strict=True))
 
     def calibrate(self, month: str) -> None:
         """Judge, calibrate and analyse the month, make its tables, and evaluate `released_tables_hold`."""
         score_world.analyse(self.database, self.folder, month)
-        rooms.calibrate(self.database.settings, month)
+        self.steps[month] = rooms.calibrate(self.database.settings, month)
         self.make_tables(month)
 
     def make_tables(self, month: str) -> dict[str, FormTable]:
