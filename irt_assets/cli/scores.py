@@ -3,30 +3,215 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, print_blocks, print_json, say
+from irt_assets.blocks import Moment, Section, pairs, table
+from irt_assets.cli.console import AsJson, By, DryRun, Reason, Yes, confirm, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signature
+from irt_assets.common.partitions import month_of
+from irt_assets.common.wording import quantity, sentence
+from irt_assets.decisions.exports import write_export
 from irt_assets.decisions.release import require_text
+from irt_assets.item_analysis.stored import analysed_months
+from irt_assets.responses.scales import initialised_scale
 from irt_assets.scores import standards
-from irt_assets.scores.form_tables import newest_tables, tables_overview
+from irt_assets.scores.form_tables import (
+    FormTable,
+    as_rows,
+    compute_month,
+    newest_tables,
+    read_tables,
+    tables_overview,
+)
+from irt_assets.scores.issued import IssuedScore, Status, current_scores
+from irt_assets.scores.issuing import change_status, issue_scores, preview_issue, scores_to_change
+from irt_assets.scores.releases import (
+    TableRelease,
+    find_table,
+    preview_release,
+    release_table,
+    released_tables,
+    table_decisions,
+)
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 
+MAX_LISTED = 30
 Form = Annotated[str, typer.Argument(help="Form id.")]
+Users = Annotated[list[str], typer.Argument(metavar="USER…", help="Learners' ids.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (items that measure one ability).")]
+OfMonth = Annotated[datetime | None, typer.Option("--month", formats=["%Y-%m"], help="Month, YYYY-MM.")]
+SCORE_FORMATS = {"raw": ".0f", "θ": ".2f", "SE of θ": ".2f", "unrounded": ".2f", "scaled": ",.10g", "SE": ".1f"}
+SCORE_FORMATS |= {"percentile": ".1f"}
 
 
-@app.command("table", epilog="Example: irt scores table")
-def table_(scale: ScaleId = "default") -> None:
-    """List the newest score table of each form."""
-    print_blocks(tables_overview([*current_database().call(newest_tables, scale).values()]))
+@app.command("table", epilog="Example: irt scores table F1 --to f1.xlsx")
+def table_(
+    form: Annotated[str | None, typer.Argument(help="Form id. Default: an overview of all forms.")] = None,
+    month: OfMonth = None,
+    released: Annotated[bool, typer.Option("--released", help="The released table, not the newest one.")] = False,
+    to: Annotated[Path | None, typer.Option(help="File to write the scores to, .csv or .xlsx.")] = None,
+    scale: ScaleId = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show the score table of a form, or list the tables of all forms."""
+    named = _month(month)
+    with current_database().connect() as connection:
+        if form is None:
+            of_scale = initialised_scale(connection, scale, datetime.now(UTC))
+            found = read_tables(connection, scale, month=named) if named else newest_tables(connection, scale).values()
+            listed = {each.form_id: each for each in found}
+            of = named or [month_of(datetime.now(UTC)), *analysed_months(connection, scale)][-1]
+            made, without = compute_month(connection, of_scale, of)
+            by_theta = of_scale.rules.scores.score_by == "theta"
+            later = "scores are reported by θ" if by_theta else f"form_score_tables of {of} has not been materialised"
+            without |= {each.form_id: later for each in made}
+            in_force = released_tables(connection, scale)
+        else:
+            listed = {form: find_table(connection, scale, form, month=named, released=released)}
+            without, in_force = {}, {}
+    missing = {name: why for name, why in without.items() if name not in listed}
+    if to is not None:
+        if to.suffix not in (".csv", ".xlsx"):
+            raise PermanentFailure(f"--to takes a file named .csv or .xlsx, not {to}")
+        write_export(as_rows(listed.values()), "csv" if to.suffix == ".csv" else "xlsx", to, f"score tables, {scale}")
+        say(f"{quantity(len(listed), 'score table')} in {to}")
+    elif as_json:
+        print_json({"tables": [*map(_as_dict, listed.values())], "without": missing})
+    elif form is not None:
+        _print_table(listed[form])
+    else:
+        numbers = [in_force[name].table_id if name in in_force else None for name in listed]
+        print_blocks(tables_overview([*listed.values()]).with_column("released table", numbers))
+        if missing:
+            print_blocks(table(("form", "without a table, because"), missing.items()))
+
+
+@app.command(epilog="Example: irt scores show F1")
+def show(form: Form, scale: ScaleId = "default", as_json: AsJson = False) -> None:
+    """Show where the released score table of a form comes from, the decisions on it, and the scores handed out."""
+    database = current_database()
+    with database.connect() as connection:
+        decisions = table_decisions(connection, scale, form)
+        found = find_table(connection, scale, form, released=bool(decisions and decisions[-1]["table_id"]))
+        scores = current_scores(connection, scale_id=scale, form_id=form)
+    counts = Counter(score.status for score in scores)
+    in_force = found if decisions and decisions[-1]["table_id"] else None
+    if as_json:
+        print_json({"table": in_force and _as_dict(in_force), "decisions": decisions, "scores": counts})
+        return
+    zone = database.settings.irt_time_zone
+    if in_force is None:
+        say(f"no score table of form {form} is released; the newest is table {found.table_id} of {found.month}")
+    else:
+        print_blocks(Section(f"Form {form} on scale {scale}", (pairs(_lineage(in_force, decisions[-1])),)))
+        say(*map(sentence, in_force.remarks))
+    rows = [
+        (
+            *("none" if each["table_id"] is None else each["table_id"], each["decision_id"], each["undoes"]),
+            *(each["decided_by"], Moment(each["decided_at"], zone), each["reason"]),
+        )
+        for each in reversed(decisions)
+    ]
+    print_blocks(table(("table", "decision", "undoes", "by", "when", "why"), rows, empty="no decisions on it yet"))
+    handed_out = ", ".join(f"{n:,} {status}" for status, n in counts.items())
+    say(f"current scores of sittings: {handed_out or 'none'}")
+
+
+@app.command(epilog='Example: irt scores release F1 --by Kim --reason "committee of 12 June"')
+def release(
+    form: Form,
+    by: By,
+    reason: Reason,
+    number: Annotated[int | None, typer.Option("--table", help="Number of the table. Default: the newest.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last release.")] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Release the score table of a form, by which scores are issued from then on.
+
+    Prints how many scores and passes change against the table before. Scores
+    that were handed out stay as they are.
+    """
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    seen = database.call(preview_release, scale, form, number, undo=undo)
+    if not as_json:
+        say(*seen.sentences)
+    if not dry_run:
+        confirm(f"{'undo the release for' if undo else 'release this table of'} form {form}?", yes)
+        release_table(database, scale, form, number, undo=undo, by=by, reason=reason, seen=seen)
+    if as_json:
+        print_json(_release_as_dict(seen))
+    elif not dry_run:
+        out.print("undone" if undo else "released")
+
+
+@app.command(epilog='Example: irt scores issue F1 --by Kim --reason "results of June"')
+def issue(
+    form: Form,
+    by: By,
+    reason: Reason,
+    month: OfMonth = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also issue scores again that differ by the present table and answers.")
+    ] = False,
+    scale: ScaleId = "default",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Issue the scores of the sittings of a form, of a month or of the last year.
+
+    Lists those concerned before it asks. Scores that were handed out stay as
+    they are without --again.
+    """
+    by, reason, database, now = signature(by), require_text("reason", reason), current_database(), datetime.now(UTC)
+    seen = preview_issue(database, scale, form, _month(month), now=now)
+    count = len(seen.new) + again * len(seen.changed)
+    if not as_json:
+        say(*seen.sentences)
+        say(*["--again issues them again"] if seen.changed and not again else [])
+        _print_changes([*((None, score) for score in seen.new), *seen.changed])
+    if not dry_run and count:
+        confirm(f"issue {quantity(count, 'score')} of form {form}?", yes)
+        issue_scores(database, scale, form, _month(month), again=again, by=by, reason=reason, now=now, seen=seen)
+    if as_json:
+        print_json(asdict(seen))
+    elif not dry_run:
+        out.print(f"issued: {quantity(count, 'score')}")
+
+
+@app.command(epilog='Example: irt scores hold F1 u-17 --by Kim --reason "copied?"')
+def hold(
+    form: Form,
+    users: Users,
+    by: By,
+    reason: Reason,
+    invalid: Annotated[bool, typer.Option("--invalid", help="Invalidate the scores: they do not count.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Issue held or invalid scores as they were.")] = False,
+    scale: ScaleId = "default",
+    yes: Yes = False,
+) -> None:
+    """Hold the scores of learners on a form, invalidate them, or restore them."""
+    if invalid and restore:
+        raise PermanentFailure("--invalid and --restore contradict each other: give one of them")
+    by, reason, database = signature(by), require_text("reason", reason), current_database()
+    status: Status = "invalid" if invalid else "issued" if restore else "held"
+    found = database.call(scores_to_change, scale, form, users, status)
+    _print_changes((score, replace(score, status=status)) for score in found)
+    confirm(f"make {quantity(len(found), 'score')} of form {form} {status}?", yes)
+    change_status(database, scale, form, users, status, by=by, reason=reason)
+    out.print(f"{status}: {quantity(len(found), 'score')}")
 
 
 @app.command(epilog='Example: irt scores standard r.csv --form F1 --panel "Panel of May" --by Kim --reason "board"')
@@ -73,3 +258,57 @@ def standard(
         standards.set_standard(
             database, scale, form, ratings, method, panel, by=by, reason=reason, now=datetime.now(UTC)
         )
+
+
+def _month(at: datetime | None) -> str | None:
+    return None if at is None else month_of(at.replace(tzinfo=UTC))
+
+
+def _print_table(found: FormTable) -> None:
+    columns = ("raw", "theta", "se", "unrounded", "scaled", "scaled_se", "percentile")
+    scores = zip(*(getattr(found.table, name).tolist() for name in columns), found.passes_or_none, strict=True)
+    rows = [(*row, {True: "yes", False: "no"}.get(passes)) for *row, passes in scores]
+    say(f"form {found.form_id}, table {found.table_id} of {found.month} ({found.method}): {found.passing_in_words}")
+    print_blocks(table((*SCORE_FORMATS, "passes"), rows, numbers=SCORE_FORMATS))
+    say(*map(sentence, found.remarks))
+
+
+def _lineage(found: FormTable, decision: Mapping[str, Any]) -> dict[str, str]:
+    n = found.spec["n"]
+    return {
+        "released": f"on {decision['decided_at']:%Y-%m-%d %H:%M} UTC by {decision['decided_by']}: {decision['reason']}",
+        "table": f"{found.table_id}, made on {found.made_at:%Y-%m-%d %H:%M} UTC by irt-assets {found.code_version}",
+        "passes": found.passing_in_words,
+        "method": found.method,
+        "month": found.month,
+        "published set": found.set_hash,
+        "items": f"{len(found.spec['items']):,}, maximum {found.table.raw.size - 1:,} points",
+        "norm group": f"{quantity(n, 'learner')} of {found.month}" if n else "none",
+        "reported scale": ", ".join(f"{name}={value}" for name, value in found.spec["rules"].items()),
+    }
+
+
+def _print_changes(changes: Iterable[tuple[IssuedScore | None, IssuedScore]]) -> None:
+    """Print one row per sitting, with its score before and after a decision."""
+    rows = [
+        (new.user_id, f"{new.sat_at:%Y-%m-%d}", None if old is None else _in_words(old), _in_words(new))
+        for old, new in changes
+    ]
+    print_blocks(*[table(("learner", "sat on", "before", "after"), rows[:MAX_LISTED])] if rows else [])
+    say(*[f"the first {MAX_LISTED} of {len(rows):,}; --dry-run --json lists all"] if len(rows) > MAX_LISTED else [])
+
+
+def _in_words(score: IssuedScore) -> str:
+    passes = "" if score.passes is None else ", passes" if score.passes else ", fails"
+    return f"{score.scaled:,.10g}{f' ({score.raw} points)' if score.raw is not None else ''}{passes}, {score.status}"
+
+
+def _as_dict(found: FormTable) -> dict[str, Any]:
+    rows = as_rows([found]).drop(columns=["scale_id", "form_id", "month", "table_id", "method"]).astype(object)
+    facts = {name: value for name, value in vars(found).items() if name != "table"}
+    return facts | {"scores": rows.where(rows.notna(), None).to_dict("records")}
+
+
+def _release_as_dict(done: TableRelease) -> dict[str, Any]:
+    tables = {name: found and found.table_id for name, found in {"table": done.table, "before": done.before}.items()}
+    return asdict(done) | tables

@@ -23,13 +23,16 @@ from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.inbox import import_waiting_files
 from irt_assets.intake.load import import_attempts
 from irt_assets.invariants.open_violations import last_evaluated
+from irt_assets.item_analysis.forms import import_forms
 from irt_assets.ledger.steps import last_settled_at, steps_of_month
 from irt_assets.reports import drift_month, learner_copies, learner_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scale_decisions import Subject, record_decisions
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import change_rules, read_scales, set_pass_mark
 from irt_assets.runs.in_process_runs import run_month
+from irt_assets.scores.issuing import issue_scores
+from irt_assets.scores.releases import release_table, released_tables
 from irt_assets.simulation.files import SimulatedFiles, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.scenario import VocabularyScenario, demo_scenario
@@ -42,6 +45,11 @@ from resources.settings import Settings, get_settings, write_env_file
 
 MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
 """Abilities walk by .05 a week, and grow by .12 from month to month."""
+EXAM, EXAM_FORM = VocabularyScenario.scale_id, "V"
+"""The scale with reported scores, and its form."""
+REPORTED = {"score_slope": 100.0, "score_intercept": 500.0, "score_lowest": 200.0, "score_highest": 800.0}
+PASS_THETA = 0.0
+SIGNED: dict[str, Any] = {"by": "demo", "reason": "the first scores of the exam"}
 KPI_WEEKS = 8
 """Number of weeks before the running one for which the demo computes KPIs."""
 ITEM_DAYS = 5
@@ -76,6 +84,7 @@ def run_simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> 
             jobs.run(DRIFT_REPORT_JOB, month)
         for url in drift_month.stored_uris(database, months[-1]):
             say(f"  {months[-1]}: {url}")
+        hand_out_scores(database, months[-1], datetime.now(UTC), say)
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
@@ -126,6 +135,30 @@ def load(database: Database, scales: list[SimulatedFiles], settings: Settings, s
         with database.connect() as connection:
             start = Month(settings.irt_first_month).start
             record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
+        if scale_id == EXAM:
+            _declare_exam(database, scales[-1].questions)
+
+
+def _declare_exam(database: Database, questions: Path) -> None:
+    """Import the form of the exam, and declare its reported scores and pass mark."""
+    items = [json.loads(line)["item_id"] for line in questions.read_text("utf-8").splitlines()]
+    forms = questions.with_name("forms.csv")
+    lines = [f"{EXAM_FORM},{item},{k}" for k, item in enumerate(items, 1)]
+    forms.write_text("\n".join(["form_id,item_id,position", *lines]) + "\n", "utf-8")
+    import_forms(database, forms)
+    change_rules(database, EXAM, REPORTED)
+    set_pass_mark(database, EXAM, PASS_THETA)
+
+
+def hand_out_scores(database: Database, month: str, now: datetime, say: Say) -> None:
+    """Release the score table of the exam's form, and issue the scores of the month."""
+    with database.connect() as connection:
+        if EXAM_FORM in released_tables(connection, EXAM):
+            return
+    say(f"releasing the score table of form {EXAM_FORM}, and issuing the scores of {month} …")
+    release_table(database, EXAM, EXAM_FORM, **SIGNED)
+    for line in issue_scores(database, EXAM, EXAM_FORM, month, **SIGNED, now=now).sentences:
+        say(f"  {line}")
 
 
 def _refuse_foreign_data(database: Database, scales: list[SimulatedFiles]) -> None:

@@ -34,9 +34,12 @@ class Decision:
 
     Attributes:
         window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
-            month without or with the anchor; for withdrawn, restored and rekey it is empty.
+            month without or with the anchor; otherwise it is empty.
+        item_id: the item; for scores and equating the form.
         kind: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item),
-            rekey (an item's key; the reason begins with the former and the new key).
+            rekey (an item's key; the reason begins with the former and the new key), scores (a form's score table; the
+            reason begins with its number), equating (of a form), or standard (a pass mark); the last three with undo_,
+            if a decision was undone.
         stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
             Set by `newest_decisions` only.
     """
@@ -89,8 +92,8 @@ def newest_decisions(
 ) -> list[Decision]:
     """The last decisions on the month, scale and item (None: any), newest first.
 
-    Withdrawals and restorations of items and decisions on keys belong to no month, so they are left out if `month` is
-    given.
+    Withdrawals and restorations of items and decisions on keys and score tables belong to no month, so they are left
+    out if `month` is given.
     """
     return records(
         connection,
@@ -118,6 +121,15 @@ def newest_decisions(
                WHERE subject LIKE 'key:%%' AND %(month)s::text IS NULL
                  AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                  AND (%(item)s::text IS NULL OR subject = 'key:' || %(item)s)
+               UNION ALL
+               SELECT '', scale_id, substr(subject, strpos(subject, ':') + 1),
+                      CASE WHEN value = 'null' OR value::jsonb->>'undoes' IS NOT NULL THEN 'undo_' ELSE '' END
+                        || split_part(subject, ':', 1), decision_id, decided_by,
+                      concat('table ' || (value::jsonb->>'table') || ': ', 'to ' || (value::jsonb->>'old') || ': ')
+                        || reason, NULL, decided_at, false
+               FROM scale_decision
+               WHERE subject ~ '^(scores|equating):|^standard$' AND %(month)s::text IS NULL AND %(item)s::text IS NULL
+                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
         {"month": month, "scale": scale_id, "item": item_id, "limit": limit},
     )

@@ -41,6 +41,11 @@ DECISION_WORDS = {
     "withdrawn": "taken out of use",
     "restored": "put back into use",
     "rekey": "key changed",
+    "scores": "score table released",
+    "undo_scores": "release of a score table undone",
+    "equating": "equating chosen",
+    "undo_equating": "choice of equating undone",
+    "standard": "pass mark set",
 }
 
 
@@ -118,6 +123,10 @@ def decisions_table(
 def _subject(d: Decision, dashboard: str | None) -> Span:
     if d.kind in ("accept", "reject", "undo"):
         return page_link(d.subject, "proposal", dashboard=dashboard, proposal=d.subject)
+    if d.kind.endswith(("scores", "equating")):
+        return page_link(f"form {d.item_id}", "form", dashboard=dashboard, scale=d.scale_id, form=d.item_id)
+    if d.kind == "standard":
+        return page_link(f"scale {d.scale_id}", "scale", dashboard=dashboard, scale=d.scale_id)
     return page_link(d.subject, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
 
 

@@ -5,12 +5,13 @@ A table is never changed. `releases` has the decisions on which table is in forc
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -43,7 +44,7 @@ class FormTable:
         spec: `items` (item → maximum score), `n` (learners in the norm group), `mark` (lowest unrounded score that
             passes, or None), `pass_theta`, `rules` (of the reported scale), and `notes`.
         table: its scores.
-        table_id: None until it is stored.
+        table_id, made_at, code_version: empty until it is stored.
     """
 
     scale_id: str
@@ -55,6 +56,7 @@ class FormTable:
     table: ScoreTable = field(repr=False)
     table_id: int | None = None
     made_at: datetime | None = None
+    code_version: str = ""
 
     @property
     def table_hash(self) -> str:
@@ -66,6 +68,22 @@ class FormTable:
     def passes_or_none(self) -> list[bool | None]:
         """Whether each raw score passes, or None if there is no pass mark."""
         return [None if self.spec["mark"] is None else bool(found) for found in self.table.passes]
+
+    @property
+    def passing_in_words(self) -> str:
+        if self.spec["mark"] is None:
+            return "no pass mark is set"
+        cut = self.table.raw_cut
+        return "no raw score passes" if cut is None else f"raw scores from {cut} of {self.table.raw.size - 1} on pass"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for the reader of the table: its notes, raw scores with one scaled score, and gaps."""
+        ties = [f"{first} to {last}" for first, last in self.table.ties]
+        gaps = [f"{low:.10g} and {high:.10g}" for low, high in self.table.gaps(self.spec["rules"]["score_step"])]
+        lines = [f"raw scores with one scaled score: {'; '.join(ties)}"] if ties else []
+        lines += [f"no raw score gives a scaled score between {some_of(gaps, MAX_NAMED, between='; ')}"] if gaps else []
+        return [*self.spec["notes"], *lines]
 
     def largest_move(self, before: "FormTable") -> float:
         """The largest difference between the unrounded scores of a raw score; infinite if the raw scores differ."""
@@ -97,17 +115,23 @@ def make_month(
     A table that equals the stored one of the form and month is not stored again. Returns the tables of all forms, and
     the reasons why other forms have no table.
     """
+    made, without = compute_month(connection, scale, month)
+    return [_store(connection, each, run_id) for each in made], without
+
+
+def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> tuple[list[FormTable], dict[str, str]]:
+    """The tables that `make_month` would store, and the reasons why other forms have none."""
     published = in_force(connection, scale.scale_id, Month(month).end)
     counts = {form.form_id: form.scores for form in read_forms(connection, scale.scale_id, month)}
     chosen = chosen_equatings(connection, scale.scale_id)
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            made = make_table(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            table = make_table(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
         except PsychometricsError as error:
             without[form_id] = str(error)
         else:
-            found.append(_store(connection, made, run_id))
+            found.append(table)
     return found, without
 
 
@@ -188,7 +212,7 @@ def _store(connection: psycopg.Connection, made: FormTable, run_id: str | None) 
         (made.scale_id, made.form_id, made.month, made.method, made.set_hash, Jsonb(made.spec))
         + (Jsonb(_as_json(made.table)), made.table_hash, code_version(), run_id),
     ).fetchall()
-    return replace(made, table_id=table_id, made_at=made_at)
+    return replace(made, table_id=table_id, made_at=made_at, code_version=code_version())
 
 
 def read_tables(
@@ -202,7 +226,8 @@ def read_tables(
     """The stored tables of a scale, by month and number. None: all forms, months and numbers."""
     rows = named_rows(
         connection,
-        """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at FROM score_table
+        """SELECT table_id, scale_id, form_id, month, method, set_hash, spec, scores, made_at, code_version
+           FROM score_table
            WHERE scale_id = %s AND form_id = coalesce(%s, form_id) AND month = coalesce(%s, month)
              AND table_id = coalesce(%s, table_id) ORDER BY month, table_id""",
         (scale_id, form_id, month, table_id),
@@ -213,6 +238,20 @@ def read_tables(
 def newest_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, FormTable]:
     """The newest table of each form."""
     return {found.form_id: found for found in read_tables(connection, scale_id)}
+
+
+def as_rows(tables: Iterable[FormTable]) -> pd.DataFrame:
+    """One row per table and raw score, to export."""
+    names = "scale_id", "form_id", "month", "table_id", "method"
+    frames = [
+        pd.DataFrame(
+            {name: getattr(found, name) for name in names}
+            | {name: getattr(found.table, name) for name in ("raw", *COLUMNS)}
+            | {"passes": found.passes_or_none}
+        )
+        for found in tables
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*names, "raw", *COLUMNS])
 
 
 def tables_overview(found: list[FormTable]) -> Table:

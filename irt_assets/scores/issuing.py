@@ -54,7 +54,8 @@ class Issue:
         passed = sum(bool(score.passes) for score in self.new)
         newly = sum(bool(new.passes) and not old.passes for old, new in self.changed)
         lost = sum(bool(old.passes) and not new.passes for old, new in self.changed)
-        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}, {passed:,} of them pass"]
+        lines = [f"form {self.form_id}: {quantity(len(self.new), 'new score')}"]
+        lines[0] += f", {passed:,} of them pass" if self.new else ""
         if self.changed:
             lines.append(
                 f"{quantity(len(self.changed), 'score')} that were handed out differ by the present table and answers: "
@@ -85,6 +86,7 @@ def issue_scores(
     by: str,
     reason: str,
     now: datetime,
+    seen: Issue | None = None,
 ) -> Issue:
     """Record that `by` hands out the scores of a form's sittings.
 
@@ -103,6 +105,8 @@ def issue_scores(
         Name of the person who decides, and the reason.
     now
         The current time.
+    seen
+        The preview that the person has seen.
 
     Returns
     -------
@@ -112,7 +116,8 @@ def issue_scores(
     Raises
     ------
     PermanentFailure
-        If the scale reports no scores, or the form has neither a released table nor sittings.
+        If the scale reports no scores, the form has neither a released table nor sittings, its items differ from the
+        items of its table, or the scores differ from `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     start, end = Month(month).bounds if month else (now - MAX_AGE, now)
@@ -121,6 +126,8 @@ def issue_scores(
         scale = initialised_scale(connection, scale_id, now)
         advisory_lock(connection, "scores", scale_id)
         planned = _plan(connection, scale, form_id, start, end, now)
+        if seen is not None and (planned.new, planned.changed) != (seen.new, seen.changed):
+            raise PermanentFailure("nothing was issued: answers, scores or the table have changed since. Look again")
         if not again:
             planned = replace(planned, changed=())
         _append(connection, [*planned.new, *(new for _, new in planned.changed)], by, reason)
@@ -139,27 +146,42 @@ def change_status(
 ) -> list[IssuedScore]:
     """Record that `by` holds, invalidates or issues again the scores of these learners on a form.
 
-    Returns the scores as they were before. Raises PermanentFailure, which names the learners, if a learner has no score
-    on the form, or has this status already; nothing is changed then.
+    Scores of other sittings that have this status already stay as they are. Returns the scores as they were before.
+
+    Raises PermanentFailure as `scores_to_change` does; nothing is changed then.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "scores", scale_id)
-        found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in users]
-        known = {score.user_id for score in found}
-        wrong = [f"{user} has no score" for user in sorted(set(users) - known)]
-        wrong += [f"the score of {score.user_id} is {status} already" for score in found if score.status == status]
-        if wrong:
-            raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")
+        found = scores_to_change(connection, scale_id, form_id, users, status)
         _append(connection, [replace(s, status=status, replaces=s.issued_id) for s in found], by, reason)
     return found
+
+
+def scores_to_change(
+    connection: psycopg.Connection, scale_id: str, form_id: str, users: Collection[str], status: Status
+) -> list[IssuedScore]:
+    """The scores of these learners on a form that have another status.
+
+    Raises PermanentFailure, which names the learners, if a learner has no score on the form, or no score with another
+    status.
+    """
+    asked = set(users)
+    found = [s for s in current_scores(connection, scale_id=scale_id, form_id=form_id) if s.user_id in asked]
+    other = [score for score in found if score.status != status]
+    known, changing = ({score.user_id for score in scores} for scores in (found, other))
+    wrong = [f"{user} has no score" for user in sorted(asked - known)]
+    wrong += [f"the score of {user} is {status} already" for user in sorted(known - changing)]
+    if wrong:
+        raise PermanentFailure(f"nothing was decided on form {form_id}: {some_of(wrong, MAX_NAMED, between='; ')}")
+    return other
 
 
 def _plan(
     connection: psycopg.Connection, scale: Scale, form_id: str, start: datetime, end: datetime, now: datetime
 ) -> Issue:
-    answers = read_answers(connection, scale.scale_id, form_id, start, end)
     items = form_items(connection, scale.scale_id).get(form_id)
+    answers = read_answers(connection, scale.scale_id, form_id, start, end, fixed=items is not None)
     table = released_tables(connection, scale.scale_id).get(form_id)
     by_theta = scale.rules.scores.score_by == "theta" or items is None
     if not by_theta and table is None:
@@ -173,7 +195,8 @@ def _plan(
         )
     without: dict[str, str] = {}
     if table is not None and not by_theta:
-        found = _by_table(table, answers, items or {}, without)
+        unfinished_since = now - timedelta(days=scale.rules.answers.late_days)
+        found = _by_table(table, answers, items or {}, unfinished_since, without)
     else:
         found = _by_theta(connection, scale, form_id, answers, now, without)
     before = {row.sitting: row for row in current_scores(connection, scale_id=scale.scale_id, form_id=form_id)}
@@ -192,17 +215,28 @@ def _differs(old: IssuedScore, new: IssuedScore) -> bool:
 
 
 def _by_table(
-    table: FormTable, answers: pd.DataFrame, items: Mapping[str, int], without: dict[str, str]
+    table: FormTable,
+    answers: pd.DataFrame,
+    items: Mapping[str, int],
+    unfinished_since: datetime,
+    without: dict[str, str],
 ) -> list[IssuedScore]:
-    """Scores by raw score and table. Adds to `without` the learners who have no raw score, with the reason."""
+    """Scores by raw score and table. Adds to `without` the learners who have no raw score, with the reason.
+
+    A sitting with answers since `unfinished_since` that lacks an item has no score yet; an older one has it without the
+    item's points.
+    """
     if dict(items) != table.spec["items"]:
         raise PermanentFailure(
             f"the released table of form {table.form_id} is for {quantity(len(table.spec['items']), 'item')}, and "
-            f"{len(items)} or other items of the form are scored now: release the table of a later month"
+            f"{len(items)} or other items of the form are scored now: materialise form_score_tables of a month again, "
+            f"then `irt scores release {table.form_id} --scale {table.scale_id}`"
         )
-    raw = raw_scores(answers, items)
+    raw, sittings = raw_scores(answers, items), answers[answers["item_id"].isin(list(items))].groupby(SITTING)
     without |= {user: "an answer has no score" for user, _ in raw.index[raw.isna()]}
-    raw = raw.dropna().astype(int)
+    unfinished = (sittings.size() < len(items)) & (sittings["completed_at"].max() >= unfinished_since)
+    without |= {user: "it has not been finished yet" for user, _ in raw.index[unfinished]}
+    raw = raw[~unfinished].dropna().astype(int)
     k, scored = raw.to_numpy(), table.table
     se = scored.se[k]
     return _rows(

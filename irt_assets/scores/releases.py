@@ -16,7 +16,7 @@ from irt_assets.common.wording import quantity
 from irt_assets.decisions.release import require_text
 from irt_assets.item_analysis.stored import read_forms
 from irt_assets.responses.scale_decisions import TABLE_OF, record_decisions
-from irt_assets.scores.form_tables import FormTable, newest_tables, read_tables
+from irt_assets.scores.form_tables import FormTable, read_tables
 from irt_assets.scores.issued import current_scores
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, named_rows, one_value
@@ -79,16 +79,21 @@ class TableRelease:
         """The release in words, for the person who decides."""
         if self.table is None:
             return [f"form {self.form_id} has no released table any more, and no scores of it can be issued"]
-        cut = self.table.table.raw_cut
-        passing = "no pass mark is set" if self.table.spec["mark"] is None else f"raw scores from {cut} on pass"
-        new = f"form {self.form_id}: table {self.table.table_id} of {self.table.month} ({self.table.method}); {passing}"
+        new = (
+            f"form {self.form_id}: table {self.table.table_id} of {self.table.month} ({self.table.method}); "
+            f"{self.table.passing_in_words}"
+        )
         if self.before is None:
-            return [new, "no table was released before"]
-        move = self.table.largest_move(self.before)
-        lines = [f"{new}; it replaces table {self.before.table_id} of {self.before.month}"]
-        if not np.isfinite(move):
-            return [*lines, "the number of raw scores differs, because items were dropped or added"]
-        lines.append(f"the unrounded score of a raw score moves by up to {move:.2f}")
+            lines = [f"{new}; no table was in force before"]
+        elif not np.isfinite(move := self.table.largest_move(self.before)):
+            again = f"`irt scores issue {self.form_id} --again`"
+            why = "the number of raw scores differs, because items were dropped or added"
+            lines = [f"{new}; {why}; after the release, {again} lists the scores that change"]
+        else:
+            lines = [
+                f"{new}; it replaces table {self.before.table_id} of {self.before.month}",
+                f"the unrounded score of a raw score moves by up to {move:.2f}",
+            ]
         if self.of_month is not None:
             lines.append(
                 f"of {quantity(self.of_month.learners, 'learner')} of {self.table.month}, {self.of_month.in_words}"
@@ -121,6 +126,31 @@ def released_tables(connection: psycopg.Connection, scale_id: str) -> dict[str, 
     newest = {decision["form_id"]: decision["table_id"] for decision in table_decisions(connection, scale_id)}
     wanted = {table_id for table_id in newest.values() if table_id is not None}
     return {found.form_id: found for found in read_tables(connection, scale_id) if found.table_id in wanted}
+
+
+def find_table(
+    connection: psycopg.Connection,
+    scale_id: str,
+    form_id: str,
+    *,
+    month: str | None = None,
+    table_id: int | None = None,
+    released: bool = False,
+) -> FormTable:
+    """The newest table of a form: of this month, with this number, or the released one.
+
+    Raises PermanentFailure if the form has no such table.
+    """
+    found = read_tables(connection, scale_id, form_id=form_id, month=month, table_id=table_id)
+    if released:
+        found = [*filter(None, [released_tables(connection, scale_id).get(form_id)])]
+    if not found:
+        which = f" with the number {table_id}" * (table_id is not None) + f" of {month}" * (month is not None)
+        raise PermanentFailure(
+            f"scale {scale_id} has no {'released ' * released}score table{which} of a form {form_id}: "
+            f"`irt scores table --scale {scale_id}` lists the tables, and the forms without one"
+        )
+    return found[-1]
 
 
 def preview_release(
@@ -192,38 +222,29 @@ def _plan(
         if not standing:
             raise PermanentFailure(f"no release of a score table of form {form_id} stands, so there is nothing to undo")
         undone = standing[-1]
-        found = read_tables(connection, scale_id, table_id=undone["former"]) if undone["former"] else [None]
-    elif table_id is not None:
-        found = read_tables(connection, scale_id, form_id=form_id, table_id=table_id)
+        table = find_table(connection, scale_id, form_id, table_id=undone["former"]) if undone["former"] else None
     else:
-        found = [*filter(None, [newest_tables(connection, scale_id).get(form_id)])]
-    if not found:
-        number = f" with the number {table_id}" if table_id is not None else ""
-        raise PermanentFailure(
-            f"scale {scale_id} has no score table{number} of a form {form_id}: materialise form_score_tables of a "
-            f"month; `irt scores table --scale {scale_id}` lists the tables"
-        )
-    [table] = found
+        table = find_table(connection, scale_id, form_id, table_id=table_id)
     if not undo and before is not None and before.table_id == _number(table):
-        raise PermanentFailure(f"table {table_id or before.table_id} of form {form_id} is released already")
+        raise PermanentFailure(f"table {before.table_id} of form {form_id} is released already")
     return _compare(connection, form_id, table, before), undone.get("decision_id")
 
 
 def _compare(
     connection: psycopg.Connection, form_id: str, table: FormTable | None, before: FormTable | None
 ) -> TableRelease:
-    if table is None or before is None or before.table.raw.size != table.table.raw.size:
+    if table is None or (before is not None and before.table.raw.size != table.table.raw.size):
         return TableRelease(form_id, table, before)
     forms = {form.form_id: form.scores for form in read_forms(connection, table.scale_id, table.month)}
     counts = forms.get(form_id, ())
-    of_month = ScoreChanges.between(before, table, counts) if len(counts) == table.table.raw.size else None
+    of_month = ScoreChanges.between(before, table, counts) if before and len(counts) == table.table.raw.size else None
     issued = [
         score
         for score in current_scores(connection, scale_id=table.scale_id, form_id=form_id)
         if score.status == "issued" and score.raw is not None and score.raw < table.table.raw.size
     ]
     raw = np.array([score.raw for score in issued], dtype=int)
-    passed, passes = np.array([bool(score.passes) for score in issued]), table.table.passes[raw]
+    passed, passes = np.array([bool(score.passes) for score in issued], dtype=bool), table.table.passes[raw]
     of_issued = ScoreChanges(
         len(issued),
         int((np.array([score.scaled for score in issued]) != table.table.scaled[raw]).sum()),

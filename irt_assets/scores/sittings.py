@@ -1,11 +1,12 @@
 """The answers of the sittings of a form, and their raw scores.
 
-A sitting is a learner's session on a form. Its raw score counts every answer as it was scored: also rapid answers, and
-answers to items that the learner had met before, from which nothing is estimated.
+A sitting is a learner's session on a form; of a form with fixed items also the sessions that continue it with further
+items. Its raw score counts every answer as it was scored: also rapid answers, and answers to items that the learner had
+met before, from which nothing is estimated.
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 import psycopg
@@ -13,6 +14,8 @@ import psycopg
 from resources.postgres.warehouse import read_frame
 
 SITTING = ["user_id", "session_id"]
+MAX_LENGTH = timedelta(days=31)
+"""Longest time between the first and the last answer of a sitting."""
 _ANSWERS = """
     SELECT DISTINCT ON (r.user_id, r.session_id, r.item_id)
            r.user_id, coalesce(r.session_id, '') AS session_id, r.item_id, r.completed_at, v.score, v.max_score,
@@ -29,15 +32,42 @@ _ANSWERS = """
 
 
 def read_answers(
-    connection: psycopg.Connection, scale_id: str, form_id: str, start: datetime, end: datetime
+    connection: psycopg.Connection, scale_id: str, form_id: str, start: datetime, end: datetime, *, fixed: bool
 ) -> pd.DataFrame:
-    """The judged answers of real learners to a form in [start, end), the first to each item of a sitting.
+    """The judged answers of real learners in sittings of a form that end in [start, end), the first to each item.
 
-    Columns: user_id, session_id (empty if the log has no session), item_id, completed_at, score and max_score of the
-    verdict, counts (whether the verdict has a score), and points, which are missing if the answer has no score at all.
+    `fixed`: whether the form has fixed items, so that sessions continue sittings.
+
+    Columns: user_id, session_id (of the sitting's first session; empty if the log has no session), item_id,
+    completed_at, score and max_score of the verdict, counts (whether the verdict has a score), and points, which are
+    missing if the answer has no score at all.
     """
-    values = {"form": form_id, "scale": scale_id, "start": start, "end": end}
-    return read_frame(connection, _ANSWERS, values).astype({"points": float})
+    values = {"form": form_id, "scale": scale_id, "start": start - MAX_LENGTH, "end": end + MAX_LENGTH}
+    found = read_frame(connection, _ANSWERS, values).astype({"points": float})
+    if fixed:
+        found["session_id"] = _first_sessions(found)
+    last = found.groupby(SITTING)["completed_at"].transform("max")
+    return found[(last >= start) & (last < end)]
+
+
+def _first_sessions(answers: pd.DataFrame) -> list[str]:
+    """The first session of the sitting of each answer.
+
+    A session continues the learner's sitting if it has none of its items, and begins within `MAX_LENGTH` of its start.
+    """
+    columns = ["completed_at", "user_id", "session_id", "item_id"]
+    sessions: dict[tuple[str, str], tuple[datetime, set[str]]] = {}
+    for at, user, session, item in sorted(answers[columns].itertuples(index=False, name=None)):
+        sessions.setdefault((user, session), (at, set()))[1].add(item)
+    first: dict[tuple[str, str], str] = {}
+    open_sittings: dict[str, tuple[str, datetime, set[str]]] = {}
+    for (user, session), (at, items) in sessions.items():
+        began = open_sittings.get(user)
+        if began is None or began[2] & items or at - began[1] > MAX_LENGTH:
+            began = open_sittings[user] = session, at, set()
+        began[2].update(items)
+        first[user, session] = began[0]
+    return [first[sitting] for sitting in answers[SITTING].itertuples(index=False, name=None)]
 
 
 def raw_scores(answers: pd.DataFrame, items: Collection[str]) -> pd.Series:

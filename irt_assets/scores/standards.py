@@ -28,6 +28,7 @@ from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions
 from irt_assets.responses.scales import initialised_scale, read_scales
+from irt_assets.scores.chosen_equating import chosen_equatings
 from irt_assets.scores.form_tables import form_items, make_table
 from irt_assets.scores.reported import SAME, score_mark
 from irt_psychometrics.items import ItemParameters
@@ -122,7 +123,9 @@ def plan_standard(
         known = some_of(sorted(forms), MAX_NAMED) or "none"
         raise PermanentFailure(f"scale {scale_id} has no form {form_id} with fixed items; its forms: {known}")
     published = in_force(connection, scale_id, now)
-    table = make_table(replace(scale, pass_theta=None), "", published, form_id, items, (), None).table
+    month, counts = _newest_counts(connection, scale_id, form_id, sum(items.values()) + 1)
+    equating, unmarked = chosen_equatings(connection, scale_id).get(form_id), replace(scale, pass_theta=None)
+    table = make_table(unmarked, month or "", published, form_id, items, counts.tolist(), equating).table
     known_items = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
     maxima, step = np.array(list(items.values()), dtype=float), 1e-4 * scale.sigma
     judged = _read_judgements(file, form_id, items, method)
@@ -158,7 +161,6 @@ def plan_standard(
         )
         cut, cut_se = float(curve(theta) @ maxima), se * slope(theta)
     score_mark(replace(scale, pass_theta=theta))
-    month, counts = _newest_counts(connection, scale_id, form_id, table.raw.size)
     at, below, above = (int(counts[table.theta >= mark - SAME].sum()) for mark in (theta, theta - se, theta + se))
     return Standard(
         scale_id=scale_id,

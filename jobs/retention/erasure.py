@@ -181,6 +181,8 @@ def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, i
     """Delete the learner's rows in the caller's transaction. Returns the number of deleted rows by table."""
     advisory_lock(connection, "response_log", "import")
     advisory_lock(connection, "theta", user_id)
+    for scale_id in first_column(connection, "SELECT scale_id FROM calibration_scale ORDER BY 1"):
+        advisory_lock(connection, "scores", scale_id)
     for month in _months(connection, user_id):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)

@@ -42,10 +42,12 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
             {"id": pattern, "in_json": _pattern(_json_text(user_id, ensure_ascii=False)), "instead": instead},
         ).rowcount
-        changed["inbox_file"] = connection.execute(
-            "UPDATE inbox_file SET problem = regexp_replace(problem, %(id)s, %(instead)s, 'g') WHERE problem ~ %(id)s",
-            {"id": pattern, "instead": instead},
-        ).rowcount
+        for table, column in (("inbox_file", "problem"), ("issued_score", "reason")):
+            changed[f"{table}.{column}"] = connection.execute(
+                f"UPDATE {table} SET {column} = regexp_replace({column}, %(id)s, %(instead)s, 'g') "
+                f"WHERE {column} ~ %(id)s",
+                {"id": pattern, "instead": instead},
+            ).rowcount
     changed["fit_staging"] = drop_twins_of(connection, user_id)
     changed |= replace_in_texts(connection, _event_patterns(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}

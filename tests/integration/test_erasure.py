@@ -88,6 +88,14 @@ def everything_of_user(settings: Settings) -> Path:
             SELECT {FORMER_COLUMNS}, 'rescore', 'Ann', 'another key' FROM response_log WHERE user_id = %s LIMIT 2""",
         (USER,),
     )
+    for user, reason in ((USER, "copied"), ("another", f"copied from {USER}?")):
+        run_sql(
+            database,
+            """INSERT INTO issued_score (user_id, scale_id, form_id, session_id, sat_at, theta, theta_se, scaled,
+                                         scaled_se, set_hash, status, decided_by, reason)
+               VALUES (%s, 'default', 'F1', '', now(), 0, 1, 500, 100, 'x', 'held', 'Ann', %s)""",
+            (user, reason),
+        )
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)
@@ -273,6 +281,7 @@ def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
         "event_logs.event",
         "instigators.instigator_body",
     }
+    assert "issued_score.reason" in named
     assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
     learners_file, attempts_file = tmp_path / "learners.csv", tmp_path / "attempts.csv"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from irt_assets.common.partitions import Month
+from irt_assets.invariants.invariant import InvariantContext, Violation
+from irt_assets.invariants.scores import issued_scores_agree_with_their_tables
 from irt_assets.scores.issued import current_scores
-from irt_assets.scores.issuing import issue_scores
+from irt_assets.scores.issuing import issue_scores, preview_issue
 from irt_assets.scores.releases import release_table, released_tables
 from resources.postgres.database import Database
 from tests.helpers import rooms
-from tests.helpers.rooms import call
+from tests.helpers.rooms import add_attempts, attempt, call
 from tests.helpers.score_world import MONTH, NOW, SIGNED, build_exam, make_tables
 
 
@@ -27,9 +31,49 @@ def test_released_table_gives_the_issued_scores(exam: Database) -> None:
     release_table(exam, rooms.SCALE, "F1", **SIGNED)
     assert call(exam, released_tables, rooms.SCALE)["F1"].table_hash == table.table_hash
     done = issue_scores(exam, rooms.SCALE, "F1", MONTH, **SIGNED, now=NOW)
+    assert violations(exam) == []
     stored = call(exam, current_scores, form_id="F1")
     assert len(done.new) == len(stored) == 150
     for score in stored:
         assert score.raw is not None
         assert score.scaled == table.table.scaled[score.raw]
         assert score.passes == (score.raw >= table.table.raw_cut)
+
+
+def violations(database: Database) -> list[str]:
+    with database.connect() as connection:
+        context = InvariantContext(connection, rooms.folder_store(database.settings), NOW, ())
+        found = issued_scores_agree_with_their_tables.find(context)
+        return [one.subject for one in found if isinstance(one, Violation)]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("change", ["scaled = scaled + 1", "passes = NOT passes", "table_id = 0"])
+def test_changed_issued_score_violates_the_invariant(exam: Database, change: str) -> None:
+    make_tables(exam)
+    release_table(exam, rooms.SCALE, "F1", **SIGNED)
+    issue_scores(exam, rooms.SCALE, "F1", MONTH, **SIGNED, now=NOW)
+    rooms.run_sql(exam, f"UPDATE issued_score SET {change} WHERE user_id = 'F1-u3'")
+    assert violations(exam) == ["F1-u3"]
+
+
+@pytest.mark.ci
+def test_sessions_with_further_items_continue_a_sitting_until_an_item_is_met_again(exam: Database) -> None:
+    make_tables(exam)
+    release_table(exam, rooms.SCALE, "F1", **SIGNED)
+    start = Month(MONTH).start
+    sessions = [(1, "s1", range(1, 13)), (3, "s2", range(13, 21)), (20, "s3", range(1, 21)), (28, "s4", range(1, 5))]
+    add_attempts(
+        exam,
+        [
+            attempt("eve", f"i{k}", start + timedelta(days=day, minutes=k), form_id="F1", session_id=session)
+            for day, session, items in sessions
+            for k in items
+        ],
+    )
+    found = preview_issue(exam, rooms.SCALE, "F1", MONTH, now=start + timedelta(days=29))
+    scores = {score.session_id: score.raw for score in found.new if score.user_id == "eve"}
+    assert (scores, found.without) == ({"s1": 20, "s3": 20}, (("eve", "it has not been finished yet"),))
+    found = preview_issue(exam, rooms.SCALE, "F1", MONTH, now=start + timedelta(days=43))
+    assert {score.session_id: score.raw for score in found.new if score.user_id == "eve"} == scores | {"s4": 4}
+    assert found.without == ()

@@ -1,0 +1,28 @@
+"""The invariant of issued scores: what was handed out is what the score table says."""
+
+from irt_assets.invariants.invariant import Findings, InvariantContext, Violation, invariant
+
+
+@invariant(
+    kind="issued scores",
+    protects="Every score that was handed out by a table is the table's score, and a pass is a pass everywhere.",
+    fix="Find out who changed the row: scores and tables are only ever added. Restore it from a backup.",
+    note="The raw score's scaled score and pass in the cited table are compared with the issued ones.",
+)
+def issued_scores_agree_with_their_tables(context: InvariantContext) -> Findings:
+    rows = context.connection.execute(
+        """SELECT user_id, form_id, raw, i.scaled, i.passes, table_id, scores->'scaled'->>raw,
+                  CASE WHEN jsonb_typeof(spec->'mark') = 'number' THEN scores->'passes'->>raw END
+           FROM issued_score i LEFT JOIN score_table t USING (table_id, scale_id, form_id)
+           WHERE raw IS NOT NULL
+             AND (i.scaled IS DISTINCT FROM (scores->'scaled'->>raw)::double precision
+                  OR i.passes IS DISTINCT FROM CASE WHEN jsonb_typeof(spec->'mark') = 'number'
+                                                    THEN (scores->'passes'->>raw)::boolean END)
+           ORDER BY issued_id"""
+    )
+    for user, form, raw, scaled, passes, table, expected, expected_pass in rows:
+        yield Violation(
+            user,
+            f"score {scaled:g}, passes: {passes} for raw score {raw} on form {form}",
+            f"score {expected}, passes: {expected_pass} by table {table}",
+        )
