@@ -64,6 +64,7 @@ class Standard:
         file, sha256: name of the file of ratings, and the hash of its content.
         cut_raw, cut_se: expected raw score of the form at the pass mark, and its standard error over judges.
         theta, se: the pass mark and its standard error over judges.
+        raw_from: the lowest raw score of the form that passes by its next score table, or None.
         former: the pass mark before, or None.
         month, learners: the newest month with raw scores of the form, and the number of its learners.
         passing: how many of them have a raw score whose θ reaches the pass mark, one SE below it, and one SE above it.
@@ -80,6 +81,7 @@ class Standard:
     cut_se: float
     theta: float
     se: float
+    raw_from: int | None
     former: float | None
     month: str | None
     learners: int
@@ -97,12 +99,16 @@ class Standard:
             f"raw score of form {self.form}: {self.cut_raw:.2f}, SE {self.cut_se:.2f} ({cut})",
         ]
         if self.method == "bookmark":
-            lines.append("the pass mark is the mean of the judges' locations, where they expect 67 % of the points")
+            lines.append("the pass mark is the mean over judges of the θ with 67 % of the points on the marked item")
         at, below, above = self.passing
+        passing = "no raw score passes" if self.raw_from is None else f"raw scores from {self.raw_from} on pass"
+        learners = (
+            f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,} with"
+        )
         return [
             *lines,
-            f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,} with the "
-            f"mark one SE lower and {above:,} with the mark one SE higher"
+            f"by the form's next score table, {passing}",
+            f"{learners} with the mark one SE lower and {above:,} with the mark one SE higher"
             if self.month
             else f"no month has raw scores of form {self.form} yet",
             "released score tables and issued scores stay; the next tables have this mark",
@@ -111,7 +117,8 @@ class Standard:
     @property
     def in_short(self) -> str:
         """The origin of the pass mark, for pages."""
-        return f"{self.method} by {self.panel}, {quantity(self.judges, 'judge')}, SE {self.se:.3f}, form {self.form}"
+        judges = f"{quantity(self.judges, 'judge')}, SE {self.se:.3f}"
+        return f"{self.method.capitalize()} by {self.panel}, {judges}, form {self.form}"
 
 
 def plan_standard(
@@ -161,6 +168,7 @@ def plan_standard(
         )
         cut, cut_se = float(curve(theta) @ maxima), se * slope(theta)
     score_mark(replace(scale, pass_theta=theta))
+    passes = table.theta >= theta - SAME
     at, below, above = (int(counts[table.theta >= mark - SAME].sum()) for mark in (theta, theta - se, theta + se))
     return Standard(
         scale_id=scale_id,
@@ -174,6 +182,7 @@ def plan_standard(
         cut_se=cut_se,
         theta=theta,
         se=se,
+        raw_from=int(passes.argmax()) if passes.any() else None,
         former=scale.pass_theta,
         month=month,
         learners=int(counts.sum()),
@@ -314,6 +323,14 @@ def standard_in_force(
         return None
     decision = standing[-1][0]
     return decision, TypeAdapter(Standard).validate_json(decision.value)
+
+
+def decided_in_words(value: str) -> str:
+    """The value of a decision on the subject `STANDARD`, for pages."""
+    decided = json.loads(value)
+    mark = "no pass mark" if decided["theta"] is None else f"θ = {decided['theta']:.3f}"
+    origin = "the former mark" if decided["undoes"] else TypeAdapter(Standard).validate_python(decided).in_short
+    return f"{mark}: {origin}"
 
 
 def _record(

@@ -72,6 +72,18 @@ def pass_probabilities(year: Year, form: str, users: Sequence[str]) -> np.ndarra
 # -- the year ----------------------------------------------------------------------------------------
 
 
+def test_numbers_in_the_text_of_the_page_are_the_figures_of_the_year(year: Year) -> None:
+    text = " ".join(PAGE.read_text("utf-8").split())
+    former, released = year.tables[FORMER], year.tables[RELEASED]
+    assert {round(released[form].largest_move(former[form])) for form in FORMS} == {8}
+    assert "moved by about 8 points of 100 in all six forms" in text
+    assert (year.standard.judges, f"{year.standard.se:.2f}") == (12, "0.04")
+    assert "12 judges gave a mark with a standard error of 0.04" in text
+    changes = [(old.passes, new.passes) for old, new in year.again.changed]
+    assert (changes.count((False, True)), changes.count((True, False))) == (3, 8)
+    assert "three learners newly passed and eight newly failed" in text
+
+
 def test_standard_of_the_panel_is_near_the_learner_that_the_panel_has_in_mind(year: Year) -> None:
     assert abs(year.standard.theta - PASS_THETA) < 3 * year.standard.se
     assert {table.spec["pass_theta"] for table in year.tables[FORMER].values()} == {year.standard.theta}

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.blocks import Document
 from irt_assets.reports.scale_blocks import document
 from irt_assets.reports.scale_facts import scale_facts
 from irt_assets.responses.scale_decisions import read_decisions
@@ -115,7 +114,9 @@ def test_previewed_passes_are_the_passes_of_the_next_table(exam: Database, tmp_p
     passing = []
     for mark in (found.theta, found.theta - found.se, found.theta + found.se):
         set_pass_mark(exam, rooms.SCALE, mark)
-        passing.append(int(make_tables(exam)["F1"].table.passes[raw].sum()))
+        table = make_tables(exam)["F1"].table
+        passing.append(int(table.passes[raw].sum()))
+        assert mark != found.theta or table.raw_cut == found.raw_from
     assert (found.month, found.learners, found.passing) == (MONTH, 150, tuple(passing))
     assert 0 < passing[2] < passing[1] < 150
     assert any(f"{passing[0]} pass; {passing[1]} with the mark one SE lower" in line for line in found.sentences)
@@ -143,6 +144,12 @@ def test_undo_is_refused_if_the_pass_mark_has_changed_since(exam: Database, tmp_
     with pytest.raises(PermanentFailure, match="nothing to undo"):
         undo_standard(exam, rooms.SCALE, **SIGNED)
     assert pass_mark(exam) == 0.1
+
+
+def scale_page(database: Database) -> str:
+    with database.connect() as connection:
+        facts = scale_facts(connection, read_scales(connection)[rooms.SCALE], datetime.now(UTC))
+    return str(document(facts, NOW, "UTC"))
 
 
 def replaced(line: int, text: str) -> Callable[[list[str]], None]:
@@ -209,10 +216,10 @@ def test_command_previews_sets_and_undoes_the_standard(
     assert "pass mark of scale default: θ = " in shown.out
     done = typed(*words, "--yes", "--json")
     assert pass_mark(exam) == done.json["theta"]
-    with exam.connect() as connection:
-        facts = scale_facts(connection, read_scales(connection)[rooms.SCALE], datetime.now(UTC))
-    page: Document = document(facts, NOW, "UTC")
-    assert "angoff by Panel of May, four judges" in str(page)
+    page = scale_page(exam)
+    assert "θ = 0.36: Angoff by Panel of May, four judges" in page
+    assert "θ = 0.357: Angoff by Panel of May, four judges" in page
     assert typed("scores", "standard", "--undo", "--yes", *signed).code == 0
     assert pass_mark(exam) is None
+    assert "no pass mark: the former mark" in scale_page(exam)
     assert "give the file of ratings and --form" in typed("scores", "standard", "--yes", *signed).err
