@@ -214,7 +214,7 @@ def hold(
     out.print(f"{status}: {quantity(len(found), 'score')}")
 
 
-@app.command(epilog='Example: irt scores standard r.csv --form F1 --panel "Panel of May" --by Kim --reason "board"')
+@app.command(epilog="Example: irt scores standard r.csv --form F1 --panel A --by Kim --reason June")
 def standard(
     by: By,
     reason: Reason,
