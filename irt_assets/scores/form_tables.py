@@ -127,7 +127,7 @@ def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> t
     found, without = [], {}
     for form_id, items in form_items(connection, scale.scale_id).items():
         try:
-            table = make_table(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
+            table = _make(scale, month, published, form_id, items, counts.get(form_id, ()), chosen.get(form_id))
         except PsychometricsError as error:
             without[form_id] = str(error)
         else:
@@ -135,7 +135,7 @@ def compute_month(connection: psycopg.Connection, scale: Scale, month: str) -> t
     return found, without
 
 
-def make_table(
+def _make(
     scale: Scale,
     month: str,
     published: PublishedSet,
@@ -144,10 +144,6 @@ def make_table(
     counts: Sequence[int],
     equating: ChosenEquating | None,
 ) -> FormTable:
-    """The score table of a form with these items, by published values. `counts`: learners with each raw score.
-
-    Raises PsychometricsError if the form has no table, and PermanentFailure if the scale reports no scores.
-    """
     if missing := [item for item in items if item not in published.items]:
         raise PsychometricsError(f"no values are published of {some_of(missing, MAX_NAMED)}")
     known = ItemParameters.from_rows(list(items), [published.items[item] for item in items])

@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from irt_assets.common.arrays import Floats, Ints
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.common.wording import quantity, some_of
 from irt_assets.decisions.release import require_text
 from irt_assets.intake.readers import open_source
@@ -28,8 +29,7 @@ from irt_assets.item_analysis.stored import analysed_months, read_forms
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scale_decisions import STANDARD, ScaleDecision, read_decisions, record_decisions
 from irt_assets.responses.scales import initialised_scale, read_scales
-from irt_assets.scores.chosen_equating import chosen_equatings
-from irt_assets.scores.form_tables import form_items, make_table
+from irt_assets.scores.form_tables import compute_month, form_items
 from irt_assets.scores.reported import SAME, score_mark
 from irt_psychometrics.items import ItemParameters
 from resources.failures import PermanentFailure
@@ -102,9 +102,7 @@ class Standard:
             lines.append("the pass mark is the mean over judges of the θ with 67 % of the points on the marked item")
         at, below, above = self.passing
         passing = "no raw score passes" if self.raw_from is None else f"raw scores from {self.raw_from} on pass"
-        learners = (
-            f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,} with"
-        )
+        learners = f"of {quantity(self.learners, 'learner')} of {self.month} with this form, {at:,} pass; {below:,}"
         return [
             *lines,
             f"by the form's next score table, {passing}",
@@ -129,11 +127,16 @@ def plan_standard(
     if (items := forms.get(form_id)) is None:
         known = some_of(sorted(forms), MAX_NAMED) or "none"
         raise PermanentFailure(f"scale {scale_id} has no form {form_id} with fixed items; its forms: {known}")
-    published = in_force(connection, scale_id, now)
     month, counts = _newest_counts(connection, scale_id, form_id, sum(items.values()) + 1)
-    equating, unmarked = chosen_equatings(connection, scale_id).get(form_id), replace(scale, pass_theta=None)
-    table = make_table(unmarked, month or "", published, form_id, items, counts.tolist(), equating).table
-    known_items = ItemParameters.from_rows(list(items), [published.items[item] for item in items])
+    of = month or month_of(now)
+    made, without = compute_month(connection, replace(scale, pass_theta=None), of)
+    published = in_force(connection, scale_id, Month(of).end).items
+    if missing := [item for item in items if item not in published]:
+        raise PermanentFailure(f"form {form_id} has no test curve: no values of {some_of(missing, MAX_NAMED)} in {of}")
+    if form_id in without:
+        raise PermanentFailure(f"form {form_id} has no score table of {of}: {without[form_id]}")
+    [table] = [each.table for each in made if each.form_id == form_id]
+    known_items = ItemParameters.from_rows(list(items), [published[item] for item in items])
     maxima, step = np.array(list(items.values()), dtype=float), 1e-4 * scale.sigma
     judged = _read_judgements(file, form_id, items, method)
 
@@ -264,7 +267,8 @@ def set_standard(
     by, reason
         Name of the person who decides, and the reason.
     now
-        The published values in force at this time are used.
+        The current time. The published values are those at the end of the newest month with raw scores of the form, or
+        of the current month.
 
     Returns
     -------
@@ -275,9 +279,7 @@ def set_standard(
     ------
     PermanentFailure
         If a row of the file is at fault, a judge has not rated an item, there are fewer than two judges, no θ has the
-        cut, or the scale reports no scores or none that the pass mark divides.
-    PsychometricsError
-        If no values of an item of the form are published.
+        cut, an item of the form is not published, or the scale reports no scores or none that the pass mark divides.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:

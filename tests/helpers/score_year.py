@@ -21,7 +21,9 @@ from irt_assets.decisions.closing import close_months
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rekey import rekey
+from irt_assets.intake.corrections import Rekeying
 from irt_assets.item_analysis.forms import import_forms
+from irt_assets.item_analysis.stored import read_items
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.scores import assets
@@ -62,7 +64,7 @@ def forms_of(month: str) -> str:
     return FORMS[pair : pair + 2]
 
 
-@dataclass
+@dataclass(repr=False)
 class Year:
     """The year so far.
 
@@ -70,6 +72,9 @@ class Year:
         true: a and b of each item before any drift; of the wrong-keyed item by the right option.
         theta: true θ of each learner.
         options: the options that learners chose of the wrong-keyed item.
+        standard: the standard that the panel set in January.
+        flags: flags of the item with the wrong key in the item analysis of March, before the correction.
+        rekeyed, again: the correction of the key, and the scores that were issued again after it.
         steps: the publication step of each month.
         failed: the forms that `released_tables_hold` named when it was last evaluated, by month.
         letters: the scores in force of the learners of form E in March, by time of reading.
@@ -82,6 +87,10 @@ class Year:
     true: dict[str, tuple[float, float]] = field(default_factory=dict)
     theta: dict[str, float] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    standard: Standard = field(init=False)
+    flags: tuple[str, ...] = ()
+    rekeyed: Rekeying = field(init=False)
+    again: Issue = field(init=False)
     steps: dict[str, Step] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
     letters: dict[str, dict[str, IssuedScore]] = field(default_factory=dict)
@@ -152,6 +161,8 @@ class Year:
     def correct_key(self, month: str) -> None:
         """Correct the key in April, calibrate March again, accept the item's new values, and issue the scores again."""
         self.read("as issued")
+        with self.database.connect() as connection:
+            self.flags = read_items(connection, rooms.SCALE, "2025-03", form_id="E", item_id=WRONG)[0].flags
         self.rekeyed = rekey(self.database, WRONG, "A", **SIGNED, reopen=True)
         self.read("after the key")
         self.calibrate("2025-03")

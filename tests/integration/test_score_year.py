@@ -97,7 +97,8 @@ def test_released_tables_fail_only_in_the_months_whose_decisions_change_them(yea
     assert {step.state for step in year.steps.values()} == {"done"}
 
 
-def test_correcting_the_key_reopens_its_month_and_leaves_issued_scores(year: Year) -> None:
+def test_correcting_the_flagged_key_reopens_its_month_and_leaves_issued_scores(year: Year) -> None:
+    assert "above_key" in year.flags
     assert year.rekeyed.reopened_months == ("2025-03",)
     issued = year.letters["as issued"]
     assert len(issued) == LEARNERS

@@ -203,6 +203,8 @@ def test_ratings_that_give_no_mark_are_refused(exam: Database, tmp_path: Path) -
     assert "row 4: judge A is in an earlier row" in refusal(file, "bookmark")
     file.write_bytes(b"\xff\xfe\x00garbage")
     assert file.name in refusal(file)
+    rooms.run_sql(exam, "DELETE FROM item_parameter_publication WHERE item_id = 'i7'")
+    assert "form F1 has no test curve: no values of i7 in 2026-06" in refusal(file)
 
 
 @pytest.mark.ci
