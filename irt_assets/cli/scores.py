@@ -238,26 +238,23 @@ def standard(
     """
     by, reason, database = signature(by), require_text("reason", reason), current_database()
     if undo:
-        found = database.call(standards.last_standard, scale)[1]
-        lines = [f"pass mark of scale {scale}: {found.theta:.3f} → {'none' if found.former is None else found.former}"]
+        seen = database.call(standards.standard_to_undo, scale)[1]
+        lines = [f"the pass mark of scale {scale} is {'none' if seen.former is None else f'{seen.former:.3f}'} again"]
     elif ratings is None or form is None:
         raise PermanentFailure("give the file of ratings and --form, or --undo to restore the former pass mark")
     else:
-        found = database.call(standards.plan_standard, scale, form, ratings, method, panel, datetime.now(UTC))
-        lines = found.sentences
+        seen = database.call(standards.plan_standard, scale, form, ratings, method, panel, datetime.now(UTC))
+        lines = seen.sentences
     if as_json:
-        print_json(asdict(found))
-    else:
-        say(*lines)
-    if dry_run:
-        return
-    confirm(f"change the pass mark of scale {scale}?", yes)
-    if undo:
+        print_json(asdict(seen))
+    say(*([] if as_json else lines))
+    if not dry_run:
+        confirm(f"change the pass mark of scale {scale}?", yes)
+    if undo and not dry_run:
         standards.undo_standard(database, scale, by=by, reason=reason)
-    elif ratings and form:
-        standards.set_standard(
-            database, scale, form, ratings, method, panel, by=by, reason=reason, now=datetime.now(UTC)
-        )
+    elif ratings and form and not dry_run:
+        now = datetime.now(UTC)
+        standards.set_standard(database, scale, form, ratings, method, panel, by=by, reason=reason, now=now)
 
 
 def _month(at: datetime | None) -> str | None:

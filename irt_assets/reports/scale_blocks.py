@@ -44,8 +44,8 @@ from irt_assets.ledger.movement_proposals import MovementProposal
 from irt_assets.reports import origin_report
 from irt_assets.reports.scale_facts import SHARES, MeasuredMonth, ScaleFacts
 from irt_assets.responses.eligibility.rules import STAGES
-from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, STANDARD, decision_in_force
-from irt_assets.scores.standards import decided_in_words, standard_in_force
+from irt_assets.responses.scale_decisions import MOVEMENT, PRIORS, decision_in_force
+from irt_assets.scores.standards import standard_in_force
 from irt_psychometrics.items import item_model
 from irt_psychometrics.plots import Chart, wright_map
 from resources.version import code_version
@@ -325,10 +325,7 @@ def _set_by(facts: ScaleFacts, name: str, zone: str) -> tuple[Text, Text | None]
 
 def _decisions(facts: ScaleFacts, zone: str, dashboard: str | None) -> Iterator[Block]:
     rows = [
-        (
-            *(d.subject, decided_in_words(d.value) if d.subject == STANDARD else d.value),
-            *(d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason),
-        )
+        (d.subject, d.value, d.decided_by, Moment(d.decided_at, zone), f"{d.effective_from:%Y-%m}", d.reason)
         for d in reversed(facts.decisions)
     ]
     columns = ("on", "value", "by", "when", "for months from", "why")
